@@ -1,0 +1,82 @@
+"""Files written whole or not at all: write aside, then rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import InputError
+
+
+@contextmanager
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`; on success it takes the name `path`, on any error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    try:
+        yield aside
+        os.chmod(aside, 0o666 & ~current_umask())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on success it takes the name `path`, on any error it is removed.
+
+    A folder already at `path` is replaced; a kill between the two renames leaves it under its aside name.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    old = aside.with_suffix(".old")
+    try:
+        os.chmod(aside, 0o777 & ~current_umask())
+        yield aside
+        if path.exists():
+            os.replace(path, old)
+        os.replace(aside, path)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write data as indented JSON, whole or not at all."""
+    with replacing_file(path) as aside:
+        aside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        InputError: of the given kind, where the file is missing, unreadable or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise kind(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise kind(f"{path}: must be JSON: {error}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def current_umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

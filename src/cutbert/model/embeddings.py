@@ -1,0 +1,82 @@
+"""Token, position and type tables, their LayerNorm, and ELECTRA's projection.
+
+Axes: B batch, S sequence, E table width, H hidden.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.linear import prefix_linear
+from cutbert.model.norm import PrefixNorm
+
+
+class Embeddings(nn.Module):
+    """The input of the first layer.
+
+    Args:
+        vocab_size, num_positions, num_token_types: rows of the tables; 0 token types for no table.
+        table_size: width of the tables.
+        hidden_size: width of the output; a projection exists where it differs from table_size.
+        layer_norm_eps, dropout: of the family.
+        position_offset: position id of the first real token. Above 0 (RoBERTa) padding takes no position.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_positions: int,
+        num_token_types: int,
+        table_size: int,
+        hidden_size: int,
+        layer_norm_eps: float,
+        dropout: float,
+        position_offset: int,
+    ) -> None:
+        super().__init__()
+        self.token = nn.Embedding(vocab_size, table_size)
+        self.position = nn.Embedding(num_positions, table_size)
+        self.token_type = nn.Embedding(num_token_types, table_size) if num_token_types else None
+        self.norm = PrefixNorm(table_size, eps=layer_norm_eps)
+        self.projection = nn.Linear(table_size, hidden_size) if table_size != hidden_size else None
+        self.dropout = nn.Dropout(dropout)
+        self.position_offset = position_offset
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        *,
+        hidden_size: int,
+    ) -> Tensor:
+        """Return the first hidden states.
+
+        Args:
+            input_ids: [B, S].
+            attention_mask: [B, S], 1 = token; None where nothing is padded.
+            token_type_ids: [B, S]; None for all zeros.
+            hidden_size: hidden units kept, the first ones.
+
+        Returns:
+            [B, S, hidden_size].
+        """
+        width = hidden_size if self.projection is None else self.norm.weight.shape[0]
+        positions = self._positions(input_ids, attention_mask)
+        x_BSE = self.token(input_ids)[..., :width] + self.position(positions)[..., :width]
+        if self.token_type is not None:
+            types = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids)
+            x_BSE = x_BSE + types[..., :width]
+        x_BSE = self.dropout(self.norm(x_BSE))
+        if self.projection is None:
+            return x_BSE
+        return prefix_linear(x_BSE, self.projection.weight, self.projection.bias, hidden_size, width)
+
+    def _positions(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if self.position_offset and attention_mask is not None:
+            real = attention_mask.long()
+            return (real.cumsum(-1) - 1).clamp(min=0) * real + self.position_offset
+        start = self.position_offset
+        return torch.arange(start, start + input_ids.shape[-1], device=input_ids.device)

@@ -1,0 +1,130 @@
+"""The elastic encoder: runs any subnet of itself, given as an argument."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.attention import Attention
+from cutbert.model.embeddings import Embeddings
+from cutbert.model.feed_forward import FeedForward
+from cutbert.model.style import EncoderStyle
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.subnet import Subnet
+
+
+class EncoderLayer(nn.Module):
+    """One layer: attention, then feed-forward; either may be absent (None)."""
+
+    def __init__(self, hidden_size: int, shape: LayerShape, style: EncoderStyle) -> None:
+        super().__init__()
+        self.attention: Attention | None = None
+        self.feed_forward: FeedForward | None = None
+        if shape.has_attention:
+            self.attention = Attention(
+                hidden_size=hidden_size,
+                num_heads=shape.num_heads,
+                key_dim=shape.key_dim,
+                value_dim=shape.value_dim,
+                layer_norm_eps=style.layer_norm_eps,
+                hidden_dropout=style.hidden_dropout,
+                attention_dropout=style.attention_dropout,
+            )
+        if shape.has_feed_forward:
+            self.feed_forward = FeedForward(
+                hidden_size=hidden_size,
+                intermediate_size=shape.intermediate_size,
+                activation=style.activation,
+                layer_norm_eps=style.layer_norm_eps,
+                dropout=style.hidden_dropout,
+            )
+
+    def forward(self, x: Tensor, bias: Tensor | None, kept: LayerShape) -> Tensor:
+        if self.attention is not None and kept.has_attention:
+            x = self.attention(
+                x, bias, num_heads=kept.num_heads, key_dim=kept.key_dim, value_dim=kept.value_dim
+            )
+        if self.feed_forward is not None and kept.has_feed_forward:
+            x = self.feed_forward(x, intermediate_size=kept.intermediate_size)
+        return x
+
+
+class Encoder(nn.Module):
+    """A post-LayerNorm encoder of any shape.
+
+    Subnets run on real slices, so compute shrinks with them, and nothing is stored on the module.
+
+    Args:
+        shape: all sizes.
+        style: everything that is not a size.
+    """
+
+    def __init__(self, shape: EncoderShape, style: EncoderStyle) -> None:
+        super().__init__()
+        self.shape, self.style = shape, style
+        self.embeddings = Embeddings(
+            vocab_size=shape.vocab_size,
+            num_positions=shape.num_positions,
+            num_token_types=shape.num_token_types,
+            table_size=shape.table_size,
+            hidden_size=shape.hidden_size,
+            layer_norm_eps=style.layer_norm_eps,
+            dropout=style.hidden_dropout,
+            position_offset=style.position_offset,
+        )
+        self.layers = nn.ModuleList(EncoderLayer(shape.hidden_size, layer, style) for layer in shape.layers)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        subnet: Subnet | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return all hidden states of a subnet: the embeddings', then each kept layer's.
+
+        Args:
+            input_ids: [B, S].
+            attention_mask: [B, S], 1 = token, 0 = padding; None where nothing is padded.
+            token_type_ids: [B, S]; None for all zeros.
+            subnet: what runs; None for everything. Must fit this encoder (`Subnet.check_fits`).
+
+        Returns:
+            1 + kept layers tensors of [B, S, hidden size of the subnet].
+        """
+        subnet = subnet or Subnet.full(self.shape)
+        embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size)
+        return self.run_layers(embedded, attention_mask, subnet)
+
+    def embed(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        token_type_ids: Tensor | None,
+        *,
+        hidden_size: int | None = None,
+    ) -> Tensor:
+        """Return the first hidden states, [B, S, hidden_size], in the layers' number type."""
+        kept = hidden_size or self.shape.hidden_size
+        embedded = self.embeddings(input_ids, attention_mask, token_type_ids, hidden_size=kept)
+        return embedded.to(self.layers_dtype)
+
+    @property
+    def layers_dtype(self) -> torch.dtype:
+        """Number type of the layers; training keeps the embedding tables in float32 beside bf16 layers."""
+        return next(self.layers.parameters(), self.embeddings.norm.weight).dtype
+
+    def run_layers(self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet) -> tuple[Tensor, ...]:
+        """Run a subnet's layers from the embeddings' output; returns it and each kept layer's output."""
+        bias = None if attention_mask is None else padding_bias(attention_mask, embedded.dtype)
+        states = [embedded]
+        for kept in subnet.layers:
+            states.append(self.layers[kept.index](states[-1], bias, kept.shape))
+        return tuple(states)
+
+
+def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return [B, 1, 1, S]: 0 at tokens, the lowest finite number at padding."""
+    padding = attention_mask[:, None, None, :] == 0
+    return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill_(padding, torch.finfo(dtype).min)

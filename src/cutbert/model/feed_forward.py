@@ -1,0 +1,43 @@
+"""Elastic feed-forward sub-layer with its residual and LayerNorm.
+
+Axes: B batch, S sequence, H hidden, F neurons.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from cutbert.model.linear import prefix_linear
+from cutbert.model.norm import PrefixNorm
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with an activation between, of which any prefix of neurons can run.
+
+    Args:
+        hidden_size: width of the residual stream.
+        intermediate_size: neurons.
+        activation: a name in transformers' ACT2FN.
+        layer_norm_eps, dropout: of the family.
+
+    Source:
+        Hou et al. 2020 (2004.04037), section 2.1: the feed-forward as a sum over neurons.
+    """
+
+    def __init__(
+        self, *, hidden_size: int, intermediate_size: int, activation: str, layer_norm_eps: float, dropout: float
+    ) -> None:
+        super().__init__()
+        self.up = nn.Linear(hidden_size, intermediate_size)
+        self.down = nn.Linear(intermediate_size, hidden_size)
+        self.norm = PrefixNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+        self.activation = ACT2FN[activation]
+
+    def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
+        """Return the states after the feed-forward, residual and LayerNorm, using the first neurons only."""
+        H = x_BSH.shape[-1]
+        h_BSF = self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, H))
+        y_BSH = prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
+        return self.norm(x_BSH + self.dropout(y_BSH))

@@ -1,0 +1,94 @@
+"""Task heads on an encoder; each runs on a prefix of the hidden units too.
+
+Axes: B batch, S sequence, H hidden, E table width, C outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from cutbert.model.linear import prefix_linear
+from cutbert.model.norm import PrefixNorm
+from cutbert.model.style import EncoderStyle
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+
+
+class Pooler(nn.Module):
+    """Dense layer and activation on the first token, without an output layer."""
+
+    def __init__(self, hidden_size: int, activation: str) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = ACT2FN[activation]
+
+    def pool(self, last_BSH: Tensor) -> Tensor:
+        H = last_BSH.shape[-1]
+        return self.activation(prefix_linear(last_BSH[:, 0], self.dense.weight, self.dense.bias, H, H))
+
+
+class SequenceHead(Pooler):
+    """One output per label for the whole text: dense, activation, dropout, linear.
+
+    BERT's pooler and classifier, and RoBERTa's, ELECTRA's and DistilBERT's classification heads, are all
+    this. Dropout sits before the last layer only: our choice where families differ.
+    """
+
+    def __init__(self, hidden_size: int, num_outputs: int, activation: str, dropout: float) -> None:
+        super().__init__(hidden_size, activation)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden_size, num_outputs)
+
+    def forward(self, pooled_BH: Tensor) -> Tensor:
+        H = pooled_BH.shape[-1]
+        return prefix_linear(self.dropout(pooled_BH), self.out.weight, self.out.bias, self.out.out_features, H)
+
+
+class TokenHead(nn.Module):
+    """A linear layer on every token: token labels, or the start and end of a span."""
+
+    def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden_size, num_outputs)
+
+    def forward(self, last_BSH: Tensor) -> Tensor:
+        H = last_BSH.shape[-1]
+        return prefix_linear(self.dropout(last_BSH), self.out.weight, self.out.bias, self.out.out_features, H)
+
+
+class MaskedLMHead(nn.Module):
+    """Scores of all tokens of the vocabulary, through the encoder's own token table."""
+
+    def __init__(
+        self, hidden_size: int, table_size: int, vocab_size: int, activation: str, layer_norm_eps: float
+    ) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, table_size)
+        self.norm = PrefixNorm(table_size, eps=layer_norm_eps)
+        self.bias = nn.Parameter(torch.zeros(vocab_size))
+        self.activation = ACT2FN[activation]
+        self.is_projected = table_size != hidden_size
+
+    def forward(self, last_BSH: Tensor, table_VE: Tensor) -> Tensor:
+        H = last_BSH.shape[-1]
+        width = table_VE.shape[1] if self.is_projected else H
+        x = self.norm(self.activation(prefix_linear(last_BSH, self.dense.weight, self.dense.bias, width, H)))
+        return nn.functional.linear(x, table_VE[:, :width], self.bias)
+
+
+def build_head(spec: HeadSpec, shape: EncoderShape, style: EncoderStyle) -> nn.Module | None:
+    """Return a new head of the given kind, or None for kind `none`."""
+    if spec.kind == "none":
+        return None
+    if spec.kind == "pooler":
+        return Pooler(shape.hidden_size, style.head_activation)
+    if spec.is_sequence:
+        return SequenceHead(shape.hidden_size, spec.num_outputs, style.head_activation, style.hidden_dropout)
+    if spec.kind == "masked_lm":
+        return MaskedLMHead(
+            shape.hidden_size, shape.table_size, shape.vocab_size, style.activation, style.layer_norm_eps
+        )
+    return TokenHead(shape.hidden_size, spec.num_outputs, style.hidden_dropout)

@@ -1,0 +1,78 @@
+"""An encoder and a task head as one network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.encoder import Encoder
+from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead, build_head
+from cutbert.model.style import EncoderStyle
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
+
+
+class TaskOutput(NamedTuple):
+    """What a network says of a batch.
+
+    Args:
+        logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] span, [B, S, vocabulary]
+            masked LM; None without an output layer.
+        hidden_states: embeddings' output, then each kept layer's, [B, S, H] each.
+        pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
+    """
+
+    logits: Tensor | None
+    hidden_states: tuple[Tensor, ...]
+    pooled: Tensor | None
+
+
+class TaskModel(nn.Module):
+    """An elastic encoder with a head; new weights are normal with the style's initializer_range.
+
+    Args:
+        shape: sizes of the encoder.
+        style: its family's other choices.
+        head: kind and labels of the head.
+    """
+
+    def __init__(self, shape: EncoderShape, style: EncoderStyle, head: HeadSpec) -> None:
+        super().__init__()
+        self.shape, self.style, self.head_spec = shape, style, head
+        self.encoder = Encoder(shape, style)
+        self.head = build_head(head, shape, style)
+        self.apply(self._initialize)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        subnet: Subnet | None = None,
+    ) -> TaskOutput:
+        """Run a subnet (None: everything); arguments as `Encoder.forward`."""
+        return self.finish(self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet))
+
+    def finish(self, hidden_states: tuple[Tensor, ...]) -> TaskOutput:
+        """Run the head on an encoder's hidden states."""
+        last = hidden_states[-1]
+        pooled = self.head.pool(last) if isinstance(self.head, Pooler) else None
+        logits: Tensor | None = None
+        if isinstance(self.head, SequenceHead):
+            logits = self.head(pooled)
+        elif isinstance(self.head, MaskedLMHead):
+            logits = self.head(last, self.encoder.embeddings.token.weight)
+        elif self.head is not None and not isinstance(self.head, Pooler):
+            logits = self.head(last)
+        return TaskOutput(logits, hidden_states, pooled)
+
+    @torch.no_grad()
+    def _initialize(self, module: nn.Module) -> None:
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            module.weight.normal_(0.0, self.style.initializer_range)
+        if isinstance(module, nn.Linear):
+            module.bias.zero_()

@@ -1,0 +1,83 @@
+"""Limits on cost and score, and which of them a measured subnet breaks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cutbert.errors import BudgetError, Mistakes
+from cutbert.shape.cost import BYTES_PER_PARAM
+
+COUNT_LIMITS = ("max_params", "max_macs", "max_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a picked subnet must keep to; None means no limit.
+
+    Args:
+        max_latency_ms: largest median latency at batch 1, in milliseconds.
+        max_params: largest number of parameters.
+        max_macs: largest number of multiply-adds.
+        max_bytes: largest size of the weights in float32.
+        min_score: smallest score on the select split, as a fraction of 1; may be negative for
+            correlations.
+    """
+
+    max_latency_ms: float | None = None
+    max_params: int | None = None
+    max_macs: int | None = None
+    max_bytes: int | None = None
+    min_score: float | None = None
+
+    def check(self) -> None:
+        """Raise unless every limit is a number that makes sense.
+
+        Raises:
+            BudgetError: every limit that does not, together.
+        """
+        mistakes = Mistakes()
+        for name in COUNT_LIMITS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                mistakes.add(f"{name} must be an integer of at least 1, got {value!r}")
+        if self.max_latency_ms is not None and not (is_number(self.max_latency_ms) and self.max_latency_ms > 0):
+            mistakes.add(f"max_latency_ms must be a number above 0, got {self.max_latency_ms!r}")
+        if self.min_score is not None and not (is_number(self.min_score) and -1 <= self.min_score <= 1):
+            mistakes.add(f"min_score must be a fraction of 1, in -1..1, got {self.min_score!r}")
+        mistakes.check(BudgetError)
+
+    def violations(self, entry: Mapping[str, Any]) -> list[str]:
+        """Return one message per limit that an entry of a front breaks; empty where it fits.
+
+        A limit on a number the entry does not have is broken.
+
+        Args:
+            entry: with the keys params, macs, latency_ms and select_score, as far as known.
+        """
+        params = entry.get("params")
+        has = {
+            "latency_ms": (entry.get("latency_ms"), self.max_latency_ms),
+            "params": (params, self.max_params),
+            "macs": (entry.get("macs"), self.max_macs),
+            "bytes": (None if params is None else BYTES_PER_PARAM * params, self.max_bytes),
+        }
+        found = [
+            f"{name} must be at most {limit}, got {said(value)}"
+            for name, (value, limit) in has.items()
+            if limit is not None and (value is None or value > limit)
+        ]
+        score = entry.get("select_score")
+        if self.min_score is not None and (score is None or score < self.min_score):
+            found.append(f"select_score must be at least {self.min_score}, got {said(score)}")
+        return found
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def said(value: object) -> str:
+    return "none measured" if value is None else repr(value)

@@ -1,0 +1,55 @@
+"""What sits on top of an encoder: the kind of a task head and its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cutbert.errors import ShapeError
+
+HeadKind = Literal["none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm"]
+HEAD_KINDS: tuple[HeadKind, ...] = (
+    "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm",
+)  # fmt: skip
+SEQUENCE_KINDS = ("single_label", "multi_label", "regression")
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """The kind of a head and the names of its labels.
+
+    `none`: bare encoder. `pooler`: only BERT's pooler (dense, tanh). The three sequence kinds: dense of
+    hidden_size, activation, then one output per label. `token`: one output per label and token. `span`:
+    two outputs per token. `masked_lm`: transform, LayerNorm and the tied token table with its bias.
+
+    Args:
+        kind: one of HEAD_KINDS.
+        labels: class names in id order; one name for regression; empty for kinds without labels.
+    """
+
+    kind: HeadKind
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.kind not in HEAD_KINDS:
+            raise ShapeError(f"head kind must be one of {', '.join(HEAD_KINDS)}, got {self.kind!r}")
+        wants_labels = self.kind in (*SEQUENCE_KINDS, "token")
+        if wants_labels != bool(self.labels):
+            raise ShapeError(f"a head of kind {self.kind} must have {'labels' if wants_labels else 'no labels'}")
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs per text or token; 2 for span, 0 where there is no output layer of fixed size."""
+        return 2 if self.kind == "span" else len(self.labels)
+
+    @property
+    def is_sequence(self) -> bool:
+        return self.kind in SEQUENCE_KINDS
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "labels": list(self.labels)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> HeadSpec:
+        return cls(kind=data["kind"], labels=tuple(data["labels"]))

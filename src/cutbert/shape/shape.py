@@ -1,0 +1,210 @@
+"""The sizes of an encoder, as plain data: one `LayerShape` per layer inside one `EncoderShape`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from cutbert.errors import Mistakes, ShapeError
+
+LAYER_KEYS = ("num_heads", "key_dim", "value_dim", "intermediate_size")
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The sizes of one layer; `key_dim` and `value_dim` are per head.
+
+    A sub-layer of size 0 is absent: `num_heads = 0` means no attention, `intermediate_size = 0` no
+    feed-forward. The other sizes of an absent attention are set to 0, so equal networks compare equal.
+
+    Args:
+        num_heads: attention heads, 0 for no attention.
+        key_dim: size of a query or key per head, at least 1 where there are heads.
+        value_dim: size of a value per head, at least 1 where there are heads.
+        intermediate_size: feed-forward neurons, 0 for no feed-forward.
+
+    Raises:
+        ShapeError: a size is negative, not an integer, or missing where its sub-layer is present.
+    """
+
+    num_heads: int
+    key_dim: int
+    value_dim: int
+    intermediate_size: int
+
+    def __post_init__(self) -> None:
+        mistakes = Mistakes()
+        for name in LAYER_KEYS:
+            check_size(mistakes, name, getattr(self, name), least=0)
+        mistakes.check(ShapeError)
+        if self.num_heads == 0:
+            object.__setattr__(self, "key_dim", 0)
+            object.__setattr__(self, "value_dim", 0)
+        else:
+            check_size(mistakes, "key_dim", self.key_dim, least=1)
+            check_size(mistakes, "value_dim", self.value_dim, least=1)
+        mistakes.check(ShapeError)
+
+    @property
+    def has_attention(self) -> bool:
+        return self.num_heads > 0
+
+    @property
+    def has_feed_forward(self) -> bool:
+        return self.intermediate_size > 0
+
+    def to_json(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in LAYER_KEYS}
+
+    @classmethod
+    def from_json(cls, data: Any, where: str = "layer") -> LayerShape:
+        check_keys(data, where, required=LAYER_KEYS)
+        try:
+            return cls(**{name: data[name] for name in LAYER_KEYS})
+        except ShapeError as error:
+            raise ShapeError(*(f"{where}: {mistake}" for mistake in error.mistakes)) from None
+
+
+@dataclass(frozen=True)
+class EncoderShape:
+    """The sizes of an encoder; what is not a size (activation, dropout, ...) belongs to the family.
+
+    Args:
+        hidden_size: width of the residual stream.
+        layers: one LayerShape per layer, input side first; may be empty.
+        vocab_size: rows of the token table.
+        num_positions: rows of the position table, the family's offset included.
+        num_token_types: rows of the token type table, 0 for none.
+        embedding_size: width of the embedding tables where it differs from hidden_size (ELECTRA);
+            None means hidden_size.
+
+    Raises:
+        ShapeError: a size is out of range; all mistakes together.
+    """
+
+    hidden_size: int
+    layers: tuple[LayerShape, ...]
+    vocab_size: int
+    num_positions: int
+    num_token_types: int = 2
+    embedding_size: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        mistakes = Mistakes()
+        check_size(mistakes, "hidden_size", self.hidden_size, least=1)
+        check_size(mistakes, "vocab_size", self.vocab_size, least=1)
+        check_size(mistakes, "num_positions", self.num_positions, least=1)
+        check_size(mistakes, "num_token_types", self.num_token_types, least=0)
+        if self.embedding_size is not None:
+            check_size(mistakes, "embedding_size", self.embedding_size, least=1)
+        mistakes.check(ShapeError)
+        if self.embedding_size == self.hidden_size:
+            object.__setattr__(self, "embedding_size", None)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def table_size(self) -> int:
+        """Width of the embedding tables."""
+        return self.embedding_size or self.hidden_size
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether the stock `bert` or `roberta` classes of transformers can hold this shape.
+
+        True where all layers are equal, have both sub-layers, and key_dim = value_dim =
+        hidden_size / num_heads.
+        """
+        first = self.layers[0] if self.layers else None
+        return (
+            first is not None
+            and all(layer == first for layer in self.layers)
+            and first.has_attention
+            and first.has_feed_forward
+            and first.key_dim == first.value_dim
+            and first.key_dim * first.num_heads == self.hidden_size
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "hidden_size": self.hidden_size,
+            "vocab_size": self.vocab_size,
+            "num_positions": self.num_positions,
+            "num_token_types": self.num_token_types,
+            "layers": [layer.to_json() for layer in self.layers],
+        }
+        if self.embedding_size is not None:
+            data["embedding_size"] = self.embedding_size
+        return data
+
+    @classmethod
+    def from_json(cls, data: Any) -> EncoderShape:
+        """Read a shape from parsed JSON.
+
+        Raises:
+            ShapeError: keys are missing or unknown, or sizes are out of range; all mistakes together.
+        """
+        names = tuple(field.name for field in fields(cls))
+        check_keys(data, "shape", required=names[:-1], optional=("embedding_size",))
+        if not isinstance(data["layers"], list):
+            raise ShapeError(f"layers must be a list of objects, got {type(data['layers']).__name__}")
+        mistakes = Mistakes()
+        layers = []
+        for i, layer in enumerate(data["layers"]):
+            with mistakes.collect():
+                layers.append(LayerShape.from_json(layer, where=f"layer {i}"))
+        sizes = {name: data.get(name) for name in names if name != "layers"}
+        with mistakes.collect():
+            shape = cls(layers=tuple(layers), **sizes)
+        mistakes.check(ShapeError)
+        return shape
+
+    @classmethod
+    def uniform(
+        cls,
+        *,
+        hidden_size: int,
+        num_layers: int,
+        num_heads: int,
+        intermediate_size: int,
+        vocab_size: int,
+        num_positions: int = 512,
+        num_token_types: int = 2,
+        embedding_size: int | None = None,
+    ) -> EncoderShape:
+        """Return the shape of an ordinary BERT: equal layers, key_dim = hidden_size / num_heads."""
+        if num_heads < 1 or hidden_size % num_heads:
+            raise ShapeError(f"hidden_size must be a multiple of num_heads, got {hidden_size} and {num_heads}")
+        head_dim = hidden_size // num_heads
+        layer = LayerShape(num_heads, head_dim, head_dim, intermediate_size)
+        return cls(
+            hidden_size=hidden_size,
+            layers=(layer,) * num_layers,
+            vocab_size=vocab_size,
+            num_positions=num_positions,
+            num_token_types=num_token_types,
+            embedding_size=embedding_size,
+        )
+
+
+def check_size(mistakes: Mistakes, name: str, value: object, *, least: int) -> None:
+    """Collect a mistake unless value is an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        mistakes.add(f"{name} must be an integer of at least {least}, got {value!r}")
+
+
+def check_keys(data: Any, where: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+    """Raise a ShapeError naming every key that is missing or unknown."""
+    if not isinstance(data, Mapping):
+        raise ShapeError(f"{where} must be a JSON object, got {type(data).__name__}")
+    mistakes = Mistakes()
+    mistakes.extend(f"{where}: missing key {name!r}" for name in required if name not in data)
+    known = set(required) | set(optional)
+    mistakes.extend(
+        f"{where}: unknown key {name!r}; known are {', '.join(sorted(known))}" for name in data if name not in known
+    )
+    mistakes.check(ShapeError)

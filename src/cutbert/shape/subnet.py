@@ -1,0 +1,109 @@
+"""Which layers, and which prefixes of them, a subnet of an encoder keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cutbert.errors import Mistakes, ShapeError
+from cutbert.shape.shape import EncoderShape, LayerShape, check_keys
+
+
+@dataclass(frozen=True)
+class KeptLayer:
+    """One kept layer: its index in the supernet, and the sizes of the prefixes kept of it.
+
+    `shape.num_heads = 0` or `shape.intermediate_size = 0` skips that sub-layer.
+    """
+
+    index: int
+    shape: LayerShape
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A part of a supernet that runs alone: kept layers in order, and a prefix of the hidden units.
+
+    Args:
+        layers: kept layers, indices strictly rising.
+        hidden_size: hidden units kept, the first ones.
+    """
+
+    layers: tuple[KeptLayer, ...]
+    hidden_size: int
+
+    @classmethod
+    def full(cls, shape: EncoderShape) -> Subnet:
+        """Return the subnet that keeps everything."""
+        kept = tuple(KeptLayer(i, layer) for i, layer in enumerate(shape.layers))
+        return cls(kept, shape.hidden_size)
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def check_fits(self, shape: EncoderShape) -> None:
+        """Raise unless this is a part of the given supernet.
+
+        Raises:
+            ShapeError: every size or index that does not fit, together.
+        """
+        mistakes = Mistakes()
+        if not 1 <= self.hidden_size <= shape.hidden_size:
+            mistakes.add(f"hidden_size of the subnet must lie in 1..{shape.hidden_size}, got {self.hidden_size}")
+        indices = [kept.index for kept in self.layers]
+        if indices != sorted(set(indices)):
+            mistakes.add(f"indices of kept layers must rise, got {indices}")
+        for kept in self.layers:
+            if not 0 <= kept.index < shape.num_layers:
+                mistakes.add(f"index of a kept layer must lie in 0..{shape.num_layers - 1}, got {kept.index}")
+                continue
+            mistakes.extend(layer_misfits(kept, shape.layers[kept.index]))
+        mistakes.check(ShapeError)
+
+    def shape_in(self, shape: EncoderShape) -> EncoderShape:
+        """Return the shape this subnet has when cut out of the given supernet.
+
+        The embedding tables are cut with the hidden units, unless the supernet has its own
+        embedding_size.
+        """
+        self.check_fits(shape)
+        return EncoderShape(
+            hidden_size=self.hidden_size,
+            layers=tuple(kept.shape for kept in self.layers),
+            vocab_size=shape.vocab_size,
+            num_positions=shape.num_positions,
+            num_token_types=shape.num_token_types,
+            embedding_size=shape.embedding_size,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        layers = [{"index": kept.index, **kept.shape.to_json()} for kept in self.layers]
+        return {"hidden_size": self.hidden_size, "layers": layers}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Subnet:
+        """Read a subnet from parsed JSON.
+
+        Raises:
+            ShapeError: keys are missing or unknown, or sizes are no sizes.
+        """
+        check_keys(data, "subnet", required=("hidden_size", "layers"))
+        layers = []
+        for i, entry in enumerate(data["layers"]):
+            entry = dict(entry)
+            index = entry.pop("index", None)
+            if isinstance(index, bool) or not isinstance(index, int):
+                raise ShapeError(f"layer {i} of the subnet: index must be an integer, got {index!r}")
+            layers.append(KeptLayer(index, LayerShape.from_json(entry, where=f"layer {i} of the subnet")))
+        return cls(tuple(layers), data["hidden_size"])
+
+
+def layer_misfits(kept: KeptLayer, whole: LayerShape) -> list[str]:
+    """Return a message for each size of a kept layer that exceeds the supernet's."""
+    found = []
+    for name in ("num_heads", "key_dim", "value_dim", "intermediate_size"):
+        got, limit = getattr(kept.shape, name), getattr(whole, name)
+        if got > limit:
+            found.append(f"{name} of layer {kept.index} must lie in 0..{limit}, got {got}")
+    return found

@@ -1,0 +1,97 @@
+"""Where training runs: device, number type, threads and processes, through accelerate."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from cutbert.errors import MissingError
+from cutbert.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The machine as training sees it.
+
+    Gradients are summed over processes once per step by `reduce`; models are not wrapped, because a
+    step holds several backward passes.
+
+    Args:
+        accelerator: accelerate's view of devices and processes.
+        dtype: number type of products in training.
+    """
+
+    accelerator: Accelerator
+    dtype: torch.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.accelerator.device
+
+    @property
+    def num_processes(self) -> int:
+        return self.accelerator.num_processes
+
+    @property
+    def rank(self) -> int:
+        return self.accelerator.process_index
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def reduce(self, tensors: list[Tensor]) -> None:
+        """Sum tensors over all processes, in place."""
+        if self.num_processes == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        flat = self.accelerator.reduce(flat, reduction="sum")
+        for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        if self.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), reduction="sum") > 0)
+
+
+def make_engine(settings: TrainSettings) -> Engine:
+    """Prepare threads, device and number type.
+
+    Raises:
+        MissingError: a CUDA device or bf16 is asked for and not there.
+    """
+    wants_cuda = settings.device.startswith("cuda")
+    if wants_cuda and not torch.cuda.is_available():
+        raise MissingError(f"--device {settings.device}: no CUDA device is usable here; use --device cpu")
+    use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    torch.set_num_threads(settings.threads or default_threads())
+    if settings.device.startswith("cuda:"):
+        torch.cuda.set_device(int(settings.device.removeprefix("cuda:")))
+    accelerator = Accelerator(cpu=use_cpu, mixed_precision="no")
+    return Engine(accelerator, training_dtype(settings.precision, accelerator.device))
+
+
+def training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the number type of training: bf16 under `auto` only where it is computed natively."""
+    if precision == "float32":
+        return torch.float32
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+    return torch.bfloat16 if native or precision == "bf16" else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies bf16 natively (AVX-512 BF16 or AMX; Arm's BF16)."""
+    capability = torch.cpu.get_capabilities()
+    return any(bool(capability.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def default_threads() -> int:
+    """Return the cores this process may use, shared among the processes of one launch on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

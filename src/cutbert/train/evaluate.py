@@ -1,0 +1,101 @@
+"""What a model answers on tokens, in float32, and how good that is.
+
+Axes: B batch, S sequence, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cutbert.data.batches import collate, plan_eval_batches
+from cutbert.data.metrics import metrics_for
+from cutbert.data.tokens import Tokens
+from cutbert.errors import ModelError
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.subnet import Subnet
+
+MAX_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good predictions are: the primary metric's value and all metrics by name, as fractions of 1."""
+
+    score: float
+    metrics: dict[str, float]
+
+
+def predict_logits(
+    model: TaskModel,
+    tokens: Tokens,
+    *,
+    subnet: Subnet | None = None,
+    max_tokens: int = MAX_TOKENS,
+    on_batch: Callable[[int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Return the logits of every row, in the rows' own order.
+
+    Runs without dropout and gradients, in float32, rows of like length together; the model's training
+    mode is left as it was.
+
+    Args:
+        model: supernet or model with a task head, on any device.
+        tokens: the rows.
+        subnet: the part of the model to run; None for all of it.
+        max_tokens: tokens per batch at most, padding included (a longer row runs alone).
+        on_batch: called after each batch with its number of rows.
+
+    Returns:
+        [N, C]; for token and span heads [N, S, C], padded with 0 up to the longest row.
+
+    Raises:
+        ModelError: the model has no head that gives logits.
+    """
+    was_training = model.training
+    model.eval()
+    found: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
+    try:
+        for rows in plan_eval_batches(tokens.lengths, max_tokens):
+            found.append((rows, batch_logits(model, tokens, rows, subnet)))
+            if on_batch is not None:
+                on_batch(len(rows))
+    finally:
+        model.train(was_training)
+    return in_order(found, len(tokens.lengths))
+
+
+@torch.inference_mode()
+def batch_logits(
+    model: TaskModel, tokens: Tokens, rows: NDArray[np.intp], subnet: Subnet | None
+) -> NDArray[np.float32]:
+    batch = collate(
+        tokens, rows, pad_token_id=model.style.pad_token_id, use_token_types=model.shape.num_token_types > 1
+    ).to(next(model.parameters()).device)
+    with torch.autocast(device_type=batch.input_ids.device.type, enabled=False):
+        logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet).logits
+    if logits is None:
+        raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
+    return logits.float().cpu().numpy()
+
+
+def in_order(found: list[tuple[NDArray[np.intp], NDArray[np.float32]]], num_rows: int) -> NDArray[np.float32]:
+    """Put the batches' logits back into the order of rows."""
+    if not found:
+        return np.zeros((num_rows, 0), dtype=np.float32)
+    inner = np.max([logits.shape[1:] for _, logits in found], axis=0)
+    result = np.zeros((num_rows, *inner), dtype=np.float32)
+    for rows, logits in found:
+        result[(rows, *(slice(0, size) for size in logits.shape[1:]))] = logits
+    return result
+
+
+def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], labels: NDArray[np.generic]) -> Scores:
+    """Return the primary metric and all metrics of logits against labels, as fractions of 1."""
+    metrics = metrics_for(head, metric, logits, labels)
+    return Scores(metrics[metric], metrics)

@@ -1,0 +1,82 @@
+"""What this machine is, and which versions run on it: facts that the bits of a result depend on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("cutbert", "torch", "transformers", "accelerate", "numpy")
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the version of Python and of each package that results depend on, read without importing them."""
+    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, usable cores, threads, memory and operating system of this machine.
+
+    Loads torch on the first call, since only torch knows its own number of threads.
+    """
+    return {
+        "processor": processor_name(),
+        "cores": usable_cores(),
+        "threads": current_threads(),
+        "memory_bytes": memory_bytes(),
+        "os": platform.platform(terse=True),
+        **accelerator(),
+    }
+
+
+def package_version(name: str) -> str:
+    """Return the installed version of a package, or "none"."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def processor_name() -> str:
+    """Return the processor's model name as the operating system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def current_threads() -> int:
+    """Return the number of threads torch computes with; loads torch."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def memory_bytes() -> int:
+    """Return the machine's main memory in bytes, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def accelerator() -> dict[str, str]:
+    """Return the name of the CUDA device where torch is loaded and sees one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return {"accelerator": torch.cuda.get_device_name()}
+    return {}
