@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cutbert.errors import ModelError
 from cutbert.model.style import EncoderStyle
-from cutbert.shape.head import HeadKind, HeadSpec
+from cutbert.shape.head import SEQUENCE_KINDS, HeadKind
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.stock_config import DISTILBERT_EPS, STOCK_FAMILIES
 
 LAYER = re.compile(r"^layers\.(\d+)\.")
-LAYER_KEPT = r"layers.\1."
+TOKEN_TABLE = "encoder.embeddings.token.weight"
 
 BERT_ENCODER = {
     "embeddings.token": "embeddings.word_embeddings",
@@ -90,97 +91,106 @@ CLASS_SUFFIX = {
     "span": "ForQuestionAnswering",
     "masked_lm": "ForMaskedLM",
 }
-BERT_KEYS = {
-    "hidden_size": "hidden_size",
-    "num_layers": "num_hidden_layers",
-    "num_heads": "num_attention_heads",
-    "intermediate_size": "intermediate_size",
-    "vocab_size": "vocab_size",
-    "num_positions": "max_position_embeddings",
-    "num_token_types": "type_vocab_size",
-    "activation": "hidden_act",
-    "layer_norm_eps": "layer_norm_eps",
-    "hidden_dropout": "hidden_dropout_prob",
-    "attention_dropout": "attention_probs_dropout_prob",
-    "pad_token_id": "pad_token_id",
-    "initializer_range": "initializer_range",
-}
-ELECTRA_KEYS = {**BERT_KEYS, "embedding_size": "embedding_size"}
-DISTILBERT_KEYS = {
-    "hidden_size": "dim",
-    "num_layers": "n_layers",
-    "num_heads": "n_heads",
-    "intermediate_size": "hidden_dim",
-    "vocab_size": "vocab_size",
-    "num_positions": "max_position_embeddings",
-    "activation": "activation",
-    "hidden_dropout": "dropout",
-    "attention_dropout": "attention_dropout",
-    "pad_token_id": "pad_token_id",
-    "initializer_range": "initializer_range",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How one family of transformers names what we name our way.
+    """How one family of transformers names the parameters that we name our way.
+
+    What a family calls sizes and choices in its config is in `shape.stock_config.STOCK_FAMILIES`.
 
     Args:
         name: transformers' model_type.
-        stem: first part of the family's class names.
         prefix: attribute that holds the encoder inside a class with a task head.
         encoder: our module name to theirs, without prefix; `{i}` is the layer's index.
         heads: per head group, our module or parameter name inside the head to theirs, without prefix.
-        keys: our name of a size or choice to the family's config key; what is absent is fixed in the class.
-        decoder: names under which the tied decoder's weight and bias may be stored once more.
-        other: beginnings of the names of weights that belong to heads we do not have.
-        head_activation: activation of the sequence head's dense layer.
-        layer_norm_eps: the epsilon, where the class fixes it.
-        positions_from_pad: whether position ids begin at pad_token_id + 1 (RoBERTa).
+        decoder: other names of the tied table and of the masked-LM bias, to our names.
+        other: beginnings of the names of weights of heads that we do not have.
+        has_special_ids: whether the tokenizer's first and last token belong in the config (RoBERTa).
+        masked_lm_activation: activation in the masked-LM head, where the classes fix it.
     """
 
     name: str
-    stem: str
     prefix: str
     encoder: Mapping[str, str]
     heads: Mapping[str, Mapping[str, str]]
-    keys: Mapping[str, str]
-    decoder: Mapping[str, str] = field(default_factory=dict)
+    decoder: Mapping[str, str]
     other: tuple[str, ...] = ()
-    head_activation: str = "tanh"
-    layer_norm_eps: float | None = None
-    positions_from_pad: bool = False
+    has_special_ids: bool = False
+    masked_lm_activation: str | None = None
 
     def class_name(self, kind: HeadKind) -> str:
         """Return the name of the family's own class with a head of this kind."""
-        return self.stem + CLASS_SUFFIX[head_group(kind)]
+        return STOCK_FAMILIES[self.name].prefix + CLASS_SUFFIX[head_group(kind)]
 
     def name_of(self, ours: str, kind: HeadKind) -> str:
         """Return the family's name, without prefix, of a parameter of a TaskModel with a head of this kind."""
         part, _, rest = ours.partition(".")
-        if part == "encoder":
-            table, layer = self.encoder, LAYER.match(rest)
-            if layer:
-                rest = f"layers.{{i}}.{rest[layer.end() :]}"
-            return theirs(table, rest).replace("{i}", layer[1] if layer else "")
-        return theirs(self.heads[head_group(kind)], rest)
+        if part != "encoder":
+            return translate(self.heads[head_group(kind)], rest)
+        layer = LAYER.match(rest)
+        if layer is None:
+            return translate(self.encoder, rest)
+        return translate(self.encoder, f"layers.{{i}}.{rest[layer.end() :]}").replace("{i}", layer[1])
 
     def stored_name(self, ours: str, kind: HeadKind) -> str:
         """Return the name of a parameter in the state dict of the family's own class."""
         name = self.name_of(ours, kind)
-        in_base = ours.startswith("encoder.") or name.startswith("pooler.")
-        is_base = head_group(kind) in ("none", "pooler")
-        return f"{self.prefix}.{name}" if in_base and not is_base else name
+        inside = ours.startswith("encoder.") or name.startswith("pooler.")
+        return f"{self.prefix}.{name}" if inside and kind not in ("none", "pooler") else name
 
-    def head_names(self) -> Iterable[str]:
-        """Return the beginnings of the names of all head weights the family may store."""
-        for table in self.heads.values():
-            yield from table.values()
-        yield from self.decoder
-        yield from self.other
+    def is_head_name(self, name: str) -> bool:
+        """Whether a name without prefix belongs to some head of the family, ours or not."""
+        known = {theirs for table in self.heads.values() for theirs in table.values()}
+        return any(name == begin or name.startswith(f"{begin}.") for begin in {*known, *self.decoder, *self.other})
+
+    def check_head(self, kind: HeadKind, style: EncoderStyle) -> None:
+        """Raise unless the family has a head of this kind, as we build it.
+
+        Raises:
+            ModelError: the family's classes have no such head, or one with another activation than ours.
+        """
+        if kind != "none" and head_group(kind) not in self.heads:
+            raise ModelError(f"the head of a {self.name} must not be a {kind}: the family has none")
+        if kind == "masked_lm" and self.masked_lm_activation not in (None, style.activation):
+            raise ModelError(
+                f"the activation of a {self.name} with a masked_lm head must be {self.masked_lm_activation!r}, "
+                f"as in the head, got {style.activation!r}"
+            )
+
+    def holds(self, shape: EncoderShape, style: EncoderStyle, kind: HeadKind) -> bool:
+        """Whether the family's own class of transformers can hold such a network."""
+        stock = STOCK_FAMILIES[self.name]
+        offset = style.pad_token_id + 1 if stock.positions_after_padding else 0
+        return (
+            shape.is_stock
+            and (shape.num_token_types > 0) == ("num_token_types" in stock.sizes)
+            and (shape.embedding_size is None or "embedding_size" in stock.sizes)
+            and style.position_offset == offset
+            and style.head_activation == stock.head_activation
+            and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
+            and (kind == "none" or head_group(kind) in self.heads)
+            and (kind != "masked_lm" or self.masked_lm_activation in (None, style.activation))
+        )
+
+    def config_values(self, shape: EncoderShape, style: EncoderStyle) -> dict[str, Any]:
+        """Return sizes and choices by the family's config keys; the shape must be one that `holds`."""
+        stock, first = STOCK_FAMILIES[self.name], shape.layers[0]
+        sizes = {
+            "hidden_size": shape.hidden_size,
+            "vocab_size": shape.vocab_size,
+            "num_positions": shape.num_positions,
+            "num_token_types": shape.num_token_types,
+            "num_layers": shape.num_layers,
+            "num_heads": first.num_heads,
+            "intermediate_size": first.intermediate_size,
+            "embedding_size": shape.table_size,
+        }
+        values = {key: sizes[name] for name, key in stock.sizes.items()}
+        return values | {key: getattr(style, name) for name, (key, _) in stock.style.items()}
 
 
-def theirs(table: Mapping[str, str], ours: str) -> str:
+def translate(table: Mapping[str, str], ours: str) -> str:
     """Translate a parameter name through a table of modules or parameters."""
     if ours in table:
         return table[ours]
@@ -190,60 +200,49 @@ def theirs(table: Mapping[str, str], ours: str) -> str:
 
 def head_group(kind: HeadKind) -> str:
     """Return the kind, the three sequence kinds as one."""
-    return "sequence" if kind in ("single_label", "multi_label", "regression") else kind
+    return "sequence" if kind in SEQUENCE_KINDS else kind
 
 
-def roberta_like(name: str, stem: str) -> Family:
+def roberta_like(name: str) -> Family:
+    """RoBERTa's code under another name."""
     return Family(
         name=name,
-        stem=stem,
         prefix="roberta",
         encoder=BERT_ENCODER,
         heads=ROBERTA_HEADS,
-        keys=BERT_KEYS,
-        decoder={"lm_head.decoder.weight": "encoder.embeddings.token.weight", "lm_head.decoder.bias": "head.bias"},
-        positions_from_pad=True,
+        decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
+        has_special_ids=True,
+        masked_lm_activation="gelu",
     )
 
 
 FAMILIES: dict[str, Family] = {
     "bert": Family(
         name="bert",
-        stem="Bert",
         prefix="bert",
         encoder=BERT_ENCODER,
         heads=BERT_HEADS,
-        keys=BERT_KEYS,
-        decoder={
-            "cls.predictions.decoder.weight": "encoder.embeddings.token.weight",
-            "cls.predictions.decoder.bias": "head.bias",
-        },
+        decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
         other=("cls.seq_relationship",),
     ),
-    "roberta": roberta_like("roberta", "Roberta"),
-    "xlm-roberta": roberta_like("xlm-roberta", "XLMRoberta"),
-    "camembert": roberta_like("camembert", "Camembert"),
+    "roberta": roberta_like("roberta"),
+    "xlm-roberta": roberta_like("xlm-roberta"),
+    "camembert": roberta_like("camembert"),
     "electra": Family(
         name="electra",
-        stem="Electra",
         prefix="electra",
         encoder=BERT_ENCODER,
         heads=ELECTRA_HEADS,
-        keys=ELECTRA_KEYS,
-        decoder={"generator_lm_head.weight": "encoder.embeddings.token.weight"},
+        decoder={"generator_lm_head.weight": TOKEN_TABLE},
         other=("discriminator_predictions", "sequence_summary"),
-        head_activation="gelu",
+        masked_lm_activation="gelu",
     ),
     "distilbert": Family(
         name="distilbert",
-        stem="DistilBert",
         prefix="distilbert",
         encoder=DISTILBERT_ENCODER,
         heads=DISTILBERT_HEADS,
-        keys=DISTILBERT_KEYS,
-        decoder={"vocab_projector.weight": "encoder.embeddings.token.weight"},
-        head_activation="relu",
-        layer_norm_eps=1e-12,
+        decoder={"vocab_projector.weight": TOKEN_TABLE},
     ),
 }
 

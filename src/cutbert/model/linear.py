@@ -45,6 +45,13 @@ def accumulate_in_place(module: torch.nn.Module) -> None:
         parameter.grad = torch.zeros_like(parameter)
 
 
+def accumulate_by_autograd(module: torch.nn.Module) -> None:
+    """Undo `accumulate_in_place`; the gradients go."""
+    for parameter in module.parameters():
+        setattr(parameter, IN_PLACE, False)
+        parameter.grad = None
+
+
 class _PrefixLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, cols: int) -> Tensor:

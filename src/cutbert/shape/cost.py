@@ -36,9 +36,7 @@ class Cost:
         return asdict(self)
 
 
-def cost_of(
-    shape: EncoderShape, head: HeadSpec | None = None, sequence_length: int = DEFAULT_SEQUENCE_LENGTH
-) -> Cost:
+def cost_of(shape: EncoderShape, head: HeadSpec | None = None, sequence_length: int = DEFAULT_SEQUENCE_LENGTH) -> Cost:
     """Return the cost of an encoder and its head, from sizes alone.
 
     The look-up in the embedding tables is no matrix product and has no macs. The tied decoder of a

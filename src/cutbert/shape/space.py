@@ -88,8 +88,8 @@ def grid(
 def kept_layers(num_layers: int, depth_mult: float, rule: Rule = "paper") -> tuple[int, ...]:
     """Return the 0-based indices of the layers kept at a depth multiplier.
 
-    Under "paper" the last layer is always kept and the number kept is num_layers * depth_mult rounded
-    up; depth_mult = k / num_layers gives exactly k. Under "release" the last is dropped below 1.0.
+    Under "paper" the last layer is always kept, and depth_mult = k / num_layers gives exactly k layers;
+    between two such shares the number may round up. Under "release" the last is dropped below 1.0.
 
     Source:
         Hou et al. 2020 (2004.04037): with d in 1..L, drop d where mod(d + 1, 1 / (1 - m)) = 0; at
@@ -103,7 +103,7 @@ def kept_layers(num_layers: int, depth_mult: float, rule: Rule = "paper") -> tup
         return tuple(math.floor(i / share) for i in range(count))
     count = math.ceil(share * num_layers)
     if 2 * share < 1:
-        return tuple(min(num_layers, math.ceil(j / share)) - 1 for j in range(1, count + 1))
+        return tuple(sorted({min(num_layers, math.ceil(j / share)) - 1 for j in range(1, count + 1)}))
     dropped = {math.floor(j / (1 - share)) - 2 for j in range(1, num_layers - count + 1)}
     return tuple(i for i in range(num_layers) if i not in dropped)
 
@@ -136,6 +136,7 @@ def grid_point(shape: EncoderShape, head_mult: float, ffn_mult: float, depth_mul
         KeptLayer(i, kept_sizes(shape.layers[i], head_mult, ffn_mult, rule))
         for i in kept_layers(shape.num_layers, depth_mult, rule)
     )
+    head_mult, ffn_mult, depth_mult = float(head_mult), float(ffn_mult), float(depth_mult)
     width_mult = head_mult if head_mult == ffn_mult else None
     width = f"h{in_name(head_mult)}-f{in_name(ffn_mult)}" if width_mult is None else f"w{in_name(width_mult)}"
     name = f"{width}-d{in_name(depth_mult)}"
@@ -192,7 +193,7 @@ def as_fraction(mult: float) -> Fraction:
 
 
 def in_name(mult: float) -> str:
-    return repr(round(float(mult), 4))
+    return repr(round(mult, 4))
 
 
 def num_params(subnet: Subnet) -> int:

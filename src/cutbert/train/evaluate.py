@@ -97,5 +97,5 @@ def in_order(found: list[tuple[NDArray[np.intp], NDArray[np.float32]]], num_rows
 
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], labels: NDArray[np.generic]) -> Scores:
     """Return the primary metric and all metrics of logits against labels, as fractions of 1."""
-    metrics = metrics_for(head, metric, logits, labels)
+    metrics = metrics_for(head, logits, labels)
     return Scores(metrics[metric], metrics)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ def describe_versions() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return processor, usable cores, threads, memory and operating system of this machine.
+    """Return processor, usable cores, threads, processes, memory and operating system of this machine.
 
     Loads torch on the first call, since only torch knows its own number of threads.
     """
@@ -26,6 +28,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": processor_name(),
         "cores": usable_cores(),
         "threads": current_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "memory_bytes": memory_bytes(),
         "os": platform.platform(terse=True),
         **accelerator(),
@@ -64,6 +67,19 @@ def current_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+@contextmanager
+def num_threads(count: int | None) -> Iterator[int]:
+    """Let torch compute with `count` threads inside (None: as it is) and yield the number; loads torch."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
 
 
 def memory_bytes() -> int:

@@ -23,7 +23,8 @@ RECORD = "run.json"
 LOG = "log.jsonl"
 SAVE_TIMINGS_EVERY_S = 10.0
 SAME_VERSIONS = ("cutbert", "torch", "transformers")
-SAME_MACHINE = ("processor", "threads", "accelerator")
+SAME_MACHINE = ("processor", "threads", "processes", "accelerator")
+FREE_SETTINGS = ("threads", "checkpoint_seconds")
 
 
 class RunFolder:
@@ -43,7 +44,13 @@ class RunFolder:
 
     @classmethod
     def open(
-        cls, out: str | Path, command: str, settings: Mapping[str, Any], *, allow_changed: bool = False
+        cls,
+        out: str | Path,
+        command: str,
+        settings: Mapping[str, Any],
+        *,
+        line: str | None = None,
+        allow_changed: bool = False,
     ) -> RunFolder:
         """Return the run folder at `out`, new or the same command's own.
 
@@ -51,6 +58,7 @@ class RunFolder:
             out: folder that is absent, empty, or holds a run of this command with these settings.
             command: the verb.
             settings: everything the result depends on; must be JSON (tuples become lists).
+            line: the whole command line, for provenance; the command where None.
             allow_changed: resume also under another machine, thread count or version.
 
         Raises:
@@ -62,7 +70,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: --out must be a folder, got a file")
         if not path.is_dir() or not has_content(path):
-            return cls(path, new_record(command, plain), is_writer=is_writer, allow_changed=allow_changed)
+            return cls(path, new_record(command, plain, line or command), is_writer=is_writer, allow_changed=allow_changed)
         stored = read_record(path)
         check_same(path, stored, command, plain)
         return cls(path, stored, is_writer=is_writer, allow_changed=allow_changed)
@@ -80,6 +88,11 @@ class RunFolder:
     def result(self) -> dict[str, Any] | None:
         """The stored result of a finished run, or None."""
         return self.data.get("result")
+
+    @property
+    def line(self) -> str:
+        """The whole command line the run began with."""
+        return str(self.data["line"])
 
     @property
     def seconds(self) -> float:
@@ -195,9 +208,10 @@ class RunFolder:
         self._saved_at = time.monotonic()
 
 
-def new_record(command: str, settings: dict[str, Any]) -> dict[str, Any]:
+def new_record(command: str, settings: dict[str, Any], line: str) -> dict[str, Any]:
     seeds = [value for name, value in flat(settings).items() if name.split(".")[-1] == "seed"]
-    record: dict[str, Any] = {"format_version": FORMAT_VERSION, "command": command, "settings": settings}
+    record: dict[str, Any] = {"format_version": FORMAT_VERSION, "command": command, "line": line}
+    record["settings"] = settings
     if seeds:
         record["seed"] = seeds[0]
     return {**record, "started": now(), "timings": {}}
@@ -223,7 +237,7 @@ def check_same(path: Path, stored: Mapping[str, Any], command: str, settings: Ma
     """Raise unless the stored run is one of this command with these settings."""
     if stored["command"] != command:
         raise RunError(f"{path}: --out must be new or a run of {command}, got a run of {stored['command']}")
-    found = differences(stored["settings"], settings)
+    found = differences(binding(stored["settings"]), binding(settings))
     if found:
         raise RunError(
             f"{path}: --out holds a run of {command} with other settings; repeat them or give another --out",
@@ -243,6 +257,14 @@ def check_unchanged(path: Path, stored: Mapping[str, Any], machine: Mapping[str,
             f"{path}: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
             *(f"{path}: {text}" for text in found),
         )
+
+
+def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings flat, without those that may change between the parts of one run.
+
+    Threads are compared as the machine's, which counts those really used.
+    """
+    return {name: value for name, value in flat(settings).items() if name.split(".")[-1] not in FREE_SETTINGS}
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -75,7 +75,6 @@ class StagePlan:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
         pad_to: length every batch is padded to; None pads to the longest row of the batch.
-        clip_micro_steps: clip after every backward of an accumulated step (a habit of the released DynaBERT).
     """
 
     name: str

@@ -1,0 +1,55 @@
+"""cutbert: cut a BERT to fit. Importing it loads neither torch nor transformers."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cutbert.errors import CutbertError, InputError, InterruptedRun, MissingError
+from cutbert.shape.budget import Limits
+from cutbert.shape.cost import Cost, cost_of
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.space import GridPoint, grid
+from cutbert.shape.subnet import KeptLayer, Subnet
+
+if TYPE_CHECKING:
+    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict
+
+__version__ = "0.1.0"
+
+VERBS = ("cost", "demo", "dynabert", "finetune", "front", "measure", "open_run", "pick", "predict")
+
+__all__ = [
+    "Cost",
+    "CutbertError",
+    "EncoderShape",
+    "GridPoint",
+    "HeadSpec",
+    "InputError",
+    "InterruptedRun",
+    "KeptLayer",
+    "LayerShape",
+    "Limits",
+    "MissingError",
+    "Subnet",
+    "__version__",
+    "cost",
+    "cost_of",
+    "demo",
+    "dynabert",
+    "finetune",
+    "front",
+    "grid",
+    "measure",
+    "open_run",
+    "pick",
+    "predict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve a verb on first use, so that importing cutbert stays quick."""
+    if name in VERBS:
+        return getattr(import_module("cutbert.api"), name)
+    raise AttributeError(f"module 'cutbert' has no attribute {name!r}")

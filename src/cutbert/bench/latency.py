@@ -1,0 +1,135 @@
+"""How long several networks take side by side: every round runs all of them, in shuffled order."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cutbert.bench.backends import Runner
+from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
+from cutbert.train.machine import describe_machine, describe_versions
+
+NUM_LENGTHS = 16
+THROUGHPUT_ROUNDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Times of one network: batch 1 over the given lengths, and texts a second in larger batches."""
+
+    latency_ms: float
+    latency_q1_ms: float
+    latency_q3_ms: float
+    latency_p95_ms: float
+    throughput_per_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def sample_lengths(lengths: ArrayLike, count: int = NUM_LENGTHS) -> list[int]:
+    """Return `count` lengths that stand for all: the midpoints of equal shares of the sorted lengths."""
+    ordered = np.sort(np.asarray(lengths))
+    places = (2 * np.arange(count) + 1) * len(ordered) // (2 * count)
+    return [int(length) for length in ordered[places]]
+
+
+def settings_lengths(settings: LatencySettings, lengths: Sequence[int] | None) -> list[int]:
+    """Return the lengths to measure at: the fixed one of the settings, else the task's, else 128."""
+    if settings.length is None and lengths:
+        return list(lengths)
+    return [settings.length or DEFAULT_LENGTH] * NUM_LENGTHS
+
+
+def conditions(settings: LatencySettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
+    """Return what must stand beside every latency: machine, versions, threads, lengths, batch sizes."""
+    return {
+        "backend": settings.backend,
+        "device": device,
+        "threads": threads,
+        "lengths": sorted(lengths),
+        "rounds": settings.rounds,
+        "batch_size": 1,
+        "throughput_batch_size": settings.throughput_batch_size,
+        "throughput_length": int(np.median(lengths)),
+        "machine": describe_machine(),
+        "versions": describe_versions(),
+    }
+
+
+def measure_latency(
+    runners: Mapping[str, Runner],
+    lengths: Sequence[int],
+    *,
+    vocab_size: int,
+    rounds: int = 10,
+    batch_size: int = 32,
+    seed: int = 0,
+    on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Latency]:
+    """Return the times of each runner, measured warm and interleaved.
+
+    In one round each runner, in an order shuffled anew, runs once untimed, so that its weights are as near
+    the processor as in use, and then every length once at batch 1. Rounds let what else the machine does
+    fall on all alike. Throughput is the batch size divided by the median time of a batch at the median
+    length, interleaved likewise.
+
+    Args:
+        runners: by name.
+        lengths: tokens per text; each is run once a round, in shuffled order.
+        vocab_size: token ids are drawn below this.
+        rounds: how often each runner takes its turn.
+        batch_size: texts per batch for throughput.
+        seed: of the order and the token ids.
+        on_round: called after each round, throughput rounds included.
+        clock: seconds.
+    """
+    order = random.Random(seed)
+    draw = np.random.default_rng(seed)
+    texts = [draw.integers(vocab_size, size=(1, length)) for length in lengths]
+    batch = draw.integers(vocab_size, size=(batch_size, int(np.median(lengths))))
+    for run in runners.values():
+        for text in (*texts, batch):
+            run(text)
+    singles: dict[str, list[float]] = {name: [] for name in runners}
+    batches: dict[str, list[float]] = {name: [] for name in runners}
+    turns = [(texts, singles)] * rounds + [([batch], batches)] * THROUGHPUT_ROUNDS
+    for inputs, times in turns:
+        time_round(runners, inputs, times, order, clock)
+        if on_round is not None:
+            on_round()
+    return {name: summary(singles[name], batches[name], batch_size) for name in runners}
+
+
+def time_round(
+    runners: Mapping[str, Runner],
+    inputs: Sequence[NDArray[np.int64]],
+    times: Mapping[str, list[float]],
+    order: random.Random,
+    clock: Callable[[], float],
+) -> None:
+    """Let every runner take one turn on all inputs, and append the seconds of each input to `times`."""
+    for name in order.sample(list(runners), len(runners)):
+        runners[name](inputs[0])
+        for input_ids in order.sample(inputs, len(inputs)):
+            begun = clock()
+            runners[name](input_ids)
+            times[name].append(clock() - begun)
+
+
+def summary(singles: Sequence[float], batches: Sequence[float], batch_size: int) -> Latency:
+    q1, median, q3, p95 = (float(ms) for ms in 1000 * np.quantile(singles, (0.25, 0.5, 0.75, 0.95)))
+    return Latency(
+        latency_ms=median,
+        latency_q1_ms=q1,
+        latency_q3_ms=q3,
+        latency_p95_ms=p95,
+        throughput_per_s=batch_size / float(np.median(batches)),
+    )

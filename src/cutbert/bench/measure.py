@@ -1,0 +1,139 @@
+"""Everything a user asks of model folders: size, latency side by side, throughput, memory, and score on a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.bench.backends import BACKENDS
+from cutbert.bench.latency import Latency, conditions, measure_latency, sample_lengths, settings_lengths
+from cutbert.bench.memory import file_bytes, measure_peak_bytes
+from cutbert.bench.settings import LatencySettings
+from cutbert.data.dataset import Dataset, load_dataset
+from cutbert.data.settings import DataSettings
+from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.hub.load import Loaded, load_model, named, output_rows
+from cutbert.hub.source import find_source
+from cutbert.shape.cost import cost_of
+from cutbert.shape.folder import read_folder_shape
+from cutbert.train.engine import make_engine
+from cutbert.train.evaluate import predict_logits, score
+from cutbert.train.machine import num_threads
+from cutbert.train.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model to measure, with its dev tokens where there is a task."""
+
+    name: str
+    folder: Path
+    loaded: Loaded
+    dev: Tokens | None
+
+
+def measure_models(
+    models: Sequence[str],
+    data: DataSettings | None,
+    settings: LatencySettings,
+    *,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> dict[str, Any]:
+    """Return the numbers of each model, latencies measured in one interleaved run.
+
+    Args:
+        models: model folders, run folders or hub ids.
+        data: a task to score on, whose dev lengths are measured at; None for lengths alone.
+        settings: how latency is measured.
+        on_step: called with a few words before each slow step.
+
+    Returns:
+        `models`, one object per model; `measured`, the conditions; `metric` where there is a task.
+
+    Raises:
+        InputError: mistakes in settings, models or data, all together, before any model is loaded.
+    """
+    dataset = check_inputs(models, data, settings)
+    device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
+    max_length = DataSettings().max_length if data is None else data.max_length
+    candidates = [load_candidate(name, dataset, max_length) for name in models]
+    for candidate in candidates:
+        candidate.loaded.model.to(device)
+    on_step("latency")
+    first = candidates[0].dev
+    lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
+    make_runner = BACKENDS[settings.backend]
+    with num_threads(settings.threads) as threads:
+        times = measure_latency(
+            {str(i): make_runner(each.loaded.model) for i, each in enumerate(candidates)},
+            lengths,
+            vocab_size=min(each.loaded.model.shape.vocab_size for each in candidates),
+            rounds=settings.rounds,
+            batch_size=settings.throughput_batch_size,
+            seed=settings.seed,
+        )
+        found = []
+        for i, candidate in enumerate(candidates):
+            on_step(f"score and memory of {candidate.name}")
+            found.append(describe(candidate, dataset, times[str(i)], settings.backend, max(lengths), threads))
+    result: dict[str, Any] = {"models": found, "measured": conditions(settings, lengths, threads, device.type)}
+    return result if dataset is None else {**result, "metric": dataset.metric}
+
+
+def check_inputs(models: Sequence[str], data: DataSettings | None, settings: LatencySettings) -> Dataset | None:
+    """Return the task's rows, or raise every mistake found."""
+    mistakes = Mistakes()
+    dataset: Dataset | None = None
+    with mistakes.collect():
+        settings.check()
+    with mistakes.collect():
+        dataset = None if data is None else load_dataset(data)
+    for name in models:
+        with mistakes.collect():
+            check_model(name, dataset, settings)
+    mistakes.check(InputError)
+    return dataset
+
+
+def check_model(name: str, dataset: Dataset | None, settings: LatencySettings) -> None:
+    """Raise unless a model can be read, has room for the length, and has the task's head where there is one."""
+    facts = read_folder_shape(find_source(name).folder)
+    room = facts.shape.num_positions - facts.style_data.get("position_offset", 0)
+    if settings.length is not None and settings.length > room:
+        raise ModelError(f"--length must be at most {room} for {name}, got {settings.length}")
+    if dataset is not None and output_rows(facts.head, dataset.head)[0] is None:
+        raise ModelError(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
+
+
+def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:
+    """Load a model with the task's labels and tokenise dev for it."""
+    folder = find_source(name).folder
+    loaded = load_model(name, None if dataset is None else dataset.head)
+    if dataset is None:
+        return Candidate(name, folder, loaded, None)
+    max_length = min(max_length, loaded.tokenizer.model_max_length)
+    return Candidate(name, folder, loaded, tokenize_rows(dataset.dev, loaded.tokenizer, name, max_length))
+
+
+def describe(
+    candidate: Candidate, dataset: Dataset | None, times: Latency, backend: str, length: int, threads: int
+) -> dict[str, Any]:
+    """Return one model's object of the result."""
+    model = candidate.loaded.model
+    cost = cost_of(model.shape, model.head_spec)
+    data: dict[str, Any] = {
+        "model": candidate.name,
+        "backend": backend,
+        "params": cost.params,
+        "macs": cost.macs,
+        **times.to_json(),
+        "peak_bytes": measure_peak_bytes(candidate.folder, length=length, threads=threads),
+        "file_bytes": file_bytes(candidate.folder),
+    }
+    if dataset is not None and candidate.dev is not None and dataset.dev.labels is not None:
+        scores = score(dataset.head, dataset.metric, predict_logits(model, candidate.dev), dataset.dev.labels)
+        data |= {"score": scores.score, "metrics": scores.metrics}
+    return data

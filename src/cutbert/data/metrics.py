@@ -1,0 +1,75 @@
+"""Scores of a model's outputs against labels, as fractions of 1."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.errors import DataError
+from cutbert.shape.head import HeadSpec
+
+
+def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """Return every metric of the head's kind; the primary one is among them.
+
+    A metric without a value (constant predictions) is 0.0, and so is every metric of outputs that are not finite.
+
+    Args:
+        head: a sequence head.
+        logits: [N, C].
+        labels: int64 ids [N], float scores [N], or multi-hot [N, C].
+
+    Returns:
+        single_label: accuracy, matthews, f1_macro, and f1 of class 1 where there are two classes.
+        regression: pearson, spearman. multi_label: f1 (micro), f1_macro, accuracy (all labels right).
+    """
+    if not head.is_sequence:
+        raise DataError(f"metrics must be asked for a head of sequences, got kind {head.kind}")
+    compute = {"single_label": class_metrics, "regression": score_metrics, "multi_label": multi_label_metrics}
+    logits = np.asarray(logits, dtype=np.float64)
+    finite = bool(np.isfinite(logits).all())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = compute[head.kind](np.nan_to_num(logits), np.asarray(labels))
+    return {name: float(value) if finite and np.isfinite(value) else 0.0 for name, value in found.items()}
+
+
+def class_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    from sklearn import metrics
+
+    predicted = logits.argmax(axis=1)
+    classes = range(logits.shape[1])
+    found = {
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "matthews": metrics.matthews_corrcoef(labels, predicted),
+        "f1_macro": metrics.f1_score(labels, predicted, labels=list(classes), average="macro", zero_division=0),
+    }
+    if len(classes) == 2:
+        found["f1"] = metrics.f1_score(labels, predicted, zero_division=0)
+    return found
+
+
+def score_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    from scipy import stats
+
+    predicted = logits[:, 0]
+    if len(labels) < 2:
+        return {"pearson": 0.0, "spearman": 0.0}
+    return {
+        "pearson": stats.pearsonr(labels, predicted).statistic,
+        "spearman": stats.spearmanr(labels, predicted).statistic,
+    }
+
+
+def multi_label_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    from sklearn import metrics
+
+    predicted, true = (logits > 0).astype(np.int64), labels.astype(np.int64)
+    return {
+        "f1": metrics.f1_score(true, predicted, average="micro", zero_division=0),
+        "f1_macro": metrics.f1_score(true, predicted, average="macro", zero_division=0),
+        "accuracy": metrics.accuracy_score(true, predicted),
+    }

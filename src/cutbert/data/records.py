@@ -1,0 +1,224 @@
+"""The rows of one file in any format we read, each as values by column, with their place in the file.
+
+Formats: `.tsv` is split on tabs and knows no quotes; `.csv` is RFC 4180; `.jsonl` holds one object a line;
+`.parquet`. All but Parquet also as `.gz`. A byte order mark is skipped, LF and CRLF both end lines.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import DataError
+
+SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of a file.
+
+    Args:
+        row: 1-based, the header row not counted.
+        line: 1-based line of the file where the row begins, or None (Parquet).
+        values: one per wanted column; empty where the row is broken.
+        problem: what is wrong with the row as a whole, or None.
+    """
+
+    row: int
+    line: int | None
+    values: tuple[Any, ...]
+    problem: str | None = None
+
+
+def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | None = None) -> Iterator[Record]:
+    """Yield the rows of a file, broken ones too.
+
+    Args:
+        path: the file; its suffix tells the format.
+        columns: the wanted columns.
+        header: names of the columns of a .tsv or .csv file without a header row.
+
+    Raises:
+        DataError: the file as a whole cannot be read, is empty or lacks a column.
+    """
+    stem, zipped = (path.with_suffix(""), True) if path.suffix == ".gz" else (path, False)
+    if stem.suffix not in SUFFIXES or (zipped and stem.suffix == ".parquet"):
+        names = ", ".join(SUFFIXES)
+        raise DataError(f"{path}: name must end in one of {names} (or in .gz after the first three)")
+    if stem.suffix == ".parquet":
+        return parquet_records(path, columns)
+    text = read_text(path, zipped)
+    if stem.suffix == ".jsonl":
+        return jsonl_records(path, text, columns)
+    split = tsv_rows if stem.suffix == ".tsv" else csv_rows
+    return table_records(path, split(text), columns, header)
+
+
+def read_text(path: Path, zipped: bool) -> str:
+    """Return a file's text without byte order mark and without empty lines at its end.
+
+    Bytes that are not UTF-8 become lone surrogates, so that the row that holds them can be named.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path}: must be a whole gzip file: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    text = data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff").rstrip("\r\n")
+    if not text:
+        raise DataError(f"{path}: file is empty")
+    return text
+
+
+Fields = tuple[int, list[str], str | None]
+
+
+def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield line numbers and lines; only LF or CRLF ends a line."""
+    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+        yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def open_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line numbers and lines of a text file, zipped or not.
+
+    Raises:
+        DataError: the file cannot be read or is empty.
+    """
+    return numbered_lines(read_text(path, zipped=path.suffix == ".gz"))
+
+
+def tsv_rows(text: str) -> Iterator[Fields]:
+    """Yield line number, fields and problem; only a tab ends a field."""
+    for number, line in numbered_lines(text):
+        yield number, line.split("\t"), None
+
+
+def csv_rows(text: str) -> Iterator[Fields]:
+    """Yield line number, fields and problem; after a row that breaks the quoting there is no next row."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        while True:
+            start = reader.line_num + 1
+            try:
+                yield start, next(reader), None
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield start, [], f"must be quoted as RFC 4180 says: {error}"
+                return
+    finally:
+        csv.field_size_limit(limit)
+
+
+def table_records(
+    path: Path, rows: Iterator[Fields], columns: Sequence[str], header: Sequence[str] | None
+) -> Iterator[Record]:
+    """Yield the wanted fields of each row; the header is read at once, so that its mistakes come first."""
+    headless = header is not None
+    if header is None:
+        _, header, problem = next(rows)
+        problem = problem or (None if is_text("".join(header)) else "must be UTF-8")
+        if problem:
+            raise DataError(f"{path}: header row {problem}")
+    check_columns(path, header, columns)
+    places = [list(header).index(column) for column in columns]
+    return pick_fields(rows, places, len(header), headless)
+
+
+def pick_fields(rows: Iterator[Fields], places: list[int], width: int, headless: bool) -> Iterator[Record]:
+    for row, (line, values, problem) in enumerate(rows, 1):
+        if problem is None and len(values) != width:
+            like = "as every row of this task" if headless else "as the header row"
+            problem = f"must have {width} fields, {like}, got {len(values)}"
+        yield Record(row, line, () if problem else tuple(values[place] for place in places), problem)
+
+
+def jsonl_records(path: Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
+    first = parse_object(next(numbered_lines(text))[1])
+    if isinstance(first, dict):
+        check_columns(path, list(first), columns)
+    return pick_keys(text, columns)
+
+
+def pick_keys(text: str, columns: Sequence[str]) -> Iterator[Record]:
+    for row, line in numbered_lines(text):
+        found = parse_object(line)
+        if isinstance(found, str):
+            yield Record(row, row, (), found)
+            continue
+        missing = [column for column in columns if column not in found]
+        problem = f"has no column {missing[0]!r}; columns: {listed(found)}" if missing else None
+        yield Record(row, row, () if missing else tuple(found[column] for column in columns), problem)
+
+
+def parse_object(line: str) -> dict[str, Any] | str:
+    """Return the JSON object of one line, or what is wrong with it."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return f"must be a JSON object: {error}"
+    return found if isinstance(found, dict) else "must be a JSON object"
+
+
+def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: must be a Parquet file: {error}") from None
+    check_columns(path, file.schema_arrow.names, columns)
+    if file.metadata.num_rows == 0:
+        raise DataError(f"{path}: has no rows")
+    return pick_cells(path, file.iter_batches(columns=list(columns)), columns)
+
+
+def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> Iterator[Record]:
+    import pyarrow
+
+    row = 0
+    try:
+        for batch in batches:
+            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+                row += 1
+                yield Record(row, None, values)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise DataError(f"{path}: must be a whole Parquet file: {error}") from None
+
+
+def is_text(text: str) -> bool:
+    """Return whether a string holds no lone surrogate: bytes that were no UTF-8, or such JSON escapes."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return column names for a message, whatever characters they hold."""
+    return ", ".join(names).encode(errors="backslashreplace").decode()
+
+
+def check_columns(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
+    """Refuse a header that lacks a wanted column or has it twice."""
+    mistakes = []
+    for column in columns:
+        count = header.count(column)
+        if count == 0:
+            mistakes.append(f"{path}: has no column {column!r}; columns: {listed(header)}")
+        elif count > 1:
+            mistakes.append(f"{path}: column {column!r} must be there once, is there {count} times")
+    if mistakes:
+        raise DataError(*mistakes)

@@ -1,0 +1,141 @@
+"""What the user says about data: a named task or own files, the splits, the lengths, augmentation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+
+from cutbert.data.tasks import TASKS, UNBUILT_TASKS
+from cutbert.errors import DataError, Mistakes
+
+OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label")
+FILE_LISTS = ("train", "dev", "unlabeled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which rows to train and score on.
+
+    Either `task` (a named task, read from `data_dir` or from the hub) or own files (`train`, `dev`, `text`,
+    `label`). Nothing is read here; `check` only looks at what fits together.
+    """
+
+    task: str | None = field(default=None, metadata={"help": f"A named task: {', '.join(TASKS)}."})
+    data_dir: str | None = field(
+        default=None, metadata={"help": "The GLUE root or the task's own folder, in the official layout."}
+    )
+    train: tuple[str, ...] = field(
+        default=(), metadata={"help": "Training file: .tsv .csv .jsonl .parquet; repeatable; globs are expanded."}
+    )
+    dev: tuple[str, ...] = field(default=(), metadata={"help": "Dev file, only reported on; repeatable."})
+    text: str | None = field(default=None, metadata={"help": "Column that holds the text."})
+    text_pair: str | None = field(default=None, metadata={"help": "Column that holds the second text of a pair."})
+    label: str | None = field(default=None, metadata={"help": "Column that holds the label."})
+    regression: bool = field(default=False, metadata={"help": "Labels are numbers to predict, not class names."})
+    multi_label: str | None = field(
+        default=None, metadata={"help": "Separator between the labels of one row; a row may have none."}
+    )
+    select: str | None = field(
+        default=None,
+        metadata={"help": "File to choose subnets on, or 'dev'; default: 10 % of training, at most 1,000 rows."},
+    )
+    unlabeled: tuple[str, ...] = field(
+        default=(), metadata={"help": "File of texts without labels, added to distillation; repeatable."}
+    )
+    max_length: int = field(default=128, metadata={"help": "Longest input in tokens; longer ones are cut."})
+    max_train_samples: int | None = field(default=None, metadata={"help": "Train on a random part of this many rows."})
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Score on the first rows only, this many of select and of dev."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in FILE_LISTS:
+            value = getattr(self, name)
+            files: Iterable[str | os.PathLike[str]] = [value] if isinstance(value, str | os.PathLike) else value
+            object.__setattr__(self, name, tuple(os.fspath(file) for file in files))
+        for name in ("data_dir", "select"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else os.fspath(value))
+
+    def check(self) -> None:
+        """Refuse what does not fit together.
+
+        Raises:
+            DataError: every such mistake, together.
+        """
+        mistakes = Mistakes()
+        if self.task is None:
+            mistakes.extend(self._own_file_mistakes())
+        else:
+            mistakes.extend(self._task_mistakes())
+        if self.max_length < 2:
+            mistakes.add(f"--max-length must be at least 2, got {self.max_length}")
+        for name in ("max_train_samples", "max_eval_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                mistakes.add(f"{option(name)} must be at least 1, got {value}")
+        mistakes.check(DataError)
+
+    def _task_mistakes(self) -> Iterable[str]:
+        if self.task in UNBUILT_TASKS:
+            yield f"--task {self.task} is not there yet; tasks: {', '.join(TASKS)}"
+        elif self.task not in TASKS:
+            yield f"--task must be one of {', '.join(TASKS)}, got {self.task!r}"
+        defaults = {each.name: each.default for each in fields(self)}
+        for name in OWN_FILE_OPTIONS:
+            if getattr(self, name) != defaults[name]:
+                yield f"{option(name)} is for own files and must not be given with --task"
+        for name in ("text", "text_pair"):
+            if getattr(self, name) is not None and not self.unlabeled:
+                yield f"{option(name)} with --task names a column of --unlabeled files, and there are none"
+        if self.text_pair is not None and self.task in TASKS and TASKS[self.task].layout.text_pair is None:
+            yield f"--text-pair must not be given: the texts of --task {self.task} come singly"
+
+    def _own_file_mistakes(self) -> Iterable[str]:
+        named = [name for name in ("train", "dev", "text", "label") if getattr(self, name)]
+        if not named:
+            yield "data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"
+            return
+        for name in ("train", "dev", "text", "label"):
+            if name not in named:
+                yield f"{option(name)} must be given with own files"
+        columns = [value for value in (self.text, self.text_pair, self.label) if value is not None]
+        if len(set(columns)) < len(columns):
+            yield "--text, --text-pair and --label must name different columns"
+        if self.data_dir is not None:
+            yield "--data-dir goes with --task and must not be given with own files"
+        if self.regression and self.multi_label is not None:
+            yield "--regression and --multi-label must not be given together"
+        if self.multi_label is not None and not self.multi_label.strip(" "):
+            yield "--multi-label must be a separator other than spaces"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentSettings:
+    """How many variants of a text to make, and how far from it."""
+
+    num_candidates: int = field(default=15, metadata={"help": "M: candidates for a replaced word."})
+    replace_prob: float = field(default=0.4, metadata={"help": "p: probability that a word is replaced."})
+    num_rounds: int = field(
+        default=20, metadata={"help": "N: rounds, each a variant of every text; the papers take 10 to 30."}
+    )
+
+    def check(self) -> None:
+        """Refuse numbers outside their range.
+
+        Raises:
+            DataError: every such mistake, together.
+        """
+        mistakes = Mistakes()
+        for name in ("num_candidates", "num_rounds"):
+            if getattr(self, name) < 1:
+                mistakes.add(f"{name} of augmentation must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.replace_prob <= 1:
+            mistakes.add(f"replace_prob of augmentation must lie in (0, 1], got {self.replace_prob}")
+        mistakes.check(DataError)
+
+
+def option(name: str) -> str:
+    """Return a field's name as it is written on the command line."""
+    return "--" + name.replace("_", "-")

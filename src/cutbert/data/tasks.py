@@ -1,0 +1,117 @@
+"""The named tasks: where their files lie, which columns they have, what is scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a file hold what.
+
+    Args:
+        text: column of the text.
+        text_pair: column of the second text, or None.
+        label: column of the label, or None where the file has none that matters.
+        header: names of the columns of a file without a header row; None where the first row names them.
+        labels_may_be_empty: an empty label is a label (multi-label: none of them).
+        skip_incomplete: rows with an empty field or a wrong number of fields are left out and counted, not refused.
+    """
+
+    text: str
+    text_pair: str | None
+    label: str | None
+    header: tuple[str, ...] | None = None
+    labels_may_be_empty: bool = False
+    skip_incomplete: bool = False
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        return (self.text,) if self.text_pair is None else (self.text, self.text_pair)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return self.text_columns if self.label is None else (*self.text_columns, self.label)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task with a fixed layout.
+
+    Args:
+        folder: name of its folder in the GLUE root.
+        layout: columns of its files.
+        labels: class names in id order; one name for regression.
+        metric: the primary metric.
+        regression: labels are numbers.
+        dev_file: name of the dev file.
+        hub_text: text columns of the same task in `nyu-mll/glue`; empty where it is not there.
+        hub_dev: name of the dev split on the hub.
+        hub_labels: class names in the order of the hub's ids; empty where they are `labels`.
+        augment_rounds: N of augmentation in the papers' release; 20 for tasks it does not name.
+    """
+
+    folder: str
+    layout: Layout
+    labels: tuple[str, ...]
+    metric: str = "accuracy"
+    regression: bool = False
+    dev_file: str = "dev.tsv"
+    hub_text: tuple[str, ...] = ("sentence1", "sentence2")
+    hub_dev: str = "validation"
+    hub_labels: tuple[str, ...] = ()
+    augment_rounds: int = 20
+
+
+BINARY = ("0", "1")
+ENTAILMENT = ("entailment", "not_entailment")
+COLA_HEADER = ("source", "label", "mark", "sentence")
+
+# Official QQP files hold a few rows torn by line ends inside a question; the hub's version leaves them out too.
+TASKS: dict[str, Task] = {
+    "sst2": Task(folder="SST-2", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=("sentence",)),
+    "cola": Task(
+        folder="CoLA",
+        layout=Layout("sentence", None, "label", header=COLA_HEADER),
+        labels=BINARY,
+        metric="matthews",
+        hub_text=("sentence",),
+        augment_rounds=30,
+    ),
+    "mrpc": Task(folder="MRPC", layout=Layout("#1 String", "#2 String", "Quality"), labels=BINARY, augment_rounds=30),
+    "stsb": Task(
+        folder="STS-B",
+        layout=Layout("sentence1", "sentence2", "score"),
+        labels=("score",),
+        metric="pearson",
+        regression=True,
+        augment_rounds=30,
+    ),
+    "qqp": Task(
+        folder="QQP",
+        layout=Layout("question1", "question2", "is_duplicate", skip_incomplete=True),
+        labels=BINARY,
+        hub_text=("question1", "question2"),
+        augment_rounds=10,
+    ),
+    "mnli": Task(
+        folder="MNLI",
+        layout=Layout("sentence1", "sentence2", "gold_label"),
+        labels=("contradiction", "entailment", "neutral"),
+        dev_file="dev_matched.tsv",
+        hub_text=("premise", "hypothesis"),
+        hub_dev="validation_matched",
+        hub_labels=("entailment", "neutral", "contradiction"),
+        augment_rounds=10,
+    ),
+    "qnli": Task(
+        folder="QNLI",
+        layout=Layout("question", "sentence", "label"),
+        labels=ENTAILMENT,
+        hub_text=("question", "sentence"),
+    ),
+    "rte": Task(folder="RTE", layout=Layout("sentence1", "sentence2", "label"), labels=ENTAILMENT, augment_rounds=30),
+    "wnli": Task(folder="WNLI", layout=Layout("sentence1", "sentence2", "label"), labels=BINARY),
+    "subj": Task(folder="SUBJ", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=()),
+}
+UNBUILT_TASKS = ("squad",)

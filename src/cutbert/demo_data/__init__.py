@@ -1,0 +1,1 @@
+"""The demo's own small data set, and where its real weights are."""

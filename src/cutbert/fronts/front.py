@@ -1,0 +1,168 @@
+"""The scored subnets of one run: how good each is, what it costs, and which nothing beats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import RunError
+from cutbert.files import read_json, write_json
+from cutbert.shape.cost import BYTES_PER_PARAM
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
+
+FORMAT_VERSION = 1
+FRONT = "front.json"
+MULTS = ("head_mult", "ffn_mult", "width_mult", "depth_mult")
+LATENCIES = (
+    "latency_ms", "latency_q1_ms", "latency_q3_ms", "latency_p95_ms", "throughput_per_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One scored network: the teacher or a subnet.
+
+    Args:
+        name: short and unique in its front.
+        shape: its sizes when cut out.
+        subnet: what it keeps of the supernet; of the teacher, all of it.
+        head_mult, ffn_mult, width_mult, depth_mult: what it was made of; None where it has no such number.
+        params, macs: cost with its head, macs at 128 tokens.
+        score, metrics: on dev, fractions of 1.
+        select_score: the same metric on the select split; all choices use this one.
+        latency_ms, latency_q1_ms, latency_q3_ms, latency_p95_ms: median, quartiles and 95th percentile at
+            batch 1; None until measured.
+        throughput_per_s: texts a second at the measured batch size.
+        on_front: nothing else has at least its select_score for at most its macs, one of them better.
+    """
+
+    name: str
+    shape: EncoderShape
+    subnet: Subnet
+    params: int
+    macs: int
+    score: float
+    select_score: float
+    metrics: dict[str, float]
+    head_mult: float | None = None
+    ffn_mult: float | None = None
+    width_mult: float | None = None
+    depth_mult: float | None = None
+    latency_ms: float | None = None
+    latency_q1_ms: float | None = None
+    latency_q3_ms: float | None = None
+    latency_p95_ms: float | None = None
+    throughput_per_s: float | None = None
+    on_front: bool = False
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights in float32."""
+        return BYTES_PER_PARAM * self.params
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {"name": self.name}
+        data |= {key: getattr(self, key) for key in MULTS}
+        data |= {"shape": self.shape.to_json(), "subnet": self.subnet.to_json()}
+        data |= {key: getattr(self, key) for key in ("params", "macs", "score", "select_score", "metrics")}
+        data |= {key: getattr(self, key) for key in LATENCIES}
+        data["on_front"] = self.on_front
+        return {key: value for key, value in data.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Entry:
+        shape, subnet = EncoderShape.from_json(data["shape"]), Subnet.from_json(data["subnet"])
+        return cls(**{**data, "shape": shape, "subnet": subnet})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """All scored subnets of a run, dominated ones too, beside the teacher.
+
+    Args:
+        metric: name of the primary metric.
+        teacher: the uncut model.
+        subnets: in the run's order; names are unique.
+        select_is_dev: whether choices were made on dev itself.
+        measured: under which conditions latencies were measured: machine, threads, lengths, batch size.
+    """
+
+    metric: str
+    teacher: Entry
+    subnets: tuple[Entry, ...]
+    select_is_dev: bool = False
+    measured: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        subnets = tuple(replace(entry, on_front=is_on_front(entry, self.subnets)) for entry in self.subnets)
+        object.__setattr__(self, "subnets", subnets)
+        object.__setattr__(self, "teacher", replace(self.teacher, on_front=is_on_front(self.teacher, self.subnets)))
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.subnets)
+
+    def __len__(self) -> int:
+        return len(self.subnets)
+
+    def __getitem__(self, name: str) -> Entry:
+        """Return the subnet of that name.
+
+        Raises:
+            RunError: there is none; lists the names.
+        """
+        for entry in self.subnets:
+            if entry.name == name:
+                return entry
+        raise RunError(f"subnet must be one of {', '.join(entry.name for entry in self.subnets)}, got {name!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = {
+            "metric": self.metric,
+            "select_is_dev": self.select_is_dev,
+            "teacher": self.teacher.to_json(),
+            "subnets": [entry.to_json() for entry in self.subnets],
+        }
+        return data if self.measured is None else {**data, "measured": self.measured}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Front:
+        return cls(
+            metric=data["metric"],
+            teacher=Entry.from_json(data["teacher"]),
+            subnets=tuple(Entry.from_json(entry) for entry in data["subnets"]),
+            select_is_dev=data["select_is_dev"],
+            measured=data.get("measured"),
+        )
+
+    def save(self, run: Path) -> None:
+        """Write front.json into a run folder."""
+        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **self.to_json()})
+
+    @classmethod
+    def load(cls, run: Path) -> Front:
+        """Read front.json of a run folder.
+
+        Raises:
+            RunError: there is no front, or one of an unknown format.
+        """
+        path = run / FRONT
+        if not path.is_file():
+            raise RunError(f"{run}: must be a run with a front ({FRONT}), such as cutbert dynabert makes; there is none")
+        data = read_json(path, RunError)
+        version = data.get("format_version") if isinstance(data, dict) else None
+        if version != FORMAT_VERSION:
+            raise RunError(f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}")
+        return cls.from_json(data)
+
+
+def is_on_front(entry: Entry, others: Sequence[Entry]) -> bool:
+    """Return whether no other entry is at least as good for at most the MACs, and better in one of them."""
+    return not any(
+        other.select_score >= entry.select_score
+        and other.macs <= entry.macs
+        and (other.select_score > entry.select_score or other.macs < entry.macs)
+        for other in others
+    )

@@ -1,0 +1,73 @@
+"""Measures the latency of a front's subnets beside the uncut teacher, each cut out as its own network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from cutbert.bench.backends import BACKENDS
+from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, measure_latency, settings_lengths
+from cutbert.bench.settings import LatencySettings
+from cutbert.fronts.front import Front
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
+from cutbert.train.machine import num_threads
+
+
+def measure_front(
+    front: Front,
+    model: TaskModel,
+    teacher: TaskModel,
+    lengths: Sequence[int],
+    settings: LatencySettings,
+    *,
+    on_round: Callable[[], None] | None = None,
+) -> Front:
+    """Return the front with the latency of every subnet and of the teacher, measured in one interleaved run.
+
+    Subnets are extracted first; the embedding tables are shared among those that keep them whole, so
+    that a large family fits in memory.
+
+    Args:
+        front: scored subnets of `model`.
+        model: the supernet.
+        teacher: the uncut model.
+        lengths: tokens per text (`sample_lengths` of dev); settings.length takes their place.
+        settings: backend, threads, rounds, batch size.
+        on_round: called after each of `num_rounds(settings)` rounds.
+    """
+    settings.check()
+    lengths = settings_lengths(settings, lengths)
+    make_runner = BACKENDS[settings.backend]
+    networks = {front.teacher.name: teacher}
+    networks |= {entry.name: cut_out(model, entry.subnet) for entry in front}
+    with num_threads(settings.threads) as threads:
+        times = measure_latency(
+            {name: make_runner(network) for name, network in networks.items()},
+            lengths,
+            vocab_size=model.shape.vocab_size,
+            rounds=settings.rounds,
+            batch_size=settings.throughput_batch_size,
+            seed=settings.seed,
+            on_round=on_round,
+        )
+    return replace(
+        front,
+        teacher=replace(front.teacher, **times[front.teacher.name].to_json()),
+        subnets=tuple(replace(entry, **times[entry.name].to_json()) for entry in front),
+        measured=conditions(settings, lengths, threads, next(model.parameters()).device.type),
+    )
+
+
+def num_rounds(settings: LatencySettings) -> int:
+    """Return how often measure_front calls on_round."""
+    return settings.rounds + THROUGHPUT_ROUNDS
+
+
+def cut_out(model: TaskModel, subnet: Subnet) -> TaskModel:
+    """Return a subnet as its own network, with the supernet's embedding tables where they are kept whole."""
+    network = extract(model, subnet)
+    if network.shape.hidden_size == model.shape.hidden_size:
+        network.encoder.embeddings = model.encoder.embeddings
+    return network

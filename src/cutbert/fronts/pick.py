@@ -1,0 +1,101 @@
+"""Chooses the best subnet of a front under limits, and cuts it out into a model folder of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import BudgetError, RunError
+from cutbert.fronts.front import Entry, Front
+from cutbert.shape.budget import Limits
+from cutbert.train.machine import processor_name
+
+
+def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
+    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs.
+
+    Args:
+        front: scored subnets; measured too where a latency is limited.
+        limits: what must hold.
+        stock: consider only shapes that transformers' own classes hold.
+
+    Raises:
+        BudgetError: nothing fits; names the nearest subnet and what it misses.
+    """
+    candidates = [entry for entry in front if entry.shape.is_stock or not stock]
+    if not candidates:
+        raise BudgetError("no subnet of this run has a stock shape; train the run with --stock")
+    fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
+    if not fitting:
+        raise BudgetError(*explain(candidates, limits))
+    return max(fitting, key=lambda entry: (entry.select_score, -entry.macs))
+
+
+def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
+    """Return the lines that say what is nearest to the limits and what it misses."""
+    nearest = min(candidates, key=lambda entry: excess(entry, limits))
+    head = f"no subnet fits the limits; the nearest is {nearest.name}"
+    return [f"{head}: {violation}" for violation in limits.violations(nearest.to_json())]
+
+
+def excess(entry: Entry, limits: Limits) -> float:
+    """Return by how much an entry breaks the limits, as shares of each limit, summed."""
+    pairs = (
+        (entry.latency_ms, limits.max_latency_ms),
+        (entry.params, limits.max_params),
+        (entry.macs, limits.max_macs),
+        (entry.bytes, limits.max_bytes),
+    )
+    over = [
+        math.inf if value is None else max(0.0, value / limit - 1) for value, limit in pairs if limit is not None
+    ]
+    if limits.min_score is not None:
+        over.append(max(0.0, limits.min_score - entry.select_score))
+    return sum(over)
+
+
+def check_measured_here(run: Path, front: Front) -> None:
+    """Raise unless the front's latencies were measured on a machine with this processor.
+
+    Raises:
+        RunError: not measured at all, or elsewhere.
+    """
+    remedy = f"`cutbert front {run} --measure` measures them here"
+    if front.measured is None:
+        raise RunError(f"{run}: a limit on latency needs measured latencies, and there are none; {remedy}")
+    there, here = front.measured["machine"]["processor"], processor_name()
+    if there != here:
+        raise RunError(f"{run}: latencies were measured on {there}, but this machine is {here}; {remedy}")
+
+
+def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> None:
+    """Cut a subnet out of the run's `model/` and write it as a model folder, whole or not at all.
+
+    Args:
+        run: the run folder.
+        front: its front.
+        entry: the picked subnet.
+        out: absent or empty folder.
+        line: the command line, for provenance.
+    """
+    from cutbert.hub.load import load_model
+    from cutbert.hub.provenance import extend_provenance
+    from cutbert.hub.save import save_model
+    from cutbert.surgery.extract import extract
+
+    loaded = load_model(run)
+    scores: dict[str, Any] = {"metric": front.metric, "score": entry.score, "select_score": entry.select_score}
+    provenance = extend_provenance(loaded.provenance, line, scores=scores)
+    save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
+
+
+def picked_json(entry: Entry, out: Path | None) -> dict[str, Any]:
+    """Return the --json object of a pick."""
+    data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
+    data["stock"] = entry.shape.is_stock
+    return data if out is None else {"out": str(out), **data}
+
+
+PICK_KEYS = ("name", "params", "macs", "score", "select_score", "latency_ms")

@@ -1,0 +1,135 @@
+"""Scores the subnets of a supernet on select and dev, and keeps dev's outputs row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.data.tokens import Tokens
+from cutbert.errors import DataError
+from cutbert.files import read_json, write_json
+from cutbert.fronts.front import Entry
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.space import GridPoint
+from cutbert.shape.subnet import Subnet
+from cutbert.train.evaluate import Scores, predict_logits, score
+from cutbert.train.run_folder import RunFolder
+
+PREDICTIONS = "predictions"
+
+
+def score_points(
+    run: RunFolder,
+    model: TaskModel,
+    points: Sequence[GridPoint],
+    *,
+    select: Tokens,
+    dev: Tokens,
+    metric: str,
+    on_point: Callable[[Entry], None] | None = None,
+) -> list[Entry]:
+    """Return one scored entry per point, in order.
+
+    Each point's dev outputs go to predictions/NAME.json, whole or not at all; points whose file is
+    there already are read, not run, so a killed scoring goes on where it was. Where select and dev are
+    the same object it is run once.
+
+    Args:
+        run: the run's folder, started.
+        model: the supernet with its task head.
+        points: what to score.
+        select: rows that choices are made on, with labels.
+        dev: rows that are only reported, with labels.
+        metric: the primary metric's name.
+        on_point: called with each entry, for progress.
+
+    Raises:
+        DataError: select or dev has no labels.
+    """
+    for name, tokens in (("select", select), ("dev", dev)):
+        if tokens.labels is None:
+            raise DataError(f"the {name} rows must have labels to be scored against, got none")
+    entries = []
+    for point in points:
+        path = run.path / PREDICTIONS / f"{point.name}.json"
+        stored = read_stored(path, point.subnet)
+        if stored is None:
+            stored = score_point(model, point, select=select, dev=dev, metric=metric)
+            if run.is_writer:
+                write_json(path, stored)
+        entries.append(entry_of(model, point, stored))
+        if on_point is not None:
+            on_point(entries[-1])
+    return entries
+
+
+def teacher_point(shape: EncoderShape) -> GridPoint:
+    """Return the whole of a model as a point named "teacher"."""
+    return GridPoint("teacher", 1.0, 1.0, 1.0, 1.0, Subnet.full(shape))
+
+
+def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str) -> dict[str, Any]:
+    """Return what predictions/NAME.json holds: scores on both splits, dev's logits and labels per row."""
+    dev_logits = predict_logits(model, dev, subnet=point.subnet)
+    dev_scores = scores_on(model, metric, dev_logits, dev)
+    select_scores = dev_scores
+    if select is not dev:
+        select_logits = predict_logits(model, select, subnet=point.subnet)
+        select_scores = scores_on(model, metric, select_logits, select)
+    return {
+        "name": point.name,
+        "subnet": point.subnet.to_json(),
+        "metric": metric,
+        "score": dev_scores.score,
+        "metrics": dev_scores.metrics,
+        "select_score": select_scores.score,
+        "select_metrics": select_scores.metrics,
+        "classes": list(model.head_spec.labels),
+        "labels": np.asarray(dev.labels).tolist(),
+        "logits": short_floats(dev_logits),
+    }
+
+
+def scores_on(model: TaskModel, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
+    assert tokens.labels is not None
+    return score(model.head_spec, metric, logits, tokens.labels)
+
+
+def read_stored(path: Path, subnet: Subnet) -> dict[str, Any] | None:
+    """Return the stored predictions of a point, or None where they are missing or another subnet's."""
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    return data if data["subnet"] == subnet.to_json() else None
+
+
+def entry_of(model: TaskModel, point: GridPoint, stored: dict[str, Any]) -> Entry:
+    shape = point.subnet.shape_in(model.shape)
+    cost = cost_of(shape, model.head_spec)
+    return Entry(
+        name=point.name,
+        head_mult=point.head_mult,
+        ffn_mult=point.ffn_mult,
+        width_mult=point.width_mult,
+        depth_mult=point.depth_mult,
+        shape=shape,
+        subnet=point.subnet,
+        params=cost.params,
+        macs=cost.macs,
+        score=stored["score"],
+        select_score=stored["select_score"],
+        metrics=stored["metrics"],
+    )
+
+
+def short_floats(values: NDArray[np.float32]) -> list[Any]:
+    """Return nested lists of the shortest decimals that read back as the same float32."""
+    if values.ndim > 1:
+        return [short_floats(row) for row in values]
+    return [float(str(value)) for value in values]

@@ -1,0 +1,52 @@
+"""What looking at a front and picking from it need to know. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cutbert.bench.settings import LatencySettings
+from cutbert.errors import Mistakes, RunError
+from cutbert.shape.budget import Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontSettings(LatencySettings):
+    """Whether to measure a front anew, and how."""
+
+    measure: bool = field(
+        default=False, metadata={"help": "Measure all latencies anew on this machine and store them in the run."}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickSettings(Limits):
+    """The limits a picked subnet must keep to, and where it goes."""
+
+    max_latency_ms: float | None = field(
+        default=None, metadata={"help": "Largest median latency at batch 1, in milliseconds."}
+    )
+    max_params: int | None = field(default=None, metadata={"help": "Largest number of parameters."})
+    max_macs: int | None = field(default=None, metadata={"help": "Largest number of multiply-adds at 128 tokens."})
+    max_bytes: int | None = field(default=None, metadata={"help": "Largest size of the weights in float32."})
+    min_score: float | None = field(
+        default=None, metadata={"help": "Smallest score on the select split, as a fraction of 1."}
+    )
+    stock: bool = field(
+        default=False, metadata={"help": "Only shapes that load in plain transformers, with no cutbert installed."}
+    )
+    out: str | None = field(default=None, metadata={"help": "New model folder for the picked subnet."})
+
+    def check(self) -> None:
+        """Raise unless the limits are numbers that make sense and `out` can be written.
+
+        Raises:
+            BudgetError, RunError: all mistakes together.
+        """
+        mistakes = Mistakes()
+        with mistakes.collect():
+            Limits.check(self)
+        out = None if self.out is None else Path(self.out)
+        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            mistakes.add(f"--out must be absent or an empty folder, but {out} is not")
+        mistakes.check(RunError)

@@ -1,0 +1,225 @@
+"""Loading a model of any family, or of ours, as a TaskModel with its tokenizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from cutbert.errors import Mistakes, ModelError
+from cutbert.files import read_json
+from cutbert.hub.families import TOKEN_TABLE, Family, family_of
+from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
+from cutbert.hub.source import find_source
+from cutbert.hub.tokenizer import load_tokenizer
+from cutbert.hub.weights import modern_name, read_weights, weight_files
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.folder import FolderShape, read_folder_shape
+from cutbert.shape.head import HeadSpec
+
+OUR_PREFIX = "model."
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+OUTPUT = "head.out."
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, ready to run.
+
+    Args:
+        model: in float32, on the CPU, in evaluation mode.
+        tokenizer: fast, with padding and truncation off.
+        source: what the user gave.
+        notes: what a user should know: parts left out, parts new; one sentence each.
+        provenance: contents of cutbert.json, made anew for a model that is not ours.
+    """
+
+    model: TaskModel
+    tokenizer: PreTrainedTokenizerFast
+    source: str
+    notes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+def load_model(
+    source: str | Path, head: HeadSpec | None = None, *, seed: int = 0, revision: str | None = None
+) -> Loaded:
+    """Load a model folder, a run folder's model or a hub id.
+
+    The checkpoint's own head is kept where it fits the wanted one: the same kind, and the same label
+    names in any order and letter case (outputs are reordered), or as many labels where the checkpoint's are only
+    LABEL_0, LABEL_1, ... Otherwise the output layer is new; its dense layer is taken from the checkpoint
+    where that has one (BERT's pooler). What was new or left out is in the notes.
+
+    Args:
+        source: model folder, run folder, or hub id.
+        head: the wanted head; None for the checkpoint's own.
+        seed: of weights that are new.
+        revision: branch, tag or commit of a hub id.
+
+    Raises:
+        ModelError: the files are missing, of an architecture we cannot express, hold weights we do not
+            know, or lack weights of the encoder.
+    """
+    found = find_source(source, revision)
+    refuse_remote_code(found.folder)
+    facts = read_folder_shape(found.folder)
+    files = weight_files(found.folder)
+    stored = Stored.of(read_weights(files), facts)
+    spec = head or stored.own_head()
+    model = new_model(facts, spec, seed)
+    notes = fill(model, stored)
+    tokenizer = load_tokenizer(found.folder, model.shape, model.style)
+    if (found.folder / FILE_NAME).is_file():
+        provenance = read_provenance(found.folder)
+    else:
+        provenance = first_provenance(str(source), found.folder, files, found.commit)
+    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance)
+
+
+@dataclass
+class Stored:
+    """The weights of a checkpoint by the family's names without prefix, and what is known of them."""
+
+    tensors: dict[str, Tensor]
+    family: Family
+    head: HeadSpec
+    used: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], facts: FolderShape) -> Stored:
+        family = family_of(str(facts.family))
+        names = {name: family_name(name, family, facts.head) for name in tensors}
+        return cls({names[name]: tensor for name, tensor in tensors.items()}, family, facts.head)
+
+    def own_head(self) -> HeadSpec:
+        """Return the head the checkpoint was saved with; a pooler that was not saved is no head."""
+        if self.head.kind == "pooler" and "pooler.dense.weight" not in self.tensors:
+            return HeadSpec("none")
+        return self.head
+
+    def aliases(self, ours: str) -> list[str]:
+        """Return other names under which the family may store a parameter once more."""
+        return [name for name, known in self.family.decoder.items() if known == ours]
+
+    def take(self, *names: str) -> Tensor | None:
+        """Return the first tensor there is of these names, and mark all as used."""
+        self.used.update(names)
+        return next((self.tensors[name] for name in names if name in self.tensors), None)
+
+    def leftovers(self) -> list[str]:
+        return sorted(name for name in self.tensors if name not in self.used and name not in BUFFERS)
+
+
+def family_name(name: str, family: Family, head: HeadSpec) -> str:
+    """Return the family's name without prefix of a weight stored by the family's class or by ours."""
+    if name.startswith(OUR_PREFIX):
+        try:
+            return family.name_of(name.removeprefix(OUR_PREFIX), head.kind)
+        except KeyError:
+            return name
+    return modern_name(name).removeprefix(f"{family.prefix}.")
+
+
+def refuse_remote_code(folder: Path) -> None:
+    """Raise where a config asks for code of its own.
+
+    Raises:
+        ModelError: config.json or tokenizer_config.json has an auto_map.
+    """
+    for name in ("config.json", "tokenizer_config.json"):
+        path = folder / name
+        data = read_json(path, ModelError) if path.is_file() else {}
+        if isinstance(data, dict) and data.get("auto_map"):
+            raise ModelError(f"{path}: must not need code from the model's own repository, got an auto_map")
+
+
+def new_model(facts: FolderShape, spec: HeadSpec, seed: int) -> TaskModel:
+    """Return a network of a folder's shape with seeded weights; torch's own generator is left as it was."""
+    style = EncoderStyle.from_json(facts.style_data)
+    family_of(style.family).check_head(spec.kind, style)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return TaskModel(facts.shape, style, spec)
+
+
+@torch.no_grad()
+def fill(model: TaskModel, stored: Stored) -> list[str]:
+    """Copy a checkpoint's weights into a model.
+
+    Returns:
+        Notes on outputs reordered, parts that are new and parts left out.
+
+    Raises:
+        ModelError: weights of the encoder are missing, of another size, or none we know.
+    """
+    rows, notes = output_rows(stored.head, model.head_spec)
+    mistakes, new = Mistakes(), []
+    for ours, target in model.state_dict().items():
+        name = stored.family.name_of(ours, model.head_spec.kind)
+        is_output = ours.startswith(OUTPUT)
+        tensor = None if is_output and rows is None else stored.take(name, *stored.aliases(ours))
+        if tensor is None and ours.startswith("encoder."):
+            mistakes.add(f"weights must have {name}, got none")
+        elif tensor is None:
+            new.append(name)
+        elif tensor.shape != target.shape:
+            mistakes.add(f"{name} must have the shape {tuple(target.shape)}, got {tuple(tensor.shape)}")
+        else:
+            target.copy_(tensor[rows] if is_output else tensor)
+    if model.head_spec.kind == "masked_lm":
+        mistakes.extend(untied(stored))
+    left = stored.leftovers()
+    unknown = [name for name in left if not stored.family.is_head_name(name)]
+    mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is none" for name in unknown)
+    mistakes.check(ModelError)
+    notes.extend(f"{what}: {modules(names)}" for what, names in (("new, untrained", new), ("left out", left)) if names)
+    return notes
+
+
+def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list[str]]:
+    """Return which of the checkpoint's outputs are the wanted ones, in order, and notes.
+
+    Returns:
+        None where the output layer must be new, or the head has none.
+    """
+    same = list(range(wanted.num_outputs))
+    if wanted.num_outputs == 0:
+        return None, []
+    if own.kind != wanted.kind or own.num_outputs != wanted.num_outputs:
+        return None, [f"the checkpoint's head is {named(own)}, not {named(wanted)}"]
+    if own.labels == wanted.labels or own.kind == "span" or own.num_outputs == 1:
+        return same, []
+    if own.labels == tuple(f"LABEL_{i}" for i in same):
+        return same, [f"the checkpoint's labels have no names; taken in order as {', '.join(wanted.labels)}"]
+    ids = {label.casefold(): i for i, label in enumerate(own.labels)}
+    names = [label.casefold() for label in wanted.labels]
+    if len(ids) == len(same) and sorted(ids) == sorted(names):
+        rows = [ids[name] for name in names]
+        return rows, [] if rows == same else [f"outputs reordered to {', '.join(wanted.labels)}"]
+    return None, [f"the checkpoint's head is {named(own)}, not {named(wanted)}"]
+
+
+def named(head: HeadSpec) -> str:
+    return f"{head.kind} ({', '.join(head.labels)})" if head.labels else head.kind
+
+
+def modules(names: list[str]) -> str:
+    """Return the modules of parameters, each once, in order."""
+    return ", ".join(dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in names))
+
+
+def untied(stored: Stored) -> list[str]:
+    """Return a mistake for each copy of the token table, kept for the output side, that differs from it."""
+    table = stored.tensors[stored.family.name_of(TOKEN_TABLE, "masked_lm")]
+    copies = [stored.take(name) for name in stored.aliases(TOKEN_TABLE)]
+    return [
+        "the masked-LM output must be tied to the token table, got another table"
+        for copy in copies
+        if copy is not None and not torch.equal(copy, table)
+    ]

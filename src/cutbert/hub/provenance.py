@@ -1,0 +1,85 @@
+"""Where a model comes from and what was done to it: the contents of cutbert.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import ModelError
+from cutbert.files import file_sha256, read_json
+from cutbert.shape.folder import FORMAT_VERSION
+
+FILE_NAME = "cutbert.json"
+KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Read the cutbert.json of a model folder.
+
+    Raises:
+        ModelError: no JSON object, a format version other than ours, or a missing key.
+    """
+    path = folder / FILE_NAME
+    data = read_json(path, ModelError)
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
+    if data.get("format_version") != FORMAT_VERSION:
+        raise ModelError(f"{path}: format_version must be {FORMAT_VERSION}, got {data.get('format_version')!r}")
+    missing = [key for key in KEYS if key not in data]
+    if missing:
+        raise ModelError(*(f"{path}: must have the key {key!r}, got none" for key in missing))
+    return data
+
+
+def first_provenance(source: str, folder: Path, weights: tuple[Path, ...], revision: str | None) -> dict[str, Any]:
+    """Return the provenance of a model that cutbert has not touched yet.
+
+    Args:
+        source: the hub id or folder as the user gave it.
+        folder: where its files lie.
+        weights: its weight files, whose hashes are recorded.
+        revision: commit on the hub, where known.
+    """
+    return {
+        "format_version": FORMAT_VERSION,
+        "base_model": source,
+        "base_revision": revision,
+        "base_sha256": {path.name: file_sha256(path) for path in weights},
+        "licence": licence_in(folder),
+        "commands": [],
+        "data": {},
+        "scores": {},
+    }
+
+
+def extend_provenance(
+    provenance: Mapping[str, Any],
+    command: str | None = None,
+    *,
+    data: Mapping[str, str] | None = None,
+    scores: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Return provenance with one more command, more data hashes, and scores replaced.
+
+    Args:
+        provenance: as read or first made; left as it is.
+        command: what was run, as the user typed it.
+        data: SHA-256 by path of each data file the command read.
+        scores: scores of the model as it now is; None keeps the old ones.
+    """
+    commands = [*provenance["commands"], *([command] if command else [])]
+    files = {**provenance["data"], **(data or {})}
+    now = dict(provenance["scores"] if scores is None else scores)
+    return {**provenance, "commands": commands, "data": files, "scores": now}
+
+
+def licence_in(folder: Path) -> str | None:
+    """Return the licence that a folder's model card names in its front matter, or None."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    front = re.match(r"\A---\s*\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    named = re.search(r"^license:[ \t]*(\S.*?)[ \t]*$", front[1], re.MULTILINE) if front else None
+    return named[1].strip("'\"") if named else None

@@ -1,0 +1,88 @@
+"""Writing a model folder: the family's own class where it holds the shape, else ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
+
+from cutbert.files import replacing_folder, write_json
+from cutbert.hub.config import CutbertConfig, label_values
+from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
+from cutbert.hub.provenance import FILE_NAME
+from cutbert.hub.tokenizer import save_tokenizer
+from cutbert.model.task_model import TaskModel
+
+OUR_PREFIX = "model."
+
+
+def save_model(
+    folder: str | Path,
+    model: TaskModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a model folder, whole or not at all; a folder already there is replaced.
+
+    Args:
+        folder: where to.
+        model: any shape; its dtype is kept.
+        tokenizer: written with padding and truncation off.
+        provenance: contents of cutbert.json.
+
+    Raises:
+        ModelError: a head that transformers' configs cannot say.
+    """
+    family = family_of(model.style.family)
+    stock = loads_stock(model)
+    config = stock_config(model, tokenizer, family) if stock else our_config(model)
+    tensors = stock_tensors(model, family) if stock else our_tensors(model)
+    with replacing_folder(Path(folder)) as aside:
+        save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(aside)
+        save_tokenizer(aside, tokenizer, model.shape, model.style)
+        write_json(aside / "shape.json", model.shape.to_json())
+        write_json(aside / FILE_NAME, dict(provenance))
+
+
+def loads_stock(model: TaskModel) -> bool:
+    """Whether a model is written in its family's own class, which loads with no cutbert installed."""
+    return family_of(model.style.family).holds(model.shape, model.style, model.head_spec.kind)
+
+
+def stock_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: Family) -> PretrainedConfig:
+    """Return the config of the family's own class."""
+    values = family.config_values(model.shape, model.style) | label_values(model.head_spec)
+    if family.has_special_ids:
+        values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    kind = model.head_spec.kind
+    return CONFIG_MAPPING[family.name](architectures=[family.class_name(kind)], dtype=dtype_name(model), **values)
+
+
+def our_config(model: TaskModel) -> CutbertConfig:
+    name = "Cutbert" + CLASS_SUFFIX[head_group(model.head_spec.kind)]
+    return CutbertConfig.of(model.shape, model.style, model.head_spec, architectures=[name], dtype=dtype_name(model))
+
+
+def stock_tensors(model: TaskModel, family: Family) -> dict[str, Tensor]:
+    """Return the weights by the names in the state dict of the family's own class."""
+    kind = model.head_spec.kind
+    return {family.stored_name(name, kind): plain(tensor) for name, tensor in model.state_dict().items()}
+
+
+def our_tensors(model: TaskModel) -> dict[str, Tensor]:
+    return {OUR_PREFIX + name: plain(tensor) for name, tensor in model.state_dict().items()}
+
+
+def plain(tensor: Tensor) -> Tensor:
+    """Return a tensor as safetensors wants it: on the CPU, contiguous, sharing no memory."""
+    return tensor.detach().cpu().contiguous().clone()
+
+
+def dtype_name(model: TaskModel) -> str:
+    return str(next(model.parameters()).dtype).removeprefix("torch.")

@@ -1,0 +1,73 @@
+"""Where a model's files lie: a model folder, a run folder, or the local copy of a hub repository."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from huggingface_hub import snapshot_download
+
+from cutbert.errors import ModelError
+from cutbert.shape.folder import model_folder
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SMALL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+
+
+class Source(NamedTuple):
+    """The folder a model is read from, and the hub's commit where it came from there."""
+
+    folder: Path
+    commit: str | None = None
+
+
+def find_source(source: str | Path, revision: str | None = None) -> Source:
+    """Return the folder of a model, fetching it from the hub where source is a hub id.
+
+    An existing folder always wins over a hub id of the same name.
+
+    Args:
+        source: model folder, run folder (its `model/`), or hub id.
+        revision: branch, tag or commit on the hub; only for a hub id.
+
+    Raises:
+        ModelError: neither a model folder nor a hub id that can be fetched or is in the hub's cache.
+    """
+    path = Path(source).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {path}")
+        if not path.is_dir():
+            raise ModelError(f"a model to load must be a folder or a hub id, got the file {path}")
+        return Source(model_folder(path))
+    if not HUB_ID.fullmatch(str(source)):
+        raise ModelError(f"a model must be a folder or a hub id, got {str(source)!r}, which is no folder here")
+    return fetch(str(source), revision)
+
+
+def fetch(hub_id: str, revision: str | None) -> Source:
+    """Return the local copy of a hub repository's root files, downloading what is not cached.
+
+    `HF_HOME`, `HF_HUB_OFFLINE` and a login are the hub library's own affair.
+    """
+    folder = download(hub_id, revision, SMALL_FILES)
+    if not any(folder.glob("*.safetensors")):
+        folder = download(hub_id, revision, OLD_WEIGHTS)
+    commit = folder.name if COMMIT.fullmatch(folder.name) else None
+    return Source(folder, commit)
+
+
+def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
+    try:
+        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        at = f" at revision {revision!r}" if revision else ""
+        raise ModelError(
+            f"{hub_id}: no such folder here, and it cannot be had from the hub{at} ({type(error).__name__}: "
+            f"{reason}); give a local folder with the model's files instead"
+        ) from None
+    return Path(folder)

@@ -1,0 +1,75 @@
+"""Reading the weight files of a model folder, whatever their format."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cutbert.errors import ModelError
+from cutbert.files import read_json
+
+STEMS = ("model.safetensors", "pytorch_model.bin")
+OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files that hold a folder's weights: safetensors before pickles, one file before shards.
+
+    Raises:
+        ModelError: there are none, or an index names a file that is missing.
+    """
+    for stem in STEMS:
+        index = folder / f"{stem}.index.json"
+        if (folder / stem).is_file():
+            return (folder / stem,)
+        if index.is_file():
+            return shard_files(index)
+    raise ModelError(f"{folder} must hold weights ({' or '.join(STEMS)}, or shards with an index), got none")
+
+
+def shard_files(index: Path) -> tuple[Path, ...]:
+    data = read_json(index, ModelError)
+    shards = data.get("weight_map") if isinstance(data, dict) else None
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{index}: must have an object 'weight_map', got {shards!r}")
+    files = tuple(index.parent / name for name in sorted(set(shards.values())))
+    missing = [path for path in files if path.parent != index.parent or not path.is_file()]
+    if missing:
+        raise ModelError(*(f"{index}: names {path.name}, which is not beside it" for path in missing))
+    return files
+
+
+def read_weights(files: tuple[Path, ...]) -> dict[str, Tensor]:
+    """Return all tensors by the name they are stored under.
+
+    Raises:
+        ModelError: a file is broken or holds anything but tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in files:
+        tensors.update(read_file(path))
+    return tensors
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise ModelError(f"{path}: weights cannot be read: {str(error).strip().partition(chr(10))[0]}") from None
+    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+        raise ModelError(f"{path}: must hold tensors by name and nothing else")
+    return data
+
+
+def modern_name(name: str) -> str:
+    """Return the name of today for a LayerNorm parameter stored by very old transformers."""
+    module, _, leaf = name.rpartition(".")
+    return f"{module}.{OLD_LEAVES[leaf]}" if leaf in OLD_LEAVES and module.endswith("LayerNorm") else name

@@ -1,0 +1,117 @@
+"""Fine-tunes a full-size model on a task: the teacher of everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cutbert.data.batches import Batch
+from cutbert.data.dataset import Dataset
+from cutbert.data.settings import DataSettings
+from cutbert.fronts.front import Entry
+from cutbert.fronts.score import score_points, teacher_point
+from cutbert.hub.provenance import extend_provenance
+from cutbert.hub.save import save_model
+from cutbert.methods.prepare import Prepared, check_inputs, prepare
+from cutbert.methods.recipes import override_plan
+from cutbert.methods.settings import FinetuneSettings
+from cutbert.model.losses import task_loss
+from cutbert.model.task_model import TaskModel
+from cutbert.train.loop import Stage, StepInfo, train_stage
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.working import WorkingCopy
+
+FINETUNE = StagePlan(
+    name="finetune",
+    epochs=3.0,
+    batch_size=32,
+    learning_rate=5e-5,
+    warmup_ratio=0.06,
+    weight_decay=0.01,
+    schedule="linear",
+    dropout=0.1,
+    token_table="rows",
+)
+
+
+@dataclass(frozen=True)
+class LabelStep:
+    """One step of ordinary fine-tuning: the whole network against true labels."""
+
+    model: TaskModel
+
+    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        logits = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits
+        share = batch.input_ids.shape[0] / info.num_examples
+        loss = task_loss(self.model.head_spec, logits, batch.labels) * share
+        loss.backward()
+        return {"labels": loss.detach()}
+
+
+def finetune(
+    model: str, data: DataSettings, train: TrainSettings, settings: FinetuneSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Fine-tune a model on a task and store it in the run's `model/`.
+
+    Args:
+        model: hub id, model folder or run folder.
+        data: the task.
+        train: training flags.
+        settings: of the method.
+        run: opened run folder.
+
+    Returns:
+        The result with the keys out, score, select_score, metric, metrics, seconds.
+
+    Raises:
+        InputError: mistakes in settings, model or data, all together, before anything is made.
+    """
+    dataset = check_inputs(train, data, models=(model,))
+    with run.start():
+        prepared = prepare(model, dataset, data.max_length, train, run)
+        with run.timing("finetune"):
+            finetune_stage(prepared, FINETUNE, train, run)
+        with run.timing("score"):
+            entry = score_whole(prepared, run)
+        if prepared.engine.is_main:
+            save_trained(prepared, entry, run, "model")
+        result = {
+            "out": str(run.path),
+            "score": entry.score,
+            "select_score": entry.select_score,
+            "metric": dataset.metric,
+            "metrics": entry.metrics,
+            "seconds": run.seconds,
+        }
+        run.finish(result)
+    return result
+
+
+def finetune_stage(prepared: Prepared, plan: StagePlan, train: TrainSettings, run: RunFolder) -> None:
+    """Train the prepared model on labels, in place."""
+    model = prepared.loaded.model
+    stage = Stage(override_plan(plan, train), prepared.train, LabelStep(model))
+    train_stage(model, stage, prepared.engine, train, run)
+
+
+def score_whole(prepared: Prepared, run: RunFolder) -> Entry:
+    """Score the whole model on select and dev; its dev outputs go to predictions/teacher.json."""
+    model = prepared.loaded.model
+    point = teacher_point(model.shape)
+    metric = prepared.data.metric
+    return score_points(run, model, [point], select=prepared.select, dev=prepared.dev, metric=metric)[0]
+
+
+def save_trained(prepared: Prepared, entry: Entry, run: RunFolder, name: str) -> None:
+    """Write the model into a folder of the run, with where it comes from."""
+    data: Dataset = prepared.data
+    provenance = extend_provenance(
+        prepared.loaded.provenance,
+        run.data["command"],
+        data=data.files,
+        scores={"metric": data.metric, "score": entry.score, "select_score": entry.select_score},
+    )
+    save_model(run.path / name, prepared.loaded.model, prepared.loaded.tokenizer, provenance=provenance)

@@ -1,0 +1,96 @@
+"""Settings of the methods. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cutbert.errors import InputError, Mistakes
+from cutbert.shape.space import Rule
+
+RecipeName = Literal["default", "paper", "release"]
+TeacherWidth = Literal["same", "full"]
+Augment = Literal["none", "mlm", "words"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings:
+    """`finetune` has no settings of its own beyond data and training."""
+
+    def check(self) -> None:
+        """Nothing to check."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynabertSettings:
+    """How `dynabert` makes a family; None leaves the choice to the recipe."""
+
+    recipe: RecipeName = field(
+        default="default", metadata={"help": "default (ours), paper, or release (the published code's choices)."}
+    )
+    width_mult: tuple[float, ...] = field(
+        default=(1.0, 0.75, 0.5, 0.25), metadata={"help": "Shares of heads and neurons kept, together."}
+    )
+    head_mult: tuple[float, ...] = field(
+        default=(), metadata={"help": "Shares of heads kept, apart from neurons (then the grid is the product)."}
+    )
+    ffn_mult: tuple[float, ...] = field(default=(), metadata={"help": "Shares of neurons kept, apart from heads."})
+    depth_mult: tuple[float, ...] = field(default=(1.0, 0.75, 0.5), metadata={"help": "Shares of layers kept."})
+    depths: tuple[int, ...] = field(default=(), metadata={"help": "Numbers of layers kept, instead of --depth-mult."})
+    layer_rule: Rule | None = field(
+        default=None, metadata={"help": "Which layers stay: the paper's rule (last layer kept) or the release's."}
+    )
+    stock: bool | None = field(
+        default=None,
+        metadata={"help": "Train shapes that stock transformers loads too: all heads, thinner feed-forward."},
+    )
+    subnets_per_step: int | None = field(
+        default=None,
+        metadata={"help": "Subnets trained per step: largest, smallest and random others; 0 trains all every step."},
+    )
+    teacher: str | None = field(default=None, metadata={"help": "Another model with the same labels to imitate."})
+    teacher_width: TeacherWidth | None = field(
+        default=None, metadata={"help": "Width of the second stage's teacher: same as the student's, or full."}
+    )
+    logit_weight: float | None = field(default=None, metadata={"help": "Weight of the logit loss."})
+    hidden_weight: float | None = field(default=None, metadata={"help": "Weight of the embedding and hidden losses."})
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
+    final_epochs: float = field(default=0.0, metadata={"help": "Epochs of a last fine-tuning of all subnets on labels."})
+    importance_samples: int = field(
+        default=2048, metadata={"help": "Training rows on which importance is measured (never select or dev)."}
+    )
+    augment: Augment = field(
+        default="none", metadata={"help": "Augmented rows for distillation: mlm, words (a word list), or none."}
+    )
+    augment_model: str | None = field(default=None, metadata={"help": "Masked-LM model that proposes words (mlm)."})
+    augment_words: str | None = field(
+        default=None, metadata={"help": "File of replacements, a line each: word, tab, candidates by spaces (words)."}
+    )
+    augment_candidates: int = field(default=15, metadata={"help": "Candidates per word (the paper's M)."})
+    augment_probability: float = field(default=0.4, metadata={"help": "Chance of replacing a word (the paper's p)."})
+    augment_rounds: int = field(default=20, metadata={"help": "Variants made of each text (the paper's N)."})
+
+    def check(self) -> None:
+        """Raise an InputError with every setting that is out of range."""
+        mistakes = Mistakes()
+        for name in ("logit_weight", "hidden_weight", "final_epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < float("inf"):
+                mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {value}")
+        if not 0 < self.temperature < float("inf"):
+            mistakes.add(f"--temperature must be above 0, got {self.temperature}")
+        if not 0 < self.augment_probability <= 1:
+            mistakes.add(f"--augment-probability must lie in (0, 1], got {self.augment_probability}")
+        for name in ("importance_samples", "augment_candidates", "augment_rounds"):
+            if getattr(self, name) < 1:
+                mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.subnets_per_step is not None and self.subnets_per_step < 0:
+            mistakes.add(f"--subnets-per-step must be at least 0, got {self.subnets_per_step}")
+        wanted = {"mlm": "augment_model", "words": "augment_words"}.get(self.augment)
+        for name in ("augment_model", "augment_words"):
+            given, flag = getattr(self, name) is not None, f"--{name.replace('_', '-')}"
+            if name == wanted and not given:
+                mistakes.add(f"--augment {self.augment} must come with {flag}")
+            if given and name != wanted:
+                mistakes.add(f"{flag} must come with --augment {'mlm' if name == 'augment_model' else 'words'}")
+        mistakes.check(InputError)

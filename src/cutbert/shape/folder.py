@@ -1,0 +1,129 @@
+"""The sizes and the head of a stored model, read from its JSON files alone: no torch, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import ModelError, ShapeError
+from cutbert.files import read_json
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape, check_keys
+from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
+
+FORMAT_VERSION = 1
+OURS = "cutbert"
+
+
+@dataclass(frozen=True)
+class FolderShape:
+    """What a model folder says of its model, weights unread.
+
+    Args:
+        shape: sizes of the encoder.
+        head: what sits on top; kind "none" for a shape file.
+        style_data: the fields of an EncoderStyle; empty for a shape file.
+        family: transformers' model_type of the weights' family; None for a shape file.
+    """
+
+    shape: EncoderShape
+    head: HeadSpec
+    style_data: dict[str, Any]
+    family: str | None
+
+
+def read_folder_shape(path: Path) -> FolderShape:
+    """Read sizes, head and style of a model folder, a run folder (its `model/`) or a shape file.
+
+    Raises:
+        ModelError: no such path, no config, an unknown family, class, key or format version, or a
+            shape.json that says otherwise than the config; all mistakes of one file together.
+    """
+    if path.is_file():
+        return read_shape_file(path)
+    folder = model_folder(path)
+    if not (folder / "config.json").is_file():
+        if (folder / "shape.json").is_file():
+            return read_shape_file(folder / "shape.json")
+        raise ModelError(f"{folder} must hold a config.json or a shape.json, got neither")
+    read = read_config(folder / "config.json")
+    check_sidecars(folder, read.shape)
+    return read
+
+
+def model_folder(path: Path) -> Path:
+    """Return the model folder that a path means: itself, or the `model/` of a run folder.
+
+    Raises:
+        ModelError: no such folder, or a run without its model/.
+    """
+    if not path.is_dir():
+        raise ModelError(f"a model must be a folder or a shape file, got {path}, which does not exist")
+    if not (path / "run.json").is_file():
+        return path
+    if not (path / "model").is_dir():
+        raise ModelError(f"a run must be finished to be used as a model, got {path} without model/")
+    return path / "model"
+
+
+def read_config(path: Path) -> FolderShape:
+    """Read a config.json, ours or of a stock family."""
+    config = read_object(path)
+    model_type = config.get("model_type")
+    if model_type == OURS:
+        return read_our_config(path, config)
+    if model_type not in STOCK_FAMILIES:
+        known = ", ".join([*STOCK_FAMILIES, OURS])
+        raise ModelError(f"{path}: model_type must be one of {known}, got {model_type!r}")
+    with naming(path):
+        shape, head = stock_shape(config, model_type), stock_head(config, model_type)
+        return FolderShape(shape, head, stock_style(config, model_type), model_type)
+
+
+def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:
+    """Read a config.json of model_type cutbert: its objects `shape`, `head` and `style`."""
+    wrong = [key for key in ("shape", "head", "style") if not isinstance(config.get(key), dict)]
+    if wrong:
+        raise ModelError(*(f"{path}: {key} must be a JSON object, got {config.get(key)!r}" for key in wrong))
+    with naming(path):
+        check_keys(config["head"], "head", required=("kind", "labels"))
+        shape, head = EncoderShape.from_json(config["shape"]), HeadSpec.from_json(config["head"])
+    return FolderShape(shape, head, dict(config["style"]), config["style"].get("family"))
+
+
+def check_sidecars(folder: Path, shape: EncoderShape) -> None:
+    """Raise unless cutbert.json is of a version we know and shape.json says what the config says."""
+    sidecar = folder / "cutbert.json"
+    if sidecar.is_file():
+        version = read_object(sidecar).get("format_version")
+        if version != FORMAT_VERSION:
+            raise ModelError(f"{sidecar}: format_version must be {FORMAT_VERSION}, got {version!r}")
+    sizes = folder / "shape.json"
+    if sizes.is_file() and read_shape_file(sizes).shape != shape:
+        raise ModelError(f"{sizes} must give the sizes that config.json gives, got others")
+
+
+def read_shape_file(path: Path) -> FolderShape:
+    """Read a file that holds an EncoderShape and nothing else."""
+    data = read_object(path)
+    with naming(path):
+        return FolderShape(EncoderShape.from_json(data), HeadSpec("none"), {}, None)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    data = read_json(path, ModelError)
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
+    return data
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn a ShapeError raised inside into a ModelError whose mistakes name the file."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ModelError(*(f"{path}: {mistake}" for mistake in error.mistakes)) from None

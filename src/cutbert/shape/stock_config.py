@@ -1,0 +1,170 @@
+"""How the stock families of transformers write sizes, style and head in their config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cutbert.errors import Mistakes, ShapeError
+from cutbert.shape.head import HeadKind, HeadSpec
+from cutbert.shape.shape import EncoderShape, check_size
+
+# What an EncoderShape calls a size, and what a family's config.json calls it.
+BERT_SIZES = {
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "num_positions": "max_position_embeddings",
+    "num_token_types": "type_vocab_size",
+}
+ELECTRA_SIZES = BERT_SIZES | {"embedding_size": "embedding_size"}
+DISTILBERT_SIZES = {
+    "hidden_size": "dim",
+    "num_layers": "n_layers",
+    "num_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "vocab_size": "vocab_size",
+    "num_positions": "max_position_embeddings",
+}
+# What an EncoderStyle calls a choice: the config's key, and transformers' default.
+BERT_STYLE: dict[str, tuple[str, Any]] = {
+    "activation": ("hidden_act", "gelu"),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "hidden_dropout": ("hidden_dropout_prob", 0.1),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
+    "pad_token_id": ("pad_token_id", 0),
+    "initializer_range": ("initializer_range", 0.02),
+}
+ROBERTA_STYLE = BERT_STYLE | {"pad_token_id": ("pad_token_id", 1)}
+DISTILBERT_STYLE: dict[str, tuple[str, Any]] = {
+    "activation": ("activation", "gelu"),
+    "hidden_dropout": ("dropout", 0.1),
+    "attention_dropout": ("attention_dropout", 0.1),
+    "pad_token_id": ("pad_token_id", 0),
+    "initializer_range": ("initializer_range", 0.02),
+}
+DISTILBERT_EPS = 1e-12  # written in its code, not in its config
+
+
+@dataclass(frozen=True)
+class StockFamily:
+    """How one family of transformers writes its config.json.
+
+    Args:
+        prefix: what its class names begin with.
+        sizes: EncoderShape's name of a size -> the config's key.
+        style: EncoderStyle's name of a choice -> the config's key and transformers' default.
+        head_activation: of the dense layer of a sequence head.
+        bare: kind of head in the class without a task (`BertModel`).
+        positions_after_padding: whether the first real token's position is pad_token_id + 1.
+    """
+
+    prefix: str
+    sizes: Mapping[str, str]
+    style: Mapping[str, tuple[str, Any]]
+    head_activation: str
+    bare: HeadKind
+    positions_after_padding: bool = False
+
+
+STOCK_FAMILIES = {
+    "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler"),
+    "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
+    "xlm-roberta": StockFamily("XLMRoberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
+    "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
+    "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none"),
+    "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
+}
+KINDS_WITHOUT_LABELS: dict[str, HeadKind] = {"ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
+KINDS_BY_PROBLEM: dict[str, HeadKind] = {
+    "single_label_classification": "single_label",
+    "multi_label_classification": "multi_label",
+    "regression": "regression",
+}
+
+
+def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
+    """Return the sizes a stock config gives.
+
+    Raises:
+        ShapeError: sizes are missing or no sizes, or the network is a decoder or has relative positions.
+    """
+    sizes = STOCK_FAMILIES[model_type].sizes
+    mistakes = Mistakes()
+    for key in sizes.values():
+        if key in config:
+            check_size(mistakes, key, config[key], least=0)
+        else:
+            mistakes.add(f"must have the key {key!r}, got none")
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
+    mistakes.check(ShapeError)
+    return EncoderShape.uniform(**{"num_token_types": 0} | {name: config[key] for name, key in sizes.items()})
+
+
+def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    """Return the fields of an EncoderStyle; a key absent or null has transformers' default."""
+    family = STOCK_FAMILIES[model_type]
+    style: dict[str, Any] = {"family": model_type, "head_activation": family.head_activation}
+    for name, (key, default) in family.style.items():
+        style[name] = default if config.get(key) is None else config[key]
+    style.setdefault("layer_norm_eps", DISTILBERT_EPS)
+    mistakes = Mistakes()
+    check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
+    mistakes.check(ShapeError)
+    style["position_offset"] = style["pad_token_id"] + 1 if family.positions_after_padding else 0
+    return style
+
+
+def stock_head(config: Mapping[str, Any], model_type: str) -> HeadSpec:
+    """Return the head of the class a config names under architectures.
+
+    A config that names none is read as the family's class without a task, which is what AutoModel
+    makes of it. ELECTRA's discriminator (`ForPreTraining`) is read without its head, and BERT's
+    `ForPreTraining` without its next-sentence half.
+
+    Raises:
+        ShapeError: a class that is no encoder with a head we know.
+    """
+    family = STOCK_FAMILIES[model_type]
+    name = str((config.get("architectures") or [f"{family.prefix}Model"])[0])
+    suffix = name.removeprefix(family.prefix)
+    if suffix == "Model" or (model_type == "electra" and suffix == "ForPreTraining"):
+        return HeadSpec(family.bare)
+    if suffix in KINDS_WITHOUT_LABELS:
+        return HeadSpec(KINDS_WITHOUT_LABELS[suffix])
+    if suffix == "ForPreTraining":
+        return HeadSpec("masked_lm")
+    if suffix == "ForTokenClassification":
+        return HeadSpec("token", stock_labels(config))
+    if suffix == "ForSequenceClassification":
+        return HeadSpec(sequence_kind(config), stock_labels(config))
+    known = ("Model", "ForSequenceClassification", "ForTokenClassification", *KINDS_WITHOUT_LABELS, "ForPreTraining")
+    raise ShapeError(f"architectures must name {family.prefix} followed by one of {', '.join(known)}, got {name!r}")
+
+
+def sequence_kind(config: Mapping[str, Any]) -> HeadKind:
+    """Return the kind of a sequence head; without a problem_type one label means regression, as in transformers."""
+    problem = config.get("problem_type")
+    if problem is None:
+        return "regression" if len(stock_labels(config)) == 1 else "single_label"
+    if problem not in KINDS_BY_PROBLEM:
+        raise ShapeError(f"problem_type must be one of {', '.join(KINDS_BY_PROBLEM)}, got {problem!r}")
+    return KINDS_BY_PROBLEM[problem]
+
+
+def stock_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the labels in id order; LABEL_0.. where the config has none, two unless it says how many."""
+    names = config.get("id2label")
+    if not names:
+        return tuple(f"LABEL_{i}" for i in range(config.get("num_labels", 2)))
+    by_id = {str(key): str(name) for key, name in names.items()}
+    ids = [str(i) for i in range(len(by_id))]
+    if set(by_id) != set(ids):
+        raise ShapeError(f"id2label must have the ids 0..{len(ids) - 1}, got {', '.join(sorted(by_id))}")
+    return tuple(by_id[i] for i in ids)

@@ -1,0 +1,162 @@
+"""How much the loss would change without each head and each neuron, to first order.
+
+Axes: H hidden, N heads, V value_dim, F neurons; a trailing L: of all layers, one after the other.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from cutbert.data.batches import Batch
+from cutbert.errors import InputError
+from cutbert.model.losses import task_loss
+from cutbert.model.task_model import TaskModel
+
+ImportanceRule = Literal["paper", "release"]
+LossFn = Callable[[TaskModel, Batch], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Importance:
+    """Scores of all units; larger is kept, and only the order within a layer means anything.
+
+    Args:
+        heads: per layer [num_heads]; empty where attention is absent.
+        neurons: per layer [intermediate_size]; empty where the feed-forward is absent.
+    """
+
+    heads: list[Tensor]
+    neurons: list[Tensor]
+
+
+def label_loss(model: TaskModel, batch: Batch) -> Tensor:
+    """Return the mean task loss of a batch against its labels.
+
+    Raises:
+        InputError: the batch has no labels, or the model no output layer.
+    """
+    if batch.labels is None:
+        raise InputError("importance by labels must be measured on labelled rows, got rows without labels")
+    logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits
+    if logits is None:
+        raise InputError(f"importance by labels must have a task head, got a head of kind {model.head_spec.kind}")
+    return task_loss(model.head_spec, logits, batch.labels)
+
+
+def measure_importance(
+    model: TaskModel, batches: Iterable[Batch], loss_fn: LossFn = label_loss, *, rule: ImportanceRule = "paper"
+) -> Importance:
+    """Return the first-order importance of every head and neuron.
+
+    Measured on a copy without dropout: the model, its mode and its gradients stay as they are. No gates
+    are built: for a gate g on a head's context, dL/dg at g = 1 is exactly the sum of weight x gradient
+    over that head's columns of the output projection, and the release's gate on attention probabilities
+    has the same derivative. So importance needs weight gradients alone.
+
+    Args:
+        model: fine-tuned, with the head the loss is of.
+        batches: a sample of training rows, never of select or dev, on the model's device.
+        loss_fn: mean loss of a batch, differentiable in the model's weights.
+        rule: "paper", or "release" for what the released code computes.
+
+    Returns:
+        float64 on the CPU. "paper": |change| of each batch, mean over examples. "release": a sum.
+
+    Raises:
+        InputError: no batches, no units to measure, no labels or no task head, or a loss that is not
+            finite.
+
+    Source:
+        Hou et al. 2020 (2004.04037), section 2.2: |dL/dh h| of a head; for a neuron one absolute value of
+        the sum of dL/dw w over its weights in and out and, as in the release, its bias in. Ours: the mean
+        of per-batch absolutes, examples as weights. Release: absolutes of running sums, since its
+        gradients are never zeroed, and a neuron's weights in and out under two absolutes.
+    """
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    weights = {name: weight.requires_grad_() for name, weight in twin.named_parameters() if is_gated(name)}
+    if not weights:
+        raise InputError("importance must have heads or neurons to measure, got a model without either")
+    tally = Tally(rule)
+    for batch in batches:
+        products = weights_times_gradients(weights, loss_fn(twin, batch))
+        tally.add(unit_changes(twin, products), len(batch.input_ids))
+    if not tally.num_examples:
+        raise InputError("importance must be measured on at least one row, got none")
+    return by_layer(twin, tally)
+
+
+class UnitChanges(NamedTuple):
+    """First-order change of one batch's loss per unit, signed, all layers in one row."""
+
+    heads_NL: Tensor
+    neurons_in_FL: Tensor
+    neurons_out_FL: Tensor
+
+
+class Tally:
+    """Sums changes over batches by a rule."""
+
+    def __init__(self, rule: ImportanceRule) -> None:
+        self.rule = rule
+        self.num_examples = 0
+        self.heads_NL = self.neurons_FL = torch.zeros(())
+        self.running = UnitChanges(*[torch.zeros(())] * 3)
+
+    def add(self, changes: UnitChanges, num_examples: int) -> None:
+        self.num_examples += num_examples
+        if self.rule == "release":
+            self.running = UnitChanges(*(sum(pair) for pair in zip(self.running, changes, strict=True)))
+            heads, ins, outs = self.running
+            self.heads_NL = self.heads_NL + heads.abs()
+            self.neurons_FL = self.neurons_FL + ins.abs() + outs.abs()
+        else:
+            heads, ins, outs = changes
+            self.heads_NL = self.heads_NL + heads.abs() * num_examples
+            self.neurons_FL = self.neurons_FL + (ins + outs).abs() * num_examples
+
+    def scale(self) -> float:
+        return 1.0 if self.rule == "release" else 1 / self.num_examples
+
+
+def is_gated(name: str) -> bool:
+    """Whether importance needs a parameter's gradient."""
+    return name.endswith(
+        ("attention.output.weight", "feed_forward.up.weight", "feed_forward.up.bias", "feed_forward.down.weight")
+    )
+
+
+def weights_times_gradients(weights: dict[str, Tensor], loss: Tensor) -> dict[str, Tensor]:
+    """Return weight x gradient of each weight, in float64 on the CPU."""
+    if not torch.isfinite(loss):
+        raise InputError(f"importance must be measured with a finite loss, got {loss.item()}")
+    gradients = torch.autograd.grad(loss, list(weights.values()))
+    pairs = zip(weights.items(), gradients, strict=True)
+    return {name: (weight.detach() * gradient).double().cpu() for (name, weight), gradient in pairs}
+
+
+def unit_changes(model: TaskModel, products: dict[str, Tensor]) -> UnitChanges:
+    """Sum weight x gradient over each unit's weights."""
+    heads, ins, outs = [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0)]
+    for i, layer in enumerate(model.shape.layers):
+        where = f"encoder.layers.{i}."
+        if layer.has_attention:
+            output_HNV = products[where + "attention.output.weight"].unflatten(1, (layer.num_heads, layer.value_dim))
+            heads.append(output_HNV.sum((0, 2)))
+        if layer.has_feed_forward:
+            ins.append(products[where + "feed_forward.up.weight"].sum(1) + products[where + "feed_forward.up.bias"])
+            outs.append(products[where + "feed_forward.down.weight"].sum(0))
+    return UnitChanges(torch.cat(heads), torch.cat(ins), torch.cat(outs))
+
+
+def by_layer(model: TaskModel, tally: Tally) -> Importance:
+    """Split a tally's rows into layers."""
+    layers = model.shape.layers
+    heads = (tally.heads_NL * tally.scale()).split([layer.num_heads for layer in layers])
+    neurons = (tally.neurons_FL * tally.scale()).split([layer.intermediate_size for layer in layers])
+    return Importance(list(heads), list(neurons))

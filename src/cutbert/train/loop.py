@@ -1,0 +1,248 @@
+"""The one training loop: batches, steps, optimizer, checkpoints, progress; a method brings the step."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from types import FrameType
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from cutbert.data.batches import Batch, collate, plan_batches
+from cutbert.data.tokens import Tokens
+from cutbert.errors import InterruptedRun
+from cutbert.model.linear import accumulate_by_autograd
+from cutbert.model.task_model import TaskModel
+from cutbert.train.checkpoint import Position, load_checkpoint, load_weights, save_checkpoint, save_weights
+from cutbert.train.engine import Engine
+from cutbert.train.optimizer import Optimizer
+from cutbert.train.progress import progress_bar
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.working import WorkingCopy
+
+LOG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a step knows besides its batch.
+
+    Args:
+        num_examples, num_tokens: of the whole step, over micro-batches and processes; losses are sums
+            divided by these, so the split changes nothing.
+        progress: share of the stage's steps done.
+        random: a generator of this step's own, equal in all processes.
+    """
+
+    num_examples: int
+    num_tokens: int
+    progress: float
+    random: np.random.Generator
+
+
+class TrainingStep(Protocol):
+    """Adds the gradients of one micro-batch to `work.model`."""
+
+    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, torch.Tensor]:
+        """Run forwards and backwards; return this micro-batch's share of each loss, as scalars to log."""
+        ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, ready to train.
+
+    Args:
+        plan: its choices.
+        tokens: training rows.
+        step: the method's step.
+    """
+
+    plan: StagePlan
+    tokens: Tokens
+    step: TrainingStep
+
+
+def train_stage(model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
+    """Train a network in place, or take up where a stopped run left it.
+
+    A finished stage's weights stay in `checkpoint/NAME.safetensors` and are read back, so a run of several
+    stages resumes in the right one.
+
+    Args:
+        model: the float32 network, on the engine's device; updated in place.
+        stage: what and how to train.
+        engine: machine and processes.
+        settings: seed, clipping, accumulation, checkpoint interval.
+        run: folder that receives checkpoints and the log.
+
+    Returns:
+        Steps, tokens and seconds of the stage; zeros where it had finished before.
+
+    Raises:
+        InterruptedRun: the user pressed Ctrl-C (or SIGTERM came); the state is saved.
+    """
+    done = run.path / "checkpoint" / f"{stage.plan.name}.safetensors"
+    if done.exists():
+        load_weights(done, model)
+        return Position()
+    trainer = Trainer(model, stage, engine, settings, run)
+    position = trainer.run()
+    if engine.is_main:
+        save_weights(done, model)
+        shutil.rmtree(trainer.folder, ignore_errors=True)
+    return position
+
+
+class Trainer:
+    """The state of one stage while it runs."""
+
+    def __init__(
+        self, model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder
+    ) -> None:
+        self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
+        self.plan = stage.plan
+        self.num_epoch_steps = math.ceil(len(stage.tokens.lengths) / self.plan.batch_size)
+        self.num_steps = max(1, round(self.plan.epochs * self.num_epoch_steps)) if self.plan.epochs else 0
+        torch.manual_seed(settings.seed)
+        self.optimizer = Optimizer(model, self.plan, engine, settings.max_grad_norm)
+        self.folder = run.path / "checkpoint" / self.plan.name
+        self.position = Position()
+        if self.folder.exists():
+            self.position = load_checkpoint(self.folder, model, self.optimizer)
+        if engine.num_processes > 1:
+            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + self.position.step)
+        self.work = WorkingCopy(model, engine.dtype, self.plan.dropout)
+        self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
+
+    def run(self) -> Position:
+        """Run the remaining steps."""
+        saved_at = logged_at = time.monotonic()
+        title = self.plan.name
+        with deferred_interrupt() as interrupt, progress_bar(title, self.num_steps, shown=self.engine.is_main) as bar:
+            while self.position.step < self.num_steps:
+                losses = self._step()
+                now = time.monotonic()
+                bar(self.position.step, f"loss {losses['loss']:.4f}")
+                if now - logged_at >= LOG_EVERY_S or self.position.step == self.num_steps:
+                    logged_at = now
+                    self.run_folder.log(stage=self.plan.name, step=self.position.step, **losses)
+                if self.engine.any(interrupt.is_set):
+                    self._save()
+                    raise InterruptedRun(
+                        f"stopped in stage {self.plan.name} at step {self.position.step} of {self.num_steps}; "
+                        f"saved in {self.run_folder.path}: the same command goes on from there"
+                    )
+                if now - saved_at >= self.settings.checkpoint_seconds:
+                    self._save()
+                    saved_at = time.monotonic()
+        set_eval(self.model)
+        return self.position
+
+    def _step(self) -> dict[str, float]:
+        begun = time.monotonic()
+        step = self.position.step
+        epoch, index = divmod(step, self.num_epoch_steps)
+        rows = self.epoch_batches(epoch)[index]
+        lengths = self.stage.tokens.lengths
+        num_tokens = int(lengths[rows].sum())
+        progress = step / self.num_steps
+        self.work.refresh()
+        self.optimizer.zero_embedding_gradients()
+        totals: dict[str, torch.Tensor] = {}
+        for i, part in enumerate(self._own_parts(rows)):
+            info = StepInfo(len(rows), num_tokens, progress, np.random.default_rng([self.settings.seed, step]))
+            batch = self._collate(part)
+            for name, value in self.stage.step(self.work, batch, info).items():
+                totals[name] = totals[name] + value if i else value
+        self.work.collect()
+        norm = self.optimizer.step(progress, self._used_ids(rows))
+        spent = self.position.seconds + time.monotonic() - begun
+        self.position = Position(step + 1, self.position.tokens + num_tokens, spent)
+        losses = self._over_processes({name: float(value) for name, value in totals.items()})
+        rate = self.optimizer.dense.param_groups[0]["lr"]
+        return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": rate}
+
+    def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
+        """Sum the logged losses over processes; a process without rows of a small batch adds nothing."""
+        if self.engine.num_processes == 1:
+            return losses
+        total = torch.tensor([sum(losses.values())], device=self.engine.device)
+        self.engine.reduce([total])
+        return {"total": float(total)}
+
+    def _own_parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield this process's share of a step's rows in micro-batches; every process yields equally many."""
+        own = rows[self.engine.rank :: self.engine.num_processes]
+        yield from (part for part in np.array_split(own, self.settings.accumulation) if len(part))
+
+    def _collate(self, rows: np.ndarray) -> Batch:
+        batch = collate(
+            self.stage.tokens,
+            rows,
+            pad_token_id=self.model.style.pad_token_id,
+            use_token_types=self.model.shape.num_token_types > 1,
+            pad_to=self.plan.pad_to,
+        )
+        return batch.to(self.engine.device)
+
+    def _used_ids(self, rows: np.ndarray) -> torch.Tensor:
+        tokens = self.stage.tokens
+        if not self.optimizer.updates_rows:
+            return torch.empty(0, dtype=torch.long)
+        ids = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
+        used = np.unique(np.concatenate([*ids, [self.model.style.pad_token_id]])).astype(np.int64)
+        return torch.from_numpy(used).to(self.engine.device)
+
+    def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
+        return plan_batches(self.stage.tokens.lengths, self.plan.batch_size, self.settings.seed, epoch)
+
+    def _save(self) -> None:
+        if self.engine.is_main:
+            save_checkpoint(self.folder, self.model, self.optimizer, self.position)
+
+
+def set_eval(model: TaskModel) -> None:
+    """Put a network out of training: no dropout, no leftover gradients."""
+    model.eval()
+    model.requires_grad_(True)
+    accumulate_by_autograd(model)
+    model.encoder.embeddings.token.sparse = False
+
+
+class Interrupt:
+    """Remembers that the user asked to stop."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.is_set:
+            raise KeyboardInterrupt
+        self.is_set = True
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Interrupt]:
+    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once."""
+    interrupt = Interrupt()
+    try:
+        old = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where no signal arrives
+        old = {}
+    try:
+        yield interrupt
+    finally:
+        for sig, handler in old.items():
+            signal.signal(sig, handler)
+
+

@@ -1,0 +1,123 @@
+"""Labels and probabilities for a file of texts, in the order of its rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+
+from cutbert.data.reading import check_mistakes, read_files
+from cutbert.data.rows import Rows
+from cutbert.data.tasks import Layout
+from cutbert.data.tokens import tokenize_rows
+from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.files import replacing_file
+from cutbert.hub.load import load_model
+from cutbert.hub.source import find_source
+from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.head import HeadSpec
+from cutbert.train.engine import make_engine
+from cutbert.train.evaluate import predict_logits
+from cutbert.train.predict_settings import PredictSettings
+from cutbert.train.settings import TrainSettings
+
+LABEL_JOIN = ","
+
+
+def predict_to_file(model: str, settings: PredictSettings, on_batch: Callable[[int], None] | None = None) -> Any:
+    """Write one row of labels and probabilities per text, whole or not at all.
+
+    Returns:
+        The result with the keys out, rows, and labels (how often each was given; not for regression).
+
+    Raises:
+        InputError: mistakes in the files or the model, all together, before the model is loaded.
+    """
+    head, rows = check_inputs(model, settings)
+    engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
+    loaded = load_model(model)
+    loaded.model.to(engine.device)
+    max_length = min(settings.max_length, loaded.tokenizer.model_max_length)
+    tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length, cache=False)
+    records = answers(head, predict_logits(loaded.model, tokens, on_batch=on_batch))
+    out = Path(settings.out)
+    with replacing_file(out) as aside:
+        write_records(aside, out.suffix, records)
+    result: dict[str, Any] = {"out": str(out), "rows": len(records)}
+    if head.kind != "regression":
+        given = [label for record in records for label in as_labels(record["label"])]
+        result["labels"] = dict(sorted(Counter(given).items()))
+    return result
+
+
+def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]:
+    """Return the model's head and the texts, or raise every mistake found."""
+    mistakes = Mistakes()
+    head, rows = HeadSpec("none"), Rows([])
+    with mistakes.collect():
+        settings.check()
+    with mistakes.collect():
+        head = read_folder_shape(find_source(model).folder).head
+        if not head.is_sequence:
+            raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {head.kind}")
+    with mistakes.collect():
+        rows = read_texts(settings)
+    mistakes.check(InputError)
+    return head, rows
+
+
+def read_texts(settings: PredictSettings) -> Rows:
+    """Return the texts of the input file."""
+    found: list[str] = []
+    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), found)
+    check_mistakes(found)
+    return Rows(raw.text, raw.text_pair)
+
+
+def answers(head: HeadSpec, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Return per row the label and the probabilities by class name; for regression the number alone.
+
+    Several labels can hold at once under multi_label: those with a probability of at least one half.
+    """
+    if head.kind == "regression":
+        return [{"label": float(value)} for value in logits[:, 0]]
+    many = head.kind == "multi_label"
+    values = logits.astype(np.float64)
+    chances = expit(values) if many else softmax(values, axis=1)
+    records = []
+    for row in chances.tolist():
+        named = dict(zip(head.labels, row, strict=True))
+        chosen = [name for name, chance in named.items() if chance >= 0.5] if many else max(named, key=named.__getitem__)
+        records.append({"label": chosen, "probabilities": named})
+    return records
+
+
+def write_records(path: Path, suffix: str, records: list[dict[str, Any]]) -> None:
+    """Write records in the format of the suffix: JSON lines, or a table with a column per class."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        if suffix == ".jsonl":
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+        elif suffix == ".csv":
+            csv.writer(file, lineterminator="\n").writerows(table(records))
+        else:
+            file.writelines("\t".join(row) + "\n" for row in table(records))
+
+
+def table(records: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """Yield the header and one row per record: label, then `probability_CLASS` for each class."""
+    classes = list(records[0].get("probabilities", {}))
+    yield ["label", *(f"probability_{name}" for name in classes)]
+    for record in records:
+        probabilities = [repr(record["probabilities"][name]) for name in classes]
+        yield [LABEL_JOIN.join(as_labels(record["label"])), *probabilities]
+
+
+def as_labels(label: Any) -> list[str]:
+    return label if isinstance(label, list) else [str(label)]

@@ -1,0 +1,63 @@
+"""A live progress bar with the time left, on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Bar(Protocol):
+    """What long work tells a progress bar."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+@contextmanager
+def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]:
+    """Yield a function that takes the units done so far and a short note; a line each 10 % off a terminal."""
+    console = Console(stderr=True)
+    if not shown:
+        yield lambda done, note="": None
+        return
+    if not console.is_terminal:
+        yield _line_printer(console, title, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        task = progress.add_task(title, total=total, note="")
+
+        def advance(done: int, note: str = "") -> None:
+            progress.update(task, completed=done, note=note)
+
+        yield advance
+
+
+def _line_printer(console: Console, title: str, total: int) -> Bar:
+    shown = -1
+
+    def advance(done: int, note: str = "") -> None:
+        nonlocal shown
+        tenth = 10 * done // max(total, 1)
+        if tenth > shown:
+            shown = tenth
+            console.print(f"{title}: {done}/{total} {note}".rstrip(), highlight=False)
+
+    return advance
+
+
+def say(text: str, *, shown: bool = True) -> None:
+    """Print a line for the user on standard error."""
+    if shown:
+        Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)

