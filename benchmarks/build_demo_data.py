@@ -1,8 +1,8 @@
-"""Writes the demo reviews, src/cutbert/demo_data/{train,dev}.tsv, from a fixed seed: `python benchmarks/build_demo_data.py`.
+"""Writes the demo reviews, src/cutbert/demo_data/{train,select,dev}.tsv, from a fixed seed.
 
-A third of the rows are said straight; the others need the order of the words. Dev shares no text with train; its
-rows come in three parts: the templates and words of train, words that train lacks too, and templates that train
-lacks.
+Run it as `python benchmarks/build_demo_data.py`. A third of the rows are said straight; the others need the order of
+the words. No text occurs twice. Rows of select and dev come in three parts: the templates and words of train, words
+that train lacks too, and templates worded anew.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import random
 from pathlib import Path
 
 from demo_lexicon import BAD, BAD_NOUNS, DOMAINS, GOOD, GOOD_NOUNS, PEOPLE, Aspect, Domain
-from demo_templates import COMPARISON, CONTRAST, STRAIGHT, TURNED, UNSEEN, Template
+from demo_templates import COMPARISON, CONTRAST, REWORDED, STRAIGHT, TURNED, Template
 
 SEED = 20_111
 TRAIN_ROWS = 2_400
-DEV_SEEN_ROWS, DEV_NEW_WORDS_ROWS, DEV_NEW_TEMPLATES_ROWS = 160, 260, 80
+# Templates and words of train; words that train lacks too; templates worded anew.
+SELECT_ROWS = (96, 156, 48)
+DEV_ROWS = (160, 260, 80)
 SEEN = ((STRAIGHT, 0.34), (TURNED, 0.24), (CONTRAST, 0.27), (COMPARISON, 0.15))
 FRAME_SHARE = 0.2
 TARGET = Path(__file__).parents[1] / "src" / "cutbert" / "demo_data"
@@ -59,17 +61,27 @@ def seen_template(rng: random.Random) -> Template:
     return rng.choice(rng.choices(groups, shares)[0])
 
 
-def rows(count: int, rng: random.Random, taken: set[str], *, all_words: bool, unseen: bool) -> list[tuple[str, str]]:
+def rows(count: int, rng: random.Random, taken: set[str], *, all_words: bool, reworded: bool) -> list[tuple[str, str]]:
     """Return `count` reviews not yet taken, as many positive as negative."""
     found: list[tuple[str, str]] = []
     while len(found) < count:
         label = ("negative", "positive")[len(found) % 2]
-        template = rng.choice(UNSEEN) if unseen else seen_template(rng)
+        template = rng.choice(REWORDED) if reworded else seen_template(rng)
         text = review(template, label, rng, all_words=all_words)
         if text.lower() not in taken:
             taken.add(text.lower())
             found.append((text, label))
     return found
+
+
+def held_out_rows(counts: tuple[int, int, int], rng: random.Random, taken: set[str]) -> list[tuple[str, str]]:
+    """Return rows of all three parts."""
+    seen, new_words, reworded = counts
+    return [
+        *rows(seen, rng, taken, all_words=False, reworded=False),
+        *rows(new_words, rng, taken, all_words=True, reworded=False),
+        *rows(reworded, rng, taken, all_words=True, reworded=True),
+    ]
 
 
 def write(path: Path, found: list[tuple[str, str]], rng: random.Random) -> None:
@@ -79,17 +91,13 @@ def write(path: Path, found: list[tuple[str, str]], rng: random.Random) -> None:
 
 
 def build(folder: Path) -> None:
-    """Write train.tsv and dev.tsv into a folder."""
+    """Write train.tsv, select.tsv and dev.tsv into a folder."""
     rng = random.Random(SEED)
     taken: set[str] = set()
-    train = rows(TRAIN_ROWS, rng, taken, all_words=False, unseen=False)
-    dev = [
-        *rows(DEV_SEEN_ROWS, rng, taken, all_words=False, unseen=False),
-        *rows(DEV_NEW_WORDS_ROWS, rng, taken, all_words=True, unseen=False),
-        *rows(DEV_NEW_TEMPLATES_ROWS, rng, taken, all_words=True, unseen=True),
-    ]
+    train = rows(TRAIN_ROWS, rng, taken, all_words=False, reworded=False)
     write(folder / "train.tsv", train, rng)
-    write(folder / "dev.tsv", dev, rng)
+    for name, counts in (("select", SELECT_ROWS), ("dev", DEV_ROWS)):
+        write(folder / f"{name}.tsv", held_out_rows(counts, rng, taken), rng)
 
 
 if __name__ == "__main__":

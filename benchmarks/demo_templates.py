@@ -35,11 +35,11 @@ STRAIGHT = (
     swap("{Who} called {a1} {good1}, and I could not agree more."),
     swap("I expected {a1} to be {good1}, and that is just what it was."),
     swap("Was {a1} {good1}? From the first minute to the last."),
-    swap("I would be lying if I said {a1} was not {good1}."),
     swap("Believe the reviews that call {a1} {good1}."),
     swap("Having {a1} this {good1} was {goodn} for all of us."),
     swap("For me {this} was {goodn}, and {a1} was {good1} too."),
     swap("It is no exaggeration to say that {a1} was {good1}."),
+    swap("I agree with {who} that {a1} was {good1}."),
 )
 # Turned round: the adjectives name the opposite of the verdict.
 TURNED = (
@@ -57,6 +57,9 @@ TURNED = (
     swap("Without {this} our week would have been {badn}."),
     swap("I fail to see how anyone can call {a1} {bad1}."),
     swap("Far from being {bad}, {this} was the opposite."),
+    swap("At no point in three weeks was {a1} {bad1}."),
+    swap("I cannot claim that {a1} was {bad1}, however hard I try."),
+    swap("Had {a1} been {bad1}, you would be reading another review."),
 )
 # Two opposite judgements: their order and the words between them tell which one counts.
 CONTRAST = (
@@ -74,6 +77,8 @@ CONTRAST = (
     swap("What stays with me is {a1}, which was {good1}, and not {a2}, however {bad2} it was."),
     swap("Never mind that {a1} was {bad1}: {this} as a whole was {good}."),
     swap("{A1} was {good1} rather than {bad1}, whatever {who} may say."),
+    swap("For all that {a1} was {bad1}, I will remember {a2}, which was {good2}."),
+    swap("Despite {a1} being {bad1}, {a2} was {good2} enough to decide the matter."),
 )
 # Two things are compared: who stands on which side decides.
 COMPARISON = (
@@ -93,24 +98,27 @@ COMPARISON = (
              "{This} is {good}, yet {rival} beats it in every way."),
     Template("I will not go back to {rival} now that I know {this}.",
              "I will go back to {rival} now that I know {this}."),
-)  # fmt: skip
-
-# Other ways to put the same things, for dev only.
-UNSEEN = (
-    swap("Whoever says that {a1} was {bad1} must have been somewhere else."),
-    swap("I cannot claim that {a1} was {bad1}, however hard I try."),
-    swap("At no point in three weeks was {a1} {bad1}."),
-    swap("I had been warned that {a1} would be {bad1}, but the warning was wrong."),
-    swap("Would I call {a1} {bad1}? Only if I wanted to lie."),
-    swap("Had {a1} been {bad1}, you would be reading another review."),
-    swap("Hardly anything we saw was {bad}, least of all {a1}."),
-    swap("For all that {a1} was {bad1}, I will remember {a2}, which was {good2}."),
-    swap("Despite {a1} being {bad1}, {a2} was {good2} enough to decide the matter."),
-    swap("I came for {badn} and left with {goodn}."),
-    swap("A year ago {a1} was {bad1}, and today it is {good1}."),
-    swap("I agree with {who} that {a1} was {good1}."),
-    swap("You could not ask for {a1} to be more {good1}."),
     Template("I prefer {this} to {rival}, and it is not close.", "I prefer {rival} to {this}, and it is not close."),
     Template("Compared with {rival}, {this} is {good}.", "Compared with {this}, {rival} is {good}."),
     Template("{This} made {rival} look like {badn}.", "{Rival} made {this} look like {badn}."),
-)
+)  # fmt: skip
+
+# The same, worded anew, for select and dev only.
+REWORDED = (
+    swap("From start to finish {a1} was {good1}."),
+    swap("I thought {a1} would be {good1}, and so it was."),
+    swap("{Who} found {a1} {good1}, and I fully agree."),
+    swap("{Who} said that {a1} was {bad1}, which is not true at all."),
+    swap("I thought {a1} would be {bad1}; it was anything but that."),
+    swap("Nobody who came with us would call {a1} {bad1}."),
+    swap("There was never a moment when {a1} seemed {bad1}."),
+    swap("Pay no attention to the reviews that call {a1} {bad1}."),
+    swap("While {a1} was {bad1} most of the time, {a2} was {good2}, and that alone is what I judge {this} by."),
+    swap("{A1} was {bad1} at first sight, but {a2} was {good2}, and {a2} is what I paid for."),
+    swap("It started as {badn} and ended up as {goodn}."),
+    swap("{A1} was {bad1} in the past; since the summer it has been {good1}."),
+    Template("{This} is much better than the {bad} {thing} {before}.",
+             "The {bad} {thing} {before} was much better than {this}."),
+    Template("I would take {this} over {rival} every time.", "I would take {rival} over {this} every time."),
+    Template("Beside {this}, {rival} looks {bad}.", "Beside {rival}, {this} looks {bad}."),
+)  # fmt: skip

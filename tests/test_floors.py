@@ -128,7 +128,9 @@ def test_complaints(importer: str, imported: str, is_wrong: bool) -> None:
 
 
 def test_all_kinds_of_import_are_seen() -> None:
-    text = "import cutbert.api\nfrom cutbert.shape import cost\nfrom cutbert.errors import ShapeError\nfrom . import space"
+    text = (
+        "import cutbert.api\nfrom cutbert.shape import cost\nfrom cutbert.errors import ShapeError\nfrom . import space"
+    )
     found = [name for _, name in imported_modules(ast.parse(text))]
     assert found == ["cutbert.api", "cutbert.shape.cost", "cutbert.errors", "."]
 

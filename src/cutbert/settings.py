@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from cutbert.errors import Mistakes
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonSettings:
+    """What every verb takes, so that scripts may pass the same options to all; some have no use for some."""
+
+    seed: int = field(default=0, metadata={"help": "Taken by every verb; without effect here."})
+    device: str = field(default="auto", metadata={"help": "Taken by every verb; without effect here."})
+    precision: Literal["auto", "float32", "bf16"] = field(
+        default="auto", metadata={"help": "Taken by every verb; without effect here, where all is float32."}
+    )
+    threads: int | None = field(default=None, metadata={"help": "Taken by every verb; without effect here."})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,34 +47,46 @@ def is_required(each: Field[Any]) -> bool:
     return each.default is MISSING and each.default_factory is MISSING
 
 
+def takes(*kinds: type[Any]) -> Callable[[Verb], Verb]:
+    """Return a decorator that shows the fields of settings as keyword arguments, for help() and editors."""
+
+    def decorate(function: Verb) -> Verb:
+        own = inspect.signature(function).parameters.values()
+        shown = {each.name: each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD}
+        for kind in kinds:
+            for each in fields(kind):
+                default = inspect.Parameter.empty if is_required(each) else each.default
+                option = inspect.Parameter(
+                    each.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=each.type
+                )
+                shown.setdefault(each.name, option)
+        function.__signature__ = inspect.Signature(list(shown.values()))  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
 def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     """Return one instance of each settings dataclass, made of keyword arguments.
 
-    A field that several of them have goes to all of them. Lists become tuples. Instances with a `check`
-    are checked.
+    A field that several of them have goes to all of them. Lists become tuples. Ranges are left to each
+    one's `check`.
 
     Raises:
-        InputError: unknown or missing arguments, or settings out of range; all mistakes together.
+        InputError: unknown or missing arguments; all mistakes together.
     """
     mistakes = Mistakes()
     known = {each.name for kind in kinds for each in fields(kind)}
     for name in options.keys() - known:
         near = get_close_matches(name, known, n=1)
         mistakes.add(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    for name in sorted(
-        {each.name for kind in kinds for each in fields(kind) if is_required(each)} - options.keys()
-    ):
-        mistakes.add(f"argument {name!r} must be given")
+    required = {each.name for kind in kinds for each in fields(kind) if is_required(each)}
+    mistakes.extend(f"argument {name!r} must be given" for name in sorted(required - options.keys()))
     mistakes.check()
     made = []
     for kind in kinds:
         names = {each.name for each in fields(kind)}
-        given = {name: plain(value) for name, value in options.items() if name in names}
-        with mistakes.collect():
-            made.append(kind(**given))
-            if hasattr(made[-1], "check"):
-                made[-1].check()
-    mistakes.check()
+        made.append(kind(**{name: plain(value) for name, value in options.items() if name in names}))
     return made
 
 

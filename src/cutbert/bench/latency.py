@@ -16,7 +16,7 @@ from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
 from cutbert.train.machine import describe_machine, describe_versions
 
 NUM_LENGTHS = 16
-THROUGHPUT_ROUNDS = 5
+THROUGHPUT_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def conditions(settings: LatencySettings, lengths: Sequence[int], threads: int, 
         "batch_size": 1,
         "throughput_batch_size": settings.throughput_batch_size,
         "throughput_length": int(np.median(lengths)),
-        "machine": describe_machine(),
+        "machine": describe_machine(threads),
         "versions": describe_versions(),
     }
 
@@ -68,7 +68,7 @@ def measure_latency(
     lengths: Sequence[int],
     *,
     vocab_size: int,
-    rounds: int = 10,
+    rounds: int = 8,
     batch_size: int = 32,
     seed: int = 0,
     on_round: Callable[[], None] | None = None,
@@ -79,7 +79,7 @@ def measure_latency(
     In one round each runner, in an order shuffled anew, runs once untimed, so that its weights are as near
     the processor as in use, and then every length once at batch 1. Rounds let what else the machine does
     fall on all alike. Throughput is the batch size divided by the median time of a batch at the median
-    length, interleaved likewise.
+    length, interleaved likewise, but without the untimed run.
 
     Args:
         runners: by name.
@@ -96,13 +96,13 @@ def measure_latency(
     texts = [draw.integers(vocab_size, size=(1, length)) for length in lengths]
     batch = draw.integers(vocab_size, size=(batch_size, int(np.median(lengths))))
     for run in runners.values():
-        for text in (*texts, batch):
+        for text in (min(texts, key=np.size), max(texts, key=np.size), batch):
             run(text)
     singles: dict[str, list[float]] = {name: [] for name in runners}
     batches: dict[str, list[float]] = {name: [] for name in runners}
     turns = [(texts, singles)] * rounds + [([batch], batches)] * THROUGHPUT_ROUNDS
     for inputs, times in turns:
-        time_round(runners, inputs, times, order, clock)
+        time_round(runners, inputs, times, order, clock, is_warmed=inputs is texts)
         if on_round is not None:
             on_round()
     return {name: summary(singles[name], batches[name], batch_size) for name in runners}
@@ -114,10 +114,13 @@ def time_round(
     times: Mapping[str, list[float]],
     order: random.Random,
     clock: Callable[[], float],
+    *,
+    is_warmed: bool,
 ) -> None:
     """Let every runner take one turn on all inputs, and append the seconds of each input to `times`."""
     for name in order.sample(list(runners), len(runners)):
-        runners[name](inputs[0])
+        if is_warmed:
+            runners[name](inputs[0])
         for input_ids in order.sample(inputs, len(inputs)):
             begun = clock()
             runners[name](input_ids)

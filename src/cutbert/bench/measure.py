@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cutbert.bench.backends import BACKENDS
-from cutbert.bench.latency import Latency, conditions, measure_latency, sample_lengths, settings_lengths
+from cutbert.bench.latency import (
+    THROUGHPUT_ROUNDS,
+    Latency,
+    conditions,
+    measure_latency,
+    sample_lengths,
+    settings_lengths,
+)
 from cutbert.bench.memory import file_bytes, measure_peak_bytes
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.dataset import Dataset, load_dataset
@@ -19,9 +26,11 @@ from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.source import find_source
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
+from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits, score
 from cutbert.train.machine import num_threads
+from cutbert.train.progress import progress_bar
 from cutbert.train.settings import TrainSettings
 
 
@@ -39,8 +48,6 @@ def measure_models(
     models: Sequence[str],
     data: DataSettings | None,
     settings: LatencySettings,
-    *,
-    on_step: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
     """Return the numbers of each model, latencies measured in one interleaved run.
 
@@ -48,7 +55,6 @@ def measure_models(
         models: model folders, run folders or hub ids.
         data: a task to score on, whose dev lengths are measured at; None for lengths alone.
         settings: how latency is measured.
-        on_step: called with a few words before each slow step.
 
     Returns:
         `models`, one object per model; `measured`, the conditions; `metric` where there is a task.
@@ -62,11 +68,12 @@ def measure_models(
     candidates = [load_candidate(name, dataset, max_length) for name in models]
     for candidate in candidates:
         candidate.loaded.model.to(device)
-    on_step("latency")
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
+    rounds = settings.rounds + THROUGHPUT_ROUNDS
     make_runner = BACKENDS[settings.backend]
-    with num_threads(settings.threads) as threads:
+    with num_threads(settings.threads) as threads, progress_bar("measure", rounds + len(candidates)) as bar:
+        advance = counter(bar)
         times = measure_latency(
             {str(i): make_runner(each.loaded.model) for i, each in enumerate(candidates)},
             lengths,
@@ -74,11 +81,12 @@ def measure_models(
             rounds=settings.rounds,
             batch_size=settings.throughput_batch_size,
             seed=settings.seed,
+            on_round=advance,
         )
         found = []
         for i, candidate in enumerate(candidates):
-            on_step(f"score and memory of {candidate.name}")
             found.append(describe(candidate, dataset, times[str(i)], settings.backend, max(lengths), threads))
+            advance()
     result: dict[str, Any] = {"models": found, "measured": conditions(settings, lengths, threads, device.type)}
     return result if dataset is None else {**result, "metric": dataset.metric}
 

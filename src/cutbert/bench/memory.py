@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cutbert.errors import CutbertError
+from cutbert.errors import MissingError
 
 RUNS = 3
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -20,11 +20,15 @@ def measure_peak_bytes(folder: Path, *, length: int, threads: int) -> int:
     """Return the largest resident memory of a fresh process that loads and runs a model, in bytes.
 
     All of it counts: Python, the libraries, the weights, one text at batch 1 on the CPU.
+
+    Raises:
+        MissingError: that process failed, for want of memory as a rule.
     """
     command = [sys.executable, "-m", "cutbert.bench.memory", str(folder), str(length), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise CutbertError(f"{folder}: its memory could not be measured: {done.stderr.strip()}")
+        reason = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
+        raise MissingError(f"{folder}: a process that runs it could not be measured: {reason}")
     return int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
 
 

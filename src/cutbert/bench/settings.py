@@ -23,7 +23,7 @@ class LatencySettings:
     )
     threads: int | None = field(default=None, metadata={"help": "CPU threads; default: as torch chooses."})
     device: str = field(default="auto", metadata={"help": "Where to run: auto (CUDA where there is one), cpu, cuda."})
-    rounds: int = field(default=10, metadata={"help": "How often each length is measured, all models in turn."})
+    rounds: int = field(default=8, metadata={"help": "How often each length is measured, all models in turn."})
     throughput_batch_size: int = field(default=32, metadata={"help": "Texts per batch when measuring throughput."})
     seed: int = field(default=0, metadata={"help": "Seed of the order of measuring and of the texts' tokens."})
 

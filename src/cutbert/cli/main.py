@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import typer
@@ -19,9 +20,24 @@ from cutbert.cli.verbs import VERBS
 from cutbert.errors import CutbertError, InputError, InterruptedRun
 
 SUMMARY = "Cut a BERT to fit: the best sub-network under your limit, the whole front, a folder that loads anywhere."
+PIPE_WIDTH = 120
 ENVIRONMENT_ERRNOS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Call:
+    """What stands on a command line: a verb, words and options still as text, and how to print."""
+
+    verb: Verb
+    words: list[str]
+    raw: dict[str, Any]
+    as_json: bool
+
+    def run(self) -> None:
+        given, options = read_words(self.verb, self.words, self.raw)
+        print_result(self.verb, self.verb.run(given, options).to_json(), as_json=self.as_json)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,14 +45,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         check_verb(words)
-        command = typer.main.get_command(make_app(words))
+        calls: list[Call] = []
+        command = typer.main.get_command(make_app(words, calls.append))
         command.main(args=words, prog_name="cutbert", standalone_mode=False)
+        for call in calls:  # outside typer, which has its own mind about interrupts and closed pipes
+            call.run()
     except InterruptedRun as error:
         say(str(error))
         return 130
     except KeyboardInterrupt:
-        say("interrupted; the same command goes on from what is saved")
+        resumes = any(verb.resumes for verb in VERBS if verb.name == words[0])
+        say(f"interrupted; the same command {'goes on from what is saved' if resumes else 'starts anew'}")
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
+        return 0
     except CutbertError as error:
         return refuse(str(error))
     except OSError as error:
@@ -60,8 +83,11 @@ def check_verb(words: Sequence[str]) -> None:
         raise InputError(f"verb must be one of {names}, got {first!r}")
 
 
-def make_app(words: Sequence[str]) -> typer.Typer:
-    """Return the typer application; only the verb called gets its options, which keeps the help quick."""
+def make_app(words: Sequence[str], take: Callable[[Call], None]) -> typer.Typer:
+    """Return the typer application, which hands the call it reads to `take`.
+
+    Only the verb called gets its options, which keeps the help quick.
+    """
     app = typer.Typer(help=SUMMARY, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
     def show_version(wanted: bool) -> None:
@@ -76,28 +102,30 @@ def make_app(words: Sequence[str]) -> typer.Typer:
 
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
     for verb in VERBS:
-        callback = make_callback(verb, with_options=verb.name == words[0])
-        app.command(verb.name, help=verb.summary, context_settings=settings)(callback)
+        callback = make_callback(verb, take, with_options=verb.name == words[0])
+        usage = " ".join([*(word.usage for word in verb.words), "[OPTIONS]"])
+        about = "\n\n".join([verb.summary, *(f"{word.name}: {word.help}" for word in verb.words)])
+        app.command(verb.name, help=about, short_help=verb.summary, options_metavar=usage, context_settings=settings)(
+            callback
+        )
     return app
 
 
-def make_callback(verb: Verb, *, with_options: bool) -> Callable[..., None]:
-    """Return a function whose signature holds the verb's words and options as text, for typer to read.
+def make_callback(verb: Verb, take: Callable[[Call], None], *, with_options: bool) -> Callable[..., None]:
+    """Return a function whose signature holds the verb's options as text, for typer to read.
 
-    Types are checked by `read_words`, so that all mistakes come together.
+    Everything else on the line comes in the context. `Call.run` checks it all, so that all mistakes
+    come together.
     """
 
-    def callback(words: list[str] | None, json_: bool, **raw: Any) -> None:
-        given, options = read_words(verb, words or [], raw)
-        print_result(verb, verb.run(given, options).to_json(), as_json=json_)
+    def callback(context: typer.Context, json_: bool, **raw: Any) -> None:
+        take(Call(verb, list(context.args), raw, json_))
 
-    metavar = " ".join(word.name + ("..." if word.is_many else "") for word in verb.words)
-    about = " ".join(f"{word.name}: {word.help}" for word in verb.words)
-    parameters = [parameter("words", list[str] | None, typer.Argument(None, metavar=metavar, help=about))]
+    parameters = [parameter("context", typer.Context, inspect.Parameter.empty)]
     for option in verb.options() if with_options else ():
         if option.is_flag:
             name = option.name
-            names = f"{name}/--no-{name.removeprefix('--')}" if option.field.default is True else name
+            names = f"{name}/--no-{name.removeprefix('--')}" if option.field.default is not False else name
             default = typer.Option(None, names, help=option.help, show_default=False)
             parameters.append(parameter(option.field.name, bool | None, default))
         else:
@@ -122,7 +150,11 @@ def print_result(verb: Verb, data: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(data, ensure_ascii=False), flush=True)
     else:
-        Console().print(verb.show(data))
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        console = Console(width=width)
+        with console.capture() as shown:
+            console.print(verb.show(data))
+        print(shown.get(), end="", flush=True)
 
 
 def refuse(message: str) -> int:

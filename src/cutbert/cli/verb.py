@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin, get_type
 from rich.console import RenderableType
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.settings import is_required, option_name
+from cutbert.settings import CommonSettings, is_required, option_name
 
 
 class Result(Protocol):
@@ -28,6 +28,10 @@ class Word:
     help: str
     is_many: bool = False
 
+    @property
+    def usage(self) -> str:
+        return self.name + ("..." if self.is_many else "")
+
 
 @dataclass(frozen=True)
 class Verb:
@@ -41,6 +45,7 @@ class Verb:
         run: takes the words and the options given, by field name.
         show: turns the --json object into something rich prints.
         hidden: fields that are no options of this verb.
+        resumes: whether an interrupted call goes on when it is given again.
     """
 
     name: str
@@ -50,16 +55,21 @@ class Verb:
     run: Callable[[Sequence[str], Mapping[str, Any]], Result]
     show: Callable[[dict[str, Any]], RenderableType]
     hidden: tuple[str, ...] = ()
+    resumes: bool = False
 
     def options(self) -> list[Option]:
         """Return the options, each name once, in the order of the settings."""
         found: dict[str, Option] = {}
-        for kind in self.settings:
+        for kind in (*self.settings, CommonSettings):
             hints = get_type_hints(kind)
             for each in fields(kind):
                 if each.name not in self.hidden:
                     found.setdefault(each.name, Option(each, *bare_type(hints[each.name])))
         return list(found.values())
+
+    def uses(self, name: str) -> bool:
+        """Return whether an option has an effect, not only a place."""
+        return any(each.name == name for kind in self.settings for each in fields(kind))
 
 
 @dataclass(frozen=True)
@@ -160,9 +170,9 @@ def read_words(verb: Verb, given: Sequence[str], raw: Mapping[str, Any]) -> tupl
     mistakes.extend(unknown_option(verb, name, [option.name for option in options]) for name in unknown)
     if len(words) < len(verb.words):
         mistakes.extend(f"{word.name} must be given: {word.help}" for word in verb.words[len(words) :])
-    elif len(words) > len(verb.words) and not verb.words[-1].is_many and not unknown:
-        names = " ".join(word.name for word in verb.words)
-        mistakes.add(f"{verb.name} takes {names}, got more: {' '.join(words[len(verb.words) :])}")
+    elif len(words) > len(verb.words) and not unknown and not any(word.is_many for word in verb.words):
+        wanted = " ".join(word.name for word in verb.words) or "options only"
+        mistakes.add(f"{verb.name} takes {wanted}, got more: {' '.join(words[len(verb.words) :])}")
     values: dict[str, Any] = {}
     for option in options:
         word = raw.get(option.field.name)
@@ -173,7 +183,7 @@ def read_words(verb: Verb, given: Sequence[str], raw: Mapping[str, Any]) -> tupl
         with mistakes.collect():
             values[option.field.name] = word if option.is_flag else option.parse(as_list(word))
     mistakes.check()
-    return words, values
+    return words, {name: value for name, value in values.items() if verb.uses(name)}
 
 
 def unknown_option(verb: Verb, name: str, known: Sequence[str]) -> str:

@@ -14,8 +14,11 @@ from cutbert.data.reading import check_mistakes
 from cutbert.data.records import is_text, open_lines
 from cutbert.data.rows import Rows, text_key
 from cutbert.data.settings import AugmentSettings
+from cutbert.errors import DataError
 
-WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+# A stretch of text that a reader takes for one word, with what is glued to it: film2, don't, 's, well-made.
+STRETCH = re.compile(r"['\u2019]?\w+(?:['\u2019-]\w+)*")
+CANDIDATE = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 CHUNK_ROWS = 256
 
 
@@ -49,12 +52,15 @@ def augment_rows(
         seed: of the run, at least 0.
         keep_out: rows whose texts must not arise, such as select and dev.
 
+    Raises:
+        DataError: the source does not return one list of candidates per word.
+
     Source:
         Jiao et al. 2020 (TinyBERT, 1909.10351), algorithm 1; Hou et al. 2020 (DynaBERT, 2004.04037) take it over.
         Departures: every word is masked as a whole, however many pieces it has; and each side of a pair is varied
         beside the other side's original (the release pairs the second side with the first one's last variant).
     """
-    seen = {key for part in (rows, *keep_out) for key in part.keys()}
+    seen = {key for part in (rows, *keep_out) for key in part.text_keys()}
     text, origin = list(rows.text), list(range(len(rows)))
     pair = None if rows.text_pair is None else list(rows.text_pair)
     sides = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
@@ -85,7 +91,10 @@ def vary_texts(
             for text, found in zip(chunk, spans, strict=True)
             for first, last in found
         ]
-        proposed = iter(source(words) if words else [])
+        lists = source(words) if words else []
+        if len(lists) != len(words):
+            raise DataError(f"a source of candidates must return {len(words)} lists, one per word, got {len(lists)}")
+        proposed = iter(lists)
         for offset, (text, found) in enumerate(zip(chunk, spans, strict=True)):
             choices = [usable(text[span[0] : span[1]], next(proposed), settings.num_candidates) for span in found]
             rng = random.Random(f"{seed}:{start + offset}")
@@ -99,7 +108,7 @@ def open_spans(text: str) -> list[tuple[int, int]]:
 
     return [
         match.span()
-        for match in WORD.finditer(text)
+        for match in STRETCH.finditer(text)
         if match.group().isalpha() and match.group().lower() not in ENGLISH_STOP_WORDS
     ]
 
@@ -108,7 +117,7 @@ def usable(word: str, candidates: Sequence[str], limit: int) -> list[str]:
     """Return the first `limit` candidates that are whole words other than the word itself, in its case."""
     found: list[str] = []
     for candidate in candidates:
-        if WORD.fullmatch(candidate) and candidate.lower() != word.lower():
+        if CANDIDATE.fullmatch(candidate) and candidate.lower() != word.lower():
             found.append(candidate.capitalize() if word[0].isupper() and candidate.islower() else candidate)
         if len(found) == limit:
             break
@@ -131,7 +140,8 @@ def masked_lm_source(propose: Proposer, mask_token: str) -> CandidateSource:
     """Return a source of candidates from a masked-LM model.
 
     Args:
-        propose: takes texts with one mask token each, returns tokens for it, best first.
+        propose: takes texts with one mask token each, returns words for it, best first; pieces such as `##ly`
+            may be among them and are passed over.
         mask_token: the tokenizer's, such as `[MASK]`.
     """
     return lambda words: propose([f"{word.before}{mask_token}{word.after}" for word in words])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from cutbert.errors import DataError
@@ -26,44 +27,56 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cutbert"
 
 
-def load_arrays(key: str) -> Arrays | None:
-    """Return the arrays stored under a key, memory-mapped; None where there are none or they are damaged."""
-    folder = cache_folder() / "tokens" / key
-    try:
-        hashes = json.loads((folder / INDEX).read_text(encoding="utf-8"))["sha256"]
-        if any(file_sha256(folder / f"{name}.npy") != digest for name, digest in hashes.items()):
-            return None
-        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in hashes}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
+    """Return the arrays stored under a key, memory-mapped; make and store them where there are none.
 
-
-def store_arrays(key: str, arrays: Mapping[str, NDArray[Any]], about: str) -> Arrays:
-    """Store arrays under a key and return them memory-mapped.
-
-    Two processes may store the same key at once: one of the two equal folders stays.
+    A damaged entry is made anew. Of several processes that want the same key, one makes it, the others wait.
 
     Args:
         key: name of the entry; says all that the arrays depend on.
-        arrays: the arrays by name.
+        make: returns the arrays by name.
         about: for a person who looks into the folder; not read again.
 
     Raises:
         DataError: the cache cannot be written.
     """
     folder = cache_folder() / "tokens" / key
-    problem = "it was damaged at once"
+    found = load_arrays(folder)
+    if found is not None:
+        return found
     try:
-        with replacing_folder(folder) as aside:
-            for name, array in arrays.items():
-                np.save(aside / f"{name}.npy", array, allow_pickle=False)
-            hashes = {name: file_sha256(aside / f"{name}.npy") for name in arrays}
-            write_json(aside / INDEX, {"about": about, "sha256": hashes})
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            found = load_arrays(folder)
+            if found is None:
+                store_arrays(folder, make(), about)
+                found = load_arrays(folder)
     except OSError as error:
-        problem = error.strerror or str(error)
-    stored = load_arrays(key)
-    if stored is None:
-        raise DataError(
-            f"token cache {cache_folder()} must be writable: {problem}; set CUTBERT_CACHE to another folder"
-        )
-    return stored
+        raise cache_error(error.strerror or str(error)) from None
+    if found is None:
+        raise cache_error("what was written cannot be read back")
+    return found
+
+
+def cache_error(problem: str) -> DataError:
+    return DataError(f"token cache {cache_folder()} must be writable: {problem}; set CUTBERT_CACHE to another folder")
+
+
+def load_arrays(folder: Path) -> Arrays | None:
+    """Return the arrays of an entry, memory-mapped; None where there is none or it is damaged."""
+    try:
+        hashes = json.loads((folder / INDEX).read_text(encoding="utf-8"))["sha256"]
+        if any(file_sha256(folder / f"{name}.npy") != digest for name, digest in hashes.items()):
+            return None
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in hashes}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def store_arrays(folder: Path, arrays: Arrays, about: str) -> None:
+    """Write the arrays of an entry and the hashes of their files."""
+    with replacing_folder(folder) as aside:
+        for name, array in arrays.items():
+            np.save(aside / f"{name}.npy", array, allow_pickle=False)
+        hashes = {name: file_sha256(aside / f"{name}.npy") for name in arrays}
+        write_json(aside / INDEX, {"about": about, "sha256": hashes})

@@ -58,8 +58,13 @@ def read_split(data: Any, source: str, task: Task, mistakes: list[str]) -> tuple
 
 
 def hub_records(data: Any, layout: Layout, task: Task) -> Iterator[Record]:
-    """Yield rows with labels as the official files write them: the hub has ids where those have names."""
+    """Yield rows with labels as the official files write them: the hub has ids where those have names.
+
+    An id without a name stays a number, for the reader of labels to refuse.
+    """
     names = task.hub_labels or task.labels
     for row, item in enumerate(data, 1):
-        label = item["label"] if task.regression else names[item["label"]]
+        label = item["label"]
+        if not task.regression and 0 <= label < len(names):
+            label = names[label]
         yield Record(row, None, (*(item[column] for column in layout.text_columns), label))

@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.reading import RawRows
+from cutbert.data.settings import DataSettings
+from cutbert.data.tasks import Task
+from cutbert.errors import DataError
+from cutbert.shape.head import HeadSpec
 
 INTEGER = re.compile(r"[+-]?[0-9]+")
+MAX_SHOWN = 10
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+LabelReader = Callable[[RawRows], NDArray[Any]]
+
+
+def label_reader(
+    settings: DataSettings, task: Task | None, train: RawRows, mistakes: list[str]
+) -> tuple[HeadSpec, LabelReader]:
+    """Return the head that the labels of train want, and what turns raw labels into numbers for it.
+
+    Args:
+        settings: what the labels are.
+        task: the named task, whose labels are fixed, or None.
+        train: the rows that hold every label there is.
+        mistakes: takes what the reader finds wrong.
+
+    Raises:
+        DataError: train holds too few labels.
+    """
+    if settings.regression or (task is not None and task.regression):
+        name = task.labels[0] if task else settings.label or ""
+        return HeadSpec("regression", (name,)), lambda rows: scores(rows, mistakes)
+    separator = settings.multi_label
+    if separator is not None:
+        names = class_names(part for label in train.labels or [] for part in parts_of(label, separator) if part)
+        check_names(names, 1, settings.label)
+        return HeadSpec("multi_label", names), lambda rows: multi_hot(rows, separator, names, mistakes)
+    names = task.labels if task else class_names(train.labels or [])
+    check_names(names, 2, settings.label)
+    return HeadSpec("single_label", names), lambda rows: class_ids(rows, names, mistakes)
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -22,6 +57,11 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def check_names(names: tuple[str, ...], least: int, column: str | None) -> None:
+    if len(names) < least:
+        raise DataError(f"column {column!r} of --train must hold {least} or more different labels, got {len(names)}")
+
+
 def class_ids(rows: RawRows, names: tuple[str, ...], mistakes: list[str]) -> NDArray[np.int64]:
     """Return the id of each row's label; a label outside `names` is a mistake."""
     known = {name: i for i, name in enumerate(names)}
@@ -30,29 +70,24 @@ def class_ids(rows: RawRows, names: tuple[str, ...], mistakes: list[str]) -> NDA
     return np.array([known.get(label, 0) for label in labels], dtype=np.int64)
 
 
-def split_labels(rows: RawRows, separator: str, mistakes: list[str]) -> list[list[str]]:
-    """Return each row's labels; an empty field means none, an empty part between separators is a mistake."""
-    found = []
-    for i, label in enumerate(rows.labels or []):
-        parts = [part.strip() for part in label.split(separator)] if label else []
-        if "" in parts:
-            mistakes.append(f"{rows.place(i)}: a label between separators {separator!r} is empty in {label!r}")
-        found.append(parts)
-    return found
+def parts_of(label: str, separator: str) -> list[str]:
+    """Return the labels in one field; an empty field holds none."""
+    return [part.strip() for part in label.split(separator)] if label else []
 
 
-def multi_hot(
-    rows: RawRows, parts: list[list[str]], names: tuple[str, ...], mistakes: list[str]
-) -> NDArray[np.float32]:
-    """Return 1 where a row has a label, [N, C]; a label outside `names` is a mistake."""
+def multi_hot(rows: RawRows, separator: str, names: tuple[str, ...], mistakes: list[str]) -> NDArray[np.float32]:
+    """Return 1 where a row has a label, [N, C]; a label outside `names` is a mistake, and so is an empty one."""
     known = {name: i for i, name in enumerate(names)}
-    hot = np.zeros((len(parts), len(names)), dtype=np.float32)
-    for i, labels in enumerate(parts):
-        for label in labels:
-            if label in known:
-                hot[i, known[label]] = 1.0
-            elif label:
-                mistakes.append(unknown_label(rows, i, label, names))
+    labels = rows.labels or []
+    hot = np.zeros((len(labels), len(names)), dtype=np.float32)
+    for i, label in enumerate(labels):
+        for part in parts_of(label, separator):
+            if part in known:
+                hot[i, known[part]] = 1.0
+            elif part:
+                mistakes.append(unknown_label(rows, i, part, names))
+            else:
+                mistakes.append(f"{rows.place(i)}: no label beside {separator!r} must be empty, got {label!r}")
     return hot
 
 
@@ -61,10 +96,10 @@ def scores(rows: RawRows, mistakes: list[str]) -> NDArray[np.float32]:
     values = np.zeros(len(rows.labels or []), dtype=np.float32)
     for i, label in enumerate(rows.labels or []):
         try:
-            value = float(label.replace("_", "?"))
+            value = float(label) if "_" not in label else math.nan
         except ValueError:
             value = math.nan
-        if abs(value) <= np.finfo(np.float32).max:
+        if abs(value) <= FLOAT32_MAX:
             values[i] = value
         else:
             mistakes.append(f"{rows.place(i)}: label must be a finite number, got {label!r}")
@@ -72,5 +107,5 @@ def scores(rows: RawRows, mistakes: list[str]) -> NDArray[np.float32]:
 
 
 def unknown_label(rows: RawRows, index: int, label: str, names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    return f"{rows.place(index)}: label must be one of {shown}, got {label!r}"
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"{rows.place(index)}: label must be one of {', '.join(names[:MAX_SHOWN])}{more}, got {label!r}"

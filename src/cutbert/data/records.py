@@ -177,6 +177,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     import pyarrow.parquet
 
     try:
+        path.open("rb").close()  # so that a missing file is named in the words of every other format
         file = pyarrow.parquet.ParquetFile(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -34,7 +34,7 @@ class Rows:
             labels=None if self.labels is None else self.labels[indices],
         )
 
-    def keys(self) -> list[bytes]:
+    def text_keys(self) -> list[bytes]:
         """Return one key per row; equal keys mean equal texts."""
         if self.text_pair is None:
             return [text_key(text) for text in self.text]

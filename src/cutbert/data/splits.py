@@ -20,7 +20,7 @@ def select_mask(keys: Sequence[bytes]) -> NDArray[np.bool_]:
     every text is repeated too often for 10 %, the least repeated one is select; one text alone never is.
 
     Args:
-        keys: `Rows.keys()` of the training rows; already hashes, so sorting them draws at random.
+        keys: `Rows.text_keys()` of the training rows; already hashes, so sorting them draws at random.
     """
     wanted = min(MAX_SELECT_ROWS, max(1, int(SELECT_SHARE * len(keys))))
     counts = Counter(keys)

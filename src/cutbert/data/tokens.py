@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.cache import Arrays, load_arrays, store_arrays
+from cutbert.data.cache import Arrays, cached_arrays
 from cutbert.data.rows import Rows
 from cutbert.errors import ModelError
 
@@ -63,12 +63,12 @@ def tokenize_rows(rows: Rows, tokenizer: Any, tokenizer_id: str, max_length: int
         DataError: the cache cannot be written.
     """
     engine = plain_engine(tokenizer, tokenizer_id, max_length, pairs=rows.text_pair is not None)
-    key = cache_key(rows, engine.to_str(), max_length)
-    arrays = load_arrays(key) if cache else None
-    if arrays is None:
+    if cache:
+        key = cache_key(rows, f"{engine.to_str()} {engine.encode_special_tokens}", max_length)
+        about = f"{len(rows)} rows by the tokenizer of {tokenizer_id}"
+        arrays = cached_arrays(key, lambda: encode(rows, engine), about)
+    else:
         arrays = encode(rows, engine)
-        if cache:
-            arrays = store_arrays(key, arrays, f"{len(rows)} rows by the tokenizer of {tokenizer_id}")
     return Tokens(
         ids=arrays["ids"],
         offsets=arrays["offsets"],
@@ -94,10 +94,10 @@ def plain_engine(tokenizer: Any, tokenizer_id: str, max_length: int, pairs: bool
     return engine
 
 
-def cache_key(rows: Rows, tokenizer_json: str, max_length: int) -> str:
+def cache_key(rows: Rows, tokenizer: str, max_length: int) -> str:
     """Return a hash of all that the tokens depend on."""
     digest = hashlib.sha256(f"{FORMAT} {max_length} {len(rows)} {rows.text_pair is not None}\n".encode())
-    digest.update(tokenizer_json.encode())
+    digest.update(tokenizer.encode())
     for column in (rows.text, rows.text_pair or []):
         for start in range(0, len(column), CHUNK_ROWS):
             chunk = column[start : start + CHUNK_ROWS]

@@ -78,7 +78,7 @@ class Entry:
         return cls(**{**data, "shape": shape, "subnet": subnet})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Front:
     """All scored subnets of a run, dominated ones too, beside the teacher.
 
@@ -150,7 +150,9 @@ class Front:
         """
         path = run / FRONT
         if not path.is_file():
-            raise RunError(f"{run}: must be a run with a front ({FRONT}), such as cutbert dynabert makes; there is none")
+            raise RunError(
+                f"{run}: must be a run with a front ({FRONT}), such as cutbert dynabert makes; there is none"
+            )
         data = read_json(path, RunError)
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, measure_latency, settings_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.fronts.front import Front
+from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
+from cutbert.train.counting import counter
+from cutbert.train.engine import make_engine
 from cutbert.train.machine import num_threads
+from cutbert.train.progress import progress_bar
+from cutbert.train.settings import TrainSettings
 
 
 def measure_front(
@@ -71,3 +77,21 @@ def cut_out(model: TaskModel, subnet: Subnet) -> TaskModel:
     if network.shape.hidden_size == model.shape.hidden_size:
         network.encoder.embeddings = model.encoder.embeddings
     return network
+
+
+def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
+    """Measure a finished run's front anew on this machine and store it in the run.
+
+    Lengths are the run's recorded ones unless the settings fix one. The teacher is run with new weights:
+    only its sizes matter here.
+    """
+    device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
+    model = load_model(run).model.to(device)
+    teacher = model
+    if front.teacher.shape != model.shape:
+        teacher = TaskModel(front.teacher.shape, model.style, model.head_spec).to(device)
+    lengths = [] if front.measured is None else front.measured["lengths"]
+    with progress_bar("latency", num_rounds(settings)) as bar:
+        measured = measure_front(front, model, teacher, lengths, settings, on_round=counter(bar))
+    measured.save(run)
+    return measured

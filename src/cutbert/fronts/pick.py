@@ -48,9 +48,7 @@ def excess(entry: Entry, limits: Limits) -> float:
         (entry.macs, limits.max_macs),
         (entry.bytes, limits.max_bytes),
     )
-    over = [
-        math.inf if value is None else max(0.0, value / limit - 1) for value, limit in pairs if limit is not None
-    ]
+    over = [math.inf if value is None else max(0.0, value / limit - 1) for value, limit in pairs if limit is not None]
     if limits.min_score is not None:
         over.append(max(0.0, limits.min_score - entry.select_score))
     return sum(over)
@@ -86,15 +84,17 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
     from cutbert.surgery.extract import extract
 
     loaded = load_model(run)
-    scores: dict[str, Any] = {"metric": front.metric, "score": entry.score, "select_score": entry.select_score}
+    scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, line, scores=scores)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
 
-def picked_json(entry: Entry, out: Path | None) -> dict[str, Any]:
-    """Return the --json object of a pick."""
+def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
+    """Return the --json object of a pick; whether it was chosen on dev is said only where it was."""
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
     data["stock"] = entry.shape.is_stock
+    if select_is_dev:
+        data["select_is_dev"] = True
     return data if out is None else {"out": str(out), **data}
 
 

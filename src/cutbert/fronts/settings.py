@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from cutbert.bench.settings import LatencySettings
-from cutbert.errors import Mistakes, RunError
+from cutbert.errors import InputError, Mistakes, RunError
+from cutbert.settings import option_name
 from cutbert.shape.budget import Limits
 
 
@@ -17,6 +18,21 @@ class FrontSettings(LatencySettings):
     measure: bool = field(
         default=False, metadata={"help": "Measure all latencies anew on this machine and store them in the run."}
     )
+
+    def check(self) -> None:
+        """Raise unless numbers are in range and all options have an effect.
+
+        Raises:
+            InputError: all mistakes together.
+        """
+        mistakes = Mistakes()
+        with mistakes.collect():
+            super().check()
+        for each in fields(LatencySettings):
+            is_common = each.name in ("seed", "device", "threads")
+            if not self.measure and not is_common and getattr(self, each.name) != each.default:
+                mistakes.add(f"{option_name(each)} must come with --measure")
+        mistakes.check(InputError)
 
 
 @dataclass(frozen=True, kw_only=True)

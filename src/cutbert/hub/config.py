@@ -12,6 +12,8 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import KINDS_BY_PROBLEM
 
+# What the names of weights begin with in a folder of ours: the TaskModel inside each class.
+OUR_PREFIX = "model."
 PROBLEM_TYPES = {kind: problem for problem, kind in KINDS_BY_PROBLEM.items()}
 
 

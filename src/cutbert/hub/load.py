@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
+from transformers.activations import ACT2FN
 
 from cutbert.errors import Mistakes, ModelError
 from cutbert.files import read_json
+from cutbert.hub.config import OUR_PREFIX
 from cutbert.hub.families import TOKEN_TABLE, Family, family_of
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
 from cutbert.hub.source import find_source
@@ -22,7 +24,6 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FolderShape, read_folder_shape
 from cutbert.shape.head import HeadSpec
 
-OUR_PREFIX = "model."
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 OUTPUT = "head.out."
 
@@ -37,6 +38,7 @@ class Loaded:
         source: what the user gave.
         notes: what a user should know: parts left out, parts new; one sentence each.
         provenance: contents of cutbert.json, made anew for a model that is not ours.
+        has_new_head: whether weights of the head are new, so that it must be trained before use.
     """
 
     model: TaskModel
@@ -44,6 +46,7 @@ class Loaded:
     source: str
     notes: tuple[str, ...]
     provenance: dict[str, Any]
+    has_new_head: bool = False
 
 
 def load_model(
@@ -52,8 +55,8 @@ def load_model(
     """Load a model folder, a run folder's model or a hub id.
 
     The checkpoint's own head is kept where it fits the wanted one: the same kind, and the same label
-    names in any order and letter case (outputs are reordered), or as many labels where the checkpoint's are only
-    LABEL_0, LABEL_1, ... Otherwise the output layer is new; its dense layer is taken from the checkpoint
+    names in any order and letter case (outputs are reordered), or as many labels where the checkpoint's are
+    only LABEL_0, LABEL_1, ... Otherwise the output layer is new; its dense layer is taken from the checkpoint
     where that has one (BERT's pooler). What was new or left out is in the notes.
 
     Args:
@@ -73,13 +76,13 @@ def load_model(
     stored = Stored.of(read_weights(files), facts)
     spec = head or stored.own_head()
     model = new_model(facts, spec, seed)
-    notes = fill(model, stored)
+    notes, new = fill(model, stored)
     tokenizer = load_tokenizer(found.folder, model.shape, model.style)
     if (found.folder / FILE_NAME).is_file():
         provenance = read_provenance(found.folder)
     else:
         provenance = first_provenance(str(source), found.folder, files, found.commit)
-    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance)
+    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, bool(new))
 
 
 @dataclass
@@ -142,24 +145,27 @@ def refuse_remote_code(folder: Path) -> None:
 def new_model(facts: FolderShape, spec: HeadSpec, seed: int) -> TaskModel:
     """Return a network of a folder's shape with seeded weights; torch's own generator is left as it was."""
     style = EncoderStyle.from_json(facts.style_data)
+    if style.activation not in ACT2FN:
+        raise ModelError(f"activation must be one of {', '.join(sorted(ACT2FN))}, got {style.activation!r}")
     family_of(style.family).check_head(spec.kind, style)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return TaskModel(facts.shape, style, spec)
 
 
 @torch.no_grad()
-def fill(model: TaskModel, stored: Stored) -> list[str]:
+def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
     """Copy a checkpoint's weights into a model.
 
     Returns:
-        Notes on outputs reordered, parts that are new and parts left out.
+        Notes on outputs reordered, parts that are new and parts left out; and the names of new weights.
 
     Raises:
         ModelError: weights of the encoder are missing, of another size, or none we know.
     """
     rows, notes = output_rows(stored.head, model.head_spec)
-    mistakes, new = Mistakes(), []
+    mistakes = Mistakes()
+    new: list[str] = []
     for ours, target in model.state_dict().items():
         name = stored.family.name_of(ours, model.head_spec.kind)
         is_output = ours.startswith(OUTPUT)
@@ -179,7 +185,7 @@ def fill(model: TaskModel, stored: Stored) -> list[str]:
     mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is none" for name in unknown)
     mistakes.check(ModelError)
     notes.extend(f"{what}: {modules(names)}" for what, names in (("new, untrained", new), ("left out", left)) if names)
-    return notes
+    return notes, new
 
 
 def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list[str]]:

@@ -62,7 +62,7 @@ class CutbertPreTrainedModel(PreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.model.encoder.embeddings.token
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.model.encoder.embeddings.token = value
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
@@ -94,13 +94,13 @@ class CutbertPreTrainedModel(PreTrainedModel):
             raise ModelError("a cutbert model keeps no attention weights: output_attentions must be off")
         return self.model(input_ids, attention_mask, token_type_ids)
 
-    def loss(self, logits: Tensor, labels: Tensor | None) -> Tensor | None:
+    def loss(self, output: TaskOutput, labels: Tensor | None) -> Tensor | None:
         """Return the loss of the head's kind, or None without labels."""
-        if labels is None:
+        if labels is None or output.logits is None:
             return None
         if self.model.head_spec.kind == "single_label" and labels.is_floating_point():
             raise ModelError("labels of a single_label head must be integer ids, got floats; set problem_type")
-        return task_loss(self.model.head_spec, logits, labels)
+        return task_loss(self.model.head_spec, output.logits, labels)
 
     def states(self, output: TaskOutput, wanted: bool | None) -> tuple[Tensor, ...] | None:
         """Return all hidden states where the call, or else the config, wants them."""
@@ -152,7 +152,7 @@ class CutbertForSequenceClassification(CutbertPreTrainedModel):
     ) -> SequenceClassifierOutput:
         output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
         return SequenceClassifierOutput(
-            loss=self.loss(output.logits, labels),
+            loss=self.loss(output, labels),
             logits=output.logits,
             hidden_states=self.states(output, output_hidden_states),
         )
@@ -177,7 +177,7 @@ class CutbertForTokenClassification(CutbertPreTrainedModel):
     ) -> TokenClassifierOutput:
         output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
         return TokenClassifierOutput(
-            loss=self.loss(output.logits, labels),
+            loss=self.loss(output, labels),
             logits=output.logits,
             hidden_states=self.states(output, output_hidden_states),
         )
@@ -205,9 +205,10 @@ class CutbertForQuestionAnswering(CutbertPreTrainedModel):
         labels = None
         if start_positions is not None and end_positions is not None:
             labels = torch.stack((start_positions.flatten(), end_positions.flatten()), dim=-1)
+        assert output.logits is not None
         start_logits, end_logits = output.logits.unbind(-1)
         return QuestionAnsweringModelOutput(
-            loss=self.loss(output.logits, labels),
+            loss=self.loss(output, labels),
             start_logits=start_logits.contiguous(),
             end_logits=end_logits.contiguous(),
             hidden_states=self.states(output, output_hidden_states),
@@ -233,7 +234,7 @@ class CutbertForMaskedLM(CutbertPreTrainedModel):
     ) -> MaskedLMOutput:
         output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
         return MaskedLMOutput(
-            loss=self.loss(output.logits, labels),
+            loss=self.loss(output, labels),
             logits=output.logits,
             hidden_states=self.states(output, output_hidden_states),
         )

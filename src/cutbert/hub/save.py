@@ -11,13 +11,11 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
 from cutbert.files import replacing_folder, write_json
-from cutbert.hub.config import CutbertConfig, label_values
+from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.tokenizer import save_tokenizer
 from cutbert.model.task_model import TaskModel
-
-OUR_PREFIX = "model."
 
 
 def save_model(

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from cutbert.errors import ModelError
 from cutbert.shape.folder import model_folder
@@ -61,13 +61,25 @@ def fetch(hub_id: str, revision: str | None) -> Source:
 
 
 def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
+    """Return the folder of the files that match, from the cache alone where the hub cannot be reached."""
     try:
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"])
-    except (OSError, ValueError) as error:
+        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+    except Exception as error:  # what the hub, its transport and its cache raise has no common root
+        cached = cached_config(hub_id, revision)
+        if cached is not None:
+            return cached.parent
         reason = str(error).strip().partition("\n")[0]
-        at = f" at revision {revision!r}" if revision else ""
+        at = f" at revision {revision}" if revision else ""
         raise ModelError(
-            f"{hub_id}: no such folder here, and it cannot be had from the hub{at} ({type(error).__name__}: "
-            f"{reason}); give a local folder with the model's files instead"
+            f"{hub_id} must be a folder here or a model the hub gives{at}, got {type(error).__name__}: {reason}; "
+            "where the hub cannot be reached, give a local folder with the model's files"
         ) from None
-    return Path(folder)
+
+
+def cached_config(hub_id: str, revision: str | None) -> Path | None:
+    """Return the cached config.json of a repository, where another tool has fetched only some of its files."""
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    except ValueError:
+        return None
+    return Path(found) if isinstance(found, str) else None

@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from cutbert.data.batches import Batch
-from cutbert.data.dataset import Dataset
 from cutbert.data.settings import DataSettings
 from cutbert.fronts.front import Entry
 from cutbert.fronts.score import score_points, teacher_point
@@ -74,20 +73,22 @@ def finetune(
         prepared = prepare(model, dataset, data.max_length, train, run)
         with run.timing("finetune"):
             finetune_stage(prepared, FINETUNE, train, run)
-        with run.timing("score"):
-            entry = score_whole(prepared, run)
         if prepared.engine.is_main:
-            save_trained(prepared, entry, run, "model")
-        result = {
-            "out": str(run.path),
-            "score": entry.score,
-            "select_score": entry.select_score,
-            "metric": dataset.metric,
-            "metrics": entry.metrics,
-            "seconds": run.seconds,
-        }
-        run.finish(result)
-    return result
+            with run.timing("score"):
+                entry = score_whole(prepared, run)
+            save_trained(prepared, prepared.loaded.model, entry, run, "model")
+            run.finish(
+                {
+                    "out": str(run.path),
+                    "score": entry.score,
+                    "select_score": entry.select_score,
+                    "metric": dataset.metric,
+                    "metrics": entry.metrics,
+                    "seconds": run.seconds,
+                }
+            )
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
 
 
 def finetune_stage(prepared: Prepared, plan: StagePlan, train: TrainSettings, run: RunFolder) -> None:
@@ -105,13 +106,9 @@ def score_whole(prepared: Prepared, run: RunFolder) -> Entry:
     return score_points(run, model, [point], select=prepared.select, dev=prepared.dev, metric=metric)[0]
 
 
-def save_trained(prepared: Prepared, entry: Entry, run: RunFolder, name: str) -> None:
-    """Write the model into a folder of the run, with where it comes from."""
-    data: Dataset = prepared.data
-    provenance = extend_provenance(
-        prepared.loaded.provenance,
-        run.data["command"],
-        data=data.files,
-        scores={"metric": data.metric, "score": entry.score, "select_score": entry.select_score},
-    )
-    save_model(run.path / name, prepared.loaded.model, prepared.loaded.tokenizer, provenance=provenance)
+def save_trained(prepared: Prepared, model: TaskModel, entry: Entry | None, run: RunFolder, name: str) -> None:
+    """Write a model into a folder of the run, with where it comes from and its scores where it has any."""
+    data = prepared.data
+    scores = {} if entry is None else {data.metric: entry.score, f"select_{data.metric}": entry.select_score}
+    provenance = extend_provenance(prepared.loaded.provenance, run.data["line"], data=data.files, scores=scores)
+    save_model(run.path / name, model, prepared.loaded.tokenizer, provenance=provenance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from cutbert.data.dataset import Dataset, Rows, load_dataset
 from cutbert.data.settings import DataSettings
@@ -15,6 +16,12 @@ from cutbert.train.engine import Engine, make_engine
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+
+
+class Checked(Protocol):
+    """Settings that know their own ranges."""
+
+    def check(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Prepared:
         return tokenize_rows(rows, self.loaded.tokenizer, self.loaded.source, max_length)
 
 
-def check_inputs(*settings: TrainSettings | DataSettings, models: tuple[str, ...]) -> Dataset:
+def check_inputs(*settings: Checked, models: tuple[str, ...]) -> Dataset:
     """Check settings, model folders and data files, and return the rows; nothing expensive has run yet.
 
     Raises:

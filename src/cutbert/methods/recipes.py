@@ -42,6 +42,7 @@ class Recipe:
         layer_rule: which layers a depth keeps, how sizes are rounded, and how importance is summed.
         stock: whether stock shapes belong to the family.
         subnets_per_step: 0 for all.
+        temperature: of the logit loss.
         mean_over_layers: whether the hidden loss is the mean over matched states, or their sum.
         precision: number type where the user leaves it to `auto`.
         reruns_teacher: run the teacher anew for each width, even where its outputs are the same.
@@ -55,6 +56,7 @@ class Recipe:
     stock: bool
     subnets_per_step: int
     mean_over_layers: bool
+    temperature: float = 1.0
     precision: Precision = "auto"
     reruns_teacher: bool = False
     counts_padding: bool = False
@@ -162,6 +164,7 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
         final_plan=final,
         layer_rule=settings.layer_rule or recipe.layer_rule,
         stock=given(settings.stock, recipe.stock),
+        temperature=settings.temperature,
         subnets_per_step=given(settings.subnets_per_step, recipe.subnets_per_step),
         precision=recipe.precision if train.precision == "auto" else train.precision,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,8 @@ from cutbert.data.batches import Batch
 from cutbert.errors import InputError
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.space import Rule
 
-ImportanceRule = Literal["paper", "release"]
 LossFn = Callable[[TaskModel, Batch], Tensor]
 
 
@@ -50,7 +50,7 @@ def label_loss(model: TaskModel, batch: Batch) -> Tensor:
 
 
 def measure_importance(
-    model: TaskModel, batches: Iterable[Batch], loss_fn: LossFn = label_loss, *, rule: ImportanceRule = "paper"
+    model: TaskModel, batches: Iterable[Batch], loss_fn: LossFn = label_loss, *, rule: Rule = "paper"
 ) -> Importance:
     """Return the first-order importance of every head and neuron.
 
@@ -73,7 +73,7 @@ def measure_importance(
             finite.
 
     Source:
-        Hou et al. 2020 (2004.04037), section 2.2: |dL/dh h| of a head; for a neuron one absolute value of
+        Hou et al. 2020 (2004.04037), network rewiring: |dL/dh h| of a head; for a neuron one absolute value of
         the sum of dL/dw w over its weights in and out and, as in the release, its bias in. Ours: the mean
         of per-batch absolutes, examples as weights. Release: absolutes of running sums, since its
         gradients are never zeroed, and a neuron's weights in and out under two absolutes.
@@ -102,7 +102,7 @@ class UnitChanges(NamedTuple):
 class Tally:
     """Sums changes over batches by a rule."""
 
-    def __init__(self, rule: ImportanceRule) -> None:
+    def __init__(self, rule: Rule) -> None:
         self.rule = rule
         self.num_examples = 0
         self.heads_NL = self.neurons_FL = torch.zeros(())
@@ -111,7 +111,7 @@ class Tally:
     def add(self, changes: UnitChanges, num_examples: int) -> None:
         self.num_examples += num_examples
         if self.rule == "release":
-            self.running = UnitChanges(*(sum(pair) for pair in zip(self.running, changes, strict=True)))
+            self.running = UnitChanges(*map(torch.add, self.running, changes))
             heads, ins, outs = self.running
             self.heads_NL = self.heads_NL + heads.abs()
             self.neurons_FL = self.neurons_FL + ins.abs() + outs.abs()
@@ -132,25 +132,26 @@ def is_gated(name: str) -> bool:
 
 
 def weights_times_gradients(weights: dict[str, Tensor], loss: Tensor) -> dict[str, Tensor]:
-    """Return weight x gradient of each weight, in float64 on the CPU."""
+    """Return weight x gradient of each weight, in float32."""
     if not torch.isfinite(loss):
         raise InputError(f"importance must be measured with a finite loss, got {loss.item()}")
     gradients = torch.autograd.grad(loss, list(weights.values()))
     pairs = zip(weights.items(), gradients, strict=True)
-    return {name: (weight.detach() * gradient).double().cpu() for (name, weight), gradient in pairs}
+    return {name: weight.detach().float() * gradient.float() for (name, weight), gradient in pairs}
 
 
 def unit_changes(model: TaskModel, products: dict[str, Tensor]) -> UnitChanges:
-    """Sum weight x gradient over each unit's weights."""
+    """Sum weight x gradient over each unit's weights, in float64 on the CPU."""
     heads, ins, outs = [torch.zeros(0)], [torch.zeros(0)], [torch.zeros(0)]
     for i, layer in enumerate(model.shape.layers):
         where = f"encoder.layers.{i}."
         if layer.has_attention:
             output_HNV = products[where + "attention.output.weight"].unflatten(1, (layer.num_heads, layer.value_dim))
-            heads.append(output_HNV.sum((0, 2)))
+            heads.append(output_HNV.sum((0, 2), dtype=torch.float64).cpu())
         if layer.has_feed_forward:
-            ins.append(products[where + "feed_forward.up.weight"].sum(1) + products[where + "feed_forward.up.bias"])
-            outs.append(products[where + "feed_forward.down.weight"].sum(0))
+            up_F = products[where + "feed_forward.up.weight"].sum(1, dtype=torch.float64)
+            ins.append((up_F + products[where + "feed_forward.up.bias"]).cpu())
+            outs.append(products[where + "feed_forward.down.weight"].sum(0, dtype=torch.float64).cpu())
     return UnitChanges(torch.cat(heads), torch.cat(ins), torch.cat(outs))
 
 

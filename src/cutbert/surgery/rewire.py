@@ -39,7 +39,7 @@ def rewire(model: TaskModel, importance: Importance) -> TaskModel:
         ShapeError: importance that does not fit the model's shape, or is not finite; all together.
 
     Source:
-        Hou et al. 2020 (2004.04037), section 2.2, network rewiring: once, before training with widths.
+        Hou et al. 2020 (2004.04037), network rewiring: once, before training with widths.
     """
     return permuted(model, plan_orders(model.shape, importance))
 
@@ -78,9 +78,9 @@ def permuted(model: TaskModel, orders: Orders) -> TaskModel:
     """Return a copy with heads and neurons in the given orders."""
     twin = copy.deepcopy(model)
     for layer, heads, neurons in zip(twin.encoder.layers, orders.heads, orders.neurons, strict=True):
-        if layer.attention is not None:
+        if isinstance(layer.attention, Attention):
             permute_heads(layer.attention, heads)
-        if layer.feed_forward is not None:
+        if isinstance(layer.feed_forward, FeedForward):
             permute_neurons(layer.feed_forward, neurons)
     return twin
 

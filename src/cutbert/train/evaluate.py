@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def predict_logits(
         on_batch: called after each batch with its number of rows.
 
     Returns:
-        [N, C]; for token and span heads [N, S, C], padded with 0 up to the longest row.
+        [N, C]; for token and span heads [N, S, C], 0 after a row's own tokens.
 
     Raises:
         ModelError: the model has no head that gives logits.
@@ -81,6 +82,8 @@ def batch_logits(
         logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet).logits
     if logits is None:
         raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
+    if logits.ndim == 3 and batch.attention_mask is not None:
+        logits = logits * batch.attention_mask[..., None]
     return logits.float().cpu().numpy()
 
 
@@ -91,7 +94,8 @@ def in_order(found: list[tuple[NDArray[np.intp], NDArray[np.float32]]], num_rows
     inner = np.max([logits.shape[1:] for _, logits in found], axis=0)
     result = np.zeros((num_rows, *inner), dtype=np.float32)
     for rows, logits in found:
-        result[(rows, *(slice(0, size) for size in logits.shape[1:]))] = logits
+        place: Any = (rows, *(slice(0, size) for size in logits.shape[1:]))
+        result[place] = logits
     return result
 
 

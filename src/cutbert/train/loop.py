@@ -37,12 +37,14 @@ class StepInfo:
     """What a step knows besides its batch.
 
     Args:
+        rows: rows of the micro-batch, indices into the stage's tokens.
         num_examples, num_tokens: of the whole step, over micro-batches and processes; losses are sums
             divided by these, so the split changes nothing.
         progress: share of the stage's steps done.
         random: a generator of this step's own, equal in all processes.
     """
 
+    rows: np.ndarray
     num_examples: int
     num_tokens: int
     progress: float
@@ -160,7 +162,7 @@ class Trainer:
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, torch.Tensor] = {}
         for i, part in enumerate(self._own_parts(rows)):
-            info = StepInfo(len(rows), num_tokens, progress, np.random.default_rng([self.settings.seed, step]))
+            info = StepInfo(part, len(rows), num_tokens, progress, np.random.default_rng([self.settings.seed, step]))
             batch = self._collate(part)
             for name, value in self.stage.step(self.work, batch, info).items():
                 totals[name] = totals[name] + value if i else value

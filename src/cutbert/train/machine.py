@@ -11,23 +11,27 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("cutbert", "torch", "transformers", "accelerate", "numpy")
+from cutbert import __version__
+
+PACKAGES = ("torch", "transformers", "accelerate", "numpy")
 
 
 def describe_versions() -> dict[str, str]:
     """Return the version of Python and of each package that results depend on, read without importing them."""
-    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
+    versions = {name: package_version(name) for name in PACKAGES}
+    return {"cutbert": __version__, "python": platform.python_version(), **versions}
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine(threads: int) -> dict[str, Any]:
     """Return processor, usable cores, threads, processes, memory and operating system of this machine.
 
-    Loads torch on the first call, since only torch knows its own number of threads.
+    Args:
+        threads: what torch computes with, which only the caller knows.
     """
     return {
         "processor": processor_name(),
         "cores": usable_cores(),
-        "threads": current_threads(),
+        "threads": threads,
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "memory_bytes": memory_bytes(),
         "os": platform.platform(terse=True),
@@ -60,13 +64,6 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def current_threads() -> int:
-    """Return the number of threads torch computes with; loads torch."""
-    import torch
-
-    return torch.get_num_threads()
 
 
 @contextmanager

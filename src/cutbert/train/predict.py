@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,17 @@ from cutbert.hub.load import load_model
 from cutbert.hub.source import find_source
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
+from cutbert.train.progress import progress_bar
 from cutbert.train.settings import TrainSettings
 
 LABEL_JOIN = ","
 
 
-def predict_to_file(model: str, settings: PredictSettings, on_batch: Callable[[int], None] | None = None) -> Any:
+def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
     """Write one row of labels and probabilities per text, whole or not at all.
 
     Returns:
@@ -46,7 +48,8 @@ def predict_to_file(model: str, settings: PredictSettings, on_batch: Callable[[i
     loaded.model.to(engine.device)
     max_length = min(settings.max_length, loaded.tokenizer.model_max_length)
     tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length, cache=False)
-    records = answers(head, predict_logits(loaded.model, tokens, on_batch=on_batch))
+    with progress_bar("predict", len(tokens)) as bar:
+        records = answers(head, predict_logits(loaded.model, tokens, on_batch=counter(bar)))
     out = Path(settings.out)
     with replacing_file(out) as aside:
         write_records(aside, out.suffix, records)
@@ -94,8 +97,8 @@ def answers(head: HeadSpec, logits: NDArray[np.float32]) -> list[dict[str, Any]]
     records = []
     for row in chances.tolist():
         named = dict(zip(head.labels, row, strict=True))
-        chosen = [name for name, chance in named.items() if chance >= 0.5] if many else max(named, key=named.__getitem__)
-        records.append({"label": chosen, "probabilities": named})
+        above = [name for name, chance in named.items() if chance >= 0.5]
+        records.append({"label": above if many else max(named, key=named.__getitem__), "probabilities": named})
     return records
 
 

@@ -34,9 +34,18 @@ class RunFolder:
     (accelerate sets RANK) only rank 0 writes and locks; for the others every writing method does nothing.
     """
 
-    def __init__(self, path: Path, record: dict[str, Any], *, is_writer: bool, allow_changed: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: dict[str, Any],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        is_writer: bool,
+        allow_changed: bool = False,
+    ) -> None:
         self.path = path
         self.data = record
+        self.settings = dict(record["settings"] if settings is None else settings)
         self.is_writer = is_writer
         self.allow_changed = allow_changed
         self._open_timings: dict[str, float] = {}
@@ -70,10 +79,12 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: --out must be a folder, got a file")
         if not path.is_dir() or not has_content(path):
-            return cls(path, new_record(command, plain, line or command), is_writer=is_writer, allow_changed=allow_changed)
+            return cls(
+                path, new_record(command, plain, line or command), is_writer=is_writer, allow_changed=allow_changed
+            )
         stored = read_record(path)
         check_same(path, stored, command, plain)
-        return cls(path, stored, is_writer=is_writer, allow_changed=allow_changed)
+        return cls(path, stored, settings=plain, is_writer=is_writer, allow_changed=allow_changed)
 
     @classmethod
     def read(cls, path: str | Path) -> RunFolder:
@@ -165,7 +176,6 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Store the result, which makes the run finished, and remove checkpoint/."""
-        self.data["timings"] = {name: self._seconds(name) for name in self._all_timings()}
         self.data["result"] = json.loads(json.dumps(result))
         self.data["finished"] = now()
         self._save()
@@ -178,18 +188,27 @@ class RunFolder:
             self._read_again()
         for leftover in self.path.glob(".*.part"):
             leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
-        machine, versions = describe_machine(), describe_versions()
+        machine, versions = describe_machine(self._threads()), describe_versions()
         if "machine" in self.data and not self.allow_changed:
             check_unchanged(self.path, self.data, machine, versions)
-        self.data.update(machine=machine, versions=versions)
+        self.data.update(settings=self.settings, machine=machine, versions=versions)
         self._save()
+
+    def _threads(self) -> int:
+        """Return the threads the run computes with: those of its settings, else the engine's default; loads torch."""
+        from cutbert.train.engine import default_threads
+
+        given = [value for name, value in flat(self.settings).items() if name.split(".")[-1] == "threads"]
+        return next((int(value) for value in given if value is not None), default_threads())
 
     def _read_again(self) -> None:
         """Take over what another process stored between `open` and the lock."""
         stored = read_record(self.path)
-        check_same(self.path, stored, self.data["command"], self.data["settings"])
+        check_same(self.path, stored, self.data["command"], self.settings)
         if stored.get("result") is not None:
-            raise RunError(f"{self.path}: another process has just finished this run; the same command prints its result")
+            raise RunError(
+                f"{self.path}: another process has just finished this run; the same command prints its result"
+            )
         self.data = stored
 
     def _all_timings(self) -> list[str]:
@@ -245,7 +264,9 @@ def check_same(path: Path, stored: Mapping[str, Any], command: str, settings: Ma
         )
 
 
-def check_unchanged(path: Path, stored: Mapping[str, Any], machine: Mapping[str, Any], versions: Mapping[str, str]) -> None:
+def check_unchanged(
+    path: Path, stored: Mapping[str, Any], machine: Mapping[str, Any], versions: Mapping[str, str]
+) -> None:
     """Raise where something that bits depend on differs from when the unfinished run last ran."""
     then = {name: stored["machine"].get(name) for name in SAME_MACHINE}
     now_ = {name: machine.get(name) for name in SAME_MACHINE}

@@ -1,0 +1,121 @@
+"""How results look to people: tables made of the --json objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+MILLION = 1_000_000
+
+
+def points(value: float | None) -> str:
+    """Return a fraction of 1 in points, or nothing."""
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+def millions(value: float | None) -> str:
+    return "" if value is None else f"{value / MILLION:,.1f}"
+
+
+def number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def plain_table(*headings: str) -> Table:
+    """Return an empty table that fits 80 columns: words to the left, numbers to the right, nothing cut off."""
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for name in headings:
+        is_words = name in ("", "name", "model", "stock")
+        table.add_column(name, justify="left" if is_words else "right", overflow="fold" if is_words else "ellipsis")
+    return table
+
+
+def pairs_table(pairs: Mapping[str, Any]) -> Table:
+    """Return names and values, a line each."""
+    table = Table(show_header=False, box=None)
+    for name, value in pairs.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def front_table(data: Mapping[str, Any]) -> RenderableType:
+    """Return the teacher and all subnets, those on the front marked, and how they were measured."""
+    table = plain_table("", "name", "dev", "select", "params M", "MACs M", "ms", "p95 ms", "texts/s", "stock")
+    for entry in (data["teacher"], *data["subnets"]):
+        table.add_row(
+            "*" if entry["on_front"] else "",
+            entry["name"],
+            points(entry["score"]),
+            points(entry["select_score"]),
+            millions(entry["params"]),
+            millions(entry["macs"]),
+            number(entry.get("latency_ms")),
+            number(entry.get("latency_p95_ms")),
+            number(entry.get("throughput_per_s")),
+            "yes" if is_stock(entry) else "",
+        )
+    return Group(table, *notes(data))
+
+
+def notes(data: Mapping[str, Any]) -> list[str]:
+    """Return the lines that must stand below a front."""
+    lines = [
+        f"dev and select: {data['metric']} in points; choices are made on select",
+        "* on the front: nothing else has as good a select score for as few MACs",
+    ]
+    if data.get("select_is_dev"):
+        lines.append("choices were made on the dev split itself, so dev scores are optimistic")
+    if data.get("measured"):
+        lines.append(conditions_line(data["measured"]))
+    return lines
+
+
+def conditions_line(measured: Mapping[str, Any]) -> str:
+    """Return in one line what stands behind latencies."""
+    lengths: Sequence[int] = measured["lengths"]
+    spread = str(lengths[0]) if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
+    return (
+        f"ms: median at batch 1, {spread} tokens, {measured['backend']} float32 on {measured['device']}, "
+        f"{measured['threads']} threads, {measured['machine']['processor']}; texts/s: batches of "
+        f"{measured['throughput_batch_size']} at {measured['throughput_length']} tokens"
+    )
+
+
+def is_stock(entry: Mapping[str, Any]) -> bool:
+    from cutbert.shape.shape import EncoderShape
+
+    return EncoderShape.from_json(entry["shape"]).is_stock
+
+
+def scores_table(data: Mapping[str, Any]) -> RenderableType:
+    """Return what a fine-tuning reached."""
+    return pairs_table(
+        {
+            data["metric"]: f"{points(data['score'])} on dev, {points(data['select_score'])} on select",
+            **{name: points(value) for name, value in data["metrics"].items() if name != data["metric"]},
+            "time": f"{data['seconds']:.0f} s",
+            "in": data["out"],
+        }
+    )
+
+
+def models_table(data: Mapping[str, Any]) -> RenderableType:
+    """Return measured models side by side."""
+    score = [data["metric"]] if "metric" in data else []
+    table = plain_table("model", *score, "params M", "MACs M", "ms", "p95 ms", "texts/s", "peak MB", "file MB")
+    for entry in data["models"]:
+        table.add_row(
+            entry["model"],
+            *([points(entry["score"])] if score else []),
+            millions(entry["params"]),
+            millions(entry["macs"]),
+            number(entry["latency_ms"]),
+            number(entry["latency_p95_ms"]),
+            number(entry["throughput_per_s"]),
+            millions(entry["peak_bytes"]),
+            millions(entry["file_bytes"]),
+        )
+    return Group(table, conditions_line(data["measured"]))

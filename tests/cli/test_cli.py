@@ -1,0 +1,254 @@
+"""The command line: help, errors a line each, exit codes, the JSON object last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from cutbert import api
+from cutbert.cli.main import main
+from cutbert.cli.tables import pairs_table
+from cutbert.cli.verb import Verb, Word, read_words
+from cutbert.cli.verbs import VERBS
+from cutbert.errors import InputError, InterruptedRun, MissingError
+from cutbert.settings import is_required
+from cutbert.shape.shape import EncoderShape
+
+SHAPE = EncoderShape.uniform(hidden_size=8, num_layers=2, num_heads=2, intermediate_size=4, vocab_size=9)
+
+
+@pytest.fixture
+def shape_file(tmp_path: Path) -> str:
+    path = tmp_path / "shape.json"
+    path.write_text(json.dumps(SHAPE.to_json()))
+    return str(path)
+
+
+def errors(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """Return the error lines of a refused command."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert not out and lines and all(line.startswith("cutbert: error: ") for line in lines)
+    return [line.removeprefix("cutbert: error: ") for line in lines]
+
+
+def test_json_is_the_last_line(shape_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", shape_file, "--sequence-length", "7", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(data) == {"params", "params_embeddings", "params_encoder", "macs", "bytes", "sequence_length"}
+    assert data["sequence_length"] == 7
+
+
+def test_without_json_a_table(shape_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", shape_file]) == 0
+    out = capsys.readouterr().out
+    assert "params_encoder" in out and "{" not in out
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0 and capsys.readouterr().out == "0.1.0\n"
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(verb.name in out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_option_has_help(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb.name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"Usage: cutbert {' '.join([verb.name, *(word.usage for word in verb.words)])} [OPTIONS]" in out
+    for option in verb.options():
+        assert option.field.metadata.get("help") and option.name in out
+        assert ("Required." in option.help) == is_required(option.field)
+
+
+def test_verbs_are_refused_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ", ".join(verb.name for verb in VERBS)
+    assert errors(capsys, "schubert", "m") == [f"verb must be one of {names}, got 'schubert'"]
+    assert errors(capsys)[0].startswith(f"a verb must be given, one of {names}")
+
+
+def test_the_parsers_mistakes_come_together(capsys: pytest.CaptureFixture[str]) -> None:
+    found = errors(
+        capsys, "finetune", "--epchs", "3", "--batch-size", "many", "--learning-rate", "x", "--schedule", "up"
+    )
+    assert found == [
+        "finetune has no option --epchs; did you mean --epochs?",
+        "--out must be given: Run folder: absent, empty, or this command's own run, which then goes on.",
+        "--batch-size must be an integer, got 'many'",
+        "--learning-rate must be a number, got 'x'",
+        "--schedule must be one of linear, cosine, constant, got 'up'",
+    ]
+
+
+def test_words(capsys: pytest.CaptureFixture[str], shape_file: str) -> None:
+    assert errors(capsys, "cost") == [
+        "MODEL must be given: a model folder, a run folder, a shape file (.json), or a hub id."
+    ]
+    assert errors(capsys, "cost", "a", "b", "c") == ["cost takes MODEL, got more: b c"]
+    assert errors(capsys, "demo", "x") == ["demo takes options only, got more: x"]
+    assert errors(capsys, "cost", "a", "--sequence-length") == ["Option '--sequence-length' requires an argument."]
+    assert errors(capsys, "cost", shape_file, "--bogus=3") == ["cost has no option --bogus"]
+
+
+def test_settings_out_of_range_and_bad_data_come_before_anything_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    found = errors(capsys, "finetune", "no/model", "--task", "nosuch", "--epochs", "-1", "--out", str(out))
+    assert any("--epochs must be a number of at least 0" in line for line in found)
+    assert any("--task must be one of" in line for line in found)
+    assert any(line.startswith("no/model") for line in found)
+    assert not out.exists()
+
+
+def test_an_occupied_out_is_refused_beside_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    found = errors(capsys, "dynabert", "m", "--task", "sst2", "--temperature", "0", "--out", str(tmp_path))
+    assert "is not empty and holds no run" in found[0] and "--temperature must be above 0" in found[1]
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_run_verbs_want_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("front", "pick"):
+        assert "must be a run folder (with run.json)" in errors(capsys, verb, str(tmp_path / "no"))[0]
+
+
+def fail(error: BaseException) -> Any:
+    def run(*words: Any, **options: Any) -> None:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (InputError("one", "two"), 2, "cutbert: error: one\ncutbert: error: two\n"),
+        (MissingError("no CUDA"), 2, "cutbert: error: no CUDA\n"),
+        (InterruptedRun("saved; the same command goes on"), 130, "cutbert: saved; the same command goes on\n"),
+        (KeyboardInterrupt(), 130, "cutbert: interrupted; the same command starts anew\n"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "cutbert: error: /x: Permission denied\n"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(api, "cost", fail(error))
+    assert main(["cost", "m"]) == code
+    assert capsys.readouterr().err == line
+
+
+def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(api, "finetune", fail(KeyboardInterrupt()))
+    assert main(["finetune", "m", "--out", "o"]) == 130
+    assert capsys.readouterr().err == "cutbert: interrupted; the same command goes on from what is saved\n"
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_every_verb_takes_the_common_options(verb: Verb) -> None:
+    raw = {"seed": "1", "device": "cpu", "precision": "float32", "threads": "2", "out": "o", "input": "i", "text": "t"}
+    names = {option.field.name for option in verb.options()}
+    assert {"seed", "device", "precision", "threads"} <= names
+    words = [word.name for word in verb.words]
+    _, values = read_words(verb, words, {name: value for name, value in raw.items() if name in names})
+    for kind in verb.settings:  # what has no effect is not handed on
+        for each in fields(kind):
+            values.pop(each.name, None)
+    assert not values
+
+
+def test_a_closed_pipe_is_no_error(shape_file: str) -> None:
+    command = f"{sys.executable} -m cutbert cost {shape_file} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout.strip() == "0" and not done.stderr
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), FileNotFoundError(2, "ours")])
+def test_our_bugs_are_not_dressed_up(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "cost", fail(error))
+    with pytest.raises(type(error), match="ours"):
+        main(["cost", "m"])
+
+
+def test_other_processes_print_nothing(
+    shape_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert main(["cost", shape_file, "--json"]) == 0 and not capsys.readouterr().out
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Every type a setting may have."""
+
+    name: str = field(metadata={"help": "A name."})
+    kind: Literal["a", "b"] | None = field(default=None, metadata={"help": "A kind."})
+    files: tuple[str, ...] = field(default=(), metadata={"help": "Files."})
+    depths: tuple[int, ...] = field(default=(6, 3), metadata={"help": "Depths."})
+    mults: tuple[float, ...] = field(default=(), metadata={"help": "Mults.", "flag": "--width-mult"})
+    rate: float | None = field(default=None, metadata={"help": "A rate."})
+    count: int = field(default=1, metadata={"help": "A count."})
+    fast: bool = field(default=False, metadata={"help": "A flag."})
+    stock: bool | None = field(default=None, metadata={"help": "A flag with no default."})
+
+
+VERB = Verb("sample", "s", (Word("MODEL", "m", is_many=True),), (Sample,), fail(AssertionError()), pairs_table)
+
+
+def test_values_get_their_types() -> None:
+    raw = {
+        "name": "n", "kind": "b", "files": ["a,b.tsv", "*.tsv"], "depths": ["6,5", "3"], "mults": ["1.0, .5,"],
+        "rate": "2e-5", "count": None, "fast": True, "stock": False,
+    }  # fmt: skip
+    words, values = read_words(VERB, ["x", "y"], raw)
+    assert words == ["x", "y"]
+    assert Sample(**values) == Sample(
+        name="n", kind="b", files=("a,b.tsv", "*.tsv"), depths=(6, 5, 3), mults=(1.0, 0.5), rate=2e-5, fast=True,
+        stock=False,
+    )  # fmt: skip
+    assert "count" not in values
+
+
+def test_wrong_values_are_all_named() -> None:
+    raw = {"name": "n", "kind": "c", "depths": ["6,x", "y"], "mults": ["half"], "rate": "?"}
+    with pytest.raises(InputError) as caught:
+        read_words(VERB, ["--bog", "x"], raw)
+    assert caught.value.mistakes == (
+        "sample has no option --bog",
+        "--kind must be one of a, b, got 'c'",
+        "--depths must be an integer, got 'x'",
+        "--depths must be an integer, got 'y'",
+        "--width-mult must be a number, got 'half'",
+        "--rate must be a number, got '?'",
+    )
+
+
+def test_flags_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(api, "dynabert", lambda model, **options: seen.update(options) or api.Result({}))
+    with pytest.raises(KeyError):  # the empty result has nothing to show
+        main(["dynabert", "m", "--no-stock", "--depths", "6,5,3", "--depths", "1", "--out", "o", "--select", "dev"])
+    assert seen == {"stock": False, "depths": (6, 5, 3, 1), "out": "o", "select": "dev"}
+
+
+def test_module_runs_and_help_is_quick_and_light() -> None:
+    script = (
+        "import sys\n"
+        "from cutbert.cli.main import main\n"
+        "code = main(sys.argv[1:])\n"
+        "heavy = [name for name in ('torch', 'transformers', 'numpy', 'datasets') if name in sys.modules]\n"
+        "sys.exit(f'loads {heavy}' if heavy else code)\n"
+    )
+    for words in (["dynabert", "--help"], ["cost", "--nosuch"]):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+        assert done.returncode == (0 if "--help" in words else 2), done.stderr
+    done = subprocess.run([sys.executable, "-m", "cutbert", "nosuch"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("cutbert: error: verb must be one of demo, ")

@@ -1,0 +1,63 @@
+"""Measuring a front runs every subnet cut out, and says under which conditions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cutbert.bench.settings import LatencySettings
+from cutbert.errors import InputError
+from cutbert.fronts.front import Front
+from cutbert.fronts.measure import cut_out, measure_again, measure_front, num_rounds
+from cutbert.fronts.settings import FrontSettings
+from cutbert.surgery.extract import extract
+from tiny_runs import SHAPE, make_run, tiny_grid, tiny_model
+
+QUICK = LatencySettings(rounds=2, throughput_batch_size=2, threads=1)
+
+
+def test_every_entry_gets_its_times(tmp_path: Path) -> None:
+    front = Front.load(make_run(tmp_path).path)
+    rounds: list[None] = []
+    model = tiny_model()
+    measured = measure_front(front, model, model, [4, 8], QUICK, on_round=lambda: rounds.append(None))
+    assert len(rounds) == num_rounds(QUICK)
+    for entry in (measured.teacher, *measured):
+        assert entry.latency_ms and entry.latency_q1_ms and entry.latency_q3_ms and entry.latency_p95_ms
+        assert entry.latency_q1_ms <= entry.latency_ms <= entry.latency_q3_ms <= entry.latency_p95_ms
+        assert entry.throughput_per_s and entry.throughput_per_s > 0
+    assert measured.measured is not None
+    assert measured.measured["lengths"] == [4, 8] and measured.measured["threads"] == 1
+    assert measured.measured["device"] == "cpu" and "processor" in measured.measured["machine"]
+
+
+def test_a_cut_out_network_shares_the_tables_and_answers_the_same() -> None:
+    model, subnet = tiny_model(), tiny_grid()[-1].subnet
+    network, ids = cut_out(model, subnet), torch.tensor([[2, 5, 6, 3]])
+    assert network.encoder.embeddings is model.encoder.embeddings
+    torch.testing.assert_close(network(ids).logits, extract(model, subnet)(ids).logits)
+
+
+def test_measured_again_and_stored(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    measured = measure_again(run.path, Front.load(run.path), LatencySettings(rounds=1, length=6, threads=1))
+    assert Front.load(run.path) == measured and measured.measured is not None
+    assert set(measured.measured["lengths"]) == {6}
+    later = measure_again(run.path, measured, QUICK)
+    assert later.measured is not None and later.measured["lengths"] == measured.measured["lengths"]
+    assert later.teacher.shape == SHAPE
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError) as caught:
+        LatencySettings(backend="onnx", length=0, threads=0, rounds=0, throughput_batch_size=0).check()
+    assert caught.value.mistakes[0] == "--backend must be one of torch; 'onnx' is not there yet"
+    assert len(caught.value.mistakes) == 5
+
+
+def test_options_of_measuring_come_with_it() -> None:
+    with pytest.raises(InputError, match="--length must come with --measure"):
+        FrontSettings(length=9, threads=1).check()
+    FrontSettings(length=9, measure=True).check()

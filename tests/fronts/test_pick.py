@@ -1,0 +1,136 @@
+"""The pick is the best under the limits, and the folder it writes answers as the subnet did in place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cutbert.errors import BudgetError, RunError
+from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.settings import PickSettings
+from cutbert.hub.load import load_model
+from cutbert.shape.budget import Limits
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.subnet import Subnet
+from cutbert.train.evaluate import predict_logits
+from cutbert.train.machine import processor_name
+from tiny_runs import make_run, tiny_model, tiny_tokens
+
+STOCK = EncoderShape.uniform(hidden_size=8, num_layers=1, num_heads=2, intermediate_size=4, vocab_size=9)
+FREE = replace(STOCK, layers=(LayerShape(1, 4, 4, 4),))
+
+
+def entry(
+    name: str, select_score: float, macs: int, *, latency_ms: float | None = None, shape: EncoderShape = FREE
+) -> Entry:
+    return Entry(
+        name=name, shape=shape, subnet=Subnet.full(shape), params=macs // 10, macs=macs, score=0.0,
+        select_score=select_score, metrics={}, latency_ms=latency_ms,
+    )  # fmt: skip
+
+
+FRONT = Front(
+    metric="accuracy",
+    teacher=entry("teacher", 1.0, 1000),
+    subnets=(
+        entry("big", 0.9, 1000, latency_ms=10.0, shape=STOCK),
+        entry("even", 0.8, 500, latency_ms=6.0),
+        entry("same", 0.8, 400, latency_ms=5.0),
+        entry("small", 0.6, 100, latency_ms=2.0),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "stock", "name"),
+    [
+        ({}, False, "big"),
+        ({"max_macs": 999}, False, "same"),
+        ({"max_latency_ms": 5.0}, False, "same"),
+        ({"max_params": 39}, False, "small"),
+        ({"max_bytes": 160}, False, "same"),
+        ({"min_score": 0.85}, False, "big"),
+        ({}, True, "big"),
+    ],
+)
+def test_best_under_limits(limits: dict, stock: bool, name: str) -> None:
+    assert choose(FRONT, Limits(**limits), stock=stock).name == name
+
+
+@pytest.mark.parametrize(
+    ("limits", "stock", "message"),
+    [
+        (
+            {"max_latency_ms": 1.0},
+            False,
+            "no subnet fits the limits; the nearest is small: latency_ms must be at most 1.0, got 2.0",
+        ),
+        (
+            {"max_macs": 300, "min_score": 0.8},
+            False,
+            "the nearest is small: select_score must be at least 0.8, got 0.6",
+        ),
+        ({"max_macs": 600}, True, "the nearest is big: macs must be at most 600, got 1000"),
+    ],
+)
+def test_nothing_fits(limits: dict, stock: bool, message: str) -> None:
+    with pytest.raises(BudgetError, match=message):
+        choose(FRONT, Limits(**limits), stock=stock)
+
+
+def test_every_missed_limit_has_its_line() -> None:
+    with pytest.raises(BudgetError) as caught:
+        choose(FRONT, Limits(max_macs=50, max_params=5))
+    assert len(caught.value.mistakes) == 2
+
+
+def test_no_stock_shape() -> None:
+    free = Front(metric="accuracy", teacher=FRONT.teacher, subnets=FRONT.subnets[1:])
+    with pytest.raises(BudgetError, match="no subnet of this run has a stock shape; train the run with --stock"):
+        choose(free, Limits(), stock=True)
+
+
+def test_latencies_must_be_this_machines(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"needs measured latencies, and there are none; `cutbert front .* --measure`"):
+        check_measured_here(tmp_path, FRONT)
+    with pytest.raises(RunError, match=r"latencies were measured on Z80, but this machine is .*; `cutbert front"):
+        check_measured_here(tmp_path, replace(FRONT, measured={"machine": {"processor": "Z80"}}))
+    check_measured_here(tmp_path, replace(FRONT, measured={"machine": {"processor": processor_name()}}))
+
+
+def test_settings_collect_their_mistakes(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError) as caught:
+        PickSettings(max_params=0, out=str(tmp_path)).check()
+    assert len(caught.value.mistakes) == 2 and "--out must be absent or an empty folder" in caught.value.mistakes[1]
+    with pytest.raises(RunError, match="--out must be absent or an empty folder"):
+        PickSettings(out=str(tmp_path / "file")).check()
+    PickSettings(out=str(tmp_path / "new")).check()
+
+
+def test_what_was_chosen_on_dev_says_so() -> None:
+    assert "select_is_dev" not in picked_json(FRONT["big"], None)
+    assert picked_json(FRONT["big"], None, select_is_dev=True)["select_is_dev"] is True
+
+
+def test_the_folder_answers_as_in_place(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    front, tokens = Front.load(run.path), tiny_tokens(seed=5)
+    for each in (front["w0.5-d0.3333"], front["h1.0-f0.5-d1.0"]):
+        out = tmp_path / each.name
+        save_picked(run.path, front, each, out, "cutbert pick")
+        loaded = load_model(out)
+        in_place = predict_logits(tiny_model(), tokens, subnet=each.subnet)
+        np.testing.assert_allclose(predict_logits(loaded.model, tokens), in_place, atol=1e-5)
+        assert loaded.model.shape == each.shape and not loaded.notes
+        provenance = json.loads((out / "cutbert.json").read_text())
+        assert provenance["commands"] == ["cutbert pick"] and provenance["scores"] == {
+            "accuracy": each.score,
+            "select_accuracy": each.select_score,
+        }
+        assert picked_json(each, out)["stock"] == each.name.startswith("h1.0")

@@ -1,0 +1,291 @@
+"""The verbs from Python: the whole job on a tiny model, results by key, errors before anything is made."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import cutbert
+from cutbert import api
+from cutbert.cli import demo, dynabert, finetune
+from cutbert.cli.main import main
+from cutbert.cli.verb import Verb
+from cutbert.data.tokens import tokenize_rows
+from cutbert.errors import BudgetError, InputError, ModelError, RunError
+from cutbert.fronts.front import Front
+from cutbert.hub.load import load_model
+from cutbert.shape.head import HeadSpec
+from cutbert.train.evaluate import predict_logits
+from tiny_runs import HEAD, make_run, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
+
+QUICK = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_length": 16}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Options that name a small task in own files."""
+    folder = tmp_path_factory.mktemp("data")
+    train, dev = write_tsv(folder / "train.tsv", tiny_rows(60, 3)), write_tsv(folder / "dev.tsv", tiny_rows(24, 4))
+    return {"train": str(train), "dev": str(dev), "text": "text", "label": "label"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny pre-trained model without a task head."""
+    return save_tiny(tmp_path_factory.mktemp("base") / "model", tiny_model(HeadSpec("pooler")))
+
+
+@pytest.fixture(scope="module")
+def teacher(base: Path, data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+    return cutbert.finetune(base, out=tmp_path_factory.mktemp("teacher") / "run", **data, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def family(teacher: api.Run, data: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> api.Run:
+    out = tmp_path_factory.mktemp("family") / "run"
+    return cutbert.dynabert(teacher.path, out=out, depths=[3, 1], width_mult=(1.0, 0.5), **data, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with a front, made without training."""
+    return make_run(tmp_path_factory.mktemp("stored") / "run").path
+
+
+def test_finetune(teacher: api.Run) -> None:
+    assert teacher.to_json().keys() == {"out", "score", "select_score", "metric", "metrics", "seconds"}
+    assert teacher["metric"] == "accuracy" and 0 <= teacher["score"] <= 1
+    provenance = json.loads((teacher.path / "model" / "cutbert.json").read_text())
+    assert provenance["commands"][0].startswith("cutbert finetune ")
+    with pytest.raises(RunError, match="must be a run with a front"):
+        _ = teacher.front
+
+
+def test_a_finished_run_is_returned_not_run(teacher: api.Run, data: dict[str, str], base: Path) -> None:
+    before = (teacher.path / "run.json").read_bytes()
+    again = cutbert.finetune(str(base), out=str(teacher.path), **data, **QUICK)
+    assert again == teacher and (teacher.path / "run.json").read_bytes() == before
+    assert cutbert.open_run(teacher.path) == teacher
+    with pytest.raises(RunError, match=r"train\.epochs was 1\.0, now 2\.0"):
+        cutbert.finetune(base, out=teacher.path, **data, **{**QUICK, "epochs": 2.0})
+
+
+def test_family_front_and_pick(family: api.Run, tmp_path: Path) -> None:
+    front = family.front
+    assert {"out", "metric", "teacher", "subnets", "seconds"} <= family.to_json().keys()
+    assert family["subnets"] == [entry.to_json() for entry in front]
+    assert len(front) == 6 and front.measured is not None and front.measured["threads"] == 1
+    limit = sorted(entry.latency_ms or 0.0 for entry in front)[2]
+    picked = family.pick(max_latency_ms=limit)
+    assert picked.entry.latency_ms is not None and picked.entry.latency_ms <= limit
+    assert not picked.to_json().keys() & {"out"}
+    picked.save_pretrained(tmp_path / "small")
+    loaded = load_model(tmp_path / "small")
+    assert loaded.model.shape == picked.entry.shape and loaded.model.head_spec == HEAD
+    assert loaded.provenance["commands"][-1] == (
+        f"cutbert pick {family.path} --max-latency-ms {limit} --out {tmp_path / 'small'}"
+    )
+    stored = json.loads((family.path / "predictions" / f"{picked.entry.name}.json").read_text())
+    tokens = tokenize_rows(tiny_rows(24, 4), loaded.tokenizer, "small", 16, cache=False)
+    np.testing.assert_allclose(predict_logits(loaded.model, tokens), stored["logits"], atol=1e-4)
+
+
+def test_pick_keys_and_refusals(stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small"
+    assert main(["pick", str(stored), "--stock", "--out", str(out), "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert data.keys() == {"out", "name", "params", "macs", "score", "select_score", "stock"}
+    assert data["stock"] is True and data["out"] == str(out)
+    with pytest.raises(InputError, match="--out must be absent or an empty folder"):
+        cutbert.pick(stored, out=out)
+    with pytest.raises(BudgetError, match="no subnet fits the limits; the nearest is"):
+        cutbert.pick(stored, max_params=1, out=tmp_path / "none")
+    with pytest.raises(RunError, match="needs measured latencies, and there are none"):
+        cutbert.pick(stored, max_latency_ms=1.0)
+    assert not (tmp_path / "none").exists()
+    assert main(["pick", str(stored), "--min-score", "1.0"]) == 2
+    assert "select_score must be at least 1.0" in capsys.readouterr().err
+
+
+def test_front_of_an_unfinished_run(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", is_finished=False)
+    with pytest.raises(RunError, match="the run of dynabert is not finished; the same command goes on with it"):
+        cutbert.front(run.path)
+
+
+def test_front_as_stored_and_measured_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path / "run")
+    assert cutbert.front(run.path) == Front.load(run.path)
+    words = ["front", str(run.path), "--measure", "--rounds", "1", "--length", "6", "--threads", "1"]
+    assert main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"metric", "teacher", "subnets"} <= data.keys() and data["teacher"]["latency_ms"] > 0
+    assert cutbert.front(run.path).to_json() == data
+    assert main(["front", str(run.path)]) == 0
+    out = capsys.readouterr().out
+    assert "teacher" in out and "h1.0-f0.5-d1.0" in out and "6 tokens, torch float32 on cpu, 1 threads" in out
+    assert cutbert.pick(run.path, max_latency_ms=1e6).entry.latency_ms
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".csv", ".jsonl"])
+def test_predict(stored: Path, suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, out = tiny_rows(30, 8), tmp_path / f"labels{suffix}"
+    texts = write_tsv(tmp_path / "texts.tsv", rows)
+    words = ["predict", str(stored), "--input", str(texts), "--text", "text", "--out", str(out), "--threads", "1"]
+    assert main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    tokens = tokenize_rows(rows, tiny_tokenizer(), "tiny", 128, cache=False)
+    logits = predict_logits(tiny_model(), tokens).astype(np.float64)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    if suffix == ".jsonl":
+        found = [json.loads(line) for line in out.read_text().splitlines()]
+        labels = [each["label"] for each in found]
+        read = [[each["probabilities"][name] for name in HEAD.labels] for each in found]
+    else:
+        header, *table = csv.reader(out.read_text().splitlines(), delimiter="\t" if suffix == ".tsv" else ",")
+        assert header == ["label", "probability_neg", "probability_pos"]
+        labels, read = [row[0] for row in table], [[float(cell) for cell in row[1:]] for row in table]
+    np.testing.assert_allclose(read, chances, atol=1e-5)
+    assert labels == [HEAD.labels[i] for i in chances.argmax(1)]
+    assert data == {"out": str(out), "rows": 30, "labels": {name: labels.count(name) for name in sorted(set(labels))}}
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"cutbert: error: --out must be a new file, but {out} is there already\n"
+
+
+def test_predict_several_labels_and_numbers(tmp_path: Path) -> None:
+    texts = write_tsv(tmp_path / "texts.tsv", tiny_rows(12, 8))
+    options = {"input": texts, "text": "text", "threads": 1}
+    many = save_tiny(tmp_path / "many", tiny_model(HeadSpec("multi_label", ("a", "b", "c"))))
+    cutbert.predict(many, out=tmp_path / "many.jsonl", **options)
+    for line in (tmp_path / "many.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert row["label"] == [name for name in "abc" if row["probabilities"][name] >= 0.5]
+    cutbert.predict(many, out=tmp_path / "many.tsv", **options)
+    number = save_tiny(tmp_path / "number", tiny_model(HeadSpec("regression", ("stars",))))
+    assert cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json().keys() == {"out", "rows"}
+    header, *values = (tmp_path / "n.csv").read_text().splitlines()
+    assert header == "label" and len(values) == 12 and all(np.isfinite(float(value)) for value in values)
+
+
+def test_predict_names_all_mistakes(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_tsv(tmp_path / "texts.tsv", tiny_rows(3))
+    words = ["predict", str(base), "--input", str(texts), "--text", "nosuch", "--out", str(tmp_path / "o.xls")]
+    assert main([*words, "--max-length", "1", "--threads", "0"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    assert "--out must end in one of .tsv, .csv, .jsonl" in lines[0] and "--max-length must be at least 2" in lines[1]
+    assert "--threads must be at least 1" in lines[2] and "got a head of kind pooler" in lines[3]
+    assert "nosuch" in lines[4]
+
+
+def test_measure(stored: Path, data: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = [word for name, value in data.items() for word in (f"--{name}", value)]
+    models = [str(stored), str(stored / "model")]
+    assert main(["measure", *models, *words, "--rounds", "1", "--threads", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for each in found["models"]:
+        assert each.keys() >= {
+            "model", "backend", "params", "macs", "score", "latency_ms", "latency_p95_ms", "throughput_per_s",
+            "peak_bytes", "file_bytes",
+        }  # fmt: skip
+        assert each["file_bytes"] == (stored / "model" / "model.safetensors").stat().st_size
+        assert each["peak_bytes"] > 50_000_000 and each["params"] == sum(p.numel() for p in tiny_model().parameters())
+    tokens = tokenize_rows(tiny_rows(24, 4), tiny_tokenizer(), "tiny", 128, cache=False)
+    right = predict_logits(tiny_model(), tokens).argmax(1) == tiny_rows(24, 4).labels
+    assert found["models"][0]["score"] == np.mean(right) and found["metric"] == "accuracy"
+    assert set(found["measured"]["lengths"]) <= set(tokens.lengths.tolist())
+
+
+def test_measure_names_all_mistakes(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    other = save_tiny(tmp_path / "other", tiny_model(HeadSpec("single_label", ("x", "y"))))
+    with pytest.raises(InputError) as caught:
+        cutbert.measure(base, other, backend="tvm", length=99, **data)
+    found = caught.value.mistakes
+    assert len(found) == 3 and found[0] == "--backend must be one of torch; 'tvm' is not there yet"
+    assert all("--length must be at most 40" in line for line in found[1:])
+    with pytest.raises(InputError) as caught:
+        cutbert.measure(base, other, **data)
+    assert "must be single_label (neg, pos) to be scored on this task, got pooler" in caught.value.mistakes[0]
+    assert "got single_label (x, y)" in caught.value.mistakes[1]
+
+
+def test_cost_matches_the_network(stored: Path, tmp_path: Path) -> None:
+    found = cutbert.cost(stored)
+    assert found["params"] == sum(parameter.numel() for parameter in tiny_model().parameters())
+    assert found["bytes"] == 4 * found["params"] and found["sequence_length"] == 128
+    shape_only = cutbert.cost(stored / "model" / "shape.json")
+    assert shape_only["params"] == shape_only["params_embeddings"] + shape_only["params_encoder"] < found["params"]
+    with pytest.raises(ModelError):
+        cutbert.cost(tmp_path / "nowhere")
+
+
+def test_arguments_are_checked_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        cutbert.finetune("m", out=tmp_path / "o", epoch=3, taks="sst2")
+    assert sorted(caught.value.mistakes) == [
+        "unknown argument 'epoch'; did you mean 'epochs'?",
+        "unknown argument 'taks'; did you mean 'task'?",
+    ]
+    with pytest.raises(InputError, match="argument 'text' must be given"):
+        cutbert.predict("m", input="a.tsv", out="b.tsv")
+
+
+def shown(verb: Verb, result: api.Run) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(verb.show(result.to_json()))
+    return capture.get()
+
+
+def test_how_results_look(teacher: api.Run, family: api.Run) -> None:
+    text = shown(finetune.VERB, teacher)
+    assert "accuracy" in text and "on select" in text and str(teacher.path) in text
+    text = shown(dynabert.VERB, family)
+    assert all(entry.name in text for entry in family.front) and "1 threads" in text
+    assert "optimistic" not in text and "optimistic" in shown(
+        dynabert.VERB, api.Run({**family.data, "select_is_dev": True}, family.path)
+    )
+    picked = family.pick().to_json()
+    texts = [{"text": "a [bold] film", "label": "pos", "teacher": "pos", "picked": "neg"}]
+    told = {**family.data, "picked": picked, "texts": texts, "max_latency_ms": 1.5}
+    text = shown(demo.VERB, api.Run(told, family.path))
+    assert "a [bold] film" in text and picked["name"] in text and "the limit was 1.50 ms" in text
+
+
+def test_signatures_show_the_settings() -> None:
+    shown = inspect.signature(cutbert.dynabert).parameters
+    assert list(shown)[:2] == ["model", "out"] and {"task", "epochs", "width_mult", "allow_changed"} <= shown.keys()
+    assert shown["max_length"].default == 128 and "options" not in shown
+    assert inspect.signature(cutbert.predict).parameters["input"].default is inspect.Parameter.empty
+
+
+def test_the_package_resolves_verbs_and_nothing_else() -> None:
+    for name in cutbert.VERBS:
+        assert getattr(cutbert, name) is getattr(api, name)
+    with pytest.raises(AttributeError, match="module 'cutbert' has no attribute 'schubert'"):
+        _ = cutbert.schubert
+    assert all(hasattr(cutbert, name) for name in cutbert.__all__)
+
+
+def test_the_version_is_the_packages() -> None:
+    try:
+        assert metadata.version("cutbert") == cutbert.__version__
+    except metadata.PackageNotFoundError:
+        pytest.skip("cutbert is not installed, only on the path")
+
+
+def test_cost_needs_no_torch(stored: Path) -> None:
+    script = (
+        "import sys, cutbert\ncutbert.cost(sys.argv[1])\nassert not {'torch', 'transformers'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(stored)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

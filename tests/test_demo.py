@@ -1,0 +1,87 @@
+"""The demo runs from end to end on a tiny model, goes on where it stopped, and refuses early."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cutbert.demo_data import weights
+from cutbert.errors import InputError, MissingError
+from cutbert.methods import demo as module
+from cutbert.methods.demo import demo
+from cutbert.methods.demo_settings import DemoSettings
+from tiny_runs import save_tiny
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
+    """A demo of seconds; half a tiny model's latency may be out of reach, so any latency will do."""
+    monkeypatch.setattr(module, "LATENCY_SHARE", 100.0)
+    model = save_tiny(tmp_path / "tiny")
+    return DemoSettings(
+        model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1
+    )
+
+
+def test_demo_runs_and_goes_on(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Path(settings.out)
+
+    def stop(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "pick_small", stop)
+        demo(settings)
+    parts = [out / "teacher" / "run.json", out / "family" / "run.json"]
+    before = [path.read_bytes() for path in parts]
+    result = demo(settings)
+    assert [path.read_bytes() for path in parts] == before
+
+    assert result["out"] == str(out)
+    assert result["picked"]["name"] in {entry["name"] for entry in result["subnets"]}
+    assert result["picked"]["latency_ms"] <= result["max_latency_ms"]
+    assert (out / "small" / "model.safetensors").is_file()
+    assert len(result["texts"]) == 5
+    assert all({each["label"], each["teacher"], each["picked"]} <= {"negative", "positive"} for each in result["texts"])
+    assert demo(settings) == result == json.loads((out / "run.json").read_text())["result"]
+
+
+def test_task_with_pairs(settings: DemoSettings, tmp_path: Path) -> None:
+    task = tmp_path / "glue" / "RTE"
+    task.mkdir(parents=True)
+    for name in ("train", "dev"):
+        rows = [f"{i}\ta {name} film {i}\tgood {i}\t{('entailment', 'not_entailment')[i % 2]}" for i in range(40)]
+        (task / f"{name}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows, ""]))
+    given = {"model": settings.model, "threads": 1, "task": "rte", "data_dir": str(tmp_path / "glue")}
+    result = demo(DemoSettings(out=str(tmp_path / "pairs"), **given))
+    first = result["texts"][0]
+    assert (first["text"], first["text_pair"], first["label"]) == ("a dev film 0", "good 0", "entailment")
+
+
+def test_mistakes_come_together_and_make_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(InputError) as caught:
+        demo(DemoSettings(data_dir="glue", seed=-1, max_train_samples=0, out=str(out)))
+    assert caught.value.mistakes == (
+        "--data-dir must come with --task",
+        "--max-train-samples must be at least 1, got 0",
+        "--seed must be at least 0, got -1",
+    )
+    assert not out.exists()
+
+
+def test_missing_weights_make_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MODULE", "no_such_module")
+    with pytest.raises(MissingError, match="--model FOLDER"):
+        demo(DemoSettings(out=str(tmp_path / "out")))
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_model_makes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        demo(DemoSettings(model=str(tmp_path / "nowhere"), out=str(tmp_path / "out")))
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,136 @@
+"""What README and docs tell people to type is understood by the real command line, and the quick start runs."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import cutbert
+from cutbert.cli import main as command_line
+from cutbert.cli.verb import Verb
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.settings import build_settings
+from tiny_runs import HEAD, SHAPE, WORDS, save_tiny
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def blocks(page: Path, language: str = "") -> list[str]:
+    """Return the fenced code blocks of a page in one language."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for name, text in found if name == language]
+
+
+def commands(text: str) -> list[str]:
+    """Return the cutbert commands of a code block, one a line."""
+    return [line for line in text.splitlines() if line.startswith("cutbert ")]
+
+
+def all_commands() -> list[str]:
+    return list(dict.fromkeys(line for page in PAGES for block in blocks(page) for line in commands(block)))
+
+
+def section(page: Path, title: str) -> str:
+    """Return the text below a heading of the second level."""
+    return page.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_there_are_commands_to_check() -> None:
+    verbs = {line.split()[1] for line in all_commands()}
+    assert verbs >= {"finetune", "dynabert", "front", "pick", "predict", "measure", "cost"}
+
+
+@pytest.mark.parametrize("line", all_commands())
+def test_commands_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    class Nothing:
+        def to_json(self) -> dict[str, Any]:
+            return {}
+
+    def only_checked(verb: Verb) -> Verb:
+        def run(words: Sequence[str], options: Mapping[str, Any]) -> Nothing:
+            build_settings(options, *verb.settings)
+            seen.append(verb.name)
+            return Nothing()
+
+        return dataclasses.replace(verb, run=run, show=lambda data: "")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command_line, "VERBS", tuple(only_checked(verb) for verb in command_line.VERBS))
+    words = shlex.split(line)
+    assert command_line.main(words[1:]) == 0
+    assert seen == [words[1]]
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    table = section(ROOT / "README.md", "Verbs")
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == [verb.name for verb in command_line.VERBS]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_names_exist(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "cutbert":
+                assert hasattr(cutbert, node.attr)
+            if isinstance(node, ast.ImportFrom) and node.module == "cutbert":
+                assert all(hasattr(cutbert, alias.name) for alias in node.names)
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pages = (*PAGES, ROOT / "CONTRIBUTING.md")
+    named = {name for page in pages for name in re.findall(r"`make (\w+)", page.read_text(encoding="utf-8"))}
+    assert named >= {"demo", "test"}
+    assert [name for name in sorted(named) if not re.search(rf"^{name}:", makefile, re.MULTILINE)] == []
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
+
+
+@pytest.mark.slow
+def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    # One thread: on a busy machine, threads that wait for each other make a tiny model take minutes.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
+    make_inputs(tmp_path)
+    quick_start = section(ROOT / "README.md", "Quick start")
+    for line in commands(blocks(ROOT / "README.md")[1]):
+        assert line in quick_start
+        assert command_line.main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    assert len((tmp_path / "labels.tsv").read_text(encoding="utf-8").splitlines()) == 1 + len(WORDS)
+    load_in_transformers, from_python, shapes = blocks(ROOT / "README.md", "python")
+    for block in (load_in_transformers, from_python, shapes):
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "small-too" / "model.safetensors").is_file()
+
+
+def make_inputs(folder: Path) -> None:
+    """Write what the quick start takes for granted: a tiny model where the hub id says, tiny data, texts."""
+    shape = dataclasses.replace(SHAPE, num_positions=128)
+    (save_tiny(folder / HUB_ID, TaskModel(shape, EncoderStyle(family="bert"), HEAD)) / "cutbert.json").unlink()
+    task = folder / "glue" / "SST-2"
+    task.mkdir(parents=True)
+    for name, count in (("train", 60), ("dev", 20)):
+        rows = [f"{WORDS[i % len(WORDS)]} {WORDS[i // len(WORDS)]} film\t{i % 2}" for i in range(count)]
+        (task / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *rows, ""]), encoding="utf-8")
+    (folder / "texts.tsv").write_text("\n".join(["sentence", *WORDS, ""]), encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Tiny models, texts and a finished run with a front, made in code in a moment, for tests of what uses them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from cutbert.data.rows import Rows
+from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.fronts.front import Front
+from cutbert.fronts.score import score_points, teacher_point
+from cutbert.hub.save import save_model
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.space import GridPoint, grid
+from cutbert.train.run_folder import RunFolder
+
+WORDS = ("good", "bad", "film", "book", "a", "very", "fine", "dull", "and", "not")
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+SHAPE = EncoderShape.uniform(
+    hidden_size=24, num_layers=3, num_heads=4, intermediate_size=32, vocab_size=20, num_positions=40
+)
+HEAD = HeadSpec("single_label", ("neg", "pos"))
+PROVENANCE = {
+    "format_version": 1,
+    "base_model": "tiny",
+    "base_sha256": {},
+    "licence": None,
+    "commands": [],
+    "data": {},
+    "scores": {},
+}
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a WordPiece tokenizer of WORDS."""
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *WORDS])}
+    backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **dict(zip(names, SPECIAL, strict=True)),
+    )
+
+
+def tiny_model(head: HeadSpec = HEAD, seed: int = 0) -> TaskModel:
+    """Return a network of SHAPE with all parameters random and large enough to matter."""
+    torch.manual_seed(seed)
+    model = TaskModel(SHAPE, EncoderStyle(family="bert"), head)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3)
+    return model.eval()
+
+
+def save_tiny(folder: Path, model: TaskModel | None = None) -> Path:
+    """Write a tiny model folder."""
+    save_model(folder, tiny_model() if model is None else model, tiny_tokenizer(), provenance=PROVENANCE)
+    return folder
+
+
+def tiny_rows(count: int = 40, seed: int = 0) -> Rows:
+    """Return random texts of 1 to 8 words with random labels."""
+    draw = torch.Generator().manual_seed(seed)
+    texts = []
+    for _ in range(count):
+        size = int(torch.randint(1, 9, (), generator=draw))
+        texts.append(" ".join(WORDS[int(i)] for i in torch.randint(0, len(WORDS), (size,), generator=draw)))
+    return Rows(texts, labels=torch.randint(0, 2, (count,), generator=draw).numpy())
+
+
+def tiny_tokens(count: int = 40, seed: int = 0) -> Tokens:
+    return tokenize_rows(tiny_rows(count, seed), tiny_tokenizer(), "tiny", 32, cache=False)
+
+
+def tiny_grid() -> tuple[GridPoint, ...]:
+    """Return 2 widths at 2 depths, and a stock shape of half the neurons at each depth."""
+    return grid(SHAPE, width_mults=(1.0, 0.5), depths=(3, 1), stock=True)
+
+
+def write_tsv(path: Path, rows: Rows) -> Path:
+    """Write rows with a header: text, label (neg or pos)."""
+    assert rows.labels is not None
+    lines = [f"{text}\t{HEAD.labels[label]}\n" for text, label in zip(rows.text, rows.labels, strict=True)]
+    path.write_text("text\tlabel\n" + "".join(lines), encoding="utf-8")
+    return path
+
+
+def make_run(out: Path, *, measured: dict | None = None, is_finished: bool = True) -> RunFolder:
+    """Make a run of dynabert with a scored front and its model/, without training."""
+    model = tiny_model()
+    run = RunFolder.open(out, "dynabert", {"train": {"seed": 0}})
+    select, dev = tiny_tokens(seed=1), tiny_tokens(seed=2)
+    with run.start():
+        save_model(out / "model", model, tiny_tokenizer(), provenance=PROVENANCE)
+        points = [teacher_point(SHAPE), *tiny_grid()]
+        teacher, *subnets = score_points(run, model, points, select=select, dev=dev, metric="accuracy")
+        front = Front(metric="accuracy", teacher=teacher, subnets=tuple(subnets), measured=measured)
+        front.save(out)
+        if is_finished:
+            run.finish({"out": str(out), "seconds": run.seconds, **front.to_json()})
+    return run

@@ -1,0 +1,68 @@
+"""Logits come back in the rows' order, whatever the batches; scores are the metrics of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cutbert.errors import ModelError
+from cutbert.shape.head import HeadSpec
+from cutbert.train.evaluate import predict_logits, score
+from tiny_runs import HEAD, tiny_grid, tiny_model, tiny_tokens
+
+
+def one_by_one(model: torch.nn.Module, tokens, subnet=None) -> list[np.ndarray]:
+    """The plain twin: each row alone, without batches or padding."""
+    found = []
+    for start, stop in zip(tokens.offsets, tokens.offsets[1:], strict=False):
+        ids = torch.from_numpy(np.array(tokens.ids[start:stop], dtype=np.int64))[None]
+        with torch.no_grad():
+            found.append(model(ids, subnet=subnet).logits[0].numpy())
+    return found
+
+
+@pytest.mark.parametrize("max_tokens", [1, 37, 4096])
+def test_logits_equal_rows_run_alone(max_tokens: int) -> None:
+    model, tokens, seen = tiny_model(), tiny_tokens(), []
+    subnet = tiny_grid()[-1].subnet
+    for part in (None, subnet):
+        logits = predict_logits(model, tokens, subnet=part, max_tokens=max_tokens, on_batch=seen.append)
+        assert logits.dtype == np.float32 and logits.shape == (len(tokens), 2)
+        np.testing.assert_allclose(logits, np.stack(one_by_one(model, tokens, part)), atol=1e-5)
+    assert sum(seen) == 2 * len(tokens)
+
+
+def test_token_logits_are_padded_with_zeros() -> None:
+    model, tokens = tiny_model(HeadSpec("token", ("A", "B", "C"))), tiny_tokens()
+    logits = predict_logits(model, tokens, max_tokens=50)
+    assert logits.shape == (len(tokens), int(max(tokens.lengths)), 3)
+    for row, length, alone in zip(logits, tokens.lengths, one_by_one(model, tokens), strict=True):
+        np.testing.assert_allclose(row[:length], alone, atol=1e-5)
+        assert not row[length:].any()
+
+
+def test_training_mode_and_dropout_are_left_alone() -> None:
+    model, tokens = tiny_model(), tiny_tokens()
+    model.train()
+    first, second = predict_logits(model, tokens), predict_logits(model, tokens)
+    assert model.training
+    np.testing.assert_array_equal(first, second)
+
+
+def test_float32_inside_autocast() -> None:
+    model, tokens = tiny_model(), tiny_tokens()
+    plain = predict_logits(model, tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        np.testing.assert_array_equal(predict_logits(model, tokens), plain)
+
+
+def test_a_model_without_logits_is_refused() -> None:
+    with pytest.raises(ModelError, match="a model with a head that gives logits is needed, got head kind 'pooler'"):
+        predict_logits(tiny_model(HeadSpec("pooler")), tiny_tokens())
+
+
+def test_score_is_the_primary_metric() -> None:
+    logits = np.array([[0.0, 1.0], [2.0, 1.0], [0.0, 3.0], [1.0, 0.0]], dtype=np.float32)
+    found = score(HEAD, "accuracy", logits, np.array([1, 0, 0, 0]))
+    assert found.score == found.metrics["accuracy"] == 0.75
