@@ -68,7 +68,11 @@ class WordProposer:
         proposals: list[list[str]] = []
         for start in range(0, len(texts), MASKS_PER_BATCH):
             encoded = self.tokenizer(
-                texts[start : start + MASKS_PER_BATCH], padding=True, truncation=True, max_length=128, return_tensors="pt"
+                texts[start : start + MASKS_PER_BATCH],
+                padding=True,
+                truncation=True,
+                max_length=128,
+                return_tensors="pt",
             )
             logits = self.model(encoded["input_ids"], encoded["attention_mask"]).logits
             for row, ids in zip(logits, encoded["input_ids"], strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +17,15 @@ from cutbert.data.dataset import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import ModelError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
-from cutbert.fronts.score import score_points, teacher_point
+from cutbert.fronts.score import score_points
 from cutbert.hub.load import load_model
 from cutbert.hub.source import find_source
 from cutbert.methods.augment import augmented_rows
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
-from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained
-from cutbert.methods.prepare import Prepared, check_inputs, prepare
+from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained, score_whole
+from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import Recipe, resolve_recipe
 from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskModel
@@ -35,8 +35,9 @@ from cutbert.shape.space import GridPoint, Rule, grid
 from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
 from cutbert.train.checkpoint import load_weights, save_weights
+from cutbert.train.counting import counter
 from cutbert.train.loop import Stage, train_stage
-from cutbert.train.progress import Bar, progress_bar, say
+from cutbert.train.progress import progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 
@@ -65,12 +66,13 @@ def dynabert(
         Hou et al. 2020 (2004.04037); recipes and their departures in `methods.recipes`.
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
-    dataset = check_inputs(train, data, settings, models=(model, *models))
+    dataset = check_inputs(data, train, settings, models=(model, *models))
     recipe = resolve_recipe(settings, train, data.max_length)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
         prepared = prepare(model, dataset, data.max_length, train, run)
+        run.record(other_weights=weight_hashes(*models))
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         with run.timing("rewire"):
@@ -80,7 +82,7 @@ def dynabert(
         with run.timing("train"):
             train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
         if prepared.engine.is_main:
-            finish(supernet, prepared, prepared.loaded.model, points, train, run)
+            finish(supernet, prepared, points, train, run)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -120,9 +122,7 @@ def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -
         save_trained(prepared, loaded.model, None, run, "teacher")
 
 
-def rewired(
-    prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder
-) -> TaskModel:
+def rewired(prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:
     """Return the supernet: the fine-tuned model with heads and neurons in order of importance."""
     done = run.path / "checkpoint" / "rewired.safetensors"
     model = prepared.loaded.model
@@ -228,21 +228,26 @@ def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
 def finish(
     supernet: TaskModel,
     prepared: Prepared,
-    teacher: TaskModel,
     points: Sequence[GridPoint],
     train: TrainSettings,
     run: RunFolder,
-) -> dict[str, Any]:
-    """Score and time the family beside the fine-tuned model, store front and supernet, return the result."""
-    splits = {"select": prepared.select, "dev": prepared.dev}
+) -> None:
+    """Score and time the family beside the fine-tuned model, and store front, supernet and result."""
+    teacher = prepared.loaded.model
     metric = prepared.data.metric
     with run.timing("score"), progress_bar("score", 1 + len(points)) as bar:
-        whole = score_points(run, teacher, [teacher_point(teacher.shape)], metric=metric, **splits)[0]
-        bar(1)
-        scored: list[Entry] = []
-        for point in points:
-            scored += score_points(run, supernet, [point], metric=metric, **splits)
-            bar(1 + len(scored), point.name)
+        whole = score_whole(prepared, run)
+        advance = counter(bar)
+        advance()
+        scored = score_points(
+            run,
+            supernet,
+            points,
+            select=prepared.select,
+            dev=prepared.dev,
+            metric=metric,
+            on_point=lambda entry: advance(),
+        )
     front = Front(metric, whole, tuple(scored), prepared.data.select_is_dev)
     latency = LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
@@ -250,18 +255,4 @@ def finish(
         front = measure_front(front, supernet, teacher, lengths, latency, on_round=counter(bar))
     front.save(run.path)
     save_trained(prepared, supernet, None, run, "model")
-    result = {"out": str(run.path), **front.to_json(), "seconds": run.seconds}
-    run.finish(result)
-    return result
-
-
-def counter(bar: Bar) -> Callable[[], None]:
-    """Return a function that moves a bar on by one."""
-    done = 0
-
-    def advance() -> None:
-        nonlocal done
-        done += 1
-        bar(done)
-
-    return advance
+    run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

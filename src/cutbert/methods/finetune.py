@@ -68,7 +68,7 @@ def finetune(
     Raises:
         InputError: mistakes in settings, model or data, all together, before anything is made.
     """
-    dataset = check_inputs(train, data, models=(model,))
+    dataset = check_inputs(data, train, models=(model,))
     with run.start():
         prepared = prepare(model, dataset, data.max_length, train, run)
         with run.timing("finetune"):

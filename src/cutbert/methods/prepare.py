@@ -9,8 +9,10 @@ from cutbert.data.dataset import Dataset, Rows, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes
+from cutbert.files import file_sha256
 from cutbert.hub.load import Loaded, load_model
 from cutbert.hub.source import find_source
+from cutbert.hub.weights import weight_files
 from cutbert.shape.folder import read_folder_shape
 from cutbert.train.engine import Engine, make_engine
 from cutbert.train.progress import say
@@ -47,7 +49,7 @@ class Prepared:
         return tokenize_rows(rows, self.loaded.tokenizer, self.loaded.source, max_length)
 
 
-def check_inputs(*settings: Checked, models: tuple[str, ...]) -> Dataset:
+def check_inputs(data: DataSettings, *settings: Checked, models: tuple[str, ...]) -> Dataset:
     """Check settings, model folders and data files, and return the rows; nothing expensive has run yet.
 
     Raises:
@@ -59,22 +61,33 @@ def check_inputs(*settings: Checked, models: tuple[str, ...]) -> Dataset:
             each.check()
     for model in models:
         with mistakes.collect():
-            read_folder_shape(find_source(model).folder)
-    data: Dataset | None = None
+            check_length(model, data.max_length)
+    dataset: Dataset | None = None
     with mistakes.collect():
-        data = next(load_dataset(each) for each in settings if isinstance(each, DataSettings))
-    unique = Mistakes()
-    unique.extend(dict.fromkeys(mistakes.found))
-    unique.check(InputError)
-    assert data is not None
-    return data
+        dataset = load_dataset(data)
+    mistakes.check(InputError)
+    assert dataset is not None
+    return dataset
+
+
+def check_length(model: str, max_length: int) -> None:
+    """Raise an InputError unless a model can be read and has positions for `max_length` tokens."""
+    facts = read_folder_shape(find_source(model).folder)
+    positions = facts.shape.num_positions - int((facts.style_data or {}).get("position_offset", 0))
+    if max_length > positions:
+        raise InputError(f"--max-length must be at most {positions}, the positions of {model}, got {max_length}")
+
+
+def weight_hashes(*models: str) -> dict[str, str]:
+    """Return the SHA-256 of every weight file of the models; a resumed run must find the same."""
+    return {str(path): file_sha256(path) for model in models for path in weight_files(find_source(model).folder)}
 
 
 def prepare(model: str, data: Dataset, max_length: int, train: TrainSettings, run: RunFolder) -> Prepared:
     """Load a model with a head that fits the data, and tokenise the splits."""
     engine = make_engine(train)
     loaded = load_model(model, data.head, seed=train.seed)
-    run.record(data=data.files, weights=loaded.provenance["base_sha256"])
+    run.record(data=data.files, weights=weight_hashes(model))
     for note in (*data.notes, *loaded.notes):
         say(note, shown=engine.is_main)
     if data.select_is_dev:

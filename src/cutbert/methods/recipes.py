@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from cutbert.methods.settings import DynabertSettings, TeacherWidth
@@ -172,7 +172,7 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
 
 def override_plan(plan: StagePlan, train: TrainSettings) -> StagePlan:
     """Return the plan with every training flag that was given in place of its own value."""
-    names = ("epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "schedule", "dropout", "token_table")
+    names = {field.name for field in fields(StagePlan)} & {field.name for field in fields(TrainSettings)}
     return replace(plan, **{name: given(getattr(train, name), getattr(plan, name)) for name in names})
 
 

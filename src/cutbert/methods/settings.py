@@ -55,7 +55,7 @@ class DynabertSettings:
     logit_weight: float | None = field(default=None, metadata={"help": "Weight of the logit loss."})
     hidden_weight: float | None = field(default=None, metadata={"help": "Weight of the embedding and hidden losses."})
     temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
-    final_epochs: float = field(default=0.0, metadata={"help": "Epochs of a last fine-tuning of all subnets on labels."})
+    final_epochs: float = field(default=0.0, metadata={"help": "Epochs of a last training on labels."})
     importance_samples: int = field(
         default=2048, metadata={"help": "Training rows on which importance is measured (never select or dev)."}
     )

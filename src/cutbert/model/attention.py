@@ -65,7 +65,7 @@ class Attention(nn.Module):
         dropout = self.attention_dropout if self.training else 0.0
         c_BNSV = attend(q_BNSK, k_BNSK, v_BNSV, bias, self.key_dim**-0.5, dropout)
         c_BSC = c_BNSV.transpose(1, 2).reshape(B, S, num_heads * value_dim)
-        weight = self.output.weight
+        weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
         y_BSH = prefix_linear(c_BSC, weight, self.output.bias, H, num_heads * value_dim)
@@ -74,7 +74,8 @@ class Attention(nn.Module):
     def _heads(self, x_BSH: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:
         """Project to the first heads, and of each its first dimensions: [B, num_heads, S, dim]."""
         B, S, H = x_BSH.shape
-        weight, bias = linear.weight, linear.bias
+        weight: Tensor = linear.weight
+        bias: Tensor = linear.bias
         if dim != full_dim:
             weight = weight.view(self.num_heads, full_dim, -1)[:num_heads, :dim].flatten(0, 1)
             bias = bias.view(self.num_heads, full_dim)[:num_heads, :dim].flatten()

@@ -41,9 +41,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor | None, kept: LayerShape) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            x = self.attention(
-                x, bias, num_heads=kept.num_heads, key_dim=kept.key_dim, value_dim=kept.value_dim
-            )
+            x = self.attention(x, bias, num_heads=kept.num_heads, key_dim=kept.key_dim, value_dim=kept.value_dim)
         if self.feed_forward is not None and kept.has_feed_forward:
             x = self.feed_forward(x, intermediate_size=kept.intermediate_size)
         return x

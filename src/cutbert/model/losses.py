@@ -11,7 +11,7 @@ from cutbert.shape.head import HeadSpec
 IGNORED = -100
 
 
-def task_loss(spec: HeadSpec, logits: Tensor, labels: Tensor) -> Tensor:
+def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> Tensor:
     """Return the mean loss of a batch, in float32.
 
     Args:
@@ -23,7 +23,14 @@ def task_loss(spec: HeadSpec, logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         A scalar: cross-entropy, binary cross-entropy (multi_label) or squared error (regression), mean over
         examples, labels or counted tokens.
+
+    Raises:
+        InputError: the head has no outputs, or the batch no labels.
     """
+    if logits is None:
+        raise InputError(f"a head of kind {spec.kind} has no loss; give the model a task head")
+    if labels is None:
+        raise InputError("a loss against labels must have labels, got rows without")
     logits = logits.float()
     if spec.kind == "single_label":
         return F.cross_entropy(logits, labels)

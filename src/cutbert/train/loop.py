@@ -108,9 +108,7 @@ def train_stage(model: TaskModel, stage: Stage, engine: Engine, settings: TrainS
 class Trainer:
     """The state of one stage while it runs."""
 
-    def __init__(
-        self, model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder
-    ) -> None:
+    def __init__(self, model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
         self.num_epoch_steps = math.ceil(len(stage.tokens.lengths) / self.plan.batch_size)
@@ -246,5 +244,3 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         for sig, handler in old.items():
             signal.signal(sig, handler)
-
-

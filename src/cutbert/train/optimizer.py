@@ -65,7 +65,9 @@ class Optimizer:
         self.dense.step()
         if self.sparse is not None and rows is not None:
             shape = self.table.shape
-            self.table.grad = torch.sparse_coo_tensor(used_ids[None], rows, shape, is_coalesced=True)
+            self.table.grad = torch.sparse_coo_tensor(
+                used_ids[None], rows, shape, is_coalesced=True, check_invariants=False
+            )
             self.sparse.step()
             self.table.grad = None
         return float(norm)

@@ -22,7 +22,7 @@ class TrainSettings:
     )
     learning_rate: float | None = field(default=None, metadata={"help": "Peak learning rate."})
     warmup_ratio: float | None = field(default=None, metadata={"help": "Share of steps with a rising learning rate."})
-    weight_decay: float | None = field(default=None, metadata={"help": "Decoupled decay of matrices (not biases, norms)."})
+    weight_decay: float | None = field(default=None, metadata={"help": "Decoupled decay of matrices."})
     schedule: Schedule | None = field(default=None, metadata={"help": "Shape of the learning rate after warm-up."})
     dropout: float | None = field(default=None, metadata={"help": "Dropout in training, hidden and attention."})
     token_table: TokenTable | None = field(

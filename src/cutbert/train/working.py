@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from cutbert.model.attention import Attention
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.task_model import TaskModel
 
@@ -53,8 +54,8 @@ class WorkingCopy:
         for weight, _ in self.pairs:
             if weight.grad is None:
                 weight.grad = torch.empty_like(weight)
-        gradients = [weight.grad for weight, _ in self.pairs]
-        torch._foreach_copy_(gradients, [cast.grad for _, cast in self.pairs])
+        gradients = [weight.grad for weight, _ in self.pairs if weight.grad is not None]
+        torch._foreach_copy_(gradients, layer_gradients(self.model))
 
 
 def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
@@ -78,5 +79,5 @@ def set_dropout(model: nn.Module, dropout: float) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
-        if hasattr(module, "attention_dropout"):
+        if isinstance(module, Attention):
             module.attention_dropout = dropout
