@@ -110,16 +110,17 @@ def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -
     loaded = prepared.loaded
     if not loaded.has_new_head:
         return
+    kept = run.path / "teacher"
     say(
-        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, kept in {run.path / 'teacher'}",
+        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, kept in {kept}",
         shown=prepared.engine.is_main,
     )
     defaults = TrainSettings(
         seed=train.seed, precision=train.precision, batch_size=train.batch_size, accumulation=train.accumulation
     )
     finetune_stage(prepared, replace(FINETUNE, name="teacher"), defaults, run)
-    if prepared.engine.is_main and not (run.path / "teacher").exists():
-        save_trained(prepared, loaded.model, None, run, "teacher")
+    if prepared.engine.is_main and not kept.exists():
+        save_trained(prepared, loaded.model, None, run, kept.name)
 
 
 def rewired(prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:

@@ -1,0 +1,135 @@
+"""Tries variants of the default recipe on a sample of a task, scored on the select split; one record each.
+
+    python benchmarks/recipe_pilots.py TEACHER --task sst2 --data-dir DIR [--rows 10000] [--only NAME ...]
+
+Every variant starts from the same teacher, fine-tuned on the whole task, and imitates it on the same rows.
+Finished variants are not run again, so a stopped plan goes on. Dev is not touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cutbert.data.settings import DataSettings
+from cutbert.files import write_json
+from cutbert.methods.distil import Teacher
+from cutbert.methods.dynabert import family, rewired, train_family
+from cutbert.methods.prepare import check_inputs, prepare
+from cutbert.methods.recipes import Recipe, resolve_recipe
+from cutbert.methods.settings import DynabertSettings
+from cutbert.train.evaluate import predict_logits, score
+from cutbert.train.machine import describe_machine, describe_versions
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+
+RECORDS = Path(__file__).parent / "records"
+
+# Settings of dynabert and of training, by variant; "base" is the default recipe without stock shapes.
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "base": ({}, {}),
+    "rate-2e-5": ({}, {"learning_rate": 2e-5}),
+    "rate-1e-4": ({}, {"learning_rate": 1e-4}),
+    "rate-4e-4": ({}, {"learning_rate": 4e-4}),
+    "no-hidden-loss": ({"hidden_weight": 0.0}, {}),
+    "hidden-0.1": ({"hidden_weight": 0.1}, {}),
+    "hidden-5": ({"hidden_weight": 5.0}, {}),
+    "dropout-0.1": ({}, {"dropout": 0.1}),
+    "two-subnets": ({"subnets_per_step": 2}, {}),
+    "three-subnets": ({"subnets_per_step": 3}, {}),
+    "all-subnets": ({"subnets_per_step": 0}, {}),
+    "stock-too": ({"stock": True}, {}),
+    "token-rows": ({}, {"token_table": "rows"}),
+    "cosine": ({}, {"schedule": "cosine"}),
+    "batch-64": ({}, {"batch_size": 64, "learning_rate": 3e-4}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("teacher")
+    parser.add_argument("--task", default="sst2")
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--epochs", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", default=list(VARIANTS))
+    options = parser.parse_args()
+    for name in options.only:
+        path = RECORDS / f"pilot-{options.task}-{options.rows}-{options.epochs:g}-{options.seed}-{name}.json"
+        if not path.exists():
+            record = pilot(name, options)
+            write_json(path, record)
+            print(
+                f"{name:15s} {record['mean_select_score']:.4f} {record['smallest_select_score']:.4f} "
+                f"{record['training_s']:.0f} s",
+                flush=True,
+            )
+
+
+def pilot(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one variant and return its record."""
+    own, training = VARIANTS[name]
+    data = DataSettings(task=options.task, data_dir=options.data_dir, max_train_samples=options.rows)
+    settings = DynabertSettings(**{"stock": False, **own})
+    train = TrainSettings(seed=options.seed, epochs=options.epochs, checkpoint_seconds=1e9, **training)
+    recipe: Recipe = resolve_recipe(settings, train, data.max_length)
+    dataset = check_inputs(data, train, settings, models=(options.teacher,))
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder.open(Path(folder) / "run", "dynabert", {"variant": name}, line="")
+        with run.start():
+            prepared = prepare(options.teacher, dataset, data.max_length, train, run)
+            model = prepared.loaded.model
+            points = family(model.shape, settings, recipe)
+            supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
+            begun = time.monotonic()
+            train_family(
+                supernet,
+                prepared,
+                Teacher(model, None, True),
+                points,
+                recipe,
+                prepared.train,
+                replace(train, precision=recipe.precision),
+                run,
+            )
+            seconds = time.monotonic() - begun
+    scores = {}
+    for point in (point for point in points if point.width_mult is not None):
+        logits = predict_logits(supernet, prepared.select, subnet=point.subnet)
+        scores[point.name] = score(dataset.head, dataset.metric, logits, prepared.select.labels).score
+    teacher_logits = predict_logits(model, prepared.select)
+    return {
+        "variant": name,
+        "settings": {"dynabert": own, "train": training},
+        "task": options.task,
+        "training_rows": options.rows,
+        "epochs": options.epochs,
+        "seed": options.seed,
+        "metric": dataset.metric,
+        "split": "select",
+        "mean_select_score": statistics.mean(scores.values()),
+        "smallest_select_score": list(scores.values())[-1],
+        "teacher_select_score": score(dataset.head, dataset.metric, teacher_logits, prepared.select.labels).score,
+        "select_scores": scores,
+        "training_s": seconds,
+        "command": sys.argv,
+        "commit": subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip(),
+        "machine": describe_machine(torch.get_num_threads()),
+        "versions": describe_versions(),
+    }
+
+
+if __name__ == "__main__":
+    main()
