@@ -65,7 +65,8 @@ class Recipe:
 
 OURS = StagePlan(
     name="distil",
-    epochs=2.0,
+    epochs=1.0,
+    min_steps=1000,
     batch_size=32,
     learning_rate=2e-4,
     warmup_ratio=0.06,
@@ -157,7 +158,7 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
                 teacher_width=settings.teacher_width or stage.teacher_width if is_second else stage.teacher_width,
             )
         )
-    final = replace(override_plan(recipe.final_plan, train), epochs=settings.final_epochs, pad_to=pad_to)
+    final = replace(override_plan(recipe.final_plan, train), epochs=settings.final_epochs, min_steps=0, pad_to=pad_to)
     return replace(
         recipe,
         stages=tuple(stages),
@@ -172,6 +173,8 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
 
 def override_plan(plan: StagePlan, train: TrainSettings) -> StagePlan:
     """Return the plan with every training flag that was given in place of its own value."""
+    if train.epochs is not None:
+        plan = replace(plan, min_steps=0)
     names = {field.name for field in fields(StagePlan)} & {field.name for field in fields(TrainSettings)}
     return replace(plan, **{name: given(getattr(train, name), getattr(plan, name)) for name in names})
 

@@ -34,6 +34,11 @@ class FolderShape:
     style_data: dict[str, Any]
     family: str | None
 
+    @property
+    def max_tokens(self) -> int:
+        """The longest input in tokens: the positions there are, less the family's offset."""
+        return self.shape.num_positions - int(self.style_data.get("position_offset", 0))
+
 
 def read_folder_shape(path: Path) -> FolderShape:
     """Read sizes, head and style of a model folder, a run folder (its `model/`) or a shape file.
@@ -75,7 +80,7 @@ def read_config(path: Path) -> FolderShape:
     model_type = config.get("model_type")
     if model_type == OURS:
         return read_our_config(path, config)
-    if model_type not in STOCK_FAMILIES:
+    if not isinstance(model_type, str) or model_type not in STOCK_FAMILIES:
         known = ", ".join([*STOCK_FAMILIES, OURS])
         raise ModelError(f"{path}: model_type must be one of {known}, got {model_type!r}")
     with naming(path):
@@ -89,7 +94,6 @@ def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:
     if wrong:
         raise ModelError(*(f"{path}: {key} must be a JSON object, got {config.get(key)!r}" for key in wrong))
     with naming(path):
-        check_keys(config["head"], "head", required=("kind", "labels"))
         shape, head = EncoderShape.from_json(config["shape"]), HeadSpec.from_json(config["head"])
     return FolderShape(shape, head, dict(config["style"]), config["style"].get("family"))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cutbert.errors import ShapeError
+from cutbert.shape.shape import check_keys
 
 HeadKind = Literal["none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm"]
 HEAD_KINDS: tuple[HeadKind, ...] = (
@@ -52,4 +53,13 @@ class HeadSpec:
 
     @classmethod
     def from_json(cls, data: Any) -> HeadSpec:
-        return cls(kind=data["kind"], labels=tuple(data["labels"]))
+        """Read a head from parsed JSON.
+
+        Raises:
+            ShapeError: keys are missing or unknown, labels are no list of names, or kind and labels do not go together.
+        """
+        check_keys(data, "head", required=("kind", "labels"))
+        labels = data["labels"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise ShapeError(f"labels of a head must be a list of names, got {labels!r}")
+        return cls(kind=data["kind"], labels=tuple(labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -101,14 +102,18 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
             mistakes.add(f"must have the key {key!r}, got none")
     if config.get("is_decoder") or config.get("add_cross_attention"):
         mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
-    if config.get("position_embedding_type", "absolute") != "absolute":
+    if config.get("position_embedding_type") not in (None, "absolute"):
         mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
     mistakes.check(ShapeError)
     return EncoderShape.uniform(**{"num_token_types": 0} | {name: config[key] for name, key in sizes.items()})
 
 
 def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """Return the fields of an EncoderStyle; a key absent or null has transformers' default."""
+    """Return the fields of an EncoderStyle; a key absent or null has transformers' default.
+
+    Raises:
+        ShapeError: a dropout, epsilon, range or padding id that is none; all mistakes together.
+    """
     family = STOCK_FAMILIES[model_type]
     style: dict[str, Any] = {"family": model_type, "head_activation": family.head_activation}
     for name, (key, default) in family.style.items():
@@ -116,9 +121,20 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
     mistakes = Mistakes()
     check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
+    for name, (key, _) in family.style.items():
+        if name in ("hidden_dropout", "attention_dropout"):
+            check_number(mistakes, key, style[name], "a number in 0..1", most=1.0)
+        elif name in ("layer_norm_eps", "initializer_range"):
+            check_number(mistakes, key, style[name], "a number of at least 0")
     mistakes.check(ShapeError)
     style["position_offset"] = style["pad_token_id"] + 1 if family.positions_after_padding else 0
     return style
+
+
+def check_number(mistakes: Mistakes, key: str, value: object, wanted: str, most: float = math.inf) -> None:
+    """Collect a mistake unless value is a finite number in 0..most."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or math.isinf(value):
+        mistakes.add(f"{key} must be {wanted}, got {value!r}")
 
 
 def stock_head(config: Mapping[str, Any], model_type: str) -> HeadSpec:
@@ -129,10 +145,13 @@ def stock_head(config: Mapping[str, Any], model_type: str) -> HeadSpec:
     `ForPreTraining` without its next-sentence half.
 
     Raises:
-        ShapeError: a class that is no encoder with a head we know.
+        ShapeError: a class that is no encoder with a head we know, or labels that are none.
     """
     family = STOCK_FAMILIES[model_type]
-    name = str((config.get("architectures") or [f"{family.prefix}Model"])[0])
+    names = config.get("architectures") or [f"{family.prefix}Model"]
+    if not isinstance(names, list):
+        raise ShapeError(f"architectures must be a list of class names, got {names!r}")
+    name = str(names[0])
     suffix = name.removeprefix(family.prefix)
     if suffix == "Model" or (model_type == "electra" and suffix == "ForPreTraining"):
         return HeadSpec(family.bare)
@@ -153,7 +172,7 @@ def sequence_kind(config: Mapping[str, Any]) -> HeadKind:
     problem = config.get("problem_type")
     if problem is None:
         return "regression" if len(stock_labels(config)) == 1 else "single_label"
-    if problem not in KINDS_BY_PROBLEM:
+    if not isinstance(problem, str) or problem not in KINDS_BY_PROBLEM:
         raise ShapeError(f"problem_type must be one of {', '.join(KINDS_BY_PROBLEM)}, got {problem!r}")
     return KINDS_BY_PROBLEM[problem]
 
@@ -162,7 +181,13 @@ def stock_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the labels in id order; LABEL_0.. where the config has none, two unless it says how many."""
     names = config.get("id2label")
     if not names:
-        return tuple(f"LABEL_{i}" for i in range(config.get("num_labels", 2)))
+        count = 2 if config.get("num_labels") is None else config["num_labels"]
+        mistakes = Mistakes()
+        check_size(mistakes, "num_labels", count, least=1)
+        mistakes.check(ShapeError)
+        return tuple(f"LABEL_{i}" for i in range(count))
+    if not isinstance(names, Mapping):
+        raise ShapeError(f"id2label must be an object of names by id, got {names!r}")
     by_id = {str(key): str(name) for key, name in names.items()}
     ids = [str(i) for i in range(len(by_id))]
     if set(by_id) != set(ids):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
-from cutbert.shape.shape import EncoderShape, LayerShape, check_keys
+from cutbert.shape.shape import EncoderShape, LayerShape, check_keys, check_size
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Subnet:
         mistakes = Mistakes()
         if not 1 <= self.hidden_size <= shape.hidden_size:
             mistakes.add(f"hidden_size of the subnet must lie in 1..{shape.hidden_size}, got {self.hidden_size}")
+        if self.hidden_size == shape.embedding_size:  # cut out, that shape would have no projection any more
+            mistakes.add(f"hidden_size of the subnet must differ from embedding_size, got {self.hidden_size} for both")
         indices = [kept.index for kept in self.layers]
         if indices != sorted(set(indices)):
             mistakes.add(f"indices of kept layers must rise, got {indices}")
@@ -89,8 +91,15 @@ class Subnet:
             ShapeError: keys are missing or unknown, or sizes are no sizes.
         """
         check_keys(data, "subnet", required=("hidden_size", "layers"))
+        mistakes = Mistakes()
+        check_size(mistakes, "hidden_size of the subnet", data["hidden_size"], least=1)
+        mistakes.check(ShapeError)
+        if not isinstance(data["layers"], list):
+            raise ShapeError(f"layers of the subnet must be a list of objects, got {type(data['layers']).__name__}")
         layers = []
         for i, entry in enumerate(data["layers"]):
+            if not isinstance(entry, dict):
+                raise ShapeError(f"layer {i} of the subnet must be a JSON object, got {type(entry).__name__}")
             entry = dict(entry)
             index = entry.pop("index", None)
             if isinstance(index, bool) or not isinstance(index, int):

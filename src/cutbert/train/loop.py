@@ -112,7 +112,7 @@ class Trainer:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
         self.num_epoch_steps = math.ceil(len(stage.tokens.lengths) / self.plan.batch_size)
-        self.num_steps = max(1, round(self.plan.epochs * self.num_epoch_steps)) if self.plan.epochs else 0
+        self.num_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed)
         self.optimizer = Optimizer(model, self.plan, engine, settings.max_grad_norm)
         self.folder = run.path / "checkpoint" / self.plan.name
@@ -130,7 +130,7 @@ class Trainer:
         title = self.plan.name
         with deferred_interrupt() as interrupt, progress_bar(title, self.num_steps, shown=self.engine.is_main) as bar:
             while self.position.step < self.num_steps:
-                losses = self._step()
+                losses = self.step()
                 now = time.monotonic()
                 bar(self.position.step, f"loss {losses['loss']:.4f}")
                 if now - logged_at >= LOG_EVERY_S or self.position.step == self.num_steps:
@@ -148,7 +148,8 @@ class Trainer:
         set_eval(self.model)
         return self.position
 
-    def _step(self) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
+        """Train on the next batch; return its losses, gradient norm and learning rate."""
         begun = time.monotonic()
         step = self.position.step
         epoch, index = divmod(step, self.num_epoch_steps)

@@ -74,6 +74,7 @@ class StagePlan:
     Args:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
+        min_steps: on small data, passes go on until at least this many steps.
         pad_to: length every batch is padded to; None pads to the longest row of the batch.
     """
 
@@ -87,3 +88,14 @@ class StagePlan:
     dropout: float
     token_table: TokenTable
     pad_to: int | None = None
+    min_steps: int = 0
+
+    def num_steps(self, num_epoch_steps: int) -> int:
+        """Return the optimizer steps of the stage.
+
+        Args:
+            num_epoch_steps: steps in one pass over the data.
+        """
+        if self.epochs == 0:
+            return 0
+        return max(1, self.min_steps, round(self.epochs * num_epoch_steps))

@@ -1,0 +1,86 @@
+"""Records of benchmarks: one JSON file each, with commit, command, machine, versions and seeds, written once."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cutbert.files import read_json, write_json
+from cutbert.train.engine import default_threads
+from cutbert.train.machine import describe_machine, describe_versions
+from cutbert.train.progress import say
+
+FORMAT_VERSION = 1
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS = ROOT / "benchmarks" / "records"
+
+
+def make_parser(about: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what every benchmark takes."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the record")
+    parser.add_argument("--again", action="store_true", help="measure again although the record is there")
+    parser.add_argument("--threads", type=int, help="CPU threads; None for all cores")
+    return parser
+
+
+def recorded(
+    name: str, args: argparse.Namespace, measure: Callable[[], Mapping[str, Any]], *, seeds: Sequence[int]
+) -> dict[str, Any]:
+    """Return the record of a benchmark: the one that is there, or a new one.
+
+    Args:
+        name: of the file, without .json.
+        args: as parsed by `make_parser`.
+        measure: returns the measured numbers; called only where there is no record yet.
+        seeds: of everything random in it.
+    """
+    path = args.records / f"{name}.json"
+    if path.is_file() and not args.again:
+        say(f"{path} is there already; --again measures again")
+        return dict(read_json(path))
+    before = {"commit": git("rev-parse", "HEAD"), "has_uncommitted_changes": bool(git("status", "--porcelain", "src"))}
+    started = now()
+    measured = dict(measure())
+    record = {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        **before,
+        "command": shlex.join(["python", *sys.argv]),
+        "started": started,
+        "finished": now(),
+        "machine": describe_machine(args.threads or default_threads()),
+        "versions": describe_versions(),
+        "seeds": list(seeds),
+        **measured,
+    }
+    write_json(path, record)
+    say(f"written: {path}")
+    return record
+
+
+def git(*words: str) -> str:
+    """Return what a git command that only reads prints, empty outside a repository."""
+    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def spread(values: ArrayLike, unit: str) -> dict[str, Any]:
+    """Return count, median, quartiles and extremes of a sample, keys ending in their unit."""
+    array = np.asarray(values, dtype=np.float64)
+    names = ("min", "q1", "median", "q3", "max")
+    quantiles = np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0))
+    return {"count": len(array), **{f"{name}_{unit}": float(f"{x:.6g}") for name, x in zip(names, quantiles, strict=True)}}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

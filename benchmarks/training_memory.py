@@ -1,0 +1,97 @@
+"""Peak memory of training with 4, 12 and 24 subnets a step, each in a fresh process, on SST-2's longest batches."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recording import make_parser, recorded, spread
+from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task, take_rows
+
+from cutbert.bench.memory import own_peak_bytes
+from cutbert.methods.settings import DynabertSettings
+from cutbert.train.progress import say
+
+WIDTHS_OF_24 = tuple(float(mult) for mult in np.linspace(1.0, 0.25, 8).round(4))
+FAMILIES = {
+    4: DynabertSettings(stock=False, subnets_per_step=4),
+    12: DynabertSettings(stock=False, subnets_per_step=0),
+    24: DynabertSettings(stock=False, subnets_per_step=0, width_mult=WIDTHS_OF_24),
+}
+CLEAR_PEAK = Path("/proc/self/clear_refs")
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    add_inputs(parser)
+    parser.add_argument("--steps", type=int, default=4, help="training steps of each process")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each number of subnets")
+    parser.add_argument("--only", type=int, choices=FAMILIES, help="measure this one here and print it, no record")
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(train_here(args)))
+        return
+    record = recorded("training_memory", args, lambda: measure(args), seeds=[0])
+    for count, seen in record["by_subnets_per_step"].items():
+        peak = seen["training_peak"]
+        print(f"{count} subnets a step: {peak['median_bytes'] / 2**20:.0f} MiB ({peak['count']} processes)")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Run the processes in turn and gather what they print."""
+    found: dict[int, list[dict[str, Any]]] = {count: [] for count in FAMILIES}
+    for _ in range(args.repeats):
+        for count in FAMILIES:
+            done = subprocess.run(
+                [sys.executable, *sys.argv, "--only", str(count)], stdout=subprocess.PIPE, text=True, check=True
+            )
+            found[count].append(json.loads(done.stdout.splitlines()[-1]))
+            say(f"{count} subnets: {found[count][-1]['training_peak_bytes'] / 2**20:.0f} MiB")
+    return {
+        "batch_size": BATCH_SIZE,
+        "steps": args.steps,
+        "by_subnets_per_step": {
+            str(count): {
+                "subnets": each[0]["subnets"],
+                "longest_row_tokens": each[0]["longest_row_tokens"],
+                "training_peak": spread([one["training_peak_bytes"] for one in each], "bytes"),
+                "before_training": spread([one["before_training_bytes"] for one in each], "bytes"),
+            }
+            for count, each in found.items()
+        },
+    }
+
+
+def train_here(args: argparse.Namespace) -> dict[str, Any]:
+    """Take a few steps on the longest batches and return this process's peak since they began."""
+    settings = FAMILIES[args.only]
+    with tempfile.TemporaryDirectory() as work:
+        prepared = prepare_task(args, Path(work))
+        tokens = take_rows(prepared.train, longest_rows(prepared.train.lengths, args.steps * BATCH_SIZE))
+        trainer, counted = make_trainer(prepared, tokens, settings, 0, args.threads, Path(work))
+        before = clear_peak()
+        for _ in range(args.steps):
+            trainer.step()
+    return {
+        "subnets": [point.name for point in counted.step.points],
+        "longest_row_tokens": int(tokens.lengths.max()),
+        "before_training_bytes": before,
+        "training_peak_bytes": own_peak_bytes(),
+    }
+
+
+def clear_peak() -> int:
+    """Set this process's peak back to what it holds now, where the system can, and return it."""
+    if CLEAR_PEAK.exists():
+        CLEAR_PEAK.write_text("5")
+    return own_peak_bytes()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""The loop: the same weights from the same seed, stopped or not, in one micro-batch or several."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from cutbert.data.batches import Batch
+from cutbert.errors import InterruptedRun
+from cutbert.methods.finetune import LabelStep
+from cutbert.model.task_model import TaskModel
+from cutbert.train.checkpoint import Position, load_checkpoint, save_checkpoint
+from cutbert.train.engine import Engine
+from cutbert.train.loop import Stage, StepInfo, train_stage
+from cutbert.train.optimizer import Optimizer
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.working import WorkingCopy
+from tiny_runs import tiny_model, tiny_tokens
+
+PLAN = StagePlan(
+    name="first",
+    epochs=2.0,
+    batch_size=8,
+    learning_rate=0.01,
+    warmup_ratio=0.1,
+    weight_decay=0.1,
+    schedule="linear",
+    dropout=0.2,
+    token_table="rows",
+)
+SETTINGS = TrainSettings(seed=3, checkpoint_seconds=0.0)
+NUM_STEPS = 10
+
+
+class Killed(BaseException):
+    """Stands for a process that dies in the middle of a step."""
+
+
+def train(
+    out: Path,
+    *plans: StagePlan,
+    settings: TrainSettings = SETTINGS,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[str, int], None] = lambda stage, calls: None,
+) -> tuple[TaskModel, list[Position]]:
+    """Train a tiny model through stages; `on_step` is called before each step function's call."""
+    model, engine = tiny_model(), Engine(Accelerator(cpu=True), dtype)
+    run = RunFolder.open(out, "finetune", {"train": {"seed": 3}})
+    with run.start():
+        positions = []
+        for plan in plans or (PLAN,):
+            calls = 0
+
+            def step(
+                work: WorkingCopy, batch: Batch, info: StepInfo, name: str = plan.name
+            ) -> dict[str, torch.Tensor]:
+                nonlocal calls
+                on_step(name, calls)
+                calls += 1
+                return LabelStep(model)(work, batch, info)
+
+            positions.append(train_stage(model, Stage(plan, tiny_tokens(), step), engine, settings, run))
+    return model, positions
+
+
+def assert_equal(model: TaskModel, other: TaskModel) -> None:
+    for (name, weight), wanted in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(weight, wanted), name
+
+
+def kill_at(stage: str, number: int) -> Callable[[str, int], None]:
+    def on_step(name: str, calls: int) -> None:
+        if (name, calls) == (stage, number):
+            raise Killed
+
+    return on_step
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    model, (position,) = train(tmp_path / "a")
+    assert_equal(model, train(tmp_path / "b")[0])
+    other, _ = train(tmp_path / "c", settings=replace(SETTINGS, seed=4))
+    assert not torch.equal(model.head.out.weight, other.head.out.weight)
+    assert not torch.equal(model.head.out.weight, tiny_model().head.out.weight)
+    assert position.step == NUM_STEPS and position.tokens == 2 * int(tiny_tokens().lengths.sum())
+
+
+@pytest.mark.parametrize("token_table", ["rows", "dense", "frozen"])
+@pytest.mark.parametrize("number", [0, 4])
+def test_killed_and_resumed_to_the_bit(token_table: str, number: int, tmp_path: Path) -> None:
+    plan = replace(PLAN, token_table=token_table)
+    whole, _ = train(tmp_path / "whole", plan)
+    with pytest.raises(Killed):
+        train(tmp_path / "run", plan, on_step=kill_at("first", number))
+    seen: list[int] = []
+    resumed, (position,) = train(tmp_path / "run", plan, on_step=lambda stage, calls: seen.append(calls))
+    assert len(seen) == NUM_STEPS - number and position.step == NUM_STEPS
+    assert_equal(resumed, whole)
+
+
+def test_resumed_in_bf16_to_the_bit(tmp_path: Path) -> None:
+    whole, _ = train(tmp_path / "whole", dtype=torch.bfloat16)
+    with pytest.raises(Killed):
+        train(tmp_path / "run", dtype=torch.bfloat16, on_step=kill_at("first", 7))
+    assert_equal(train(tmp_path / "run", dtype=torch.bfloat16)[0], whole)
+
+
+@pytest.mark.parametrize("stage, number", [("first", 3), ("second", 0), ("second", 6)])
+def test_several_stages_resume_in_the_right_one(stage: str, number: int, tmp_path: Path) -> None:
+    plans = (PLAN, replace(PLAN, name="second", token_table="dense", learning_rate=0.003))
+    whole, _ = train(tmp_path / "whole", *plans)
+    with pytest.raises(Killed):
+        train(tmp_path / "run", *plans, on_step=kill_at(stage, number))
+    seen: list[str] = []
+    resumed, _ = train(tmp_path / "run", *plans, on_step=lambda name, calls: seen.append(name))
+    assert_equal(resumed, whole)
+    left = NUM_STEPS - number
+    assert (seen.count("first"), seen.count("second")) == ((left, NUM_STEPS) if stage == "first" else (0, left))
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_the_step_saves_and_says_how_to_go_on(sig: signal.Signals, tmp_path: Path) -> None:
+    def interrupt(stage: str, calls: int) -> None:
+        if calls == 4:
+            os.kill(os.getpid(), sig)
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    rarely = replace(SETTINGS, checkpoint_seconds=1e6)
+    whole, _ = train(tmp_path / "whole", settings=rarely)
+    message = r"stopped in stage first at step 5 of 10; saved in .*run: the same command goes on from there"
+    with pytest.raises(InterruptedRun, match=message):
+        train(tmp_path / "run", settings=rarely, on_step=interrupt)
+    assert {each: signal.getsignal(each) for each in handlers} == handlers
+    seen: list[int] = []
+    resumed, _ = train(tmp_path / "run", settings=rarely, on_step=lambda stage, calls: seen.append(calls))
+    assert len(seen) == 5
+    assert_equal(resumed, whole)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
+    def twice(stage: str, calls: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "run", on_step=twice)
+
+
+@pytest.mark.parametrize("token_table", ["rows", "dense"])
+def test_micro_batches_change_nothing(token_table: str, tmp_path: Path) -> None:
+    plan = replace(PLAN, dropout=0.0, token_table=token_table, learning_rate=0.001)
+    one, _ = train(tmp_path / "one", plan)
+    four, _ = train(tmp_path / "four", plan, settings=replace(SETTINGS, accumulation=4))
+    for (name, weight), wanted in zip(four.named_parameters(), one.parameters(), strict=True):
+        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
+            torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_no_epochs_train_nothing(tmp_path: Path) -> None:
+    model, (position,) = train(tmp_path / "run", replace(PLAN, epochs=0.0))
+    assert_equal(model, tiny_model())
+    assert position == Position()
+
+
+def test_part_of_an_epoch_and_the_log(tmp_path: Path) -> None:
+    _, (position,) = train(tmp_path / "run", replace(PLAN, epochs=0.4))
+    assert position.step == 2
+    last = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[-1])
+    assert last.keys() >= {"stage", "step", "loss", "labels", "grad_norm", "learning_rate"}
+    assert (last["stage"], last["step"]) == ("first", 2) and last["loss"] == last["labels"] > 0
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    engine, model = Engine(Accelerator(cpu=True), torch.float32), tiny_model()
+    optimizer = Optimizer(model, PLAN, engine, 1.0)
+    model(torch.tensor([[2, 5, 3]])).logits.square().sum().backward()
+    optimizer.step(0.5, torch.tensor([0, 2, 3, 5]))
+    torch.manual_seed(8)
+    save_checkpoint(tmp_path / "state", model, optimizer, Position(7, 99, 1.5))
+    drawn = torch.rand(3)
+    other = tiny_model(seed=1)
+    again = Optimizer(other, PLAN, engine, 1.0)
+    assert load_checkpoint(tmp_path / "state", other, again) == Position(7, 99, 1.5)
+    assert torch.equal(torch.rand(3), drawn)
+    assert_equal(other, model)
+    state = optimizer.state()
+    assert again.state().keys() == state.keys() and any(name.startswith("sparse.") for name in state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state().items())
