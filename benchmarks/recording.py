@@ -79,7 +79,10 @@ def spread(values: ArrayLike, unit: str) -> dict[str, Any]:
     array = np.asarray(values, dtype=np.float64)
     names = ("min", "q1", "median", "q3", "max")
     quantiles = np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0))
-    return {"count": len(array), **{f"{name}_{unit}": float(f"{x:.6g}") for name, x in zip(names, quantiles, strict=True)}}
+    return {
+        "count": len(array),
+        **{f"{name}_{unit}": float(f"{x:.6g}") for name, x in zip(names, quantiles, strict=True)},
+    }
 
 
 def now() -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,16 +18,18 @@ from rich.console import Console
 
 import cutbert
 from cutbert import api
-from cutbert.cli import demo, dynabert, finetune
+from cutbert.cli import demo, dynabert, finetune, front
 from cutbert.cli.main import main
 from cutbert.cli.verb import Verb
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits
-from tiny_runs import HEAD, make_run, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
+from tiny_runs import HEAD, SHAPE, make_run, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
 
 QUICK = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_length": 16}
 
@@ -80,11 +84,11 @@ def test_a_finished_run_is_returned_not_run(teacher: api.Run, data: dict[str, st
 
 
 def test_family_front_and_pick(family: api.Run, tmp_path: Path) -> None:
-    front = family.front
+    found = family.front
     assert {"out", "metric", "teacher", "subnets", "seconds"} <= family.to_json().keys()
-    assert family["subnets"] == [entry.to_json() for entry in front]
-    assert len(front) == 6 and front.measured is not None and front.measured["threads"] == 1
-    limit = sorted(entry.latency_ms or 0.0 for entry in front)[2]
+    assert family["subnets"] == [entry.to_json() for entry in found]
+    assert len(found) == 6 and found.measured is not None and found.measured["threads"] == 1
+    limit = sorted(entry.latency_ms or 0.0 for entry in found)[2]
     picked = family.pick(max_latency_ms=limit)
     assert picked.entry.latency_ms is not None and picked.entry.latency_ms <= limit
     assert not picked.to_json().keys() & {"out"}
@@ -208,14 +212,58 @@ def test_measure(stored: Path, data: dict[str, str], capsys: pytest.CaptureFixtu
 def test_measure_names_all_mistakes(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     other = save_tiny(tmp_path / "other", tiny_model(HeadSpec("single_label", ("x", "y"))))
     with pytest.raises(InputError) as caught:
-        cutbert.measure(base, other, backend="tvm", length=99, **data)
+        cutbert.measure(base, other, backend="tvm", length=129, **data)
     found = caught.value.mistakes
     assert len(found) == 3 and found[0] == "--backend must be one of torch; 'tvm' is not there yet"
-    assert all("--length must be at most 40" in line for line in found[1:])
+    assert all("--length must be at most 128" in line for line in found[1:])
     with pytest.raises(InputError) as caught:
         cutbert.measure(base, other, **data)
     assert "must be single_label (neg, pos) to be scored on this task, got pooler" in caught.value.mistakes[0]
     assert "got single_label (x, y)" in caught.value.mistakes[1]
+
+
+def test_measure_wants_room_for_its_lengths(base: Path, stored: Path, data: dict[str, str], tmp_path: Path) -> None:
+    short = TaskModel(replace(SHAPE, num_positions=6), EncoderStyle(family="bert"), HEAD)
+    few = save_tiny(tmp_path / "few", short)
+    with pytest.raises(ModelError, match=r"--length must be given for .*few, which has positions for 6 tokens"):
+        cutbert.measure(base, few)
+    with pytest.raises(ModelError, match=r"--max-length must be at most 6, the positions of .*few, got 7"):
+        cutbert.measure(few, max_length=7, **data)
+    with pytest.raises(ModelError, match=r"--length must be given for .*few: it takes 6 tokens, texts have \d+"):
+        cutbert.measure(stored, few, **data)
+
+
+def test_select_on_dev_is_said_aloud(base: Path, data: dict[str, str], tmp_path: Path) -> None:
+    words = {**data, **QUICK, "select": "dev", "out": tmp_path / "run"}
+    run = cutbert.finetune(base, **words)
+    assert run["select_is_dev"] is True and run["score"] == run["select_score"]
+    assert "select is the dev split itself" in shown(finetune.VERB, run)
+    assert cutbert.finetune(base, **words) == run
+
+
+def test_a_front_fits_80_columns(stored: Path) -> None:
+    console = Console(width=80)
+    data = cutbert.front(stored).to_json()
+    for entry in (data["teacher"], *data["subnets"]):
+        entry |= {"name": entry["name"].replace("h1.0", "h0.75"), "params": 109_482_240, "macs": 11_174_215_680}
+        entry |= {"latency_ms": 123.45, "latency_p95_ms": 234.56, "throughput_per_s": 1234.56}
+    with console.capture() as capture:
+        console.print(front.VERB.show(data))
+    text = capture.get()
+    assert all(entry["name"] in text for entry in data["subnets"])
+    lines = [line for line in text.splitlines() if "109.5" in line]
+    assert len(lines) == len(data["subnets"]) + 1
+    assert all("11,174.2" in line and "123.45" in line and "1234.56" in line for line in lines)
+
+
+def test_an_unreadable_tokenizer_is_refused(stored: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(stored / "model", broken)
+    for text in ("{", "{}"):
+        (broken / "tokenizer.json").write_text(text)
+        with pytest.raises(ModelError, match="the tokenizer cannot be read: ") as caught:
+            load_model(broken)
+        assert len(caught.value.mistakes) == 1 and "\n" not in caught.value.mistakes[0]
 
 
 def test_cost_matches_the_network(stored: Path, tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def test_mistakes_come_together_and_make_nothing(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_several_processes_are_refused(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="demo must run in one process; cutbert finetune and cutbert dynabert take"):
+        demo(settings)
+    assert not Path(settings.out).exists()
+
+
 def test_missing_weights_make_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights, "MODULE", "no_such_module")
     with pytest.raises(MissingError, match="--model FOLDER"):

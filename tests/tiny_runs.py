@@ -23,7 +23,7 @@ from cutbert.train.run_folder import RunFolder
 WORDS = ("good", "bad", "film", "book", "a", "very", "fine", "dull", "and", "not")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SHAPE = EncoderShape.uniform(
-    hidden_size=24, num_layers=3, num_heads=4, intermediate_size=32, vocab_size=20, num_positions=40
+    hidden_size=24, num_layers=3, num_heads=4, intermediate_size=32, vocab_size=20, num_positions=128
 )
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 PROVENANCE = {

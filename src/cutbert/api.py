@@ -158,6 +158,8 @@ def run_method(
                 each.check()
     mistakes.check(RunError)
     result = run.result if run.result is not None else method()(str(model), data, train, own, run)
+    if data.select == "dev":
+        result = {**result, "select_is_dev": True}
     return Run(result, run.path)
 
 

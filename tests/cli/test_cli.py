@@ -52,6 +52,14 @@ def test_without_json_a_table(shape_file: str, capsys: pytest.CaptureFixture[str
     assert "params_encoder" in out and "{" not in out
 
 
+def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = api.Result({"rows": 3, "labels": {"[/b]": 1, "[red]": 2}, "out": "o:smile:.tsv"})
+    monkeypatch.setattr(api, "predict", lambda model, **options: found)
+    assert main(["predict", "m", "--input", "i", "--text", "t", "--out", "o.tsv"]) == 0
+    out = capsys.readouterr().out
+    assert "[/b]" in out and "[red]" in out and "o:smile:.tsv" in out
+
+
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and capsys.readouterr().out == "0.1.0\n"
     assert main(["--help"]) == 0

@@ -91,6 +91,10 @@ def test_by_name(tmp_path: Path) -> None:
 def test_unreadable_fronts(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="must be a run with a front"):
         Front.load(tmp_path)
+    for text in ('{"format_version": 1}', '{"format_version": 1, "metric": "f1", "teacher": []}'):
+        (tmp_path / "front.json").write_text(text)
+        with pytest.raises(RunError, match="must hold a front as cutbert writes it, got "):
+            Front.load(tmp_path)
     (tmp_path / "front.json").write_text('{"format_version": 2}')
     with pytest.raises(RunError, match="format_version must be 1, got 2"):
         Front.load(tmp_path)

@@ -110,6 +110,8 @@ def test_settings_collect_their_mistakes(tmp_path: Path) -> None:
     assert len(caught.value.mistakes) == 2 and "--out must be absent or an empty folder" in caught.value.mistakes[1]
     with pytest.raises(RunError, match="--out must be absent or an empty folder"):
         PickSettings(out=str(tmp_path / "file")).check()
+    with pytest.raises(RunError, match=r"--out must lie in a folder, but .*/file is a file"):
+        PickSettings(out=str(tmp_path / "file" / "small")).check()
     PickSettings(out=str(tmp_path / "new")).check()
 
 

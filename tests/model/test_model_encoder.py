@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from cutbert.data.batches import Batch, collate
+from cutbert.errors import ModelError
 from cutbert.model.attention import attend
 from cutbert.model.encoder import padding_bias
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.errors import ModelError
 from cutbert.shape.shape import LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
 from tiny_runs import HEAD, SHAPE, tiny_grid, tiny_model, tiny_tokens
@@ -59,7 +59,9 @@ def test_gradients_in_place_equal_autograd(subnet: Subnet | None) -> None:
         torch.stack([states.square().mean() for states in run(net, batch, subnet)]).sum().backward()
     for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
         wanted = torch.zeros_like(other) if other.grad is None else other.grad
-        torch.testing.assert_close(weight.grad, wanted, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            weight.grad, wanted, atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_attend_is_the_same_on_both_paths() -> None:
@@ -124,7 +126,7 @@ def test_dropout_is_for_training_only() -> None:
 
 
 def test_an_unknown_family_or_style_is_refused() -> None:
-    with pytest.raises(ModelError, match="family must be one of bert, roberta, .* got 'gpt2'"):
+    with pytest.raises(ModelError, match=r"family must be one of bert, roberta, .* got 'gpt2'"):
         EncoderStyle(family="gpt2")
     with pytest.raises(ModelError, match=r"style must have the keys .* got \['family'\]"):
         EncoderStyle.from_json({"family": "bert"})

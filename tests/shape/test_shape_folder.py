@@ -137,6 +137,7 @@ def test_a_run_folder_means_its_model(tmp_path: Path) -> None:
         (bert_config(is_decoder=True), ["must be an encoder, got is_decoder"]),
         (bert_config(position_embedding_type="relative_key"), ["position_embedding_type must be 'absolute'"]),
         (bert_config(pad_token_id=-1), ["pad_token_id must be an integer of at least 0, got -1"]),
+        (bert_config(pad_token_id=50), ["pad_token_id must lie below vocab_size 50, got 50"]),
         (bert_config(architectures=["BertForMultipleChoice"]), ["architectures must name Bert followed by one of"]),
         (
             bert_config(architectures=["BertForSequenceClassification"], problem_type="ranking"),
@@ -148,6 +149,21 @@ def test_a_run_folder_means_its_model(tmp_path: Path) -> None:
         ),
         ({"model_type": "cutbert"}, ["shape must be a JSON object, got None", "head must be", "style must be"]),
         ({**our_config(), "head": {"kind": "span"}}, ["head: missing key 'labels'"]),
+        ({**our_config(), "head": {"kind": "token", "labels": "ab"}}, ["labels of a head must be a list of names"]),
+        ({"model_type": ["bert"]}, [r"model_type must be one of .*, got \['bert'\]"]),
+        (bert_config(architectures="BertModel"), ["architectures must be a list of class names, got 'BertModel'"]),
+        (
+            bert_config(architectures=["BertForTokenClassification"], id2label=["a", "b"]),
+            [r"id2label must be an object of names by id, got \['a', 'b'\]"],
+        ),
+        (
+            bert_config(architectures=["BertForTokenClassification"], num_labels="2"),
+            ["num_labels must be an integer of at least 1, got '2'"],
+        ),
+        (
+            bert_config(hidden_act=3, layer_norm_eps="x", hidden_dropout_prob=7),
+            ["hidden_act must be the name", "layer_norm_eps must be a number", "hidden_dropout_prob must be a number"],
+        ),
     ],
 )
 def test_configs_that_cannot_be_read(tmp_path: Path, config: Any, messages: list[str]) -> None:
@@ -157,6 +173,16 @@ def test_configs_that_cannot_be_read(tmp_path: Path, config: Any, messages: list
     for mistake, message in zip(caught.value.mistakes, messages, strict=True):
         assert str(tmp_path / "config.json") in mistake
         assert re.search(message, mistake)
+
+
+def test_a_null_position_embedding_type_is_the_default(tmp_path: Path) -> None:
+    read = read_folder_shape(write(tmp_path, "config.json", bert_config(position_embedding_type=None)))
+    assert read.max_tokens == read.shape.num_positions
+
+
+def test_the_longest_input_leaves_out_the_offset(tmp_path: Path) -> None:
+    config = {"model_type": "roberta", **SIZES, "max_position_embeddings": 514}
+    assert read_folder_shape(write(tmp_path, "config.json", config)).max_tokens == 512
 
 
 def test_folders_that_are_no_models(tmp_path: Path) -> None:

@@ -128,6 +128,9 @@ def test_all_misfits_of_a_subnet_are_shown_together() -> None:
     ("data", "message"),
     [
         ({"layers": []}, "subnet: missing key 'hidden_size'"),
+        ({"hidden_size": "8", "layers": []}, "hidden_size of the subnet must be an integer of at least 1, got '8'"),
+        ({"hidden_size": 8, "layers": {}}, "layers of the subnet must be a list of objects, got dict"),
+        ({"hidden_size": 8, "layers": [3]}, "layer 0 of the subnet must be a JSON object, got int"),
         ({"hidden_size": 8, "layers": [{"index": True}]}, "layer 0 of the subnet: index must be an integer, got True"),
         ({"hidden_size": 8, "layers": [{"index": 0}]}, "layer 0 of the subnet: missing key 'num_heads'"),
     ],
@@ -148,6 +151,28 @@ def test_json_that_is_no_subnet(data: object, message: str) -> None:
 def test_heads_that_cannot_be(kind: str, names: tuple[str, ...], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         HeadSpec(kind, names)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([], "head must be a JSON object, got list"),
+        ({"kind": "span"}, "head: missing key 'labels'"),
+        ({"kind": "token", "labels": [1]}, r"labels of a head must be a list of names, got \[1\]"),
+        ({"kind": ["token"], "labels": ["a"]}, "head kind must be one of"),
+    ],
+)
+def test_json_that_is_no_head(data: object, message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        HeadSpec.from_json(data)
+
+
+def test_a_hidden_prefix_as_wide_as_the_tables_is_no_subnet() -> None:
+    shape = EncoderShape(8, (LayerShape(2, 4, 4, 5),), 11, 16, embedding_size=4)
+    with pytest.raises(ShapeError, match="hidden_size of the subnet must differ from embedding_size, got 4 for both"):
+        Subnet((), 4).check_fits(shape)
+    assert Subnet((), 5).shape_in(shape).embedding_size == 4
+    Subnet.full(shape).check_fits(shape)
 
 
 def test_outputs_of_heads() -> None:

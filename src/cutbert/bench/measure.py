@@ -17,7 +17,7 @@ from cutbert.bench.latency import (
     settings_lengths,
 )
 from cutbert.bench.memory import file_bytes, measure_peak_bytes
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
@@ -32,6 +32,8 @@ from cutbert.train.evaluate import predict_logits, score
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import progress_bar
 from cutbert.train.settings import TrainSettings
+
+MAX_LENGTH = DataSettings().max_length
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,12 @@ def measure_models(
     """
     dataset = check_inputs(models, data, settings)
     device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
-    max_length = DataSettings().max_length if data is None else data.max_length
-    candidates = [load_candidate(name, dataset, max_length) for name in models]
+    candidates = [load_candidate(name, dataset, MAX_LENGTH if data is None else data.max_length) for name in models]
     for candidate in candidates:
         candidate.loaded.model.to(device)
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
+    check_lengths(candidates, lengths)
     rounds = settings.rounds + THROUGHPUT_ROUNDS
     make_runner = BACKENDS[settings.backend]
     with num_threads(settings.threads) as threads, progress_bar("measure", rounds + len(candidates)) as bar:
@@ -101,19 +103,37 @@ def check_inputs(models: Sequence[str], data: DataSettings | None, settings: Lat
         dataset = None if data is None else load_dataset(data)
     for name in models:
         with mistakes.collect():
-            check_model(name, dataset, settings)
+            check_model(name, data, dataset, settings)
     mistakes.check(InputError)
     return dataset
 
 
-def check_model(name: str, dataset: Dataset | None, settings: LatencySettings) -> None:
-    """Raise unless a model can be read, has room for the length, and has the task's head where there is one."""
+def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: LatencySettings) -> None:
+    """Raise unless a model can be read, has room for the lengths, and has the task's head where there is one.
+
+    The default --max-length stands for all the positions of a model that has fewer.
+    """
     facts = read_folder_shape(find_source(name).folder)
-    room = facts.shape.num_positions - facts.style_data.get("position_offset", 0)
+    room, mistakes = facts.max_tokens, Mistakes()
     if settings.length is not None and settings.length > room:
-        raise ModelError(f"--length must be at most {room} for {name}, got {settings.length}")
+        mistakes.add(f"--length must be at most {room} for {name}, got {settings.length}")
+    elif settings.length is None and data is None and room < DEFAULT_LENGTH:
+        mistakes.add(f"--length must be given for {name}, which has positions for {room} tokens, not {DEFAULT_LENGTH}")
+    if data is not None and data.max_length not in (MAX_LENGTH, min(data.max_length, room)):
+        mistakes.add(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
     if dataset is not None and output_rows(facts.head, dataset.head)[0] is None:
-        raise ModelError(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
+        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
+    mistakes.check(ModelError)
+
+
+def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> None:
+    """Raise unless every model has room for the longest text to measure at: the lengths are the first model's."""
+    mistakes = Mistakes()
+    for each in candidates:
+        room = each.loaded.tokenizer.model_max_length
+        if max(lengths) > room:
+            mistakes.add(f"--length must be given for {each.name}: it takes {room} tokens, texts have {max(lengths)}")
+    mistakes.check(ModelError)
 
 
 def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:

@@ -21,8 +21,10 @@ class LatencySettings:
         default=None,
         metadata={"help": "Tokens per text; default: lengths of the dev texts, 128 where there is no task."},
     )
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; default: as torch chooses."})
-    device: str = field(default="auto", metadata={"help": "Where to run: auto (CUDA where there is one), cpu, cuda."})
+    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
+    device: str = field(
+        default="auto", metadata={"help": "Where to run: auto (CUDA where there is one), cpu, cuda or cuda:N."}
+    )
     rounds: int = field(default=8, metadata={"help": "How often each length is measured, all models in turn."})
     throughput_batch_size: int = field(default=32, metadata={"help": "Texts per batch when measuring throughput."})
     seed: int = field(default=0, metadata={"help": "Seed of the order of measuring and of the texts' tokens."})
@@ -40,4 +42,8 @@ class LatencySettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.seed < 0:
+            mistakes.add(f"--seed must be at least 0, got {self.seed}")
+        if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdigit():
+            mistakes.add(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         mistakes.check(InputError)

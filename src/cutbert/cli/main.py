@@ -22,7 +22,8 @@ from cutbert.errors import CutbertError, InputError, InterruptedRun
 SUMMARY = "Cut a BERT to fit: the best sub-network under your limit, the whole front, a folder that loads anywhere."
 PIPE_WIDTH = 120
 ENVIRONMENT_ERRNOS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.ELOOP,
 )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def print_result(verb: Verb, data: dict[str, Any], *, as_json: bool) -> None:
         print(json.dumps(data, ensure_ascii=False), flush=True)
     else:
         width = None if sys.stdout.isatty() else PIPE_WIDTH
-        console = Console(width=width)
+        console = Console(width=width, markup=False, emoji=False)  # labels and paths are no markup
         with console.capture() as shown:
             console.print(verb.show(data))
         print(shown.get(), end="", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -25,11 +25,14 @@ def number(value: float | None) -> str:
 
 
 def plain_table(*headings: str) -> Table:
-    """Return an empty table that fits 80 columns: words to the left, numbers to the right, nothing cut off."""
-    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    """Return an empty table that fits 80 columns: words to the left, numbers to the right, nothing cut off.
+
+    A heading of two words takes two lines. Only a model's path is folded where a line is too short.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in headings:
-        is_words = name in ("", "name", "model", "stock")
-        table.add_column(name, justify="left" if is_words else "right", overflow="fold" if is_words else "ellipsis")
+        justify: Literal["left", "right"] = "left" if name in ("", "name", "model", "stock") else "right"
+        table.add_column(name.replace(" ", "\n"), justify=justify, overflow="fold", no_wrap=name != "model")
     return table
 
 
@@ -92,14 +95,12 @@ def is_stock(entry: Mapping[str, Any]) -> bool:
 
 def scores_table(data: Mapping[str, Any]) -> RenderableType:
     """Return what a fine-tuning reached."""
-    return pairs_table(
-        {
-            data["metric"]: f"{points(data['score'])} on dev, {points(data['select_score'])} on select",
-            **{name: points(value) for name, value in data["metrics"].items() if name != data["metric"]},
-            "time": f"{data['seconds']:.0f} s",
-            "in": data["out"],
-        }
-    )
+    pairs = {data["metric"]: f"{points(data['score'])} on dev, {points(data['select_score'])} on select"}
+    pairs |= {name: points(value) for name, value in data["metrics"].items() if name != data["metric"]}
+    pairs |= {"time": f"{data['seconds']:.0f} s", "in": data["out"]}
+    if data.get("select_is_dev"):
+        pairs["mind"] = "select is the dev split itself"
+    return pairs_table(pairs)
 
 
 def models_table(data: Mapping[str, Any]) -> RenderableType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import RunError
+from cutbert.errors import RunError, ShapeError
 from cutbert.files import read_json, write_json
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
@@ -146,7 +146,7 @@ class Front:
         """Read front.json of a run folder.
 
         Raises:
-            RunError: there is no front, or one of an unknown format.
+            RunError: there is no front, one of an unknown format, or a damaged one.
         """
         path = run / FRONT
         if not path.is_file():
@@ -157,7 +157,11 @@ class Front:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise RunError(f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}")
-        return cls.from_json(data)
+        try:
+            return cls.from_json(data)
+        except (LookupError, TypeError, ShapeError) as error:
+            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise RunError(f"{path}: must hold a front as cutbert writes it, got {problem}") from None
 
 
 def is_on_front(entry: Entry, others: Sequence[Entry]) -> bool:

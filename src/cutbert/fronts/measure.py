@@ -9,9 +9,11 @@ from pathlib import Path
 from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, measure_latency, settings_lengths
 from cutbert.bench.settings import LatencySettings
+from cutbert.errors import RunError
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
 from cutbert.train.counting import counter
@@ -84,13 +86,19 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
 
     Lengths are the run's recorded ones unless the settings fix one. The teacher is run with new weights:
     only its sizes matter here.
+
+    Raises:
+        RunError: the fixed length, or the default of a run without recorded ones, exceeds the model's positions.
     """
+    lengths = [] if front.measured is None else front.measured["lengths"]
+    longest, room = max(settings_lengths(settings, lengths)), read_folder_shape(run).max_tokens
+    if longest > room:
+        raise RunError(f"--length must be at most {room}, the positions of {run}, got {longest}")
     device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
     model = load_model(run).model.to(device)
     teacher = model
     if front.teacher.shape != model.shape:
         teacher = TaskModel(front.teacher.shape, model.style, model.head_spec).to(device)
-    lengths = [] if front.measured is None else front.measured["lengths"]
     with progress_bar("latency", num_rounds(settings)) as bar:
         measured = measure_front(front, model, teacher, lengths, settings, on_round=counter(bar))
     measured.save(run)

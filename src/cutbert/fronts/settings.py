@@ -65,4 +65,10 @@ class PickSettings(Limits):
         out = None if self.out is None else Path(self.out)
         if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
             mistakes.add(f"--out must be absent or an empty folder, but {out} is not")
+        mistakes.extend(f"--out must lie in a folder, but {parent} is a file" for parent in file_parents(out))
         mistakes.check(RunError)
+
+
+def file_parents(path: Path | None) -> list[Path]:
+    """Return what stands where a path needs a folder and is none."""
+    return [] if path is None else [parent for parent in path.parents if parent.exists() and not parent.is_dir()]

@@ -26,11 +26,12 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
         raise ModelError(f"{folder} must hold a tokenizer ({', '.join(FILES)}), got none")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        raise ModelError(f"{folder}: the tokenizer cannot be read: {str(error).strip()}") from None
+    except Exception as error:  # what transformers and tokenizers raise has no common root
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(f"{folder}: the tokenizer cannot be read: {reason}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder}: the tokenizer must be a fast one (tokenizer.json), got {type(tokenizer).__name__}")
-    last_id = max(tokenizer.get_vocab().values())
+    last_id = max(tokenizer.get_vocab().values(), default=0)
     if last_id >= shape.vocab_size:
         raise ModelError(f"{folder}: ids of the tokenizer must lie below vocab_size {shape.vocab_size}, got {last_id}")
     return plain_tokenizer(tokenizer, shape, style)

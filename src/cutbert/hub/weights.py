@@ -36,7 +36,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 def shard_files(index: Path) -> tuple[Path, ...]:
     data = read_json(index, ModelError)
     shards = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(shards, dict) or not shards:
+    if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
         raise ModelError(f"{index}: must have an object 'weight_map', got {shards!r}")
     files = tuple(index.parent / name for name in sorted(set(shards.values())))
     missing = [path for path in files if path.parent != index.parent or not path.is_file()]

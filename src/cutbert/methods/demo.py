@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.demo_data.weights import checked_weights
+from cutbert.errors import InputError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import choose, picked_json, save_picked
 from cutbert.fronts.settings import PickSettings
@@ -44,11 +46,13 @@ def demo(settings: DemoSettings) -> dict[str, Any]:
         pick), max_latency_ms, texts (text, label, and what teacher and picked say), seconds.
 
     Raises:
-        InputError: mistakes in settings, model or data, all together, before anything is made.
+        InputError: several processes; mistakes in settings, model or data, all together, before anything is made.
         MissingError: the weights cannot be had; says how to give a local folder.
         BudgetError: no subnet takes half the teacher's time.
     """
     settings.check()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("demo must run in one process; cutbert finetune and cutbert dynabert take several")
     model = settings.model or str(checked_weights())
     kept = {name: value for name, value in asdict(settings).items() if name not in ("out", "allow_changed")}
     line = command_line("demo", [], settings)

@@ -20,7 +20,7 @@ from cutbert.errors import ModelError
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import score_points
-from cutbert.hub.load import load_model
+from cutbert.hub.load import load_model, output_rows
 from cutbert.hub.source import find_source
 from cutbert.methods.augment import augmented_rows
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
@@ -30,6 +30,7 @@ from cutbert.methods.recipes import Recipe, resolve_recipe
 from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint, Rule, grid
 from cutbert.surgery.importance import measure_importance
@@ -67,6 +68,8 @@ def dynabert(
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
     dataset = check_inputs(data, train, settings, models=(model, *models))
+    if settings.teacher is not None:
+        check_teacher(settings.teacher, dataset.head)
     recipe = resolve_recipe(settings, train, data.max_length)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
@@ -103,6 +106,12 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
         rule=recipe.layer_rule,
         stock=recipe.stock,
     )
+
+
+def check_teacher(source: str, head: HeadSpec) -> None:
+    """Raise a ModelError unless a model has a head with the task's labels."""
+    if output_rows(read_folder_shape(find_source(source).folder).head, head)[0] is None:
+        raise ModelError(f"--teacher {source} must have a head with the labels {', '.join(head.labels)}")
 
 
 def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -> None:
@@ -161,16 +170,11 @@ def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Rows,
         settings: may name another teacher.
         rows: what is imitated on, tokenised anew for a teacher with another vocabulary.
         max_length: in tokens.
-
-    Raises:
-        ModelError: the other model has no head with the task's labels.
     """
     data, own, engine = prepared.data, prepared.loaded, prepared.engine
     if settings.teacher is None:
         return Teacher(own.model, None, True)
     other = load_model(settings.teacher, data.head)
-    if other.has_new_head:
-        raise ModelError(f"--teacher {settings.teacher} must have a head with the labels {', '.join(data.head.labels)}")
     same_words = own.tokenizer.get_vocab() == other.tokenizer.get_vocab()
     sizes = {(model.shape.hidden_size, model.shape.num_layers) for model in (own.model, other.model)}
     has_states = same_words and len(sizes) == 1

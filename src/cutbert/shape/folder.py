@@ -11,7 +11,7 @@ from typing import Any
 from cutbert.errors import ModelError, ShapeError
 from cutbert.files import read_json
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.shape import EncoderShape, check_keys
+from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
 
 FORMAT_VERSION = 1

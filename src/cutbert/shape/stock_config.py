@@ -121,8 +121,12 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
     mistakes = Mistakes()
     check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
+    if not mistakes.found and style["pad_token_id"] >= config["vocab_size"]:
+        mistakes.add(f"pad_token_id must lie below vocab_size {config['vocab_size']}, got {style['pad_token_id']}")
     for name, (key, _) in family.style.items():
-        if name in ("hidden_dropout", "attention_dropout"):
+        if name == "activation" and not isinstance(style[name], str):
+            mistakes.add(f"{key} must be the name of an activation, got {style[name]!r}")
+        elif name in ("hidden_dropout", "attention_dropout"):
             check_number(mistakes, key, style[name], "a number in 0..1", most=1.0)
         elif name in ("layer_norm_eps", "initializer_range"):
             check_number(mistakes, key, style[name], "a number of at least 0")

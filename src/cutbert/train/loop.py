@@ -177,7 +177,7 @@ class Trainer:
         """Sum the logged losses over processes; a process without rows of a small batch adds nothing."""
         if self.engine.num_processes == 1:
             return losses
-        total = torch.tensor([sum(losses.values())], device=self.engine.device)
+        total = torch.tensor([float(sum(losses.values()))], device=self.engine.device)
         self.engine.reduce([total])
         return {"total": float(total)}
 

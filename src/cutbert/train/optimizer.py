@@ -52,7 +52,7 @@ class Optimizer:
         Returns:
             The gradients' norm before clipping.
         """
-        gradients = [p.grad for p in self.weights if p.grad is not None]
+        gradients = [gradient_of(p) for p in self.weights]
         rows = self._row_gradients(used_ids) if self.updates_rows else None
         every = gradients if rows is None else [*gradients, rows]
         self.engine.reduce(every)
@@ -107,6 +107,13 @@ class Optimizer:
                     is_count = kind == "sparse" and name == "step"
                     state.setdefault(int(i), {})[name] = int(value) if is_count else value
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def gradient_of(weight: Tensor) -> Tensor:
+    """Return a weight's gradient, made of zeros where there is none: in a process without rows of a small batch."""
+    if weight.grad is None:
+        weight.grad = torch.zeros_like(weight)
+    return weight.grad
 
 
 def learning_rate_at(progress: float, plan: StagePlan) -> float:

@@ -1,0 +1,66 @@
+"""Two processes over gloo give one process's weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_task import measure_quickly, tiny_task, weights
+
+import cutbert
+from cutbert.shape.head import HeadSpec
+from tiny_runs import save_tiny, tiny_model
+
+SCRIPT = """
+import json, os, sys
+import cutbert
+options = json.loads(sys.argv[1])
+folder, model = sys.argv[2], sys.argv[3]
+assert os.environ["WORLD_SIZE"] == "2"
+cutbert.finetune(model, out=f"{folder}/teacher", **options["finetune"])
+cutbert.dynabert(f"{folder}/teacher", out=f"{folder}/family", **options["dynabert"])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_one_processs_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_quickly(monkeypatch)
+    model = save_tiny(tmp_path / "base", tiny_model(HeadSpec("pooler")))
+    task = {**tiny_task(tmp_path), "dropout": 0.0, "learning_rate": 2e-4}
+    options: dict[str, Any] = {
+        "finetune": {**task, "token_table": "rows"},
+        "dynabert": {**task, "width_mult": [1.0, 0.5], "depths": [3, 1], "recipe": "paper", "final_epochs": 0.5},
+    }
+    one = {
+        "teacher": cutbert.finetune(model, out=str(tmp_path / "one" / "teacher"), **options["finetune"]),
+        "family": cutbert.dynabert(
+            tmp_path / "one" / "teacher", out=str(tmp_path / "one" / "family"), **options["dynabert"]
+        ),
+    }
+    (tmp_path / "two.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = [str(tmp_path / "two.py"), json.dumps(options), str(tmp_path / "two"), str(model)]
+    ended = subprocess.run(
+        [*launch, *words], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    before = weights(model)
+    for name, run in one.items():
+        wanted, got = weights(run.path / "model"), weights(tmp_path / "two" / name / "model")
+        moved = 0.0
+        for key, weight in wanted.items():
+            if key.endswith("key.bias"):
+                continue  # its gradient is rounding only, which Adam blows up
+            torch.testing.assert_close(got[key], weight, atol=1e-5, rtol=0, msg=lambda text, key=key: f"{key}: {text}")
+            if key in before:
+                moved = max(moved, float((weight - before[key]).abs().max()))
+        assert moved > 5e-4
+        two = json.loads((tmp_path / "two" / name / "run.json").read_text())
+        assert two["machine"]["processes"] == 2
+    assert one["family"]["teacher"]["params"] == one["family"]["subnets"][0]["params"]

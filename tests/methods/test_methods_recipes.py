@@ -1,0 +1,132 @@
+"""The recipes as data: the paper's values, the release's, and the user's own in their place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cutbert.errors import InputError
+from cutbert.methods.recipes import RECIPES, Recipe, resolve_recipe
+from cutbert.methods.settings import DynabertSettings
+from cutbert.train.settings import TrainSettings
+
+
+def resolve(train: TrainSettings | None = None, **settings: object) -> Recipe:
+    return resolve_recipe(DynabertSettings(**settings), train or TrainSettings(), 128)
+
+
+def test_the_papers() -> None:
+    recipe = resolve(recipe="paper")
+    width, depth = recipe.stages
+    for plan in (width.plan, depth.plan, recipe.final_plan):
+        values = (plan.learning_rate, plan.batch_size, plan.warmup_ratio, plan.weight_decay, plan.schedule)
+        assert values == (2e-5, 32, 0.0, 0.0, "linear")
+        assert (plan.dropout, plan.token_table, plan.pad_to) == (0.1, "dense", None)
+    assert (width.plan.epochs, depth.plan.epochs, recipe.final_plan.epochs) == (3.0, 3.0, 0.0)
+    assert len({width.plan.name, depth.plan.name, recipe.final_plan.name}) == 3
+    assert (width.imitates, width.all_depths, width.logit_weight, width.hidden_weight) == ("teacher", False, 1.0, 0.1)
+    assert (depth.imitates, depth.all_depths, depth.logit_weight, depth.hidden_weight) == ("width", True, 1.0, 1.0)
+    assert width.teacher_width == "full" and depth.teacher_width == "same"
+    assert (recipe.layer_rule, recipe.subnets_per_step, recipe.temperature) == ("paper", 0, 1.0)
+    assert not (recipe.stock or recipe.mean_over_layers or recipe.reruns_teacher)
+    assert not (recipe.counts_padding or recipe.skips_regression_logits)
+
+
+def test_the_releases_differs_in_what_the_code_did() -> None:
+    paper, release = resolve(recipe="paper"), resolve(recipe="release")
+    assert release.stages[1].teacher_width == "full" and release.layer_rule == "release"
+    assert release.precision == "float32" and release.reruns_teacher
+    assert release.counts_padding and release.skips_regression_logits
+    assert {stage.plan.pad_to for stage in release.stages} == {release.final_plan.pad_to} == {128}
+    assert (release.stock, release.subnets_per_step) == (paper.stock, paper.subnets_per_step)
+    for ours, theirs in zip(release.stages, paper.stages, strict=True):
+        assert (ours.imitates, ours.logit_weight, ours.hidden_weight) == (
+            theirs.imitates,
+            theirs.logit_weight,
+            theirs.hidden_weight,
+        )
+
+
+def test_our_own_trains_stock_shapes_and_some_subnets_per_step() -> None:
+    recipe = resolve()
+    assert recipe.stock and recipe.subnets_per_step > 1 and recipe.layer_rule == "paper"
+    assert recipe.stages[0].imitates == "teacher" and not recipe.counts_padding
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_the_user_gives_comes_first(name: str) -> None:
+    train = TrainSettings(
+        epochs=0.5,
+        batch_size=7,
+        learning_rate=0.1,
+        warmup_ratio=0.3,
+        weight_decay=0.2,
+        schedule="cosine",
+        dropout=0.4,
+        token_table="rows",
+        precision="bf16",
+    )
+    recipe = resolve(
+        train,
+        recipe=name,
+        logit_weight=0.0,
+        hidden_weight=0.25,
+        temperature=2.0,
+        teacher_width="same",
+        layer_rule="release",
+        stock=False,
+        subnets_per_step=0,
+        final_epochs=1.5,
+    )
+    for plan in [stage.plan for stage in recipe.stages] + [recipe.final_plan]:
+        values = (plan.batch_size, plan.learning_rate, plan.warmup_ratio, plan.weight_decay, plan.schedule)
+        assert values == (7, 0.1, 0.3, 0.2, "cosine")
+        assert (plan.dropout, plan.token_table) == (0.4, "rows")
+    assert {stage.plan.epochs for stage in recipe.stages} == {0.5} and recipe.final_plan.epochs == 1.5
+    assert {(stage.logit_weight, stage.hidden_weight) for stage in recipe.stages} == {(0.0, 0.25)}
+    assert (recipe.temperature, recipe.layer_rule, recipe.stock) == (2.0, "release", False)
+    assert (recipe.subnets_per_step, recipe.precision) == (0, "bf16")
+    assert all(stage.teacher_width == "same" for stage in recipe.stages if stage.imitates == "width")
+
+
+def test_all_mistakes_of_settings_come_together() -> None:
+    settings = DynabertSettings(
+        logit_weight=-1.0,
+        final_epochs=float("nan"),
+        temperature=0.0,
+        augment_probability=1.5,
+        augment_rounds=0,
+        subnets_per_step=-1,
+        augment="words",
+        augment_model="bert",
+    )
+    with pytest.raises(InputError) as caught:
+        settings.check()
+    assert caught.value.mistakes == (
+        "--logit-weight must be a number of at least 0, got -1.0",
+        "--final-epochs must be a number of at least 0, got nan",
+        "--temperature must be above 0, got 0.0",
+        "--augment-probability must lie in (0, 1], got 1.5",
+        "--augment-rounds must be at least 1, got 0",
+        "--subnets-per-step must be at least 0, got -1",
+        "--augment-model must come with --augment mlm",
+        "--augment words must come with --augment-words",
+    ), json.dumps(caught.value.mistakes, indent=1)
+
+
+def test_all_mistakes_of_training_flags_come_together() -> None:
+    settings = TrainSettings(
+        epochs=-1.0, dropout=1.0, batch_size=0, accumulation=0, max_grad_norm=0.0, seed=-1, device="tpu"
+    )
+    with pytest.raises(InputError) as caught:
+        settings.check()
+    assert caught.value.mistakes == (
+        "--epochs must be a number of at least 0.0, got -1.0",
+        "--dropout must be a number of at least 0.0 and at most 0.99, got 1.0",
+        "--batch-size must be at least 1, got 0",
+        "--accumulation must be at least 1, got 0",
+        "--max-grad-norm must be above 0, got 0.0",
+        "--seed must be at least 0, got -1",
+        "--device must be auto, cpu, cuda or cuda:N, got 'tpu'",
+    ), json.dumps(caught.value.mistakes, indent=1)
