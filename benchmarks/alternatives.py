@@ -13,17 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recording import make_parser, recorded
-from workload import add_inputs, weights_of
-
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
+from cutbert.shape.cost import cost_of
+from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
 from cutbert.train.progress import say
+from recording import make_parser, recorded
+from workload import add_inputs, weights_of
 
 WAYS = ("finetuned", "distilled")
 KEPT = ("score", "select_score", "metrics", "macs", "params")
@@ -58,9 +59,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for layers in args.layers:
             for way in WAYS:
                 say(f"seed {seed}: first {layers} layers, {way}")
-                runs.append(
-                    {"seed": seed, "layers": layers, "way": way, **run_one(args, teacher, work, layers, way, seed)}
-                )
+                found = run_one(args, teacher, work, layers, way, seed)
+                runs.append({"seed": seed, "layers": layers, "way": way, **found})
     return {"epochs": args.epochs, "runs": runs}
 
 
@@ -108,9 +108,6 @@ def scores_of(result: dict[str, Any], out: Path) -> dict[str, Any]:
     if "subnets" in result:
         (only,) = result["subnets"]
         return {"metric": result["metric"], **{key: only[key] for key in KEPT}}
-    from cutbert.shape.cost import cost_of
-    from cutbert.shape.folder import read_folder_shape
-
     facts = read_folder_shape(out / "model")
     cost = cost_of(facts.shape, facts.head)
     numbers_found = {"macs": cost.macs, "params": cost.params}

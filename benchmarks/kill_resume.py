@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recording import make_parser, recorded
-from workload import add_inputs, weights_of
-
 from cutbert.files import file_sha256
 from cutbert.train.progress import say
+from recording import make_parser, recorded
+from workload import add_inputs, weights_of
 
 COMPARED = ("teacher/model.safetensors", "model/model.safetensors", "predictions/*.json")
 

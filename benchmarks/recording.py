@@ -78,11 +78,8 @@ def spread(values: ArrayLike, unit: str) -> dict[str, Any]:
     """Return count, median, quartiles and extremes of a sample, keys ending in their unit."""
     array = np.asarray(values, dtype=np.float64)
     names = ("min", "q1", "median", "q3", "max")
-    quantiles = np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0))
-    return {
-        "count": len(array),
-        **{f"{name}_{unit}": float(f"{x:.6g}") for name, x in zip(names, quantiles, strict=True)},
-    }
+    found = zip(names, np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0)), strict=True)
+    return {"count": len(array), **{f"{name}_{unit}": float(f"{value:.6g}") for name, value in found}}
 
 
 def now() -> str:

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from recording import make_parser, recorded, spread
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
-from workload import BATCH_SIZE, CountedStep, add_inputs, make_trainer, prepare_task, spread_rows, take_rows
 
 from cutbert.methods.settings import DynabertSettings
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.loop import Trainer
 from cutbert.train.progress import progress_bar
+from recording import make_parser, recorded, spread
+from workload import BATCH_SIZE, CountedStep, add_inputs, make_trainer, prepare_task, spread_rows, take_rows
 
 RELEASE = "release_12"
 VARIANTS = {
@@ -32,7 +32,7 @@ VARIANTS = {
     "ours_default": DynabertSettings(),
 }
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
-SQUARE = 2048
+SQUARE = 128
 RATE_REPEATS = 3
 TOP_OPERATORS = 15
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from recording import make_parser, recorded, spread
-from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task, take_rows
 
 from cutbert.bench.memory import own_peak_bytes
 from cutbert.methods.settings import DynabertSettings
 from cutbert.train.progress import say
+from recording import make_parser, recorded, spread
+from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task, take_rows
 
 WIDTHS_OF_24 = tuple(float(mult) for mult in np.linspace(1.0, 0.25, 8).round(4))
 FAMILIES = {

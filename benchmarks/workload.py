@@ -7,7 +7,7 @@ import copy
 import os
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,7 @@ def batch_macs(shape: EncoderShape, head: HeadSpec, counts: Counter[int]) -> flo
     return float(sum(number * text_macs(shape, head, length) for length, number in counts.items()))
 
 
-@lru_cache(maxsize=None)
+@cache
 def text_macs(shape: EncoderShape, head: HeadSpec, length: int) -> int:
     return cost_of(shape, head, length).macs
 

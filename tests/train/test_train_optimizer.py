@@ -74,7 +74,8 @@ def test_equals_torchs_own_optimizers(token_table: str, engine: Engine) -> None:
         for optimizer in optimizers:
             optimizer.step()
     for (name, weight), other in zip(model.named_parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(weight, other, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
+            torch.testing.assert_close(weight, other, atol=1e-5, rtol=0, msg=lambda text, at=name: f"{at}: {text}")
     used = sorted({0, *IDS[0], *IDS[1]})
     untouched = [i for i in range(20) if i not in used]
     moved = (model.encoder.embeddings.token.weight != before).any(-1)
