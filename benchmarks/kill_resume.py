@@ -132,7 +132,10 @@ def attempt(words: list[str], limit: float | None) -> Attempt:
 
 
 def state_of(out: Path) -> dict[str, Any]:
-    """Return what a killed run had left: its phase, the stage and step saved last, and its last line of log."""
+    """Return what a killed run had left: saved stages and steps, scored subnets, last line of log.
+
+    The phase is the last one run.json knows of; it is written every few seconds, so it may lag behind.
+    """
     if not (out / "run.json").is_file():
         return {"phase": "before the run folder"}
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))

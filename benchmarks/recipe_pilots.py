@@ -42,6 +42,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "rate-4e-4": ({}, {"learning_rate": 4e-4}),
     "no-hidden-loss": ({"hidden_weight": 0.0}, {}),
     "hidden-0.1": ({"hidden_weight": 0.1}, {}),
+    "hidden-10": ({"hidden_weight": 10.0}, {}),
     "hidden-5": ({"hidden_weight": 5.0}, {}),
     "dropout-0.1": ({}, {"dropout": 0.1}),
     "two-subnets": ({"subnets_per_step": 2}, {}),

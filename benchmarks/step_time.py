@@ -32,7 +32,7 @@ VARIANTS = {
     "ours_default": DynabertSettings(),
 }
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
-SQUARE = 128
+SQUARE = 2048
 RATE_REPEATS = 3
 TOP_OPERATORS = 15
 

@@ -88,7 +88,7 @@ def test_missing_weights_make_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert os.listdir(tmp_path) == []
 
 
-def test_missing_model_makes_nothing(tmp_path: Path) -> None:
+def test_missing_model_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match="nowhere"):
         demo(DemoSettings(model=str(tmp_path / "nowhere"), out=str(tmp_path / "out")))
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == [] and not capsys.readouterr().err

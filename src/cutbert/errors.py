@@ -1,14 +1,14 @@
 """Every error cutbert raises on purpose, as one tree.
 
-    CutbertError
-    ├── InputError            the user's input; exit code 2; may hold several mistakes
-    │   ├── ShapeError        sizes that cannot be a network, or a subnet that is no part of one
-    │   ├── DataError         a data file, column, label or row
-    │   ├── ModelError        a model folder or hub id that cannot be read as an encoder we know
-    │   ├── BudgetError       a limit that nothing meets, or a limit that is no number
-    │   └── RunError          a run folder: occupied, locked, of another command or version
-    ├── MissingError          something the machine lacks (a package, a device); exit code 2
-    └── InterruptedRun        stopped by the user; state saved; exit code 130
+CutbertError
+├── InputError            the user's input; exit code 2; may hold several mistakes
+│   ├── ShapeError        sizes that cannot be a network, or a subnet that is no part of one
+│   ├── DataError         a data file, column, label or row
+│   ├── ModelError        a model folder or hub id that cannot be read as an encoder we know
+│   ├── BudgetError       a limit that nothing meets, or a limit that is no number
+│   └── RunError          a run folder: occupied, locked, of another command or version
+├── MissingError          something the machine lacks (a package, a device); exit code 2
+└── InterruptedRun        stopped by the user; state saved; exit code 130
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def step_info(num_examples: int = 6, rows: np.ndarray = ROWS) -> StepInfo:
 
 def points_of(recipe: Recipe, stage: DistillStage) -> list[GridPoint]:
     points = grid(
-        SHAPE, width_mults=(1.0, 0.5, 0.25), depth_mults=(1.0, 0.67, 0.34), rule=recipe.layer_rule, stock=False
+        SHAPE, width_mults=(1.0, 0.5, 0.25), depth_mults=(1.0, 2 / 3, 1 / 3), rule=recipe.layer_rule, stock=False
     )
     return [point for point in points if stage.all_depths or point.depth_mult == 1.0]
 

@@ -176,7 +176,7 @@ def test_a_model_without_a_head_is_fine_tuned_first(
     assert teacher.model.head_spec == HeadSpec("single_label", ("neg", "pos")) and not teacher.has_new_head
     texts = tmp_path / "texts.tsv"
     texts.write_text("text\n" + "".join(f"{text}\n" for text in tiny_rows(18, 5).text))
-    cutbert.predict(run.path / "teacher", input=[str(texts)], text="text", out=str(tmp_path / "labels.tsv"), threads=1)
+    cutbert.predict(run.path / "teacher", input=str(texts), text="text", out=str(tmp_path / "labels.tsv"), threads=1)
     with (tmp_path / "labels.tsv").open() as file:
         labels = [row["label"] for row in csv.DictReader(file, delimiter="\t")]
     wanted = ["neg" if label == 0 else "pos" for label in tiny_rows(18, 5).labels]
@@ -191,7 +191,7 @@ def test_a_teacher_of_other_labels_is_refused(model: str, base: str, task: dict[
 
 
 def test_mistakes_come_together_and_nothing_is_made(model: str, task: dict[str, Any], tmp_path: Path) -> None:
-    wrong = {**task, "dev": [str(tmp_path / "missing.tsv")], "batch_size": 0}
+    wrong = {**task, "dev": str(tmp_path / "missing.tsv"), "batch_size": 0}
     with pytest.raises(InputError) as caught:
         cutbert.dynabert(model, out=str(tmp_path / "run"), temperature=0.0, **wrong)
     text = str(caught.value)

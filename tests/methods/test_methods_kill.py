@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -45,7 +44,6 @@ def kill_in(stage: str, words: list[str], run: Path) -> None:
 @pytest.mark.slow
 def test_killed_twice_and_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_quickly(monkeypatch)
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     model = str(save_tiny(tmp_path / "base", tiny_model(HeadSpec("pooler"))))
     options = {
         **tiny_task(tmp_path),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cutbert.data.rows import Rows
 from tiny_runs import tiny_rows, write_tsv
 
 NUM_TRAIN = 41  # in batches of 8 the last has one row, so that of two processes one has none
@@ -17,11 +18,10 @@ QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_leng
 
 def tiny_task(folder: Path) -> dict[str, Any]:
     """Write train, select and dev files; return them and the quick settings as options of a verb."""
-    sizes = {"train": NUM_TRAIN, "select": 16, "dev": 18}
-    files = {
-        name: [str(write_tsv(folder / f"{name}.tsv", tiny_rows(size, seed)))]
-        for seed, (name, size) in enumerate(sizes.items(), 3)
-    }
+    train, select, dev = tiny_rows(NUM_TRAIN, 3), tiny_rows(16, 4), tiny_rows(18, 5)
+    select = Rows([f"{text} or" for text in select.text], labels=select.labels)  # no text of train
+    rows = {"train": train, "select": select, "dev": dev}
+    files = {name: str(write_tsv(folder / f"{name}.tsv", each)) for name, each in rows.items()}
     return {**files, "text": "text", "label": "label", **QUICK}
 
 

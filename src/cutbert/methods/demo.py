@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.dynabert import dynabert
 from cutbert.methods.finetune import finetune
+from cutbert.methods.prepare import check_inputs
 from cutbert.methods.settings import DynabertSettings, FinetuneSettings
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
@@ -83,6 +85,7 @@ def make_teacher(model: str, settings: DemoSettings, out: Path) -> None:
     data, train, own = settings.data(), settings.teacher_training(), FinetuneSettings()
     run = open_part("finetune", model, data, train, own, out, settings.allow_changed)
     if run.result is None:
+        check_inputs(data, train, models=(model,))
         say(f"1 of 4: fine-tuning {model}")
         finetune(model, data, train, own, run)
 
@@ -108,7 +111,7 @@ def open_part(
 ) -> RunFolder:
     """Open a run inside the demo's, as the verb itself would."""
     settings = {"model": model, "data": asdict(data), "train": asdict(train), verb: asdict(own)}
-    line = f"{command_line(verb, [model], data, train, own)} --out {out}"
+    line = f"{command_line(verb, [model], data, train, own)} {shlex.join(['--out', str(out)])}"
     return RunFolder.open(out, verb, settings, line=line, allow_changed=allow_changed)
 
 

@@ -125,7 +125,12 @@ def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -
         shown=prepared.engine.is_main,
     )
     defaults = TrainSettings(
-        seed=train.seed, precision=train.precision, batch_size=train.batch_size, accumulation=train.accumulation
+        seed=train.seed,
+        precision=train.precision,
+        batch_size=train.batch_size,
+        accumulation=train.accumulation,
+        max_grad_norm=train.max_grad_norm,
+        checkpoint_seconds=train.checkpoint_seconds,
     )
     finetune_stage(prepared, replace(FINETUNE, name="teacher"), defaults, run)
     if prepared.engine.is_main and not kept.exists():
