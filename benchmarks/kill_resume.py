@@ -141,8 +141,8 @@ def state_of(out: Path) -> dict[str, Any]:
     record = json.loads((out / "run.json").read_text(encoding="utf-8"))
     begun = [name for name in record["timings"] if name != "total"]
     saved = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8"))["step"]
-        for path in sorted(out.glob("checkpoint/*/position.json"))
+        path.parent.parent.name: json.loads(path.read_text(encoding="utf-8"))["step"]
+        for path in sorted(out.glob("checkpoint/*/*/position.json"))
     }
     return {
         "phase": begun[-1] if begun else "loading",

@@ -15,15 +15,14 @@ from tiny_task import command_words, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.shape.head import HeadSpec
+from cutbert.train.checkpoint import latest_checkpoint
 from tiny_runs import save_tiny, tiny_model
 
 
 def position(run: Path, stage: str) -> int:
     """Return the step of the last checkpoint of a stage, 0 where there is none."""
-    try:
-        return int(json.loads((run / "checkpoint" / stage / "position.json").read_text())["step"])
-    except (OSError, ValueError):
-        return 0
+    saved = latest_checkpoint(run / "checkpoint" / stage)
+    return 0 if saved is None else int(saved.name)
 
 
 def kill_in(stage: str, words: list[str], run: Path) -> None:

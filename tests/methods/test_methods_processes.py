@@ -1,4 +1,8 @@
-"""Two processes over gloo give one process's weights."""
+"""Two processes over gloo give one process's weights.
+
+Not with the paper's recipe: at first its second stage imitates the very weights it trains, so that the
+gradients of some layers are rounding only, which Adam blows up.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ def test_two_processes_give_one_processs_weights(tmp_path: Path, monkeypatch: py
     task = {**tiny_task(tmp_path), "dropout": 0.0, "learning_rate": 5e-5}
     options: dict[str, Any] = {
         "finetune": {**task, "token_table": "rows"},
-        "dynabert": {**task, "width_mult": [1.0, 0.5], "depths": [3, 1], "recipe": "paper", "final_epochs": 0.5},
+        "dynabert": {**task, "width_mult": [1.0, 0.5], "depths": [3, 1], "subnets_per_step": 0},
     }
     one = {
         "teacher": cutbert.finetune(model, out=str(tmp_path / "one" / "teacher"), **options["finetune"]),

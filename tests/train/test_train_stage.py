@@ -17,7 +17,7 @@ from cutbert.data.batches import Batch
 from cutbert.errors import InterruptedRun
 from cutbert.methods.finetune import LabelStep
 from cutbert.model.task_model import TaskModel
-from cutbert.train.checkpoint import Position, load_checkpoint, save_checkpoint
+from cutbert.train.checkpoint import Position, latest_checkpoint, load_checkpoint, save_checkpoint
 from cutbert.train.engine import Engine
 from cutbert.train.loop import Stage, StepInfo, train_stage
 from cutbert.train.optimizer import Optimizer
@@ -183,11 +183,16 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     model(torch.tensor([[2, 5, 3]])).logits.square().sum().backward()
     optimizer.step(0.5, torch.tensor([0, 2, 3, 5]))
     torch.manual_seed(8)
-    save_checkpoint(tmp_path / "state", model, optimizer, Position(7, 99, 1.5))
+    for step in (6, 7):
+        save_checkpoint(tmp_path / "state", model, optimizer, Position(step, 99, 1.5))
+    saved = latest_checkpoint(tmp_path / "state")
+    assert saved is not None and [path.name for path in saved.parent.iterdir()] == [saved.name]
+    (saved.parent / "000000008").mkdir()  # a newer one that is not whole
+    assert latest_checkpoint(tmp_path / "state") == saved
     drawn = torch.rand(3)
     other = tiny_model(seed=1)
     again = Optimizer(other, PLAN, engine, 1.0)
-    assert load_checkpoint(tmp_path / "state", other, again) == Position(7, 99, 1.5)
+    assert load_checkpoint(saved, other, again) == Position(7, 99, 1.5)
     assert torch.equal(torch.rand(3), drawn)
     assert_equal(other, model)
     state = optimizer.state()

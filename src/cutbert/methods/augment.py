@@ -13,9 +13,26 @@ from cutbert.data.settings import AugmentSettings
 from cutbert.errors import ModelError
 from cutbert.files import replacing_file
 from cutbert.hub.load import Loaded, load_model
+from cutbert.hub.source import find_source
 from cutbert.methods.settings import DynabertSettings
+from cutbert.shape.folder import read_folder_shape
 
 MASKS_PER_BATCH = 64
+
+
+def check_source(settings: DynabertSettings) -> None:
+    """Raise unless candidates can be had from where the settings say.
+
+    Raises:
+        ModelError: the model that proposes words has no masked-LM head.
+        DataError: the word list is broken.
+    """
+    if settings.augment == "words":
+        read_word_list(Path(str(settings.augment_words)))
+    if settings.augment == "mlm":
+        kind = read_folder_shape(find_source(str(settings.augment_model)).folder).head.kind
+        if kind != "masked_lm":
+            raise ModelError(f"--augment-model {settings.augment_model} must have a masked-LM head, got {kind}")
 
 
 def augmented_rows(rows: Rows, data: Dataset, settings: DynabertSettings, seed: int, kept: Path) -> Rows:
@@ -27,10 +44,6 @@ def augmented_rows(rows: Rows, data: Dataset, settings: DynabertSettings, seed: 
         settings: where candidates come from, and the paper's M, p and N.
         seed: of the run.
         kept: file the variants are kept in, so that a resumed run does not make them again.
-
-    Raises:
-        ModelError: the model that proposes words has no masked-LM head.
-        DataError: the word list is broken.
     """
     if settings.augment == "none":
         return rows
@@ -56,11 +69,8 @@ class WordProposer:
     """Proposes words for a mask token, best first."""
 
     def __init__(self, loaded: Loaded) -> None:
-        if loaded.model.head_spec.kind != "masked_lm":
-            raise ModelError(
-                f"--augment-model {loaded.source} must have a masked-LM head, got {loaded.model.head_spec.kind}"
-            )
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        self.max_length = loaded.model.shape.num_positions - loaded.model.style.position_offset
 
     @torch.inference_mode()
     def __call__(self, texts: list[str]) -> list[list[str]]:
@@ -71,7 +81,7 @@ class WordProposer:
                 texts[start : start + MASKS_PER_BATCH],
                 padding=True,
                 truncation=True,
-                max_length=128,
+                max_length=self.max_length,
                 return_tensors="pt",
             )
             logits = self.model(encoded["input_ids"], encoded["attention_mask"]).logits

@@ -16,13 +16,13 @@ from cutbert.data.batches import collate, plan_eval_batches
 from cutbert.data.dataset import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import load_model, output_rows
 from cutbert.hub.source import find_source
-from cutbert.methods.augment import augmented_rows
+from cutbert.methods.augment import augmented_rows, check_source
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
 from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained, score_whole
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
@@ -68,9 +68,8 @@ def dynabert(
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
     dataset = check_inputs(data, train, settings, models=(model, *models))
-    if settings.teacher is not None:
-        check_teacher(settings.teacher, dataset.head)
     recipe = resolve_recipe(settings, train, data.max_length)
+    check_choices(settings, recipe, dataset.head)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
@@ -88,6 +87,22 @@ def dynabert(
             finish(supernet, prepared, points, train, run)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
+
+
+def check_choices(settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
+    """Raise unless recipe, teacher, source of words and task go together; all mistakes together."""
+    mistakes = Mistakes()
+    with mistakes.collect():
+        check_source(settings)
+    if settings.teacher is not None:
+        with mistakes.collect():
+            check_teacher(settings.teacher, head)
+    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
+        mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+    needs_states = head.kind == "regression" and recipe.skips_regression_logits
+    if needs_states and (settings.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
+        mistakes.add("--recipe release imitates hidden states alone in regression, and there are none to imitate")
+    mistakes.check(InputError)
 
 
 def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,21 +32,34 @@ class Position:
 
 
 def save_checkpoint(folder: Path, model: TaskModel, optimizer: Optimizer, position: Position) -> None:
-    """Write the state of a stage; a kill at any moment leaves the old state or the new one."""
-    with replacing_folder(folder) as aside:
+    """Write the state of a stage as `folder/STEP`; a kill at any moment leaves the old state or the new one.
+
+    The old state goes only when the new one has its name.
+    """
+    new = folder / f"{position.step:09d}"
+    with replacing_folder(new) as aside:
         save_file(named_weights(model), aside / "model.safetensors")
         state = {name: tensor.contiguous() for name, tensor in optimizer.state().items()}
         save_file({**state, "random": torch.get_rng_state()}, aside / "optimizer.safetensors")
         (aside / "position.json").write_text(json.dumps(vars(position)), encoding="utf-8")
+    for old in folder.iterdir():
+        if old != new:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, model: TaskModel, optimizer: Optimizer) -> Position:
-    """Restore what `save_checkpoint` wrote, torch's random state included."""
-    load_weights(folder / "model.safetensors", model)
-    state = load_file(folder / "optimizer.safetensors")
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete state of a stage, or None."""
+    found = [path for path in folder.glob("*") if path.name.isdigit() and (path / "position.json").is_file()]
+    return max(found, key=lambda path: path.name, default=None)
+
+
+def load_checkpoint(saved: Path, model: TaskModel, optimizer: Optimizer) -> Position:
+    """Restore a state that `latest_checkpoint` found, torch's random state included."""
+    load_weights(saved / "model.safetensors", model)
+    state = load_file(saved / "optimizer.safetensors")
     torch.set_rng_state(state.pop("random"))
     optimizer.load_state(state)
-    return Position(**json.loads((folder / "position.json").read_text(encoding="utf-8")))
+    return Position(**json.loads((saved / "position.json").read_text(encoding="utf-8")))
 
 
 def save_weights(path: Path, model: TaskModel) -> None:

@@ -69,6 +69,9 @@ def make_engine(settings: TrainSettings) -> Engine:
     wants_cuda = settings.device.startswith("cuda")
     if wants_cuda and not torch.cuda.is_available():
         raise MissingError(f"--device {settings.device}: no CUDA device is usable here; use --device cpu")
+    number = settings.device.removeprefix("cuda:")
+    if number.isdigit() and int(number) >= torch.cuda.device_count():
+        raise MissingError(f"--device {settings.device}: there are {torch.cuda.device_count()} CUDA devices here")
     use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
     torch.set_num_threads(settings.threads or default_threads())
     if settings.device.startswith("cuda:"):

@@ -21,7 +21,14 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
 from cutbert.model.linear import accumulate_by_autograd
 from cutbert.model.task_model import TaskModel
-from cutbert.train.checkpoint import Position, load_checkpoint, load_weights, save_checkpoint, save_weights
+from cutbert.train.checkpoint import (
+    Position,
+    latest_checkpoint,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
 from cutbert.train.engine import Engine
 from cutbert.train.optimizer import Optimizer
 from cutbert.train.progress import progress_bar
@@ -117,8 +124,9 @@ class Trainer:
         self.optimizer = Optimizer(model, self.plan, engine, settings.max_grad_norm)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
-        if self.folder.exists():
-            self.position = load_checkpoint(self.folder, model, self.optimizer)
+        saved = latest_checkpoint(self.folder)
+        if saved is not None:
+            self.position = load_checkpoint(saved, model, self.optimizer)
         if engine.num_processes > 1:
             torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + self.position.step)
         self.work = WorkingCopy(model, engine.dtype, self.plan.dropout)
@@ -182,7 +190,7 @@ class Trainer:
         return {"total": float(total)}
 
     def _own_parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield this process's share of a step's rows in micro-batches; every process yields equally many."""
+        """Yield this process's share of a step's rows in micro-batches; of a small batch it may have none."""
         own = rows[self.engine.rank :: self.engine.num_processes]
         yield from (part for part in np.array_split(own, self.settings.accumulation) if len(part))
 

@@ -60,8 +60,8 @@ class TrainSettings:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if not self.max_grad_norm > 0:
             mistakes.add(f"--max-grad-norm must be above 0, got {self.max_grad_norm}")
-        if self.seed < 0:
-            mistakes.add(f"--seed must be at least 0, got {self.seed}")
+        if not 0 <= self.seed < 2**32:
+            mistakes.add(f"--seed must lie in 0..{2**32 - 1}, got {self.seed}")
         if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdigit():
             mistakes.add(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
         mistakes.check(InputError)
