@@ -113,7 +113,7 @@ RECIPES: dict[str, Recipe] = {
                 imitates="teacher",
                 all_depths=True,
                 logit_weight=1.0,
-                hidden_weight=1.0,
+                hidden_weight=10.0,
                 teacher_width="full",
             ),
         ),
