@@ -69,7 +69,7 @@ def test_mistakes_come_together_and_make_nothing(tmp_path: Path) -> None:
     assert caught.value.mistakes == (
         "--data-dir must come with --task",
         "--max-train-samples must be at least 1, got 0",
-        "--seed must be at least 0, got -1",
+        "--seed must lie in 0..4294967295, got -1",
     )
     assert not out.exists()
 

@@ -127,6 +127,6 @@ def test_all_mistakes_of_training_flags_come_together() -> None:
         "--batch-size must be at least 1, got 0",
         "--accumulation must be at least 1, got 0",
         "--max-grad-norm must be above 0, got 0.0",
-        "--seed must be at least 0, got -1",
+        "--seed must lie in 0..4294967295, got -1",
         "--device must be auto, cpu, cuda or cuda:N, got 'tpu'",
     ), json.dumps(caught.value.mistakes, indent=1)
