@@ -20,7 +20,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
 from cutbert.methods.distil import DistillStep, Teacher, choose_points
-from cutbert.methods.dynabert import family, frozen_copy
+from cutbert.methods.dynabert import family
 from cutbert.methods.prepare import Prepared, prepare
 from cutbert.methods.recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
@@ -31,7 +31,7 @@ from cutbert.train.engine import make_engine
 from cutbert.train.loop import Stage, StepInfo, Trainer
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working import WorkingCopy
+from cutbert.train.working import WorkingCopy, frozen_copy
 
 BATCH_SIZE = 32
 MAX_LENGTH = 128

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
@@ -41,6 +40,7 @@ from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+from cutbert.train.working import frozen_copy
 
 IMPORTANCE_MAX_TOKENS = 1024
 
@@ -239,15 +239,6 @@ def train_family(
     if recipe.final_plan.epochs:
         final = FinalStep(supernet, points, recipe)
         train_stage(supernet, Stage(recipe.final_plan, prepared.train, final), engine, train, run)
-
-
-def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
-    """Return a copy that stands still: layers and head in the given number type, out of training."""
-    twin = copy.deepcopy(model)
-    twin.encoder.layers.to(dtype)
-    if twin.head is not None:
-        twin.head.to(dtype)
-    return twin.eval().requires_grad_(False)
 
 
 def finish(

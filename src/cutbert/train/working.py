@@ -62,10 +62,22 @@ def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
     """Return a copy with layers and head in another number type; the embeddings are shared, not copied."""
     shared = {id(parameter): parameter for parameter in model.encoder.embeddings.parameters()}
     twin = copy.deepcopy(model, memo={**shared, id(model.encoder.embeddings): model.encoder.embeddings})
-    twin.encoder.layers.to(dtype)
-    if twin.head is not None:
-        twin.head.to(dtype)
+    cast_layers(twin, dtype)
     return twin
+
+
+def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
+    """Return a copy that stands still: layers and head in the given number type, out of training."""
+    twin = copy.deepcopy(model)
+    cast_layers(twin, dtype)
+    return twin.eval().requires_grad_(False)
+
+
+def cast_layers(model: TaskModel, dtype: torch.dtype) -> None:
+    """Put layers and head into a number type, in place; the embeddings stay as they are."""
+    model.encoder.layers.to(dtype)
+    if model.head is not None:
+        model.head.to(dtype)
 
 
 def layer_gradients(model: TaskModel) -> list[Tensor]:
