@@ -69,7 +69,7 @@ def spread_rows(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np
     """Return the rows of `count` whole batches that stand for an epoch's.
 
     The batches of one epoch are sorted by their tokens, and those at the midpoints of equal shares are
-    taken. Planning batches of these rows alone gives the same batches again, but for the order of equals.
+    taken. Batches planned of these rows alone have the same tokens in all.
     """
     whole = [rows for rows in plan_batches(lengths, BATCH_SIZE, seed, 0) if len(rows) == BATCH_SIZE]
     ordered = sorted(whole, key=lambda rows: int(lengths[rows].sum()))

@@ -9,7 +9,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar
 
-from cutbert.errors import Mistakes
+from cutbert.errors import InputError, Mistakes
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -115,3 +115,10 @@ def option_words(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple | list):
         return [word for each in value for word in (name, str(each))]
     return [name, str(value)]
+
+
+def check_device(device: str) -> None:
+    """Raise an InputError unless a device is one that torch can run us on."""
+    kind, colon, number = device.partition(":")
+    if device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and colon and number.isdigit()):
+        raise InputError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")

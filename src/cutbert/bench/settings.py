@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.settings import check_device
 
 BackendName = Literal["torch"]
 BACKEND_NAMES: tuple[BackendName, ...] = ("torch",)
@@ -44,6 +45,6 @@ class LatencySettings:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if self.seed < 0:
             mistakes.add(f"--seed must be at least 0, got {self.seed}")
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdigit():
-            mistakes.add(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        with mistakes.collect():
+            check_device(self.device)
         mistakes.check(InputError)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cutbert.data.batches import Batch, collate
+from cutbert.data.batches import Batch, collate_blocks
 from cutbert.data.tokens import Tokens
 from cutbert.methods.recipes import DistillStage, Recipe
+from cutbert.model.layout import blocks_of
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.space import GridPoint, grid_point
@@ -39,14 +40,16 @@ class Teacher:
     def __call__(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None) -> TaskOutput:
         """Return what the teacher says of the rows of a batch."""
         if self.tokens is not None:
-            own = collate(
+            own = collate_blocks(
                 self.tokens,
                 rows,
                 pad_token_id=self.model.style.pad_token_id,
                 use_token_types=self.model.shape.num_token_types > 1,
             )
             batch = own.to(batch.input_ids.device)
-        return self.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet)
+        return self.model(
+            batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
+        )
 
 
 @dataclass
@@ -90,13 +93,14 @@ class DistillStep:
 
     def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         net = work.model
-        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+        blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
         leaf = embedded.detach().requires_grad_()
         outputs = TeacherOutputs(self.teacher, batch, info.rows)
         totals: dict[str, Tensor] = {}
         for point in choose_points(self.points, self.recipe.subnets_per_step, info.random):
-            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet)
-            losses = self._losses(net.finish(states), point, outputs, info)
+            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
+            losses = self._losses(net.finish(states, batch.blocks), point, outputs, info)
             torch.stack(list(losses.values())).sum().backward()
             for name, loss in losses.items():
                 totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
@@ -122,7 +126,9 @@ class DistillStep:
         self, student: TaskOutput, target: TaskOutput, point: GridPoint, batch: Batch, info: StepInfo
     ) -> Tensor:
         mask = None if self.recipe.counts_padding else batch.attention_mask
-        counted = info.num_tokens if not self.recipe.counts_padding else info.num_examples * batch.input_ids.shape[1]
+        counted = info.num_tokens
+        if self.recipe.counts_padding:
+            counted = info.num_examples * batch.input_ids.numel() // batch.num_rows
         kept = [layer.index for layer in point.subnet.layers]
         pairs = [(0, 0), *matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)]
         far = [state_loss(student.hidden_states[s], target.hidden_states[t], mask) for s, t in pairs]
@@ -153,12 +159,14 @@ class FinalStep:
 
     def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         net = work.model
-        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+        blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
         leaf = embedded.detach().requires_grad_()
-        share = batch.input_ids.shape[0] / info.num_examples
+        share = batch.num_rows / info.num_examples
         total = torch.zeros((), device=leaf.device)
         for point in choose_points(self.points, self.recipe.subnets_per_step, info.random):
-            logits = net.finish(net.encoder.run_layers(leaf, batch.attention_mask, point.subnet)).logits
+            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
+            logits = net.finish(states, batch.blocks).logits
             loss = task_loss(self.supernet.head_spec, logits, batch.labels) * share
             loss.backward()
             total += loss.detach()

@@ -43,8 +43,8 @@ class LabelStep:
     model: TaskModel
 
     def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        logits = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits
-        share = batch.input_ids.shape[0] / info.num_examples
+        logits = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
+        share = batch.num_rows / info.num_examples
         loss = task_loss(self.model.head_spec, logits, batch.labels) * share
         loss.backward()
         return {"labels": loss.detach()}

@@ -65,10 +65,10 @@ class Recipe:
 
 OURS = StagePlan(
     name="distil",
-    epochs=1.0,
+    epochs=2.0,
     min_steps=1000,
     batch_size=32,
-    learning_rate=2e-4,
+    learning_rate=3e-4,
     warmup_ratio=0.06,
     weight_decay=0.01,
     schedule="linear",
@@ -113,7 +113,7 @@ RECIPES: dict[str, Recipe] = {
                 imitates="teacher",
                 all_depths=True,
                 logit_weight=1.0,
-                hidden_weight=10.0,
+                hidden_weight=30.0,
                 teacher_width="full",
             ),
         ),

@@ -1,16 +1,23 @@
 """Elastic multi-head self-attention with its residual and LayerNorm.
 
-Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim.
+Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim; T all positions of a batch;
+M heads of all texts of a block, B N.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from cutbert.model.layout import starts_of
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
+from cutbert.shape.blocks import Block, Blocks
 
 
 class Attention(nn.Module):
@@ -47,61 +54,168 @@ class Attention(nn.Module):
         self.attention_dropout = attention_dropout
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
 
-    def forward(self, x_BSH: Tensor, bias: Tensor | None, *, num_heads: int, key_dim: int, value_dim: int) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        blocks: Blocks,
+        biases: Sequence[Tensor | None],
+        *,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int,
+    ) -> Tensor:
         """Return the states after attention, residual and LayerNorm.
 
         Args:
-            x_BSH: hidden states; H may be a prefix of the hidden units.
-            bias: [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
+            x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
+            blocks: texts and positions of each block of x.
+            biases: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
             num_heads, key_dim, value_dim: the prefixes that run.
 
         Returns:
-            [B, S, H].
+            As x.
         """
-        B, S, H = x_BSH.shape
-        q_BNSK = self._heads(x_BSH, self.query, num_heads, key_dim, self.key_dim)
-        k_BNSK = self._heads(x_BSH, self.key, num_heads, key_dim, self.key_dim)
-        v_BNSV = self._heads(x_BSH, self.value, num_heads, value_dim, self.value_dim)
+        q = self._project(x, self.query, num_heads, key_dim, self.key_dim)
+        k = self._project(x, self.key, num_heads, key_dim, self.key_dim)
+        v = self._project(x, self.value, num_heads, value_dim, self.value_dim)
         dropout = self.attention_dropout if self.training else 0.0
-        c_BNSV = attend(q_BNSK, k_BNSK, v_BNSV, bias, self.key_dim**-0.5, dropout)
-        c_BSC = c_BNSV.transpose(1, 2).reshape(B, S, num_heads * value_dim)
+        c = attend(q, k, v, blocks, biases, num_heads=num_heads, scale=self.key_dim**-0.5, dropout=dropout)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
-        y_BSH = prefix_linear(c_BSC, weight, self.output.bias, H, num_heads * value_dim)
-        return self.norm(x_BSH + self.dropout(y_BSH))
+        y = prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
+        return self.norm(x + self.dropout(y))
 
-    def _heads(self, x_BSH: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:
-        """Project to the first heads, and of each its first dimensions: [B, num_heads, S, dim]."""
-        B, S, H = x_BSH.shape
+    def _project(self, x: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:
+        """Project to the first heads, and of each its first dimensions: [..., num_heads * dim]."""
         weight: Tensor = linear.weight
         bias: Tensor = linear.bias
         if dim != full_dim:
             weight = weight.view(self.num_heads, full_dim, -1)[:num_heads, :dim].flatten(0, 1)
             bias = bias.view(self.num_heads, full_dim)[:num_heads, :dim].flatten()
-        y = prefix_linear(x_BSH, weight, bias, num_heads * dim, H)
-        return y.view(B, S, num_heads, dim).transpose(1, 2)
+        return prefix_linear(x, weight, bias, num_heads * dim, x.shape[-1])
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float) -> Tensor:
-    """Return softmax(q k' scale + bias) v, by whichever kernel is fast.
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    blocks: Blocks,
+    biases: Sequence[Tensor | None],
+    *,
+    num_heads: int,
+    scale: float,
+    dropout: float,
+) -> Tensor:
+    """Return softmax(q k' scale + bias) v of every head, block by block, by whichever kernel is fast.
 
     Training on CPU writes the products out: torch's fused CPU kernel has a backward several times slower
     on short texts, and none with dropout. Elsewhere torch's fused attention runs.
 
     Args:
-        q, k: [B, N, S, K].
-        v: [B, N, S, V].
-        bias: [B, 1, 1, S] or None.
+        q, k: [B, S, N K], or [T, N K] where there are several blocks.
+        v: [B, S, N V] or [T, N V].
+        blocks, biases: as `Attention.forward`.
+        num_heads: N.
         scale: factor on the scores.
         dropout: probability of dropping an attention weight.
 
     Returns:
-        [B, N, S, V].
+        As v; 0 at positions that belong to no text.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-        scores_BNSS = (q * scale) @ k.transpose(-1, -2)
-        if bias is not None:
-            scores_BNSS = scores_BNSS + bias
-        return F.dropout(scores_BNSS.softmax(-1), dropout) @ v
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=scale)
+        context: Tensor = WrittenOut.apply(q, k, v, blocks, biases, num_heads, scale, dropout)
+        return context
+    flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
+    parts = []
+    for block, start, bias in zip(blocks, starts_of(blocks), biases, strict=False):
+        q_BNSK, k_BNSK, v_BNSV = (in_heads(x, block, start, num_heads) for x in flat)
+        c_BNSV = F.scaled_dot_product_attention(q_BNSK, k_BNSK, v_BNSV, attn_mask=bias, dropout_p=dropout, scale=scale)
+        parts.append(c_BNSV.transpose(1, 2).reshape(block.size, -1))
+    rest = flat[2].shape[0] - sum(block.size for block in blocks)
+    if rest:
+        parts.append(flat[2].new_zeros(rest, v.shape[-1]))
+    return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(v.shape)
+
+
+def in_heads(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
+    """Return a block of [T, N K] as a view of [B, N, S, K]."""
+    part = x_TC[start : start + block.size]
+    return part.view(block.rows, block.length, num_heads, -1).transpose(1, 2)
+
+
+class WrittenOut(torch.autograd.Function):
+    """Attention as plain products in float32, whatever the number type around it.
+
+    The products are tiny: float32 costs nothing beside the copies that bring heads together, which convert on
+    the way. And oneDNN builds a kernel for every new bf16 size, at more than the product's own price: blocks
+    have many sizes. MKL's float32 products have no such price.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        blocks: Blocks,
+        biases: Sequence[Tensor | None],
+        num_heads: int,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
+        context = torch.zeros_like(flat[2])
+        ctx.blocks, ctx.num_heads, ctx.scale, ctx.shapes = blocks, num_heads, scale, (q.shape, k.shape, v.shape)
+        saved = []
+        for block, start, bias in zip(blocks, starts_of(blocks), biases, strict=False):
+            q_MSK, k_MSK, v_MSV = (gathered(x, block, start, num_heads) for x in flat)
+            weights_MSS = products(q_MSK, k_MSK.mT, scale)
+            if bias is not None:
+                weights_MSS.view(block.rows, num_heads, block.length, block.length).add_(bias)
+            weights_MSS = weights_MSS.softmax(-1)
+            kept_MSS = None
+            if dropout:
+                kept_MSS = torch.empty_like(weights_MSS).bernoulli_(1 - dropout).div_(1 - dropout)
+            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS
+            scatter(context, torch.bmm(used_MSS, v_MSV), block, start, num_heads)
+            saved.append((q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS))
+        ctx.save_for_backward(*(tensor for tensors in saved for tensor in tensors))
+        return context.view(v.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        dc = gradients[0].reshape(-1, gradients[0].shape[-1])
+        T = dc.shape[0]
+        dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
+        for i, (block, start) in enumerate(zip(ctx.blocks, starts_of(ctx.blocks), strict=False)):
+            q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
+            dc_MSV = gathered(dc, block, start, ctx.num_heads)
+            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS
+            scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), block, start, ctx.num_heads)
+            dweights_MSS = torch.bmm(dc_MSV, v_MSV.mT)
+            if kept_MSS is not None:
+                dweights_MSS *= kept_MSS
+            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, torch.float32)
+            scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), block, start, ctx.num_heads)
+            scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), block, start, ctx.num_heads)
+        gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
+        return (*gradients_qkv, None, None, None, None, None)
+
+
+def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return a @ b times a factor, [M, ., .]."""
+    empty = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
+    return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
+
+
+def gathered(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
+    """Return a block's heads side by side in float32, [B N, S, K]."""
+    heads = in_heads(x_TC, block, start, num_heads)
+    return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(0, 1)
+
+
+def scatter(x_TC: Tensor, heads_MSK: Tensor, block: Block, start: int, num_heads: int) -> None:
+    """Put a block's heads back in their place."""
+    in_heads(x_TC, block, start, num_heads).copy_(heads_MSK.view(block.rows, num_heads, block.length, -1))

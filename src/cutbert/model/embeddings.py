@@ -5,11 +5,12 @@ Axes: B batch, S sequence, E table width, H hidden.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from cutbert.model.layout import places
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
+from cutbert.shape.blocks import Blocks
 
 
 class Embeddings(nn.Module):
@@ -51,32 +52,33 @@ class Embeddings(nn.Module):
         token_type_ids: Tensor | None,
         *,
         hidden_size: int,
+        blocks: Blocks | None = None,
     ) -> Tensor:
         """Return the first hidden states.
 
         Args:
-            input_ids: [B, S].
-            attention_mask: [B, S], 1 = token; None where nothing is padded.
-            token_type_ids: [B, S]; None for all zeros.
+            input_ids: [B, S]; or [T] with blocks, padded on the right.
+            attention_mask: 1 = token; None where nothing is padded.
+            token_type_ids: as input_ids; None for all zeros.
             hidden_size: hidden units kept, the first ones.
+            blocks: of [T]; None for [B, S].
 
         Returns:
-            [B, S, hidden_size].
+            [..., hidden_size].
         """
         width = hidden_size if self.projection is None else self.norm.weight.shape[0]
-        positions = self._positions(input_ids, attention_mask)
-        x_BSE = self.token(input_ids)[..., :width] + self.position(positions)[..., :width]
+        positions = self._positions(input_ids, attention_mask, blocks)
+        x = self.token(input_ids)[..., :width] + self.position(positions)[..., :width]
         if self.token_type is not None:
             types = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids)
-            x_BSE = x_BSE + types[..., :width]
-        x_BSE = self.dropout(self.norm(x_BSE))
+            x = x + types[..., :width]
+        x = self.dropout(self.norm(x))
         if self.projection is None:
-            return x_BSE
-        return prefix_linear(x_BSE, self.projection.weight, self.projection.bias, hidden_size, width)
+            return x
+        return prefix_linear(x, self.projection.weight, self.projection.bias, hidden_size, width)
 
-    def _positions(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        if self.position_offset and attention_mask is not None:
+    def _positions(self, input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Tensor:
+        if self.position_offset and attention_mask is not None and blocks is None:
             real = attention_mask.long()
             return (real.cumsum(-1) - 1).clamp(min=0) * real + self.position_offset
-        start = self.position_offset
-        return torch.arange(start, start + input_ids.shape[-1], device=input_ids.device)
+        return places(input_ids, blocks) + self.position_offset

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
+from cutbert.model.layout import blocks_of, padding_biases
 from cutbert.model.style import EncoderStyle
+from cutbert.shape.blocks import Blocks
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import Subnet
 
@@ -39,9 +43,10 @@ class EncoderLayer(nn.Module):
                 dropout=style.hidden_dropout,
             )
 
-    def forward(self, x: Tensor, bias: Tensor | None, kept: LayerShape) -> Tensor:
+    def forward(self, x: Tensor, blocks: Blocks, biases: Sequence[Tensor | None], kept: LayerShape) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            x = self.attention(x, bias, num_heads=kept.num_heads, key_dim=kept.key_dim, value_dim=kept.value_dim)
+            sizes = {"num_heads": kept.num_heads, "key_dim": kept.key_dim, "value_dim": kept.value_dim}
+            x = self.attention(x, blocks, biases, **sizes)
         if self.feed_forward is not None and kept.has_feed_forward:
             x = self.feed_forward(x, intermediate_size=kept.intermediate_size)
         return x
@@ -79,21 +84,23 @@ class Encoder(nn.Module):
         token_type_ids: Tensor | None = None,
         *,
         subnet: Subnet | None = None,
+        blocks: Blocks | None = None,
     ) -> tuple[Tensor, ...]:
         """Return all hidden states of a subnet: the embeddings', then each kept layer's.
 
         Args:
-            input_ids: [B, S].
-            attention_mask: [B, S], 1 = token, 0 = padding; None where nothing is padded.
-            token_type_ids: [B, S]; None for all zeros.
+            input_ids: [B, S]; or [T] with blocks.
+            attention_mask: as input_ids, 1 = token, 0 = padding; None where nothing is padded.
+            token_type_ids: as input_ids; None for all zeros.
             subnet: what runs; None for everything. Must fit this encoder (`Subnet.check_fits`).
+            blocks: of [T], texts padded on the right; None for [B, S].
 
         Returns:
-            1 + kept layers tensors of [B, S, hidden size of the subnet].
+            1 + kept layers tensors of [B, S, hidden size of the subnet], or [T, hidden size].
         """
         subnet = subnet or Subnet.full(self.shape)
-        embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size)
-        return self.run_layers(embedded, attention_mask, subnet)
+        embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
+        return self.run_layers(embedded, attention_mask, subnet, blocks_of(input_ids, attention_mask, blocks))
 
     def embed(
         self,
@@ -102,10 +109,11 @@ class Encoder(nn.Module):
         token_type_ids: Tensor | None,
         *,
         hidden_size: int | None = None,
+        blocks: Blocks | None = None,
     ) -> Tensor:
-        """Return the first hidden states, [B, S, hidden_size], in the layers' number type."""
+        """Return the first hidden states, [..., hidden_size], in the layers' number type."""
         kept = hidden_size or self.shape.hidden_size
-        embedded = self.embeddings(input_ids, attention_mask, token_type_ids, hidden_size=kept)
+        embedded = self.embeddings(input_ids, attention_mask, token_type_ids, hidden_size=kept, blocks=blocks)
         return embedded.to(self.layers_dtype)
 
     @property
@@ -113,16 +121,12 @@ class Encoder(nn.Module):
         """Number type of the layers; training keeps the embedding tables in float32 beside bf16 layers."""
         return next(self.layers.parameters(), self.embeddings.norm.weight).dtype
 
-    def run_layers(self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet) -> tuple[Tensor, ...]:
+    def run_layers(
+        self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
+    ) -> tuple[Tensor, ...]:
         """Run a subnet's layers from the embeddings' output; returns it and each kept layer's output."""
-        bias = None if attention_mask is None else padding_bias(attention_mask, embedded.dtype)
+        biases = padding_biases(attention_mask, blocks, embedded.dtype)
         states = [embedded]
         for kept in subnet.layers:
-            states.append(self.layers[kept.index](states[-1], bias, kept.shape))
+            states.append(self.layers[kept.index](states[-1], blocks, biases, kept.shape))
         return tuple(states)
-
-
-def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return [B, 1, 1, S]: 0 at tokens, the lowest finite number at padding."""
-    padding = attention_mask[:, None, None, :] == 0
-    return torch.zeros(padding.shape, dtype=dtype, device=padding.device).masked_fill_(padding, torch.finfo(dtype).min)

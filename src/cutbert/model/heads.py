@@ -24,9 +24,10 @@ class Pooler(nn.Module):
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.activation = ACT2FN[activation]
 
-    def pool(self, last_BSH: Tensor) -> Tensor:
-        H = last_BSH.shape[-1]
-        return self.activation(prefix_linear(last_BSH[:, 0], self.dense.weight, self.dense.bias, H, H))
+    def pool(self, first_BH: Tensor) -> Tensor:
+        """Return [B, H] of the first tokens' states."""
+        H = first_BH.shape[-1]
+        return self.activation(prefix_linear(first_BH, self.dense.weight, self.dense.bias, H, H))
 
 
 class SequenceHead(Pooler):

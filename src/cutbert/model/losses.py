@@ -17,7 +17,7 @@ def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> T
     Args:
         spec: the head's kind.
         logits: as in TaskOutput.
-        labels: ids [B]; float scores [B] or [B, C] for regression; multi-hot [B, C]; ids [B, S] per token and
+        labels: ids [B]; float scores [B] or [B, C] for regression; multi-hot [B, C]; ids [B, S] or [T] per token and
             for masked LM, -100 where ignored; [B, 2] start and end positions for spans.
 
     Returns:
@@ -39,7 +39,7 @@ def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> T
     if spec.kind == "regression":
         return F.mse_loss(logits, labels.float().view_as(logits))
     if spec.kind in ("token", "masked_lm"):
-        return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
     if spec.kind == "span":
         start, end = logits.unbind(-1)
         return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2

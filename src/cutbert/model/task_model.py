@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from cutbert.model.encoder import Encoder
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead, build_head
+from cutbert.model.layout import first_positions
 from cutbert.model.style import EncoderStyle
+from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
@@ -20,8 +22,8 @@ class TaskOutput(NamedTuple):
 
     Args:
         logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] span, [B, S, vocabulary]
-            masked LM; None without an output layer.
-        hidden_states: embeddings' output, then each kept layer's, [B, S, H] each.
+            masked LM; None without an output layer. [T, ...] per token where the batch is in blocks.
+        hidden_states: embeddings' output, then each kept layer's, [B, S, H] or [T, H] each.
         pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
     """
 
@@ -53,14 +55,16 @@ class TaskModel(nn.Module):
         token_type_ids: Tensor | None = None,
         *,
         subnet: Subnet | None = None,
+        blocks: Blocks | None = None,
     ) -> TaskOutput:
         """Run a subnet (None: everything); arguments as `Encoder.forward`."""
-        return self.finish(self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet))
+        states = self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet, blocks=blocks)
+        return self.finish(states, blocks)
 
-    def finish(self, hidden_states: tuple[Tensor, ...]) -> TaskOutput:
-        """Run the head on an encoder's hidden states."""
+    def finish(self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None) -> TaskOutput:
+        """Run the head on an encoder's hidden states, of [B, S] or of blocks."""
         last = hidden_states[-1]
-        pooled = self.head.pool(last) if isinstance(self.head, Pooler) else None
+        pooled = self.head.pool(first_positions(last, blocks)) if isinstance(self.head, Pooler) else None
         logits: Tensor | None = None
         if isinstance(self.head, SequenceHead):
             logits = self.head(pooled)

@@ -43,7 +43,7 @@ def label_loss(model: TaskModel, batch: Batch) -> Tensor:
     """
     if batch.labels is None:
         raise InputError("importance by labels must be measured on labelled rows, got rows without labels")
-    logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids).logits
+    logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
     if logits is None:
         raise InputError(f"importance by labels must have a task head, got a head of kind {model.head_spec.kind}")
     return task_loss(model.head_spec, logits, batch.labels)
@@ -85,7 +85,7 @@ def measure_importance(
     tally = Tally(rule)
     for batch in batches:
         products = weights_times_gradients(weights, loss_fn(twin, batch))
-        tally.add(unit_changes(twin, products), len(batch.input_ids))
+        tally.add(unit_changes(twin, products), batch.num_rows)
     if not tally.num_examples:
         raise InputError("importance must be measured on at least one row, got none")
     return by_layer(twin, tally)

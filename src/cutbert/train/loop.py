@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cutbert.data.batches import Batch, collate, plan_batches
+from cutbert.data.batches import Batch, collate, collate_blocks, plan_batches
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
 from cutbert.model.linear import accumulate_by_autograd
@@ -195,13 +195,12 @@ class Trainer:
         yield from (part for part in np.array_split(own, self.settings.accumulation) if len(part))
 
     def _collate(self, rows: np.ndarray) -> Batch:
-        batch = collate(
-            self.stage.tokens,
-            rows,
-            pad_token_id=self.model.style.pad_token_id,
-            use_token_types=self.model.shape.num_token_types > 1,
-            pad_to=self.plan.pad_to,
-        )
+        tokens, pad_to = self.stage.tokens, self.plan.pad_to
+        pad_token_id, use_token_types = self.model.style.pad_token_id, self.model.shape.num_token_types > 1
+        if pad_to is None:
+            batch = collate_blocks(tokens, rows, pad_token_id=pad_token_id, use_token_types=use_token_types)
+        else:
+            batch = collate(tokens, rows, pad_token_id=pad_token_id, use_token_types=use_token_types, pad_to=pad_to)
         return batch.to(self.engine.device)
 
     def _used_ids(self, rows: np.ndarray) -> torch.Tensor:

@@ -49,8 +49,8 @@ def state_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor | None) 
     """Return the squared error of hidden states, summed over real tokens, mean over hidden units.
 
     Args:
-        student, teacher: [B, S, H].
-        attention_mask: [B, S], 1 = token; None where nothing is padded.
+        student, teacher: [..., H].
+        attention_mask: [...], 1 = token; None where nothing is padded.
 
     Returns:
         A scalar; divide by the number of real tokens for the mean over tokens.
@@ -58,10 +58,10 @@ def state_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor | None) 
     Source:
         Hou et al. 2020 (2004.04037), equation 5, with padding left out (the release counts it).
     """
-    difference_BSH = student - teacher
+    difference = student - teacher
     if attention_mask is not None:
-        difference_BSH = difference_BSH * attention_mask[..., None].to(difference_BSH.dtype)
-    return difference_BSH.square().sum(dtype=torch.float32) / student.shape[-1]
+        difference = difference * attention_mask[..., None].to(difference.dtype)
+    return difference.square().sum(dtype=torch.float32) / student.shape[-1]
 
 
 def matched_states(kept: Sequence[int], num_layers: int, rule: str) -> list[tuple[int, int]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.settings import check_device
 
 FORMATS = (".tsv", ".csv", ".jsonl")
 
@@ -34,6 +35,11 @@ class PredictSettings:
             mistakes.add(f"--out must end in one of {', '.join(FORMATS)}, got {self.out}")
         if out.exists():
             mistakes.add(f"--out must be a new file, but {self.out} is there already")
+        parent = next((folder for folder in out.parents if folder.exists()), Path())
+        if not parent.is_dir():
+            mistakes.add(f"--out must lie in a folder, but {parent} is a file")
+        with mistakes.collect():
+            check_device(self.device)
         if self.max_length < 2:
             mistakes.add(f"--max-length must be at least 2, got {self.max_length}")
         if self.threads is not None and self.threads < 1:

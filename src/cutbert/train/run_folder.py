@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 LOCK = ".lock"
 RECORD = "run.json"
 LOG = "log.jsonl"
+RECORD_KEYS = {"command": str, "line": str, "settings": dict, "timings": dict}
 SAVE_TIMINGS_EVERY_S = 10.0
 SAME_VERSIONS = ("cutbert", "torch", "transformers")
 SAME_MACHINE = ("processor", "threads", "processes", "accelerator")
@@ -122,8 +123,8 @@ class RunFolder:
         if not self.is_writer:
             yield self
             return
-        made = not self.path.exists()
-        is_new = made or not has_content(self.path)
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        is_new = bool(made) or not has_content(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / LOCK).open("a") as lock:
             take_lock(lock, self.path)
@@ -133,7 +134,7 @@ class RunFolder:
                     yield self
             except (InputError, MissingError):
                 if is_new:
-                    remove_if_bare(self.path, with_folder=made)
+                    remove_if_bare(self.path, made)
                 raise
             except (KeyboardInterrupt, InterruptedRun):
                 self._save()
@@ -249,6 +250,9 @@ def read_record(path: Path) -> dict[str, Any]:
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise RunError(f"{path / RECORD}: format_version must be {FORMAT_VERSION}, got {version!r}")
+    missing = [name for name, kind in RECORD_KEYS.items() if not isinstance(data.get(name), kind)]
+    if missing:
+        raise RunError(f"{path / RECORD}: must have {', '.join(missing)} as a run writes them; give another --out")
     return dict(data)
 
 
@@ -322,14 +326,21 @@ def take_lock(lock: IO[str], path: Path) -> None:
         raise RunError(f"{path}: another process is running in this folder") from None
 
 
-def remove_if_bare(path: Path, *, with_folder: bool) -> None:
-    """Remove what `start` made, unless there is more in the folder than it made."""
+def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
+    """Remove what `start` made, unless there is more in the folder than it made.
+
+    Args:
+        path: the run's folder.
+        made: it and its parents as far as `start` made them, innermost first; parents that hold more stay.
+    """
     ours = {LOCK, RECORD, LOG}
     if {entry.name for entry in path.iterdir()} <= ours:
         for name in ours:
             (path / name).unlink(missing_ok=True)
-        if with_folder:
-            path.rmdir()
+        for folder in made:
+            if any(folder.iterdir()):
+                return
+            folder.rmdir()
 
 
 def now() -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.settings import check_device
 
 Precision = Literal["auto", "float32", "bf16"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -62,8 +63,8 @@ class TrainSettings:
             mistakes.add(f"--max-grad-norm must be above 0, got {self.max_grad_norm}")
         if not 0 <= self.seed < 2**32:
             mistakes.add(f"--seed must lie in 0..{2**32 - 1}, got {self.seed}")
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.removeprefix("cuda:").isdigit():
-            mistakes.add(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+        with mistakes.collect():
+            check_device(self.device)
         mistakes.check(InputError)
 
 

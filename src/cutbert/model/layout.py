@@ -1,0 +1,65 @@
+"""How the texts of a batch lie one after the other.
+
+Axes: B texts of a block, S positions of each; T positions of the whole batch.
+
+A batch is one block, [B, S], or several laid end to end, [T]: the texts of a block are padded to its longest, and
+positions after the last block belong to no text. Everything but attention, places and pooling works position by
+position and does not care.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cutbert.shape.blocks import Block, Blocks
+
+
+def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
+    """Return the blocks of a batch; None stands for one block of [B, S]."""
+    if blocks is not None:
+        return blocks
+    rows, length = input_ids.shape
+    return (Block(rows, length, attention_mask is not None),)
+
+
+def starts_of(blocks: Blocks) -> list[int]:
+    """Return the first position of each block, and after them the end of the last."""
+    starts = [0]
+    for block in blocks:
+        starts.append(starts[-1] + block.size)
+    return starts
+
+
+def padding_biases(attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> list[Tensor | None]:
+    """Return for each block [B, 1, 1, S]: 0 at tokens, the lowest finite number at padding; None without padding."""
+    found: list[Tensor | None] = []
+    for block, start in zip(blocks, starts_of(blocks), strict=False):
+        if not block.is_padded or attention_mask is None:
+            found.append(None)
+            continue
+        mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, 1, 1, block.length)
+        bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+        found.append(bias.masked_fill_(mask == 0, torch.finfo(dtype).min))
+    return found
+
+
+def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
+    """Return the state of every text's first token, [texts, H]."""
+    if blocks is None:
+        return states[:, 0]
+    firsts = [
+        torch.arange(start, start + block.size, block.length, device=states.device)
+        for block, start in zip(blocks, starts_of(blocks), strict=False)
+    ]
+    return states.index_select(0, torch.cat(firsts))
+
+
+def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
+    """Return each position's place in its text, counted from 0: [S], the same for all texts, or [T]."""
+    if blocks is None:
+        return torch.arange(input_ids.shape[-1], device=input_ids.device)
+    found = torch.zeros_like(input_ids)
+    for block, start in zip(blocks, starts_of(blocks), strict=False):
+        found[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(block.length)
+    return found

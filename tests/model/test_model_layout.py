@@ -1,0 +1,96 @@
+"""Batches in blocks give what batches of one block give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cutbert.data.batches import Batch, collate, collate_blocks
+from cutbert.data.tokens import Tokens
+from cutbert.model.linear import accumulate_in_place
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.space import grid_point
+
+LENGTHS = (5, 5, 3, 3, 3, 16, 15, 4)
+HEADS = {
+    "text": HeadSpec(kind="single_label", labels=("a", "b", "c")),
+    "token": HeadSpec(kind="token", labels=("a", "b", "c")),
+}
+
+
+def make_model(head: str, position_offset: int) -> TaskModel:
+    torch.manual_seed(0)
+    layer = LayerShape(num_heads=4, key_dim=8, value_dim=8, intermediate_size=64)
+    shape = EncoderShape(
+        vocab_size=50, num_positions=40, num_token_types=2, hidden_size=32, layers=(layer,) * 3
+    )
+    model = TaskModel(shape, EncoderStyle(family="bert", position_offset=position_offset, initializer_range=0.3), HEADS[head])
+    return model.eval()
+
+
+def make_tokens() -> Tokens:
+    random = np.random.default_rng(0)
+    offsets = np.concatenate([[0], np.cumsum(LENGTHS)]).astype(np.int64)
+    pair_starts = np.array([length // 2 for length in LENGTHS], dtype=np.int32)
+    return Tokens(random.integers(2, 50, offsets[-1]).astype(np.int32), offsets, pair_starts, np.arange(len(LENGTHS)))
+
+
+def both(rows: list[int]) -> tuple[Batch, Batch]:
+    tokens = make_tokens()
+    settings = {"pad_token_id": 1, "use_token_types": True}
+    return collate(tokens, rows, **settings), collate_blocks(tokens, rows, **settings)
+
+
+def test_rows_of_like_length_share_a_block() -> None:
+    _, packed = both(list(range(8)))
+    assert packed.blocks == ((2, 5, False), (3, 3, False), (2, 16, True), (1, 4, False))
+    assert packed.input_ids.shape == (64,)
+    assert packed.num_rows == 8 and packed.num_tokens == sum(LENGTHS)
+    assert packed.attention_mask is not None and int(packed.attention_mask.sum()) == sum(LENGTHS)
+    assert packed.labels is not None and packed.labels.tolist() == list(range(8))
+
+
+def test_one_length_is_one_block() -> None:
+    _, packed = both([2, 3, 4])
+    assert packed.blocks == ((3, 3, False),) and packed.input_ids.shape == (32,)
+    assert packed.attention_mask is not None and packed.attention_mask.tolist() == [1] * 9 + [0] * 23
+
+
+@pytest.mark.parametrize("position_offset", [0, 2])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_blocks_change_nothing(position_offset: int, in_place: bool) -> None:
+    model = make_model("text", position_offset)
+    if in_place:
+        accumulate_in_place(model)
+    padded, packed = both(list(range(8)))
+    for subnet in (None, grid_point(model.shape, 0.5, 0.5, 2 / 3, "paper").subnet):
+        results = []
+        for batch in (padded, packed):
+            model.zero_grad(set_to_none=not in_place)
+            output = model(
+                batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
+            )
+            output.logits.square().sum().backward()
+            assert batch.attention_mask is not None
+            states = [state[batch.attention_mask.bool()] for state in output.hidden_states]
+            gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+            results.append([output.logits, *states, *gradients])
+        assert len(results[0]) == len(results[1]) > 20
+        for wanted, got in zip(*results, strict=True):
+            torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+        assert max(float(gradient.abs().max()) for gradient in results[0][-10:]) > 1e-3
+
+
+def test_token_heads_answer_every_position() -> None:
+    model = make_model("token", 0)
+    padded, packed = both(list(range(8)))
+    wanted = model(padded.input_ids, padded.attention_mask, padded.token_type_ids).logits
+    got = model(packed.input_ids, packed.attention_mask, packed.token_type_ids, blocks=packed.blocks).logits
+    assert padded.attention_mask is not None and packed.attention_mask is not None
+    torch.testing.assert_close(
+        got[packed.attention_mask.bool()], wanted[padded.attention_mask.bool()], atol=1e-5, rtol=1e-5
+    )
