@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from cutbert.model.layout import starts_of
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
-from cutbert.shape.blocks import Block, Blocks
+from cutbert.shape.blocks import Block, Blocks, starts_of
 
 
 class Attention(nn.Module):

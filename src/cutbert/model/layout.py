@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cutbert.shape.blocks import Block, Blocks
+from cutbert.shape.blocks import Block, Blocks, starts_of
 
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
@@ -21,14 +21,6 @@ def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks |
         return blocks
     rows, length = input_ids.shape
     return (Block(rows, length, attention_mask is not None),)
-
-
-def starts_of(blocks: Blocks) -> list[int]:
-    """Return the first position of each block, and after them the end of the last."""
-    starts = [0]
-    for block in blocks:
-        starts.append(starts[-1] + block.size)
-    return starts
 
 
 def padding_biases(attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> list[Tensor | None]:

@@ -1,4 +1,10 @@
-"""The sizes of a batch: texts of like length, block after block."""
+"""How the texts of a batch lie one after the other. No torch.
+
+Axes: B texts of a block, S positions of each; T positions of the whole batch.
+
+A batch is one block, [B, S], or several laid end to end, [T]: the texts of a block are padded to its longest, and
+positions after the last block belong to no text.
+"""
 
 from __future__ import annotations
 
@@ -24,3 +30,11 @@ class Block(NamedTuple):
 
 
 Blocks = tuple[Block, ...]
+
+
+def starts_of(blocks: Blocks) -> list[int]:
+    """Return the first position of each block, and after them the end of the last."""
+    starts = [0]
+    for block in blocks:
+        starts.append(starts[-1] + block.size)
+    return starts
