@@ -139,7 +139,7 @@ def attend(
 
 def in_heads(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
     """Return a block of [T, N K] as a view of [B, N, S, K]."""
-    part = x_TC[start : start + block.size]
+    part = x_TC if block.size == x_TC.shape[0] else x_TC[start : start + block.size]
     return part.view(block.rows, block.length, num_heads, -1).transpose(1, 2)
 
 
@@ -196,7 +196,7 @@ class WrittenOut(torch.autograd.Function):
             dweights_MSS = torch.bmm(dc_MSV, v_MSV.mT)
             if kept_MSS is not None:
                 dweights_MSS *= kept_MSS
-            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, torch.float32)
+            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
             scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), block, start, ctx.num_heads)
             scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), block, start, ctx.num_heads)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
@@ -210,9 +210,10 @@ def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
 
 
 def gathered(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
-    """Return a block's heads side by side in float32, [B N, S, K]."""
+    """Return a block's heads side by side in at least float32, [B N, S, K]."""
     heads = in_heads(x_TC, block, start, num_heads)
-    return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(0, 1)
+    wide = torch.promote_types(heads.dtype, torch.float32)
+    return heads.to(wide, memory_format=torch.contiguous_format).flatten(0, 1)
 
 
 def scatter(x_TC: Tensor, heads_MSK: Tensor, block: Block, start: int, num_heads: int) -> None:
