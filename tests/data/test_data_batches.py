@@ -11,12 +11,23 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from cutbert.data.batches import Batch, collate, plan_batches, plan_eval_batches
+from cutbert.data.batches import (
+    NUM_GROUPS,
+    ROUND_TO,
+    Batch,
+    collate,
+    collate_blocks,
+    group_size,
+    plan_batches,
+    plan_blocks,
+    plan_eval_batches,
+)
 from cutbert.data.dataset import load_dataset
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError
+from cutbert.shape.blocks import Block
 
 
 def random_lengths(count: int, seed: int = 0) -> NDArray[np.int64]:
@@ -28,12 +39,15 @@ def padding_share(lengths: NDArray[np.int64], plan: list[NDArray[np.int64]]) -> 
     return 1 - int(lengths.sum()) / positions
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(1, 4), (4, 4), (5, 4), (1000, 32), (31, 100)])
+@pytest.mark.parametrize(
+    ("count", "batch_size"), [(1, 4), (4, 4), (5, 4), (9, 1), (50, 3), (50, 6), (1000, 32), (31, 100)]
+)
 def test_every_row_comes_once(count: int, batch_size: int) -> None:
     plan = plan_batches(random_lengths(count), batch_size, seed=0, epoch=0)
     assert len(plan) == -(-count // batch_size)
     assert sorted(np.concatenate(plan)) == list(range(count))
-    assert sorted(len(rows) for rows in plan)[1:] == [batch_size] * (len(plan) - 1)
+    assert all(1 <= len(rows) <= batch_size for rows in plan)
+    assert sum(len(rows) < batch_size for rows in plan) <= NUM_GROUPS
 
 
 def test_nothing_gives_no_batches() -> None:
@@ -49,20 +63,75 @@ def test_plans_depend_on_seed_and_epoch_only() -> None:
     assert flat[0] != flat[2] != flat[3] != flat[0]
 
 
-def test_batches_hold_one_length_but_where_two_meet() -> None:
-    lengths = random_lengths(5000)
-    plan = plan_batches(lengths, 16, seed=0, epoch=0)
-    mixed = sum(len(set(lengths[rows])) > 1 for rows in plan)
-    assert mixed < len(set(lengths))
-    assert padding_share(lengths, plan) < 0.02
+@pytest.mark.parametrize(
+    ("batch_size", "size"), [(1, 1), (2, 1), (7, 1), (8, 2), (9, 1), (12, 3), (14, 2), (15, 3), (32, 8), (64, 16)]
+)
+def test_groups_are_a_quarter_of_a_batch_or_the_next_size_that_divides_it(batch_size: int, size: int) -> None:
+    assert group_size(batch_size) == size
 
 
-def test_rows_of_one_length_meet_others_each_epoch_and_batches_come_in_random_order() -> None:
+@pytest.mark.parametrize("batch_size", [8, 15, 32])
+def test_a_batch_is_groups_of_like_length(batch_size: int) -> None:
+    lengths = random_lengths(40 * batch_size)
+    plan = plan_batches(lengths, batch_size, seed=0, epoch=0)
+    groups = [group for rows in plan for group in np.split(lengths[rows], batch_size // group_size(batch_size))]
+    groups.sort(key=lambda group: (group.min(), group.max()))
+    assert all(shorter.max() <= longer.min() for shorter, longer in pairwise(groups))
+
+
+def test_batches_have_nearly_as_many_tokens_each_and_come_in_random_order() -> None:
+    lengths = random_lengths(32 * 100)
+    plan = plan_batches(lengths, 32, seed=0, epoch=0)
+    tokens = np.array([lengths[rows].sum() for rows in plan])
+    assert tokens.std() < 0.1 * tokens.mean()
+    longest = [int(lengths[rows].max()) for rows in plan]
+    assert abs(np.corrcoef(longest, range(len(plan)))[0, 1]) < 0.3
+
+
+def test_rows_of_one_length_meet_others_each_epoch() -> None:
     lengths = np.repeat([10, 20, 30], 400)
     first, second = (plan_batches(lengths, 8, seed=0, epoch=epoch) for epoch in (0, 1))
-    assert not {frozenset(rows.tolist()) for rows in first} & {frozenset(rows.tolist()) for rows in second}
-    order = [int(lengths[rows[0]]) for rows in first]
-    assert sum(a != b for a, b in pairwise(order)) > len(order) // 3
+    pairs = [{frozenset(pair.tolist()) for rows in plan for pair in np.split(rows, 4)} for plan in (first, second)]
+    assert len(pairs[0]) == len(pairs[1]) == 600
+    assert len(pairs[0] & pairs[1]) < 10
+
+
+def split_plainly(lengths: list[int]) -> list[int]:
+    """Return the rows of each block: a row joins the last block if no more than 1/32 of it becomes padding."""
+    blocks: list[list[int]] = []
+    for length in lengths:
+        joined = [*blocks[-1], length] if blocks else []
+        size = len(joined) * max(joined, default=0)
+        if joined and 32 * (size - sum(joined)) <= size:
+            blocks[-1] = joined
+        else:
+            blocks.append([length])
+    return [len(block) for block in blocks]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [
+        ([], []),
+        ([7], [1]),
+        ([5, 5, 5], [3]),
+        ([32, 30], [2]),
+        ([32, 29], [1, 1]),
+        ([30, 32], [2]),
+        ([4, 3, 4], [1, 1, 1]),
+        ([40, 40, 40, 37, 41], [4, 1]),
+    ],
+)
+def test_neighbours_share_a_block_while_little_is_padding(lengths: list[int], sizes: list[int]) -> None:
+    assert plan_blocks(lengths) == split_plainly(lengths) == sizes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_blocks_of_random_batches(seed: int) -> None:
+    lengths = random_lengths(64, seed) + 20
+    assert plan_blocks(lengths) == split_plainly(lengths.tolist())
+    assert plan_blocks(np.sort(lengths)) == split_plainly(sorted(lengths.tolist()))
+    assert len(plan_blocks(np.sort(lengths))) < len(plan_blocks(lengths))
 
 
 def test_eval_batches_hold_every_row_once_within_the_limit() -> None:
@@ -118,6 +187,7 @@ def test_collate_equals_a_plain_collator(tokenizer: PreTrainedTokenizerFast, row
     assert batch.labels is not None and batch.labels.dtype == torch.float32
     assert batch.labels.tolist() == [labels[i] for i in rows]
     assert batch.num_tokens == int(expected["attention_mask"].sum())
+    assert batch.num_rows == len(rows) and batch.blocks is None
     assert collate(tokens, rows, pad_token_id=pad, use_token_types=False).token_type_ids is None
 
 
@@ -154,21 +224,124 @@ def test_labels_keep_their_kind(labels: NDArray[np.generic], dtype: torch.dtype)
     assert batch.labels.tolist() == labels[[1, 0]].tolist()
 
 
+def random_tokens(lengths: NDArray[np.int64], labels: NDArray[np.generic] | None = None, pairs: bool = True) -> Tokens:
+    draw = np.random.default_rng(1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    ids = draw.integers(5, 90, offsets[-1]).astype(np.int32)
+    return Tokens(ids, offsets, (draw.integers(0, lengths + 1)).astype(np.int32) if pairs else None, labels)
+
+
+def rows_of(batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return ids, mask and types of each text of a batch in blocks, padding too, and last of what belongs to none."""
+    assert batch.blocks is not None and batch.attention_mask is not None and batch.token_type_ids is not None
+    found, start = [], 0
+    for rows, length, _ in batch.blocks:
+        for _ in range(rows):
+            place, start = slice(start, start + length), start + length
+            found.append((batch.input_ids[place], batch.attention_mask[place], batch.token_type_ids[place]))
+    return [*found, (batch.input_ids[start:], batch.attention_mask[start:], batch.token_type_ids[start:])]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_blocks_hold_each_text_in_order(seed: int) -> None:
+    lengths = np.sort(random_lengths(60, seed)) + 20
+    tokens = random_tokens(lengths, labels=np.arange(60))
+    rows = np.concatenate(plan_batches(lengths, 24, seed, 0))[:24]
+    batch = collate_blocks(tokens, rows, pad_token_id=3, use_token_types=True)
+    *texts, tail = rows_of(batch)
+    assert len(texts) == batch.num_rows == 24
+    assert batch.num_tokens == int(lengths[rows].sum()) == int(batch.attention_mask.sum())
+    assert batch.labels is not None and batch.labels.tolist() == rows.tolist()
+    for row, (ids, mask, types) in zip(rows, texts, strict=True):
+        size, pair_start = int(lengths[row]), int(tokens.pair_starts[row])
+        rest = len(ids) - size
+        assert ids.tolist() == tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]].tolist() + [3] * rest
+        assert mask.tolist() == [1] * size + [0] * rest
+        assert types.tolist() == [0] * pair_start + [1] * (size - pair_start) + [0] * rest
+    assert batch.input_ids.shape == batch.attention_mask.shape == batch.token_type_ids.shape
+    assert len(batch.input_ids) % ROUND_TO == 0 and len(tail[0]) < ROUND_TO
+    assert set(tail[0].tolist()) <= {3} and not tail[1].any() and not tail[2].any()
+    padded = [bool((mask == 0).any()) for _, mask, _ in texts]
+    stops = np.cumsum([block.rows for block in batch.blocks])[:-1]
+    assert [block.is_padded for block in batch.blocks] == [bool(part.any()) for part in np.split(padded, stops)]
+    assert any(padded) and len(batch.blocks) < 24
+
+
+@pytest.mark.parametrize(
+    ("lengths", "tail"), [([16, 16], 0), ([16, 17], 30), ([31], 1), ([33], 31), ([1], 31), ([64, 62, 2], 30)]
+)
+def test_a_batch_is_filled_up_to_a_round_number_of_positions(lengths: list[int], tail: int) -> None:
+    rows = range(len(lengths))
+    batch = collate_blocks(random_tokens(np.array(lengths)), rows, pad_token_id=0, use_token_types=False)
+    assert batch.blocks is not None and batch.token_type_ids is None
+    assert len(batch.input_ids) - sum(block.size for block in batch.blocks) == tail
+    assert (batch.attention_mask is None) == (lengths == [16, 16])
+
+
+def test_a_mask_is_there_as_soon_as_one_block_has_padding() -> None:
+    batch = collate_blocks(random_tokens(np.array([64, 62, 32])), range(3), pad_token_id=0, use_token_types=False)
+    assert batch.blocks == ((2, 64, True), (1, 32, False)) and len(batch.input_ids) == 160
+    assert batch.attention_mask is not None
+    assert batch.attention_mask.nonzero().flatten().tolist() == [*range(126), *range(128, 160)]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [None, np.array([0.5, 1.5, 2.5], dtype=np.float32), np.array([[1, 0], [1, 1], [0, 0]], dtype=np.float32)],
+)
+def test_labels_of_blocks_are_joined(labels: NDArray[np.generic] | None) -> None:
+    tokens = random_tokens(np.array([4, 9, 9]), labels, pairs=False)
+    batch = collate_blocks(tokens, [2, 0, 1], pad_token_id=0, use_token_types=True)
+    assert batch.blocks is not None and len(batch.blocks) == 3 and batch.token_type_ids is None
+    if labels is None:
+        assert batch.labels is None
+    else:
+        assert batch.labels is not None and batch.labels.dtype == torch.float32
+        assert batch.labels.tolist() == labels[[2, 0, 1]].tolist()
+
+
+def test_blocks_without_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="a batch must have at least one row"):
+        collate_blocks(
+            random_tokens(np.array([4])), np.array([], dtype=np.int64), pad_token_id=0, use_token_types=False
+        )
+
+
+def shares_of_padding(tokens: Tokens, batch_size: int) -> tuple[float, float]:
+    """Return which share of an epoch's positions is padding, and which of those in blocks."""
+    positions = in_blocks = 0
+    for rows in plan_batches(tokens.lengths, batch_size, seed=0, epoch=0):
+        batch = collate_blocks(tokens, rows, pad_token_id=0, use_token_types=False)
+        assert batch.blocks is not None
+        positions += len(batch.input_ids)
+        in_blocks += sum(block.size for block in batch.blocks)
+    total = int(tokens.lengths.sum())
+    return 1 - total / positions, 1 - total / in_blocks
+
+
+@pytest.mark.parametrize("batch_size", [32, 64])
+def test_little_of_a_batch_is_padding(batch_size: int) -> None:
+    whole, blocks = shares_of_padding(random_tokens(random_lengths(2000), pairs=False), batch_size)
+    assert 0 < blocks < 0.02
+    assert blocks < whole < 0.05
+
+
 def test_a_batch_moves_whole() -> None:
     ones = torch.ones(2, 3, dtype=torch.int64)
-    moved = Batch(ones, ones, None, ones[:, 0], 6).to("meta")
+    moved = Batch(ones, ones, None, ones[:, 0], 2, 6, (Block(2, 3, True),)).to("meta")
     assert moved.attention_mask is not None and moved.labels is not None
     assert {moved.input_ids.device.type, moved.attention_mask.device.type, moved.labels.device.type} == {"meta"}
-    assert (moved.token_type_ids, moved.num_tokens) == (None, 6)
+    assert (moved.token_type_ids, moved.num_rows, moved.num_tokens) == (None, 2, 6)
+    assert moved.blocks == ((2, 3, True),)
 
 
 @pytest.mark.real_data
 @pytest.mark.real_weights
-def test_padding_on_real_sst2_is_below_half_a_percent(real_data: Path, real_weights: Path) -> None:
+def test_padding_on_real_sst2_is_below_four_percent(real_data: Path, real_weights: Path) -> None:
     from transformers import AutoTokenizer
 
     data = load_dataset(DataSettings(task="sst2", data_dir=str(real_data)))
     tokens = tokenize_rows(data.train, AutoTokenizer.from_pretrained(real_weights), "minilm", 128)
-    for batch_size in (32, 64):
-        assert padding_share(tokens.lengths, plan_batches(tokens.lengths, batch_size, seed=0, epoch=0)) < 0.005
+    whole, blocks = shares_of_padding(tokens, 32)
+    assert blocks < 0.005 and whole < 0.04
     assert padding_share(tokens.lengths, plan_eval_batches(tokens.lengths, 4096)) < 0.02

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import Batch, collate
+from cutbert.data.batches import Batch, collate, collate_blocks
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher, choose_points
 from cutbert.methods.recipes import RECIPES, DistillStage, Recipe
 from cutbert.model.losses import task_loss
@@ -31,6 +31,12 @@ SCORE = HeadSpec("regression", ("score",))
 
 def padded_batch(pad_to: int | None = None, rows: np.ndarray = ROWS) -> Batch:
     return collate(tiny_tokens(), rows, pad_token_id=0, use_token_types=False, pad_to=pad_to)
+
+
+def batch_in_blocks() -> Batch:
+    batch = collate_blocks(tiny_tokens(), ROWS, pad_token_id=0, use_token_types=False)
+    assert batch.blocks is not None and len(batch.blocks) > 2
+    return batch
 
 
 def step_info(num_examples: int = 6, rows: np.ndarray = ROWS) -> StepInfo:
@@ -209,6 +215,24 @@ def test_micro_batches_add_up_to_the_whole() -> None:
             totals[name] += float(value)
     assert_same_gradients(net, whole)
     assert totals == pytest.approx({name: float(value) for name, value in losses.items()}, rel=1e-4)
+
+
+def assert_blocks_change_nothing(step: DistillStep | FinalStep, net: TaskModel) -> None:
+    wanted, losses = run_step(step, net, padded_batch())
+    got, found = run_step(step, net, batch_in_blocks())
+    assert_same_gradients(got, wanted)
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(
+        {name: float(value) for name, value in losses.items()}, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("own_tokens", [False, True])
+def test_blocks_change_nothing(own_tokens: bool) -> None:
+    recipe = replace(RECIPES["paper"], subnets_per_step=0)
+    stage, net = recipe.stages[1], tiny_model()
+    teacher = Teacher(tiny_model(seed=1), tiny_tokens(seed=5) if own_tokens else None, not own_tokens)
+    assert_blocks_change_nothing(DistillStep(net, teacher, points_of(recipe, stage), stage, recipe), net)
+    assert_blocks_change_nothing(FinalStep(net, points_of(recipe, stage), recipe), net)
 
 
 def choices(points: Sequence[GridPoint], count: int) -> list[list[str]]:

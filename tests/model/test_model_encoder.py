@@ -11,8 +11,7 @@ from torch import Tensor
 
 from cutbert.data.batches import Batch, collate
 from cutbert.errors import ModelError
-from cutbert.model.attention import attend
-from cutbert.model.encoder import padding_bias
+from cutbert.model.layout import blocks_of, padding_biases
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
@@ -64,16 +63,6 @@ def test_gradients_in_place_equal_autograd(subnet: Subnet | None) -> None:
         )
 
 
-def test_attend_is_the_same_on_both_paths() -> None:
-    torch.manual_seed(0)
-    q, k, v = torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 4), torch.randn(2, 3, 5, 6)
-    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    for bias in (None, padding_bias(mask, torch.float32)):
-        fused = attend(q, k, v, bias, 0.3, 0.0)
-        written = attend(q.clone().requires_grad_(), k, v, bias, 0.3, 0.0)
-        torch.testing.assert_close(written, fused, atol=1e-6, rtol=1e-5)
-
-
 def test_padding_changes_nothing() -> None:
     model, tokens = tiny_model(), tiny_tokens()
     batch = padded_batch()
@@ -92,8 +81,10 @@ def test_skipped_sub_layers_do_nothing() -> None:
     states = model(batch.input_ids, batch.attention_mask, subnet=subnet).hidden_states
     layers = model.encoder.layers
     torch.testing.assert_close(states[1], layers[0].feed_forward(states[0], intermediate_size=32))
-    bias = padding_bias(batch.attention_mask, torch.float32)
-    torch.testing.assert_close(states[2], layers[1].attention(states[1], bias, num_heads=4, key_dim=6, value_dim=6))
+    blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
+    biases = padding_biases(batch.attention_mask, blocks, torch.float32)
+    wanted = layers[1].attention(states[1], blocks, biases, num_heads=4, key_dim=6, value_dim=6)
+    torch.testing.assert_close(states[2], wanted)
     assert torch.equal(states[3], states[2])
 
 

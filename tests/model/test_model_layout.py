@@ -8,9 +8,11 @@ import torch
 
 from cutbert.data.batches import Batch, collate, collate_blocks
 from cutbert.data.tokens import Tokens
+from cutbert.model.layout import blocks_of, first_positions, padding_biases, places
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.blocks import Block, starts_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import grid_point
@@ -25,10 +27,10 @@ HEADS = {
 def make_model(head: str, position_offset: int) -> TaskModel:
     torch.manual_seed(0)
     layer = LayerShape(num_heads=4, key_dim=8, value_dim=8, intermediate_size=64)
-    shape = EncoderShape(
-        vocab_size=50, num_positions=40, num_token_types=2, hidden_size=32, layers=(layer,) * 3
+    shape = EncoderShape(vocab_size=50, num_positions=40, num_token_types=2, hidden_size=32, layers=(layer,) * 3)
+    model = TaskModel(
+        shape, EncoderStyle(family="bert", position_offset=position_offset, initializer_range=0.3), HEADS[head]
     )
-    model = TaskModel(shape, EncoderStyle(family="bert", position_offset=position_offset, initializer_range=0.3), HEADS[head])
     return model.eval()
 
 
@@ -94,3 +96,46 @@ def test_token_heads_answer_every_position() -> None:
     torch.testing.assert_close(
         got[packed.attention_mask.bool()], wanted[padded.attention_mask.bool()], atol=1e-5, rtol=1e-5
     )
+
+
+BLOCKS = (Block(2, 3, True), Block(1, 4, False), Block(3, 1, True))
+MASK = torch.tensor([1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0])
+
+
+def test_one_block_stands_for_rows_and_positions() -> None:
+    ids = torch.zeros(3, 5, dtype=torch.long)
+    assert blocks_of(ids, None, None) == ((3, 5, False),)
+    assert blocks_of(ids, torch.ones_like(ids), None) == ((3, 5, True),)
+    assert blocks_of(ids.flatten(), None, BLOCKS) is BLOCKS
+
+
+def test_blocks_lie_end_to_end() -> None:
+    assert [block.size for block in BLOCKS] == [6, 4, 3]
+    assert starts_of(BLOCKS) == [0, 6, 10, 13]
+    assert starts_of(()) == [0]
+
+
+def test_places_count_from_the_start_of_each_text() -> None:
+    ids = torch.full((15,), 7)
+    assert places(ids, BLOCKS).tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 0, 0, 0, 0, 0]
+    assert places(ids.view(3, 5), None).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_first_positions_are_of_every_text_and_of_no_other() -> None:
+    states = torch.arange(30.0).view(15, 2)
+    assert torch.equal(first_positions(states, BLOCKS), states[[0, 3, 6, 10, 11, 12]])
+    rows = states.view(3, 5, 2)
+    assert torch.equal(first_positions(rows, None), rows[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_biases_shut_padding_out_of_padded_blocks(dtype: torch.dtype) -> None:
+    first, second, third = padding_biases(MASK, BLOCKS, dtype)
+    lowest = torch.finfo(dtype).min
+    assert first is not None and first.shape == (2, 1, 1, 3) and first.dtype == dtype
+    assert first.flatten().tolist() == [0, 0, 0, 0, 0, lowest]
+    assert second is None
+    assert third is not None and third.shape == (3, 1, 1, 1) and not third.any()
+    assert padding_biases(None, BLOCKS, dtype) == [None] * 3
+    (whole,) = padding_biases(MASK.view(3, 5), (Block(3, 5, True),), dtype)
+    assert whole is not None and torch.equal(whole[:, 0, 0] == lowest, MASK.view(3, 5) == 0)

@@ -45,6 +45,8 @@ def test_per_token_the_ignored_do_not_count(spec: HeadSpec) -> None:
     labels = torch.tensor([[0, 1, IGNORED, 2, IGNORED], [IGNORED, IGNORED, 1, IGNORED, IGNORED]])
     counted = [surprise(TOKEN_LOGITS[b, s], int(labels[b, s])) for b, s in ((0, 0), (0, 1), (0, 3), (1, 2))]
     torch.testing.assert_close(task_loss(spec, TOKEN_LOGITS, labels), torch.stack(counted).mean())
+    in_blocks = task_loss(spec, TOKEN_LOGITS.flatten(0, 1), labels.flatten())
+    torch.testing.assert_close(in_blocks, torch.stack(counted).mean())
 
 
 def test_span() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,11 +12,12 @@ import torch
 from tiny_models import LAYERS, random_batch, random_model, tiny_shape
 from torch import Tensor
 
-from cutbert.data.batches import Batch
+from cutbert.data.batches import Batch, join_blocks
 from cutbert.errors import InputError
 from cutbert.model import attention as attention_module
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.importance import label_loss, measure_importance
@@ -34,10 +37,22 @@ def gate_gradients(
     gates = [torch.ones(LAYERS[i].num_heads, requires_grad=True) for i in ATTENTIONS]
     waiting = iter(gates)
 
-    def gated(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, dropout: float) -> Tensor:
+    def gated(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        blocks: Blocks,
+        biases: Sequence[Tensor],
+        *,
+        num_heads: int,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
         gate = next(waiting)[None, :, None, None]
-        probabilities = ((q * scale) @ k.transpose(-1, -2) + bias).softmax(-1)
-        return (probabilities * gate) @ v if on_probabilities else (probabilities @ v) * gate
+        q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+        probabilities = ((q * scale) @ k.transpose(-1, -2) + biases[0]).softmax(-1)
+        context = (probabilities * gate) @ v if on_probabilities else (probabilities @ v) * gate
+        return context.transpose(1, 2).flatten(2)
 
     with monkeypatch.context() as patch:
         patch.setattr(attention_module, "attend", gated)
@@ -97,6 +112,21 @@ def test_the_mean_over_batches_weighs_examples() -> None:
     close(both.neurons[3], (2 * alone[0].neurons[3] + 6 * alone[1].neurons[3]) / 8)
 
 
+def test_blocks_give_what_their_texts_give_alone() -> None:
+    model, parts = random_model(), [random_batch(rows=2, seed=1), random_batch(rows=6, seed=2)]
+
+    def loss_of_all(model: TaskModel, batch: Batch) -> Tensor:
+        assert batch is whole
+        return (2 * label_loss(model, parts[0]) + 6 * label_loss(model, parts[1])) / 8
+
+    whole, other = join_blocks(parts, 0), random_batch(rows=3, seed=3)
+    got, wanted = measure_importance(model, [whole]), measure_importance(model, [whole], loss_of_all)
+    close(got.heads[0], wanted.heads[0])
+    close(got.neurons[3], wanted.neurons[3])
+    mean = (8 * wanted.heads[0] + 3 * measure_importance(model, [other]).heads[0]) / 11
+    close(measure_importance(model, [whole, other]).heads[0], mean)
+
+
 def test_release_sums_absolutes_of_gradients_never_zeroed(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batches = random_model(), [random_batch(seed=seed) for seed in range(3)]
     importance = measure_importance(model, batches, rule="release")
@@ -152,7 +182,7 @@ def test_another_loss_can_be_given() -> None:
 
 
 def unlabelled(batch: Batch) -> Batch:
-    return Batch(batch.input_ids, batch.attention_mask, batch.token_type_ids, None, batch.num_tokens)
+    return replace(batch, labels=None)
 
 
 @pytest.mark.parametrize(

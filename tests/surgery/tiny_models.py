@@ -59,6 +59,7 @@ def random_batch(rows: int = 5, seed: int = 0, num_labels: int = 3) -> Batch:
         attention_mask=mask,
         token_type_ids=torch.randint(0, 2, (rows, 9), generator=generator),
         labels=torch.randint(0, num_labels, (rows,), generator=generator),
+        num_rows=rows,
         num_tokens=int(lengths.sum()),
     )
 

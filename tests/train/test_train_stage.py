@@ -75,6 +75,12 @@ def assert_equal(model: TaskModel, other: TaskModel) -> None:
         assert torch.equal(weight, wanted), name
 
 
+def assert_close(model: TaskModel, other: TaskModel) -> None:
+    for (name, weight), wanted in zip(model.named_parameters(), other.parameters(), strict=True):
+        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
+            torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+
+
 def kill_at(stage: str, number: int) -> Callable[[str, int], None]:
     def on_step(name: str, calls: int) -> None:
         if (name, calls) == (stage, number):
@@ -158,9 +164,14 @@ def test_micro_batches_change_nothing(token_table: str, tmp_path: Path) -> None:
     plan = replace(PLAN, dropout=0.0, token_table=token_table, learning_rate=2e-4)
     one, _ = train(tmp_path / "one", plan)
     four, _ = train(tmp_path / "four", plan, settings=replace(SETTINGS, accumulation=4))
-    for (name, weight), wanted in zip(four.named_parameters(), one.parameters(), strict=True):
-        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
-            torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+    assert_close(four, one)
+
+
+def test_a_fixed_length_changes_nothing(tmp_path: Path) -> None:
+    plan = replace(PLAN, dropout=0.0, learning_rate=2e-4)
+    in_blocks, _ = train(tmp_path / "blocks", plan)
+    padded, _ = train(tmp_path / "padded", replace(plan, pad_to=16))
+    assert_close(padded, in_blocks)
 
 
 def test_no_epochs_train_nothing(tmp_path: Path) -> None:
