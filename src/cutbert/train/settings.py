@@ -76,7 +76,7 @@ class StagePlan:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
-        pad_to: length every batch is padded to; None pads to the longest row of the batch.
+        pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
     """
 
     name: str
