@@ -1,10 +1,6 @@
-"""How the texts of a batch lie one after the other.
+"""What attention, places and pooling need to know of a batch in blocks; all else works position by position.
 
-Axes: B texts of a block, S positions of each; T positions of the whole batch.
-
-A batch is one block, [B, S], or several laid end to end, [T]: the texts of a block are padded to its longest, and
-positions after the last block belong to no text. Everything but attention, places and pooling works position by
-position and does not care.
+Axes: B texts of a block, S positions of each; T positions of the whole batch (`shape.blocks`).
 """
 
 from __future__ import annotations
