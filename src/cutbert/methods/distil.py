@@ -69,7 +69,7 @@ class TeacherOutputs:
 
 @dataclass(frozen=True)
 class DistillStep:
-    """Trains the chosen subnets of one step, one after the other; memory does not grow with their number.
+    """Trains the chosen subnets of one step, one after the other: memory hardly grows with their number.
 
     The embeddings run once; every subnet adds its gradient at their output.
 

@@ -49,5 +49,7 @@ def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
         return torch.arange(input_ids.shape[-1], device=input_ids.device)
     found = torch.zeros_like(input_ids)
     for block, start in zip(blocks, starts_of(blocks), strict=False):
-        found[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(block.length)
+        found[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(
+            block.length, device=input_ids.device
+        )
     return found

@@ -190,9 +190,13 @@ class Trainer:
         return {"total": float(total)}
 
     def _own_parts(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Yield this process's share of a step's rows in micro-batches; of a small batch it may have none."""
+        """Yield this process's share of a step's rows in micro-batches, each with rows of every length.
+
+        Of a small batch a process may have none.
+        """
         own = rows[self.engine.rank :: self.engine.num_processes]
-        yield from (part for part in np.array_split(own, self.settings.accumulation) if len(part))
+        parts = (own[i :: self.settings.accumulation] for i in range(self.settings.accumulation))
+        yield from (part for part in parts if len(part))
 
     def _collate(self, rows: np.ndarray) -> Batch:
         tokens, pad_to = self.stage.tokens, self.plan.pad_to
