@@ -38,21 +38,18 @@ from cutbert.train.settings import TrainSettings
 
 RECORDS = Path(__file__).parent / "records"
 
-# Settings of dynabert and of training, by variant; "default" is the default recipe as it now
-# is, without stock shapes; records named "base" are of a former default, with hidden weight 1.
+# Settings of dynabert and of training, by variant; what is not named is the default recipe's, without stock shapes.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "default": ({}, {}),
-    "hidden-1": ({"hidden_weight": 1.0}, {}),
-    "hidden-10": ({"hidden_weight": 10.0}, {}),
-    "rate-2e-5": ({}, {"learning_rate": 2e-5}),
-    "rate-1e-4": ({}, {"learning_rate": 1e-4}),
-    "rate-4e-4": ({}, {"learning_rate": 4e-4}),
-    "no-hidden-loss": ({"hidden_weight": 0.0}, {}),
-    "hidden-0.1": ({"hidden_weight": 0.1}, {}),
-    "hidden-5": ({"hidden_weight": 5.0}, {}),
-    "hidden-30": ({"hidden_weight": 30.0}, {}),
-    "hidden-100": ({"hidden_weight": 100.0}, {}),
+    "rate-1e-4-hidden-10": ({"hidden_weight": 10.0}, {"learning_rate": 1e-4}),
+    "rate-2e-4-hidden-10": ({"hidden_weight": 10.0}, {"learning_rate": 2e-4}),
+    "rate-4e-4-hidden-10": ({"hidden_weight": 10.0}, {"learning_rate": 4e-4}),
+    "rate-2e-4-hidden-1": ({"hidden_weight": 1.0}, {"learning_rate": 2e-4}),
+    "rate-2e-4-hidden-30": ({"hidden_weight": 30.0}, {"learning_rate": 2e-4}),
+    "rate-3e-4-hidden-30": ({"hidden_weight": 30.0}, {"learning_rate": 3e-4}),
     "rate-4e-4-hidden-30": ({"hidden_weight": 30.0}, {"learning_rate": 4e-4}),
+    "rate-3e-4-hidden-100": ({"hidden_weight": 100.0}, {"learning_rate": 3e-4}),
+    "rate-2e-5": ({}, {"learning_rate": 2e-5}),
+    "no-hidden-loss": ({"hidden_weight": 0.0}, {}),
     "logits-3": ({"logit_weight": 3.0}, {}),
     "temperature-3": ({"temperature": 3.0}, {}),
     "dropout-0.1": ({}, {"dropout": 0.1}),
@@ -62,7 +59,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "stock-too": ({"stock": True}, {}),
     "token-rows": ({}, {"token_table": "rows"}),
     "cosine": ({}, {"schedule": "cosine"}),
-    "batch-64": ({}, {"batch_size": 64, "learning_rate": 3e-4}),
+    "batch-64": ({}, {"batch_size": 64, "learning_rate": 4e-4}),
 }
 
 
