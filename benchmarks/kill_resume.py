@@ -1,7 +1,8 @@
 """SIGKILLs at random moments of a small `cutbert dynabert`, restarted until done; weights equal to the bit?
 
 A run folder is killed again and again, and restarted by the same command, until it is finished; then the next run
-begins, until enough kills have fallen. Moments are uniform over the time an uninterrupted run takes.
+begins, until enough kills have fallen. Moments are uniform over half the time an uninterrupted run takes, counted from
+each start: a run is killed several times, and late kills fall late in it since every start goes on where the last one was.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def killed_run(
     """Kill and restart one run until it is finished, at most `most` times; return where each kill fell."""
     kills: list[dict[str, Any]] = []
     while True:
-        limit = moments.uniform(0, whole_seconds) if len(kills) < most else None
+        limit = moments.uniform(0, whole_seconds / 2) if len(kills) < most else None
         done = attempt(words, limit)
         if not done.was_killed:
             return kills
