@@ -2,7 +2,8 @@
 
 A run folder is killed again and again, and restarted by the same command, until it is finished; then the next run
 begins, until enough kills have fallen. Moments are uniform over half the time an uninterrupted run takes, counted from
-each start: a run is killed several times, and late kills fall late in it since every start goes on where the last one was.
+each start: a run is killed several times, and the later kills fall late in it, since every start goes on where the last
+one was.
 """
 
 from __future__ import annotations
