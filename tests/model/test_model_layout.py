@@ -12,7 +12,7 @@ from cutbert.model.layout import blocks_of, first_positions, padding_biases, pla
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.blocks import Block, starts_of
+from cutbert.shape.blocks import Block, num_positions, placed
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import grid_point
@@ -111,8 +111,9 @@ def test_one_block_stands_for_rows_and_positions() -> None:
 
 def test_blocks_lie_end_to_end() -> None:
     assert [block.size for block in BLOCKS] == [6, 4, 3]
-    assert starts_of(BLOCKS) == [0, 6, 10, 13]
-    assert starts_of(()) == [0]
+    assert [start for _, start in placed(BLOCKS)] == [0, 6, 10]
+    assert num_positions(BLOCKS) == 13
+    assert list(placed(())) == []
 
 
 def test_places_count_from_the_start_of_each_text() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
-from cutbert.shape.blocks import Block, Blocks, starts_of
+from cutbert.shape.blocks import Block, Blocks, num_positions, placed
 
 
 class Attention(nn.Module):
@@ -127,11 +127,11 @@ def attend(
         return context
     flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
     parts = []
-    for block, start, bias in zip(blocks, starts_of(blocks), biases, strict=False):
+    for (block, start), bias in zip(placed(blocks), biases, strict=True):
         q_BNSK, k_BNSK, v_BNSV = (in_heads(x, block, start, num_heads) for x in flat)
         c_BNSV = F.scaled_dot_product_attention(q_BNSK, k_BNSK, v_BNSV, attn_mask=bias, dropout_p=dropout, scale=scale)
         parts.append(c_BNSV.transpose(1, 2).reshape(block.size, -1))
-    rest = flat[2].shape[0] - sum(block.size for block in blocks)
+    rest = flat[2].shape[0] - num_positions(blocks)
     if rest:
         parts.append(flat[2].new_zeros(rest, v.shape[-1]))
     return (parts[0] if len(parts) == 1 else torch.cat(parts)).view(v.shape)
@@ -170,7 +170,7 @@ class WrittenOut(torch.autograd.Function):
         context = torch.zeros_like(flat[2])
         ctx.blocks, ctx.num_heads, ctx.scale, ctx.shapes = blocks, num_heads, scale, (q.shape, k.shape, v.shape)
         saved = []
-        for block, start, bias in zip(blocks, starts_of(blocks), biases, strict=False):
+        for (block, start), bias in zip(placed(blocks), biases, strict=True):
             q_MSK, k_MSK, v_MSV = (gathered(x, block, start, num_heads) for x in flat)
             weights_MSS = products(q_MSK, k_MSK.mT, scale)
             if bias is not None:
@@ -191,7 +191,7 @@ class WrittenOut(torch.autograd.Function):
         dc = gradients[0].reshape(-1, gradients[0].shape[-1])
         T = dc.shape[0]
         dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
-        for i, (block, start) in enumerate(zip(ctx.blocks, starts_of(ctx.blocks), strict=False)):
+        for i, (block, start) in enumerate(placed(ctx.blocks)):
             q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
             dc_MSV = gathered(dc, block, start, ctx.num_heads)
             used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cutbert.shape.blocks import Block, Blocks, starts_of
+from cutbert.shape.blocks import Block, Blocks, placed
 
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
@@ -22,7 +22,7 @@ def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks |
 def padding_biases(attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> list[Tensor | None]:
     """Return for each block [B, 1, 1, S]: 0 at tokens, the lowest finite number at padding; None without padding."""
     found: list[Tensor | None] = []
-    for block, start in zip(blocks, starts_of(blocks), strict=False):
+    for block, start in placed(blocks):
         if not block.is_padded or attention_mask is None:
             found.append(None)
             continue
@@ -37,8 +37,7 @@ def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
     if blocks is None:
         return states[:, 0]
     firsts = [
-        torch.arange(start, start + block.size, block.length, device=states.device)
-        for block, start in zip(blocks, starts_of(blocks), strict=False)
+        torch.arange(start, start + block.size, block.length, device=states.device) for block, start in placed(blocks)
     ]
     return states.index_select(0, torch.cat(firsts))
 
@@ -48,7 +47,7 @@ def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
     if blocks is None:
         return torch.arange(input_ids.shape[-1], device=input_ids.device)
     found = torch.zeros_like(input_ids)
-    for block, start in zip(blocks, starts_of(blocks), strict=False):
+    for block, start in placed(blocks):
         found[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(
             block.length, device=input_ids.device
         )

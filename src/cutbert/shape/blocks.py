@@ -8,6 +8,7 @@ positions after the last block belong to no text.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -32,9 +33,14 @@ class Block(NamedTuple):
 Blocks = tuple[Block, ...]
 
 
-def starts_of(blocks: Blocks) -> list[int]:
-    """Return the first position of each block, and after them the end of the last."""
-    starts = [0]
+def placed(blocks: Blocks) -> Iterator[tuple[Block, int]]:
+    """Yield each block and its first position."""
+    start = 0
     for block in blocks:
-        starts.append(starts[-1] + block.size)
-    return starts
+        yield block, start
+        start += block.size
+
+
+def num_positions(blocks: Blocks) -> int:
+    """Return the positions of all blocks together, padding inside them counted."""
+    return sum(block.size for block in blocks)
