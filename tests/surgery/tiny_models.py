@@ -6,7 +6,7 @@ import torch
 
 from cutbert.data.batches import Batch
 from cutbert.model.style import EncoderStyle
-from cutbert.model.task_model import TaskModel
+from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 
@@ -68,6 +68,11 @@ def run(model: TaskModel, batch: Batch, **options: object) -> list[torch.Tensor]
     """Return all outputs that exist at real tokens: hidden states, pooled, logits."""
     with torch.no_grad():
         output = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, **options)
+    return outputs(output, batch)
+
+
+def outputs(output: TaskOutput, batch: Batch) -> list[torch.Tensor]:
+    """Return all outputs that exist at real tokens: hidden states, pooled, logits."""
     real = batch.attention_mask.bool()
     found = [states[real] for states in output.hidden_states]
     found += [] if output.pooled is None else [output.pooled]

@@ -1,4 +1,4 @@
-"""Limits on cost and score, and which of them a measured subnet breaks."""
+"""Limits on cost and score: what a measured subnet breaks of them, and the one budget a method cuts to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,55 @@ from cutbert.errors import BudgetError, Mistakes
 from cutbert.shape.cost import BYTES_PER_PARAM
 
 COUNT_LIMITS = ("max_params", "max_macs", "max_bytes")
+BUDGET_NAMES = ("params", "params_encoder", "macs", "bytes", "latency_ms")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a method must bring a network down to.
+
+    Args:
+        name: one of BUDGET_NAMES.
+        value: below 1 a share of the uncut model's, else absolute.
+    """
+
+    name: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Read NAME=X.
+
+        Raises:
+            BudgetError: not of that form, an unknown name, or a value that is no number above 0.
+        """
+        name, _, number = text.partition("=")
+        if name not in BUDGET_NAMES:
+            raise BudgetError(f"--budget must be NAME=X with NAME one of {', '.join(BUDGET_NAMES)}, got {text!r}")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise BudgetError(f"--budget {name} must be a number above 0, got {number!r}")
+        return cls(name, value)
+
+    def limit(self, uncut: float) -> float:
+        """Return the absolute limit, given what the uncut model takes."""
+        return self.value * uncut if self.value < 1 else self.value
+
+    def check_reachable(self, least: float, uncut: float) -> None:
+        """Raise unless the limit lies between the smallest network's cost and the uncut model's.
+
+        Raises:
+            BudgetError: names the reachable range, absolute and as shares.
+        """
+        if not least <= self.limit(uncut) < uncut:
+            numbers = f"{least:,.0f}..{uncut:,.0f}" if uncut > 1000 else f"{least:.3f}..{uncut:.3f}"
+            raise BudgetError(
+                f"--budget {self.name} must lie in {numbers}, or as a share in {least / uncut:.3f}..1 of the uncut "
+                f"model's (1 excluded), got {self.value:g}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

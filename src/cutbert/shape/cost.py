@@ -121,6 +121,23 @@ def head_macs(head: HeadSpec, shape: EncoderShape, sequence_length: int) -> int:
     return 0
 
 
+def matrix_params(shape: EncoderShape, head: HeadSpec) -> int:
+    """Return the parameters of tables and matrices alone, biases and LayerNorm left out: what schuBERT prices.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), section 4: their prices follow from these counts, the masked-LM
+        transform included.
+    """
+    hidden, table = shape.hidden_size, shape.table_size
+    total = (shape.vocab_size + shape.num_positions + shape.num_token_types) * table
+    total += 0 if shape.embedding_size is None else table * hidden
+    for layer in shape.layers:
+        total += 2 * hidden * (layer.num_heads * (layer.key_dim + layer.value_dim) + layer.intermediate_size)
+    dense = {"masked_lm": hidden * table, "pooler": hidden * hidden}.get(head.kind, 0)
+    dense += hidden * hidden if head.is_sequence else 0
+    return total + dense + hidden * head.num_outputs
+
+
 def linear_params(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 

@@ -1,9 +1,9 @@
-"""Reordering heads and neurons by importance, without changing what the network computes."""
+"""Reordering units, heads and neurons by importance, without changing what the network computes."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,20 +13,11 @@ from cutbert.model.attention import Attention
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import Place
 from cutbert.surgery.importance import Importance
 
-
-@dataclass(frozen=True, eq=False)
-class Orders:
-    """Which unit comes to each place.
-
-    Args:
-        heads: per layer a permutation of its heads; empty where attention is absent.
-        neurons: per layer a permutation of its neurons; empty where the feed-forward is absent.
-    """
-
-    heads: list[Tensor]
-    neurons: list[Tensor]
+Orders = Mapping[Place, Tensor]
+"""Which unit comes to each place: a permutation of the units there; a place that is not named keeps its order."""
 
 
 def rewire(model: TaskModel, importance: Importance) -> TaskModel:
@@ -54,7 +45,12 @@ def plan_orders(shape: EncoderShape, importance: Importance) -> Orders:
     for name, (scores, wanted) in sizes.items():
         mistakes.extend(misfits(name, scores, wanted))
     mistakes.check(ShapeError)
-    return Orders([descending(scores) for scores in importance.heads], [descending(s) for s in importance.neurons])
+    return {
+        Place(dim, i): descending(scores)
+        for dim, by_layer in (("a", importance.heads), ("f", importance.neurons))
+        for i, scores in enumerate(by_layer)
+        if len(scores)
+    }
 
 
 def misfits(name: str, scores: list[Tensor], sizes: list[int]) -> list[str]:
@@ -75,32 +71,70 @@ def descending(scores: Tensor) -> Tensor:
 
 
 def permuted(model: TaskModel, orders: Orders) -> TaskModel:
-    """Return a copy with heads and neurons in the given orders."""
+    """Return a copy with the units of the named places in the given orders; hidden states come in the new order too."""
     twin = copy.deepcopy(model)
-    for layer, heads, neurons in zip(twin.encoder.layers, orders.heads, orders.neurons, strict=True):
-        if isinstance(layer.attention, Attention):
-            permute_heads(layer.attention, heads)
-        if isinstance(layer.feed_forward, FeedForward):
-            permute_neurons(layer.feed_forward, neurons)
+    for place, order in orders.items():
+        order = order.to(next(twin.parameters()).device)
+        if place.layer is None:
+            permute_hidden(twin, order)
+            continue
+        layer = twin.encoder.layers[place.layer]
+        if place.dim == "f" and isinstance(layer.feed_forward, FeedForward):
+            permute_neurons(layer.feed_forward, order)
+        elif isinstance(layer.attention, Attention):
+            permute_attention(layer.attention, place.dim, order)
     return twin
 
 
 @torch.no_grad()
-def permute_heads(attention: Attention, order: Tensor) -> None:
-    """Move the heads of all four projections, in place."""
-    order = order.to(attention.output.weight.device)
-    for linear in (attention.query, attention.key, attention.value):
+def permute_attention(attention: Attention, dim: str, order: Tensor) -> None:
+    """Move heads ("a"), or within every head its key ("k") or value units ("v"), in place."""
+    axis = 0 if dim == "a" else 1
+    if dim != "v":
+        rows_of = [attention.query, attention.key] + ([attention.value] if dim == "a" else [])
+    else:
+        rows_of = [attention.value]
+    for linear in rows_of:
         for rows in (linear.weight, linear.bias):
             by_head = rows.unflatten(0, (attention.num_heads, -1))
-            rows.copy_(by_head[order].flatten(0, 1))
-    columns = attention.output.weight
-    columns.copy_(columns.unflatten(1, (attention.num_heads, -1))[:, order].flatten(1))
+            rows.copy_(by_head.index_select(axis, order).flatten(0, 1))
+    if dim != "k":
+        columns = attention.output.weight
+        by_head = columns.unflatten(1, (attention.num_heads, -1))
+        columns.copy_(by_head.index_select(axis + 1, order).flatten(1))
 
 
 @torch.no_grad()
 def permute_neurons(feed_forward: FeedForward, order: Tensor) -> None:
     """Move the neurons of both projections, in place."""
-    order = order.to(feed_forward.up.weight.device)
     feed_forward.up.weight.copy_(feed_forward.up.weight[order])
     feed_forward.up.bias.copy_(feed_forward.up.bias[order])
     feed_forward.down.weight.copy_(feed_forward.down.weight[:, order])
+
+
+@torch.no_grad()
+def permute_hidden(model: TaskModel, order: Tensor) -> None:
+    """Move the hidden units of every table, matrix and norm, in place."""
+    for name, parameter in model.named_parameters():
+        for axis in hidden_axes(model, name):
+            parameter.copy_(parameter.index_select(axis, order))
+
+
+def hidden_axes(model: TaskModel, name: str) -> tuple[int, ...]:
+    """Return the axes of a parameter that run over hidden units: those its cut shortens with them."""
+    part, _, leaf = name.rpartition(".")
+    owner = part.rpartition(".")[2]
+    is_projected = model.shape.embedding_size is not None
+    if name.startswith("encoder.embeddings."):
+        if owner == "projection":
+            return (0,)
+        return () if is_projected else ((0,) if owner == "norm" else (1,))
+    if owner == "norm":
+        return () if name.startswith("head.") and is_projected else (0,)
+    if owner == "dense":
+        keeps_rows = model.head_spec.kind == "masked_lm" and is_projected
+        rows = () if keeps_rows else (0,)
+        return (*rows, 1) if leaf == "weight" else rows
+    if owner in ("output", "down"):
+        return (0,)
+    return (1,) if leaf == "weight" else ()

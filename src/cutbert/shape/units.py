@@ -1,0 +1,135 @@
+"""The units a network can lose, dimension by dimension: how many there are, what one costs, sizes by share or limit.
+
+The five dimensions of schuBERT: h hidden units of the whole net; in each layer f neurons, a heads, k and v the key and
+value units, which all heads of the layer share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from cutbert.errors import BudgetError, Mistakes, ShapeError
+from cutbert.shape.shape import EncoderShape
+
+DIMS = {"h": "hidden_size", "f": "intermediate_size", "a": "num_heads", "k": "key_dim", "v": "value_dim"}
+UNGROUPED = ("a",)  # a head is large enough to be counted one by one
+CostFn = Callable[[EncoderShape], float]
+
+
+class Place(NamedTuple):
+    """Where units stand: a dimension of DIMS, and the layer; None for hidden units."""
+
+    dim: str
+    layer: int | None = None
+
+
+Sizes = Mapping[Place, int]
+
+
+def places_of(shape: EncoderShape, dims: Sequence[str]) -> list[Place]:
+    """Return the places of a network that hold units of the given dimensions."""
+    found = [Place("h")] if "h" in dims else []
+    for i, layer in enumerate(shape.layers):
+        found += [Place(dim, i) for dim in DIMS if dim != "h" and dim in dims and getattr(layer, DIMS[dim])]
+    return found
+
+
+def size_at(shape: EncoderShape, place: Place) -> int:
+    """Return how many units stand at a place."""
+    owner = shape if place.layer is None else shape.layers[place.layer]
+    return int(getattr(owner, DIMS[place.dim]))
+
+
+def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
+    """Return a shape with other numbers of units at some places."""
+    layers = list(shape.layers)
+    for place, size in sizes.items():
+        if place.layer is not None:
+            layers[place.layer] = replace(layers[place.layer], **{DIMS[place.dim]: size})
+    return replace(shape, hidden_size=sizes.get(Place("h"), shape.hidden_size), layers=tuple(layers))
+
+
+def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
+    """Return what one more unit at each place costs, in prices of one head (their mean over layers).
+
+    In a network without attention, prices are in the cost's own unit.
+
+    Args:
+        shape: the network as it is.
+        cost: of any shape; parameters, multiply-adds, milliseconds.
+        dims: of DIMS.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), the betas of equation 2: the marginal cost of a unit.
+    """
+    now = cost(shape)
+
+    def price(place: Place) -> float:
+        return cost(resized(shape, {place: size_at(shape, place) + 1})) - now
+
+    heads = [price(place) for place in places_of(shape, "a")]
+    one_head = sum(heads) / len(heads) if heads else 1.0
+    return {place: price(place) / one_head for place in places_of(shape, dims)}
+
+
+def least_sizes(shape: EncoderShape, dims: Sequence[str], multiple_of: int = 1) -> dict[Place, int]:
+    """Return the fewest units that may stay at each place: one head, one group of the others; nothing goes whole."""
+    return {place: min(size_at(shape, place), group_size(place, multiple_of)) for place in places_of(shape, dims)}
+
+
+def group_size(place: Place, multiple_of: int) -> int:
+    """Return how many units of a place come and go together."""
+    return 1 if place.dim in UNGROUPED else multiple_of
+
+
+def uniform_sizes(
+    shape: EncoderShape, dims: Sequence[str], cost: CostFn, limit: float, multiple_of: int = 1
+) -> dict[Place, int]:
+    """Return the sizes of the largest common share of all dimensions that keeps the cost within a limit.
+
+    Sizes are rounded to whole groups, at least one.
+
+    Raises:
+        BudgetError: even the smallest sizes cost more.
+    """
+    least = least_sizes(shape, dims, multiple_of)
+
+    def sizes(share: float) -> dict[Place, int]:
+        found = {}
+        for place, fewest in least.items():
+            group, whole = group_size(place, multiple_of), size_at(shape, place)
+            found[place] = min(whole, max(fewest, round(share * whole / group) * group))
+        return found
+
+    low, high = 0.0, 1.0
+    if cost(resized(shape, sizes(low))) > limit:
+        raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(resized(shape, sizes(middle))) <= limit else (low, middle)
+    return sizes(low)
+
+
+def sizes_of(shape: EncoderShape, target: EncoderShape) -> dict[Place, int]:
+    """Return the sizes of a target shape by place.
+
+    Raises:
+        ShapeError: other layers or tables, or a size that exceeds the shape's; all mistakes together.
+    """
+    mistakes = Mistakes()
+    for name in ("num_layers", "vocab_size", "num_positions", "num_token_types"):
+        if getattr(shape, name) != getattr(target, name):
+            mistakes.add(f"{name} must be {getattr(target, name)} for this target, got {getattr(shape, name)}")
+    mistakes.check(ShapeError)
+    places = places_of(shape, tuple(DIMS))
+    for place in places:
+        if not 0 < size_at(target, place) <= size_at(shape, place):
+            where = "" if place.layer is None else f" of layer {place.layer}"
+            mistakes.add(
+                f"{DIMS[place.dim]}{where} must be at least {size_at(target, place)} for this target, "
+                f"got {size_at(shape, place)}"
+            )
+    mistakes.check(ShapeError)
+    return {place: size_at(target, place) for place in places}

@@ -1,0 +1,140 @@
+"""Which units go, the least gated first, until a limit is kept; and the small network without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from cutbert.errors import BudgetError
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.subnet import KeptLayer, Subnet
+from cutbert.shape.units import (
+    DIMS,
+    CostFn,
+    Place,
+    Sizes,
+    group_size,
+    places_of,
+    resized,
+    size_at,
+)
+from cutbert.surgery.extract import extract
+from cutbert.surgery.rewire import permuted
+
+Kept = dict[Place, list[int]]
+
+
+def choose_by_limit(
+    shape: EncoderShape,
+    scores: Mapping[Place, Tensor],
+    cost: CostFn,
+    limit: float,
+    *,
+    dims: Sequence[str],
+    multiple_of: int = 1,
+) -> Kept:
+    """Return the units that stay when those with the smallest scores go, over all dimensions together.
+
+    Units go in groups of `multiple_of`, the least of a place first, by the mean score of the group, so that sizes
+    stay multiples; heads go one by one. The last group of a place stays.
+
+    Args:
+        shape: the network.
+        scores: at every place, [units]; larger is kept.
+        cost: of a shape; falls with every unit.
+        limit: largest cost allowed.
+        dims: of DIMS; the others keep all units.
+        multiple_of: what sizes are multiples of.
+
+    Raises:
+        BudgetError: no choice is cheap enough.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), algorithm 1, step 3. Groups are our choice.
+    """
+    queue = removal_order(shape, scores, dims, multiple_of)
+
+    def sizes_after(count: int) -> dict[Place, int]:
+        sizes = {place: size_at(shape, place) for place in places_of(shape, dims)}
+        for place, units in queue[:count]:
+            sizes[place] -= len(units)
+        return sizes
+
+    def fits(count: int) -> bool:
+        return cost(resized(shape, sizes_after(count))) <= limit
+
+    if not fits(len(queue)):
+        raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
+    low, high = -1, len(queue)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    while high < len(queue) and not can_be_cut_to(shape, sizes_after(high).get(Place("h"), shape.hidden_size)):
+        high += 1
+    gone: dict[Place, set[int]] = {}
+    for place, units in queue[:high]:
+        gone.setdefault(place, set()).update(units)
+    everywhere = places_of(shape, tuple(DIMS))
+    return {place: [i for i in range(size_at(shape, place)) if i not in gone.get(place, ())] for place in everywhere}
+
+
+def removal_order(
+    shape: EncoderShape, scores: Mapping[Place, Tensor], dims: Sequence[str], multiple_of: int
+) -> list[tuple[Place, list[int]]]:
+    """Return the groups of units in the order they go, one group of each place left out."""
+    ranked: list[tuple[float, Place, list[int]]] = []
+    for place in places_of(shape, dims):
+        order = torch.argsort(scores[place], stable=True).tolist()
+        group = group_size(place, multiple_of)
+        first = len(order) % group  # what does not fill a group goes first
+        starts = [0, *range(first, len(order), group)] if first else list(range(0, len(order), group))
+        for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+            if stop < len(order):
+                units = order[start:stop]
+                ranked.append((float(scores[place][units].mean()), place, units))
+    ranked.sort(key=lambda each: each[0])
+    return [(place, units) for _, place, units in ranked]
+
+
+def can_be_cut_to(shape: EncoderShape, hidden_size: int) -> bool:
+    """Whether hidden units can be cut to this number: as many as the tables are wide would need no projection."""
+    return hidden_size != shape.embedding_size
+
+
+def choose_by_sizes(shape: EncoderShape, scores: Mapping[Place, Tensor], sizes: Sizes) -> Kept:
+    """Return the units with the largest scores at each place, as many as asked for; all where no size is given."""
+    kept = {}
+    for place in places_of(shape, tuple(DIMS)):
+        size = sizes.get(place, size_at(shape, place))
+        best = torch.argsort(scores[place], descending=True, stable=True)[:size]
+        kept[place] = sorted(best.tolist())
+    return kept
+
+
+def cut(model: TaskModel, kept: Kept) -> TaskModel:
+    """Return a small network of the kept units, in their order; the model itself stays as it is.
+
+    Cutting heads, neurons, keys and values that are folded to zero leaves the function as it was. Cutting hidden
+    units does not: LayerNorm's mean and variance then run over fewer units.
+    """
+    shape = model.shape
+    orders = {place: kept_first(units, size_at(shape, place)) for place, units in kept.items()}
+    return extract(permuted(model, orders), subnet_of(shape, kept))
+
+
+def kept_first(units: Sequence[int], size: int) -> Tensor:
+    """Return a permutation of so many units that puts the kept ones first."""
+    rest = sorted(set(range(size)) - set(units))
+    return torch.tensor([*units, *rest], dtype=torch.long)
+
+
+def subnet_of(shape: EncoderShape, kept: Kept) -> Subnet:
+    """Return the prefixes that hold the kept units once they stand first."""
+    layers = []
+    for i in range(shape.num_layers):
+        sizes = {name: len(kept.get(Place(dim, i), ())) for dim, name in DIMS.items() if dim != "h"}
+        layers.append(KeptLayer(i, LayerShape(**sizes)))
+    return Subnet(tuple(layers), len(kept[Place("h")]))

@@ -1,0 +1,104 @@
+"""Gates: a learned factor for every unit of a network, multiplied into its matrices (schuBERT's prune parameters).
+
+Axes: H hidden, N heads, K key_dim, V value_dim, F neurons.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.attention import Attention
+from cutbert.model.feed_forward import FeedForward
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import DIMS, Place, places_of, size_at
+
+Values = dict[Place, Tensor]
+
+
+class Gates(nn.Module):
+    """One factor per unit, all 1 at first.
+
+    Args:
+        shape: of the network they belong to.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), section 4, prune parameters alpha: one vector for the hidden size, and
+        per layer one each for heads, neurons, keys and values; key and value units are shared by a layer's heads.
+    """
+
+    def __init__(self, shape: EncoderShape) -> None:
+        super().__init__()
+        self.places = places_of(shape, tuple(DIMS))
+        self.values_ = nn.ParameterList(nn.Parameter(torch.ones(size_at(shape, place))) for place in self.places)
+
+    def values(self) -> Values:
+        """Return the factors by place; gradients reach them."""
+        return dict(zip(self.places, self.values_, strict=True))
+
+
+def gated_weights(model: TaskModel, values: Values) -> dict[str, Tensor]:
+    """Return every matrix and bias that gates act on, multiplied by them, by its name in the model.
+
+    Factors of 1 leave every bit as it is.
+
+    Args:
+        model: the network; its own weights stay.
+        values: a factor per unit at every place of its shape.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), tables 4 and 5. Ours, where the paper is silent: a bias is multiplied
+        by the factors of the rows it belongs to, and the head's matrix that reads the last hidden states is gated by
+        the hidden factors too, so that a hidden unit at zero is neither read nor written by any matrix.
+    """
+    hidden = values[Place("h")]
+    found = head_weights(model, hidden)
+    for i, layer in enumerate(model.encoder.layers):
+        where = f"encoder.layers.{i}."
+        if isinstance(layer.attention, Attention):
+            heads = values[Place("a", i)][:, None]
+            keys = (heads * values[Place("k", i)]).flatten()
+            used = (heads * values[Place("v", i)]).flatten()
+            for name, rows in (("query", keys), ("key", keys), ("value", used)):
+                found |= scaled(layer.attention, where + "attention.", name, rows, hidden)
+            found |= scaled(layer.attention, where + "attention.", "output", hidden, used)
+        if isinstance(layer.feed_forward, FeedForward):
+            neurons = values[Place("f", i)]
+            found |= scaled(layer.feed_forward, where + "feed_forward.", "up", neurons, hidden)
+            found |= scaled(layer.feed_forward, where + "feed_forward.", "down", hidden, neurons)
+    return found
+
+
+def scaled(owner: nn.Module, where: str, name: str, rows: Tensor, columns: Tensor) -> dict[str, Tensor]:
+    """Return a linear layer's weight and bias times a factor per row and per column."""
+    linear = getattr(owner, name)
+    return {
+        f"{where}{name}.weight": linear.weight.detach() * rows[:, None] * columns,
+        f"{where}{name}.bias": linear.bias.detach() * rows,
+    }
+
+
+def head_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
+    """Return the head's matrices that hidden units are cut from, gated; a pooler's output stands for them in `out`."""
+    found: dict[str, Tensor] = {}
+    for name in gated_head_parts(model.head_spec):
+        weight = model.get_parameter(f"head.{name}.weight")
+        found[f"head.{name}.weight"] = weight.detach() * hidden
+    return found
+
+
+def gated_head_parts(head: HeadSpec) -> tuple[str, ...]:
+    if head.is_sequence:
+        return ("dense", "out")
+    if head.kind in ("token", "span"):
+        return ("out",)
+    return () if head.kind == "none" else ("dense",)
+
+
+@torch.no_grad()
+def fold(model: TaskModel, values: Values) -> None:
+    """Multiply gates into a network's weights for good, in place: its function is that of the gated network."""
+    for name, weight in gated_weights(model, values).items():
+        model.get_parameter(name).copy_(weight)
