@@ -239,12 +239,12 @@ def in_short(networks: Sequence[Network]) -> dict[str, Any]:
     worst = min(far, key=lambda name: far[name])
     return {
         "count": len(far),
-        "teacher_points": 100 * teacher,
-        "mean_minus_teacher_points": mean(far.values()),
+        "whole_points": 100 * teacher,
+        "mean_minus_whole_points": mean(far.values()),
         "smallest": smallest.name,
-        "smallest_minus_teacher_points": far[smallest.name],
+        "smallest_minus_whole_points": far[smallest.name],
         "worst": worst,
-        "worst_minus_teacher_points": far[worst],
+        "worst_minus_whole_points": far[worst],
     }
 
 

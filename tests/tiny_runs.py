@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data.rows import Rows
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.fronts.front import Front
-from cutbert.fronts.score import score_points, teacher_point
+from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
@@ -105,7 +105,7 @@ def make_run(out: Path, *, measured: dict | None = None, is_finished: bool = Tru
     select, dev = tiny_tokens(seed=1), tiny_tokens(seed=2)
     with run.start():
         save_model(out / "model", model, tiny_tokenizer(), provenance=PROVENANCE)
-        points = [teacher_point(SHAPE), *tiny_grid()]
+        points = [whole_point(SHAPE), *tiny_grid()]
         teacher, *subnets = score_points(run, model, points, select=select, dev=dev, metric="accuracy")
         front = Front(metric="accuracy", teacher=teacher, subnets=tuple(subnets), measured=measured)
         front.save(out)

@@ -17,7 +17,7 @@ from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.methods.demo_settings import DemoSettings
-from cutbert.methods.settings import DynabertSettings, FinetuneSettings
+from cutbert.methods.settings import DynabertSettings, FinetuneSettings, SchubertSettings
 from cutbert.settings import RunSettings, build_settings, command_line, takes
 from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
 from cutbert.train.predict_settings import PredictSettings
@@ -136,6 +136,27 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
         return dynabert
 
     return run_method("dynabert", method, DynabertSettings, model, {"out": out, **options})
+
+
+@takes(DataSettings, TrainSettings, SchubertSettings, RunSettings)
+def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Cut a model to a budget in every dimension, by learned gates under a price, and heal it.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task a teacher is trained first.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings, TrainSettings, SchubertSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, or a budget out of reach, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.schubert import schubert
+
+        return schubert
+
+    return run_method("schubert", method, SchubertSettings, model, {"out": out, **options})
 
 
 def run_method(

@@ -22,7 +22,7 @@ def test_every_entry_gets_its_times(tmp_path: Path) -> None:
     front = Front.load(make_run(tmp_path).path)
     rounds: list[None] = []
     model = tiny_model()
-    measured = measure_front(front, model, model, [4, 8], QUICK, on_round=lambda: rounds.append(None))
+    measured = measure_front(front, {None: model}, model, [4, 8], QUICK, on_round=lambda: rounds.append(None))
     assert len(rounds) == num_rounds(QUICK)
     for entry in (measured.teacher, *measured):
         assert entry.latency_ms and entry.latency_q1_ms and entry.latency_q3_ms and entry.latency_p95_ms

@@ -12,7 +12,7 @@ import pytest
 
 from cutbert.errors import DataError
 from cutbert.fronts import score as score_file
-from cutbert.fronts.score import score_points, teacher_point
+from cutbert.fronts.score import score_points, whole_point
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.space import GridPoint
@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_entries_match_the_networks_cut_out(run: RunFolder) -> None:
     model, select, dev = tiny_model(), tiny_tokens(seed=1), tiny_tokens(seed=2)
-    points = [teacher_point(SHAPE), *tiny_grid()]
+    points = [whole_point(SHAPE), *tiny_grid()]
     entries = score_points(run, model, points, select=select, dev=dev, metric="accuracy")
     assert [entry.name for entry in entries] == [point.name for point in points]
     for entry in entries:

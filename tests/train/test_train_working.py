@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from cutbert.model.task_model import TaskModel
-from cutbert.train.loop import set_eval
 from cutbert.train.working import WorkingCopy
 from tiny_runs import tiny_model
 
@@ -67,5 +66,5 @@ def test_dropout_is_the_stages_and_ends_with_it() -> None:
     assert not torch.equal(master(IDS).logits, master(IDS).logits)
     none = WorkingCopy(master, torch.float32, dropout=0.0)
     assert torch.equal(none.model(IDS).logits, none.model(IDS).logits)
-    set_eval(master)
+    work.rest()
     assert not master.training and all(p.grad is None and p.requires_grad for p in master.parameters())

@@ -29,6 +29,7 @@ class Entry:
         name: short and unique in its front.
         shape: its sizes when cut out.
         subnet: what it keeps of the supernet; of the teacher, all of it.
+        folder: the run's folder with the weights it is a subnet of; None for `model`.
         head_mult, ffn_mult, width_mult, depth_mult: what it was made of; None where it has no such number.
         params, macs: cost with its head, macs at 128 tokens.
         score, metrics: on dev, fractions of 1.
@@ -57,6 +58,7 @@ class Entry:
     latency_p95_ms: float | None = None
     throughput_per_s: float | None = None
     on_front: bool = False
+    folder: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -69,7 +71,7 @@ class Entry:
         data |= {"shape": self.shape.to_json(), "subnet": self.subnet.to_json()}
         data |= {key: getattr(self, key) for key in ("params", "macs", "score", "select_score", "metrics")}
         data |= {key: getattr(self, key) for key in LATENCIES}
-        data["on_front"] = self.on_front
+        data |= {"on_front": self.on_front, "folder": self.folder}
         return {key: value for key, value in data.items() if value is not None}
 
     @classmethod

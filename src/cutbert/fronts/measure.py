@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from cutbert.train.settings import TrainSettings
 
 def measure_front(
     front: Front,
-    model: TaskModel,
+    models: Mapping[str | None, TaskModel],
     teacher: TaskModel,
     lengths: Sequence[int],
     settings: LatencySettings,
@@ -38,8 +38,8 @@ def measure_front(
     that a large family fits in memory.
 
     Args:
-        front: scored subnets of `model`.
-        model: the supernet.
+        front: scored subnets.
+        models: by an entry's folder, the network that its subnet is a part of.
         teacher: the uncut model.
         lengths: tokens per text (`sample_lengths` of dev); settings.length takes their place.
         settings: backend, threads, rounds, batch size.
@@ -49,12 +49,12 @@ def measure_front(
     lengths = settings_lengths(settings, lengths)
     make_runner = BACKENDS[settings.backend]
     networks = {front.teacher.name: teacher}
-    networks |= {entry.name: cut_out(model, entry.subnet) for entry in front}
+    networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
     with num_threads(settings.threads) as threads:
         times = measure_latency(
             {name: make_runner(network) for name, network in networks.items()},
             lengths,
-            vocab_size=model.shape.vocab_size,
+            vocab_size=teacher.shape.vocab_size,
             rounds=settings.rounds,
             batch_size=settings.throughput_batch_size,
             seed=settings.seed,
@@ -64,7 +64,7 @@ def measure_front(
         front,
         teacher=replace(front.teacher, **times[front.teacher.name].to_json()),
         subnets=tuple(replace(entry, **times[entry.name].to_json()) for entry in front),
-        measured=conditions(settings, lengths, threads, next(model.parameters()).device.type),
+        measured=conditions(settings, lengths, threads, next(teacher.parameters()).device.type),
     )
 
 
@@ -96,10 +96,13 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
         raise RunError(f"--length must be at most {room}, the positions of {run}, got {longest}")
     device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
     model = load_model(run).model.to(device)
+    models: dict[str | None, TaskModel] = {None: model}
+    for folder in {entry.folder for entry in front if entry.folder is not None}:
+        models[folder] = load_model(run / folder).model.to(device)
     teacher = model
     if front.teacher.shape != model.shape:
         teacher = TaskModel(front.teacher.shape, model.style, model.head_spec).to(device)
     with progress_bar("latency", num_rounds(settings)) as bar:
-        measured = measure_front(front, model, teacher, lengths, settings, on_round=counter(bar))
+        measured = measure_front(front, models, teacher, lengths, settings, on_round=counter(bar))
     measured.save(run)
     return measured

@@ -69,7 +69,7 @@ def check_measured_here(run: Path, front: Front) -> None:
 
 
 def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> None:
-    """Cut a subnet out of the run's `model/` and write it as a model folder, whole or not at all.
+    """Cut a subnet out of the run's network and write it as a model folder, whole or not at all.
 
     Args:
         run: the run folder.
@@ -83,7 +83,7 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
     from cutbert.hub.save import save_model
     from cutbert.surgery.extract import extract
 
-    loaded = load_model(run)
+    loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, line, scores=scores)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)

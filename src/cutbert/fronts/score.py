@@ -69,9 +69,9 @@ def score_points(
     return entries
 
 
-def teacher_point(shape: EncoderShape) -> GridPoint:
-    """Return the whole of a model as a point named "teacher"."""
-    return GridPoint("teacher", 1.0, 1.0, 1.0, 1.0, Subnet.full(shape))
+def whole_point(shape: EncoderShape, name: str = "teacher") -> GridPoint:
+    """Return the whole of a model as a point."""
+    return GridPoint(name, 1.0, 1.0, 1.0, 1.0, Subnet.full(shape))
 
 
 def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str) -> dict[str, Any]:

@@ -17,9 +17,8 @@ from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.space import GridPoint, grid_point
 from cutbert.shape.subnet import Subnet
-from cutbert.train.loop import StepInfo
+from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import logit_loss, matched_states, state_loss
-from cutbert.train.working import WorkingCopy
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class DistillStep:
     stage: DistillStage
     recipe: Recipe
 
-    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         net = work.model
         embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
         blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
@@ -157,7 +156,7 @@ class FinalStep:
     points: Sequence[GridPoint]
     recipe: Recipe
 
-    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         net = work.model
         embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
         blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)

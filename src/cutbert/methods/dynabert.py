@@ -12,7 +12,7 @@ import numpy as np
 from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import collate, plan_eval_batches
-from cutbert.data.dataset import Rows
+from cutbert.data.dataset import Dataset, Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
@@ -80,7 +80,7 @@ def dynabert(
         with run.timing("rewire"):
             supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
         rows, tokens = distillation_tokens(prepared, settings, data.max_length, train.seed, run)
-        teacher = imitated_teacher(prepared, settings, rows, data.max_length)
+        teacher = imitated_teacher(prepared, settings.teacher, rows, data.max_length)
         with run.timing("train"):
             train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
         if prepared.engine.is_main:
@@ -182,19 +182,19 @@ def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
     return np.sort(drawn)
 
 
-def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Rows, max_length: int) -> Teacher:
+def imitated_teacher(prepared: Prepared, source: str | None, rows: Rows, max_length: int) -> Teacher:
     """Return who is imitated: the fine-tuned model, or another with the same labels.
 
     Args:
         prepared: the fine-tuned model.
-        settings: may name another teacher.
+        source: another teacher, or None for the model itself.
         rows: what is imitated on, tokenised anew for a teacher with another vocabulary.
         max_length: in tokens.
     """
     data, own, engine = prepared.data, prepared.loaded, prepared.engine
-    if settings.teacher is None:
+    if source is None:
         return Teacher(own.model, None, True)
-    other = load_model(settings.teacher, data.head)
+    other = load_model(source, data.head)
     same_words = own.tokenizer.get_vocab() == other.tokenizer.get_vocab()
     sizes = {(model.shape.hidden_size, model.shape.num_layers) for model in (own.model, other.model)}
     has_states = same_words and len(sizes) == 1
@@ -209,12 +209,17 @@ def distillation_tokens(
 ) -> tuple[Rows, Tokens]:
     """Return the rows to imitate on, and their tokens: training rows, unlabelled rows, variants of both."""
     data = prepared.data
-    rows = data.train
-    if data.unlabeled is not None:
-        pairs = None if rows.text_pair is None else [*rows.text_pair, *(data.unlabeled.text_pair or [])]
-        rows = Rows([*rows.text, *data.unlabeled.text], pairs)
-    rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
+    rows = augmented_rows(rows_to_imitate(data), data, settings, seed, run.path / "checkpoint" / "augmented.json")
     return rows, prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
+
+
+def rows_to_imitate(data: Dataset) -> Rows:
+    """Return the training rows, and the unlabelled rows where there are any."""
+    rows = data.train
+    if data.unlabeled is None:
+        return rows
+    pairs = None if rows.text_pair is None else [*rows.text_pair, *(data.unlabeled.text_pair or [])]
+    return Rows([*rows.text, *data.unlabeled.text], pairs)
 
 
 def train_family(
@@ -268,7 +273,7 @@ def finish(
     latency = LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
         lengths = sample_lengths(prepared.dev.lengths)
-        front = measure_front(front, supernet, teacher, lengths, latency, on_round=counter(bar))
+        front = measure_front(front, {None: supernet}, teacher, lengths, latency, on_round=counter(bar))
     front.save(run.path)
     save_trained(prepared, supernet, None, run, "model")
     run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

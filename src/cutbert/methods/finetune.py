@@ -10,7 +10,7 @@ from torch import Tensor
 from cutbert.data.batches import Batch
 from cutbert.data.settings import DataSettings
 from cutbert.fronts.front import Entry
-from cutbert.fronts.score import score_points, teacher_point
+from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
 from cutbert.methods.prepare import Prepared, check_inputs, prepare
@@ -18,10 +18,9 @@ from cutbert.methods.recipes import override_plan
 from cutbert.methods.settings import FinetuneSettings
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel
-from cutbert.train.loop import Stage, StepInfo, train_stage
+from cutbert.train.loop import Stage, StepInfo, Work, train_stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.working import WorkingCopy
 
 FINETUNE = StagePlan(
     name="finetune",
@@ -42,7 +41,7 @@ class LabelStep:
 
     model: TaskModel
 
-    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         logits = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
         share = batch.num_rows / info.num_examples
         loss = task_loss(self.model.head_spec, logits, batch.labels) * share
@@ -101,7 +100,7 @@ def finetune_stage(prepared: Prepared, plan: StagePlan, train: TrainSettings, ru
 def score_whole(prepared: Prepared, run: RunFolder) -> Entry:
     """Score the whole model on select and dev; its dev outputs go to predictions/teacher.json."""
     model = prepared.loaded.model
-    point = teacher_point(model.shape)
+    point = whole_point(model.shape)
     metric = prepared.data.metric
     return score_points(run, model, [point], select=prepared.select, dev=prepared.dev, metric=metric)[0]
 

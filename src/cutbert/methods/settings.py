@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.shape.budget import Budget
+from cutbert.shape.paper_shapes import PAPER_SHAPES, paper_shape
 from cutbert.shape.space import Rule
 
 RecipeName = Literal["default", "paper", "release"]
 TeacherWidth = Literal["same", "full"]
 Augment = Literal["none", "mlm", "words"]
+Dim = Literal["h", "f", "a", "k", "v"]
+Objective = Literal["task", "mlm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,4 +97,67 @@ class DynabertSettings:
                 mistakes.add(f"--augment {self.augment} must come with {flag}")
             if given and name != wanted:
                 mistakes.add(f"{flag} must come with --augment {'mlm' if name == 'augment_model' else 'words'}")
+        mistakes.check(InputError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchubertSettings:
+    """How `schubert` cuts a network to a budget."""
+
+    budget: str | None = field(
+        default=None,
+        metadata={
+            "help": "What to cut to: NAME=X, NAME one of params, params_encoder, macs, bytes, latency_ms; "
+            "X below 1 is a share of the uncut model's."
+        },
+    )
+    from_paper: str | None = field(
+        default=None,
+        metadata={"help": f"Cut to an architecture the paper found instead: {', '.join(PAPER_SHAPES)}."},
+    )
+    dims: tuple[Dim, ...] = field(
+        default=("h", "f", "a", "k", "v"),
+        metadata={"help": "What may go: h hidden units, f neurons, a heads, k key units, v value units."},
+    )
+    uniform: bool = field(
+        default=False, metadata={"help": "Shrink all --dims by one share; gates only say which units stay."}
+    )
+    multiple_of: int = field(default=8, metadata={"help": "Sizes stay multiples of this (heads apart); 1 for any."})
+    rounds: int = field(default=4, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
+    gate_steps: int = field(default=50, metadata={"help": "Steps that gates are trained for in a round."})
+    gate_learning_rate: float = field(default=0.02, metadata={"help": "Learning rate of gates."})
+    price_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the price (the paper's gamma); 1: all gates open cost a loss of 1."}
+    )
+    last_share: float = field(
+        default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
+    )
+    teacher: str | None = field(default=None, metadata={"help": "Another model with the same labels to imitate."})
+    logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
+    hidden_weight: float = field(default=30.0, metadata={"help": "Weight of the embedding and hidden losses."})
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
+
+    def check(self) -> None:
+        """Raise an InputError with every setting that is out of range."""
+        mistakes = Mistakes()
+        if (self.budget is None) == (self.from_paper is None):
+            mistakes.add("schubert must have one of --budget NAME=X and --from-paper NAME")
+        if self.budget is not None:
+            with mistakes.collect():
+                Budget.parse(self.budget)
+        if self.from_paper is not None:
+            with mistakes.collect():
+                paper_shape(self.from_paper)
+        for name in ("multiple_of", "rounds", "gate_steps"):
+            if getattr(self, name) < 1:
+                mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("gate_learning_rate", "price_weight", "logit_weight", "hidden_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name)}")
+        if not 0 < self.last_share <= 1:
+            mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
+        if not 0 < self.temperature < float("inf"):
+            mistakes.add(f"--temperature must be above 0, got {self.temperature}")
+        if not self.dims:
+            mistakes.add("--dims must name at least one of h, f, a, k, v")
         mistakes.check(InputError)

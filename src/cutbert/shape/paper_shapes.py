@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cutbert.errors import ShapeError
 from cutbert.shape.shape import EncoderShape, LayerShape
 
@@ -20,7 +22,7 @@ FOUND_88M = {
 FOUND_HIDDEN = {"77M": 544, "66M": 466, "55M": 390, "43M": 304, "33M": 234}
 
 
-def found_shape(hidden_size: int, sizes: dict[str, tuple[int, ...]]) -> EncoderShape:
+def found_shape(hidden_size: int, sizes: Mapping[str, tuple[int, ...]]) -> EncoderShape:
     """Return a shape of BERT-base's other sizes."""
     whole = {"num_heads": BERT_BASE_HEADS, "value_dim": HEAD_DIM, "intermediate_size": FEED_FORWARD}
     layers = tuple(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cutbert.files import replacing_file, replacing_folder
-from cutbert.model.task_model import TaskModel
+from cutbert.train.gating import GateOptimizer
 from cutbert.train.optimizer import Optimizer
 
 
@@ -31,7 +31,7 @@ class Position:
     seconds: float = 0.0
 
 
-def save_checkpoint(folder: Path, model: TaskModel, optimizer: Optimizer, position: Position) -> None:
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | GateOptimizer, position: Position) -> None:
     """Write the state of a stage as `folder/STEP`; a kill at any moment leaves the old state or the new one.
 
     The old state goes only when the new one has its name.
@@ -53,7 +53,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: path.name, default=None)
 
 
-def load_checkpoint(saved: Path, model: TaskModel, optimizer: Optimizer) -> Position:
+def load_checkpoint(saved: Path, model: nn.Module, optimizer: Optimizer | GateOptimizer) -> Position:
     """Restore a state that `latest_checkpoint` found, torch's random state included."""
     load_weights(saved / "model.safetensors", model)
     state = load_file(saved / "optimizer.safetensors")
@@ -62,16 +62,16 @@ def load_checkpoint(saved: Path, model: TaskModel, optimizer: Optimizer) -> Posi
     return Position(**json.loads((saved / "position.json").read_text(encoding="utf-8")))
 
 
-def save_weights(path: Path, model: TaskModel) -> None:
+def save_weights(path: Path, model: nn.Module) -> None:
     """Write a network's weights under our own names, whole or not at all."""
     with replacing_file(path) as aside:
         save_file(named_weights(model), aside)
 
 
-def load_weights(path: Path, model: TaskModel) -> None:
+def load_weights(path: Path, model: nn.Module) -> None:
     """Read weights that `save_weights` wrote into a network of the same shape."""
     model.load_state_dict(load_file(path))
 
 
-def named_weights(model: TaskModel) -> dict[str, Tensor]:
+def named_weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}

@@ -19,7 +19,6 @@ import torch
 from cutbert.data.batches import Batch, collate, collate_blocks, plan_batches
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
-from cutbert.model.linear import accumulate_by_autograd
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import (
     Position,
@@ -30,11 +29,15 @@ from cutbert.train.checkpoint import (
     save_weights,
 )
 from cutbert.train.engine import Engine
+from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
 from cutbert.train.optimizer import Optimizer
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working import WorkingCopy
+
+Trained = TaskModel | GatedModel
+Work = WorkingCopy | GateWork
 
 LOG_EVERY_S = 5.0
 
@@ -61,7 +64,7 @@ class StepInfo:
 class TrainingStep(Protocol):
     """Adds the gradients of one micro-batch to `work.model`."""
 
-    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, torch.Tensor]:
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, torch.Tensor]:
         """Run forwards and backwards; return this micro-batch's share of each loss, as scalars to log."""
         ...
 
@@ -81,14 +84,14 @@ class Stage:
     step: TrainingStep
 
 
-def train_stage(model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
+def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
     """Train a network in place, or take up where a stopped run left it.
 
     A finished stage's weights stay in `checkpoint/NAME.safetensors` and are read back, so a run of several
     stages resumes in the right one.
 
     Args:
-        model: the float32 network, on the engine's device; updated in place.
+        model: the float32 network, or gates on one, on the engine's device; updated in place.
         stage: what and how to train.
         engine: machine and processes.
         settings: seed, clipping, accumulation, checkpoint interval.
@@ -115,13 +118,13 @@ def train_stage(model: TaskModel, stage: Stage, engine: Engine, settings: TrainS
 class Trainer:
     """The state of one stage while it runs."""
 
-    def __init__(self, model: TaskModel, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
+    def __init__(self, model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
         self.num_epoch_steps = math.ceil(len(stage.tokens.lengths) / self.plan.batch_size)
         self.num_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed)
-        self.optimizer = Optimizer(model, self.plan, engine, settings.max_grad_norm)
+        self.optimizer = optimizer_of(model, self.plan, engine, settings.max_grad_norm)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
         saved = latest_checkpoint(self.folder)
@@ -129,7 +132,7 @@ class Trainer:
             self.position = load_checkpoint(saved, model, self.optimizer)
         if engine.num_processes > 1:
             torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + self.position.step)
-        self.work = WorkingCopy(model, engine.dtype, self.plan.dropout)
+        self.work = work_of(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
 
     def run(self) -> Position:
@@ -153,7 +156,7 @@ class Trainer:
                 if now - saved_at >= self.settings.checkpoint_seconds:
                     self._save()
                     saved_at = time.monotonic()
-        set_eval(self.model)
+        self.work.rest()
         return self.position
 
     def step(self) -> dict[str, float]:
@@ -178,8 +181,7 @@ class Trainer:
         spent = self.position.seconds + time.monotonic() - begun
         self.position = Position(step + 1, self.position.tokens + num_tokens, spent)
         losses = self._over_processes({name: float(value) for name, value in totals.items()})
-        rate = self.optimizer.dense.param_groups[0]["lr"]
-        return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": rate}
+        return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
 
     def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
         """Sum the logged losses over processes; a process without rows of a small batch adds nothing."""
@@ -223,12 +225,16 @@ class Trainer:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
 
 
-def set_eval(model: TaskModel) -> None:
-    """Put a network out of training: no dropout, no leftover gradients."""
-    model.eval()
-    model.requires_grad_(True)
-    accumulate_by_autograd(model)
-    model.encoder.embeddings.token.sparse = False
+def optimizer_of(model: Trained, plan: StagePlan, engine: Engine, max_grad_norm: float) -> Optimizer | GateOptimizer:
+    """Return what updates a network's weights, or the gates on it."""
+    if isinstance(model, GatedModel):
+        return GateOptimizer(model, plan, engine, max_grad_norm)
+    return Optimizer(model, plan, engine, max_grad_norm)
+
+
+def work_of(model: Trained, dtype: torch.dtype, dropout: float) -> Work:
+    """Return the network as a training step sees it."""
+    return GateWork(model, dtype, dropout) if isinstance(model, GatedModel) else WorkingCopy(model, dtype, dropout)
 
 
 class Interrupt:

@@ -42,6 +42,11 @@ class Optimizer:
         self.dense = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
         self.sparse = torch.optim.SparseAdam([self.table], lr=plan.learning_rate) if self.updates_rows else None
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.dense.param_groups[0]["lr"])
+
     def step(self, progress: float, used_ids: Tensor) -> float:
         """Sum gradients over processes, clip and update.
 

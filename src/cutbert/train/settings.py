@@ -76,6 +76,7 @@ class StagePlan:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
+        exact_steps: so many steps whatever the data; None leaves it to the passes.
         pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
     """
 
@@ -90,6 +91,7 @@ class StagePlan:
     token_table: TokenTable
     pad_to: int | None = None
     min_steps: int = 0
+    exact_steps: int | None = None
 
     def num_steps(self, num_epoch_steps: int) -> int:
         """Return the optimizer steps of the stage.
@@ -97,6 +99,8 @@ class StagePlan:
         Args:
             num_epoch_steps: steps in one pass over the data.
         """
+        if self.exact_steps is not None:
+            return self.exact_steps
         if self.epochs == 0:
             return 0
         return max(1, self.min_steps, round(self.epochs * num_epoch_steps))

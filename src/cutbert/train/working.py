@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.linear import accumulate_by_autograd, accumulate_in_place
 from cutbert.model.task_model import TaskModel
 
 
@@ -26,6 +26,7 @@ class WorkingCopy:
     """
 
     def __init__(self, master: TaskModel, dtype: torch.dtype, dropout: float) -> None:
+        self.master = master
         self.is_cast = dtype != torch.float32
         self.model = cast_copy(master, dtype) if self.is_cast else master
         self.pairs = [
@@ -56,6 +57,13 @@ class WorkingCopy:
                 weight.grad = torch.empty_like(weight)
         gradients = [weight.grad for weight, _ in self.pairs if weight.grad is not None]
         torch._foreach_copy_(gradients, layer_gradients(self.model))
+
+    def rest(self) -> None:
+        """Put the float32 network out of training: no dropout, no leftover gradients."""
+        self.master.eval()
+        self.master.requires_grad_(True)
+        accumulate_by_autograd(self.master)
+        self.master.encoder.embeddings.token.sparse = False
 
 
 def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:

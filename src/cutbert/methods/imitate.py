@@ -1,0 +1,87 @@
+"""One network imitates a larger one on the same rows: the step that heals a cut network, and that prices gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cutbert.data.batches import Batch
+from cutbert.methods.distil import Teacher
+from cutbert.model.task_model import TaskOutput
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.units import Place
+from cutbert.train.gating import GateWork
+from cutbert.train.loop import StepInfo, Work
+from cutbert.train.losses import logit_loss, state_loss
+
+
+@dataclass(frozen=True, eq=False)
+class ImitateStep:
+    """Trains one network to give a teacher's logits and hidden states.
+
+    Args:
+        head: kind of the logits.
+        teacher: who is imitated; as many layers as the student.
+        hidden_units: the teacher's hidden units that the student kept, in its order.
+        logit_weight, hidden_weight: of the two losses; the hidden one is the mean over states.
+        temperature: of the logit loss.
+
+    Source:
+        The losses are DynaBERT's, Hou et al. 2020 (2004.04037), equations 4 to 7. That a network of fewer hidden
+        units imitates the teacher's units it descends from is our choice.
+    """
+
+    head: HeadSpec
+    teacher: Teacher
+    hidden_units: Tensor
+    logit_weight: float
+    hidden_weight: float
+    temperature: float
+
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        student = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+        losses = self._losses(student, self.teacher(batch, info.rows, None), batch, info)
+        torch.stack(list(losses.values())).sum().backward()
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _losses(self, student: TaskOutput, target: TaskOutput, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        assert student.logits is not None and target.logits is not None
+        far = logit_loss(self.head, student.logits, target.logits, temperature=self.temperature)
+        losses = {"logits": far * (self.logit_weight / info.num_examples)}
+        if self.hidden_weight and self.teacher.has_states:
+            mask, weight = batch.attention_mask, self.hidden_weight / (info.num_tokens * len(student.hidden_states))
+            kept = (states.index_select(-1, self.hidden_units) for states in target.hidden_states)
+            pairs = zip(student.hidden_states, kept, strict=True)
+            losses["hidden"] = torch.stack([state_loss(s, t, mask) for s, t in pairs]).sum() * weight
+        return losses
+
+
+@dataclass(frozen=True, eq=False)
+class GateStep:
+    """Trains gates: the loss of a step on the gated network, and the price of every gate that is open.
+
+    Args:
+        step: the loss.
+        prices: of one unit at each place.
+        weight: gamma; the price of all gates open is 1 times it (our scale).
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), equation 2.
+    """
+
+    step: ImitateStep
+    prices: Mapping[Place, float]
+    weight: float
+
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        assert isinstance(work, GateWork)
+        losses = self.step(work, batch, info)
+        values = work.gated.values()
+        whole = sum(price * len(values[place]) for place, price in self.prices.items())
+        priced = torch.stack([price * values[place].abs().sum() for place, price in self.prices.items()]).sum()
+        loss = priced * (self.weight / whole * batch.num_rows / info.num_examples)
+        loss.backward()
+        return {**losses, "price": loss.detach()}

@@ -1,0 +1,89 @@
+"""What a budget is measured in: the cost of any shape, the price of a unit, the limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cutbert.bench.latency_model import fit_latency, time_networks
+from cutbert.bench.settings import LatencySettings
+from cutbert.methods.settings import SchubertSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import Budget
+from cutbert.shape.cost import cost_of, matrix_params
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import CostFn, least_sizes, resized
+from cutbert.train.counting import counter
+from cutbert.train.progress import progress_bar, say
+
+LATENCY = "latency_ms"
+MARGIN = 0.97  # of a limit on latency: the measurement after the cut is one of many
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A cost and its limit.
+
+    Args:
+        name: of the budget; of a named target shape, what gates are priced in.
+        cost: of any shape.
+        price: what a unit's price is the slope of; the cost, or for params the matrices alone, as in the paper.
+        uncut: the cost of the uncut model.
+        limit: what the result must not exceed; None where a target shape is given instead.
+    """
+
+    name: str
+    cost: CostFn
+    price: CostFn
+    uncut: float
+    limit: float | None
+
+
+def count_meter(settings: SchubertSettings, shape: EncoderShape, head: HeadSpec) -> Meter:
+    """Return the meter of a budget that is counted.
+
+    Raises:
+        BudgetError: no cut reaches the budget, or it asks for none; names the reachable range.
+    """
+    budget = None if settings.budget is None else Budget.parse(settings.budget)
+    name = "params" if budget is None else budget.name
+
+    def cost(each: EncoderShape) -> float:
+        return float(getattr(cost_of(each, head), name))
+
+    def matrices(each: EncoderShape) -> float:
+        return float(matrix_params(each, head))
+
+    price = matrices if name in ("params", "bytes") else cost
+    return checked(Meter(name, cost, price, cost(shape), None), budget, settings, shape)
+
+
+def latency_meter(settings: SchubertSettings, model: TaskModel, lengths: list[int], latency: LatencySettings) -> Meter:
+    """Return the meter of a budget in milliseconds: a model of latency fitted to this machine now.
+
+    Raises:
+        BudgetError: no cut reaches the budget; names the reachable range.
+    """
+    say("latency: timing cuts of the network on this machine")
+    with progress_bar("latency", latency.rounds + 3) as bar:
+        fitted = fit_latency(
+            model, settings.dims, lengths, latency, multiple_of=settings.multiple_of, on_round=counter(bar)
+        )
+    say(f"latency: the fitted model is off by at most {100 * fitted.error:.0f} % on the timed networks")
+    budget = Budget.parse(str(settings.budget))
+    return checked(Meter(LATENCY, fitted, fitted, fitted(model.shape), None), budget, settings, model.shape)
+
+
+def checked(meter: Meter, budget: Budget | None, settings: SchubertSettings, shape: EncoderShape) -> Meter:
+    """Return the meter with its limit, or raise where no cut can keep it."""
+    if budget is None:
+        return meter
+    least = meter.cost(resized(shape, least_sizes(shape, settings.dims, settings.multiple_of)))
+    budget.check_reachable(least, meter.uncut)
+    return replace(meter, limit=budget.limit(meter.uncut))
+
+
+def latency_share(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> float:
+    """Return how much of the uncut model's time a network takes, both timed in turn."""
+    times = time_networks({"uncut": uncut, "cut": small}, lengths, settings)
+    return times["cut"].latency_ms / times["uncut"].latency_ms

@@ -1,0 +1,315 @@
+"""schuBERT: gates under a price choose the size of every dimension, then the network is cut and healed, in rounds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cutbert.bench.latency import sample_lengths
+from cutbert.bench.settings import LatencySettings
+from cutbert.data.settings import DataSettings
+from cutbert.data.tokens import Tokens
+from cutbert.errors import BudgetError, Mistakes
+from cutbert.files import read_json, write_json
+from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.score import score_points, whole_point
+from cutbert.hub.source import find_source
+from cutbert.methods.distil import Teacher
+from cutbert.methods.dynabert import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
+from cutbert.methods.finetune import save_trained, score_whole
+from cutbert.methods.imitate import GateStep, ImitateStep
+from cutbert.methods.meters import LATENCY, MARGIN, Meter, count_meter, latency_meter, latency_share
+from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
+from cutbert.methods.recipes import override_plan
+from cutbert.methods.settings import SchubertSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import Budget
+from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.paper_shapes import paper_shape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import Place, Sizes, size_at, sizes_of, uniform_sizes, unit_prices
+from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
+from cutbert.surgery.gates import fold
+from cutbert.train.counting import counter
+from cutbert.train.gating import GatedModel
+from cutbert.train.loop import Stage, train_stage
+from cutbert.train.progress import progress_bar, say
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.working import frozen_copy
+
+HEAL = StagePlan(
+    name="heal",
+    epochs=2.0,
+    min_steps=1000,
+    batch_size=32,
+    learning_rate=3e-4,
+    warmup_ratio=0.06,
+    weight_decay=0.01,
+    schedule="linear",
+    dropout=0.0,
+    token_table="frozen",
+)
+MAX_RECUTS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network on its way down.
+
+    Args:
+        model: as small as it is now.
+        hidden_units: the uncut model's hidden units that it kept, in its order.
+    """
+
+    model: TaskModel
+    hidden_units: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all rounds share.
+
+    Args:
+        prepared: the task and the uncut, fine-tuned model.
+        teacher: who is imitated.
+        tokens: the rows to imitate on.
+        meter: the cost, its slope and its limit.
+        settings, train: as given.
+        run: the run's folder.
+    """
+
+    prepared: Prepared
+    teacher: Teacher
+    tokens: Tokens
+    meter: Meter
+    settings: SchubertSettings
+    train: TrainSettings
+    run: RunFolder
+
+    @property
+    def uncut(self) -> TaskModel:
+        return self.prepared.loaded.model
+
+
+def schubert(
+    model: str, data: DataSettings, train: TrainSettings, settings: SchubertSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Cut a model to a budget in every dimension, by gates learned on the task, and heal it by distillation.
+
+    Args:
+        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task.
+        data: the task.
+        train: training flags of the healing; `epochs` counts the passes of all rounds together.
+        settings: budget and how it is reached.
+        run: opened run folder; receives model/ (the result), rounds/ (the larger ones before it), front.json.
+
+    Returns:
+        The result with the keys out, metric, teacher, subnets (the rounds, the result last), seconds.
+
+    Raises:
+        InputError: mistakes in settings, models or data, or a budget that no cut reaches, before anything is made.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), algorithm 1. Ours: the task's loss with distillation from the uncut
+        model, and that a unit's least number, one group, always stays.
+    """
+    models = [settings.teacher] if settings.teacher else []
+    dataset = check_inputs(data, train, settings, models=(model, *models))
+    shape = read_folder_shape(find_source(model).folder).shape
+    check_choices(settings, shape, dataset.head)
+    with run.start():
+        prepared = prepare(model, dataset, data.max_length, train, run)
+        run.record(other_weights=weight_hashes(*models))
+        meter = meter_of(prepared, settings, train)
+        with run.timing("teacher"):
+            ensure_finetuned(prepared, train, run)
+        rows = rows_to_imitate(dataset)
+        tokens = prepared.train if rows is dataset.train else prepared.tokenize(rows, data.max_length)
+        teacher = imitated_teacher(prepared, settings.teacher, rows, data.max_length)
+        teacher = replace(teacher, model=frozen_copy(teacher.model, prepared.engine.dtype))
+        job = Job(prepared, teacher, tokens, meter, settings, train, run)
+        finish(job, all_rounds(job))
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+def check_choices(settings: SchubertSettings, shape: EncoderShape, head: HeadSpec) -> None:
+    """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
+    mistakes = Mistakes()
+    if settings.teacher is not None:
+        with mistakes.collect():
+            check_teacher(settings.teacher, head)
+    with mistakes.collect():
+        if settings.from_paper is not None:
+            sizes_of(shape, paper_shape(settings.from_paper))
+        elif Budget.parse(str(settings.budget)).name != LATENCY:
+            count_meter(settings, shape, head)
+    mistakes.check(BudgetError)
+
+
+def meter_of(prepared: Prepared, settings: SchubertSettings, train: TrainSettings) -> Meter:
+    """Return what the budget is measured in."""
+    model = prepared.loaded.model
+    if settings.budget is not None and Budget.parse(settings.budget).name == LATENCY:
+        return latency_meter(settings, model, sample_lengths(prepared.dev.lengths), latency_settings(train))
+    return count_meter(settings, model.shape, model.head_spec)
+
+
+def latency_settings(train: TrainSettings) -> LatencySettings:
+    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
+
+
+def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
+    """Run every round; return each round's healed network and its scores."""
+    model = job.uncut
+    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.prepared.engine.device))
+    found = []
+    for number in range(1, job.settings.rounds + 1):
+        now = one_round(job, now, number)
+        is_last = number == job.settings.rounds
+        with job.run.timing("score"):
+            entry = scored(job, now.model, number, is_last)
+        found.append((now.model, entry))
+    return found
+
+
+def one_round(job: Job, before: Cut, number: int) -> Cut:
+    """Train gates, fold them, cut, heal: steps 1 to 6 of the algorithm."""
+    kept_file = job.run.path / "checkpoint" / f"round-{number}-kept.json"
+    gated = GatedModel(before.model)
+    with job.run.timing("gates"):
+        train_stage(gated, gate_stage(job, before, number), job.prepared.engine, job.train, job.run)
+    values = {place: value.detach() for place, value in gated.values().items()}
+    folded = copy.deepcopy(before.model)
+    fold(folded, values)
+    if not kept_file.exists():
+        kept = choose(job, before.model.shape, folded, {place: v.abs().cpu() for place, v in values.items()}, number)
+        if job.prepared.engine.is_main:
+            write_json(kept_file, [[*place, units] for place, units in kept.items()])
+        job.prepared.engine.accelerator.wait_for_everyone()
+    kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
+    small = cut(folded, kept)
+    after = Cut(small, before.hidden_units[torch.tensor(kept[Place("h")], device=before.hidden_units.device)])
+    job.run.log(stage=f"round-{number}", cost=job.meter.cost(small.shape), shape=small.shape.to_json())
+    with job.run.timing("heal"):
+        train_stage(small, heal_stage(job, after, number), job.prepared.engine, job.train, job.run)
+    return after
+
+
+def imitate_step(job: Job, now: Cut) -> ImitateStep:
+    settings = job.settings
+    return ImitateStep(
+        head=job.uncut.head_spec,
+        teacher=job.teacher,
+        hidden_units=now.hidden_units,
+        logit_weight=settings.logit_weight,
+        hidden_weight=settings.hidden_weight,
+        temperature=settings.temperature,
+    )
+
+
+def gate_stage(job: Job, now: Cut, number: int) -> Stage:
+    """Return the training of a round's gates."""
+    settings = job.settings
+    plan = replace(
+        override_plan(HEAL, job.train),
+        name=f"round-{number}-gates",
+        exact_steps=settings.gate_steps,
+        learning_rate=settings.gate_learning_rate,
+        schedule="constant",
+        warmup_ratio=0.0,
+    )
+    prices = unit_prices(now.model.shape, job.meter.price, settings.dims)
+    return Stage(plan, job.tokens, GateStep(imitate_step(job, now), prices, settings.price_weight))
+
+
+def heal_stage(job: Job, now: Cut, number: int) -> Stage:
+    """Return the training of all weights after a round's cut."""
+    rounds, last = job.settings.rounds, job.settings.last_share
+    share = 1.0 if rounds == 1 else last if number == rounds else (1 - last) / (rounds - 1)
+    plan = override_plan(HEAL, job.train)
+    plan = replace(plan, name=f"round-{number}", epochs=share * plan.epochs, min_steps=round(share * plan.min_steps))
+    return Stage(plan, job.tokens, imitate_step(job, now))
+
+
+def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
+    """Return the units that stay in a round: a share of the way down, all of it in the last."""
+    settings, share = job.settings, number / job.settings.rounds
+    if settings.from_paper is not None:
+        target = sizes_of(job.uncut.shape, paper_shape(settings.from_paper))
+        return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, share))
+    meter = job.meter
+    assert meter.limit is not None
+    limit = meter.uncut + share * (meter.limit - meter.uncut)
+    kept = choose_within(job, shape, scores, limit)
+    if meter.name != LATENCY or share < 1:
+        return kept
+    lengths, aim = sample_lengths(job.prepared.dev.lengths), MARGIN * meter.limit / meter.uncut
+    for _ in range(MAX_RECUTS):
+        took = latency_share(cut(folded, kept), job.uncut, lengths, latency_settings(job.train))
+        if took <= aim:
+            return kept
+        limit *= MARGIN * aim / took
+        say(f"latency: the cut takes {took:.3f} of the uncut model's time, wanted at most {aim:.3f}: cutting further")
+        kept = choose_within(job, shape, scores, limit)
+    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {took:.3f} of the uncut model's time")
+
+
+def choose_within(job: Job, shape: EncoderShape, scores: Mapping[Place, Tensor], limit: float) -> Kept:
+    """Return the units that stay within a limit, by the settings' way of choosing."""
+    settings, cost = job.settings, job.meter.cost
+    if settings.uniform:
+        sizes = uniform_sizes(job.uncut.shape, settings.dims, cost, limit, settings.multiple_of)
+        return choose_by_sizes(shape, scores, sizes)
+    return choose_by_limit(shape, scores, cost, limit, dims=settings.dims, multiple_of=settings.multiple_of)
+
+
+def on_the_way(shape: EncoderShape, target: Sizes, share: float) -> dict[Place, int]:
+    """Return the sizes that lie a share of the way between a shape and a target."""
+    return {
+        place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
+    }
+
+
+def scored(job: Job, model: TaskModel, number: int, is_last: bool) -> Entry:
+    """Score a round's network, and store it: the last as the run's model/, the others in rounds/."""
+    prepared, name = job.prepared, f"round-{number}"
+    folder = "model" if is_last else f"rounds/{name}"
+    entry = score_points(
+        job.run,
+        model,
+        [whole_point(model.shape, name)],
+        select=prepared.select,
+        dev=prepared.dev,
+        metric=prepared.data.metric,
+    )[0]
+    entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+    if prepared.engine.is_main:
+        save_trained(prepared, model, entry, job.run, str(Path(folder)))
+    return entry if is_last else replace(entry, folder=folder)
+
+
+def finish(job: Job, found: list[tuple[TaskModel, Entry]]) -> None:
+    """Score the uncut model, time everything side by side, store front and result."""
+    prepared, run = job.prepared, job.run
+    if not prepared.engine.is_main:
+        return
+    with run.timing("score"):
+        whole = score_whole(prepared, run)
+    entries = tuple(entry for _, entry in found)
+    front = Front(prepared.data.metric, whole, entries, prepared.data.select_is_dev)
+    latency, lengths = latency_settings(job.train), sample_lengths(prepared.dev.lengths)
+    with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
+        models = {entry.folder: model for model, entry in found}
+        front = measure_front(front, models, job.uncut, lengths, latency, on_round=counter(bar))
+    front.save(run.path)
+    run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

@@ -1,0 +1,137 @@
+"""Training gates alone: a network's weights stand still, every step runs them times the gates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.linear import accumulate_in_place
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.surgery.gates import Gates, Values, gated_weights
+from cutbert.train.engine import Engine
+from cutbert.train.optimizer import learning_rate_at
+from cutbert.train.settings import StagePlan
+from cutbert.train.working import frozen_copy, layer_gradients, set_dropout
+
+
+class GatedModel(nn.Module):
+    """A network and the gates on it; its parameters are the gates alone.
+
+    Args:
+        base: the float32 network; never changed.
+    """
+
+    def __init__(self, base: TaskModel) -> None:
+        super().__init__()
+        self.gates = Gates(base.shape).to(next(base.parameters()).device)
+        self._base = (base,)  # in a tuple, so that torch does not take its weights for ours
+
+    @property
+    def base(self) -> TaskModel:
+        return self._base[0]
+
+    @property
+    def shape(self) -> EncoderShape:
+        return self.base.shape
+
+    @property
+    def style(self) -> EncoderStyle:
+        return self.base.style
+
+    @property
+    def head_spec(self) -> HeadSpec:
+        return self.base.head_spec
+
+    def values(self) -> Values:
+        return self.gates.values()
+
+
+class GateWork:
+    """The gated network as a training step sees it: weights times gates in the training number type.
+
+    Gates act on matrices, so their gradients follow from the matrices' own, once a step: no product runs twice,
+    and a step costs what a step on the weights costs.
+
+    Args:
+        gated: the network with its gates.
+        dtype: number type of the layers.
+        dropout: probability of every dropout.
+    """
+
+    def __init__(self, gated: GatedModel, dtype: torch.dtype, dropout: float) -> None:
+        self.gated = gated
+        self.model = frozen_copy(gated.base, dtype)
+        self.products = gated_weights(gated.base, gated.values())
+        self.casts = {name: self.model.get_parameter(name).requires_grad_() for name in self.products}
+        set_dropout(self.model, dropout)
+        accumulate_in_place(self.model.encoder.layers)
+        if self.model.head is not None:
+            accumulate_in_place(self.model.head)
+        self.model.train()
+
+    def refresh(self) -> None:
+        """Multiply weights and gates anew, cast them and clear gradients."""
+        for gate in self.gated.parameters():
+            gate.grad = torch.zeros_like(gate)
+        self.products = gated_weights(self.gated.base, self.gated.values())
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.casts.values()), list(self.products.values()))
+            torch._foreach_zero_(layer_gradients(self.model))
+
+    def collect(self) -> None:
+        """Hand the matrices' gradients to the gates."""
+        gradients = [torch.zeros_like(cast) if cast.grad is None else cast.grad for cast in self.casts.values()]
+        torch.autograd.backward(list(self.products.values()), [gradient.float() for gradient in gradients])
+
+    def rest(self) -> None:
+        """Nothing to undo: the network itself was never in training."""
+
+
+class GateOptimizer:
+    """Adam on the gates; nothing is clipped or decayed, since the price is what pulls gates down.
+
+    Args:
+        gated: the network with its gates.
+        plan: of the stage.
+        engine: sums gradients over processes.
+        max_grad_norm: without effect here.
+    """
+
+    updates_rows = False
+
+    def __init__(self, gated: GatedModel, plan: StagePlan, engine: Engine, max_grad_norm: float) -> None:
+        self.plan, self.engine = plan, engine
+        self.weights = list(gated.parameters())
+        self.adam = torch.optim.Adam(self.weights, lr=plan.learning_rate)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.adam.param_groups[0]["lr"])
+
+    def zero_embedding_gradients(self) -> None:
+        """Embeddings are not trained here."""
+
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        """Sum gradients over processes and update; return their norm. Arguments as of `Optimizer.step`."""
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        self.engine.reduce(gradients)
+        self.adam.param_groups[0]["lr"] = learning_rate_at(progress, self.plan)
+        self.adam.step()
+        return float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments and step counts as named tensors."""
+        kept = self.adam.state_dict()["state"]
+        return {f"{i}.{name}": torch.as_tensor(value) for i, values in kept.items() for name, value in values.items()}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            i, name = key.split(".")
+            state.setdefault(int(i), {})[name] = value
+        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
