@@ -61,20 +61,24 @@ class ImitateStep:
 
 @dataclass(frozen=True, eq=False)
 class GateStep:
-    """Trains gates: the loss of a step on the gated network, and the price of every gate that is open.
+    """Trains gates: the loss of a step on the gated network, and a price on open gates until enough are closed.
 
     Args:
         step: the loss.
         prices: of one unit at each place.
         weight: gamma; the price of all gates open is 1 times it (our scale).
+        aim: share of the whole price at which pricing stops, in [0, 1).
 
     Source:
-        Khetan and Karnin 2020 (2005.06628), equation 2.
+        Khetan and Karnin 2020 (2005.06628), equation 2. That the price stops at the round's share is our choice: the
+        paper's gamma is unknown, and a price that never stops closes far more gates than a round may cut, which
+        leaves no order among them.
     """
 
     step: ImitateStep
     prices: Mapping[Place, float]
     weight: float
+    aim: float
 
     def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         assert isinstance(work, GateWork)
@@ -82,6 +86,6 @@ class GateStep:
         values = work.gated.values()
         whole = sum(price * len(values[place]) for place, price in self.prices.items())
         priced = torch.stack([price * values[place].abs().sum() for place, price in self.prices.items()]).sum()
-        loss = priced * (self.weight / whole * batch.num_rows / info.num_examples)
+        loss = (priced / whole - self.aim).clamp(min=0) * (self.weight * batch.num_rows / info.num_examples)
         loss.backward()
         return {**losses, "price": loss.detach()}

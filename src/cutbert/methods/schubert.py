@@ -35,7 +35,7 @@ from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.units import Place, Sizes, size_at, sizes_of, uniform_sizes, unit_prices
+from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
 from cutbert.surgery.gates import fold
 from cutbert.train.counting import counter
@@ -228,8 +228,11 @@ def gate_stage(job: Job, now: Cut, number: int) -> Stage:
         schedule="constant",
         warmup_ratio=0.0,
     )
-    prices = unit_prices(now.model.shape, job.meter.price, settings.dims)
-    return Stage(plan, job.tokens, GateStep(imitate_step(job, now), prices, settings.price_weight))
+    shape, price = now.model.shape, job.meter.price
+    whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, settings.dims).items())
+    aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
+    step = GateStep(imitate_step(job, now), unit_prices(shape, price, settings.dims), settings.price_weight, aim)
+    return Stage(plan, job.tokens, step)
 
 
 def heal_stage(job: Job, now: Cut, number: int) -> Stage:
@@ -247,12 +250,11 @@ def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Pla
     if settings.from_paper is not None:
         target = sizes_of(job.uncut.shape, paper_shape(settings.from_paper))
         return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, share))
-    meter = job.meter
-    assert meter.limit is not None
-    limit = meter.uncut + share * (meter.limit - meter.uncut)
+    meter, limit = job.meter, round_limit(job, number)
     kept = choose_within(job, shape, scores, limit)
     if meter.name != LATENCY or share < 1:
         return kept
+    assert meter.limit is not None
     lengths, aim = sample_lengths(job.prepared.dev.lengths), MARGIN * meter.limit / meter.uncut
     for _ in range(MAX_RECUTS):
         took = latency_share(cut(folded, kept), job.uncut, lengths, latency_settings(job.train))
@@ -260,8 +262,21 @@ def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Pla
             return kept
         limit *= MARGIN * aim / took
         say(f"latency: the cut takes {took:.3f} of the uncut model's time, wanted at most {aim:.3f}: cutting further")
-        kept = choose_within(job, shape, scores, limit)
+        try:
+            kept = choose_within(job, shape, scores, limit)
+        except BudgetError:
+            break
     raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {took:.3f} of the uncut model's time")
+
+
+def round_limit(job: Job, number: int) -> float:
+    """Return the cost that a round must not exceed: a share of the way from the uncut model's to the limit."""
+    meter, share = job.meter, number / job.settings.rounds
+    if job.settings.from_paper is not None:
+        target = sizes_of(job.uncut.shape, paper_shape(job.settings.from_paper))
+        return meter.cost(resized(job.uncut.shape, on_the_way(job.uncut.shape, target, share)))
+    assert meter.limit is not None
+    return meter.uncut + share * (meter.limit - meter.uncut)
 
 
 def choose_within(job: Job, shape: EncoderShape, scores: Mapping[Place, Tensor], limit: float) -> Kept:

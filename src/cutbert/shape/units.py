@@ -51,6 +51,12 @@ def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
     return replace(shape, hidden_size=sizes.get(Place("h"), shape.hidden_size), layers=tuple(layers))
 
 
+def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
+    """Return what one more unit at each place costs, in the cost's own unit."""
+    now = cost(shape)
+    return {place: cost(resized(shape, {place: size_at(shape, place) + 1})) - now for place in places_of(shape, dims)}
+
+
 def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
     """Return what one more unit at each place costs, in prices of one head (their mean over layers).
 
@@ -64,14 +70,9 @@ def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(D
     Source:
         Khetan and Karnin 2020 (2005.06628), the betas of equation 2: the marginal cost of a unit.
     """
-    now = cost(shape)
-
-    def price(place: Place) -> float:
-        return cost(resized(shape, {place: size_at(shape, place) + 1})) - now
-
-    heads = [price(place) for place in places_of(shape, "a")]
+    heads = list(marginal_costs(shape, cost, "a").values())
     one_head = sum(heads) / len(heads) if heads else 1.0
-    return {place: price(place) / one_head for place in places_of(shape, dims)}
+    return {place: price / one_head for place, price in marginal_costs(shape, cost, dims).items()}
 
 
 def least_sizes(shape: EncoderShape, dims: Sequence[str], multiple_of: int = 1) -> dict[Place, int]:

@@ -93,6 +93,9 @@ class GateWork:
 class GateOptimizer:
     """Adam on the gates; nothing is clipped or decayed, since the price is what pulls gates down.
 
+    A gate that reaches 0 stays there until the loss asks for it: without that, Adam's momentum carries gates far
+    past 0, where they look important again (our choice).
+
     Args:
         gated: the network with its gates.
         plan: of the stage.
@@ -121,6 +124,9 @@ class GateOptimizer:
         self.engine.reduce(gradients)
         self.adam.param_groups[0]["lr"] = learning_rate_at(progress, self.plan)
         self.adam.step()
+        with torch.no_grad():
+            for weight in self.weights:
+                weight.clamp_(min=0.0)
         return float(torch.nn.utils.get_total_norm(gradients, foreach=True))
 
     def state(self) -> dict[str, Tensor]:

@@ -1,0 +1,218 @@
+"""schuBERT end to end on a tiny task: budgets kept, rounds stored, runs resumed, choices refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_task import tiny_task, weights
+
+import cutbert
+from cutbert.bench.latency_model import LatencyModel
+from cutbert.errors import BudgetError, InputError, InterruptedRun
+from cutbert.files import read_json
+from cutbert.hub.load import load_model
+from cutbert.shape.cost import cost_of
+from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import DIMS, places_of, size_at
+from tiny_runs import SHAPE, save_tiny
+
+QUICK: dict[str, Any] = {"rounds": 2, "gate_steps": 3, "multiple_of": 1, "gate_learning_rate": 0.1}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return tiny_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("teacher") / "model"))
+
+
+@pytest.fixture(autouse=True)
+def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutbert.methods.schubert.sample_lengths", lambda lengths: [4, 6])
+
+
+def schubert(teacher: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
+    return cutbert.schubert(teacher, out=out, **task, **{**QUICK, **options})
+
+
+def shapes(run: cutbert.api.Run) -> list[EncoderShape]:
+    return [entry.shape for entry in run.front]
+
+
+def sizes_cut(shape: EncoderShape) -> set[str]:
+    """Return the dimensions in which a shape is smaller than the uncut one."""
+    return {p.dim for p in places_of(SHAPE, tuple(DIMS)) if size_at(shape, p) < size_at(SHAPE, p)}
+
+
+@pytest.mark.parametrize("name", ["params", "params_encoder", "macs", "bytes"])
+def test_the_result_keeps_the_budget_and_little_below(
+    teacher: str, tmp_path: Path, task: dict[str, Any], name: str
+) -> None:
+    run = schubert(teacher, tmp_path / "run", task, budget=f"{name}=0.6")
+    head = load_model(teacher).model.head_spec
+    uncut = getattr(cost_of(SHAPE, head), name)
+    first, last = (getattr(cost_of(shape, head), name) for shape in shapes(run))
+    assert 0.5 * uncut < last <= 0.6 * uncut < first <= 0.8 * uncut
+    stored = read_folder_shape(tmp_path / "run" / "model")
+    assert stored.shape == shapes(run)[-1]
+    assert [entry.folder for entry in run.front] == ["rounds/round-1", None]
+
+
+def test_absolute_budgets_and_single_dimensions(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    limit = 12_000
+    only = schubert(teacher, tmp_path / "f", task, budget=f"params_encoder={limit}", dims=["f"])
+    assert sizes_cut(shapes(only)[-1]) == {"f"}
+    assert cost_of(shapes(only)[-1]).params_encoder <= limit
+    hidden = schubert(teacher, tmp_path / "h", task, budget="params=0.7", dims=["h"], rounds=1)
+    assert sizes_cut(shapes(hidden)[-1]) == {"h"} and len(shapes(hidden)) == 1
+
+
+def test_uniform_sizes_are_the_same_in_every_layer(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    run = schubert(teacher, tmp_path / "run", task, budget="macs=0.4", uniform=True)
+    last = shapes(run)[-1]
+    assert len(set(last.layers)) == 1 and sizes_cut(last) == set(DIMS)
+
+
+def test_sizes_are_multiples(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    last = shapes(schubert(teacher, tmp_path / "run", task, budget="macs=0.5", multiple_of=4))[-1]
+    assert last.hidden_size % 4 == 0
+    assert all(layer.intermediate_size % 4 == 0 for layer in last.layers)
+
+
+def test_latency_is_cut_to_what_is_measured(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
+    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    shares = iter([0.9, 0.7])
+    monkeypatch.setattr("cutbert.methods.schubert.latency_share", lambda *of: next(shares))
+    run = schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8")
+    assert next(shares, None) is None, "the first cut was too slow by measurement, so it was cut further"
+    share = by_macs(shapes(run)[-1]) / by_macs(SHAPE)
+    assert 0.5 < share <= 0.8 * 0.97 * 0.97 * 0.8 / 0.9
+
+
+def test_a_latency_that_measurement_never_confirms(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
+    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    monkeypatch.setattr("cutbert.methods.schubert.latency_share", lambda *of: 0.9)
+    with pytest.raises(BudgetError, match=r"--budget latency_ms must be reachable by measurement, got 0\.900"):
+        schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8", dims=["f"])
+
+
+def test_gates_decide_which_units_stay(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    """Neurons without any effect go first."""
+    model = load_model(teacher).model
+    idle = {0: [1, 5, 30], 2: list(range(20))}
+    with torch.no_grad():
+        for layer, neurons in idle.items():
+            model.encoder.layers[layer].feed_forward.down.weight[:, neurons] = 0
+            model.encoder.layers[layer].feed_forward.up.weight[neurons] = 0
+            model.encoder.layers[layer].feed_forward.up.bias[neurons] = 0
+    source = save_tiny(tmp_path / "source", model)
+    cost = cost_of(SHAPE, model.head_spec).params - 23 * (2 * 24 + 1)
+    options = {"budget": f"params={cost}", "dims": ["f"], "rounds": 1, "gate_steps": 40, "price_weight": 0.2}
+    run = schubert(str(source), tmp_path / "run", task, **options, gate_learning_rate=0.05)
+    assert [layer.intermediate_size for layer in shapes(run)[-1].layers] == [29, 32, 12]
+
+
+def test_every_round_can_be_picked_and_measured(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    run = schubert(teacher, tmp_path / "run", task, budget="macs=0.5")
+    first, last = run.front
+    for entry in (first, last):
+        picked = cutbert.pick(run.path, max_macs=entry.macs, min_score=entry.select_score)
+        picked.save_pretrained(tmp_path / f"for-{entry.name}")
+        assert load_model(tmp_path / f"for-{entry.name}").model.shape == picked.entry.shape
+    again = cutbert.front(run.path, measure=True, length=5, rounds=1)
+    assert all(entry.latency_ms for entry in again)
+    kept = load_model(run.path / "rounds" / "round-1").model
+    assert kept.shape == first.shape and kept.shape != last.shape
+
+
+def test_a_stopped_run_ends_with_the_same_bits(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = schubert(teacher, tmp_path / "whole", task, budget="macs=0.5")
+    import cutbert.methods.schubert as method
+
+    for stage in ("round-1-gates", "round-1", "round-2-gates", "round-2"):
+        plain = method.train_stage
+
+        def stopping(model: Any, work: Any, *more: Any, stage: str = stage, plain: Any = plain) -> Any:
+            if work.plan.name == stage:
+                raise InterruptedRun("stopped")
+            return plain(model, work, *more)
+
+        monkeypatch.setattr(method, "train_stage", stopping)
+        with pytest.raises(InterruptedRun):
+            schubert(teacher, tmp_path / "parts", task, budget="macs=0.5")
+        monkeypatch.setattr(method, "train_stage", plain)
+    parts = schubert(teacher, tmp_path / "parts", task, budget="macs=0.5")
+    assert shapes(parts) == shapes(whole)
+    for name in ("model", "rounds/round-1"):
+        got, wanted = weights(tmp_path / "parts" / name), weights(tmp_path / "whole" / name)
+        assert all(torch.equal(got[key], wanted[key]) for key in wanted)
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+
+
+def test_it_can_be_the_full_net_of_a_family(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    cut = schubert(teacher, tmp_path / "cut", task, budget="macs=0.6")
+    family = cutbert.dynabert(
+        cut.path, out=tmp_path / "family", width_mult=(1.0, 0.5), depths=[3, 1], importance_samples=8, **task
+    )
+    assert family.front.teacher.shape == shapes(cut)[-1]
+    assert all(entry.macs <= family.front.teacher.macs for entry in family.front)
+
+
+def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    run = schubert(teacher, tmp_path / "run", task, budget="macs=0.5")
+    record = read_json(tmp_path / "run" / "run.json")
+    assert {"gates", "heal", "score", "latency", "total"} <= record["timings"].keys()
+    data = run.to_json()
+    assert {"out", "metric", "teacher", "subnets", "seconds"} <= data.keys()
+    assert "width_mult" not in data["subnets"][-1] and data["subnets"][-1]["name"] == "round-2"
+    shutil.rmtree(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "schubert must have one of --budget NAME=X and --from-paper NAME"),
+        ({"budget": "macs=0.5", "from_paper": "99M"}, "schubert must have one of"),
+        ({"budget": "speed=0.5"}, "--budget must be NAME=X with NAME one of params, params_encoder, macs, bytes"),
+        ({"budget": "macs=half"}, "--budget macs must be a number above 0, got 'half'"),
+        ({"budget": "macs=-1"}, "--budget macs must be a number above 0, got '-1'"),
+        ({"budget": "macs=0.001"}, "--budget macs must lie in .*, or as a share in 0.*1 of the uncut"),
+        ({"budget": "params=10000000000"}, "--budget params must lie in"),
+        ({"budget": "macs=0.5", "rounds": 0}, "--rounds must be at least 1, got 0"),
+        ({"budget": "macs=0.5", "last_share": 0}, r"--last-share must lie in \(0, 1\], got 0"),
+        ({"budget": "macs=0.5", "price_weight": -1.0}, "--price-weight must be a number of at least 0, got -1.0"),
+        ({"budget": "macs=0.5", "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
+        ({"budget": "macs=0.5", "dims": []}, "--dims must name at least one of h, f, a, k, v"),
+        ({"from_paper": "12M"}, "--from-paper must be one of 99M"),
+        ({"from_paper": "99M"}, "num_layers must be 12 for this target, got 3"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_made(
+    teacher: str, tmp_path: Path, task: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        schubert(teacher, tmp_path / "run", task, **options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_latency_out_of_reach_leaves_nothing(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    with pytest.raises(BudgetError, match="--budget latency_ms must lie in"):
+        schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.0001")
+    assert not (tmp_path / "run").exists()
