@@ -52,14 +52,14 @@ def weights_of(args: argparse.Namespace) -> str:
     return str(args.weights or checked_weights())
 
 
-def prepare_task(args: argparse.Namespace, work: Path, task: str = "sst2") -> Prepared:
-    """Return the pre-trained model with a new head for a task, and the task's tokens."""
+def prepare_task(args: argparse.Namespace, work: Path, task: str = "sst2", eval_rows: int = 32) -> Prepared:
+    """Return the pre-trained model with a head for a task, and the task's tokens."""
     data = DataSettings(
         task=task,
         data_dir=args.data_dir,
         max_length=MAX_LENGTH,
         max_train_samples=args.max_train_samples,
-        max_eval_samples=32,
+        max_eval_samples=eval_rows,
     )
     run = RunFolder.open(work / "prepared", "benchmark", {})
     return prepare(weights_of(args), load_dataset(data), MAX_LENGTH, TrainSettings(threads=args.threads), run)

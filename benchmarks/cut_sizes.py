@@ -1,0 +1,123 @@
+"""What sizes cost: odd ones beside multiples of 8, and the jump when hidden units are cut that gates have closed."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutbert.bench.latency_model import new_network, time_networks
+from cutbert.bench.settings import LatencySettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import DIMS, Place, places_of, resized, size_at
+from cutbert.surgery.cut import choose_by_sizes, cut
+from cutbert.surgery.gates import fold
+from cutbert.train.evaluate import predict_logits, score
+from recording import make_parser, recorded
+from workload import add_inputs, prepare_task
+
+LENGTHS = (16, 24, 32, 64, 128)
+ODD = {"h": 189, "f": 765, "k": 15, "v": 15}
+EVEN = {"h": 192, "f": 768, "k": 16, "v": 16}
+KEPT_HIDDEN = (383, 376, 352, 320, 256, 192)
+DEV_ROWS = 872
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    add_inputs(parser)
+    parser.add_argument("--teacher", required=True, help="a model fine-tuned on SST-2, its run folder")
+    parser.add_argument("--rounds", type=int, default=12)
+    args = parser.parse_args()
+    record = recorded("cut_sizes", args, lambda: measure(args), seeds=[0])
+    for row in record["sizes"]:
+        print(f"{row['dim']}: {row['odd']} instead of {row['even']} takes {row['odd_by_even']:.2f} of the time", end="")
+        print(f", in batches {row['odd_by_even_in_batches']:.2f}")
+    for row in record["hidden"]:
+        print(f"hidden {row['kept']}: zeroed {100 * row['zeroed_score']:.2f}, cut {100 * row['cut_score']:.2f}")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    args.weights = Path(args.teacher)
+    with TemporaryDirectory() as folder:
+        prepared = prepare_task(args, Path(folder), eval_rows=DEV_ROWS)
+    model = prepared.loaded.model
+    return {"lengths": list(LENGTHS), "sizes": odd_sizes(model, args), "hidden": hidden_jump(model, prepared.dev)}
+
+
+def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Time each dimension at a multiple of 8 and a little below, side by side."""
+    shapes: dict[str, EncoderShape] = {}
+    for dim in ODD:
+        for name, sizes in (("odd", ODD), ("even", EVEN)):
+            shapes[f"{dim} {name}"] = resized(model.shape, {p: sizes[dim] for p in places_of(model.shape, dim)})
+    everything = {p: ODD[p.dim] for p in places_of(model.shape, tuple(ODD))}
+    shapes["all odd"] = resized(model.shape, everything)
+    shapes["all even"] = resized(model.shape, {place: EVEN[place.dim] for place in everything})
+    networks = {name: new_network(model, shape).eval() for name, shape in shapes.items()}
+    times = time_networks(networks, LENGTHS, LatencySettings(threads=args.threads, rounds=args.rounds))
+    rows = []
+    for dim in (*ODD, "all"):
+        odd, even = times[f"{dim} odd"], times[f"{dim} even"]
+        rows.append(
+            {
+                "dim": dim,
+                "odd": ODD.get(dim),
+                "even": EVEN.get(dim),
+                "odd_ms": odd.latency_ms,
+                "even_ms": even.latency_ms,
+                "odd_by_even": odd.latency_ms / even.latency_ms,
+                "odd_by_even_in_batches": even.throughput_per_s / odd.throughput_per_s,
+            }
+        )
+    return rows
+
+
+def hidden_jump(model: TaskModel, dev: Any) -> list[dict[str, Any]]:
+    """Score the network with its weakest hidden units closed by gates, and with the same units cut away."""
+    strength = hidden_strength(model)
+    plain = predict_logits(model, dev)
+    rows = []
+    for kept in KEPT_HIDDEN:
+        values = {place: torch.ones(size_at(model.shape, place)) for place in places_of(model.shape, tuple(DIMS))}
+        values[Place("h")][strength.argsort()[: model.shape.hidden_size - kept]] = 0.0
+        closed = copy.deepcopy(model)
+        fold(closed, values)
+        small = cut(closed, choose_by_sizes(model.shape, {**values, Place("h"): strength}, {Place("h"): kept}))
+        row: dict[str, Any] = {"kept": kept}
+        for name, network in (("zeroed", closed), ("cut", small)):
+            logits = predict_logits(network, dev)
+            assert dev.labels is not None
+            row[f"{name}_score"] = score(model.head_spec, "accuracy", logits, dev.labels).score
+            row[f"{name}_kl"] = divergence(plain, logits)
+        rows.append(row)
+    return rows
+
+
+def hidden_strength(model: TaskModel) -> Tensor:
+    """Return how much each hidden unit is written and read: the norms of its rows and columns, summed."""
+    total = torch.zeros(model.shape.hidden_size)
+    with torch.no_grad():
+        for layer in model.encoder.layers:
+            for linear in (layer.attention.query, layer.attention.key, layer.attention.value, layer.feed_forward.up):
+                total += linear.weight.norm(dim=0)
+            for linear in (layer.attention.output, layer.feed_forward.down):
+                total += linear.weight.norm(dim=1)
+    return total
+
+
+def divergence(teacher: Any, student: Any) -> float:
+    """Return the mean KL(teacher || student) of two sets of logits."""
+    t, s = (torch.from_numpy(np.asarray(each)).log_softmax(-1) for each in (teacher, student))
+    return float(torch.nn.functional.kl_div(s, t, reduction="batchmean", log_target=True))
+
+
+if __name__ == "__main__":
+    main()
