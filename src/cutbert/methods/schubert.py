@@ -28,6 +28,7 @@ from cutbert.methods.imitate import GateStep, ImitateStep
 from cutbert.methods.meters import LATENCY, MARGIN, Meter, count_meter, latency_meter, latency_share
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import override_plan
+from cutbert.methods.samples import sample_batches
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import Budget
@@ -38,6 +39,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
 from cutbert.surgery.gates import fold
+from cutbert.surgery.norms import settle_norms
 from cutbert.train.counting import counter
 from cutbert.train.gating import GatedModel
 from cutbert.train.loop import Stage, train_stage
@@ -59,6 +61,7 @@ HEAL = StagePlan(
     token_table="frozen",
 )
 MAX_RECUTS = 6
+SETTLING_ROWS = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +200,13 @@ def one_round(job: Job, before: Cut, number: int) -> Cut:
             write_json(kept_file, [[*place, units] for place, units in kept.items()])
         job.prepared.engine.accelerator.wait_for_everyone()
     kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
+    if len(kept[Place("h")]) < folded.shape.hidden_size:
+        engine = job.prepared.engine
+        settle_norms(
+            folded,
+            kept[Place("h")],
+            sample_batches(folded, job.tokens, SETTLING_ROWS, job.train.seed, engine.device),
+        )
     small = cut(folded, kept)
     after = Cut(small, before.hidden_units[torch.tensor(kept[Place("h")], device=before.hidden_units.device)])
     job.run.log(stage=f"round-{number}", cost=job.meter.cost(small.shape), shape=small.shape.to_json())
