@@ -1,0 +1,97 @@
+"""Gates get the gradients that plain autograd gives them, and nothing else is trained."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from cutbert.surgery.gates import gated_weights
+from cutbert.train.engine import make_engine
+from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
+from cutbert.train.settings import StagePlan, TrainSettings
+from tiny_runs import tiny_model
+
+IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 9, 5, 3]])
+PLAN = StagePlan(
+    name="gates",
+    epochs=1.0,
+    batch_size=2,
+    learning_rate=0.5,
+    warmup_ratio=0.0,
+    weight_decay=0.0,
+    schedule="constant",
+    dropout=0.0,
+    token_table="frozen",
+)
+
+
+def backward(work: GateWork) -> None:
+    work.refresh()
+    work.model(IDS).logits.float().square().sum().backward()
+    work.collect()
+
+
+def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 0.08)])
+def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
+    gated = GatedModel(tiny_model())
+    with torch.no_grad():
+        for gate in gated.parameters():
+            gate.uniform_(0.5, 1.5)
+    work = GateWork(gated, dtype, dropout=0.0)
+    for _ in range(2):  # a second step starts from nothing
+        backward(work)
+    got = flat([gate.grad for gate in gated.parameters()])
+    twin = copy.deepcopy(gated.gates)
+    weights = gated_weights(gated.base, twin.values())
+    logits = functional_call(gated.base, weights, (IDS,)).logits
+    wanted = flat(list(torch.autograd.grad(logits.square().sum(), list(twin.parameters()))))
+    assert float((got - wanted).norm() / wanted.norm()) < close
+
+
+def test_only_gates_move_and_none_below_zero() -> None:
+    gated = GatedModel(tiny_model())
+    before = {name: weight.clone() for name, weight in gated.base.state_dict().items()}
+    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    optimizer = GateOptimizer(gated, PLAN, engine, max_grad_norm=1.0)
+    for step in range(4):
+        backward(work)
+        assert optimizer.step(step / 4, torch.empty(0)) > 0
+    assert all(torch.equal(weight, before[name]) for name, weight in gated.base.state_dict().items())
+    values = flat(list(gated.parameters()))
+    assert values.min() == 0.0 and values.max() > 0.0
+    assert optimizer.rate == 0.5 and not optimizer.updates_rows
+    work.rest()
+
+
+def test_a_stored_optimizer_goes_on_to_the_bit() -> None:
+    engine = make_engine(TrainSettings(threads=1))
+    found = []
+    for is_stored in (False, True):
+        gated = GatedModel(tiny_model())
+        work, optimizer = GateWork(gated, torch.float32, 0.0), GateOptimizer(gated, PLAN, engine, 1.0)
+        for step in range(4):
+            if is_stored and step == 2:
+                state = optimizer.state()
+                optimizer = GateOptimizer(gated, PLAN, engine, 1.0)
+                optimizer.load_state(state)
+            backward(work)
+            optimizer.step(step / 4, torch.empty(0))
+        found.append(flat([gate.detach() for gate in gated.parameters()]))
+    assert torch.equal(*found)
+
+
+def test_its_weights_are_the_gates_alone() -> None:
+    gated = GatedModel(tiny_model())
+    assert len(gated.state_dict()) == 1 + 4 * 3
+    assert (gated.shape, gated.style, gated.head_spec) == (
+        gated.base.shape,
+        gated.base.style,
+        gated.base.head_spec,
+    )
