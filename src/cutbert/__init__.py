@@ -14,11 +14,11 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict
+    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain
 
 __version__ = "0.1.0"
 
-VERBS = ("cost", "demo", "dynabert", "finetune", "front", "measure", "open_run", "pick", "predict")
+VERBS = ("cost", "demo", "dynabert", "finetune", "front", "measure", "open_run", "pick", "predict", "pretrain")
 
 __all__ = [
     "Cost",
@@ -45,6 +45,7 @@ __all__ = [
     "open_run",
     "pick",
     "predict",
+    "pretrain",
 ]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cutbert.cli import cost, demo, dynabert, finetune, front, measure, pick, predict
+from cutbert.cli import cost, demo, dynabert, finetune, front, measure, pick, predict, pretrain
 from cutbert.cli.verb import Verb
 
 VERBS: tuple[Verb, ...] = tuple(
-    module.VERB for module in (demo, finetune, dynabert, front, pick, predict, measure, cost)
+    module.VERB for module in (demo, finetune, dynabert, pretrain, front, pick, predict, measure, cost)
 )
