@@ -42,7 +42,6 @@ def tiny_text(folder: Path) -> dict[str, Any]:
         "threads": 1,
         "precision": "float32",
         "epochs": 1.0,
-        "dropout": 0.0,
         "learning_rate": 5e-5,
     }
 
