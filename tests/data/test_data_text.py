@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data import text as text_file
 from cutbert.data.batches import plan_batches
 from cutbert.data.cache import cache_folder
-from cutbert.data.text import HeldOut, TextData, find_texts, load_texts
+from cutbert.data.text import HeldOut, TextData, TextSources, find_texts, load_texts
 from cutbert.data.text_settings import TextSettings
+from cutbert.data.text_sources import TextSource, dataset_pieces
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, ModelError
 
@@ -144,6 +145,17 @@ def test_a_hub_data_set_is_streamed_row_by_row(
         find_texts(TextSettings(dataset=str(tmp_path / "nosuch")))
 
 
+def test_a_stream_that_breaks_off_leaves_nothing(tokenizer: PreTrainedTokenizerFast) -> None:
+    def rows() -> Iterator[dict[str, str]]:
+        yield {"text": "the film is dull"}
+        raise ConnectionError("no route\nto host")
+
+    source = TextSource({"far": "fingerprint"}, lambda: dataset_pieces("far", rows(), "text"))
+    with pytest.raises(DataError, match=r"--dataset far broke off \(no route\); the same command reads it anew"):
+        load_texts(TextSources(source, None), tokenizer, "tiny", S)
+    assert not list((cache_folder() / "tokens").glob("*/*"))
+
+
 def test_the_cache_is_used_and_keyed_by_content(tokenizer: PreTrainedTokenizerFast, write: Write) -> None:
     options = {"train": write("a.txt", as_text(random_documents(30))), "dev": write("b.txt", "the film")}
     entries = []
@@ -158,10 +170,11 @@ def test_the_cache_is_used_and_keyed_by_content(tokenizer: PreTrainedTokenizerFa
 
 def test_mistakes_come_together(write: Write, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        TextSettings(sequence_length=7, mask_probability=1.0, dataset_config="c").check()
+        TextSettings(sequence_length=7, mask_probability=1.0, dataset_config="c", text_column="body").check()
     assert caught.value.mistakes == (
         "text must be given: --train FILE, or --dataset NAME",
         "--dataset-config must come with --dataset",
+        "--text-column must come with --dataset",
         "--sequence-length must be at least 8, got 7",
         "--mask-probability must lie between 0 and 1, got 1.0",
     )

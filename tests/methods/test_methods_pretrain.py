@@ -130,7 +130,7 @@ def test_mistakes_come_together_and_nothing_is_made(base: Path, tmp_path: Path) 
     found = caught.value.mistakes
     assert len(found) == 4 and found[0].startswith("--epochs must be a number of at least 0")
     assert found[1].startswith("--token-table must be dense or frozen for masked LM")
-    assert found[2] == "--sequence-length must be at most 9, the positions of the shape file, got 10"
+    assert found[2] == f"--sequence-length must be at most 9, the positions of {tmp_path}/shape.json, got 10"
     assert found[3] == f"--train {tmp_path}/no.txt: no such file"
     with pytest.raises(InputError, match=r"--sequence-length must be at most 128, the positions of .*base, got 129"):
         cutbert.pretrain(base, out=tmp_path / "run", **{**tiny_text(tmp_path), "sequence_length": 129})

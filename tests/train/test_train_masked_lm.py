@@ -186,6 +186,8 @@ def test_masks_differ_from_epoch_to_epoch_and_are_a_steps_own() -> None:
     masks_of, rows = StepMasks(text_tokens(), masking()), np.arange(8)
     infos = [StepInfo(rows, 8, 8 * S, 0.0, np.random.default_rng([3, step]), step, rows) for step in (0, 0, 5)]
     first, same, later = (masks_of(info) for info in infos)
+    moved = masks_of(replace(infos[2], step_rows=rows + 1))
+    assert moved.rows.tolist() == list(range(1, 9))  # another stage may be at the same step
     assert first is same and not np.array_equal(first.is_hidden, later.is_hidden)
 
 

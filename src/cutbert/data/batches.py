@@ -47,7 +47,7 @@ def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> 
     if not len(order):
         return []
     if lengths.min() == lengths.max():
-        return np.split(order, np.arange(batch_size, len(order), batch_size))
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     order = order[np.argsort(lengths[order], kind="stable")]
     size = group_size(batch_size)
     groups = np.split(order, np.arange(size, len(order), size))

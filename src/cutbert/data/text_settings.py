@@ -56,8 +56,9 @@ class TextSettings:
             mistakes.add("text must be given: --train FILE, or --dataset NAME")
         if self.train and self.dataset is not None:
             mistakes.add("--train and --dataset must not be given together")
-        if self.dataset_config is not None and self.dataset is None:
-            mistakes.add("--dataset-config must come with --dataset")
+        for name, default in (("dataset_config", None), ("text_column", "text")):
+            if self.dataset is None and getattr(self, name) != default:
+                mistakes.add(f"--{name.replace('_', '-')} must come with --dataset")
         if self.sequence_length < LEAST_LENGTH:
             mistakes.add(f"--sequence-length must be at least {LEAST_LENGTH}, got {self.sequence_length}")
         if not 0 < self.mask_probability < 1:

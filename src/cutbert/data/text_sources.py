@@ -113,18 +113,28 @@ def find_dataset(name: str, config: str | None, column: str) -> TextSource:
         stream = builder.as_streaming_dataset(split=SPLIT)
         row: dict[str, Any] = next(iter(stream), {})
     except Exception as error:  # whatever the hub's client raises, it means the same to the user
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"--dataset {name} cannot be had ({reason}); give text files by --train") from error
+        raise DataError(f"--dataset {name} cannot be had ({first_line(error)}); give text files by --train") from error
     if not isinstance(row.get(column), str):
         raise DataError(f"--dataset {name} must have a column of text {column!r}, got {', '.join(row)}")
     label = " ".join(part for part in (name, config, SPLIT) if part)
-    return TextSource({label: f"{builder.hash} {column}"}, lambda: dataset_pieces(stream, column))
+    return TextSource({label: f"{builder.hash} {column}"}, lambda: dataset_pieces(name, stream, column))
 
 
-def dataset_pieces(stream: Iterable[dict[str, Any]], column: str) -> Iterator[str | None]:
-    """Yield the lines of each row; a row's end ends a document, blank lines do not."""
-    for row in stream:
-        for line in (row[column] or "").splitlines():
-            if line.strip():
-                yield line.strip()
-        yield None
+def dataset_pieces(name: str, stream: Iterable[dict[str, Any]], column: str) -> Iterator[str | None]:
+    """Yield the lines of each row; a row's end ends a document, blank lines do not.
+
+    Raises:
+        DataError: the stream breaks off.
+    """
+    try:
+        for row in stream:
+            for line in (row[column] or "").splitlines():
+                if line.strip():
+                    yield line.strip()
+            yield None
+    except Exception as error:  # as above
+        raise DataError(f"--dataset {name} broke off ({first_line(error)}); the same command reads it anew") from error
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

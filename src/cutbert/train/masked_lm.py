@@ -39,13 +39,15 @@ class StepMasks:
 
     def __init__(self, tokens: Tokens, masking: Masking) -> None:
         self.tokens, self.masking = tokens, masking
-        self._last: tuple[int, Masks] | None = None
+        self._step = -1
+        self._masks: Masks | None = None
 
     def __call__(self, info: StepInfo) -> Masks:
         """Return the masks of all rows of a step; draws from `info.random` at a step's first micro-batch."""
-        if self._last is None or self._last[0] != info.step:
-            self._last = info.step, draw_masks(self.tokens, info.step_rows, self.masking, info.random)
-        return self._last[1]
+        rows = np.sort(info.step_rows)
+        if self._masks is None or self._step != info.step or not np.array_equal(self._masks.rows, rows):
+            self._step, self._masks = info.step, draw_masks(self.tokens, rows, self.masking, info.random)
+        return self._masks
 
 
 @dataclass(frozen=True)
