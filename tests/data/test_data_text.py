@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data import text as text_file
 from cutbert.data.batches import plan_batches
 from cutbert.data.cache import cache_folder
-from cutbert.data.text import HeldOut, TextData, TextSources, find_texts, load_texts
+from cutbert.data.text import TextData, TextSources, find_texts, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.text_sources import TextSource, dataset_pieces
 from cutbert.data.tokens import Tokens
@@ -109,23 +109,6 @@ def test_held_out_rows_are_never_trained_on(tokenizer: PreTrainedTokenizerFast, 
     assert sorted(inner) == sorted(tuple(everything[i * 8 : i * 8 + 8]) for i in range(total))
     assert not set(inner[: len(found.train)]) & set(inner[len(found.train) :])
     assert "a share of the training text, by hash" in found.notes[1]
-
-
-def test_held_out_rows_depend_on_the_rows_alone() -> None:
-    stream = np.random.default_rng(0).integers(0, 50, (3000, 4)).astype(np.int32)
-    stream[1000:1100] = stream[:100]
-
-    def split(data: np.ndarray, most: int) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-        held = HeldOut(most)
-        passed = [row for start in range(0, len(data), 7) for row in held.pass_on(data[start : start + 7])]
-        passed += held.cut_down()
-        return [tuple(row.tolist()) for row in passed], [tuple(row.tolist()) for row in held.rows()]
-
-    train, dev = split(stream, 1000)
-    assert len(train) + len(dev) == 3000 and 28 <= len(dev) <= 30 and not set(train) & set(dev)
-    order = np.random.default_rng(1).permutation(3000)
-    assert set(split(stream[order], 1000)[1]) == set(dev)
-    assert set(split(stream, 10)[1]) < set(dev) and len(split(stream, 10)[1]) in (9, 10)
 
 
 def test_a_hub_data_set_is_streamed_row_by_row(

@@ -6,7 +6,6 @@ Axes: N sequences, S positions of each.
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.cache import ArrayWriter, cached_files
+from cutbert.data.held_out import HeldOut
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.text_sources import TextSource, find_dev, find_train
 from cutbert.data.tokens import Tokens, bare_engine
@@ -26,8 +26,7 @@ from cutbert.errors import DataError, Mistakes, ModelError
 FORMAT = 1
 CHUNK_PIECES = 5_000
 CHUNK_CHARACTERS = 4_000_000
-HELD_OUT_SHARE = 0.01
-MAX_HELD_OUT = 1000
+ARRAYS = ("train", "held_out")
 UNKNOWN_MARK = "<unk>"  # how corpora of whole words, such as WikiText, write a rare word
 
 
@@ -216,7 +215,7 @@ def chunks(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
 
 def write_sequences(folder: Path, sequences: Iterable[NDArray[np.int32]], *, holds_out: bool) -> None:
     """Write train.npy and held_out.npy: flat ids."""
-    held_out = HeldOut(MAX_HELD_OUT if holds_out else 0)
+    held_out = HeldOut()
     with ExitStack() as stack:
         train, held = (stack.enter_context(ArrayWriter(folder / f"{name}.npy", np.int32)) for name in ARRAYS)
         for rows in sequences:
@@ -226,52 +225,3 @@ def write_sequences(folder: Path, sequences: Iterable[NDArray[np.int32]], *, hol
             train.append(row)
         for row in held_out.rows():
             held.append(row)
-
-
-ARRAYS = ("train", "held_out")
-
-
-class HeldOut:
-    """Keeps the rows with the smallest hashes out of a stream, so that order and place in it do not matter.
-
-    Equal rows are kept or passed on together.
-
-    Args:
-        most: rows kept at most.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most, self.seen, self.count = most, 0, 0
-        self.limit = 1 << 64
-        self.kept: dict[int, list[NDArray[np.int32]]] = {}
-        self.largest: list[int] = []  # a heap of the kept hashes, negative
-
-    def pass_on(self, rows: NDArray[np.int32]) -> Iterator[NDArray[np.int32]]:
-        """Take rows in and yield those that are not kept, or no longer."""
-        self.seen += len(rows)
-        for row in rows:
-            key = int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest())
-            if key >= self.limit:
-                yield row
-                continue
-            if key not in self.kept:
-                heapq.heappush(self.largest, -key)
-            self.kept.setdefault(key, []).append(row)
-            self.count += 1
-            yield from self._shrink(self.most)
-
-    def cut_down(self) -> Iterator[NDArray[np.int32]]:
-        """Yield rows until only the share that is to be held out is kept: 1 %, at least one, at most `most`."""
-        yield from self._shrink(min(self.most, max(1, int(HELD_OUT_SHARE * self.seen))))
-
-    def rows(self) -> Iterator[NDArray[np.int32]]:
-        """Yield the rows kept."""
-        for key in sorted(self.kept):
-            yield from self.kept[key]
-
-    def _shrink(self, most: int) -> Iterator[NDArray[np.int32]]:
-        while self.count > most:
-            self.limit = -heapq.heappop(self.largest)
-            rows = self.kept.pop(self.limit)
-            self.count -= len(rows)
-            yield from rows
