@@ -14,11 +14,23 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, schubert
+    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
 
 __version__ = "0.1.0"
 
-VERBS = ("cost", "demo", "dynabert", "finetune", "front", "measure", "open_run", "pick", "predict", "schubert")
+VERBS = (
+    "cost",
+    "demo",
+    "dynabert",
+    "finetune",
+    "front",
+    "measure",
+    "open_run",
+    "pick",
+    "predict",
+    "pretrain",
+    "schubert",
+)
 
 __all__ = [
     "Cost",
@@ -45,6 +57,7 @@ __all__ = [
     "open_run",
     "pick",
     "predict",
+    "pretrain",
     "schubert",
 ]
 

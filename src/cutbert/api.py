@@ -12,11 +12,13 @@ from typing import Any
 
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
+from cutbert.data.text_settings import TextSettings
 from cutbert.errors import Mistakes, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.methods.demo_settings import DemoSettings
+from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.settings import DynabertSettings, FinetuneSettings, SchubertSettings
 from cutbert.settings import RunSettings, build_settings, command_line, takes
 from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
@@ -114,7 +116,7 @@ def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return finetune
 
-    return run_method("finetune", method, FinetuneSettings, model, {"out": out, **options})
+    return run_method("finetune", method, (DataSettings, FinetuneSettings), model, {"out": out, **options})
 
 
 @takes(DataSettings, TrainSettings, DynabertSettings, RunSettings)
@@ -135,7 +137,28 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return dynabert
 
-    return run_method("dynabert", method, DynabertSettings, model, {"out": out, **options})
+    return run_method("dynabert", method, (DataSettings, DynabertSettings), model, {"out": out, **options})
+
+
+@takes(TextSettings, TrainSettings, PretrainSettings, RunSettings)
+def pretrain(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Train a model, or new weights of any shape, as a masked LM on plain text.
+
+    Args:
+        model: hub id, model folder or run folder; with `from_scratch` only its tokenizer and style are taken.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of TextSettings, TrainSettings, PretrainSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the text or the model, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.pretrain import pretrain
+
+        return pretrain
+
+    return run_method("pretrain", method, (TextSettings, PretrainSettings), model, {"out": out, **options})
 
 
 @takes(DataSettings, TrainSettings, SchubertSettings, RunSettings)
@@ -156,18 +179,26 @@ def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return schubert
 
-    return run_method("schubert", method, SchubertSettings, model, {"out": out, **options})
+    return run_method("schubert", method, (DataSettings, SchubertSettings), model, {"out": out, **options})
 
 
 def run_method(
     verb: str,
     method: Callable[[], Callable[..., dict[str, Any]]],
-    kind: type[Any],
+    kinds: tuple[type[Any], type[Any]],
     model: str | Path,
     options: Mapping[str, Any],
 ) -> Run:
-    """Open the run folder, then return its stored result or run the method."""
-    data, train, own, place = build_settings(options, DataSettings, TrainSettings, kind, RunSettings)
+    """Open the run folder, then return its stored result or run the method.
+
+    Args:
+        verb: its name.
+        method: loads and returns its function.
+        kinds: settings of its data, and its own.
+        model: the verb's word.
+        options: fields of these, of TrainSettings and of RunSettings.
+    """
+    data, train, own, place = build_settings(options, kinds[0], TrainSettings, kinds[1], RunSettings)
     settings = {"model": str(model), "data": asdict(data), "train": asdict(train), verb: asdict(own)}
     line = command_line(verb, [str(model)], place, data, train, own)
     mistakes = Mistakes()
@@ -179,7 +210,7 @@ def run_method(
                 each.check()
     mistakes.check(RunError)
     result = run.result if run.result is not None else method()(str(model), data, train, own, run)
-    if data.select == "dev":
+    if isinstance(data, DataSettings) and data.select == "dev":
         result = {**result, "select_is_dev": True}
     return Run(result, run.path)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, weights
+from tiny_task import measure_quickly, tiny_task, tiny_text, weights
 
 import cutbert
 from cutbert.shape.head import HeadSpec
@@ -29,6 +29,7 @@ folder, model = sys.argv[2], sys.argv[3]
 assert os.environ["WORLD_SIZE"] == "2"
 cutbert.finetune(model, out=f"{folder}/teacher", **options["finetune"])
 cutbert.dynabert(f"{folder}/teacher", out=f"{folder}/family", **options["dynabert"])
+cutbert.pretrain(model, out=f"{folder}/mlm", **options["pretrain"])
 """
 
 
@@ -40,12 +41,14 @@ def test_two_processes_give_one_processs_weights(tmp_path: Path, monkeypatch: py
     options: dict[str, Any] = {
         "finetune": {**task, "token_table": "rows"},
         "dynabert": {**task, "width_mult": [1.0, 0.5], "depths": [3, 1], "subnets_per_step": 0},
+        "pretrain": tiny_text(tmp_path),
     }
     one = {
         "teacher": cutbert.finetune(model, out=str(tmp_path / "one" / "teacher"), **options["finetune"]),
         "family": cutbert.dynabert(
             tmp_path / "one" / "teacher", out=str(tmp_path / "one" / "family"), **options["dynabert"]
         ),
+        "mlm": cutbert.pretrain(model, out=str(tmp_path / "one" / "mlm"), **options["pretrain"]),
     }
     (tmp_path / "two.py").write_text(SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from cutbert.data.rows import Rows
-from tiny_runs import tiny_rows, write_tsv
+from tiny_runs import WORDS, tiny_rows, write_tsv
 
 NUM_TRAIN = 41  # in batches of 8 the last has one row, so that of two processes one has none
 QUICK: dict[str, Any] = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_length": 16, "precision": "float32"}
@@ -23,6 +24,26 @@ def tiny_task(folder: Path) -> dict[str, Any]:
     rows = {"train": train, "select": select, "dev": dev}
     files = {name: str(write_tsv(folder / f"{name}.tsv", each)) for name, each in rows.items()}
     return {**files, "text": "text", "label": "label", **QUICK}
+
+
+def tiny_text(folder: Path) -> dict[str, Any]:
+    """Write text of 41 sequences and a held-out file; return them as options of `pretrain`, without dropout."""
+    files = {}
+    for seed, (name, lines) in enumerate((("train", 66), ("dev", 12))):
+        random = np.random.default_rng(seed)
+        text = [" ".join(random.choice(WORDS, 9)) + "\n" * (1 + i % 2) for i in range(lines)]
+        path = folder / f"{name}.txt"
+        path.write_text("".join(text), encoding="utf-8")
+        files[name] = str(path)
+    return {
+        **files,
+        "sequence_length": 17,
+        "batch_size": 8,
+        "threads": 1,
+        "precision": "float32",
+        "epochs": 1.0,
+        "learning_rate": 5e-5,
+    }
 
 
 def command_words(options: dict[str, Any]) -> list[str]:

@@ -103,6 +103,18 @@ def scores_table(data: Mapping[str, Any]) -> RenderableType:
     return pairs_table(pairs)
 
 
+def perplexity_table(data: Mapping[str, Any]) -> RenderableType:
+    """Return what masked-LM training reached."""
+    return pairs_table(
+        {
+            "perplexity": f"{data['perplexity']:.2f} of the masked tokens of held-out text (loss {data['loss']:.4f})",
+            "tokens": f"{data['tokens']:,} trained on, {data['tokens_per_s']:,.0f} a second",
+            "time": f"{data['seconds']:.0f} s",
+            "in": data["out"],
+        }
+    )
+
+
 def models_table(data: Mapping[str, Any]) -> RenderableType:
     """Return measured models side by side."""
     score = [data["metric"]] if "metric" in data else []

@@ -28,7 +28,9 @@ def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> 
     Rows are drawn at random, put beside rows of the same length and cut into groups; each group, longest first,
     goes to the batch with the fewest tokens. So a group has no padding but where two lengths meet, every batch has
     long and short texts (batches of one length cost the same and gave worse scores, docs/recipe.md), and nearly as
-    many tokens as any other. Every row comes once; there are ceil(N / batch_size) batches, in random order.
+    many tokens as any other. Where all rows are equally long, this is a random order cut into batches, and is made
+    so: rows may be tens of millions then. Every row comes once; there are ceil(N / batch_size) batches, in random
+    order.
     Processes that share a run compute the same plan and take `rows[rank::world]` of each.
 
     Args:
@@ -44,6 +46,8 @@ def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> 
     order = rng.permutation(len(lengths))
     if not len(order):
         return []
+    if lengths.min() == lengths.max():
+        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     order = order[np.argsort(lengths[order], kind="stable")]
     size = group_size(batch_size)
     groups = np.split(order, np.arange(size, len(order), size))

@@ -30,11 +30,29 @@ def cache_folder() -> Path:
 def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
     """Return the arrays stored under a key, memory-mapped; make and store them where there are none.
 
+    Args:
+        key, about: as `cached_files`.
+        make: returns the arrays by name.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+
+    def write(folder: Path) -> None:
+        for name, array in make().items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+    return cached_files(key, write, about)
+
+
+def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
+    """Return the arrays stored under a key, memory-mapped; let them be written where there are none.
+
     A damaged entry is made anew. Of several processes that want the same key, one makes it, the others wait.
 
     Args:
         key: name of the entry; says all that the arrays depend on.
-        make: returns the arrays by name.
+        write: writes the arrays as NAME.npy into a folder; for arrays too large to be held, by `ArrayWriter`.
         about: for a person who looks into the folder; not read again.
 
     Raises:
@@ -49,7 +67,7 @@ def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
         with FileLock(folder.with_suffix(".lock")):
             found = load_arrays(folder)
             if found is None:
-                store_arrays(folder, make(), about)
+                store_arrays(folder, write, about)
                 found = load_arrays(folder)
     except OSError as error:
         raise cache_error(error.strerror or str(error)) from None
@@ -73,10 +91,40 @@ def load_arrays(folder: Path) -> Arrays | None:
         return None
 
 
-def store_arrays(folder: Path, arrays: Arrays, about: str) -> None:
+def store_arrays(folder: Path, write: Callable[[Path], None], about: str) -> None:
     """Write the arrays of an entry and the hashes of their files."""
     with replacing_folder(folder) as aside:
-        for name, array in arrays.items():
-            np.save(aside / f"{name}.npy", array, allow_pickle=False)
-        hashes = {name: file_sha256(aside / f"{name}.npy") for name in arrays}
+        write(aside)
+        hashes = {path.stem: file_sha256(path) for path in sorted(aside.glob("*.npy"))}
         write_json(aside / INDEX, {"about": about, "sha256": hashes})
+
+
+class ArrayWriter:
+    """Writes a flat array part by part, as .npy; the header gets its length at the end of the with block.
+
+    Args:
+        path: of the file.
+        dtype: of the array; parts are converted.
+    """
+
+    def __init__(self, path: Path, dtype: type[np.generic]) -> None:
+        self.path, self.dtype, self.length = path, np.dtype(dtype), 0
+
+    def __enter__(self) -> ArrayWriter:
+        self.file = self.path.open("wb")
+        self._write_header()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self.file:
+            self.file.seek(0)
+            self._write_header()  # numpy pads headers so that any length has room
+
+    def append(self, part: NDArray[Any]) -> None:
+        """Add the elements of a part, in C order."""
+        self.file.write(np.ascontiguousarray(part, self.dtype).tobytes())
+        self.length += part.size
+
+    def _write_header(self) -> None:
+        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
+        np.lib.format.write_array_header_1_0(self.file, header)

@@ -79,17 +79,24 @@ def tokenize_rows(rows: Rows, tokenizer: Any, tokenizer_id: str, max_length: int
 
 def plain_engine(tokenizer: Any, tokenizer_id: str, max_length: int, pairs: bool) -> Any:
     """Return a copy of a fast tokenizer's engine that cuts at `max_length` and does not pad."""
+    engine = bare_engine(tokenizer, tokenizer_id)
+    special = engine.num_special_tokens_to_add(pairs)
+    if max_length <= special:
+        raise ModelError(f"max_length must exceed the {special} special tokens of {tokenizer_id}, got {max_length}")
+    engine.enable_truncation(max_length, strategy="longest_first")
+    return engine
+
+
+def bare_engine(tokenizer: Any, tokenizer_id: str) -> Any:
+    """Return a copy of a fast tokenizer's engine that neither cuts nor pads."""
     from tokenizers import Tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         raise ModelError(f"{tokenizer_id}: must have a fast tokenizer (tokenizer.json), got {type(tokenizer).__name__}")
     engine = Tokenizer.from_str(backend.to_str())
-    special = engine.num_special_tokens_to_add(pairs)
-    if max_length <= special:
-        raise ModelError(f"max_length must exceed the {special} special tokens of {tokenizer_id}, got {max_length}")
     engine.no_padding()
-    engine.enable_truncation(max_length, strategy="longest_first")
+    engine.no_truncation()
     engine.encode_special_tokens = backend.encode_special_tokens
     return engine
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FolderShape, read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 OUTPUT = "head.out."
@@ -83,6 +84,28 @@ def load_model(
     else:
         provenance = first_provenance(str(source), found.folder, files, found.commit)
     return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, bool(new))
+
+
+def new_loaded(source: str | Path, shape: EncoderShape, head: HeadSpec, *, seed: int = 0) -> Loaded:
+    """Return a network of another shape with new weights, in the style and with the tokenizer of a model.
+
+    Args:
+        source: model folder, run folder or hub id; its weights are not read.
+        shape: of the new network; must hold the tokenizer's vocabulary.
+        head: the wanted head.
+        seed: of the weights.
+
+    Raises:
+        ModelError: the files are missing, of an architecture we cannot express, or the tokenizer does not fit.
+    """
+    found = find_source(source)
+    refuse_remote_code(found.folder)
+    facts = replace(read_folder_shape(found.folder), shape=shape)
+    model = new_model(facts, head, seed)
+    tokenizer = load_tokenizer(found.folder, shape, model.style)
+    provenance = first_provenance(f"none: new weights, with the tokenizer of {source}", found.folder, (), found.commit)
+    notes = (f"all weights are new; tokenizer and style are those of {source}",)
+    return Loaded(model.eval(), tokenizer, str(source), notes, provenance, has_new_head=True)
 
 
 @dataclass

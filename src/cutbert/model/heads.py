@@ -74,10 +74,14 @@ class MaskedLMHead(nn.Module):
         self.is_projected = table_size != hidden_size
 
     def forward(self, last_BSH: Tensor, table_VE: Tensor) -> Tensor:
+        x = self.transform(last_BSH)
+        return nn.functional.linear(x, table_VE[:, : x.shape[-1]], self.bias)
+
+    def transform(self, last_BSH: Tensor) -> Tensor:
+        """Return what is multiplied with the table: [..., E], or [..., H] for a hidden prefix."""
         H = last_BSH.shape[-1]
-        width = table_VE.shape[1] if self.is_projected else H
-        x = self.norm(self.activation(prefix_linear(last_BSH, self.dense.weight, self.dense.bias, width, H)))
-        return nn.functional.linear(x, table_VE[:, :width], self.bias)
+        width = self.dense.out_features if self.is_projected else H
+        return self.norm(self.activation(prefix_linear(last_BSH, self.dense.weight, self.dense.bias, width, H)))
 
 
 def build_head(spec: HeadSpec, shape: EncoderShape, style: EncoderStyle) -> nn.Module | None:

@@ -22,7 +22,8 @@ class TaskOutput(NamedTuple):
 
     Args:
         logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] span, [B, S, vocabulary]
-            masked LM; None without an output layer. [T, ...] per token where the batch is in blocks.
+            masked LM; None without an output layer. [T, ...] per token where the batch is in blocks, [M, ...] of
+            chosen positions.
         hidden_states: embeddings' output, then each kept layer's, [B, S, H] or [T, H] each.
         pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
     """
@@ -61,10 +62,21 @@ class TaskModel(nn.Module):
         states = self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet, blocks=blocks)
         return self.finish(states, blocks)
 
-    def finish(self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None) -> TaskOutput:
-        """Run the head on an encoder's hidden states, of [B, S] or of blocks."""
+    def finish(
+        self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None, *, positions: Tensor | None = None
+    ) -> TaskOutput:
+        """Run the head on an encoder's hidden states, of [B, S] or of blocks.
+
+        Args:
+            hidden_states: what the encoder returned.
+            blocks: of [T]; None for [B, S].
+            positions: [M], of the flattened batch: a head that works token by token gives logits of these only,
+                [M, C]; None for all.
+        """
         last = hidden_states[-1]
         pooled = self.head.pool(first_positions(last, blocks)) if isinstance(self.head, Pooler) else None
+        if positions is not None:
+            last = last.flatten(0, -2).index_select(0, positions)
         logits: Tensor | None = None
         if isinstance(self.head, SequenceHead):
             logits = self.head(pooled)

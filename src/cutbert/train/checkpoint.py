@@ -59,7 +59,12 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Optimizer | GateOp
     state = load_file(saved / "optimizer.safetensors")
     torch.set_rng_state(state.pop("random"))
     optimizer.load_state(state)
-    return Position(**json.loads((saved / "position.json").read_text(encoding="utf-8")))
+    return read_position(saved / "position.json")
+
+
+def read_position(path: Path) -> Position:
+    """Read where a stage stands, or ended."""
+    return Position(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def save_weights(path: Path, model: nn.Module) -> None:

@@ -71,6 +71,11 @@ class GateWork:
         if self.model.head is not None:
             accumulate_in_place(self.model.head)
         self.model.train()
+        self._cast_table = self.model.encoder.embeddings.token.weight.to(dtype)
+
+    def token_table(self) -> Tensor:
+        """Return the token table in the layers' number type, for a tied output; no gate acts on it."""
+        return self._cast_table
 
     def refresh(self) -> None:
         """Multiply weights and gates anew, cast them and clear gradients."""

@@ -19,12 +19,14 @@ import torch
 from cutbert.data.batches import Batch, collate, collate_blocks, plan_batches
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
+from cutbert.files import write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import (
     Position,
     latest_checkpoint,
     load_checkpoint,
     load_weights,
+    read_position,
     save_checkpoint,
     save_weights,
 )
@@ -52,6 +54,8 @@ class StepInfo:
             divided by these, so the split changes nothing.
         progress: share of the stage's steps done.
         random: a generator of this step's own, equal in all processes.
+        step: optimizer steps done before it.
+        step_rows: rows of the whole step, over micro-batches and processes.
     """
 
     rows: np.ndarray
@@ -59,6 +63,8 @@ class StepInfo:
     num_tokens: int
     progress: float
     random: np.random.Generator
+    step: int
+    step_rows: np.ndarray
 
 
 class TrainingStep(Protocol):
@@ -98,7 +104,7 @@ def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSet
         run: folder that receives checkpoints and the log.
 
     Returns:
-        Steps, tokens and seconds of the stage; zeros where it had finished before.
+        Steps, tokens and seconds of the stage, over all parts of a resumed run.
 
     Raises:
         InterruptedRun: the user pressed Ctrl-C (or SIGTERM came); the state is saved.
@@ -106,10 +112,11 @@ def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSet
     done = run.path / "checkpoint" / f"{stage.plan.name}.safetensors"
     if done.exists():
         load_weights(done, model)
-        return Position()
+        return read_position(done.with_suffix(".json"))
     trainer = Trainer(model, stage, engine, settings, run)
     position = trainer.run()
     if engine.is_main:
+        write_json(done.with_suffix(".json"), vars(position))
         save_weights(done, model)
         shutil.rmtree(trainer.folder, ignore_errors=True)
     return position
@@ -121,7 +128,8 @@ class Trainer:
     def __init__(self, model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
-        self.num_epoch_steps = math.ceil(len(stage.tokens.lengths) / self.plan.batch_size)
+        self.lengths = stage.tokens.lengths
+        self.num_epoch_steps = math.ceil(len(self.lengths) / self.plan.batch_size)
         self.num_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed)
         self.optimizer = optimizer_of(model, self.plan, engine, settings.max_grad_norm)
@@ -165,14 +173,14 @@ class Trainer:
         step = self.position.step
         epoch, index = divmod(step, self.num_epoch_steps)
         rows = self.epoch_batches(epoch)[index]
-        lengths = self.stage.tokens.lengths
-        num_tokens = int(lengths[rows].sum())
+        num_tokens = int(self.lengths[rows].sum())
         progress = step / self.num_steps
         self.work.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, torch.Tensor] = {}
         for i, part in enumerate(self._own_parts(rows)):
-            info = StepInfo(part, len(rows), num_tokens, progress, np.random.default_rng([self.settings.seed, step]))
+            random = np.random.default_rng([self.settings.seed, step])
+            info = StepInfo(part, len(rows), num_tokens, progress, random, step, rows)
             batch = self._collate(part)
             for name, value in self.stage.step(self.work, batch, info).items():
                 totals[name] = totals[name] + value if i else value
@@ -218,7 +226,7 @@ class Trainer:
         return torch.from_numpy(used).to(self.engine.device)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
-        return plan_batches(self.stage.tokens.lengths, self.plan.batch_size, self.settings.seed, epoch)
+        return plan_batches(self.lengths, self.plan.batch_size, self.settings.seed, epoch)
 
     def _save(self) -> None:
         if self.engine.is_main:

@@ -34,6 +34,8 @@ class WorkingCopy:
             for weight, cast in zip(master.parameters(), self.model.parameters(), strict=True)
             if weight is not cast
         ]
+        self.dtype = dtype
+        self._cast_table: Tensor | None = None
         set_dropout(self.model, dropout)
         accumulate_in_place(self.model.encoder.layers)
         if self.model.head is not None:
@@ -46,6 +48,20 @@ class WorkingCopy:
         if self.is_cast:
             torch._foreach_copy_([cast for _, cast in self.pairs], [weight for weight, _ in self.pairs])
         torch._foreach_zero_(layer_gradients(self.model))
+        self._cast_table = None
+
+    @torch.no_grad()
+    def token_table(self) -> Tensor:
+        """Return the token table in the layers' number type, for a tied output; without gradient.
+
+        Cast at a step's first use: most heads have no use for it.
+        """
+        table = self.model.encoder.embeddings.token.weight
+        if not self.is_cast:
+            return table.detach()
+        if self._cast_table is None:
+            self._cast_table = table.detach().to(self.dtype)
+        return self._cast_table
 
     @torch.no_grad()
     def collect(self) -> None:

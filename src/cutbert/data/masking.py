@@ -1,0 +1,242 @@
+"""Dynamic masking: which tokens of a step's rows are hidden, and what a batch shows instead.
+
+Axes: N rows, S positions, W words of a row, M hidden tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cutbert.data.batches import Batch
+from cutbert.data.tokens import Tokens
+from cutbert.errors import ModelError
+
+SHARE_MASKED = 0.8
+SHARE_RANDOM = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Masking:
+    """How tokens of a vocabulary are hidden.
+
+    Args:
+        mask_id, pad_id: special tokens.
+        ordinary_ids: ids of all tokens that are not special, [any]; these may be hidden, or shown for others.
+        is_ordinary: [V].
+        continues_word: [V], whether a token goes on with the word before it; None hides token by token.
+        probability: share of a row's ordinary tokens that is hidden.
+    """
+
+    mask_id: int
+    pad_id: int
+    ordinary_ids: NDArray[np.int64]
+    is_ordinary: NDArray[np.bool_]
+    continues_word: NDArray[np.bool_] | None
+    probability: float
+
+
+def masking_of(
+    tokenizer: Any, tokenizer_id: str, *, vocab_size: int, probability: float = 0.15, whole_word: bool = False
+) -> Masking:
+    """Return how the tokens of a tokenizer are hidden.
+
+    Args:
+        tokenizer: a fast tokenizer of transformers.
+        tokenizer_id: its name for people.
+        vocab_size: rows of the model's token table.
+        probability: in (0, 1).
+        whole_word: hide all pieces of a word together.
+
+    Raises:
+        ModelError: the tokenizer has no mask token, or its tokens do not say where words begin.
+    """
+    if tokenizer.mask_token_id is None:
+        raise ModelError(f"{tokenizer_id}: the tokenizer must have a mask token, got none")
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    is_ordinary = np.zeros(vocab_size, dtype=bool)
+    is_ordinary[list(vocabulary.values())] = True
+    is_ordinary[list(tokenizer.all_special_ids)] = False
+    return Masking(
+        mask_id=tokenizer.mask_token_id,
+        pad_id=tokenizer.pad_token_id or 0,
+        ordinary_ids=np.flatnonzero(is_ordinary),
+        is_ordinary=is_ordinary,
+        continues_word=word_continuations(tokenizer, tokenizer_id, vocabulary, vocab_size) if whole_word else None,
+        probability=probability,
+    )
+
+
+def word_continuations(
+    tokenizer: Any, tokenizer_id: str, vocabulary: dict[str, int], vocab_size: int
+) -> NDArray[np.bool_]:
+    """Return for each id whether its token goes on with the word before it, [V].
+
+    WordPiece marks such tokens (##), byte-level BPE and SentencePiece mark all others.
+
+    Raises:
+        ModelError: a tokenizer of another kind.
+    """
+    engine = json.loads(tokenizer.backend_tokenizer.to_str())
+    kind = engine["model"]["type"]
+    continues = np.zeros(vocab_size, dtype=bool)
+    if kind == "WordPiece":
+        mark, is_of_continuations = engine["model"]["continuing_subword_prefix"], True
+    else:
+        mark, is_of_continuations = begin_mark(engine["pre_tokenizer"]), False
+    if not mark:
+        raise ModelError(
+            f"--whole-word needs a tokenizer whose tokens say where words begin (WordPiece, byte-level BPE or "
+            f"SentencePiece), got {kind} without such marks in {tokenizer_id}"
+        )
+    for token, number in vocabulary.items():
+        continues[number] = token.startswith(mark) == is_of_continuations
+    return continues
+
+
+def begin_mark(pre_tokenizer: dict[str, Any] | None) -> str:
+    """Return what a pre-tokenizer puts before the tokens that begin words; empty where it puts nothing."""
+    steps = [pre_tokenizer or {}, *(pre_tokenizer or {}).get("pretokenizers", [])]
+    for step in steps:
+        if step.get("type") == "ByteLevel":
+            return "\u0120"
+        if step.get("type") == "Metaspace":
+            return str(step["replacement"])
+    return ""
+
+
+class MaskedBatch(NamedTuple):
+    """A batch with hidden tokens.
+
+    Args:
+        batch: what the model sees.
+        positions: [M], the hidden tokens' places in the flattened batch.
+        targets: [M], what they were.
+    """
+
+    batch: Batch
+    positions: torch.Tensor
+    targets: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Masks:
+    """What is hidden of some rows.
+
+    Args:
+        rows: [N], indices into Tokens, rising.
+        is_real: [N, S], False beyond a row's end.
+        ids: [N, S], as they were.
+        shown: [N, S], as the model sees them.
+        is_hidden: [N, S], the positions to predict.
+    """
+
+    rows: NDArray[np.int64]
+    is_real: NDArray[np.bool_]
+    ids: NDArray[np.int64]
+    shown: NDArray[np.int64]
+    is_hidden: NDArray[np.bool_]
+
+    @property
+    def num_hidden(self) -> int:
+        return int(self.is_hidden.sum())
+
+    def apply(self, batch: Batch, rows: NDArray[np.int64]) -> MaskedBatch:
+        """Hide the tokens of a batch, of [N, S] or in blocks.
+
+        Args:
+            batch: some of the rows, on any device.
+            rows: which, in the batch's order.
+        """
+        places = np.searchsorted(self.rows, rows)
+        real = self.is_real[places]
+        hidden = self.is_hidden[places][real]
+        device = batch.input_ids.device
+        if batch.attention_mask is None:
+            slots = torch.arange(batch.num_tokens, device=device)
+        else:
+            slots = batch.attention_mask.flatten().nonzero().squeeze(-1)
+        flat = batch.input_ids.flatten().index_copy(0, slots, torch.from_numpy(self.shown[places][real]).to(device))
+        positions = slots[torch.from_numpy(np.flatnonzero(hidden)).to(device)]
+        targets = torch.from_numpy(self.ids[places][real][hidden]).to(device)
+        return MaskedBatch(replace(batch, input_ids=flat.view_as(batch.input_ids)), positions, targets)
+
+
+def draw_masks(tokens: Tokens, rows: NDArray[np.int64], masking: Masking, random: np.random.Generator) -> Masks:
+    """Return what is hidden of some rows; the order they are given in does not matter.
+
+    Special tokens are never hidden. Of each row round(probability x ordinary tokens) are, at least one: exactly,
+    not on average, our choice. Whole words are taken in random order while they fit into that number, so that it
+    is missed only where no word of the right size is left.
+
+    Args:
+        tokens: all rows.
+        rows: those of a whole step, each once; the masks of one depend on the others, so that micro-batches and
+            processes must draw for the step and then take theirs.
+        masking: how.
+        random: gives the same masks from the same state.
+
+    Source:
+        Devlin et al. 2019 (1810.04805), section 3.1: of the hidden 80 % show [MASK], 10 % a random token, 10 % stay;
+        whole words, and skipping those that do not fit, as in its released code (create_pretraining_data.py).
+        Dynamic: Liu et al. 2019 (1907.11692), section 4.1.
+    """
+    rows = np.sort(rows)
+    starts, lengths = tokens.offsets[rows], tokens.offsets[rows + 1] - tokens.offsets[rows]
+    places_S = np.arange(int(lengths.max()))
+    real_NS = places_S < lengths[:, None]
+    ids_NS = np.where(real_NS, tokens.ids[np.where(real_NS, starts[:, None] + places_S, 0)], masking.pad_id)
+    ids_NS = ids_NS.astype(np.int64)
+    ordinary_NS = real_NS & masking.is_ordinary[ids_NS]
+    counts_N = ordinary_NS.sum(1)
+    wanted_N = np.minimum(counts_N, np.maximum(1, np.floor(masking.probability * counts_N + 0.5).astype(np.int64)))
+    hidden_NS = choose_words(ordinary_NS, word_starts(ids_NS, ordinary_NS, masking), wanted_N, random)
+    shown_NS = ids_NS.copy()
+    shown_NS[hidden_NS] = disguise(ids_NS[hidden_NS], masking, random)
+    return Masks(rows, real_NS, ids_NS, shown_NS, hidden_NS)
+
+
+def word_starts(ids_NS: NDArray[np.int64], ordinary_NS: NDArray[np.bool_], masking: Masking) -> NDArray[np.bool_]:
+    """Return which ordinary tokens begin a word: all of them, or those that go on with no ordinary one."""
+    if masking.continues_word is None:
+        return ordinary_NS
+    follows_NS = np.zeros_like(ordinary_NS)
+    follows_NS[:, 1:] = ordinary_NS[:, :-1]
+    return ordinary_NS & ~(masking.continues_word[ids_NS] & follows_NS)
+
+
+def choose_words(
+    ordinary_NS: NDArray[np.bool_],
+    starts_NS: NDArray[np.bool_],
+    wanted_N: NDArray[np.int64],
+    random: np.random.Generator,
+) -> NDArray[np.bool_]:
+    """Return the tokens of words taken in random order, each where it fits into what is still wanted of its row."""
+    N, W = len(starts_NS), max(1, int(starts_NS.sum(1).max()))
+    word_NS = np.maximum(starts_NS.cumsum(1) - 1, 0)
+    flat_NS = word_NS + W * np.arange(N)[:, None]
+    sizes_NW = np.bincount(flat_NS[ordinary_NS], minlength=N * W).reshape(N, W)
+    order_NW = np.where(sizes_NW > 0, random.random((N, W)), 2.0).argsort(1)
+    sizes_NW = np.take_along_axis(sizes_NW, order_NW, 1)
+    taken_NW = np.zeros((N, W), dtype=bool)
+    left_N = wanted_N.copy()
+    for place in range(W):
+        fits_N = (sizes_NW[:, place] > 0) & (sizes_NW[:, place] <= left_N)
+        taken_NW[np.arange(N), order_NW[:, place]] = fits_N
+        left_N -= fits_N * sizes_NW[:, place]
+        if not left_N.any():
+            break
+    return np.take_along_axis(taken_NW, word_NS, 1) & ordinary_NS
+
+
+def disguise(ids: NDArray[np.int64], masking: Masking, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return what hidden tokens are shown as: the mask, a random ordinary token, or themselves."""
+    kind = random.random(len(ids))
+    other = masking.ordinary_ids[random.integers(len(masking.ordinary_ids), size=len(ids))]
+    shown = np.where(kind < SHARE_MASKED + SHARE_RANDOM, other, ids)
+    return np.where(kind < SHARE_MASKED, masking.mask_id, shown)

@@ -1,0 +1,227 @@
+"""Plain text to full sequences of tokens: documents end to end, no padding, kept in the token cache.
+
+Axes: N sequences, S positions of each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.data.cache import ArrayWriter, cached_files
+from cutbert.data.held_out import HeldOut
+from cutbert.data.text_settings import TextSettings
+from cutbert.data.text_sources import TextSource, find_dev, find_train
+from cutbert.data.tokens import Tokens, bare_engine
+from cutbert.errors import DataError, Mistakes, ModelError
+
+FORMAT = 1
+CHUNK_PIECES = 5_000
+CHUNK_CHARACTERS = 4_000_000
+ARRAYS = ("train", "held_out")
+UNKNOWN_MARK = "<unk>"  # how corpora of whole words, such as WikiText, write a rare word
+
+
+class TextSources(NamedTuple):
+    """Where the text comes from; without dev, a share of the training sequences is held out."""
+
+    train: TextSource
+    dev: TextSource | None
+
+
+@dataclass(frozen=True, eq=False)
+class TextData:
+    """Text as sequences of one length.
+
+    Args:
+        train: sequences to train on.
+        dev: held-out sequences, none of which is in train.
+        files: SHA-256 of each file, or the fingerprint of a hub data set.
+        notes: what the user should hear.
+    """
+
+    train: Tokens
+    dev: Tokens
+    files: dict[str, str]
+    notes: tuple[str, ...]
+
+
+class Frame(NamedTuple):
+    """How a sequence is made of ordinary tokens.
+
+    Args:
+        first: id of the token that begins every sequence ([CLS]).
+        separator: id of the token between documents and at the end of every sequence ([SEP]).
+        length: S, both included.
+    """
+
+    first: int
+    separator: int
+    length: int
+
+
+def find_texts(settings: TextSettings) -> TextSources:
+    """Return the sources that the settings name; of files, only that they are there is known yet.
+
+    Raises:
+        DataError: every mistake in the settings, else every file or data set that cannot be had.
+    """
+    settings.check()
+    mistakes = Mistakes()
+    train = dev = None
+    with mistakes.collect():
+        train = find_train(settings)
+    with mistakes.collect():
+        dev = find_dev(settings)
+    if train is not None and dev is not None:
+        mistakes.extend(f"--train and --dev must not both name {name}" for name in train.files if name in dev.files)
+    mistakes.check(DataError)
+    assert train is not None
+    return TextSources(train, dev)
+
+
+def load_texts(sources: TextSources, tokenizer: Any, tokenizer_id: str, sequence_length: int) -> TextData:
+    """Return text as sequences of a model's tokens, all of one length.
+
+    Documents follow each other with [SEP] between; every sequence is [CLS], the next S - 2 of these tokens, [SEP].
+    The rest that fills no sequence is left out, unless it is all there is. Text is read as a stream, once: memory
+    does not grow with it.
+
+    Args:
+        sources: what `find_texts` found.
+        tokenizer: a fast tokenizer of transformers.
+        tokenizer_id: its name for people.
+        sequence_length: S.
+
+    Raises:
+        ModelError: the tokenizer is not a fast one, or has no tokens that begin and separate.
+        DataError: text that cannot be read, too little text, or the cache cannot be written.
+
+    Source:
+        Liu et al. 2019 (RoBERTa, 1907.11692), section 4.2, FULL-SENTENCES: no next-sentence prediction, documents
+        joined. Departure: sequences end in the middle of a sentence, so that none is padded.
+    """
+    first, separator = tokenizer.cls_token_id, tokenizer.sep_token_id
+    if first is None or separator is None:
+        raise ModelError(f"{tokenizer_id}: the tokenizer must have a first and a separating token (cls, sep)")
+    packer = Packer(bare_engine(tokenizer, tokenizer_id), tokenizer.unk_token, Frame(first, separator, sequence_length))
+    train, held_out = packer.tokens_of(sources.train, holds_out=sources.dev is None)
+    dev = held_out if sources.dev is None else packer.tokens_of(sources.dev, holds_out=False)[0]
+    for name, tokens in (("train", train), ("held-out", dev)):
+        if not len(tokens):
+            raise DataError(
+                f"the {name} text must fill at least one sequence of {sequence_length} tokens beside the other's; "
+                "give more text, --dev FILE, or a smaller --sequence-length"
+            )
+    notes = [f"{len(train):,} sequences of {sequence_length} tokens to train on, {len(dev):,} held out"]
+    if sources.dev is None:
+        notes.append("the held-out sequences are a share of the training text, by hash; --dev FILE gives others")
+    files = sources.train.files | (sources.dev.files if sources.dev else {})
+    return TextData(train, dev, files, tuple(notes))
+
+
+@dataclass(frozen=True)
+class Packer:
+    """Turns text into sequences.
+
+    Args:
+        engine: of the tokenizer, neither cutting nor padding.
+        unknown: what a corpus' mark of a rare word becomes; None leaves it.
+        frame: of a sequence.
+    """
+
+    engine: Any
+    unknown: str | None
+    frame: Frame
+
+    def tokens_of(self, source: TextSource, *, holds_out: bool) -> tuple[Tokens, Tokens]:
+        """Return a source's sequences, and those of them that were held out (none unless wanted)."""
+        about = f"{', '.join(source.files)} in sequences of {self.frame.length} tokens"
+        key = hashlib.sha256(repr((FORMAT, self.engine.to_str(), self.unknown, self.frame, holds_out)).encode())
+        key.update(repr(list(source.files.values())).encode())
+
+        def write(folder: Path) -> None:
+            write_sequences(folder, self.sequences(source.pieces()), holds_out=holds_out)
+
+        arrays = cached_files(f"text-{key.hexdigest()}", write, about)
+        return self._rows(arrays["train"]), self._rows(arrays["held_out"])
+
+    def _rows(self, ids: NDArray[np.int32]) -> Tokens:
+        length = min(self.frame.length, len(ids)) or self.frame.length
+        return Tokens(ids, np.arange(0, len(ids) + 1, length))
+
+    def sequences(self, pieces: Iterable[str | None]) -> Iterator[NDArray[np.int32]]:
+        """Yield [N, S] sequences of a stream of text; a single shorter one where there is too little for one."""
+        inner = self.frame.length - 2
+        rest, is_empty = np.empty(0, np.int32), True
+        for ids in self.ids_of(pieces):
+            joined = np.concatenate([rest, ids])
+            whole = len(joined) // inner * inner
+            rest = joined[whole:]
+            if whole:
+                is_empty = False
+                yield self._framed(joined[:whole].reshape(-1, inner))
+        if is_empty and len(rest):
+            yield self._framed(rest[None])
+
+    def _framed(self, inner: NDArray[np.int32]) -> NDArray[np.int32]:
+        return np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (self.frame.first, self.frame.separator)))
+
+    def ids_of(self, pieces: Iterable[str | None]) -> Iterator[NDArray[np.int32]]:
+        """Yield the ids of a stream of text, a separator between documents.
+
+        Args:
+            pieces: parts of documents; None ends a document.
+        """
+        starts_document, is_first = True, True
+        for chunk in chunks(pieces):
+            texts, begins = [], []
+            for piece in chunk:
+                if piece is None:
+                    starts_document = True
+                    continue
+                begins.append(starts_document and not is_first)
+                # The space says to byte-level tokenizers that a word begins here.
+                texts.append(self._plain(piece if starts_document else f" {piece}"))
+                starts_document = is_first = False
+            found = [encoding.ids for encoding in self.engine.encode_batch_fast(texts, add_special_tokens=False)]
+            separated = ([self.frame.separator, *ids] if new else ids for new, ids in zip(begins, found, strict=True))
+            yield np.fromiter(chain.from_iterable(separated), dtype=np.int32)
+
+    def _plain(self, piece: str) -> str:
+        return piece if self.unknown is None else piece.replace(UNKNOWN_MARK, self.unknown)
+
+
+def chunks(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
+    """Yield a stream in parts that are held at once."""
+    chunk: list[str | None] = []
+    characters = 0
+    for piece in pieces:
+        chunk.append(piece)
+        characters += len(piece or "")
+        if len(chunk) >= CHUNK_PIECES or characters >= CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    yield chunk
+
+
+def write_sequences(folder: Path, sequences: Iterable[NDArray[np.int32]], *, holds_out: bool) -> None:
+    """Write train.npy and held_out.npy: flat ids."""
+    held_out = HeldOut()
+    with ExitStack() as stack:
+        train, held = (stack.enter_context(ArrayWriter(folder / f"{name}.npy", np.int32)) for name in ARRAYS)
+        for rows in sequences:
+            for row in held_out.pass_on(rows) if holds_out else [rows]:
+                train.append(row)
+        for row in held_out.cut_down():
+            train.append(row)
+        for row in held_out.rows():
+            held.append(row)

@@ -1,0 +1,129 @@
+"""What every method that trains on plain text does first: check, load with a masked-LM head, pack, say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cutbert.data.masking import Masking, masking_of
+from cutbert.data.text import TextData, TextSources, find_texts, load_texts
+from cutbert.data.text_settings import TextSettings
+from cutbert.errors import InputError, Mistakes
+from cutbert.files import file_sha256
+from cutbert.hub.families import family_of
+from cutbert.hub.load import Loaded, load_model, new_loaded
+from cutbert.hub.source import find_source
+from cutbert.methods.prepare import Checked, weight_hashes
+from cutbert.model.style import EncoderStyle
+from cutbert.shape.folder import read_folder_shape, read_shape_file
+from cutbert.shape.head import HeadSpec
+from cutbert.train.engine import Engine, make_engine
+from cutbert.train.masked_lm import check_token_table
+from cutbert.train.progress import say
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+
+MASKED_LM = HeadSpec("masked_lm")
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """A model with a masked-LM head and text in its tokens, ready to train.
+
+    Args:
+        loaded: model (on the engine's device), tokenizer, provenance.
+        engine: machine and processes.
+        text: sequences to train on, and held out.
+        masking: how tokens are hidden.
+    """
+
+    loaded: Loaded
+    engine: Engine
+    text: TextData
+    masking: Masking
+
+
+def check_text_inputs(
+    model: str, data: TextSettings, train: TrainSettings, *settings: Checked, shape_file: str | None = None
+) -> TextSources:
+    """Check settings, model, shape file and text files, and return where the text is; nothing expensive has run yet.
+
+    Args:
+        model: hub id, model folder or run folder.
+        data: the text.
+        train: training flags.
+        settings: further ones that know their ranges.
+        shape_file: sizes of new weights, of which the model gives tokenizer and style; None for its own weights.
+
+    Raises:
+        InputError: every mistake found, together.
+    """
+    mistakes = Mistakes()
+    for each in (train, *settings):
+        with mistakes.collect():
+            each.check()
+    with mistakes.collect():
+        check_token_table(train.token_table)
+    with mistakes.collect():
+        check_model(model, shape_file, data.sequence_length)
+    sources: TextSources | None = None
+    with mistakes.collect():
+        sources = find_texts(data)
+    mistakes.check(InputError)
+    assert sources is not None
+    return sources
+
+
+def check_model(model: str, shape_file: str | None, sequence_length: int) -> None:
+    """Raise an InputError unless a model, or a new shape in its style, can be a masked LM of such sequences."""
+    facts = read_folder_shape(find_source(model).folder)
+    style = EncoderStyle.from_json(facts.style_data)
+    family_of(style.family).check_head("masked_lm", style)
+    if shape_file is not None:
+        facts = replace(facts, shape=read_shape_file(Path(shape_file)).shape)
+    if sequence_length > facts.max_tokens:
+        raise InputError(
+            f"--sequence-length must be at most {facts.max_tokens}, the positions of {shape_file or model}, "
+            f"got {sequence_length}"
+        )
+
+
+def prepare_text(
+    model: str,
+    sources: TextSources,
+    data: TextSettings,
+    train: TrainSettings,
+    run: RunFolder,
+    *,
+    shape_file: str | None = None,
+) -> PreparedText:
+    """Load or make a model with a masked-LM head, and pack the text into sequences of its tokens."""
+    engine = make_engine(train)
+    loaded = load_masked_lm(model, shape_file, train.seed)
+    weights = weight_hashes(model) if shape_file is None else {shape_file: file_sha256(Path(shape_file))}
+    masking = masking_of(
+        loaded.tokenizer,
+        model,
+        vocab_size=loaded.model.shape.vocab_size,
+        probability=data.mask_probability,
+        whole_word=data.whole_word,
+    )
+    for note in (*loaded.notes, "reading the text into sequences (once: they are kept in the token cache)"):
+        say(note, shown=engine.is_main)
+    text = load_texts(sources, loaded.tokenizer, model, data.sequence_length)
+    run.record(data=text.files, weights=weights)
+    for note in text.notes:
+        say(note, shown=engine.is_main)
+    loaded.model.to(engine.device)
+    return PreparedText(loaded, engine, text, masking)
+
+
+def load_masked_lm(model: str, shape_file: str | None, seed: int) -> Loaded:
+    """Return a model with a masked-LM head, its own or a new one; or new weights of a shape file."""
+    if shape_file is not None:
+        return new_loaded(model, read_shape_file(Path(shape_file)).shape, MASKED_LM, seed=seed)
+    loaded = load_model(model, MASKED_LM, seed=seed)
+    if not loaded.has_new_head:
+        return loaded
+    note = f"{model} has no masked-LM head: a new one is trained with the rest"
+    return replace(loaded, notes=(*loaded.notes, note))

@@ -1,0 +1,83 @@
+"""Trains a network of any shape as a masked LM on plain text; next-sentence prediction is left out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from cutbert.data.text_settings import TextSettings
+from cutbert.hub.provenance import extend_provenance
+from cutbert.hub.save import save_model
+from cutbert.methods.prepare_text import PreparedText, check_text_inputs, prepare_text
+from cutbert.methods.pretrain_settings import PretrainSettings
+from cutbert.methods.recipes import override_plan
+from cutbert.train.checkpoint import Position
+from cutbert.train.counting import counter
+from cutbert.train.loop import train_stage
+from cutbert.train.masked_lm import evaluate_masked_lm, masked_lm_stage
+from cutbert.train.progress import progress_bar
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+
+# All values are our choice. No dropout, since one pass over much text does not overfit (Lan et al. 2020, ALBERT,
+# 1909.11942, section 4.8, and Geiping and Goldstein 2022, 2212.14034, drop it too), and attention is faster without.
+PRETRAIN = StagePlan(
+    name="pretrain",
+    epochs=1.0,
+    batch_size=32,
+    learning_rate=1e-4,
+    warmup_ratio=0.06,
+    weight_decay=0.01,
+    schedule="linear",
+    dropout=0.0,
+    token_table="dense",
+)
+FROM_SCRATCH = replace(PRETRAIN, learning_rate=5e-4)
+
+
+def pretrain(
+    model: str, data: TextSettings, train: TrainSettings, settings: PretrainSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Train a masked LM and store it in the run's `model/`.
+
+    Args:
+        model: hub id, model folder or run folder; from scratch only its tokenizer and style are taken.
+        data: the text, and how it is masked.
+        train: training flags.
+        settings: of the method.
+        run: opened run folder.
+
+    Returns:
+        The result with the keys out, loss, perplexity, tokens, seconds, tokens_per_s.
+
+    Raises:
+        InputError: mistakes in settings, model or text, all together, before anything is made.
+
+    Source:
+        Devlin et al. 2019 (1810.04805), section 3.1, without next-sentence prediction, as Liu et al. 2019
+        (1907.11692); plans are our choice.
+    """
+    sources = check_text_inputs(model, data, train, settings, shape_file=settings.from_scratch)
+    with run.start():
+        prepared = prepare_text(model, sources, data, train, run, shape_file=settings.from_scratch)
+        plan = override_plan(PRETRAIN if settings.from_scratch is None else FROM_SCRATCH, train)
+        stage = masked_lm_stage(plan, prepared.text.train, prepared.masking)
+        with run.timing("train"):
+            position = train_stage(prepared.loaded.model, stage, prepared.engine, train, run)
+        if prepared.engine.is_main:
+            finish(prepared, position, run)
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+def finish(prepared: PreparedText, position: Position, run: RunFolder) -> None:
+    """Measure the loss on held-out text, write model/, and store the result."""
+    model, dev = prepared.loaded.model, prepared.text.dev
+    with run.timing("score"), progress_bar("held-out text", len(dev)) as bar:
+        loss = evaluate_masked_lm(model, dev, prepared.masking, on_batch=counter(bar))
+    found = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    provenance = extend_provenance(prepared.loaded.provenance, run.line, data=prepared.text.files, scores=found)
+    save_model(run.path / "model", model, prepared.loaded.tokenizer, provenance=provenance)
+    rate = position.tokens / position.seconds if position.seconds else 0.0
+    run.finish({"out": str(run.path), **found, "tokens": position.tokens, "seconds": run.seconds, "tokens_per_s": rate})

@@ -1,0 +1,163 @@
+"""Masked-LM training and its loss on held-out rows; only hidden positions go through the vocabulary.
+
+Axes: M hidden tokens, E table width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cutbert.data.batches import Batch, collate, plan_eval_batches
+from cutbert.data.masking import MaskedBatch, Masking, Masks, draw_masks
+from cutbert.data.tokens import Tokens
+from cutbert.errors import ModelError
+from cutbert.model.heads import MaskedLMHead
+from cutbert.model.task_model import TaskModel
+from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
+from cutbert.shape.subnet import Subnet
+from cutbert.train.loop import Stage, StepInfo, Work
+from cutbert.train.settings import StagePlan
+
+EVAL_SEED = 20181011
+MAX_TOKENS = 4096
+
+
+class StepMasks:
+    """The masks of a step: drawn once for the whole step, so that no split of it changes them.
+
+    Args:
+        tokens: the stage's rows.
+        masking: how tokens are hidden.
+    """
+
+    def __init__(self, tokens: Tokens, masking: Masking) -> None:
+        self.tokens, self.masking = tokens, masking
+        self._step = -1
+        self._masks: Masks | None = None
+
+    def __call__(self, info: StepInfo) -> Masks:
+        """Return the masks of all rows of a step; draws from `info.random` at a step's first micro-batch."""
+        rows = np.sort(info.step_rows)
+        if self._masks is None or self._step != info.step or not np.array_equal(self._masks.rows, rows):
+            self._step, self._masks = info.step, draw_masks(self.tokens, rows, self.masking, info.random)
+        return self._masks
+
+
+@dataclass(frozen=True)
+class MaskedStep:
+    """One step of masked-LM training: the whole network predicts what is hidden.
+
+    The loss is the mean over the hidden tokens of the whole step.
+    """
+
+    masks: StepMasks
+
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        masks = self.masks(info)
+        masked = masks.apply(batch, info.rows)
+        x_ME = hidden_outputs(work.model, masked)
+        loss = hidden_loss(work, x_ME, masked.targets) / max(1, masks.num_hidden)
+        loss.backward()
+        return {"masked_lm": loss.detach()}
+
+
+def masked_lm_stage(plan: StagePlan, tokens: Tokens, masking: Masking) -> Stage:
+    """Return the stage that trains a TaskModel with a masked-LM head on rows of tokens, for `train_stage`.
+
+    Raises:
+        ModelError: the plan updates only used rows of the token table, which here is also the output's.
+    """
+    check_token_table(plan.token_table)
+    return Stage(plan, tokens, MaskedStep(StepMasks(tokens, masking)))
+
+
+def check_token_table(choice: str | None) -> None:
+    """Raise a ModelError unless a choice for the token table goes with a tied output; None is none."""
+    if choice == "rows":
+        raise ModelError(
+            "--token-table must be dense or frozen for masked LM, whose output is the token table too, got rows"
+        )
+
+
+def hidden_outputs(net: TaskModel, masked: MaskedBatch, subnet: Subnet | None = None) -> Tensor:
+    """Return the outputs of the head's transform at the hidden positions, [M, E or the subnet's prefix of it]."""
+    batch = masked.batch
+    states = net.encoder(
+        batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
+    )
+    return head_of(net).transform(states[-1].flatten(0, -2).index_select(0, masked.positions))
+
+
+def hidden_loss(work: Work, x: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of hidden tokens, summed, from `hidden_outputs`.
+
+    Gradients reach the float32 token table; the product with it is in the training number type.
+    """
+    table = work.model.encoder.embeddings.token.weight
+    return vocabulary_loss(x, table, work.token_table(), head_of(work.model).bias, cross_entropy_of(targets))
+
+
+def head_of(net: TaskModel) -> MaskedLMHead:
+    if not isinstance(net.head, MaskedLMHead):
+        raise ModelError(f"a model with a masked-LM head is needed, got head kind {net.head_spec.kind!r}")
+    return net.head
+
+
+def evaluate_masked_lm(
+    model: TaskModel,
+    tokens: Tokens,
+    masking: Masking,
+    *,
+    subnet: Subnet | None = None,
+    max_tokens: int = MAX_TOKENS,
+    on_batch: Callable[[int], None] | None = None,
+) -> float:
+    """Return the mean cross-entropy of the hidden tokens of rows; its exponential is the perplexity.
+
+    In float32, without dropout. The same tokens are hidden at every call with the same rows and `max_tokens`, so
+    that networks can be compared. The model's training mode is left as it was.
+
+    Args:
+        model: with a masked-LM head, on any device.
+        tokens: held-out rows, at least one.
+        masking: how tokens are hidden.
+        subnet: the part of the model to run; None for all of it.
+        max_tokens: tokens per batch at most (a longer row runs alone).
+        on_batch: called after each batch with its number of rows.
+
+    Raises:
+        ModelError: the model has no masked-LM head.
+    """
+    head_of(model)
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    try:
+        for number, rows in enumerate(plan_eval_batches(tokens.lengths, max_tokens)):
+            masks = draw_masks(tokens, rows, masking, np.random.default_rng([EVAL_SEED, number]))
+            total += batch_loss(model, tokens, masks, subnet)
+            count += masks.num_hidden
+            if on_batch is not None:
+                on_batch(len(rows))
+    finally:
+        model.train(was_training)
+    return total / max(1, count)
+
+
+@torch.inference_mode()
+def batch_loss(model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> float:
+    batch = collate(
+        tokens, masks.rows, pad_token_id=model.style.pad_token_id, use_token_types=model.shape.num_token_types > 1
+    ).to(next(model.parameters()).device)
+    masked = masks.apply(batch, masks.rows)
+    batch = masked.batch
+    states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet)
+    logits = model.finish(states, positions=masked.positions).logits
+    assert logits is not None
+    return float(F.cross_entropy(logits.float(), masked.targets, reduction="sum"))
