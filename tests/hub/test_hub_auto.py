@@ -80,11 +80,12 @@ def test_loss_and_outputs(tmp_path: Path, kind: str) -> None:
     model = pretrained(tmp_path, kind)
     output = model(IDS, MASK, token_type_ids=torch.zeros_like(IDS), output_hidden_states=True, **named)
     expected = ours(IDS, MASK)
-    assert torch.equal(scores(output), expected.logits)
-    assert torch.equal(output.loss, task_loss(spec, expected.logits, targets))
+    torch.testing.assert_close(scores(output), expected.logits)  # bits depend on where the weights lie in memory
+    torch.testing.assert_close(output.loss, task_loss(spec, expected.logits, targets))
     assert len(output.hidden_states) == 1 + len(free_shape().layers)
     plain = model(IDS, MASK, return_dict=False)
-    assert isinstance(plain, tuple) and torch.equal(plain[0], output.start_logits if kind == "span" else output.logits)
+    assert isinstance(plain, tuple)
+    torch.testing.assert_close(plain[0], output.start_logits if kind == "span" else output.logits)
     assert "hidden_states" not in model(IDS, MASK)
 
 
