@@ -13,6 +13,7 @@ import pytest
 
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import AugmentSettings, DataSettings
+from cutbert.data.tasks import TASKS
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
 
@@ -239,12 +240,8 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
             ],
         ),
         (
-            {"task": "squad"},
-            ["--task squad is not there yet; tasks: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte, wnli, subj"],
-        ),
-        (
             {"task": "SST-2"},
-            ["--task must be one of sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte, wnli, subj, got 'SST-2'"],
+            [f"--task must be one of {', '.join(TASKS)}, squad, squad2, got 'SST-2'"],
         ),
         (
             {"task": "sst2", **OWN, "regression": True, "multi_label": ";"},

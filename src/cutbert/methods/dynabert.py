@@ -12,7 +12,7 @@ import numpy as np
 from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import collate, plan_eval_batches
-from cutbert.data.dataset import Rows
+from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
@@ -21,12 +21,14 @@ from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import load_model, output_rows
 from cutbert.hub.source import find_source
+from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.methods.augment import augmented_rows, check_source
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
 from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained, score_whole
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import Recipe, resolve_recipe
 from cutbert.methods.settings import DynabertSettings
+from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -68,19 +70,19 @@ def dynabert(
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
     dataset = check_inputs(data, train, settings, models=(model, *models))
-    recipe = resolve_recipe(settings, train, data.max_length)
-    check_choices(settings, recipe, dataset.head)
+    recipe = resolve_recipe(settings, train, data.length_limit)
+    check_choices(model, settings, recipe, dataset.head)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
-        prepared = prepare(model, dataset, data.max_length, train, run)
+        prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         with run.timing("rewire"):
             supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
-        rows, tokens = distillation_tokens(prepared, settings, data.max_length, train.seed, run)
-        teacher = imitated_teacher(prepared, settings, rows, data.max_length)
+        rows, tokens = distillation_tokens(prepared, settings, data.length_limit, train.seed, run)
+        teacher = imitated_teacher(prepared, settings, rows, data.length_limit)
         with run.timing("train"):
             train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
         if prepared.engine.is_main:
@@ -89,14 +91,16 @@ def dynabert(
     return RunFolder.read(run.path).result or {}
 
 
-def check_choices(settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
+def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
     """Raise unless recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes = Mistakes()
     with mistakes.collect():
         check_source(settings)
+    if settings.augment != "none" and not head.is_sequence:
+        mistakes.add(f"--augment must be none where labels are of words in a text, got {settings.augment}")
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, head)
+            check_teacher(settings.teacher, model, head)
     if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
         mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
     needs_states = head.kind == "regression" and recipe.skips_regression_logits
@@ -123,10 +127,20 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
     )
 
 
-def check_teacher(source: str, head: HeadSpec) -> None:
-    """Raise a ModelError unless a model has a head with the task's labels."""
+def check_teacher(source: str, model: str, head: HeadSpec) -> None:
+    """Raise a ModelError unless a teacher has the task's head and, for outputs per token, the model's tokens."""
     if output_rows(read_folder_shape(find_source(source).folder).head, head)[0] is None:
-        raise ModelError(f"--teacher {source} must have a head with the labels {', '.join(head.labels)}")
+        wanted = f"with the labels {', '.join(head.labels)}" if head.labels else f"of kind {head.kind}"
+        raise ModelError(f"--teacher {source} must have a head {wanted}")
+    if not head.is_sequence and vocabulary_of(source) != vocabulary_of(model):
+        raise ModelError(f"--teacher {source} must have the tokenizer of {model}: outputs are imitated token by token")
+
+
+def vocabulary_of(source: str) -> dict[str, int]:
+    """Return the tokens of a model, without its weights."""
+    folder = find_source(source).folder
+    facts = read_folder_shape(folder)
+    return load_tokenizer(folder, facts.shape, EncoderStyle.from_json(facts.style_data)).get_vocab()
 
 
 def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -> None:
@@ -182,7 +196,7 @@ def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
     return np.sort(drawn)
 
 
-def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Rows, max_length: int) -> Teacher:
+def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Examples, max_length: int) -> Teacher:
     """Return who is imitated: the fine-tuned model, or another with the same labels.
 
     Args:
@@ -206,14 +220,12 @@ def imitated_teacher(prepared: Prepared, settings: DynabertSettings, rows: Rows,
 
 def distillation_tokens(
     prepared: Prepared, settings: DynabertSettings, max_length: int, seed: int, run: RunFolder
-) -> tuple[Rows, Tokens]:
+) -> tuple[Examples, Tokens]:
     """Return the rows to imitate on, and their tokens: training rows, unlabelled rows, variants of both."""
     data = prepared.data
-    rows = data.train
-    if data.unlabeled is not None:
-        pairs = None if rows.text_pair is None else [*rows.text_pair, *(data.unlabeled.text_pair or [])]
-        rows = Rows([*rows.text, *data.unlabeled.text], pairs)
-    rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
+    rows = data.train if data.unlabeled is None else data.train.joined(data.unlabeled)
+    if isinstance(rows, Rows):
+        rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
     return rows, prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
 
 

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cutbert.shape.blocks import Block, Blocks, starts_of
 
+AT_PADDING = -1e9  # finite, so that a difference of two is 0
+
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
     """Return the blocks of a batch; None stands for one block of [B, S]."""
@@ -41,6 +43,26 @@ def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
         for block, start in zip(blocks, starts_of(blocks), strict=False)
     ]
     return states.index_select(0, torch.cat(firsts))
+
+
+def logits_by_text(logits: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> list[Tensor]:
+    """Return for each block its texts' logits with positions last, [B, C, S], far below all others at padding.
+
+    Args:
+        logits: [B, S, C], or [T, C] in blocks.
+        attention_mask: as the batch has it.
+        blocks: of the batch; positions after the last belong to no text and are left out.
+    """
+    own = blocks_of(logits[..., 0], attention_mask, blocks)
+    flat = logits.flatten(0, -2)
+    found = []
+    for block, start in zip(own, starts_of(own), strict=False):
+        part = flat[start : start + block.size].view(block.rows, block.length, -1).transpose(1, 2)
+        if block.is_padded and attention_mask is not None:
+            mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, 1, block.length)
+            part = part.masked_fill(mask == 0, AT_PADDING)
+        found.append(part)
+    return found
 
 
 def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:

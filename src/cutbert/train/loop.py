@@ -45,8 +45,9 @@ class StepInfo:
 
     Args:
         rows: rows of the micro-batch, indices into the stage's tokens.
-        num_examples, num_tokens: of the whole step, over micro-batches and processes; losses are sums
-            divided by these, so the split changes nothing.
+        num_examples, num_tokens, num_labels: of the whole step, over micro-batches and processes; losses are
+            sums divided by these, so the split changes nothing. Labels are labelled tokens where there is one
+            label per token, else examples.
         progress: share of the stage's steps done.
         random: a generator of this step's own, equal in all processes.
     """
@@ -54,8 +55,13 @@ class StepInfo:
     rows: np.ndarray
     num_examples: int
     num_tokens: int
+    num_labels: int
     progress: float
     random: np.random.Generator
+
+    def label_share(self, batch: Batch) -> float:
+        """Return the share of the step's labels that a micro-batch holds: its weight in a mean over labels."""
+        return batch.num_labels / max(1, self.num_labels)
 
 
 class TrainingStep(Protocol):
@@ -162,14 +168,15 @@ class Trainer:
         step = self.position.step
         epoch, index = divmod(step, self.num_epoch_steps)
         rows = self.epoch_batches(epoch)[index]
-        lengths = self.stage.tokens.lengths
-        num_tokens = int(lengths[rows].sum())
+        num_tokens = int(self.stage.tokens.lengths[rows].sum())
+        num_labels = int(self.stage.tokens.label_counts[rows].sum())
         progress = step / self.num_steps
         self.work.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, torch.Tensor] = {}
         for i, part in enumerate(self._own_parts(rows)):
-            info = StepInfo(part, len(rows), num_tokens, progress, np.random.default_rng([self.settings.seed, step]))
+            random = np.random.default_rng([self.settings.seed, step])
+            info = StepInfo(part, len(rows), num_tokens, num_labels, progress, random)
             batch = self._collate(part)
             for name, value in self.stage.step(self.work, batch, info).items():
                 totals[name] = totals[name] + value if i else value
