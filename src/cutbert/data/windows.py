@@ -48,12 +48,13 @@ def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays
         raise ModelError(f"--stride must be at most {most} with windows of {max_length} tokens, got {questions.stride}")
     engine.enable_truncation(max_length, stride=questions.stride, strategy="only_second")
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in ("ids", "sizes", "pair_starts", "rows", "spans")}
-    for row, encoding in all_windows(questions, asked, engine):
+    for row, encoding, has_types in all_windows(questions, asked, engine):
         ids = np.array(encoding.ids, dtype=np.int32)
         in_text = np.array([side == 1 for side in encoding.sequence_ids])
         parts["ids"].append(ids)
         parts["sizes"].append(np.array([len(ids)]))
-        parts["pair_starts"].append(np.array([len(ids) - sum(encoding.type_ids)], dtype=np.int32))
+        num_typed = sum(encoding.type_ids) if has_types else 0
+        parts["pair_starts"].append(np.array([len(ids) - num_typed], dtype=np.int32))
         parts["rows"].append(np.array([row]))
         parts["spans"].append(np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2) * in_text[:, None])
     joined = {name: np.concatenate(each) for name, each in parts.items()}
@@ -69,14 +70,18 @@ def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays
     }
 
 
-def all_windows(questions: Questions, asked: list[str], engine: Any) -> Iterator[tuple[int, Any]]:
-    """Yield each window with its question's row; some questions at a time become Python objects."""
+def all_windows(questions: Questions, asked: list[str], engine: Any) -> Iterator[tuple[int, Any, bool]]:
+    """Yield each window with its question's row and whether there are two token types.
+
+    Of a tokenizer with one type, some windows behind the first claim to have two. Some questions at a time become
+    Python objects.
+    """
     for start in range(0, len(asked), CHUNK_QUESTIONS):
         chunk = slice(start, start + CHUNK_QUESTIONS)
         found = engine.encode_batch(list(zip(asked[chunk], questions.context[chunk], strict=True)))
         for row, encoding in enumerate(found, start):
             for window in (encoding, *encoding.overflowing):
-                yield row, window
+                yield row, window, any(encoding.type_ids)
 
 
 def shortened(question: str, engine: Any, limit: int) -> str:
