@@ -249,7 +249,8 @@ def test_what_does_not_go_with_labels_of_words(runs: Runs, tmp_path: Path) -> No
         cutbert.dynabert(teacher.path, out=tmp_path / "run", **options, **task)
     assert list(caught.value.mistakes) == [
         "--augment must be none where labels are of words in a text, got words",
-        f"--teacher {tmp_path / 'other'} must have the tokenizer of {teacher.path}: outputs are imitated token by token",
+        f"--teacher {tmp_path / 'other'} must have the tokenizer of {teacher.path}: outputs are imitated token by "
+        "token",
     ]
     wanted = "must have a head of kind span" if kind == "squad" else "must have a head with the labels B-X, I-X, O"
     with pytest.raises(InputError, match=wanted):
