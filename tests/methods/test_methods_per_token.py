@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from test_methods_distil import assert_same_gradients, points_of
-from tiny_task import command_words, measure_quickly
+from tiny_task import command_words, measure_quickly, weights
 
 import cutbert
 from cutbert import api
@@ -180,6 +180,22 @@ def test_a_teacher_and_its_family(runs: Runs) -> None:
     assert head == (SPAN if kind == "squad" else TAGS)
     line = json.loads((family.path / "log.jsonl").read_text().splitlines()[-1])
     assert line["logits"] > 0 and line["hidden"] > 0
+
+
+def test_accumulation_gives_the_same_weights(runs: Runs, tmp_path: Path) -> None:
+    _, task, teacher, _ = runs
+    options = {**task, "epochs": 0.5, "dropout": 0.0, "learning_rate": 5e-5}
+    base = teacher.path.parent / "base"
+    one, three = (
+        weights(cutbert.finetune(base, out=tmp_path / str(parts), accumulation=parts, **options).path / "model")
+        for parts in (1, 3)
+    )
+    flat = (
+        "key.bias",
+        "qa_outputs.bias",
+    )  # a softmax does not see them: their gradient is rounding, which Adam blows up
+    for name in (name for name in one if not name.endswith(flat)):
+        torch.testing.assert_close(three[name], one[name], atol=1e-5, rtol=0, msg=lambda text, name=name: name + text)
 
 
 def test_predictions_are_kept_row_by_row(runs: Runs) -> None:
