@@ -22,7 +22,7 @@ from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import question_limit
 from cutbert.data.windows import encode_windows, span_labels
-from cutbert.errors import DataError, ModelError
+from cutbert.errors import ModelError
 from cutbert.shape.head import IGNORED
 
 FORMAT = 2
@@ -104,11 +104,9 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
         arrays = arrays_of(True, columns, how, lambda engine: encode_windows(rows, engine, max_length))
         return window_tokens(rows, arrays, max_length)
     if isinstance(rows, Sentences):
-        sizes = ",".join(str(len(words)) for words in rows.words)
-        arrays = arrays_of(False, list(rows.words), f"words {sizes}", lambda engine: encode_words(rows, engine))
+        arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
         return word_tokens(rows, arrays, max_length)
-    if not isinstance(rows, Rows):
-        raise DataError(f"rows must be texts, questions or sentences, got {type(rows).__name__}")
+    assert isinstance(rows, Rows)
     columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
     arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
     return Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"), rows.labels)
