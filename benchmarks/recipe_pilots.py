@@ -118,7 +118,7 @@ def pilot(name: str, options: argparse.Namespace) -> dict[str, Any]:
     scores, kls = {}, {}
     for point in (point for point in points if point.width_mult is not None):
         logits = predict_logits(supernet, held_out, subnet=point.subnet)
-        scores[point.name] = score(dataset.head, dataset.metric, logits, held_out.labels).score
+        scores[point.name] = score(dataset.head, dataset.metric, logits, held_out).score
         kls[point.name] = mean_kl(teacher_logits, logits)
     return {
         "variant": name,
@@ -130,7 +130,7 @@ def pilot(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "split": "whole sentences held out of SST-2's training rows",
         "mean_score": statistics.mean(scores.values()),
         "smallest_score": list(scores.values())[-1],
-        "teacher_score": score(dataset.head, dataset.metric, teacher_logits, held_out.labels).score,
+        "teacher_score": score(dataset.head, dataset.metric, teacher_logits, held_out).score,
         "mean_kl": statistics.mean(kls.values()),
         "smallest_kl": list(kls.values())[-1],
         "scores": scores,

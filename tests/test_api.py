@@ -312,7 +312,7 @@ def test_how_results_look(teacher: api.Run, family: api.Run) -> None:
 def test_signatures_show_the_settings() -> None:
     shown = inspect.signature(cutbert.dynabert).parameters
     assert list(shown)[:2] == ["model", "out"] and {"task", "epochs", "width_mult", "allow_changed"} <= shown.keys()
-    assert shown["max_length"].default == 128 and "options" not in shown
+    assert shown["max_length"].default is None and "options" not in shown
     assert inspect.signature(cutbert.predict).parameters["input"].default is inspect.Parameter.empty
 
 

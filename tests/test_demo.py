@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,8 @@ def test_missing_model_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(InputError, match="nowhere"):
         demo(DemoSettings(model=str(tmp_path / "nowhere"), out=str(tmp_path / "out")))
     assert os.listdir(tmp_path) == [] and not capsys.readouterr().err
+
+
+def test_a_task_of_spans_is_refused(settings: DemoSettings) -> None:
+    with pytest.raises(InputError, match="--task of the demo must classify or score whole texts, got squad"):
+        replace(settings, task="squad").check()

@@ -28,6 +28,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError
 from cutbert.shape.blocks import Block
+from cutbert.shape.head import IGNORED
 
 
 def random_lengths(count: int, seed: int = 0) -> NDArray[np.int64]:
@@ -345,3 +346,34 @@ def test_padding_on_real_sst2_is_below_four_percent(real_data: Path, real_weight
     whole, blocks = shares_of_padding(tokens, 32)
     assert blocks < 0.005 and whole < 0.04
     assert padding_share(tokens.lengths, plan_eval_batches(tokens.lengths, 4096)) < 0.02
+
+
+def labelled_tokens() -> Tokens:
+    """Rows of 3, 5, 5, 2 tokens whose labels equal their ids, or are ignored where the id is even."""
+    ids = np.arange(1, 16, dtype=np.int32)
+    labels = np.where(ids % 2 == 1, ids, IGNORED).astype(np.int64)
+    return Tokens(ids, np.array([0, 3, 8, 13, 15]), token_labels=labels)
+
+
+@pytest.mark.parametrize("pad_to", [None, 8])
+def test_labels_per_token_are_padded_with_ignored_ones(pad_to: int | None) -> None:
+    batch = collate(labelled_tokens(), [3, 1], pad_token_id=0, use_token_types=False, pad_to=pad_to)
+    ids, labels = batch.input_ids, batch.labels
+    assert labels is not None and labels.shape == ids.shape == (2, pad_to or 5) and labels.dtype == torch.int64
+    assert torch.equal(labels, torch.where(ids % 2 == 1, ids, IGNORED))
+    assert batch.num_labels == batch.num_labelled == 3 and batch.to("cpu").num_labelled == 3
+
+
+def test_labels_per_token_lie_in_blocks_as_the_tokens_do() -> None:
+    tokens = labelled_tokens()
+    batch = collate_blocks(tokens, [1, 2, 0, 3], pad_token_id=0, use_token_types=False)
+    assert batch.labels is not None and batch.labels.shape == batch.input_ids.shape == (32,)
+    assert torch.equal(batch.labels, torch.where(batch.input_ids % 2 == 1, batch.input_ids, IGNORED))
+    assert batch.num_labels == 8 and tokens.label_counts.tolist() == [2, 2, 3, 1]
+
+
+def test_other_labels_count_once_a_row() -> None:
+    tokens = Tokens(np.arange(4, dtype=np.int32), np.array([0, 2, 4]), labels=np.array([[0, 1], [1, 1]]))
+    batch = collate_blocks(tokens, [1, 0], pad_token_id=0, use_token_types=False)
+    assert batch.labels is not None and batch.labels.tolist() == [[1, 1], [0, 1]]
+    assert batch.num_labels == 2 and batch.num_labelled is None and tokens.label_counts.tolist() == [1, 1]

@@ -13,6 +13,7 @@ import pytest
 
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import AugmentSettings, DataSettings
+from cutbert.data.tasks import TASKS
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
 
@@ -239,12 +240,8 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
             ],
         ),
         (
-            {"task": "squad"},
-            ["--task squad is not there yet; tasks: sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte, wnli, subj"],
-        ),
-        (
             {"task": "SST-2"},
-            ["--task must be one of sst2, cola, mrpc, stsb, qqp, mnli, qnli, rte, wnli, subj, got 'SST-2'"],
+            [f"--task must be one of {', '.join(TASKS)}, squad, squad2, got 'SST-2'"],
         ),
         (
             {"task": "sst2", **OWN, "regression": True, "multi_label": ";"},
@@ -257,6 +254,19 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
             ],
         ),
         (
+            {"task": "squad", "stride": 316, "tagging": True, "text": "q"},
+            [
+                "--tagging is for own files and must not be given with --task",
+                "--text with --task names a column of --unlabeled files, and there are none",
+                "--stride must lie in 0..315, so that every window of --max-length 384 tokens has new ones, got 316",
+            ],
+        ),
+        (
+            {"task": "squad2", "max_length": 6},
+            ["--max-length leaves no room for a text beside its question, got 6"],
+        ),
+        ({"task": "sst2", "stride": 64}, ["--stride is for question answering (--task squad or squad2), got 64"]),
+        (
             {"task": "sst2", "text_pair": "b", "unlabeled": "u.tsv"},
             ["--text-pair must not be given: the texts of --task sst2 come singly"],
         ),
@@ -268,6 +278,12 @@ def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], expected
     assert list(caught.value.mistakes) == expected
     with pytest.raises(DataError):
         load_dataset(DataSettings(**settings))
+
+
+def test_the_longest_input_follows_the_task() -> None:
+    lengths = [DataSettings(task=task, max_length=n).length_limit for task in ("sst2", "squad2") for n in (None, 64)]
+    assert lengths == [128, 64, 384, 64] and DataSettings().length_limit == 128
+    DataSettings(task="squad", stride=315).check()
 
 
 def test_settings_take_paths_and_single_names() -> None:

@@ -41,7 +41,8 @@ def batch_in_blocks() -> Batch:
 
 def step_info(num_examples: int = 6, rows: np.ndarray = ROWS) -> StepInfo:
     num_tokens = int(tiny_tokens().lengths[:num_examples].sum())
-    return StepInfo(rows, num_examples, num_tokens, 0.0, np.random.default_rng(0), 0, np.arange(num_examples))
+    every = np.arange(num_examples)
+    return StepInfo(rows, num_examples, num_tokens, num_examples, 0.0, np.random.default_rng(0), 0, every)
 
 
 def points_of(recipe: Recipe, stage: DistillStage) -> list[GridPoint]:

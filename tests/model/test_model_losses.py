@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from cutbert.errors import InputError
-from cutbert.model.losses import IGNORED, task_loss
-from cutbert.shape.head import HeadSpec
+from cutbert.model.losses import task_loss
+from cutbert.shape.blocks import Block, Blocks
+from cutbert.shape.head import IGNORED, HeadSpec
 from tiny_runs import tiny_model
 
 ABC = ("a", "b", "c")
@@ -84,3 +85,36 @@ def test_outputs_of_every_head(spec: HeadSpec, logits: tuple[int, ...] | None, p
     output = tiny_model(spec)(torch.ones(2, 7, dtype=torch.long))
     assert (None if output.logits is None else output.logits.shape) == logits
     assert (output.pooled is not None) == pooled and len(output.hidden_states) == 4
+
+
+def padded_and_in_blocks() -> tuple[Tensor, Tensor, Tensor, Tensor, Blocks]:
+    """Logits of four texts of 5, 3, 4 and 2 tokens: [B, S, 2] and mask; the same in two blocks and a rest."""
+    logits = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(2))
+    mask = (torch.arange(5) < torch.tensor([5, 3, 4, 2])[:, None]).long()
+    blocks = (Block(2, 5, True), Block(2, 4, True))
+    rest = torch.full((3, 2), 9.0)
+    flat = torch.cat([logits[:2].flatten(0, 1), logits[2:, :4].flatten(0, 1), rest])
+    flat_mask = torch.cat([mask[:2].flatten(), mask[2:, :4].flatten(), torch.zeros(3, dtype=torch.long)])
+    return logits, mask, flat, flat_mask, blocks
+
+
+def test_spans_are_looked_for_among_a_texts_own_tokens() -> None:
+    logits, mask, flat, flat_mask, blocks = padded_and_in_blocks()
+    labels = torch.tensor([[1, 4], [0, 0], [3, 3], [0, 1]])
+    wanted = torch.stack(
+        [surprise(logits[b, : mask[b].sum(), e], int(labels[b, e])) for b in range(4) for e in (0, 1)]
+    ).mean()
+    spec = HeadSpec("span")
+    torch.testing.assert_close(task_loss(spec, logits, labels, attention_mask=mask), wanted)
+    torch.testing.assert_close(task_loss(spec, flat, labels, attention_mask=flat_mask, blocks=blocks), wanted)
+    whole = (Block(4, 5, False),)
+    torch.testing.assert_close(
+        task_loss(spec, logits.flatten(0, 1), labels, blocks=whole), task_loss(spec, logits, labels)
+    )
+
+
+def test_a_batch_without_counted_tokens_has_no_loss() -> None:
+    logits = TOKEN_LOGITS.clone().requires_grad_()
+    loss = task_loss(HeadSpec("token", ABC), logits, torch.full((2, 5), IGNORED))
+    loss.backward()
+    assert float(loss.detach()) == 0.0 and logits.grad is not None and not logits.grad.any()

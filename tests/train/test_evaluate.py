@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from cutbert.errors import ModelError
+from cutbert.errors import DataError, ModelError
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits, score
 from tiny_runs import HEAD, tiny_grid, tiny_model, tiny_tokens
@@ -64,5 +66,9 @@ def test_a_model_without_logits_is_refused() -> None:
 
 def test_score_is_the_primary_metric() -> None:
     logits = np.array([[0.0, 1.0], [2.0, 1.0], [0.0, 3.0], [1.0, 0.0]], dtype=np.float32)
-    found = score(HEAD, "accuracy", logits, np.array([1, 0, 0, 0]))
+    tokens = replace(tiny_tokens(4), labels=np.array([1, 0, 0, 0]))
+    found = score(HEAD, "accuracy", logits, tokens)
     assert found.score == found.metrics["accuracy"] == 0.75
+    assert found.outputs == {"classes": ["neg", "pos"], "labels": [1, 0, 0, 0], "logits": logits.tolist()}
+    with pytest.raises(DataError, match="rows must have labels to be scored against, got none"):
+        score(HEAD, "accuracy", logits, replace(tokens, labels=None))

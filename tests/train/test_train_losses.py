@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cutbert.shape.blocks import Block
 from cutbert.shape.head import HeadSpec
 from cutbert.train.losses import logit_loss, matched_states, state_loss
 
@@ -55,6 +56,53 @@ def test_multi_label_is_binary_cross_entropy_per_label() -> None:
 def test_regression_is_squared_error() -> None:
     student, teacher = random_logits(1)
     torch.testing.assert_close(logit_loss(SCORE, student, teacher), (student - teacher).square().sum())
+
+
+LENGTHS = (5, 3, 4, 2)
+BLOCKS = (Block(2, 5, True), Block(2, 4, True))
+
+
+def per_token(outputs: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return logits of student and teacher and the mask, [B, S, outputs] and [B, S]."""
+    torch.manual_seed(0)
+    mask = (torch.arange(5) < torch.tensor(LENGTHS)[:, None]).long()
+    return torch.randn(4, 5, outputs, requires_grad=True), torch.randn(4, 5, outputs), mask
+
+
+def in_blocks(padded: torch.Tensor, filler: float) -> torch.Tensor:
+    rest = torch.full((3, *padded.shape[2:]), filler, dtype=padded.dtype)
+    return torch.cat([padded[:2].flatten(0, 1), padded[2:, :4].flatten(0, 1), rest])
+
+
+def kl(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """KL(teacher || student) along the first axis, by the formula."""
+    p, q = teacher.softmax(0), student.softmax(0)
+    return (p * (p / q).log()).sum()
+
+
+@pytest.mark.parametrize("spec", [HeadSpec("token", ("a", "b", "c")), HeadSpec("span")], ids=lambda spec: spec.kind)
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_tokens_and_spans_count_real_tokens_only(spec: HeadSpec, temperature: float) -> None:
+    student, teacher, mask = per_token(spec.num_outputs)
+    twin = student.detach().clone().requires_grad_()
+    wanted = torch.zeros(())
+    for b, length in enumerate(LENGTHS):
+        ours, theirs = twin[b, :length] / temperature, teacher[b, :length] / temperature
+        if spec.kind == "span":
+            wanted = wanted + sum(kl(ours[:, end], theirs[:, end]) for end in (0, 1)) / 2 * temperature**2
+        else:
+            wanted = wanted + sum(kl(ours[s], theirs[s]) for s in range(length)) * temperature**2
+    wanted.backward()
+    loss = logit_loss(spec, student, teacher, temperature=temperature, attention_mask=mask)
+    loss.backward()
+    torch.testing.assert_close(loss, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(student.grad, twin.grad, atol=1e-5, rtol=1e-5)
+    flat, flat_teacher, flat_mask = in_blocks(student.detach(), 7.0), in_blocks(teacher, -3.0), in_blocks(mask, 0)
+    found = logit_loss(
+        spec, flat, flat_teacher, temperature=temperature, attention_mask=flat_mask.long(), blocks=BLOCKS
+    )
+    torch.testing.assert_close(found, wanted.detach(), atol=1e-5, rtol=1e-5)
+    assert logit_loss(spec, teacher, teacher, temperature=temperature, attention_mask=mask).abs() < 1e-5
 
 
 def test_bf16_logits_are_compared_in_float32() -> None:

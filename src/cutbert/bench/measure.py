@@ -33,8 +33,6 @@ from cutbert.train.machine import num_threads
 from cutbert.train.progress import progress_bar
 from cutbert.train.settings import TrainSettings
 
-MAX_LENGTH = DataSettings().max_length
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -66,7 +64,8 @@ def measure_models(
     """
     dataset = check_inputs(models, data, settings)
     device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
-    candidates = [load_candidate(name, dataset, MAX_LENGTH if data is None else data.max_length) for name in models]
+    max_length = (data or DataSettings()).length_limit
+    candidates = [load_candidate(name, dataset, max_length) for name in models]
     for candidate in candidates:
         candidate.loaded.model.to(device)
     first = candidates[0].dev
@@ -119,7 +118,7 @@ def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, s
         mistakes.add(f"--length must be at most {room} for {name}, got {settings.length}")
     elif settings.length is None and data is None and room < DEFAULT_LENGTH:
         mistakes.add(f"--length must be given for {name}, which has positions for {room} tokens, not {DEFAULT_LENGTH}")
-    if data is not None and data.max_length not in (MAX_LENGTH, min(data.max_length, room)):
+    if data is not None and data.max_length is not None and data.max_length > room:
         mistakes.add(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
     if dataset is not None and output_rows(facts.head, dataset.head)[0] is None:
         mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
@@ -161,7 +160,7 @@ def describe(
         "peak_bytes": measure_peak_bytes(candidate.folder, length=length, threads=threads),
         "file_bytes": file_bytes(candidate.folder),
     }
-    if dataset is not None and candidate.dev is not None and dataset.dev.labels is not None:
-        scores = score(dataset.head, dataset.metric, predict_logits(model, candidate.dev), dataset.dev.labels)
+    if dataset is not None and candidate.dev is not None:
+        scores = score(dataset.head, dataset.metric, predict_logits(model, candidate.dev), candidate.dev)
         data |= {"score": scores.score, "metrics": scores.metrics}
     return data

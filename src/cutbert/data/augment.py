@@ -12,7 +12,7 @@ import numpy as np
 
 from cutbert.data.reading import check_mistakes
 from cutbert.data.records import is_text, open_lines
-from cutbert.data.rows import Rows, text_key
+from cutbert.data.rows import Examples, Rows, text_key
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import DataError
 
@@ -36,7 +36,7 @@ Proposer = Callable[[list[str]], list[list[str]]]
 
 
 def augment_rows(
-    rows: Rows, source: CandidateSource, settings: AugmentSettings, *, seed: int, keep_out: Sequence[Rows] = ()
+    rows: Rows, source: CandidateSource, settings: AugmentSettings, *, seed: int, keep_out: Sequence[Examples] = ()
 ) -> Rows:
     """Return the rows as they are, each once, and after them their variants.
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError
 from cutbert.shape.blocks import Block, Blocks
+from cutbert.shape.head import IGNORED
 
 NUM_GROUPS = 4  # of like length in a batch
 MAX_PADDING = 1 / 32  # of a block
@@ -112,10 +113,12 @@ class Batch:
         input_ids: int64 [B, S]; or [T], the rows in blocks.
         attention_mask: as input_ids, 1 at tokens, 0 at padding; None where there is no padding.
         token_type_ids: as input_ids; None where all are 0.
-        labels: int64 [B], float32 [B], float32 [B, C], or None.
+        labels: int64 [B], float32 [B], float32 [B, C]; int64 [B, 2] of spans; as input_ids where labels are per
+            token, -100 where none counts; or None.
         num_rows: texts, B of all blocks.
         num_tokens: real tokens, padding not counted.
         blocks: rows and positions of each block of [T]; None for [B, S].
+        num_labelled: labelled tokens where labels are per token, else None.
     """
 
     input_ids: torch.Tensor
@@ -125,6 +128,12 @@ class Batch:
     num_rows: int
     num_tokens: int
     blocks: Blocks | None = None
+    num_labelled: int | None = None
+
+    @property
+    def num_labels(self) -> int:
+        """Labels that count in a loss: labelled tokens where labels are per token, else rows."""
+        return self.num_rows if self.num_labelled is None else self.num_labelled
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on a device."""
@@ -140,6 +149,7 @@ class Batch:
             num_rows=self.num_rows,
             num_tokens=self.num_tokens,
             blocks=self.blocks,
+            num_labelled=self.num_labelled,
         )
 
 
@@ -171,16 +181,18 @@ def join_blocks(parts: Sequence[Batch], pad_token_id: int) -> Batch:
         return torch.ones_like(part.input_ids) if part.attention_mask is None else part.attention_mask
 
     labels = [part.labels for part in parts if part.labels is not None]
+    counts = [part.num_labelled for part in parts if part.num_labelled is not None]
     types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
     is_full = not rest and all(part.attention_mask is None for part in parts)
     return Batch(
         input_ids=joined((part.input_ids for part in parts), pad_token_id),
         attention_mask=None if is_full else joined(map(mask_of, parts), 0),
         token_type_ids=joined(types, 0) if types else None,
-        labels=torch.cat(labels) if labels else None,
+        labels=joined(labels, IGNORED) if counts else torch.cat(labels) if labels else None,
         num_rows=sum(part.num_rows for part in parts),
         num_tokens=sum(part.num_tokens for part in parts),
         blocks=tuple(block_of(part) for part in parts),
+        num_labelled=sum(counts) if counts else None,
     )
 
 
@@ -217,11 +229,15 @@ def collate(
     if use_token_types and tokens.pair_starts is not None:
         types_BS = (real_BS & (places_S >= tokens.pair_starts[rows][:, None])).astype(np.int64)
     num_tokens = int(lengths.sum())
+    labels = None if tokens.labels is None else tokens.labels[rows]
+    if tokens.token_labels is not None:
+        labels = np.where(real_BS, tokens.token_labels[flat_BS], IGNORED)
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=None if num_tokens == real_BS.size else torch.from_numpy(real_BS.astype(np.int64)),
         token_type_ids=None if types_BS is None else torch.from_numpy(types_BS),
-        labels=None if tokens.labels is None else torch.from_numpy(tokens.labels[rows]),
+        labels=None if labels is None else torch.from_numpy(labels),
         num_rows=len(rows),
         num_tokens=num_tokens,
+        num_labelled=None if tokens.token_labels is None else int(tokens.label_counts[rows].sum()),
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
+from cutbert.data.entities import tag_metric
 from cutbert.data.labels import label_reader
+from cutbert.data.questions import read_questions
 from cutbert.data.reading import check_mistakes
-from cutbert.data.rows import Rows
+from cutbert.data.rows import Examples, Rows
+from cutbert.data.sentences import read_sentences
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import read_raw
 from cutbert.data.splits import outside, sample, select_mask
@@ -17,9 +21,10 @@ from cutbert.data.tasks import TASKS
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
 
-__all__ = ["Dataset", "Rows", "load_dataset"]
+__all__ = ["Dataset", "Examples", "Rows", "load_dataset"]
 
 OWN_METRICS = {"single_label": "accuracy", "regression": "pearson", "multi_label": "f1"}
+Some = TypeVar("Some", bound=Examples)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,10 +47,10 @@ class Dataset:
     name: str
     head: HeadSpec
     metric: str
-    train: Rows
-    select: Rows
-    dev: Rows
-    unlabeled: Rows | None = None
+    train: Examples
+    select: Examples
+    dev: Examples
+    unlabeled: Examples | None = None
     select_is_dev: bool = False
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -59,6 +64,51 @@ def load_dataset(settings: DataSettings) -> Dataset:
             be (the first 20 in words).
     """
     settings.check()
+    found = read_parts(settings)
+    parts, notes = found.parts, list(found.notes)
+    train, select = split_select(settings, parts, notes)
+    unlabeled = parts.get("unlabeled")
+    if unlabeled is not None:
+        unlabeled = without(unlabeled, [select, parts["dev"]], "unlabeled", "select or dev", notes)
+    return Dataset(
+        name=settings.task or "own",
+        head=found.head,
+        metric=found.metric,
+        train=train.take(sample(len(train), settings.max_train_samples)),
+        select=first_rows(select, settings.max_eval_samples),
+        dev=first_rows(parts["dev"], settings.max_eval_samples),
+        unlabeled=unlabeled,
+        select_is_dev=settings.select == "dev",
+        files=found.files,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the files hold: rows by split (train, dev, perhaps select and unlabeled), and the rest as in Dataset."""
+
+    parts: Mapping[str, Examples]
+    head: HeadSpec
+    metric: str
+    files: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def read_parts(settings: DataSettings) -> Parts:
+    """Return the rows of every split that the settings name, as the files have them."""
+    if settings.has_questions:
+        questions, files = read_questions(settings)
+        return Parts(questions, HeadSpec("span"), "f1", files)
+    if settings.tagging:
+        sentences, files = read_sentences(settings)
+        names = sentences["train"].names
+        return Parts(sentences, HeadSpec("token", names), tag_metric(names), files)
+    return read_texts(settings)
+
+
+def read_texts(settings: DataSettings) -> Parts:
+    """Return the rows of a task whose texts have labels as a whole."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None
     mistakes: list[str] = []
@@ -69,27 +119,14 @@ def load_dataset(settings: DataSettings) -> Dataset:
         if rows is not None
     }
     check_mistakes(mistakes)
-    notes = [f"{file}: {count:,} incomplete rows left out" for file, count in raw.left_out().items()]
-    train, select = split_select(settings, parts, notes)
-    unlabeled = None
     if raw.unlabeled is not None:
-        unlabeled = Rows(raw.unlabeled.text, raw.unlabeled.text_pair)
-        unlabeled = without(unlabeled, [select, parts["dev"]], "unlabeled", "select or dev", notes)
-    return Dataset(
-        name=settings.task or "own",
-        head=head,
-        metric=task.metric if task else OWN_METRICS[head.kind],
-        train=train.take(sample(len(train), settings.max_train_samples)),
-        select=first_rows(select, settings.max_eval_samples),
-        dev=first_rows(parts["dev"], settings.max_eval_samples),
-        unlabeled=unlabeled,
-        select_is_dev=settings.select == "dev",
-        files=raw.hashes,
-        notes=tuple(notes),
-    )
+        parts["unlabeled"] = Rows(raw.unlabeled.text, raw.unlabeled.text_pair)
+    metric = task.metric if task else OWN_METRICS[head.kind]
+    notes = tuple(f"{file}: {count:,} incomplete rows left out" for file, count in raw.left_out().items())
+    return Parts(parts, head, metric, raw.hashes, notes)
 
 
-def split_select(settings: DataSettings, parts: dict[str, Rows], notes: list[str]) -> tuple[Rows, Rows]:
+def split_select(settings: DataSettings, parts: Mapping[str, Examples], notes: list[str]) -> tuple[Examples, Examples]:
     """Return train and select."""
     train = parts["train"]
     if settings.select == "dev":
@@ -105,7 +142,7 @@ def split_select(settings: DataSettings, parts: dict[str, Rows], notes: list[str
     return train, select
 
 
-def without(rows: Rows, others: Sequence[Rows], part: str, other: str, notes: list[str]) -> Rows:
+def without(rows: Some, others: Sequence[Examples], part: str, other: str, notes: list[str]) -> Some:
     """Return the rows whose texts none of the others holds, and note how many that left out."""
     kept = outside(rows.text_keys(), [other.text_keys() for other in others])
     gone = len(rows) - len(kept)
@@ -114,5 +151,5 @@ def without(rows: Rows, others: Sequence[Rows], part: str, other: str, notes: li
     return rows.take(kept)
 
 
-def first_rows(rows: Rows, count: int | None) -> Rows:
+def first_rows(rows: Some, count: int | None) -> Some:
     return rows if count is None else rows.take(np.arange(min(count, len(rows))))

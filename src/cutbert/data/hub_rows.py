@@ -25,20 +25,21 @@ def read_hub(name: str, task: Task, mistakes: list[str]) -> tuple[RawRows, RawRo
     parts, files = [], {}
     for split in ("train", task.hub_dev):
         source = f"{HUB_NAME} {name} {split}"
-        rows, digest = read_split(load_split(name, split), source, task, mistakes)
+        rows, digest = read_split(load_split(name, HUB_NAME, name, split=split), source, task, mistakes)
         parts.append(rows)
         files[source] = digest
     return parts[0], parts[1], files
 
 
-def load_split(name: str, split: str) -> Any:
+def load_split(task: str, *source: str, split: str) -> Any:
+    """Return one split of a data set on the hub; `source` is its name and, where it has several parts, the part's."""
     import datasets
 
     try:
-        return datasets.load_dataset(HUB_NAME, name, split=split)
+        return datasets.load_dataset(*source, split=split)
     except Exception as error:  # whatever the hub's client raises offline, it means the same to the user
         reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise DataError(f"--task {name}: {HUB_NAME} cannot be had from the hub ({reason}); give --data-dir") from error
+        raise DataError(f"--task {task}: {source[0]} cannot be had from the hub ({reason}); give --data-dir") from error
 
 
 def read_split(data: Any, source: str, task: Task, mistakes: list[str]) -> tuple[RawRows, str]:

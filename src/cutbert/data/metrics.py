@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How good predictions are.
+
+    Args:
+        metrics: by name, fractions of 1.
+        outputs: what is kept of the predictions, by name: one item per row, as JSON holds it.
+    """
+
+    metrics: dict[str, float]
+    outputs: dict[str, Any]
+
+
+class Judge(Protocol):
+    """Knows the right outputs of some tokens, one split's, and reads a model's out of its logits."""
+
+    def __call__(self, logits: NDArray[np.float32]) -> Verdict: ...
 
 
 def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:

@@ -1,12 +1,31 @@
-"""Texts with their labels, and what makes two texts the same."""
+"""Texts with their labels, what makes two texts the same, and what the rows of any task can do."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Examples(Protocol):
+    """The rows of one split: texts (Rows), questions (Questions) or sentences (Sentences)."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: NDArray[np.integer]) -> Self:
+        """Return the rows at `indices`, in that order."""
+        ...
+
+    def text_keys(self) -> list[bytes]:
+        """Return one key per row; rows of equal keys must lie in one split."""
+        ...
+
+    def joined(self, others: Self) -> Self:
+        """Return these rows and others after them, without labels."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +52,11 @@ class Rows:
             text_pair=None if self.text_pair is None else [self.text_pair[i] for i in indices],
             labels=None if self.labels is None else self.labels[indices],
         )
+
+    def joined(self, others: Rows) -> Rows:
+        """Return these rows and others after them, without labels."""
+        pairs = None if self.text_pair is None else [*self.text_pair, *(others.text_pair or [])]
+        return Rows([*self.text, *others.text], pairs)
 
     def text_keys(self) -> list[bytes]:
         """Return one key per row; equal keys mean equal texts."""

@@ -114,4 +114,27 @@ TASKS: dict[str, Task] = {
     "wnli": Task(folder="WNLI", layout=Layout("sentence1", "sentence2", "label"), labels=BINARY),
     "subj": Task(folder="SUBJ", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=()),
 }
-UNBUILT_TASKS = ("squad",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionTask:
+    """A task of extractive question answering, in SQuAD's own layout.
+
+    Args:
+        version: as it stands at the end of its files' names.
+        hub: its name on the hub.
+        has_unanswerable: some questions have no answer, and a model may say so.
+        folder: name of its folder in the data root.
+    """
+
+    version: str
+    hub: str
+    has_unanswerable: bool
+    folder: str = "SQuAD"
+
+
+QUESTION_TASKS: dict[str, QuestionTask] = {
+    "squad": QuestionTask(version="v1.1", hub="rajpurkar/squad", has_unanswerable=False),
+    "squad2": QuestionTask(version="v2.0", hub="rajpurkar/squad_v2", has_unanswerable=True),
+}
+TASK_NAMES = (*TASKS, *QUESTION_TASKS)

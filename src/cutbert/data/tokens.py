@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cutbert.data.answers import AnswerJudge
 from cutbert.data.cache import Arrays, cached_arrays
-from cutbert.data.rows import Rows
+from cutbert.data.entities import TagJudge
+from cutbert.data.metrics import Judge
+from cutbert.data.pieces import encode_words, lost_words, token_labels
+from cutbert.data.questions import Questions
+from cutbert.data.rows import Examples, Rows
+from cutbert.data.sentences import Sentences
+from cutbert.data.settings import question_limit
+from cutbert.data.windows import encode_windows, span_labels
 from cutbert.errors import ModelError
+from cutbert.shape.head import IGNORED
 
-FORMAT = 1
+FORMAT = 2
 CHUNK_ROWS = 10_000
 
 
@@ -28,13 +38,19 @@ class Tokens:
         offsets: int64 [N + 1]; row i is `ids[offsets[i]:offsets[i + 1]]`.
         pair_starts: int32 [N], the first position in the row of token type 1 (the row's length where the
             tokenizer has one token type only), or None where texts come singly.
-        labels: as in Rows, or None.
+        labels: as in Rows; of windows int64 [N, 2], the positions of an answer's first and last token; or None.
+        token_labels: int64, one label per id, -100 where none counts; None where labels are not per token.
+        judge: scores logits of these rows; None where `labels` alone do.
+        notes: what the user should hear: how much was cut off.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     pair_starts: NDArray[np.int32] | None = None
     labels: NDArray[np.generic] | None = None
+    token_labels: NDArray[np.int64] | None = None
+    judge: Judge | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -44,15 +60,28 @@ class Tokens:
         """Tokens in each row, special tokens included."""
         return np.diff(self.offsets)
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the rows can be scored and trained on."""
+        return self.labels is not None or self.token_labels is not None
 
-def tokenize_rows(rows: Rows, tokenizer: Any, tokenizer_id: str, max_length: int, cache: bool = True) -> Tokens:
+    @cached_property
+    def label_counts(self) -> NDArray[np.int64]:
+        """Labels of each row that count in a loss: one, or as many as its labelled tokens, [N]."""
+        if self.token_labels is None:
+            return np.ones(len(self), dtype=np.int64)
+        counted = np.concatenate([[0], np.cumsum(self.token_labels != IGNORED)])
+        return np.diff(counted[self.offsets])
+
+
+def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length: int, cache: bool = True) -> Tokens:
     """Return the rows' tokens.
 
     The tokenizer itself is not changed; padding or truncation it is set to does by itself is ignored. Pairs
-    are cut at the longer side first.
+    are cut at the longer side first, sentences at their end; of questions each window is a row.
 
     Args:
-        rows: the texts.
+        rows: texts, questions or sentences.
         tokenizer: a fast tokenizer of transformers.
         tokenizer_id: its name for people, in messages and in the cache; not part of the cache's key.
         max_length: longest row in tokens, special tokens included.
@@ -62,18 +91,51 @@ def tokenize_rows(rows: Rows, tokenizer: Any, tokenizer_id: str, max_length: int
         ModelError: the tokenizer is not a fast one, or `max_length` has no room beside its special tokens.
         DataError: the cache cannot be written.
     """
-    engine = plain_engine(tokenizer, tokenizer_id, max_length, pairs=rows.text_pair is not None)
-    if cache:
-        key = cache_key(rows, f"{engine.to_str()} {engine.encode_special_tokens}", max_length)
-        about = f"{len(rows)} rows by the tokenizer of {tokenizer_id}"
-        arrays = cached_arrays(key, lambda: encode(rows, engine), about)
-    else:
-        arrays = encode(rows, engine)
+
+    def arrays_of(pairs: bool, columns: Sequence[Sequence[str]], how: str, encode: Callable[[Any], Arrays]) -> Arrays:
+        engine = plain_engine(tokenizer, tokenizer_id, max_length, pairs=pairs)
+        if not cache:
+            return encode(engine)
+        key = cache_key(columns, f"{engine.to_str()} {engine.encode_special_tokens}", max_length, how)
+        return cached_arrays(key, lambda: encode(engine), f"{len(rows)} rows by the tokenizer of {tokenizer_id}")
+
+    if isinstance(rows, Questions):
+        columns, how = [rows.question, rows.context], f"windows, {rows.stride} shared"
+        arrays = arrays_of(True, columns, how, lambda engine: encode_windows(rows, engine, max_length))
+        return window_tokens(rows, arrays, max_length)
+    if isinstance(rows, Sentences):
+        arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
+        return word_tokens(rows, arrays, max_length)
+    assert isinstance(rows, Rows)
+    columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
+    arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
+    return Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"), rows.labels)
+
+
+def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Tokens:
+    """Return the tokens of questions with the answers' places as labels."""
+    labels, cut = span_labels(questions, arrays), int(arrays["num_cut"][0])
+    note = f"{cut:,} questions of more than {question_limit(max_length)} tokens are cut to that"
     return Tokens(
         ids=arrays["ids"],
         offsets=arrays["offsets"],
-        pair_starts=arrays.get("pair_starts"),
-        labels=rows.labels,
+        pair_starts=arrays["pair_starts"],
+        labels=labels,
+        judge=None if labels is None else AnswerJudge(questions, arrays),
+        notes=(note,) if cut else (),
+    )
+
+
+def word_tokens(sentences: Sentences, arrays: Arrays, max_length: int) -> Tokens:
+    """Return the tokens of sentences with the words' labels on their first pieces."""
+    labels, lost = token_labels(sentences, arrays), lost_words(sentences, arrays)
+    note = f"{lost:,} words are lost: behind the first {max_length} tokens of their sentence, or none of the tokenizer"
+    return Tokens(
+        ids=arrays["ids"],
+        offsets=arrays["offsets"],
+        token_labels=labels,
+        judge=None if labels is None else TagJudge(sentences, arrays),
+        notes=(note,) if lost else (),
     )
 
 
@@ -101,11 +163,12 @@ def bare_engine(tokenizer: Any, tokenizer_id: str) -> Any:
     return engine
 
 
-def cache_key(rows: Rows, tokenizer: str, max_length: int) -> str:
+def cache_key(columns: Sequence[Sequence[str]], tokenizer: str, max_length: int, how: str) -> str:
     """Return a hash of all that the tokens depend on."""
-    digest = hashlib.sha256(f"{FORMAT} {max_length} {len(rows)} {rows.text_pair is not None}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT} {how} {max_length} {len(columns)}\n".encode())
     digest.update(tokenizer.encode())
-    for column in (rows.text, rows.text_pair or []):
+    for column in columns:
+        digest.update(f"\n{len(column)}\n".encode())
         for start in range(0, len(column), CHUNK_ROWS):
             chunk = column[start : start + CHUNK_ROWS]
             digest.update(np.array([len(text) for text in chunk], dtype=np.int64).tobytes())

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError
 from cutbert.files import read_json, write_json
@@ -53,7 +50,7 @@ def score_points(
         DataError: select or dev has no labels.
     """
     for name, tokens in (("select", select), ("dev", dev)):
-        if tokens.labels is None:
+        if not tokens.is_labelled:
             raise DataError(f"the {name} rows must have labels to be scored against, got none")
     entries = []
     for point in points:
@@ -75,13 +72,9 @@ def whole_point(shape: EncoderShape, name: str = "teacher") -> GridPoint:
 
 
 def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str) -> dict[str, Any]:
-    """Return what predictions/NAME.json holds: scores on both splits, dev's logits and labels per row."""
-    dev_logits = predict_logits(model, dev, subnet=point.subnet)
-    dev_scores = scores_on(model, metric, dev_logits, dev)
-    select_scores = dev_scores
-    if select is not dev:
-        select_logits = predict_logits(model, select, subnet=point.subnet)
-        select_scores = scores_on(model, metric, select_logits, select)
+    """Return what predictions/NAME.json holds: scores on both splits, dev's outputs per row."""
+    dev_scores = scores_on(model, point.subnet, dev, metric)
+    select_scores = dev_scores if select is dev else scores_on(model, point.subnet, select, metric)
     return {
         "name": point.name,
         "subnet": point.subnet.to_json(),
@@ -90,15 +83,12 @@ def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Toke
         "metrics": dev_scores.metrics,
         "select_score": select_scores.score,
         "select_metrics": select_scores.metrics,
-        "classes": list(model.head_spec.labels),
-        "labels": np.asarray(dev.labels).tolist(),
-        "logits": short_floats(dev_logits),
+        **dev_scores.outputs,
     }
 
 
-def scores_on(model: TaskModel, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
-    assert tokens.labels is not None
-    return score(model.head_spec, metric, logits, tokens.labels)
+def scores_on(model: TaskModel, subnet: Subnet, tokens: Tokens, metric: str) -> Scores:
+    return score(model.head_spec, metric, predict_logits(model, tokens, subnet=subnet), tokens)
 
 
 def read_stored(path: Path, subnet: Subnet) -> dict[str, Any] | None:
@@ -126,10 +116,3 @@ def entry_of(model: TaskModel, point: GridPoint, stored: dict[str, Any]) -> Entr
         select_score=stored["select_score"],
         metrics=stored["metrics"],
     )
-
-
-def short_floats(values: NDArray[np.float32]) -> list[Any]:
-    """Return nested lists of the shortest decimals that read back as the same float32."""
-    if values.ndim > 1:
-        return [short_floats(row) for row in values]
-    return [float(str(value)) for value in values]

@@ -131,7 +131,8 @@ def classify(data: DataSettings, path: Path) -> list[dict[str, Any]]:
     """Return the first texts of dev with their labels and what teacher and picked model say."""
     dataset = load_dataset(data)
     rows = dataset.dev.take(np.arange(min(SHOWN_TEXTS, len(dataset.dev))))
-    said = {name: labels_of(path / name, rows, data.max_length) for name in (TEACHER, SMALL)}
+    assert isinstance(rows, Rows)
+    said = {name: labels_of(path / name, rows, data.length_limit) for name in (TEACHER, SMALL)}
     assert rows.labels is not None
     texts = []
     for i, text in enumerate(rows.text):

@@ -45,6 +45,8 @@ class DemoSettings:
         mistakes = Mistakes()
         if self.data_dir is not None and self.task is None:
             mistakes.add("--data-dir must come with --task")
+        if self.data().has_questions:
+            mistakes.add(f"--task of the demo must classify or score whole texts, got {self.task}")
         for part in (self.data(), self.teacher_training()):
             with mistakes.collect():
                 part.check()

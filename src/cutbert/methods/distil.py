@@ -115,8 +115,16 @@ class DistillStep:
         losses: dict[str, Tensor] = {}
         assert student.logits is not None and target.logits is not None
         if not (head.kind == "regression" and self.recipe.skips_regression_logits):
-            far = logit_loss(head, student.logits, target.logits, temperature=self.recipe.temperature)
-            losses["logits"] = far * (self.stage.logit_weight / info.num_examples)
+            far = logit_loss(
+                head,
+                student.logits,
+                target.logits,
+                temperature=self.recipe.temperature,
+                attention_mask=outputs.batch.attention_mask,
+                blocks=outputs.batch.blocks,
+            )
+            counted = info.num_tokens if head.kind == "token" else info.num_examples
+            losses["logits"] = far * (self.stage.logit_weight / counted)
         if self.stage.hidden_weight and self.teacher.has_states:
             losses["hidden"] = self._hidden_loss(student, target, point, outputs.batch, info)
         return losses
@@ -161,12 +169,14 @@ class FinalStep:
         embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
         blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
         leaf = embedded.detach().requires_grad_()
-        share = batch.num_rows / info.num_examples
         total = torch.zeros((), device=leaf.device)
         for point in choose_points(self.points, self.recipe.subnets_per_step, info.random):
             states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
             logits = net.finish(states, batch.blocks).logits
-            loss = task_loss(self.supernet.head_spec, logits, batch.labels) * share
+            mean = task_loss(
+                self.supernet.head_spec, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks
+            )
+            loss = mean * info.label_share(batch)
             loss.backward()
             total += loss.detach()
         assert leaf.grad is not None

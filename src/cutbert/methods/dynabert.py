@@ -7,26 +7,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
-from cutbert.data.batches import collate, plan_eval_batches
-from cutbert.data.dataset import Dataset, Rows
+from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import DataSettings
-from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.data.tokens import Tokens
+from cutbert.errors import InputError, Mistakes
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import score_points
-from cutbert.hub.load import load_model, output_rows
 from cutbert.hub.source import find_source
 from cutbert.methods.augment import augmented_rows, check_source
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
-from cutbert.methods.finetune import FINETUNE, finetune_stage, save_trained, score_whole
+from cutbert.methods.finetune import save_trained, score_whole
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import Recipe, resolve_recipe
+from cutbert.methods.samples import sample_batches
 from cutbert.methods.settings import DynabertSettings
+from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -37,12 +35,10 @@ from cutbert.surgery.rewire import rewire
 from cutbert.train.checkpoint import load_weights, save_weights
 from cutbert.train.counting import counter
 from cutbert.train.loop import Stage, train_stage
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working import frozen_copy
-
-IMPORTANCE_MAX_TOKENS = 1024
 
 
 def dynabert(
@@ -68,19 +64,19 @@ def dynabert(
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
     dataset = check_inputs(data, train, settings, models=(model, *models))
-    recipe = resolve_recipe(settings, train, data.max_length)
-    check_choices(settings, recipe, dataset.head)
+    recipe = resolve_recipe(settings, train, data.length_limit)
+    check_choices(model, settings, recipe, dataset.head)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
-        prepared = prepare(model, dataset, data.max_length, train, run)
+        prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         with run.timing("rewire"):
             supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
-        rows, tokens = distillation_tokens(prepared, settings, data.max_length, train.seed, run)
-        teacher = imitated_teacher(prepared, settings.teacher, rows, data.max_length)
+        rows, tokens = distillation_tokens(prepared, settings, data.length_limit, train.seed, run)
+        teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
         with run.timing("train"):
             train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
         if prepared.engine.is_main:
@@ -89,14 +85,16 @@ def dynabert(
     return RunFolder.read(run.path).result or {}
 
 
-def check_choices(settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
+def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
     """Raise unless recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes = Mistakes()
     with mistakes.collect():
         check_source(settings)
+    if settings.augment != "none" and not head.is_sequence:
+        mistakes.add(f"--augment must be none where labels are of words in a text, got {settings.augment}")
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, head)
+            check_teacher(settings.teacher, model, head)
     if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
         mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
     needs_states = head.kind == "regression" and recipe.skips_regression_logits
@@ -123,35 +121,6 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
     )
 
 
-def check_teacher(source: str, head: HeadSpec) -> None:
-    """Raise a ModelError unless a model has a head with the task's labels."""
-    if output_rows(read_folder_shape(find_source(source).folder).head, head)[0] is None:
-        raise ModelError(f"--teacher {source} must have a head with the labels {', '.join(head.labels)}")
-
-
-def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -> None:
-    """Fine-tune the model first where its head is new, and keep it in `teacher/`."""
-    loaded = prepared.loaded
-    if not loaded.has_new_head:
-        return
-    kept = run.path / "teacher"
-    say(
-        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, kept in {kept}",
-        shown=prepared.engine.is_main,
-    )
-    defaults = TrainSettings(
-        seed=train.seed,
-        precision=train.precision,
-        batch_size=train.batch_size,
-        accumulation=train.accumulation,
-        max_grad_norm=train.max_grad_norm,
-        checkpoint_seconds=train.checkpoint_seconds,
-    )
-    finetune_stage(prepared, replace(FINETUNE, name="teacher"), defaults, run)
-    if prepared.engine.is_main and not kept.exists():
-        save_trained(prepared, loaded.model, None, run, kept.name)
-
-
 def rewired(prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:
     """Return the supernet: the fine-tuned model with heads and neurons in order of importance."""
     done = run.path / "checkpoint" / "rewired.safetensors"
@@ -160,66 +129,22 @@ def rewired(prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: in
         supernet = copy.deepcopy(model)
         load_weights(done, supernet)
         return supernet
-    rows = sample_rows(len(prepared.train.lengths), settings.importance_samples, seed)
-    batches = [
-        collate(
-            prepared.train,
-            rows[batch],
-            pad_token_id=model.style.pad_token_id,
-            use_token_types=model.shape.num_token_types > 1,
-        ).to(prepared.engine.device)
-        for batch in plan_eval_batches(prepared.train.lengths[rows], IMPORTANCE_MAX_TOKENS)
-    ]
+    batches = sample_batches(model, prepared.train, settings.importance_samples, seed, prepared.engine.device)
     supernet = rewire(model, measure_importance(model, batches, rule=rule))
     if prepared.engine.is_main:
         save_weights(done, supernet)
     return supernet
 
 
-def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
-    """Return the indices of a random sample of training rows, rising."""
-    drawn = np.random.default_rng(seed).permutation(num_rows)[:size]
-    return np.sort(drawn)
-
-
-def imitated_teacher(prepared: Prepared, source: str | None, rows: Rows, max_length: int) -> Teacher:
-    """Return who is imitated: the fine-tuned model, or another with the same labels.
-
-    Args:
-        prepared: the fine-tuned model.
-        source: another teacher, or None for the model itself.
-        rows: what is imitated on, tokenised anew for a teacher with another vocabulary.
-        max_length: in tokens.
-    """
-    data, own, engine = prepared.data, prepared.loaded, prepared.engine
-    if source is None:
-        return Teacher(own.model, None, True)
-    other = load_model(source, data.head)
-    same_words = own.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-    sizes = {(model.shape.hidden_size, model.shape.num_layers) for model in (own.model, other.model)}
-    has_states = same_words and len(sizes) == 1
-    if not has_states:
-        say("the teacher's hidden states do not match the model's: only logits are imitated", shown=engine.is_main)
-    tokens = None if same_words else tokenize_rows(rows, other.tokenizer, other.source, max_length)
-    return Teacher(other.model.to(engine.device), tokens, has_states)
-
-
 def distillation_tokens(
     prepared: Prepared, settings: DynabertSettings, max_length: int, seed: int, run: RunFolder
-) -> tuple[Rows, Tokens]:
+) -> tuple[Examples, Tokens]:
     """Return the rows to imitate on, and their tokens: training rows, unlabelled rows, variants of both."""
     data = prepared.data
-    rows = augmented_rows(rows_to_imitate(data), data, settings, seed, run.path / "checkpoint" / "augmented.json")
+    rows = rows_to_imitate(data)
+    if isinstance(rows, Rows):
+        rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
     return rows, prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
-
-
-def rows_to_imitate(data: Dataset) -> Rows:
-    """Return the training rows, and the unlabelled rows where there are any."""
-    rows = data.train
-    if data.unlabeled is None:
-        return rows
-    pairs = None if rows.text_pair is None else [*rows.text_pair, *(data.unlabeled.text_pair or [])]
-    return Rows([*rows.text, *data.unlabeled.text], pairs)
 
 
 def train_family(

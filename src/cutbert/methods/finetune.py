@@ -43,8 +43,10 @@ class LabelStep:
 
     def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         logits = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
-        share = batch.num_rows / info.num_examples
-        loss = task_loss(self.model.head_spec, logits, batch.labels) * share
+        mean = task_loss(
+            self.model.head_spec, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks
+        )
+        loss = mean * info.label_share(batch)
         loss.backward()
         return {"labels": loss.detach()}
 
@@ -69,7 +71,7 @@ def finetune(
     """
     dataset = check_inputs(data, train, models=(model,))
     with run.start():
-        prepared = prepare(model, dataset, data.max_length, train, run)
+        prepared = prepare(model, dataset, data.length_limit, train, run)
         with run.timing("finetune"):
             finetune_stage(prepared, FINETUNE, train, run)
         if prepared.engine.is_main:

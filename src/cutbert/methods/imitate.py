@@ -49,8 +49,16 @@ class ImitateStep:
 
     def _losses(self, student: TaskOutput, target: TaskOutput, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         assert student.logits is not None and target.logits is not None
-        far = logit_loss(self.head, student.logits, target.logits, temperature=self.temperature)
-        losses = {"logits": far * (self.logit_weight / info.num_examples)}
+        far = logit_loss(
+            self.head,
+            student.logits,
+            target.logits,
+            temperature=self.temperature,
+            attention_mask=batch.attention_mask,
+            blocks=batch.blocks,
+        )
+        counted = info.num_tokens if self.head.kind == "token" else info.num_examples
+        losses = {"logits": far * (self.logit_weight / counted)}
         if self.hidden_weight and self.teacher.has_states:
             mask, weight = batch.attention_mask, self.hidden_weight / (info.num_tokens * len(student.hidden_states))
             kept = (states.index_select(-1, self.hidden_units) for states in target.hidden_states)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from cutbert.data.dataset import Dataset, Rows, load_dataset
+from cutbert.data.dataset import Dataset, Examples, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes
@@ -44,7 +44,7 @@ class Prepared:
     select: Tokens
     dev: Tokens
 
-    def tokenize(self, rows: Rows, max_length: int) -> Tokens:
+    def tokenize(self, rows: Examples, max_length: int) -> Tokens:
         """Return the tokens of further rows."""
         return tokenize_rows(rows, self.loaded.tokenizer, self.loaded.source, max_length)
 
@@ -61,7 +61,7 @@ def check_inputs(data: DataSettings, *settings: Checked, models: tuple[str, ...]
             each.check()
     for model in models:
         with mistakes.collect():
-            check_length(model, data.max_length)
+            check_length(model, data.length_limit)
     dataset: Dataset | None = None
     with mistakes.collect():
         dataset = load_dataset(data)
@@ -93,6 +93,10 @@ def prepare(model: str, data: Dataset, max_length: int, train: TrainSettings, ru
     if data.select_is_dev:
         say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
     loaded.model.to(engine.device)
-    splits = [data.train, data.dev] if data.select_is_dev else [data.train, data.dev, data.select]
-    tokens = [tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length) for rows in splits]
-    return Prepared(data, loaded, engine, train=tokens[0], dev=tokens[1], select=tokens[-1])
+    splits = {"train": data.train, "dev": data.dev} | ({} if data.select_is_dev else {"select": data.select})
+    tokens = {name: tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length) for name, rows in splits.items()}
+    for name, each in tokens.items():
+        for note in each.notes:
+            say(f"{name}: {note}", shown=engine.is_main)
+    select = tokens["dev"] if data.select_is_dev else tokens["select"]
+    return Prepared(data, loaded, engine, train=tokens["train"], dev=tokens["dev"], select=select)

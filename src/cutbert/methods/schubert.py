@@ -22,7 +22,6 @@ from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.source import find_source
 from cutbert.methods.distil import Teacher
-from cutbert.methods.dynabert import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.methods.finetune import save_trained, score_whole
 from cutbert.methods.imitate import GateStep, ImitateStep
 from cutbert.methods.meters import LATENCY, MARGIN, Meter, count_meter, latency_meter, latency_share
@@ -30,6 +29,7 @@ from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hash
 from cutbert.methods.recipes import override_plan
 from cutbert.methods.samples import sample_batches
 from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import Budget
 from cutbert.shape.folder import read_folder_shape
@@ -128,16 +128,16 @@ def schubert(
     models = [settings.teacher] if settings.teacher else []
     dataset = check_inputs(data, train, settings, models=(model, *models))
     shape = read_folder_shape(find_source(model).folder).shape
-    check_choices(settings, shape, dataset.head)
+    check_choices(model, settings, shape, dataset.head)
     with run.start():
-        prepared = prepare(model, dataset, data.max_length, train, run)
+        prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
         meter = meter_of(prepared, settings, train)
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         rows = rows_to_imitate(dataset)
-        tokens = prepared.train if rows is dataset.train else prepared.tokenize(rows, data.max_length)
-        teacher = imitated_teacher(prepared, settings.teacher, rows, data.max_length)
+        tokens = prepared.train if rows is dataset.train else prepared.tokenize(rows, data.length_limit)
+        teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
         teacher = replace(teacher, model=frozen_copy(teacher.model, prepared.engine.dtype))
         job = Job(prepared, teacher, tokens, meter, settings, train, run)
         finish(job, all_rounds(job))
@@ -145,12 +145,12 @@ def schubert(
     return RunFolder.read(run.path).result or {}
 
 
-def check_choices(settings: SchubertSettings, shape: EncoderShape, head: HeadSpec) -> None:
+def check_choices(model: str, settings: SchubertSettings, shape: EncoderShape, head: HeadSpec) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     mistakes = Mistakes()
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, head)
+            check_teacher(settings.teacher, model, head)
     with mistakes.collect():
         if settings.from_paper is not None:
             sizes_of(shape, paper_shape(settings.from_paper))

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cutbert.shape.blocks import Block, Blocks, placed
 
+AT_PADDING = -1e9  # finite, so that a difference of two is 0
+
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
     """Return the blocks of a batch; None stands for one block of [B, S]."""
@@ -40,6 +42,26 @@ def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
         torch.arange(start, start + block.size, block.length, device=states.device) for block, start in placed(blocks)
     ]
     return states.index_select(0, torch.cat(firsts))
+
+
+def logits_by_text(logits: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> list[Tensor]:
+    """Return for each block its texts' logits with positions last, [B, C, S], far below all others at padding.
+
+    Args:
+        logits: [B, S, C], or [T, C] in blocks.
+        attention_mask: as the batch has it.
+        blocks: of the batch; positions after the last belong to no text and are left out.
+    """
+    own = blocks_of(logits[..., 0], attention_mask, blocks)
+    flat = logits.flatten(0, -2)
+    found = []
+    for block, start in placed(own):
+        part = flat[start : start + block.size].view(block.rows, block.length, -1).transpose(1, 2)
+        if block.is_padded and attention_mask is not None:
+            mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, 1, block.length)
+            part = part.masked_fill(mask == 0, AT_PADDING)
+        found.append(part)
+    return found
 
 
 def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from cutbert.errors import InputError
-from cutbert.shape.head import HeadSpec
+from cutbert.model.layout import logits_by_text
+from cutbert.shape.blocks import Blocks
+from cutbert.shape.head import IGNORED, HeadSpec
 
-IGNORED = -100
 
-
-def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> Tensor:
+def task_loss(
+    spec: HeadSpec,
+    logits: Tensor | None,
+    labels: Tensor | None,
+    *,
+    attention_mask: Tensor | None = None,
+    blocks: Blocks | None = None,
+) -> Tensor:
     """Return the mean loss of a batch, in float32.
 
     Args:
@@ -19,10 +27,12 @@ def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> T
         logits: as in TaskOutput.
         labels: ids [B]; float scores [B] or [B, C] for regression; multi-hot [B, C]; ids [B, S] or [T] per token and
             for masked LM, -100 where ignored; [B, 2] start and end positions for spans.
+        attention_mask: of the batch; positions it leaves out are no candidates for a span.
+        blocks: of the batch, where a text's positions are for spans.
 
     Returns:
         A scalar: cross-entropy, binary cross-entropy (multi_label) or squared error (regression), mean over
-        examples, labels or counted tokens.
+        examples, labels or counted tokens (0 where none counts); of spans the mean of start and end.
 
     Raises:
         InputError: the head has no outputs, or the batch no labels.
@@ -39,8 +49,14 @@ def task_loss(spec: HeadSpec, logits: Tensor | None, labels: Tensor | None) -> T
     if spec.kind == "regression":
         return F.mse_loss(logits, labels.float().view_as(logits))
     if spec.kind in ("token", "masked_lm"):
-        return F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED)
+        total = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return total / (labels != IGNORED).sum().clamp(min=1)
     if spec.kind == "span":
-        start, end = logits.unbind(-1)
-        return (F.cross_entropy(start, labels[:, 0]) + F.cross_entropy(end, labels[:, 1])) / 2
+        texts = logits_by_text(logits, attention_mask, blocks)
+        parts = labels.split([part.shape[0] for part in texts])
+        sums = [
+            F.cross_entropy(part.flatten(0, 1), wanted.flatten(), reduction="sum")
+            for part, wanted in zip(texts, parts, strict=True)
+        ]
+        return torch.stack(sums).sum() / labels.numel()
     raise InputError(f"a head of kind {spec.kind} has no loss; give the model a task head")

@@ -13,6 +13,7 @@ HEAD_KINDS: tuple[HeadKind, ...] = (
     "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm",
 )  # fmt: skip
 SEQUENCE_KINDS = ("single_label", "multi_label", "regression")
+IGNORED = -100  # the label of a token that no loss counts; torch's own choice
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def label_loss(model: TaskModel, batch: Batch) -> Tensor:
     logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
     if logits is None:
         raise InputError(f"importance by labels must have a task head, got a head of kind {model.head_spec.kind}")
-    return task_loss(model.head_spec, logits, batch.labels)
+    return task_loss(model.head_spec, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
 
 
 def measure_importance(
@@ -66,7 +66,8 @@ def measure_importance(
         rule: "paper", or "release" for what the released code computes.
 
     Returns:
-        float64 on the CPU. "paper": |change| of each batch, mean over examples. "release": a sum.
+        float64 on the CPU. "paper": |change| of each batch, mean over examples (labelled
+        tokens, where labels are per token). "release": a sum.
 
     Raises:
         InputError: no batches, no units to measure, no labels or no task head, or a loss that is not
@@ -85,7 +86,7 @@ def measure_importance(
     tally = Tally(rule)
     for batch in batches:
         products = weights_times_gradients(weights, loss_fn(twin, batch))
-        tally.add(unit_changes(twin, products), batch.num_rows)
+        tally.add(unit_changes(twin, products), batch.num_labels)
     if not tally.num_examples:
         raise InputError("importance must be measured on at least one row, got none")
     return by_layer(twin, tally)

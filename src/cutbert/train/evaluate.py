@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from cutbert.data.batches import collate, plan_eval_batches
-from cutbert.data.metrics import metrics_for
+from cutbert.data.metrics import Verdict, metrics_for
 from cutbert.data.tokens import Tokens
-from cutbert.errors import ModelError
+from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
@@ -26,10 +26,17 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Scores:
-    """How good predictions are: the primary metric's value and all metrics by name, as fractions of 1."""
+    """How good predictions are, as fractions of 1.
+
+    Args:
+        score: the primary metric's value.
+        metrics: all metrics by name.
+        outputs: what is kept of the predictions, by name, one item per row.
+    """
 
     score: float
     metrics: dict[str, float]
+    outputs: dict[str, Any]
 
 
 def predict_logits(
@@ -99,7 +106,30 @@ def in_order(found: list[tuple[NDArray[np.intp], NDArray[np.float32]]], num_rows
     return result
 
 
-def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], labels: NDArray[np.generic]) -> Scores:
-    """Return the primary metric and all metrics of logits against labels, as fractions of 1."""
-    metrics = metrics_for(head, logits, labels)
-    return Scores(metrics[metric], metrics)
+def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
+    """Return how good logits are for labelled rows, and what is kept of them.
+
+    That is logits and labels for a sequence head; else what the rows' own judge reads out of the logits.
+
+    Raises:
+        DataError: the rows have no labels.
+    """
+    if tokens.judge is not None:
+        verdict = tokens.judge(logits)
+    elif tokens.labels is not None:
+        outputs = {
+            "classes": list(head.labels),
+            "labels": np.asarray(tokens.labels).tolist(),
+            "logits": short_floats(logits),
+        }
+        verdict = Verdict(metrics_for(head, logits, tokens.labels), outputs)
+    else:
+        raise DataError("rows must have labels to be scored against, got none")
+    return Scores(verdict.metrics[metric], verdict.metrics, verdict.outputs)
+
+
+def short_floats(values: NDArray[np.float32]) -> list[Any]:
+    """Return nested lists of the shortest decimals that read back as the same float32."""
+    if values.ndim > 1:
+        return [short_floats(row) for row in values]
+    return [float(str(value)) for value in values]

@@ -50,8 +50,9 @@ class StepInfo:
 
     Args:
         rows: rows of the micro-batch, indices into the stage's tokens.
-        num_examples, num_tokens: of the whole step, over micro-batches and processes; losses are sums
-            divided by these, so the split changes nothing.
+        num_examples, num_tokens, num_labels: of the whole step, over micro-batches and processes; losses are
+            sums divided by these, so the split changes nothing. Labels are labelled tokens where there is one
+            label per token, else examples.
         progress: share of the stage's steps done.
         random: a generator of this step's own, equal in all processes.
         step: optimizer steps done before it.
@@ -61,10 +62,15 @@ class StepInfo:
     rows: np.ndarray
     num_examples: int
     num_tokens: int
+    num_labels: int
     progress: float
     random: np.random.Generator
     step: int
     step_rows: np.ndarray
+
+    def label_share(self, batch: Batch) -> float:
+        """Return the share of the step's labels that a micro-batch holds: its weight in a mean over labels."""
+        return batch.num_labels / max(1, self.num_labels)
 
 
 class TrainingStep(Protocol):
@@ -128,7 +134,7 @@ class Trainer:
     def __init__(self, model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
-        self.lengths = stage.tokens.lengths
+        self.lengths, self.label_counts = stage.tokens.lengths, stage.tokens.label_counts
         self.num_epoch_steps = math.ceil(len(self.lengths) / self.plan.batch_size)
         self.num_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed)
@@ -174,13 +180,14 @@ class Trainer:
         epoch, index = divmod(step, self.num_epoch_steps)
         rows = self.epoch_batches(epoch)[index]
         num_tokens = int(self.lengths[rows].sum())
+        num_labels = int(self.label_counts[rows].sum())
         progress = step / self.num_steps
         self.work.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, torch.Tensor] = {}
         for i, part in enumerate(self._own_parts(rows)):
             random = np.random.default_rng([self.settings.seed, step])
-            info = StepInfo(part, len(rows), num_tokens, progress, random, step, rows)
+            info = StepInfo(part, len(rows), num_tokens, num_labels, progress, random, step, rows)
             batch = self._collate(part)
             for name, value in self.stage.step(self.work, batch, info).items():
                 totals[name] = totals[name] + value if i else value

@@ -11,38 +11,63 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from cutbert.model.layout import logits_by_text
+from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
 
 
-def logit_loss(spec: HeadSpec, student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+def logit_loss(
+    spec: HeadSpec,
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float = 1.0,
+    attention_mask: Tensor | None = None,
+    blocks: Blocks | None = None,
+) -> Tensor:
     """Return how far a student's outputs are from the teacher's, summed over the batch.
 
     Single label: KL(teacher || student) of the softmax, whose gradient is the paper's soft
     cross-entropy's; times temperature squared. Multi-label: the same of each label's sigmoid, summed
-    over labels. Regression: squared error.
+    over labels. Regression: squared error. Token: KL of each real token's labels, summed over them. Span: KL
+    over a text's real positions, the mean of start and end.
 
     Args:
-        spec: kind of head; one of the three sequence kinds.
-        student, teacher: [B, C].
+        spec: kind of head; one of the three sequence kinds, token or span.
+        student, teacher: [B, C]; for token and span heads as in TaskOutput.
         temperature: divides both logits; the paper's is 1.
+        attention_mask, blocks: of the batch, for token and span heads.
 
     Returns:
-        A scalar, 0 where both agree; divide by the number of examples for the mean.
+        A scalar, 0 where both agree; for the mean divide by the number of examples, for a token head by that of
+        real tokens.
 
     Source:
-        Hou et al. 2020 (2004.04037), equation 4; squared error for regression and KL for several labels
-        are our choice (the release trains no logits in regression).
+        Hou et al. 2020 (2004.04037), equation 4; squared error for regression, KL for several labels, per token
+        and over positions are our choice (the release trains no logits in regression, and GLUE tasks alone).
     """
     student, teacher = student.float(), teacher.float()
     if spec.kind == "regression":
         return F.mse_loss(student, teacher, reduction="sum")
     student, teacher = student / temperature, teacher / temperature
+    if spec.kind == "span":
+        sides = (logits_by_text(logits, attention_mask, blocks) for logits in (student, teacher))
+        far = [kl_sum(ours.log_softmax(-1), theirs.log_softmax(-1)) for ours, theirs in zip(*sides, strict=True)]
+        return torch.stack(far).sum() / 2 * temperature**2
     if spec.kind == "multi_label":
         student = torch.stack((F.logsigmoid(student), F.logsigmoid(-student)))
         teacher = torch.stack((F.logsigmoid(teacher), F.logsigmoid(-teacher)))
     else:
         student, teacher = student.log_softmax(-1), teacher.log_softmax(-1)
-    return F.kl_div(student, teacher, reduction="sum", log_target=True) * temperature**2
+    if spec.kind == "token" and attention_mask is not None:
+        real = attention_mask[..., None] == 1
+        student, teacher = student.masked_fill(~real, 0.0), teacher.masked_fill(~real, 0.0)
+    return kl_sum(student, teacher) * temperature**2
+
+
+def kl_sum(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return KL(teacher || student) of log probabilities, summed over everything."""
+    return F.kl_div(student, teacher, reduction="sum", log_target=True)
 
 
 def state_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor | None) -> Tensor:

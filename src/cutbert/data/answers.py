@@ -1,0 +1,144 @@
+"""From the logits of windows to answers, and how near those are to the right ones.
+
+Axes: W windows, S positions, N questions.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.data.cache import Arrays
+from cutbert.data.metrics import Verdict
+from cutbert.data.questions import Answer, Questions
+
+MAX_ANSWER_TOKENS = 30
+CHUNK_WINDOWS = 1000
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerJudge:
+    """Reads the answers to questions out of the logits of their windows, and scores them.
+
+    Args:
+        questions: with their right answers.
+        arrays: as `encode_windows` returns them.
+    """
+
+    questions: Questions
+    arrays: Arrays
+
+    def __call__(self, logits: NDArray[np.float32]) -> Verdict:
+        """Return exact match and F1, means over questions, and of each question both and the answer given."""
+        is_finite = bool(np.isfinite(logits).all())
+        given = self.answers(logits if is_finite else np.nan_to_num(logits))
+        exact, f1 = [], []
+        for answer, right in zip(given, self._right, strict=True):
+            said = normalized(answer)
+            exact.append(float(max(said == each for each in right)))
+            f1.append(max(word_f1(said, each, self.questions.has_unanswerable) for each in right))
+        metrics = {"f1": f1, "exact_match": exact}
+        return Verdict(
+            {name: float(np.mean(values)) if is_finite else 0.0 for name, values in metrics.items()},
+            {"ids": self.questions.ids, "answers": given, **metrics},
+        )
+
+    @cached_property
+    def _right(self) -> list[list[str]]:
+        assert self.questions.answers is not None
+        return [right_answers(each, self.questions.has_unanswerable) for each in self.questions.answers]
+
+    def answers(self, logits: NDArray[np.float32]) -> list[str]:
+        """Return the answer to each question: the stretch of its text whose first and last token score highest.
+
+        The best over all windows of a question, at most 30 tokens long. Where questions may have no answer it
+        is empty if the first position (the special token) scores higher, taken where it scores lowest.
+
+        Source:
+            Devlin et al. 2018 (1810.04805), section 4.2 and 4.3, with the released run_squad's 30 tokens, minimum
+            over windows and threshold 0. That tries the 20 best starts with the 20 best ends; we try all.
+        """
+        rows_W, offsets = self.arrays["rows_W"], self.arrays["offsets"]
+        score_W, first_W, last_W = self._best_spans(logits)
+        order = np.lexsort((-score_W, rows_W))
+        best_N = order[np.unique(rows_W[order], return_index=True)[1]]
+        starts = self.arrays["starts_T"][offsets[best_N] + first_W[best_N]]
+        ends = self.arrays["ends_T"][offsets[best_N] + last_W[best_N]]
+        is_none_N = ~np.isfinite(score_W[best_N])
+        if self.questions.has_unanswerable:
+            none_N = np.full(len(self.questions), np.inf)
+            np.minimum.at(none_N, rows_W, logits[:, 0].sum(axis=1, dtype=np.float64))
+            is_none_N |= none_N > score_W[best_N]
+        return [
+            "" if is_none else context[start:end].strip()
+            for is_none, context, start, end in zip(is_none_N, self.questions.context, starts, ends, strict=True)
+        ]
+
+    def _best_spans(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
+        """Return score, first and last position of the best span of each window; -inf where there is none."""
+        found = []
+        for first in range(0, len(logits), CHUNK_WINDOWS):
+            rows = np.arange(first, min(first + CHUNK_WINDOWS, len(logits)))
+            places_WS = self.arrays["offsets"][rows][:, None] + np.arange(logits.shape[1])
+            real_WS = places_WS < self.arrays["offsets"][rows + 1][:, None]
+            places_WS = np.where(real_WS, places_WS, 0)
+            in_text_WS = real_WS & (self.arrays["ends_T"][places_WS] > self.arrays["starts_T"][places_WS])
+            found.append(best_spans(np.where(in_text_WS[..., None], logits[rows].astype(np.float64), -np.inf)))
+        return tuple(np.concatenate(each) for each in zip(*found, strict=True))
+
+
+def best_spans(logits_WS2: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return score, first and last position of the span with the highest sum; -inf at positions that cannot be."""
+    W, S, _ = logits_WS2.shape
+    start_WS, end_WS = logits_WS2[..., 0], logits_WS2[..., 1]
+    score_W, first_W, last_W = np.full(W, -np.inf), np.zeros(W, np.int64), np.zeros(W, np.int64)
+    for more in range(min(MAX_ANSWER_TOKENS, S)):
+        sums = start_WS[:, : S - more] + end_WS[:, more:]
+        place_W = sums.argmax(axis=1)
+        best_W = sums[np.arange(W), place_W]
+        is_better = best_W > score_W
+        score_W = np.where(is_better, best_W, score_W)
+        first_W = np.where(is_better, place_W, first_W)
+        last_W = np.where(is_better, place_W + more, last_W)
+    return score_W, first_W, last_W
+
+
+def normalized(answer: str) -> str:
+    """Return an answer in lower case without punctuation, articles and surplus white space.
+
+    Source:
+        `normalize_answer` of the official evaluation script of SQuAD (Rajpurkar et al. 2016, 1606.05250).
+    """
+    return " ".join(ARTICLES.sub(" ", answer.lower().translate(WITHOUT_PUNCTUATION)).split())
+
+
+def right_answers(answers: Sequence[Answer], has_unanswerable: bool) -> list[str]:
+    """Return the right answers, normalised; the empty one where there is none.
+
+    SQuAD v2's script leaves out answers of which nothing remains, v1.1's does not.
+    """
+    found = [normalized(answer.text) for answer in answers]
+    if has_unanswerable:
+        found = [answer for answer in found if answer]
+    return found or [""]
+
+
+def word_f1(given: str, right: str, has_unanswerable: bool) -> float:
+    """Return the harmonic mean of precision and recall of an answer's words, both answers normalised.
+
+    Of two empty answers it is 1 in SQuAD v2's script, 0 in v1.1's.
+    """
+    words, wanted = given.split(), right.split()
+    if has_unanswerable and not (words and wanted):
+        return float(words == wanted)
+    common = sum((Counter(words) & Counter(wanted)).values())
+    return 2 * common / (len(words) + len(wanted)) if common else 0.0

@@ -1,0 +1,236 @@
+"""Questions about texts, answered by a span of the text: SQuAD v1.1 and v2, from its own JSON files or from the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.data.hub_rows import load_split
+from cutbert.data.reading import check_mistakes, expand_files, read_files
+from cutbert.data.records import is_text, read_text
+from cutbert.data.rows import text_key
+from cutbert.data.settings import DataSettings
+from cutbert.data.tasks import QUESTION_TASKS, Layout, QuestionTask
+from cutbert.errors import DataError
+from cutbert.files import file_sha256
+
+HUB_SPLITS = {"train": "train", "dev": "validation"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A stretch of a text: what it says, and the character it starts at."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, eq=False)
+class Questions:
+    """Questions, each with the text that answers it.
+
+    Args:
+        question, context: the two texts of each row.
+        ids: names of the rows, or None where they have none.
+        answers: of each row, all that are right, the one to train on first; empty where the text holds none;
+            None in rows without labels.
+        has_unanswerable: a model may say that the text holds no answer (SQuAD v2).
+        stride: tokens that neighbouring windows of a long text share.
+    """
+
+    question: list[str]
+    context: list[str]
+    ids: list[str] | None
+    answers: list[tuple[Answer, ...]] | None
+    has_unanswerable: bool
+    stride: int
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    def take(self, indices: NDArray[np.integer]) -> Questions:
+        """Return the rows at `indices`, in that order."""
+        return Questions(
+            [self.question[i] for i in indices],
+            [self.context[i] for i in indices],
+            None if self.ids is None else [self.ids[i] for i in indices],
+            None if self.answers is None else [self.answers[i] for i in indices],
+            self.has_unanswerable,
+            self.stride,
+        )
+
+    def joined(self, others: Questions) -> Questions:
+        """Return these rows and others after them, without labels."""
+        question, context = [*self.question, *others.question], [*self.context, *others.context]
+        return Questions(question, context, None, None, self.has_unanswerable, self.stride)
+
+    def text_keys(self) -> list[bytes]:
+        """Return one key per row; all questions of one text have the same, so that they lie in one split."""
+        known = {context: text_key(context) for context in set(self.context)}
+        return [known[context] for context in self.context]
+
+
+def read_questions(settings: DataSettings) -> tuple[dict[str, Questions], dict[str, str]]:
+    """Return the splits that a task of question answering names, and the SHA-256 of each file.
+
+    Raises:
+        DataError: every mistake in the files (the first 20 in words).
+    """
+    task, mistakes = QUESTION_TASKS[settings.task or ""], list[str]()
+    parts, hashes = {}, {}
+    files = {} if settings.data_dir is None else task_files(Path(settings.data_dir), task)
+    if settings.select not in (None, "dev"):
+        files["select"] = Path(str(settings.select))
+    for part, path in files.items():
+        parts[part] = read_squad(path, task, settings.stride, mistakes)
+        hashes[str(path)] = file_sha256(path) if path.is_file() else ""
+    unlabeled = expand_files(settings.unlabeled, "--unlabeled", mistakes)
+    if settings.unlabeled:
+        layout = Layout(settings.text or "question", settings.text_pair or "context", None)
+        rows = read_files(unlabeled, layout, mistakes)
+        parts["unlabeled"] = Questions(
+            rows.text, rows.text_pair or [], None, None, task.has_unanswerable, settings.stride
+        )
+    check_mistakes(mistakes)
+    hashes |= {str(path): file_sha256(path) for path in unlabeled}
+    if settings.data_dir is None:
+        for part, split in HUB_SPLITS.items():
+            name = f"{task.hub} {split}"
+            data = load_split(settings.task or "", task.hub, split=split)
+            parts[part], hashes[name] = read_hub_split(data, name, task, settings.stride, mistakes)
+        check_mistakes(mistakes)
+    return parts, hashes
+
+
+def task_files(root: Path, task: QuestionTask) -> dict[str, Path]:
+    """Return the files of train and dev, in the task's folder of the root or in `root` itself.
+
+    Raises:
+        DataError: neither folder holds both, or a folder holds several that could be one of them.
+    """
+    for folder in (root / task.folder, root):
+        found = {part: files_of(folder, part, task) for part in ("train", "dev")}
+        if not all(found.values()):
+            continue
+        mistakes = [
+            f"{folder}: must hold one file {part}*{task.version}.json (or .json.gz), got {names_of(paths)}"
+            for part, paths in found.items()
+            if len(paths) > 1
+        ]
+        if mistakes:
+            raise DataError(*mistakes)
+        return {part: paths[0] for part, paths in found.items()}
+    names = [f"{part}-{task.version}.json" for part in ("train", "dev")]
+    inside = " and ".join(f"{task.folder}/{name}" for name in names)
+    raise DataError(
+        f"--data-dir {root}: must hold {inside} (or .json.gz), or be the folder that holds {' and '.join(names)}"
+    )
+
+
+def names_of(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+def files_of(folder: Path, part: str, task: QuestionTask) -> list[Path]:
+    """Return the files of a folder that could be a split: a part of the official one has a longer name."""
+    return sorted(path for ending in (".json", ".json.gz") for path in folder.glob(f"{part}*{task.version}{ending}"))
+
+
+def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
+    """Read a JSON file in SQuAD's layout; what is wrong goes to `mistakes`."""
+    try:
+        text = read_text(path, zipped=path.suffix == ".gz")
+        try:
+            articles = json.loads(text)["data"]
+        except (ValueError, RecursionError, LookupError, TypeError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise DataError(f"{path}: must be JSON in SQuAD's layout, an object with 'data', got {problem}") from None
+    except DataError as error:
+        mistakes.extend(error.mistakes)
+        return empty_questions(task, stride)
+    return collect(squad_rows(articles), str(path), task, stride, mistakes)
+
+
+RawQuestion = tuple[str, Any, Any, Any, Any]
+
+
+def squad_rows(articles: Any) -> Iterator[RawQuestion]:
+    """Yield place, id, question, context and answers (text and start each) of every question; None where broken."""
+    for a, article in enumerate(as_objects(articles), 1):
+        for p, paragraph in enumerate(as_objects(article.get("paragraphs")), 1):
+            for q, asked in enumerate(as_objects(paragraph.get("qas")), 1):
+                found = asked.get("answers")
+                if isinstance(found, list):
+                    found = [(each.get("text"), each.get("answer_start")) for each in as_objects(found)]
+                place = f"article {a}, paragraph {p}, question {q}"
+                yield place, asked.get("id"), asked.get("question"), paragraph.get("context"), found
+
+
+def as_objects(value: Any) -> list[dict[str, Any]]:
+    """Return a list of JSON objects, empty objects for what is none; a list of one empty object for no list."""
+    return [each if isinstance(each, dict) else {} for each in value] if isinstance(value, list) else [{}]
+
+
+def collect(found: Iterator[RawQuestion], file: str, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
+    """Return the rows without fault; the others go to `mistakes`."""
+    rows, before = empty_questions(task, stride), len(mistakes)
+    assert rows.ids is not None and rows.answers is not None
+    for place, name, question, context, answers in found:
+        problem = question_problem(name, question, context, answers, task)
+        if problem is not None:
+            mistakes.append(f"{file}: {place}: {problem}")
+            continue
+        rows.ids.append(name)
+        rows.question.append(question)
+        rows.context.append(context)
+        rows.answers.append(tuple(Answer(text, start) for text, start in answers))
+    if not len(rows) and len(mistakes) == before:
+        mistakes.append(f"{file}: has no rows")
+    return rows
+
+
+def question_problem(name: Any, question: Any, context: Any, answers: Any, task: QuestionTask) -> str | None:
+    """Return what is wrong with a row, or None."""
+    for key, value in (("id", name), ("question", question), ("context", context)):
+        if not isinstance(value, str) or not is_text(value):
+            return f"{key!r} must be text, got {value!r:.40}"
+    if not context.strip():
+        return "'context' must not be empty"
+    if not isinstance(answers, list):
+        return f"'answers' must be a list, got {answers!r:.40}"
+    if not answers and not task.has_unanswerable:
+        return "must have an answer; --task squad2 has questions without"
+    for text, start in answers:
+        whole = isinstance(text, str) and isinstance(start, int) and start >= 0
+        if not whole or not text.strip() or context[start : start + len(text)] != text:
+            return f"an answer must stand at its answer_start, got {text!r:.40} at {start!r}"
+    return None
+
+
+def empty_questions(task: QuestionTask, stride: int) -> Questions:
+    return Questions([], [], [], [], task.has_unanswerable, stride)
+
+
+def read_hub_split(
+    data: Sequence[Any], name: str, task: QuestionTask, stride: int, mistakes: list[str]
+) -> tuple[Questions, str]:
+    """Return the rows of one hub split and the SHA-256 of them."""
+
+    def found() -> Iterator[RawQuestion]:
+        for row, item in enumerate(data, 1):
+            answers = list(zip(item["answers"]["text"], item["answers"]["answer_start"], strict=True))
+            yield f"row {row}", item["id"], item["question"], item["context"], answers
+
+    rows = collect(found(), name, task, stride, mistakes)
+    digest = hashlib.sha256()
+    for column in (rows.ids or [], rows.question, rows.context):
+        digest.update("\n".join(column).encode())
+    digest.update(repr([[(answer.text, answer.start) for answer in each] for each in rows.answers or []]).encode())
+    return rows, digest.hexdigest()
