@@ -75,7 +75,7 @@ def run_split(
         batch = make(tokens, rows, pad_token_id=0, use_token_types=False)
         info = StepInfo(
             rows, len(ROWS), int(tokens.lengths[ROWS].sum()), int(tokens.label_counts[ROWS].sum()), 0.0,
-            np.random.default_rng(0),
+            np.random.default_rng(0), 0, ROWS,
         )  # fmt: skip
         for key, value in steps(twin, name)(work, batch, info).items():
             totals[key] = totals.get(key, 0.0) + float(value)

@@ -106,7 +106,7 @@ def one_step(model: TaskModel, dtype: torch.dtype, parts: int = 1) -> float:
     total = 0.0
     for i in range(parts):
         part = rows[i::parts]
-        info = StepInfo(part, 8, 8 * S, 0.0, np.random.default_rng(5), 0, rows)
+        info = StepInfo(part, 8, 8 * S, 8, 0.0, np.random.default_rng(5), 0, rows)
         batch = collate(tokens, part, pad_token_id=0, use_token_types=False)
         total += float(step(work, batch, info)["masked_lm"])
     work.collect()
@@ -184,7 +184,7 @@ def test_a_finished_stage_still_knows_its_tokens_and_seconds(tmp_path: Path) -> 
 
 def test_masks_differ_from_epoch_to_epoch_and_are_a_steps_own() -> None:
     masks_of, rows = StepMasks(text_tokens(), masking()), np.arange(8)
-    infos = [StepInfo(rows, 8, 8 * S, 0.0, np.random.default_rng([3, step]), step, rows) for step in (0, 0, 5)]
+    infos = [StepInfo(rows, 8, 8 * S, 8, 0.0, np.random.default_rng([3, step]), step, rows) for step in (0, 0, 5)]
     first, same, later = (masks_of(info) for info in infos)
     moved = masks_of(replace(infos[2], step_rows=rows + 1))
     assert moved.rows.tolist() == list(range(1, 9))  # another stage may be at the same step
