@@ -105,6 +105,14 @@ def test_cutting_hidden_units_is_running_their_prefix(head: HeadSpec) -> None:
     assert_same(run(back, batch), run(small, batch))
 
 
+def test_a_closed_hidden_unit_is_gone_from_the_stream() -> None:
+    model, batch = random_model(), random_batch()
+    values = {place: torch.ones(size_at(model.shape, place)) for place in places_of(model.shape, tuple(DIMS))}
+    values[Place("h")][[3, 11]] = 0.0
+    for states in run(folded(model, values), batch)[: 1 + model.shape.num_layers]:
+        assert not states[..., [3, 11]].any() and states.any()
+
+
 def test_gradients_reach_every_gate() -> None:
     model, batch = random_model(), random_batch()
     gates = Gates(model.shape)

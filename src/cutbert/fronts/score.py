@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cutbert.train.evaluate import Scores, predict_logits, score
 from cutbert.train.run_folder import RunFolder
 
 PREDICTIONS = "predictions"
+ScoreFn = Callable[[TaskModel, Subnet, Tokens], Scores]
 
 
 def score_points(
@@ -29,6 +31,7 @@ def score_points(
     select: Tokens,
     dev: Tokens,
     metric: str,
+    scores_of: ScoreFn | None = None,
     on_point: Callable[[Entry], None] | None = None,
 ) -> list[Entry]:
     """Return one scored entry per point, in order.
@@ -44,20 +47,21 @@ def score_points(
         select: rows that choices are made on, with labels.
         dev: rows that are only reported, with labels.
         metric: the primary metric's name.
+        scores_of: how a subnet is scored on rows; None: its logits against their labels.
         on_point: called with each entry, for progress.
 
     Raises:
         DataError: select or dev has no labels.
     """
-    for name, tokens in (("select", select), ("dev", dev)):
-        if not tokens.is_labelled:
-            raise DataError(f"the {name} rows must have labels to be scored against, got none")
+    if scores_of is None:
+        check_labelled(select=select, dev=dev)
+        scores_of = partial(label_scores, metric=metric)
     entries = []
     for point in points:
         path = run.path / PREDICTIONS / f"{point.name}.json"
         stored = read_stored(path, point.subnet)
         if stored is None:
-            stored = score_point(model, point, select=select, dev=dev, metric=metric)
+            stored = score_point(model, point, select=select, dev=dev, metric=metric, scores_of=scores_of)
             if run.is_writer:
                 write_json(path, stored)
         entries.append(entry_of(model, point, stored))
@@ -71,10 +75,19 @@ def whole_point(shape: EncoderShape, name: str = "teacher") -> GridPoint:
     return GridPoint(name, 1.0, 1.0, 1.0, 1.0, Subnet.full(shape))
 
 
-def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str) -> dict[str, Any]:
+def check_labelled(**parts: Tokens) -> None:
+    """Raise a DataError where rows have no labels."""
+    for name, tokens in parts.items():
+        if not tokens.is_labelled:
+            raise DataError(f"the {name} rows must have labels to be scored against, got none")
+
+
+def score_point(
+    model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str, scores_of: ScoreFn
+) -> dict[str, Any]:
     """Return what predictions/NAME.json holds: scores on both splits, dev's outputs per row."""
-    dev_scores = scores_on(model, point.subnet, dev, metric)
-    select_scores = dev_scores if select is dev else scores_on(model, point.subnet, select, metric)
+    dev_scores = scores_of(model, point.subnet, dev)
+    select_scores = dev_scores if select is dev else scores_of(model, point.subnet, select)
     return {
         "name": point.name,
         "subnet": point.subnet.to_json(),
@@ -87,7 +100,7 @@ def score_point(model: TaskModel, point: GridPoint, *, select: Tokens, dev: Toke
     }
 
 
-def scores_on(model: TaskModel, subnet: Subnet, tokens: Tokens, metric: str) -> Scores:
+def label_scores(model: TaskModel, subnet: Subnet, tokens: Tokens, metric: str) -> Scores:
     return score(model.head_spec, metric, predict_logits(model, tokens, subnet=subnet), tokens)
 
 

@@ -14,7 +14,7 @@ from cutbert.model.task_model import TaskOutput
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.units import Place
 from cutbert.train.gating import GateWork
-from cutbert.train.loop import StepInfo, Work
+from cutbert.train.loop import StepInfo, TrainingStep, Work
 from cutbert.train.losses import logit_loss, state_loss
 
 
@@ -83,7 +83,7 @@ class GateStep:
         leaves no order among them.
     """
 
-    step: ImitateStep
+    step: TrainingStep
     prices: Mapping[Place, float]
     weight: float
     aim: float

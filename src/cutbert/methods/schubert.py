@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
+from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
-from cutbert.errors import BudgetError, Mistakes
+from cutbert.errors import BudgetError, InputError, Mistakes
 from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
-from cutbert.fronts.score import score_points, whole_point
+from cutbert.fronts.score import whole_point
 from cutbert.hub.source import find_source
 from cutbert.methods.distil import Teacher
-from cutbert.methods.finetune import save_trained, score_whole
 from cutbert.methods.imitate import GateStep, ImitateStep
 from cutbert.methods.meters import LATENCY, MARGIN, Meter, count_meter, latency_meter, latency_share
-from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
+from cutbert.methods.objectives import Objective, TaskObjective, TextObjective, check_masked_lm
+from cutbert.methods.prepare import check_inputs, prepare, weight_hashes
+from cutbert.methods.prepare_text import MASKED_LM, check_text_inputs, prepare_text
+from cutbert.methods.pretrain import PRETRAIN
 from cutbert.methods.recipes import override_plan
-from cutbert.methods.samples import sample_batches
 from cutbert.methods.settings import SchubertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.model.task_model import TaskModel
@@ -41,8 +42,10 @@ from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import settle_norms
 from cutbert.train.counting import counter
+from cutbert.train.engine import Engine
 from cutbert.train.gating import GatedModel
-from cutbert.train.loop import Stage, train_stage
+from cutbert.train.loop import Stage, TrainingStep, train_stage
+from cutbert.train.masked_lm import MaskedStep, StepMasks
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
@@ -60,6 +63,7 @@ HEAL = StagePlan(
     dropout=0.0,
     token_table="frozen",
 )
+HEAL_TEXT = replace(PRETRAIN, name="heal")
 MAX_RECUTS = 6
 SETTLING_ROWS = 512
 
@@ -82,17 +86,19 @@ class Job:
     """What all rounds share.
 
     Args:
-        prepared: the task and the uncut, fine-tuned model.
-        teacher: who is imitated.
-        tokens: the rows to imitate on.
+        objective: what the network is for; holds the uncut model.
+        make_step: the training step of a cut network, given the uncut model's hidden units that it kept.
+        tokens: the rows that steps are made on.
+        plan: of the healing, all rounds together.
         meter: the cost, its slope and its limit.
         settings, train: as given.
         run: the run's folder.
     """
 
-    prepared: Prepared
-    teacher: Teacher
+    objective: Objective
+    make_step: Callable[[Tensor], TrainingStep]
     tokens: Tokens
+    plan: StagePlan
     meter: Meter
     settings: SchubertSettings
     train: TrainSettings
@@ -100,7 +106,11 @@ class Job:
 
     @property
     def uncut(self) -> TaskModel:
-        return self.prepared.loaded.model
+        return self.objective.loaded.model
+
+    @property
+    def engine(self) -> Engine:
+        return self.objective.engine
 
 
 def schubert(
@@ -127,26 +137,66 @@ def schubert(
     """
     models = [settings.teacher] if settings.teacher else []
     dataset = check_inputs(data, train, settings, models=(model, *models))
-    shape = read_folder_shape(find_source(model).folder).shape
-    check_choices(model, settings, shape, dataset.head)
+    check_choices(model, settings, dataset.head)
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
-        meter = meter_of(prepared, settings, train)
+        objective = TaskObjective(prepared)
+        meter = meter_of(objective, settings, train)
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         rows = rows_to_imitate(dataset)
         tokens = prepared.train if rows is dataset.train else prepared.tokenize(rows, data.length_limit)
         teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
         teacher = replace(teacher, model=frozen_copy(teacher.model, prepared.engine.dtype))
-        job = Job(prepared, teacher, tokens, meter, settings, train, run)
-        finish(job, all_rounds(job))
+        make_step = partial(imitate_step, dataset.head, teacher, settings)
+        finish(Job(objective, make_step, tokens, HEAL, meter, settings, train, run))
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
 
-def check_choices(model: str, settings: SchubertSettings, shape: EncoderShape, head: HeadSpec) -> None:
+def schubert_text(
+    model: str, data: TextSettings, train: TrainSettings, settings: SchubertSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Cut a masked LM to a budget on plain text, as the paper does: gates and healing by the masked-LM loss.
+
+    Args:
+        model: hub id, model folder or run folder with a masked-LM head.
+        data: the text.
+        train, settings, run: as of `schubert`.
+
+    Returns:
+        As `schubert`; the metric is the share of masked tokens that are found.
+
+    Raises:
+        InputError: mistakes in settings, model or text, or a budget that no cut reaches, before anything is made.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), algorithm 1, without next-sentence prediction.
+    """
+    mistakes = Mistakes()
+    with mistakes.collect():
+        sources = check_text_inputs(model, data, train, settings)
+    if settings.teacher is not None:
+        mistakes.add("--teacher is for --objective task: masked tokens are learned from the text itself")
+    with mistakes.collect():
+        check_masked_lm(model)
+    mistakes.check(InputError)
+    check_choices(model, settings, MASKED_LM)
+    with run.start():
+        prepared = prepare_text(model, sources, data, train, run)
+        objective = TextObjective(prepared)
+        meter = meter_of(objective, settings, train)
+        tokens = prepared.text.train
+        step = MaskedStep(StepMasks(tokens, prepared.masking))
+        finish(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, settings, train, run))
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+def check_choices(model: str, settings: SchubertSettings, head: HeadSpec) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
+    shape = read_folder_shape(find_source(model).folder).shape
     mistakes = Mistakes()
     if settings.teacher is not None:
         with mistakes.collect():
@@ -159,11 +209,11 @@ def check_choices(model: str, settings: SchubertSettings, shape: EncoderShape, h
     mistakes.check(BudgetError)
 
 
-def meter_of(prepared: Prepared, settings: SchubertSettings, train: TrainSettings) -> Meter:
+def meter_of(objective: Objective, settings: SchubertSettings, train: TrainSettings) -> Meter:
     """Return what the budget is measured in."""
-    model = prepared.loaded.model
+    model = objective.loaded.model
     if settings.budget is not None and Budget.parse(settings.budget).name == LATENCY:
-        return latency_meter(settings, model, sample_lengths(prepared.dev.lengths), latency_settings(train))
+        return latency_meter(settings, model, objective.lengths, latency_settings(train))
     return count_meter(settings, model.shape, model.head_spec)
 
 
@@ -174,7 +224,7 @@ def latency_settings(train: TrainSettings) -> LatencySettings:
 def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
     """Run every round; return each round's healed network and its scores."""
     model = job.uncut
-    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.prepared.engine.device))
+    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.engine.device))
     found = []
     for number in range(1, job.settings.rounds + 1):
         now = one_round(job, now, number)
@@ -190,37 +240,32 @@ def one_round(job: Job, before: Cut, number: int) -> Cut:
     kept_file = job.run.path / "checkpoint" / f"round-{number}-kept.json"
     gated = GatedModel(before.model)
     with job.run.timing("gates"):
-        train_stage(gated, gate_stage(job, before, number), job.prepared.engine, job.train, job.run)
+        train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
     values = {place: value.detach() for place, value in gated.values().items()}
     folded = copy.deepcopy(before.model)
     fold(folded, values)
     if not kept_file.exists():
         kept = choose(job, before.model.shape, folded, {place: v.abs().cpu() for place, v in values.items()}, number)
-        if job.prepared.engine.is_main:
+        if job.engine.is_main:
             write_json(kept_file, [[*place, units] for place, units in kept.items()])
-        job.prepared.engine.accelerator.wait_for_everyone()
+        job.engine.accelerator.wait_for_everyone()
     kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
     if len(kept[Place("h")]) < folded.shape.hidden_size:
-        engine = job.prepared.engine
-        settle_norms(
-            folded,
-            kept[Place("h")],
-            sample_batches(folded, job.tokens, SETTLING_ROWS, job.train.seed, engine.device),
-        )
+        settle_norms(folded, kept[Place("h")], job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
     small = cut(folded, kept)
     after = Cut(small, before.hidden_units[torch.tensor(kept[Place("h")], device=before.hidden_units.device)])
     job.run.log(stage=f"round-{number}", cost=job.meter.cost(small.shape), shape=small.shape.to_json())
     with job.run.timing("heal"):
-        train_stage(small, heal_stage(job, after, number), job.prepared.engine, job.train, job.run)
+        train_stage(small, heal_stage(job, after, number), job.engine, job.train, job.run)
     return after
 
 
-def imitate_step(job: Job, now: Cut) -> ImitateStep:
-    settings = job.settings
+def imitate_step(head: HeadSpec, teacher: Teacher, settings: SchubertSettings, hidden_units: Tensor) -> ImitateStep:
+    """Return the step that lets a network of some of the uncut model's hidden units imitate a teacher."""
     return ImitateStep(
-        head=job.uncut.head_spec,
-        teacher=job.teacher,
-        hidden_units=now.hidden_units,
+        head=head,
+        teacher=teacher,
+        hidden_units=hidden_units,
         logit_weight=settings.logit_weight,
         hidden_weight=settings.hidden_weight,
         temperature=settings.temperature,
@@ -231,7 +276,7 @@ def gate_stage(job: Job, now: Cut, number: int) -> Stage:
     """Return the training of a round's gates."""
     settings = job.settings
     plan = replace(
-        override_plan(HEAL, job.train),
+        override_plan(job.plan, job.train),
         name=f"round-{number}-gates",
         exact_steps=settings.gate_steps,
         learning_rate=settings.gate_learning_rate,
@@ -241,7 +286,9 @@ def gate_stage(job: Job, now: Cut, number: int) -> Stage:
     shape, price = now.model.shape, job.meter.price
     whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, settings.dims).items())
     aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
-    step = GateStep(imitate_step(job, now), unit_prices(shape, price, settings.dims), settings.price_weight, aim)
+    step = GateStep(
+        job.make_step(now.hidden_units), unit_prices(shape, price, settings.dims), settings.price_weight, aim
+    )
     return Stage(plan, job.tokens, step)
 
 
@@ -249,9 +296,9 @@ def heal_stage(job: Job, now: Cut, number: int) -> Stage:
     """Return the training of all weights after a round's cut."""
     rounds, last = job.settings.rounds, job.settings.last_share
     share = 1.0 if rounds == 1 else last if number == rounds else (1 - last) / (rounds - 1)
-    plan = override_plan(HEAL, job.train)
+    plan = override_plan(job.plan, job.train)
     plan = replace(plan, name=f"round-{number}", epochs=share * plan.epochs, min_steps=round(share * plan.min_steps))
-    return Stage(plan, job.tokens, imitate_step(job, now))
+    return Stage(plan, job.tokens, job.make_step(now.hidden_units))
 
 
 def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
@@ -265,7 +312,7 @@ def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Pla
     if meter.name != LATENCY or share < 1:
         return kept
     assert meter.limit is not None
-    lengths, aim = sample_lengths(job.prepared.dev.lengths), MARGIN * meter.limit / meter.uncut
+    lengths, aim = job.objective.lengths, MARGIN * meter.limit / meter.uncut
     for _ in range(MAX_RECUTS):
         took = latency_share(cut(folded, kept), job.uncut, lengths, latency_settings(job.train))
         if took <= aim:
@@ -307,34 +354,28 @@ def on_the_way(shape: EncoderShape, target: Sizes, share: float) -> dict[Place, 
 
 def scored(job: Job, model: TaskModel, number: int, is_last: bool) -> Entry:
     """Score a round's network, and store it: the last as the run's model/, the others in rounds/."""
-    prepared, name = job.prepared, f"round-{number}"
+    name = f"round-{number}"
     folder = "model" if is_last else f"rounds/{name}"
-    entry = score_points(
-        job.run,
-        model,
-        [whole_point(model.shape, name)],
-        select=prepared.select,
-        dev=prepared.dev,
-        metric=prepared.data.metric,
-    )[0]
+    entry = job.objective.score(job.run, model, [whole_point(model.shape, name)])[0]
     entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
-    if prepared.engine.is_main:
-        save_trained(prepared, model, entry, job.run, str(Path(folder)))
+    if job.engine.is_main:
+        job.objective.save(job.run, model, entry, folder)
     return entry if is_last else replace(entry, folder=folder)
 
 
-def finish(job: Job, found: list[tuple[TaskModel, Entry]]) -> None:
-    """Score the uncut model, time everything side by side, store front and result."""
-    prepared, run = job.prepared, job.run
-    if not prepared.engine.is_main:
+def finish(job: Job) -> None:
+    """Run all rounds, score the uncut model, time everything side by side, store front and result."""
+    found = all_rounds(job)
+    if not job.engine.is_main:
         return
+    run, objective = job.run, job.objective
     with run.timing("score"):
-        whole = score_whole(prepared, run)
+        whole = objective.score(run, job.uncut, [whole_point(job.uncut.shape)])[0]
     entries = tuple(entry for _, entry in found)
-    front = Front(prepared.data.metric, whole, entries, prepared.data.select_is_dev)
-    latency, lengths = latency_settings(job.train), sample_lengths(prepared.dev.lengths)
+    front = Front(objective.metric, whole, entries, objective.select_is_dev)
+    latency = latency_settings(job.train)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
         models = {entry.folder: model for model, entry in found}
-        front = measure_front(front, models, job.uncut, lengths, latency, on_round=counter(bar))
+        front = measure_front(front, models, job.uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
     run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

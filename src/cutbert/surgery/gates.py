@@ -50,11 +50,13 @@ def gated_weights(model: TaskModel, values: Values) -> dict[str, Tensor]:
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5. Ours, where the paper is silent: a bias is multiplied
-        by the factors of the rows it belongs to, and the head's matrix that reads the last hidden states is gated by
-        the hidden factors too, so that a hidden unit at zero is neither read nor written by any matrix.
+        by the factors of the rows it belongs to, and the head's matrices that read hidden units are gated too. Ours,
+        where it is not: hidden factors also multiply every LayerNorm's weight and bias and a projection's rows. A
+        hidden unit at zero is then gone from the residual stream, not merely unread, and training the gates sees
+        what its cut will cost.
     """
     hidden = values[Place("h")]
-    found = head_weights(model, hidden)
+    found = head_weights(model, hidden) | stream_weights(model, hidden)
     for i, layer in enumerate(model.encoder.layers):
         where = f"encoder.layers.{i}."
         if isinstance(layer.attention, Attention):
@@ -78,6 +80,18 @@ def scaled(owner: nn.Module, where: str, name: str, rows: Tensor, columns: Tenso
         f"{where}{name}.weight": linear.weight.detach() * rows[:, None] * columns,
         f"{where}{name}.bias": linear.bias.detach() * rows,
     }
+
+
+def stream_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
+    """Return the weights that put hidden units on the residual stream, gated: all norms over them, or a projection."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in model.encoder.named_parameters():
+        owner = name.split(".")[-2]
+        is_embedding = name.startswith("embeddings.")
+        if owner == "projection" or (owner == "norm" and not (is_embedding and model.shape.embedding_size)):
+            rows = hidden[:, None] if parameter.ndim > 1 else hidden
+            found[f"encoder.{name}"] = parameter.detach() * rows
+    return found
 
 
 def head_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from cutbert.surgery.gates import Gates, Values, gated_weights
 from cutbert.train.engine import Engine
 from cutbert.train.optimizer import learning_rate_at
 from cutbert.train.settings import StagePlan
-from cutbert.train.working import frozen_copy, layer_gradients, set_dropout
+from cutbert.train.working import frozen_copy, set_dropout
 
 
 class GatedModel(nn.Module):
@@ -84,7 +84,7 @@ class GateWork:
         self.products = gated_weights(self.gated.base, self.gated.values())
         with torch.no_grad():
             torch._foreach_copy_(list(self.casts.values()), list(self.products.values()))
-            torch._foreach_zero_(layer_gradients(self.model))
+            torch._foreach_zero_([cast.grad for cast in self.casts.values() if cast.grad is not None])
 
     def collect(self) -> None:
         """Hand the matrices' gradients to the gates."""

@@ -5,11 +5,14 @@ Axes: M hidden tokens, E table width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,11 +24,13 @@ from cutbert.model.heads import MaskedLMHead
 from cutbert.model.task_model import TaskModel
 from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
 from cutbert.shape.subnet import Subnet
+from cutbert.train.evaluate import Scores
 from cutbert.train.loop import Stage, StepInfo, Work
 from cutbert.train.settings import StagePlan
 
 EVAL_SEED = 20181011
 MAX_TOKENS = 4096
+MASKED_ACCURACY = "masked_accuracy"
 
 
 class StepMasks:
@@ -109,6 +114,20 @@ def head_of(net: TaskModel) -> MaskedLMHead:
     return net.head
 
 
+class Outcomes(NamedTuple):
+    """How a network did at the hidden tokens of each row.
+
+    Args:
+        losses: cross-entropy, summed over the row's hidden tokens, [N].
+        hits: hidden tokens whose most likely token is the right one, [N].
+        counts: hidden tokens, [N].
+    """
+
+    losses: NDArray[np.float64]
+    hits: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+
 def evaluate_masked_lm(
     model: TaskModel,
     tokens: Tokens,
@@ -119,6 +138,32 @@ def evaluate_masked_lm(
     on_batch: Callable[[int], None] | None = None,
 ) -> float:
     """Return the mean cross-entropy of the hidden tokens of rows; its exponential is the perplexity.
+
+    Arguments and errors as of `masked_outcomes`.
+    """
+    found = masked_outcomes(model, tokens, masking, subnet=subnet, max_tokens=max_tokens, on_batch=on_batch)
+    return float(found.losses.sum()) / max(1, int(found.counts.sum()))
+
+
+def score_masked_lm(model: TaskModel, subnet: Subnet, tokens: Tokens, masking: Masking) -> Scores:
+    """Return how good a network is at hidden tokens: the share it gets right, beside loss and perplexity."""
+    found = masked_outcomes(model, tokens, masking, subnet=subnet)
+    count = max(1, int(found.counts.sum()))
+    accuracy, loss = int(found.hits.sum()) / count, float(found.losses.sum()) / count
+    metrics = {MASKED_ACCURACY: accuracy, "loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+    return Scores(accuracy, metrics, {name: values.tolist() for name, values in found._asdict().items()})
+
+
+def masked_outcomes(
+    model: TaskModel,
+    tokens: Tokens,
+    masking: Masking,
+    *,
+    subnet: Subnet | None = None,
+    max_tokens: int = MAX_TOKENS,
+    on_batch: Callable[[int], None] | None = None,
+) -> Outcomes:
+    """Return how a network does at the hidden tokens of rows.
 
     In float32, without dropout. The same tokens are hidden at every call with the same rows and `max_tokens`, so
     that networks can be compared. The model's training mode is left as it was.
@@ -137,21 +182,22 @@ def evaluate_masked_lm(
     head_of(model)
     was_training = model.training
     model.eval()
-    total, count = 0.0, 0
+    N = len(tokens)
+    found = Outcomes(np.zeros(N), np.zeros(N, np.int64), np.zeros(N, np.int64))
     try:
         for number, rows in enumerate(plan_eval_batches(tokens.lengths, max_tokens)):
             masks = draw_masks(tokens, rows, masking, np.random.default_rng([EVAL_SEED, number]))
-            total += batch_loss(model, tokens, masks, subnet)
-            count += masks.num_hidden
+            add_outcomes(found, model, tokens, masks, subnet)
             if on_batch is not None:
                 on_batch(len(rows))
     finally:
         model.train(was_training)
-    return total / max(1, count)
+    return found
 
 
 @torch.inference_mode()
-def batch_loss(model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> float:
+def add_outcomes(found: Outcomes, model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> None:
+    """Add the outcomes of one batch of rows."""
     batch = collate(
         tokens, masks.rows, pad_token_id=model.style.pad_token_id, use_token_types=model.shape.num_token_types > 1
     ).to(next(model.parameters()).device)
@@ -160,4 +206,9 @@ def batch_loss(model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | 
     states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet)
     logits = model.finish(states, positions=masked.positions).logits
     assert logits is not None
-    return float(F.cross_entropy(logits.float(), masked.targets, reduction="sum"))
+    losses = F.cross_entropy(logits.float(), masked.targets, reduction="none").double().cpu().numpy()
+    hits = (logits.argmax(-1) == masked.targets).cpu().numpy()
+    rows = masks.rows[masked.positions.cpu().numpy() // batch.input_ids.shape[1]]
+    np.add.at(found.losses, rows, losses)
+    np.add.at(found.hits, rows, hits)
+    np.add.at(found.counts, rows, 1)
