@@ -13,7 +13,7 @@ from typing import Any
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
-from cutbert.errors import Mistakes, RunError
+from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.settings import FrontSettings, PickSettings
@@ -119,14 +119,15 @@ def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     return run_method("finetune", method, (DataSettings, FinetuneSettings), model, {"out": out, **options})
 
 
-@takes(DataSettings, TrainSettings, DynabertSettings, RunSettings)
+@takes(DataSettings, TextSettings, TrainSettings, DynabertSettings, RunSettings)
 def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """Make a family of subnets of any width and depth out of a model, score and measure them all.
 
     Args:
         model: hub id, model folder or run folder; without a head for the task a teacher is trained first.
         out: run folder; an unfinished run of the same command goes on, a finished one is returned.
-        options: fields of DataSettings, TrainSettings, DynabertSettings and RunSettings.
+        options: fields of DataSettings (with objective="mlm" of TextSettings), TrainSettings, DynabertSettings and
+            RunSettings.
 
     Raises:
         InputError: mistakes in the arguments, the data or the model, before anything is made.
@@ -134,10 +135,11 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
     def method() -> Callable[..., dict[str, Any]]:
         from cutbert.methods.dynabert import dynabert
+        from cutbert.methods.dynabert_text import dynabert_text
 
-        return dynabert
+        return dynabert_text if is_on_text(options) else dynabert
 
-    return run_method("dynabert", method, (DataSettings, DynabertSettings), model, {"out": out, **options})
+    return run_method("dynabert", method, (data_kind(options), DynabertSettings), model, {"out": out, **options})
 
 
 @takes(TextSettings, TrainSettings, PretrainSettings, RunSettings)
@@ -161,25 +163,43 @@ def pretrain(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     return run_method("pretrain", method, (TextSettings, PretrainSettings), model, {"out": out, **options})
 
 
-@takes(DataSettings, TrainSettings, SchubertSettings, RunSettings)
+@takes(DataSettings, TextSettings, TrainSettings, SchubertSettings, RunSettings)
 def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """Cut a model to a budget in every dimension, by learned gates under a price, and heal it.
 
     Args:
         model: hub id, model folder or run folder; without a head for the task a teacher is trained first.
         out: run folder; an unfinished run of the same command goes on, a finished one is returned.
-        options: fields of DataSettings, TrainSettings, SchubertSettings and RunSettings.
+        options: fields of DataSettings (with objective="mlm" of TextSettings), TrainSettings, SchubertSettings and
+            RunSettings.
 
     Raises:
         InputError: mistakes in the arguments, the data or the model, or a budget out of reach, before anything is made.
     """
 
     def method() -> Callable[..., dict[str, Any]]:
-        from cutbert.methods.schubert import schubert
+        from cutbert.methods.schubert import schubert, schubert_text
 
-        return schubert
+        return schubert_text if is_on_text(options) else schubert
 
-    return run_method("schubert", method, (DataSettings, SchubertSettings), model, {"out": out, **options})
+    return run_method("schubert", method, (data_kind(options), SchubertSettings), model, {"out": out, **options})
+
+
+def is_on_text(options: Mapping[str, Any]) -> bool:
+    """Return whether a method is asked to work on plain text, not on a task."""
+    return options.get("objective") == "mlm"
+
+
+def data_kind(options: Mapping[str, Any]) -> type[DataSettings] | type[TextSettings]:
+    """Return the settings that say which data a method works on.
+
+    Raises:
+        InputError: an objective that is none.
+    """
+    objective = options.get("objective", "task")
+    if objective not in ("task", "mlm"):
+        raise InputError(f"objective must be one of task, mlm, got {objective!r}")
+    return TextSettings if is_on_text(options) else DataSettings
 
 
 def run_method(

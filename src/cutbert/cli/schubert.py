@@ -13,6 +13,7 @@ from cutbert.cli.tables import front_table
 from cutbert.cli.verb import Verb
 from cutbert.cli.words import MODEL
 from cutbert.data.settings import DataSettings
+from cutbert.data.text_settings import TextSettings
 from cutbert.methods.settings import SchubertSettings
 from cutbert.settings import RunSettings
 from cutbert.train.settings import TrainSettings
@@ -27,7 +28,7 @@ VERB = Verb(
     name="schubert",
     summary="One smaller model under a budget: hidden size, heads, keys, values and neurons chosen by learned gates.",
     words=(MODEL,),
-    settings=(RunSettings, DataSettings, SchubertSettings, TrainSettings),
+    settings=(RunSettings, DataSettings, TextSettings, SchubertSettings, TrainSettings),
     run=lambda words, options: api.schubert(words[0], **options),
     show=show,
     resumes=True,

@@ -110,7 +110,7 @@ class DistillStep:
     def _losses(
         self, student: TaskOutput, point: GridPoint, outputs: TeacherOutputs, info: StepInfo
     ) -> dict[str, Tensor]:
-        target = self._target(point, outputs)
+        target = self.target(point, outputs)
         head = self.supernet.head_spec
         losses: dict[str, Tensor] = {}
         assert student.logits is not None and target.logits is not None
@@ -126,12 +126,13 @@ class DistillStep:
             counted = info.num_tokens if head.kind == "token" else info.num_examples
             losses["logits"] = far * (self.stage.logit_weight / counted)
         if self.stage.hidden_weight and self.teacher.has_states:
-            losses["hidden"] = self._hidden_loss(student, target, point, outputs.batch, info)
+            losses["hidden"] = self.hidden_loss(student, target, point, outputs.batch, info)
         return losses
 
-    def _hidden_loss(
+    def hidden_loss(
         self, student: TaskOutput, target: TaskOutput, point: GridPoint, batch: Batch, info: StepInfo
     ) -> Tensor:
+        """Return how far a subnet's hidden states are from its teacher's, as a share of the step's loss."""
         mask = None if self.recipe.counts_padding else batch.attention_mask
         counted = info.num_tokens
         if self.recipe.counts_padding:
@@ -142,7 +143,8 @@ class DistillStep:
         total = torch.stack(far).sum() * (self.stage.hidden_weight / counted)
         return total / len(pairs) if self.recipe.mean_over_layers else total
 
-    def _target(self, point: GridPoint, outputs: TeacherOutputs) -> TaskOutput:
+    def target(self, point: GridPoint, outputs: TeacherOutputs) -> TaskOutput:
+        """Return what the teacher says, at the width that a subnet imitates."""
         width = (point.head_mult, point.ffn_mult)
         if self.stage.teacher_width == "full":
             return outputs.at(width if self.recipe.reruns_teacher else None, None)

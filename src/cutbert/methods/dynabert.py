@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cutbert.bench.latency import sample_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import DataSettings
@@ -15,14 +14,13 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, Mistakes
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
-from cutbert.fronts.score import score_points
+from cutbert.fronts.score import whole_point
 from cutbert.hub.source import find_source
 from cutbert.methods.augment import augmented_rows, check_source
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
-from cutbert.methods.finetune import save_trained, score_whole
+from cutbert.methods.objectives import Objective, TaskObjective
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import Recipe, resolve_recipe
-from cutbert.methods.samples import sample_batches
 from cutbert.methods.settings import DynabertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.model.task_model import TaskModel
@@ -34,7 +32,8 @@ from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
 from cutbert.train.checkpoint import load_weights, save_weights
 from cutbert.train.counting import counter
-from cutbert.train.loop import Stage, train_stage
+from cutbert.train.engine import Engine
+from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
@@ -73,14 +72,18 @@ def dynabert(
         run.record(other_weights=weight_hashes(*models))
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
+        objective = TaskObjective(prepared)
         with run.timing("rewire"):
-            supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
+            supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
         rows, tokens = distillation_tokens(prepared, settings, data.length_limit, train.seed, run)
         teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
         with run.timing("train"):
-            train_family(supernet, prepared, teacher, points, recipe, tokens, train, run)
+            train_family(supernet, teacher, points, recipe, tokens, prepared.engine, train, run)
+            if recipe.final_plan.epochs:
+                final = Stage(recipe.final_plan, prepared.train, FinalStep(supernet, points, recipe))
+                train_stage(supernet, final, prepared.engine, train, run)
         if prepared.engine.is_main:
-            finish(supernet, prepared, points, train, run)
+            finish(supernet, objective, points, train, run)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -121,17 +124,17 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
     )
 
 
-def rewired(prepared: Prepared, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:
-    """Return the supernet: the fine-tuned model with heads and neurons in order of importance."""
+def rewired(objective: Objective, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:
+    """Return the supernet: the trained model with heads and neurons in order of importance."""
     done = run.path / "checkpoint" / "rewired.safetensors"
-    model = prepared.loaded.model
+    model = objective.loaded.model
     if done.exists():
         supernet = copy.deepcopy(model)
         load_weights(done, supernet)
         return supernet
-    batches = sample_batches(model, prepared.train, settings.importance_samples, seed, prepared.engine.device)
+    batches = objective.sample(model, settings.importance_samples, seed)
     supernet = rewire(model, measure_importance(model, batches, rule=rule))
-    if prepared.engine.is_main:
+    if objective.engine.is_main:
         save_weights(done, supernet)
     return supernet
 
@@ -149,56 +152,49 @@ def distillation_tokens(
 
 def train_family(
     supernet: TaskModel,
-    prepared: Prepared,
     teacher: Teacher,
     points: Sequence[GridPoint],
     recipe: Recipe,
     tokens: Tokens,
+    engine: Engine,
     train: TrainSettings,
     run: RunFolder,
+    *,
+    make_step: Callable[[DistillStep], TrainingStep] = lambda step: step,
 ) -> None:
-    """Run the recipe's stages on the supernet, in place."""
-    engine = prepared.engine
+    """Run the recipe's distillation stages on the supernet, in place.
+
+    Args:
+        supernet: rewired.
+        teacher: who is imitated in the first stage.
+        points: the family.
+        recipe: with its stages.
+        tokens: the rows to imitate on.
+        engine, train, run: as of `train_stage`.
+        make_step: turns a stage's step into the one that is trained with.
+    """
     imitated = replace(teacher, model=frozen_copy(teacher.model, engine.dtype))
     for stage in recipe.stages:
         if stage.imitates == "width":
             imitated = Teacher(frozen_copy(supernet, engine.dtype), None, True)
         chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
-        step = DistillStep(supernet, imitated, chosen or points, stage, recipe)
+        step = make_step(DistillStep(supernet, imitated, chosen or points, stage, recipe))
         train_stage(supernet, Stage(stage.plan, tokens, step), engine, train, run)
-    if recipe.final_plan.epochs:
-        final = FinalStep(supernet, points, recipe)
-        train_stage(supernet, Stage(recipe.final_plan, prepared.train, final), engine, train, run)
 
 
 def finish(
-    supernet: TaskModel,
-    prepared: Prepared,
-    points: Sequence[GridPoint],
-    train: TrainSettings,
-    run: RunFolder,
+    supernet: TaskModel, objective: Objective, points: Sequence[GridPoint], train: TrainSettings, run: RunFolder
 ) -> None:
-    """Score and time the family beside the fine-tuned model, and store front, supernet and result."""
-    teacher = prepared.loaded.model
-    metric = prepared.data.metric
+    """Score and time the family beside the uncut model, and store front, supernet and result."""
+    teacher = objective.loaded.model
     with run.timing("score"), progress_bar("score", 1 + len(points)) as bar:
-        whole = score_whole(prepared, run)
         advance = counter(bar)
-        advance()
-        scored = score_points(
-            run,
-            supernet,
-            points,
-            select=prepared.select,
-            dev=prepared.dev,
-            metric=metric,
-            on_point=lambda entry: advance(),
-        )
-    front = Front(metric, whole, tuple(scored), prepared.data.select_is_dev)
+        whole = objective.score(run, teacher, [whole_point(teacher.shape)], lambda entry: advance())[0]
+        scored = objective.score(run, supernet, points, lambda entry: advance())
+    front = Front(objective.metric, whole, tuple(scored), objective.select_is_dev)
     latency = LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
-        lengths = sample_lengths(prepared.dev.lengths)
-        front = measure_front(front, {None: supernet}, teacher, lengths, latency, on_round=counter(bar))
+        front = measure_front(front, {None: supernet}, teacher, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
-    save_trained(prepared, supernet, None, run, "model")
+    objective.save(run, supernet, None, "model")
     run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

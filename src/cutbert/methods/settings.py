@@ -29,6 +29,10 @@ class FinetuneSettings:
 class DynabertSettings:
     """How `dynabert` makes a family; None leaves the choice to the recipe."""
 
+    objective: Objective = field(
+        default="task",
+        metadata={"help": "task, or mlm: masked tokens of plain text, for a family that any task can be tuned on."},
+    )
     recipe: RecipeName = field(
         default="default", metadata={"help": "default (ours), paper, or release (the published code's choices)."}
     )
@@ -104,6 +108,9 @@ class DynabertSettings:
 class SchubertSettings:
     """How `schubert` cuts a network to a budget."""
 
+    objective: Objective = field(
+        default="task", metadata={"help": "task, or mlm: masked tokens of plain text, as in the paper."}
+    )
     budget: str | None = field(
         default=None,
         metadata={

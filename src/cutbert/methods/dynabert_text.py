@@ -1,0 +1,161 @@
+"""DynaBERT on plain text: one task-agnostic supernet, of which every cut fine-tunes like any model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cutbert.data.batches import Batch
+from cutbert.data.text_settings import TextSettings
+from cutbert.errors import InputError, Mistakes
+from cutbert.hub.source import find_source
+from cutbert.methods.distil import DistillStep, Teacher, TeacherOutputs, choose_points
+from cutbert.methods.dynabert import family, finish, rewired, train_family
+from cutbert.methods.objectives import TextObjective, check_masked_lm
+from cutbert.methods.prepare_text import check_text_inputs, prepare_text
+from cutbert.methods.recipes import resolve_recipe
+from cutbert.methods.settings import DynabertSettings
+from cutbert.model.layout import blocks_of
+from cutbert.model.task_model import TaskOutput
+from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
+from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.subnet import Subnet
+from cutbert.train.loop import StepInfo, Work
+from cutbert.train.losses import kl_sum
+from cutbert.train.masked_lm import StepMasks, head_of
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+
+TASK_OPTIONS = {"teacher": None, "augment": "none", "augment_model": None, "augment_words": None, "final_epochs": 0.0}
+
+
+def dynabert_text(
+    model: str, data: TextSettings, train: TrainSettings, settings: DynabertSettings, run: RunFolder
+) -> dict[str, Any]:
+    """Make a family of subnets of a masked LM on plain text, and score and time every one.
+
+    Args:
+        model: hub id, model folder or run folder with a masked-LM head.
+        data: the text.
+        train: training flags; None leaves the choice to the recipe.
+        settings: the family and how it is made.
+        run: opened run folder; receives model/ (the supernet), front.json, predictions/.
+
+    Returns:
+        As `dynabert`; the metric is the share of masked tokens that are found.
+
+    Raises:
+        InputError: mistakes in settings, model or text, all together, before anything is made.
+
+    Source:
+        Hou et al. 2020 (2004.04037), equations 4 to 7, with the vocabulary's logits at masked positions in the
+        place of a task's: our choice.
+    """
+    mistakes = Mistakes()
+    with mistakes.collect():
+        sources = check_text_inputs(model, data, train, settings)
+    for name, default in TASK_OPTIONS.items():
+        if getattr(settings, name) != default:
+            mistakes.add(f"--{name.replace('_', '-')} is for --objective task")
+    with mistakes.collect():
+        check_masked_lm(model)
+    mistakes.check(InputError)
+    recipe = resolve_recipe(settings, train, data.sequence_length)
+    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
+        raise InputError(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+    points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+    train = replace(train, precision=recipe.precision)
+    with run.start():
+        prepared = prepare_text(model, sources, data, train, run)
+        objective, tokens = TextObjective(prepared), prepared.text.train
+        with run.timing("rewire"):
+            supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
+        teacher = Teacher(prepared.loaded.model, None, True)
+        with run.timing("train"):
+            make_step = partial(MaskedDistillStep, masks=StepMasks(tokens, prepared.masking))
+            train_family(supernet, teacher, points, recipe, tokens, prepared.engine, train, run, make_step=make_step)
+        if prepared.engine.is_main:
+            finish(supernet, objective, points, train, run)
+        prepared.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+@dataclass(frozen=True)
+class StatesTeacher(Teacher):
+    """A teacher that is run up to its last hidden state: its vocabulary logits are made where they are needed."""
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, rows: Any, subnet: Subnet | None) -> TaskOutput:
+        states = self.model.encoder(
+            batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
+        )
+        return TaskOutput(None, states, None)
+
+
+@dataclass(frozen=True)
+class MaskedDistillStep:
+    """A distillation step on masked text: hidden states, and the vocabulary's logits at masked positions.
+
+    Args:
+        step: subnets, teacher, stage and recipe.
+        masks: of every step.
+    """
+
+    step: DistillStep
+    masks: StepMasks
+
+    @cached_property
+    def teacher_table(self) -> Tensor:
+        """The teacher's token table in the number type of its layers."""
+        teacher = self.step.teacher.model
+        return teacher.encoder.embeddings.token.weight.detach().to(teacher.encoder.layers_dtype)
+
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        chosen = choose_points(self.step.points, self.step.recipe.subnets_per_step, info.random)
+        net, masks = work.model, self.masks(info)  # after the choice: only a step's first part draws masks
+        masked = masks.apply(batch, info.rows)
+        batch = masked.batch
+        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+        leaf = embedded.detach().requires_grad_()
+        teacher = StatesTeacher(self.step.teacher.model, None, True)
+        outputs = TeacherOutputs(teacher, batch, info.rows)
+        totals = dict.fromkeys(("logits", "hidden"), torch.zeros((), device=leaf.device))
+        for point in chosen:
+            blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
+            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
+            student, target = TaskOutput(None, states, None), self.step.target(point, outputs)
+            losses = {
+                "logits": self._logit_loss(work, states[-1], target, masked.positions, masks.num_hidden),
+                "hidden": self.step.hidden_loss(student, target, point, batch, info),
+            }
+            torch.stack(list(losses.values())).sum().backward()
+            totals = {name: total + losses[name].detach() for name, total in totals.items()}
+        assert leaf.grad is not None
+        if embedded.requires_grad:
+            embedded.backward(leaf.grad)
+        return totals
+
+    def _logit_loss(self, work: Work, last: Tensor, target: TaskOutput, positions: Tensor, num_hidden: int) -> Tensor:
+        head = head_of(work.model)
+        x_ME = head.transform(last.flatten(0, -2).index_select(0, positions))
+        imitated = self._imitated_logits(target.hidden_states[-1], positions)
+        table = work.model.encoder.embeddings.token.weight
+        far = vocabulary_loss(x_ME, table, work.token_table(), head.bias, imitated)
+        return far * (self.step.stage.logit_weight / max(1, num_hidden))
+
+    @torch.no_grad()
+    def _imitated_logits(self, last: Tensor, positions: Tensor) -> LogitLoss:
+        """Return the KL to the teacher's logits at masked positions, times temperature squared, summed."""
+        head, table, temperature = head_of(self.step.teacher.model), self.teacher_table, self.step.recipe.temperature
+        x_ME = head.transform(last.flatten(0, -2).index_select(0, positions))
+
+        def far(logits: Tensor, part: slice) -> Tensor:
+            target = F.linear(x_ME[part], table[:, : x_ME.shape[1]], head.bias).float()
+            return kl_sum(logits / temperature, target / temperature) * temperature**2
+
+        return far
