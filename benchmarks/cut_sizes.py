@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,11 +15,15 @@ from torch import Tensor
 
 from cutbert.bench.latency_model import new_network, time_networks
 from cutbert.bench.settings import LatencySettings
+from cutbert.data.batches import Batch
+from cutbert.methods.samples import sample_batches
+from cutbert.methods.schubert import SETTLING_ROWS
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, places_of, resized, size_at
 from cutbert.surgery.cut import choose_by_sizes, cut
 from cutbert.surgery.gates import fold
+from cutbert.surgery.norms import settle_norms
 from cutbert.train.evaluate import predict_logits, score
 from recording import make_parser, recorded
 from workload import add_inputs, prepare_task
@@ -41,7 +46,8 @@ def main() -> None:
         print(f"{row['dim']}: {row['odd']} instead of {row['even']} takes {row['odd_by_even']:.2f} of the time", end="")
         print(f", in batches {row['odd_by_even_in_batches']:.2f}")
     for row in record["hidden"]:
-        print(f"hidden {row['kept']}: zeroed {100 * row['zeroed_score']:.2f}, cut {100 * row['cut_score']:.2f}")
+        scores = (f"{name} {100 * row[f'{name}_score']:.2f}" for name in ("zeroed", "cut", "settled"))
+        print(f"hidden {row['kept']}: {', '.join(scores)}")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -49,7 +55,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         prepared = prepare_task(args, Path(folder), eval_rows=DEV_ROWS)
     model = prepared.loaded.model
-    return {"lengths": list(LENGTHS), "sizes": odd_sizes(model, args), "hidden": hidden_jump(model, prepared.dev)}
+    batches = sample_batches(model, prepared.train, SETTLING_ROWS, 0, prepared.engine.device)
+    return {
+        "lengths": list(LENGTHS),
+        "sizes": odd_sizes(model, args),
+        "hidden": hidden_jump(model, prepared.dev, batches),
+    }
 
 
 def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -80,8 +91,8 @@ def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]
     return rows
 
 
-def hidden_jump(model: TaskModel, dev: Any) -> list[dict[str, Any]]:
-    """Score the network with its weakest hidden units closed by gates, and with the same units cut away."""
+def hidden_jump(model: TaskModel, dev: Any, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+    """Score the network with its weakest hidden units closed by gates, and cut away with norms as they are or settled."""
     strength = hidden_strength(model)
     plain = predict_logits(model, dev)
     rows = []
@@ -90,9 +101,11 @@ def hidden_jump(model: TaskModel, dev: Any) -> list[dict[str, Any]]:
         values[Place("h")][strength.argsort()[: model.shape.hidden_size - kept]] = 0.0
         closed = copy.deepcopy(model)
         fold(closed, values)
-        small = cut(closed, choose_by_sizes(model.shape, {**values, Place("h"): strength}, {Place("h"): kept}))
+        units = choose_by_sizes(model.shape, {**values, Place("h"): strength}, {Place("h"): kept})
+        settled = copy.deepcopy(closed)
+        settle_norms(settled, units[Place("h")], batches)
         row: dict[str, Any] = {"kept": kept}
-        for name, network in (("zeroed", closed), ("cut", small)):
+        for name, network in (("zeroed", closed), ("cut", cut(closed, units)), ("settled", cut(settled, units))):
             logits = predict_logits(network, dev)
             assert dev.labels is not None
             row[f"{name}_score"] = score(model.head_spec, "accuracy", logits, dev.labels).score

@@ -30,8 +30,15 @@ from family import Network, answers_of, difference, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
-ROUNDS, GATE_STEPS = 4, 50
-CUTS = {"all": [], "h": ["--dims", "h"], "uniform": ["--uniform"], "f": ["--dims", "f"]}
+ROUNDS, GATE_STEPS = 1, 100
+CUTS = {
+    "all": [],
+    "fakv": ["--dims", "f,a,k,v"],
+    "h": ["--dims", "h"],
+    "f": ["--dims", "f"],
+    "uniform": ["--uniform"],
+    "uniform-fakv": ["--uniform", "--dims", "f,a,k,v"],
+}
 LAYERS = "layers"
 VARIANTS = (*CUTS, LAYERS)
 
@@ -44,7 +51,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
     parser.add_argument("--budgets", default="params_encoder=0.5,params_encoder=0.35", help="by commas")
     parser.add_argument("--layers", type=numbers, default=[3, 2], help="layers kept beside each budget")
-    parser.add_argument("--variants", default="all,layers,h,uniform", help=f"by commas, of {', '.join(VARIANTS)}")
+    parser.add_argument("--variants", default="fakv,layers,all,h,uniform", help=f"by commas, of {', '.join(VARIANTS)}")
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every run")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")

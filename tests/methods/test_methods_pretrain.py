@@ -144,6 +144,30 @@ def test_a_shape_must_hold_the_tokenizer(base: Path, text: dict[str, Any], tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_an_architecture_of_the_paper_is_refused_where_it_cannot_be(
+    base: Path, text: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "shape.json").write_text(json.dumps(SHAPE.to_json()))
+    both = {"from_scratch": tmp_path / "shape.json", "from_paper": "99M"}
+    with pytest.raises(InputError, match="--from-scratch and --from-paper must not be given together"):
+        cutbert.pretrain(base, out=tmp_path / "run", **both, **text)
+    with pytest.raises(InputError, match="--from-paper must be one of 99M"):
+        cutbert.pretrain(base, out=tmp_path / "run", from_paper="98M", **text)
+    wanted = r"--sequence-length must be at most 512, the positions of --from-paper 43M, got 600"
+    with pytest.raises(InputError, match=wanted):
+        cutbert.pretrain(base, out=tmp_path / "run", from_paper="43M", **{**text, "sequence_length": 600})
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_architecture_of_the_paper_is_trained(
+    base: Path, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(SHAPE, layers=SHAPE.layers[:1])
+    monkeypatch.setattr("cutbert.methods.pretrain.paper_shape", lambda name: small)
+    cutbert.pretrain(base, out=tmp_path / "run", from_paper="33M", **text)
+    assert load_model(tmp_path / "run").model.shape == small
+
+
 def test_options_have_their_defaults() -> None:
     names = {option.name: option for option in VERB.options()}
     assert "Default: 128." in names["--sequence-length"].help and "Default: 0.15." in names["--mask-probability"].help

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cutbert.errors import BudgetError
-from cutbert.shape.budget import Limits
+from cutbert.shape.budget import Budget, Limits
 
 ENTRY = {"params": 100, "macs": 2000, "latency_ms": 3.5, "score": 0.95, "select_score": 0.9}
 
@@ -51,3 +51,40 @@ def test_all_limits_that_are_no_numbers_are_shown_together() -> None:
         "max_latency_ms must be a number above 0, got nan",
         "min_score must be a fraction of 1, in -1..1, got 90",
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "uncut", "limit"),
+    [("macs=0.5", 1000, 500), ("params=2000", 10_000, 2000), ("latency_ms=3.5", 8.0, 3.5), ("bytes=1", 10, 1)],
+)
+def test_a_budget_below_1_is_a_share(text: str, uncut: float, limit: float) -> None:
+    budget = Budget.parse(text)
+    assert (budget.name, budget.limit(uncut)) == (text.split("=")[0], limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0.5", "--budget must be NAME=X with NAME one of params, params_encoder, macs, bytes, latency_ms, got '0.5'"),
+        ("flops=0.5", "--budget must be NAME=X with NAME one of .*, got 'flops=0.5'"),
+        ("macs", "--budget macs must be a number above 0, got ''"),
+        ("macs=nan", "--budget macs must be a number above 0, got 'nan'"),
+        ("macs=inf", "--budget macs must be a number above 0, got 'inf'"),
+        ("macs=0", "--budget macs must be a number above 0, got '0'"),
+    ],
+)
+def test_what_is_no_budget(text: str, message: str) -> None:
+    with pytest.raises(BudgetError, match=message):
+        Budget.parse(text)
+
+
+def test_a_budget_out_of_reach_names_the_range() -> None:
+    Budget("macs", 0.5).check_reachable(400, 1000)
+    with pytest.raises(
+        BudgetError, match=r"--budget latency_ms must lie in 2\.000\.\.8\.000, or as a share in 0\.250\.\.1"
+    ):
+        Budget("latency_ms", 1.0).check_reachable(2.0, 8.0)
+    with pytest.raises(BudgetError, match=r"--budget macs must lie in 400,000\.\.1,000,000, .* got 2e\+06"):
+        Budget("macs", 2e6).check_reachable(4e5, 1e6)
+    with pytest.raises(BudgetError, match="must lie in"):
+        Budget("macs", 1000).check_reachable(400, 1000)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cutbert.data.masking import Masking, masking_of
 from cutbert.data.text import TextData, TextSources, find_texts, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import file_sha256
 from cutbert.hub.families import family_of
 from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.hub.source import find_source
 from cutbert.methods.prepare import Checked, weight_hashes
 from cutbert.model.style import EncoderStyle
-from cutbert.shape.folder import read_folder_shape, read_shape_file
+from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 from cutbert.train.engine import Engine, make_engine
 from cutbert.train.masked_lm import check_token_table
 from cutbert.train.progress import say
@@ -24,6 +23,21 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 
 MASKED_LM = HeadSpec("masked_lm")
+
+
+@dataclass(frozen=True)
+class NewShape:
+    """Sizes of new weights.
+
+    Args:
+        name: what the user gave.
+        shape: the sizes.
+        hashes: SHA-256 of the file it was read from, if any.
+    """
+
+    name: str
+    shape: EncoderShape
+    hashes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class PreparedText:
 
 
 def check_text_inputs(
-    model: str, data: TextSettings, train: TrainSettings, *settings: Checked, shape_file: str | None = None
+    model: str, data: TextSettings, train: TrainSettings, *settings: Checked, new: NewShape | None = None
 ) -> TextSources:
     """Check settings, model, shape file and text files, and return where the text is; nothing expensive has run yet.
 
@@ -53,7 +67,7 @@ def check_text_inputs(
         data: the text.
         train: training flags.
         settings: further ones that know their ranges.
-        shape_file: sizes of new weights, of which the model gives tokenizer and style; None for its own weights.
+        new: sizes of new weights, of which the model gives tokenizer and style; None for its own weights.
 
     Raises:
         InputError: every mistake found, together.
@@ -65,7 +79,7 @@ def check_text_inputs(
     with mistakes.collect():
         check_token_table(train.token_table)
     with mistakes.collect():
-        check_model(model, shape_file, data.sequence_length)
+        check_model(model, new, data.sequence_length)
     sources: TextSources | None = None
     with mistakes.collect():
         sources = find_texts(data)
@@ -74,16 +88,16 @@ def check_text_inputs(
     return sources
 
 
-def check_model(model: str, shape_file: str | None, sequence_length: int) -> None:
+def check_model(model: str, new: NewShape | None, sequence_length: int) -> None:
     """Raise an InputError unless a model, or a new shape in its style, can be a masked LM of such sequences."""
     facts = read_folder_shape(find_source(model).folder)
     style = EncoderStyle.from_json(facts.style_data)
     family_of(style.family).check_head("masked_lm", style)
-    if shape_file is not None:
-        facts = replace(facts, shape=read_shape_file(Path(shape_file)).shape)
+    if new is not None:
+        facts = replace(facts, shape=new.shape)
     if sequence_length > facts.max_tokens:
         raise InputError(
-            f"--sequence-length must be at most {facts.max_tokens}, the positions of {shape_file or model}, "
+            f"--sequence-length must be at most {facts.max_tokens}, the positions of {new.name if new else model}, "
             f"got {sequence_length}"
         )
 
@@ -95,12 +109,12 @@ def prepare_text(
     train: TrainSettings,
     run: RunFolder,
     *,
-    shape_file: str | None = None,
+    new: NewShape | None = None,
 ) -> PreparedText:
     """Load or make a model with a masked-LM head, and pack the text into sequences of its tokens."""
     engine = make_engine(train)
-    loaded = load_masked_lm(model, shape_file, train.seed)
-    weights = weight_hashes(model) if shape_file is None else {shape_file: file_sha256(Path(shape_file))}
+    loaded = load_masked_lm(model, new, train.seed)
+    weights = weight_hashes(model) if new is None else new.hashes
     masking = masking_of(
         loaded.tokenizer,
         model,
@@ -118,10 +132,10 @@ def prepare_text(
     return PreparedText(loaded, engine, text, masking)
 
 
-def load_masked_lm(model: str, shape_file: str | None, seed: int) -> Loaded:
-    """Return a model with a masked-LM head, its own or a new one; or new weights of a shape file."""
-    if shape_file is not None:
-        return new_loaded(model, read_shape_file(Path(shape_file)).shape, MASKED_LM, seed=seed)
+def load_masked_lm(model: str, new: NewShape | None, seed: int) -> Loaded:
+    """Return a model with a masked-LM head, its own or a new one; or new weights of a shape."""
+    if new is not None:
+        return new_loaded(model, new.shape, MASKED_LM, seed=seed)
     loaded = load_model(model, MASKED_LM, seed=seed)
     if not loaded.has_new_head:
         return loaded

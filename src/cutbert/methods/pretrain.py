@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cutbert.data.text_settings import TextSettings
+from cutbert.errors import InputError, Mistakes
+from cutbert.files import file_sha256
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
-from cutbert.methods.prepare_text import PreparedText, check_text_inputs, prepare_text
+from cutbert.methods.prepare_text import NewShape, PreparedText, check_text_inputs, prepare_text
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.recipes import override_plan
+from cutbert.shape.folder import read_shape_file
+from cutbert.shape.paper_shapes import paper_shape
 from cutbert.train.checkpoint import Position
 from cutbert.train.counting import counter
 from cutbert.train.loop import train_stage
@@ -58,10 +63,15 @@ def pretrain(
         Devlin et al. 2019 (1810.04805), section 3.1, without next-sentence prediction, as Liu et al. 2019
         (1907.11692); plans are our choice.
     """
-    sources = check_text_inputs(model, data, train, settings, shape_file=settings.from_scratch)
+    mistakes, new = Mistakes(), None
+    with mistakes.collect():
+        new = new_shape(settings)
+    with mistakes.collect():
+        sources = check_text_inputs(model, data, train, settings, new=new)
+    mistakes.check(InputError)
     with run.start():
-        prepared = prepare_text(model, sources, data, train, run, shape_file=settings.from_scratch)
-        plan = override_plan(PRETRAIN if settings.from_scratch is None else FROM_SCRATCH, train)
+        prepared = prepare_text(model, sources, data, train, run, new=new)
+        plan = override_plan(FROM_SCRATCH if settings.is_new else PRETRAIN, train)
         stage = masked_lm_stage(plan, prepared.text.train, prepared.masking)
         with run.timing("train"):
             position = train_stage(prepared.loaded.model, stage, prepared.engine, train, run)
@@ -69,6 +79,21 @@ def pretrain(
             finish(prepared, position, run)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
+
+
+def new_shape(settings: PretrainSettings) -> NewShape | None:
+    """Return the sizes of new weights, or None where the model's own weights go on.
+
+    Raises:
+        InputError: no such file or name, or a file without a shape.
+    """
+    if settings.from_paper is not None:
+        return NewShape(f"--from-paper {settings.from_paper}", paper_shape(settings.from_paper), {})
+    if settings.from_scratch is None:
+        return None
+    path = Path(settings.from_scratch)
+    shape = read_shape_file(path).shape
+    return NewShape(settings.from_scratch, shape, {settings.from_scratch: file_sha256(path)})
 
 
 def finish(prepared: PreparedText, position: Position, run: RunFolder) -> None:

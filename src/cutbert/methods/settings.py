@@ -130,11 +130,11 @@ class SchubertSettings:
         default=False, metadata={"help": "Shrink all --dims by one share; gates only say which units stay."}
     )
     multiple_of: int = field(default=8, metadata={"help": "Sizes stay multiples of this (heads apart); 1 for any."})
-    rounds: int = field(default=4, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
-    gate_steps: int = field(default=50, metadata={"help": "Steps that gates are trained for in a round."})
+    rounds: int = field(default=1, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
+    gate_steps: int = field(default=100, metadata={"help": "Steps that gates are trained for in a round."})
     gate_learning_rate: float = field(default=0.02, metadata={"help": "Learning rate of gates."})
     price_weight: float = field(
-        default=1.0, metadata={"help": "Weight of the price (the paper's gamma); 1: all gates open cost a loss of 1."}
+        default=0.3, metadata={"help": "Weight of the price (the paper's gamma); 1: all gates open cost a loss of 1."}
     )
     last_share: float = field(
         default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
