@@ -92,7 +92,7 @@ def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]
 
 
 def hidden_jump(model: TaskModel, dev: Any, batches: Sequence[Batch]) -> list[dict[str, Any]]:
-    """Score the network with its weakest hidden units closed by gates, and cut away with norms as they are or settled."""
+    """Score the network with its weakest hidden units closed, and cut away with norms as they are or settled."""
     strength = hidden_strength(model)
     plain = predict_logits(model, dev)
     rows = []

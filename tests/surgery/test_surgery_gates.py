@@ -6,13 +6,14 @@ import copy
 
 import pytest
 import torch
-from tiny_models import HEADS, assert_same, outputs, random_batch, random_model, run
+from tiny_models import HEADS, assert_same, outputs, random_batch, random_model, run, tiny_shape
 from torch import Tensor
 from torch.func import functional_call
 
 from cutbert.data.batches import Batch
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.shape.units import DIMS, Place, places_of, size_at
 from cutbert.surgery.cut import choose_by_sizes, cut
@@ -20,6 +21,12 @@ from cutbert.surgery.gates import Gates, fold, gated_weights
 from cutbert.surgery.rewire import permuted
 
 CUT_EXACTLY = ("a", "f", "k", "v")
+# Every kind of head, and tables of another width than the hidden states.
+MODELS = [(head, None) for head in HEADS] + [(head, tiny_shape(embedding_size=9)) for head in HEADS[::7]]
+
+
+def name_of(value: object) -> str:
+    return getattr(value, "kind", "" if value is None else "projected")
 
 
 def random_values(model: TaskModel, seed: int = 0) -> dict[Place, Tensor]:
@@ -40,18 +47,18 @@ def folded(model: TaskModel, values: dict[Place, Tensor]) -> TaskModel:
     return twin
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
-def test_open_gates_leave_every_bit(head: HeadSpec) -> None:
-    model, batch = random_model(head), random_batch()
+@pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
+def test_open_gates_leave_every_bit(head: HeadSpec, shape: EncoderShape | None) -> None:
+    model, batch = random_model(head, shape), random_batch()
     gates = Gates(model.shape)
     same = run_with(model, gated_weights(model, gates.values()), batch)
     assert all(torch.equal(one, other) for one, other in zip(same, run(model, batch), strict=True))
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
-def test_folding_is_gating(head: HeadSpec) -> None:
+@pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
+def test_folding_is_gating(head: HeadSpec, shape: EncoderShape | None) -> None:
     """Against gates written as the paper's diagonal matrices."""
-    model, batch = random_model(head), random_batch()
+    model, batch = random_model(head, shape), random_batch()
     values = random_values(model)
     twin = folded(model, values)
     assert_same(run(twin, batch), run_with(model, gated_weights(model, values), batch))
@@ -64,11 +71,11 @@ def test_folding_is_gating(head: HeadSpec) -> None:
     torch.testing.assert_close(twin.encoder.layers[0].feed_forward.down.weight, down)
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
+@pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
 @pytest.mark.parametrize("seed", range(3))
-def test_closed_units_can_be_cut(head: HeadSpec, seed: int) -> None:
+def test_closed_units_can_be_cut(head: HeadSpec, shape: EncoderShape | None, seed: int) -> None:
     """Heads, neurons, keys and values at zero leave nothing behind; hidden units only stop being read and written."""
-    model, batch = random_model(head, seed=seed), random_batch()
+    model, batch = random_model(head, shape, seed=seed), random_batch()
     values = random_values(model, seed)
     sizes = {}
     for place, factors in values.items():
@@ -82,18 +89,18 @@ def test_closed_units_can_be_cut(head: HeadSpec, seed: int) -> None:
     assert_same(run(small, batch), run(twin, batch))
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
-def test_moving_hidden_units_moves_hidden_states_alone(head: HeadSpec) -> None:
-    model, batch = random_model(head), random_batch()
+@pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
+def test_moving_hidden_units_moves_hidden_states_alone(head: HeadSpec, shape: EncoderShape | None) -> None:
+    model, batch = random_model(head, shape), random_batch()
     order = torch.randperm(model.shape.hidden_size)
     moved, plain = run(permuted(model, {Place("h"): order}), batch), run(model, batch)
     wide = len(model.shape.layers) + 1 + (head.kind == "pooler" or head.is_sequence)
     assert_same(moved, [*(states[..., order] for states in plain[:wide]), *plain[wide:]])
 
 
-@pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
-def test_cutting_hidden_units_is_running_their_prefix(head: HeadSpec) -> None:
-    model, batch = random_model(head), random_batch()
+@pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
+def test_cutting_hidden_units_is_running_their_prefix(head: HeadSpec, shape: EncoderShape | None) -> None:
+    model, batch = random_model(head, shape), random_batch()
     size = model.shape.hidden_size
     kept = {place: list(range(size_at(model.shape, place))) for place in places_of(model.shape, tuple(DIMS))}
     small = cut(model, {**kept, Place("h"): list(range(size - 7))})

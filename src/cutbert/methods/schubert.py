@@ -244,11 +244,10 @@ def one_round(job: Job, before: Cut, number: int) -> Cut:
     values = {place: value.detach() for place, value in gated.values().items()}
     folded = copy.deepcopy(before.model)
     fold(folded, values)
-    if not kept_file.exists():
-        kept = choose(job, before.model.shape, folded, {place: v.abs().cpu() for place, v in values.items()}, number)
-        if job.engine.is_main:
-            write_json(kept_file, [[*place, units] for place, units in kept.items()])
-        job.engine.accelerator.wait_for_everyone()
+    if job.engine.is_main and not kept_file.exists():
+        kept = choose(job, before.model.shape, folded, {place: v.cpu() for place, v in values.items()}, number)
+        write_json(kept_file, [[*place, units] for place, units in kept.items()])
+    job.engine.accelerator.wait_for_everyone()
     kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
     if len(kept[Place("h")]) < folded.shape.hidden_size:
         settle_norms(folded, kept[Place("h")], job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
