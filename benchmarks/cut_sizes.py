@@ -16,8 +16,8 @@ from torch import Tensor
 from cutbert.bench.latency_model import new_network, time_networks
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import Batch
+from cutbert.methods.rounds import SETTLING_ROWS
 from cutbert.methods.samples import sample_batches
-from cutbert.methods.schubert import SETTLING_ROWS
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, places_of, resized, size_at

@@ -37,7 +37,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.schubert.sample_lengths", lambda lengths: [4, 6])
+    monkeypatch.setattr("cutbert.methods.objectives.sample_lengths", lambda lengths: [4, 6])
 
 
 def schubert(teacher: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -94,7 +94,7 @@ def test_latency_is_cut_to_what_is_measured(
     by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
     monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
     shares = iter([0.9, 0.7])
-    monkeypatch.setattr("cutbert.methods.schubert.latency_share", lambda *of: next(shares))
+    monkeypatch.setattr("cutbert.methods.rounds.latency_share", lambda *of: next(shares))
     run = schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8")
     assert next(shares, None) is None, "the first cut was too slow by measurement, so it was cut further"
     share = by_macs(shapes(run)[-1]) / by_macs(SHAPE)
@@ -106,7 +106,7 @@ def test_a_latency_that_measurement_never_confirms(
 ) -> None:
     by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
     monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
-    monkeypatch.setattr("cutbert.methods.schubert.latency_share", lambda *of: 0.9)
+    monkeypatch.setattr("cutbert.methods.rounds.latency_share", lambda *of: 0.9)
     with pytest.raises(BudgetError, match=r"--budget latency_ms must be reachable by measurement, got 0\.900"):
         schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8", dims=["f"])
 
@@ -144,7 +144,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = schubert(teacher, tmp_path / "whole", task, budget="macs=0.5")
-    import cutbert.methods.schubert as method
+    import cutbert.methods.rounds as method
 
     for stage in ("round-1-gates", "round-1", "round-2-gates", "round-2"):
         plain = method.train_stage

@@ -1,0 +1,216 @@
+"""The rounds of schuBERT: train gates, fold them, choose what goes, cut, heal."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cutbert.bench.settings import LatencySettings
+from cutbert.data.tokens import Tokens
+from cutbert.errors import BudgetError
+from cutbert.files import read_json, write_json
+from cutbert.fronts.front import Entry
+from cutbert.fronts.score import whole_point
+from cutbert.methods.imitate import GateStep
+from cutbert.methods.meters import LATENCY, MARGIN, Meter, latency_share
+from cutbert.methods.objectives import Objective
+from cutbert.methods.recipes import override_plan
+from cutbert.methods.settings import SchubertSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.paper_shapes import paper_shape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
+from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
+from cutbert.surgery.gates import fold
+from cutbert.surgery.norms import settle_norms
+from cutbert.train.engine import Engine
+from cutbert.train.gating import GatedModel
+from cutbert.train.loop import Stage, TrainingStep, train_stage
+from cutbert.train.progress import say
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+
+MAX_RECUTS = 6
+SETTLING_ROWS = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network on its way down.
+
+    Args:
+        model: as small as it is now.
+        hidden_units: the uncut model's hidden units that it kept, in its order.
+    """
+
+    model: TaskModel
+    hidden_units: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all rounds share.
+
+    Args:
+        objective: what the network is for; holds the uncut model.
+        make_step: the training step of a cut network, given the uncut model's hidden units that it kept.
+        tokens: the rows that steps are made on.
+        plan: of the healing, all rounds together.
+        meter: the cost, its slope and its limit.
+        settings, train: as given.
+        run: the run's folder.
+    """
+
+    objective: Objective
+    make_step: Callable[[Tensor], TrainingStep]
+    tokens: Tokens
+    plan: StagePlan
+    meter: Meter
+    settings: SchubertSettings
+    train: TrainSettings
+    run: RunFolder
+
+    @property
+    def uncut(self) -> TaskModel:
+        return self.objective.loaded.model
+
+    @property
+    def engine(self) -> Engine:
+        return self.objective.engine
+
+
+def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
+    """Run every round; return each round's healed network and its scores."""
+    model = job.uncut
+    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.engine.device))
+    found = []
+    for number in range(1, job.settings.rounds + 1):
+        now = one_round(job, now, number)
+        is_last = number == job.settings.rounds
+        with job.run.timing("score"):
+            entry = scored(job, now.model, number, is_last)
+        found.append((now.model, entry))
+    return found
+
+
+def one_round(job: Job, before: Cut, number: int) -> Cut:
+    """Train gates, fold them, cut, heal: steps 1 to 6 of the algorithm."""
+    kept_file = job.run.path / "checkpoint" / f"round-{number}-kept.json"
+    gated = GatedModel(before.model)
+    with job.run.timing("gates"):
+        train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
+    values = {place: value.detach() for place, value in gated.values().items()}
+    folded = copy.deepcopy(before.model)
+    fold(folded, values)
+    if job.engine.is_main and not kept_file.exists():
+        kept = choose(job, before.model.shape, folded, {place: v.cpu() for place, v in values.items()}, number)
+        write_json(kept_file, [[*place, units] for place, units in kept.items()])
+    job.engine.accelerator.wait_for_everyone()
+    kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
+    if len(kept[Place("h")]) < folded.shape.hidden_size:
+        settle_norms(folded, kept[Place("h")], job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
+    small = cut(folded, kept)
+    after = Cut(small, before.hidden_units[torch.tensor(kept[Place("h")], device=before.hidden_units.device)])
+    job.run.log(stage=f"round-{number}", cost=job.meter.cost(small.shape), shape=small.shape.to_json())
+    with job.run.timing("heal"):
+        train_stage(small, heal_stage(job, after, number), job.engine, job.train, job.run)
+    return after
+
+
+def gate_stage(job: Job, now: Cut, number: int) -> Stage:
+    """Return the training of a round's gates."""
+    settings = job.settings
+    plan = replace(
+        override_plan(job.plan, job.train),
+        name=f"round-{number}-gates",
+        exact_steps=settings.gate_steps,
+        learning_rate=settings.gate_learning_rate,
+        schedule="constant",
+        warmup_ratio=0.0,
+    )
+    shape, price = now.model.shape, job.meter.price
+    whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, settings.dims).items())
+    aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
+    step = GateStep(
+        job.make_step(now.hidden_units), unit_prices(shape, price, settings.dims), settings.price_weight, aim
+    )
+    return Stage(plan, job.tokens, step)
+
+
+def heal_stage(job: Job, now: Cut, number: int) -> Stage:
+    """Return the training of all weights after a round's cut."""
+    rounds, last = job.settings.rounds, job.settings.last_share
+    share = 1.0 if rounds == 1 else last if number == rounds else (1 - last) / (rounds - 1)
+    plan = override_plan(job.plan, job.train)
+    plan = replace(plan, name=f"round-{number}", epochs=share * plan.epochs, min_steps=round(share * plan.min_steps))
+    return Stage(plan, job.tokens, job.make_step(now.hidden_units))
+
+
+def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
+    """Return the units that stay in a round: a share of the way down, all of it in the last."""
+    settings, share = job.settings, number / job.settings.rounds
+    if settings.from_paper is not None:
+        target = sizes_of(job.uncut.shape, paper_shape(settings.from_paper))
+        return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, share))
+    meter, limit = job.meter, round_limit(job, number)
+    kept = choose_within(job, shape, scores, limit)
+    if meter.name != LATENCY or share < 1:
+        return kept
+    assert meter.limit is not None
+    lengths, aim = job.objective.lengths, MARGIN * meter.limit / meter.uncut
+    for _ in range(MAX_RECUTS):
+        took = latency_share(cut(folded, kept), job.uncut, lengths, latency_settings(job.train))
+        if took <= aim:
+            return kept
+        limit *= MARGIN * aim / took
+        say(f"latency: the cut takes {took:.3f} of the uncut model's time, wanted at most {aim:.3f}: cutting further")
+        try:
+            kept = choose_within(job, shape, scores, limit)
+        except BudgetError:
+            break
+    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {took:.3f} of the uncut model's time")
+
+
+def round_limit(job: Job, number: int) -> float:
+    """Return the cost that a round must not exceed: a share of the way from the uncut model's to the limit."""
+    meter, share = job.meter, number / job.settings.rounds
+    if job.settings.from_paper is not None:
+        target = sizes_of(job.uncut.shape, paper_shape(job.settings.from_paper))
+        return meter.cost(resized(job.uncut.shape, on_the_way(job.uncut.shape, target, share)))
+    assert meter.limit is not None
+    return meter.uncut + share * (meter.limit - meter.uncut)
+
+
+def choose_within(job: Job, shape: EncoderShape, scores: Mapping[Place, Tensor], limit: float) -> Kept:
+    """Return the units that stay within a limit, by the settings' way of choosing."""
+    settings, cost = job.settings, job.meter.cost
+    if settings.uniform:
+        sizes = uniform_sizes(job.uncut.shape, settings.dims, cost, limit, settings.multiple_of)
+        return choose_by_sizes(shape, scores, sizes)
+    return choose_by_limit(shape, scores, cost, limit, dims=settings.dims, multiple_of=settings.multiple_of)
+
+
+def on_the_way(shape: EncoderShape, target: Sizes, share: float) -> dict[Place, int]:
+    """Return the sizes that lie a share of the way between a shape and a target."""
+    return {
+        place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
+    }
+
+
+def scored(job: Job, model: TaskModel, number: int, is_last: bool) -> Entry:
+    """Score a round's network, and store it: the last as the run's model/, the others in rounds/."""
+    name = f"round-{number}"
+    folder = "model" if is_last else f"rounds/{name}"
+    entry = job.objective.score(job.run, model, [whole_point(model.shape, name)])[0]
+    entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+    if job.engine.is_main:
+        job.objective.save(job.run, model, entry, folder)
+    return entry if is_last else replace(entry, folder=folder)
+
+
+def latency_settings(train: TrainSettings) -> LatencySettings:
+    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
