@@ -182,6 +182,18 @@ def test_a_teacher_and_its_family(runs: Runs) -> None:
     assert line["logits"] > 0 and line["hidden"] > 0
 
 
+def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, task, teacher, _ = runs
+    measure_quickly(monkeypatch)
+    options = {"budget": "macs=0.5", "gate_steps": 2, "multiple_of": 1, "rounds": 1}
+    run = cutbert.schubert(teacher.path, out=tmp_path / "cut", **options, **task)
+    (entry,) = run.front
+    assert run["metric"] == "f1" and entry.macs <= 0.5 * run.front.teacher.macs
+    assert load_model(run.path).model.head_spec == (SPAN if kind == "squad" else TAGS)
+    line = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert line["logits"] > 0 and line["hidden"] > 0
+
+
 def test_accumulation_gives_the_same_weights(runs: Runs, tmp_path: Path) -> None:
     _, task, teacher, _ = runs
     options = {**task, "epochs": 0.5, "dropout": 0.0, "learning_rate": 5e-5}

@@ -9,6 +9,7 @@ from cutbert.errors import InputError, Mistakes
 from cutbert.shape.budget import Budget
 from cutbert.shape.paper_shapes import PAPER_SHAPES, paper_shape
 from cutbert.shape.space import Rule
+from cutbert.shape.units import DIMS
 
 RecipeName = Literal["default", "paper", "release"]
 TeacherWidth = Literal["same", "full"]
@@ -165,6 +166,6 @@ class SchubertSettings:
             mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
         if not 0 < self.temperature < float("inf"):
             mistakes.add(f"--temperature must be above 0, got {self.temperature}")
-        if not self.dims:
-            mistakes.add("--dims must name at least one of h, f, a, k, v")
+        if not self.dims or not set(self.dims) <= set(DIMS):
+            mistakes.add(f"--dims must name some of {', '.join(DIMS)}, got {', '.join(self.dims) or 'none'}")
         mistakes.check(InputError)
