@@ -16,10 +16,11 @@ from cutbert.bench.latency_model import LatencyModel
 from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
+from cutbert.methods.meters import Timed
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.units import DIMS, places_of, size_at
+from cutbert.shape.units import DIMS, places_of, size_at, unit_prices
 from tiny_runs import SHAPE, save_tiny
 
 QUICK: dict[str, Any] = {"rounds": 2, "gate_steps": 3, "multiple_of": 1, "gate_learning_rate": 0.1}
@@ -93,10 +94,10 @@ def test_latency_is_cut_to_what_is_measured(
 ) -> None:
     by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
     monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
-    shares = iter([0.9, 0.7])
-    monkeypatch.setattr("cutbert.methods.rounds.latency_share", lambda *of: next(shares))
+    times = iter([Timed(9.0, 10.0), Timed(7.0, 10.0)])
+    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
     run = schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8")
-    assert next(shares, None) is None, "the first cut was too slow by measurement, so it was cut further"
+    assert next(times, None) is None, "the first cut was too slow by measurement, so it was cut further"
     share = by_macs(shapes(run)[-1]) / by_macs(SHAPE)
     assert 0.5 < share <= 0.8 * 0.97 * 0.97 * 0.8 / 0.9
 
@@ -106,9 +107,29 @@ def test_a_latency_that_measurement_never_confirms(
 ) -> None:
     by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
     monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
-    monkeypatch.setattr("cutbert.methods.rounds.latency_share", lambda *of: 0.9)
-    with pytest.raises(BudgetError, match=r"--budget latency_ms must be reachable by measurement, got 0\.900"):
+    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: Timed(9.0, 10.0))
+    wanted = r"--budget latency_ms must be reachable by measurement, got 0\.8, the last cut took 9\.000 ms"
+    with pytest.raises(BudgetError, match=wanted):
         schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8", dims=["f"])
+
+
+def test_milliseconds_are_held_to_what_is_measured_not_foretold(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_macs = LatencyModel(np.array([0.0, 0, 1e-3, 1e-3, 1e-3, 0, 0, 0]), (4, 6), 0.0)
+    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    limit = 0.8 * by_macs(SHAPE)
+    times = iter([Timed(1.1 * limit, 5 * limit), Timed(0.9 * limit, 5 * limit)])
+    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
+    schubert(teacher, tmp_path / "run", task, budget=f"latency_ms={limit}")
+    assert limit > 1 and next(times, None) is None
+
+
+def test_one_dimension_by_real_latency(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    """Heads may cost nothing in the fitted model where no network with fewer of them was timed."""
+    rates = LatencyModel(np.array([0.1, 0, 1e-6, 0, 0, 0, 0, 0]), (4, 6), 0.0)
+    prices = unit_prices(SHAPE, rates, ("f",))
+    assert all(price > 0 for price in prices.values())
 
 
 def test_gates_decide_which_units_stay(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -202,7 +223,10 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "macs=0.5", "dims": []}, "--dims must name some of h, f, a, k, v, got none"),
         ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must name some of h, f, a, k, v, got f, x"),
         ({"from_paper": "12M"}, "--from-paper must be one of 99M"),
-        ({"from_paper": "99M"}, "num_layers must be 12 for this target, got 3"),
+        ({"budget": "macs=0.5", "rounds": 1, "last_share": 0.5}, "--last-share must come with --rounds of at least 2"),
+        ({"from_paper": "99M", "uniform": True}, "--uniform must not be given with --from-paper"),
+        ({"from_paper": "99M", "dims": ["f"]}, "--dims must not be given with --from-paper"),
+        ({"from_paper": "99M", "multiple_of": 8}, "num_layers must be 12 for this target, got 3"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_made(

@@ -112,6 +112,34 @@ def test_the_split_of_a_distillation_step_changes_nothing() -> None:
             torch.testing.assert_close(other.grad, one.grad, atol=1e-5, rtol=1e-3, msg=name)
 
 
+def test_imitating_oneself_is_no_loss_and_has_no_gradient() -> None:
+    """Against plain cross-entropy's twin: the KL of all logits at the masked positions."""
+    rows, net, recipe = np.arange(6), tiny_model(MASKED_LM), RECIPES["default"]
+    far = {}
+    for name, teacher in (("self", net), ("other", tiny_model(MASKED_LM, seed=3))):
+        plain = DistillStep(
+            net, Teacher(frozen_copy(teacher, torch.float32), None, True), tiny_grid()[:1], recipe.stages[0], recipe
+        )
+        step, work = MaskedDistillStep(plain, StepMasks(TOKENS, MASKING)), WorkingCopy(net, torch.float32, dropout=0.0)
+        work.refresh()
+        random = np.random.default_rng(5)
+        info = StepInfo(rows, 6, int(TOKENS.lengths[rows].sum()), 6, 0.0, random, 0, rows)
+        batch = collate_blocks(TOKENS, rows, pad_token_id=0, use_token_types=False)
+        losses = step(work, batch, info)
+        gradients = [weight.grad.abs().max() for weight in net.head.parameters() if weight.grad is not None]
+        far[name] = (float(losses["logits"]), float(max(gradients)))
+        masks = step.masks(info)
+        masked = masks.apply(batch, rows)
+        with torch.no_grad():
+            both = [
+                model(masked.batch.input_ids, blocks=batch.blocks).logits[masked.positions].log_softmax(-1)
+                for model in (net, teacher)
+            ]
+        wanted = F.kl_div(*both, reduction="sum", log_target=True) / masks.num_hidden
+        assert far[name][0] == pytest.approx(float(wanted), abs=1e-5)
+    assert far["self"] == pytest.approx((0.0, 0.0), abs=1e-5) and min(far["other"]) > 1e-3
+
+
 def test_masked_batches_hold_their_targets_as_labels() -> None:
     batch = masked_batch(TOKENS, np.arange(4), MASKING, seed=1)
     hidden = batch.labels != IGNORED
@@ -135,6 +163,8 @@ def test_held_out_rows_are_halved() -> None:
     [
         ("schubert", {"budget": "macs=0.5", "teacher": "x"}, "--teacher is for --objective task"),
         ("dynabert", {"teacher": "x"}, "--teacher is for --objective task"),
+        ("schubert", {"budget": "macs=0.5", "hidden_weight": 2.0}, "--hidden-weight is for --objective task"),
+        ("dynabert", {"augment_rounds": 3}, "--augment-rounds is for --objective task"),
         ("dynabert", {"final_epochs": 1.0}, "--final-epochs is for --objective task"),
         ("dynabert", {"teacher_width": "full"}, "--teacher-width is for recipes of two stages"),
         ("dynabert", {"task": "sst2"}, "unknown argument 'task'"),

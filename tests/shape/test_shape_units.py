@@ -15,6 +15,7 @@ from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.units import (
     DIMS,
     Place,
+    in_groups,
     least_sizes,
     places_of,
     resized,
@@ -84,6 +85,17 @@ def test_uniform_sizes_keep_the_limit_and_are_tight(shape: EncoderShape, multipl
 def test_a_limit_below_the_smallest_is_refused() -> None:
     with pytest.raises(BudgetError, match="must be reachable, got 10"):
         uniform_sizes(BERT_BASE, "fa", params, 10)
+
+
+def test_hidden_units_are_never_as_many_as_separate_tables_are_wide() -> None:
+    shape = EncoderShape(12, (LayerShape(2, 3, 3, 6),), vocab_size=5, num_positions=4, embedding_size=6)
+    sizes = {in_groups(shape, Place("h"), wanted, 2) for wanted in range(13)}
+    assert sizes == {2, 4, 8, 10, 12}
+    assert in_groups(shape, Place("h"), 5.0, 6) == 12
+    for share in (0.2, 0.35, 0.5, 0.7):
+        least = params(resized(shape, least_sizes(shape, "h")))
+        found = uniform_sizes(shape, "h", params, least + share * (params(shape) - least))
+        assert found[Place("h")] != 6
 
 
 @pytest.mark.parametrize(

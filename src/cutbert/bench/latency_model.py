@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
@@ -17,7 +19,7 @@ from cutbert.bench.latency import Latency, measure_latency, settings_lengths
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.units import group_size, places_of, resized, size_at
+from cutbert.shape.units import in_groups, places_of, resized, size_at
 from cutbert.train.machine import num_threads
 
 SHARES = (0.5, 0.25)
@@ -44,12 +46,19 @@ class LatencyModel:
     def __call__(self, shape: EncoderShape) -> float:
         return float(work(shape, self.lengths) @ self.rates)
 
+    def to_json(self) -> dict[str, Any]:
+        return {"rates": self.rates.tolist(), "lengths": list(self.lengths), "error": self.error}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> LatencyModel:
+        return cls(np.array(data["rates"]), tuple(data["lengths"]), data["error"])
+
 
 def work(shape: EncoderShape, lengths: Sequence[int]) -> NDArray[np.float64]:
     """Return how much of each kind of work one text takes, the mean over lengths.
 
     Returns:
-        1; layers; macs of feed-forwards, of attention's projections and of its products; values of hidden states,
+        1; sub-layers; macs of feed-forwards, of attention's projections and of its products; values of hidden states,
         of neurons and of attention weights.
     """
     S, S2 = float(np.mean(lengths)), float(np.mean(np.square(lengths)))
@@ -131,15 +140,23 @@ def time_networks(
 
 def shrunk(shape: EncoderShape, dims: Sequence[str], share: float, multiple_of: int) -> EncoderShape:
     """Return a shape with some dimensions at a share of their sizes, in whole groups, at least one."""
-    sizes = {}
-    for place in places_of(shape, dims):
-        group, whole = group_size(place, multiple_of), size_at(shape, place)
-        sizes[place] = min(whole, max(group, round(share * whole / group) * group))
-        if place.dim == "h" and sizes[place] == shape.embedding_size:
-            sizes[place] = max(1, sizes[place] - group)
+    sizes = {p: in_groups(shape, p, share * size_at(shape, p), multiple_of) for p in places_of(shape, dims)}
     return resized(shape, sizes)
 
 
 def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
-    """Return a network of another shape with new weights, as its timing alone matters."""
-    return TaskModel(shape, model.style, model.head_spec).to(next(model.parameters()).device)
+    """Return a network of another shape with new weights, as its timing alone matters.
+
+    The embeddings are the model's own where they have the same width, so that many networks fit in memory.
+    """
+    with torch.device("meta"):
+        network = TaskModel(shape, model.style, model.head_spec)
+    if shape.hidden_size == model.shape.hidden_size:
+        network.encoder.embeddings = model.encoder.embeddings
+    device = next(model.parameters()).device
+    for module in (network.encoder.embeddings, network.encoder.layers, network.head):
+        if module is not None and any(weight.is_meta for weight in module.parameters()):
+            module.to_empty(device=device)
+            for weight in module.parameters():
+                torch.nn.init.normal_(weight, std=model.style.initializer_range)
+    return network.eval()

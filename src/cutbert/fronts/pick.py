@@ -26,7 +26,7 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
     """
     candidates = [entry for entry in front if entry.shape.is_stock or not stock]
     if not candidates:
-        raise BudgetError("no subnet of this run has a stock shape; train the run with --stock")
+        raise BudgetError("no subnet of this run has a stock shape; cutbert dynabert makes such families")
     fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
     if not fitting:
         raise BudgetError(*explain(candidates, limits))

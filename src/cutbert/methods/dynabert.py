@@ -98,12 +98,18 @@ def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: 
     if settings.teacher is not None:
         with mistakes.collect():
             check_teacher(settings.teacher, model, head)
-    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
-        mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+    with mistakes.collect():
+        check_teacher_width(settings, recipe)
     needs_states = head.kind == "regression" and recipe.skips_regression_logits
     if needs_states and (settings.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
         mistakes.add("--recipe release imitates hidden states alone in regression, and there are none to imitate")
     mistakes.check(InputError)
+
+
+def check_teacher_width(settings: DynabertSettings, recipe: Recipe) -> None:
+    """Raise an InputError where a teacher's width is given and no stage imitates one."""
+    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
+        raise InputError(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
 
 
 def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from cutbert.data.batches import Batch
 from cutbert.data.text_settings import TextSettings
-from cutbert.errors import InputError, Mistakes
+from cutbert.errors import Mistakes
 from cutbert.hub.source import find_source
 from cutbert.methods.distil import DistillStep, Teacher, TeacherOutputs, choose_points
-from cutbert.methods.dynabert import family, finish, rewired, train_family
-from cutbert.methods.objectives import TextObjective, check_masked_lm
-from cutbert.methods.prepare_text import check_text_inputs, prepare_text
+from cutbert.methods.dynabert import check_teacher_width, family, finish, rewired, train_family
+from cutbert.methods.objectives import TextObjective, check_halves, check_text, options_of_tasks
+from cutbert.methods.prepare_text import prepare_text
 from cutbert.methods.recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
 from cutbert.model.layout import blocks_of
@@ -31,7 +31,10 @@ from cutbert.train.masked_lm import StepMasks, head_of
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 
-TASK_OPTIONS = {"teacher": None, "augment": "none", "augment_model": None, "augment_words": None, "final_epochs": 0.0}
+TASK_OPTIONS = (
+    "teacher", "augment", "augment_model", "augment_words", "augment_candidates", "augment_probability",
+    "augment_rounds", "final_epochs",
+)  # fmt: skip
 
 
 def dynabert_text(
@@ -56,22 +59,17 @@ def dynabert_text(
         Hou et al. 2020 (2004.04037), equations 4 to 7, with the vocabulary's logits at masked positions in the
         place of a task's: our choice.
     """
+    recipe = resolve_recipe(settings, train, data.sequence_length)
     mistakes = Mistakes()
     with mistakes.collect():
-        sources = check_text_inputs(model, data, train, settings)
-    for name, default in TASK_OPTIONS.items():
-        if getattr(settings, name) != default:
-            mistakes.add(f"--{name.replace('_', '-')} is for --objective task")
-    with mistakes.collect():
-        check_masked_lm(model)
-    mistakes.check(InputError)
-    recipe = resolve_recipe(settings, train, data.sequence_length)
-    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
-        raise InputError(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+        check_teacher_width(settings, recipe)
+    mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
+    sources = check_text(model, data, train, settings, mistakes)
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)
+        check_halves(prepared)
         objective, tokens = TextObjective(prepared), prepared.text.train
         with run.timing("rewire"):
             supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
@@ -156,6 +154,7 @@ class MaskedDistillStep:
 
         def far(logits: Tensor, part: slice) -> Tensor:
             target = F.linear(x_ME[part], table[:, : x_ME.shape[1]], head.bias).float()
-            return kl_sum(logits / temperature, target / temperature) * temperature**2
+            sides = ((each / temperature).log_softmax(-1) for each in (logits, target))
+            return kl_sum(*sides) * temperature**2
 
         return far

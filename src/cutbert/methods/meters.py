@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
 
-from cutbert.bench.latency_model import fit_latency, time_networks
+from cutbert.bench.latency_model import LatencyModel, fit_latency, time_networks
 from cutbert.bench.settings import LatencySettings
+from cutbert.files import read_json, write_json
+from cutbert.fronts.measure import num_rounds
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import Budget
@@ -14,6 +18,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import CostFn, least_sizes, resized
 from cutbert.train.counting import counter
+from cutbert.train.engine import Engine
 from cutbert.train.progress import progress_bar, say
 
 LATENCY = "latency_ms"
@@ -58,20 +63,43 @@ def count_meter(settings: SchubertSettings, shape: EncoderShape, head: HeadSpec)
     return checked(Meter(name, cost, price, cost(shape), None), budget, settings, shape)
 
 
-def latency_meter(settings: SchubertSettings, model: TaskModel, lengths: list[int], latency: LatencySettings) -> Meter:
-    """Return the meter of a budget in milliseconds: a model of latency fitted to this machine now.
+def latency_meter(
+    settings: SchubertSettings,
+    model: TaskModel,
+    lengths: list[int],
+    latency: LatencySettings,
+    engine: Engine,
+    kept: Path,
+) -> Meter:
+    """Return the meter of a budget in milliseconds: a model of latency fitted to this machine.
+
+    The main process fits it once, before anything is trained; a resumed run and the other processes read it.
+
+    Args:
+        settings: the budget and the dimensions that may be cut.
+        model: the uncut network.
+        lengths: tokens per text.
+        latency: how networks are timed.
+        engine: processes.
+        kept: file the fitted model is kept in.
 
     Raises:
         BudgetError: no cut reaches the budget; names the reachable range.
     """
-    say("latency: timing cuts of the network on this machine")
-    with progress_bar("latency", latency.rounds + 3) as bar:
-        fitted = fit_latency(
-            model, settings.dims, lengths, latency, multiple_of=settings.multiple_of, on_round=counter(bar)
-        )
-    say(f"latency: the fitted model is off by at most {100 * fitted.error:.0f} % on the timed networks")
     budget = Budget.parse(str(settings.budget))
-    return checked(Meter(LATENCY, fitted, fitted, fitted(model.shape), None), budget, settings, model.shape)
+    if engine.is_main and not kept.exists():
+        say("latency: timing cuts of the network on this machine")
+        with progress_bar("latency", num_rounds(latency)) as bar:
+            fitted = fit_latency(
+                model, settings.dims, lengths, latency, multiple_of=settings.multiple_of, on_round=counter(bar)
+            )
+        say(f"latency: the fitted model is off by at most {100 * fitted.error:.0f} % on the timed networks")
+        checked(Meter(LATENCY, fitted, fitted, fitted(model.shape), None), budget, settings, model.shape)
+        write_json(kept, fitted.to_json())
+    engine.accelerator.wait_for_everyone()
+    fitted = LatencyModel.from_json(read_json(kept))
+    uncut = fitted(model.shape)
+    return Meter(LATENCY, fitted, fitted, uncut, budget.limit(uncut))
 
 
 def checked(meter: Meter, budget: Budget | None, settings: SchubertSettings, shape: EncoderShape) -> Meter:
@@ -83,7 +111,14 @@ def checked(meter: Meter, budget: Budget | None, settings: SchubertSettings, sha
     return replace(meter, limit=budget.limit(meter.uncut))
 
 
-def latency_share(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> float:
-    """Return how much of the uncut model's time a network takes, both timed in turn."""
+class Timed(NamedTuple):
+    """Milliseconds of a cut network and of the uncut one, timed in turn."""
+
+    cut_ms: float
+    uncut_ms: float
+
+
+def time_cut(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> Timed:
+    """Time a cut network beside the uncut one."""
     times = time_networks({"uncut": uncut, "cut": small}, lengths, settings)
-    return times["cut"].latency_ms / times["uncut"].latency_ms
+    return Timed(times["cut"].latency_ms, times["uncut"].latency_ms)

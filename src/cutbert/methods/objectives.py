@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from cutbert.bench.latency import sample_lengths
+from cutbert.bench.latency import NUM_LENGTHS, sample_lengths
 from cutbert.bench.settings import DEFAULT_LENGTH
 from cutbert.data.batches import Batch, collate
 from cutbert.data.masking import Masking, draw_masks
+from cutbert.data.text import TextSources
+from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
-from cutbert.errors import ModelError
+from cutbert.errors import DataError, InputError, Mistakes, ModelError
 from cutbert.fronts.front import Entry
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded
@@ -23,9 +25,9 @@ from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
 from cutbert.hub.source import find_source
 from cutbert.methods.finetune import save_trained
-from cutbert.methods.prepare import Prepared
-from cutbert.methods.prepare_text import PreparedText
-from cutbert.methods.samples import sample_batches, sample_rows
+from cutbert.methods.prepare import Checked, Prepared
+from cutbert.methods.prepare_text import PreparedText, check_text_inputs
+from cutbert.methods.samples import MAX_TOKENS, sample_batches, sample_rows
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import IGNORED
@@ -33,8 +35,9 @@ from cutbert.shape.space import GridPoint
 from cutbert.train.engine import Engine
 from cutbert.train.masked_lm import MASKED_ACCURACY, score_masked_lm
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
 
-ROWS_AT_ONCE = 8
+LOGITS_AT_ONCE = 1 << 25  # of a sample's batches: positions times vocabulary
 OnPoint = Callable[[Entry], None]
 
 
@@ -142,12 +145,14 @@ class TextObjective:
     @property
     def lengths(self) -> list[int]:
         model = self.loaded.model
-        return [min(DEFAULT_LENGTH, model.shape.num_positions - model.style.position_offset)]
+        return [min(DEFAULT_LENGTH, model.shape.num_positions - model.style.position_offset)] * NUM_LENGTHS
 
     def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
         tokens, masking = self.prepared.text.train, self.prepared.masking
         rows = sample_rows(len(tokens), size, seed)
-        parts = np.split(rows, np.arange(ROWS_AT_ONCE, len(rows), ROWS_AT_ONCE))
+        positions = min(MAX_TOKENS, LOGITS_AT_ONCE // model.shape.vocab_size)
+        at_once = max(1, positions // int(tokens.offsets[1]))
+        parts = np.split(rows, np.arange(at_once, len(rows), at_once))
         return [masked_batch(tokens, part, masking, seed).to(self.engine.device) for part in parts]
 
     def score(
@@ -181,6 +186,36 @@ def every_second(tokens: Tokens, first: int) -> Tokens:
     S = int(tokens.offsets[1])
     ids = np.asarray(tokens.ids).reshape(-1, S)[first::2]
     return Tokens(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * S)
+
+
+def check_text(
+    model: str, data: TextSettings, train: TrainSettings, settings: Checked, mistakes: Mistakes
+) -> TextSources:
+    """Check what methods on plain text ask for, and return where the text is.
+
+    Raises:
+        InputError: these mistakes and those already found, together.
+    """
+    with mistakes.collect():
+        sources = check_text_inputs(model, data, train, settings)
+        check_masked_lm(model)
+    mistakes.check(InputError)
+    return sources
+
+
+def options_of_tasks(settings: Any, names: Sequence[str]) -> list[str]:
+    """Return a mistake for each option that was given and means nothing on plain text."""
+    defaults = {each.name: each.default for each in fields(settings)}
+    given = [name for name in names if getattr(settings, name) != defaults[name]]
+    return [f"--{name.replace('_', '-')} is for --objective task" for name in given]
+
+
+def check_halves(prepared: PreparedText) -> None:
+    """Raise a DataError unless the held-out text is enough for select and dev."""
+    if len(prepared.text.dev) < 2:
+        raise DataError(
+            "held-out text must have at least 2 sequences, one for select and one for dev; give more by --dev"
+        )
 
 
 def check_masked_lm(model: str) -> None:

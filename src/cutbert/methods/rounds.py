@@ -16,15 +16,16 @@ from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.score import whole_point
 from cutbert.methods.imitate import GateStep
-from cutbert.methods.meters import LATENCY, MARGIN, Meter, latency_share
+from cutbert.methods.meters import LATENCY, MARGIN, Meter, time_cut
 from cutbert.methods.objectives import Objective
 from cutbert.methods.recipes import override_plan
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import Budget
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
-from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
+from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import settle_norms
 from cutbert.train.engine import Engine
@@ -34,7 +35,7 @@ from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 
-MAX_RECUTS = 6
+MAX_CUTS = 7
 SETTLING_ROWS = 512
 
 
@@ -99,26 +100,38 @@ def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
 
 def one_round(job: Job, before: Cut, number: int) -> Cut:
     """Train gates, fold them, cut, heal: steps 1 to 6 of the algorithm."""
-    kept_file = job.run.path / "checkpoint" / f"round-{number}-kept.json"
-    gated = GatedModel(before.model)
     with job.run.timing("gates"):
-        train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
+        after = gated_cut(job, before, number)
+    with job.run.timing("heal"):
+        train_stage(after.model, heal_stage(job, after, number), job.engine, job.train, job.run)
+    return after
+
+
+def gated_cut(job: Job, before: Cut, number: int) -> Cut:
+    """Train a round's gates, fold them into a copy of the network, and cut out what they chose."""
+    gated = GatedModel(before.model)
+    train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
     values = {place: value.detach() for place, value in gated.values().items()}
     folded = copy.deepcopy(before.model)
     fold(folded, values)
-    if job.engine.is_main and not kept_file.exists():
-        kept = choose(job, before.model.shape, folded, {place: v.cpu() for place, v in values.items()}, number)
-        write_json(kept_file, [[*place, units] for place, units in kept.items()])
+    kept = kept_units(job, folded, {place: value.cpu() for place, value in values.items()}, number)
+    hidden = kept[Place("h")]
+    if len(hidden) < folded.shape.hidden_size:
+        settle_norms(folded, hidden, job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
+    units = before.hidden_units[torch.tensor(hidden, device=before.hidden_units.device)]
+    return Cut(cut(folded, kept), units)
+
+
+def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
+    """Return the units that stay in a round, chosen once by the main process and kept for a resumed run."""
+    path = job.run.path / "checkpoint" / f"round-{number}-kept.json"
+    if job.engine.is_main and not path.exists():
+        kept = choose(job, folded, scores, number)
+        write_json(path, [[*place, units] for place, units in kept.items()])
+        shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
+        job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json())
     job.engine.accelerator.wait_for_everyone()
-    kept = {Place(dim, layer): units for dim, layer, units in read_json(kept_file)}
-    if len(kept[Place("h")]) < folded.shape.hidden_size:
-        settle_norms(folded, kept[Place("h")], job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
-    small = cut(folded, kept)
-    after = Cut(small, before.hidden_units[torch.tensor(kept[Place("h")], device=before.hidden_units.device)])
-    job.run.log(stage=f"round-{number}", cost=job.meter.cost(small.shape), shape=small.shape.to_json())
-    with job.run.timing("heal"):
-        train_stage(small, heal_stage(job, after, number), job.engine, job.train, job.run)
-    return after
+    return {Place(dim, layer): units for dim, layer, units in read_json(path)}
 
 
 def gate_stage(job: Job, now: Cut, number: int) -> Stage:
@@ -150,29 +163,38 @@ def heal_stage(job: Job, now: Cut, number: int) -> Stage:
     return Stage(plan, job.tokens, job.make_step(now.hidden_units))
 
 
-def choose(job: Job, shape: EncoderShape, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
+def choose(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
     """Return the units that stay in a round: a share of the way down, all of it in the last."""
-    settings, share = job.settings, number / job.settings.rounds
+    settings, shape = job.settings, folded.shape
     if settings.from_paper is not None:
         target = sizes_of(job.uncut.shape, paper_shape(settings.from_paper))
-        return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, share))
-    meter, limit = job.meter, round_limit(job, number)
-    kept = choose_within(job, shape, scores, limit)
-    if meter.name != LATENCY or share < 1:
-        return kept
-    assert meter.limit is not None
-    lengths, aim = job.objective.lengths, MARGIN * meter.limit / meter.uncut
-    for _ in range(MAX_RECUTS):
-        took = latency_share(cut(folded, kept), job.uncut, lengths, latency_settings(job.train))
-        if took <= aim:
-            return kept
-        limit *= MARGIN * aim / took
-        say(f"latency: the cut takes {took:.3f} of the uncut model's time, wanted at most {aim:.3f}: cutting further")
+        return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, number / settings.rounds))
+    limit = round_limit(job, number)
+    if job.meter.name == LATENCY and number == settings.rounds:
+        return choose_by_measurement(job, folded, scores, limit)
+    return choose_within(job, shape, scores, limit)
+
+
+def choose_by_measurement(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], limit: float) -> Kept:
+    """Return the units that stay within a limit on latency, as measured: cut further where a cut is too slow.
+
+    Raises:
+        BudgetError: no cut that was tried is fast enough.
+    """
+    budget, timed = Budget.parse(str(job.settings.budget)), None
+    for _ in range(MAX_CUTS):
         try:
-            kept = choose_within(job, shape, scores, limit)
+            kept = choose_within(job, folded.shape, scores, limit)
         except BudgetError:
             break
-    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {took:.3f} of the uncut model's time")
+        timed = time_cut(cut(folded, kept), job.uncut, job.objective.lengths, latency_settings(job.train))
+        aim = MARGIN * budget.limit(timed.uncut_ms)
+        if timed.cut_ms <= aim:
+            return kept
+        limit *= MARGIN * aim / timed.cut_ms
+        say(f"latency: the cut takes {timed.cut_ms:.3f} ms, wanted at most {aim:.3f}: cutting further")
+    took = "" if timed is None else f", the last cut took {timed.cut_ms:.3f} ms, the uncut model {timed.uncut_ms:.3f}"
+    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {budget.value:g}{took}")
 
 
 def round_limit(job: Job, number: int) -> float:

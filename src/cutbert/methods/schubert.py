@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
-from cutbert.errors import BudgetError, InputError, Mistakes
+from cutbert.errors import InputError, Mistakes
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import whole_point
@@ -18,9 +18,16 @@ from cutbert.hub.source import find_source
 from cutbert.methods.distil import Teacher
 from cutbert.methods.imitate import ImitateStep
 from cutbert.methods.meters import LATENCY, Meter, count_meter, latency_meter
-from cutbert.methods.objectives import Objective, TaskObjective, TextObjective, check_masked_lm
+from cutbert.methods.objectives import (
+    Objective,
+    TaskObjective,
+    TextObjective,
+    check_halves,
+    check_text,
+    options_of_tasks,
+)
 from cutbert.methods.prepare import check_inputs, prepare, weight_hashes
-from cutbert.methods.prepare_text import MASKED_LM, check_text_inputs, prepare_text
+from cutbert.methods.prepare_text import MASKED_LM, prepare_text
 from cutbert.methods.pretrain import PRETRAIN
 from cutbert.methods.recipes import OURS
 from cutbert.methods.rounds import Job, all_rounds, latency_settings
@@ -40,6 +47,7 @@ from cutbert.train.working import frozen_copy
 
 HEAL = replace(OURS, name="heal")
 HEAL_TEXT = replace(PRETRAIN, name="heal")
+TASK_OPTIONS = ("teacher", "logit_weight", "hidden_weight", "temperature")
 
 
 def schubert(
@@ -61,8 +69,8 @@ def schubert(
         InputError: mistakes in settings, models or data, or a budget that no cut reaches, before anything is made.
 
     Source:
-        Khetan and Karnin 2020 (2005.06628), algorithm 1. Ours: the task's loss with distillation from the uncut
-        model, and that a unit's least number, one group, always stays.
+        Khetan and Karnin 2020 (2005.06628), algorithm 1. Ours: the loss is how far the network is from the uncut,
+        fine-tuned one on the task's rows, and one group of every unit always stays.
     """
     models = [settings.teacher] if settings.teacher else []
     dataset = check_inputs(data, train, settings, models=(model, *models))
@@ -71,7 +79,7 @@ def schubert(
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
         objective = TaskObjective(prepared)
-        meter = meter_of(objective, settings, train)
+        meter = meter_of(objective, settings, train, run)
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         rows = rows_to_imitate(dataset)
@@ -104,18 +112,14 @@ def schubert_text(
         Khetan and Karnin 2020 (2005.06628), algorithm 1, without next-sentence prediction.
     """
     mistakes = Mistakes()
-    with mistakes.collect():
-        sources = check_text_inputs(model, data, train, settings)
-    if settings.teacher is not None:
-        mistakes.add("--teacher is for --objective task: masked tokens are learned from the text itself")
-    with mistakes.collect():
-        check_masked_lm(model)
-    mistakes.check(InputError)
+    mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
+    sources = check_text(model, data, train, settings, mistakes)
     check_choices(model, settings, MASKED_LM)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)
+        check_halves(prepared)
         objective = TextObjective(prepared)
-        meter = meter_of(objective, settings, train)
+        meter = meter_of(objective, settings, train, run)
         tokens = prepared.text.train
         step = MaskedStep(StepMasks(tokens, prepared.masking))
         finish(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, settings, train, run))
@@ -135,14 +139,15 @@ def check_choices(model: str, settings: SchubertSettings, head: HeadSpec) -> Non
             sizes_of(shape, paper_shape(settings.from_paper))
         elif Budget.parse(str(settings.budget)).name != LATENCY:
             count_meter(settings, shape, head)
-    mistakes.check(BudgetError)
+    mistakes.check(InputError)
 
 
-def meter_of(objective: Objective, settings: SchubertSettings, train: TrainSettings) -> Meter:
+def meter_of(objective: Objective, settings: SchubertSettings, train: TrainSettings, run: RunFolder) -> Meter:
     """Return what the budget is measured in."""
     model = objective.loaded.model
     if settings.budget is not None and Budget.parse(settings.budget).name == LATENCY:
-        return latency_meter(settings, model, objective.lengths, latency_settings(train))
+        kept = run.path / "checkpoint" / "latency.json"
+        return latency_meter(settings, model, objective.lengths, latency_settings(train), objective.engine, kept)
     return count_meter(settings, model.shape, model.head_spec)
 
 

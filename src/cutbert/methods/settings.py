@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from cutbert.errors import InputError, Mistakes
@@ -135,7 +135,8 @@ class SchubertSettings:
     gate_steps: int = field(default=100, metadata={"help": "Steps that gates are trained for in a round."})
     gate_learning_rate: float = field(default=0.02, metadata={"help": "Learning rate of gates."})
     price_weight: float = field(
-        default=0.3, metadata={"help": "Weight of the price (the paper's gamma); 1: all gates open cost a loss of 1."}
+        default=0.3,
+        metadata={"help": "Weight of the price (the paper's gamma), on a scale where all units together cost 1."},
     )
     last_share: float = field(
         default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
@@ -162,6 +163,7 @@ class SchubertSettings:
         for name in ("gate_learning_rate", "price_weight", "logit_weight", "hidden_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name)}")
+        mistakes.extend(self._without_effect())
         if not 0 < self.last_share <= 1:
             mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
         if not 0 < self.temperature < float("inf"):
@@ -169,3 +171,18 @@ class SchubertSettings:
         if not self.dims or not set(self.dims) <= set(DIMS):
             mistakes.add(f"--dims must name some of {', '.join(DIMS)}, got {', '.join(self.dims) or 'none'}")
         mistakes.check(InputError)
+
+    def _without_effect(self) -> list[str]:
+        """Return a mistake for each option that was given beside one that leaves it nothing to do."""
+        defaults = {each.name: each.default for each in fields(self)}
+        given = {name for name, default in defaults.items() if getattr(self, name) != default}
+        found = []
+        if self.from_paper is not None:
+            found += [
+                f"--{name.replace('_', '-')} must not be given with --from-paper, which names every size"
+                for name in ("dims", "uniform", "multiple_of")
+                if name in given
+            ]
+        if self.rounds == 1 and "last_share" in given:
+            found.append("--last-share must come with --rounds of at least 2")
+        return found

@@ -60,7 +60,7 @@ def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tupl
 def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
     """Return what one more unit at each place costs, in prices of one head (their mean over layers).
 
-    In a network without attention, prices are in the cost's own unit.
+    Where heads cost nothing, prices are in the cost's own unit.
 
     Args:
         shape: the network as it is.
@@ -71,13 +71,26 @@ def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(D
         Khetan and Karnin 2020 (2005.06628), the betas of equation 2: the marginal cost of a unit.
     """
     heads = list(marginal_costs(shape, cost, "a").values())
-    one_head = sum(heads) / len(heads) if heads else 1.0
+    one_head = (sum(heads) / len(heads) if heads else 0.0) or 1.0
     return {place: price / one_head for place, price in marginal_costs(shape, cost, dims).items()}
 
 
 def least_sizes(shape: EncoderShape, dims: Sequence[str], multiple_of: int = 1) -> dict[Place, int]:
     """Return the fewest units that may stay at each place: one head, one group of the others; nothing goes whole."""
-    return {place: min(size_at(shape, place), group_size(place, multiple_of)) for place in places_of(shape, dims)}
+    return {place: in_groups(shape, place, 0, multiple_of) for place in places_of(shape, dims)}
+
+
+def in_groups(shape: EncoderShape, place: Place, wanted: float, multiple_of: int) -> int:
+    """Return the number of units nearest to a wanted one that a place can be cut to.
+
+    That is whole groups, at least one; all units always go. As many hidden units as separate tables are wide would
+    need no projection: one group less is taken, or more where there is none less.
+    """
+    whole, group = size_at(shape, place), group_size(place, multiple_of)
+    size = min(whole, max(group, round(wanted / group) * group))
+    if place.dim == "h" and size == shape.embedding_size:
+        return size - group if size > group else min(whole, size + group)
+    return size
 
 
 def group_size(place: Place, multiple_of: int) -> int:
@@ -95,14 +108,9 @@ def uniform_sizes(
     Raises:
         BudgetError: even the smallest sizes cost more.
     """
-    least = least_sizes(shape, dims, multiple_of)
 
     def sizes(share: float) -> dict[Place, int]:
-        found = {}
-        for place, fewest in least.items():
-            group, whole = group_size(place, multiple_of), size_at(shape, place)
-            found[place] = min(whole, max(fewest, round(share * whole / group) * group))
-        return found
+        return {p: in_groups(shape, p, share * size_at(shape, p), multiple_of) for p in places_of(shape, dims)}
 
     low, high = 0.0, 1.0
     if cost(resized(shape, sizes(low))) > limit:

@@ -72,8 +72,10 @@ def choose_by_limit(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if fits(middle) else (middle, high)
-    while high < len(queue) and not can_be_cut_to(shape, sizes_after(high).get(Place("h"), shape.hidden_size)):
+    while not can_be_cut_to(shape, sizes_after(high).get(Place("h"), shape.hidden_size)):
         high += 1
+        if high > len(queue):
+            raise BudgetError(f"a budget must be reachable with other than {shape.embedding_size} hidden units")
     gone: dict[Place, set[int]] = {}
     for place, units in queue[:high]:
         gone.setdefault(place, set()).update(units)

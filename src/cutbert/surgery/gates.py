@@ -83,14 +83,17 @@ def scaled(owner: nn.Module, where: str, name: str, rows: Tensor, columns: Tenso
 
 
 def stream_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
-    """Return the weights that put hidden units on the residual stream, gated: all norms over them, or a projection."""
+    """Return the weights that put hidden units on the residual stream, gated: all norms over them, or a projection.
+
+    In a masked LM whose tables are as wide as the hidden states, the head's norm is one of these.
+    """
     found: dict[str, Tensor] = {}
-    for name, parameter in model.encoder.named_parameters():
-        owner = name.split(".")[-2]
-        is_embedding = name.startswith("embeddings.")
-        if owner == "projection" or (owner == "norm" and not (is_embedding and model.shape.embedding_size)):
+    for name, parameter in model.named_parameters():
+        owner = name.rpartition(".")[0].rpartition(".")[2]
+        is_of_tables = model.shape.embedding_size is not None and not name.startswith("encoder.layers.")
+        if owner == "projection" or (owner == "norm" and not is_of_tables):
             rows = hidden[:, None] if parameter.ndim > 1 else hidden
-            found[f"encoder.{name}"] = parameter.detach() * rows
+            found[name] = parameter.detach() * rows
     return found
 
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from cutbert.model.linear import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.gates import Gates, Values, gated_weights
 from cutbert.train.engine import Engine
@@ -40,10 +39,6 @@ class GatedModel(nn.Module):
     @property
     def style(self) -> EncoderStyle:
         return self.base.style
-
-    @property
-    def head_spec(self) -> HeadSpec:
-        return self.base.head_spec
 
     def values(self) -> Values:
         return self.gates.values()
@@ -99,7 +94,7 @@ class GateOptimizer:
     """Adam on the gates; nothing is clipped or decayed, since the price is what pulls gates down.
 
     A gate that reaches 0 stays there until the loss asks for it: without that, Adam's momentum carries gates far
-    past 0, where they look important again (our choice).
+    past 0, where they act again with the sign turned (our choice).
 
     Args:
         gated: the network with its gates.
