@@ -110,6 +110,7 @@ def is_finished(run: Path) -> bool:
 def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[str]) -> dict[str, Any]:
     """Return scores, sizes, times and the differences to fewer layers, of what is finished in all seeds."""
     works = [place(args.work, args.task, seed) for seed in args.seeds]
+    teachers = [RunFolder.read(work / "teacher").result or {} for work in works]
     rows: list[dict[str, Any]] = []
     labels: Any = None
     for budget in budgets:
@@ -122,14 +123,14 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
                 rows.append({"budget": budget, **facts_of(found[variant], runs)})
         for row in rows:
             if row["budget"] == budget and LAYERS in found and row["variant"] != LAYERS:
-                metric = Front.load(run_folder(works[0], LAYERS, budget)).metric
-                row["minus_layers"] = difference(found[row["variant"]], found[LAYERS], labels, metric)
+                rival = found[LAYERS]
+                row["minus_layers"] = difference(found[row["variant"]], rival, labels, teachers[0]["metric"])
     return {
         "task": args.task,
         "steps": args.steps,
         "max_train_samples": args.max_train_samples,
-        "metric": Front.load(run_folder(works[0], variants[0], budgets[0])).metric,
-        "teacher": {"scores": [float(RunFolder.read(work / "teacher").result["score"]) for work in works]},
+        "metric": teachers[0]["metric"],
+        "teacher": {"scores": [float(each["score"]) for each in teachers]},
         "runs": rows,
     }
 
