@@ -139,7 +139,7 @@ def test_depths_parts_and_further_rows(
     seen: dict[str, Any] = {}
 
     def spy(*words: Any) -> None:
-        seen.update(teacher=words[2], num_rows=len(words[5]))
+        seen.update(teacher=words[1], num_rows=len(words[4]))
         train_family(*words)
 
     train_family = method.train_family
