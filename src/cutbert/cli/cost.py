@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cutbert import api
+from cutbert.api.models import CostSettings
 from cutbert.cli.tables import pairs_table
 from cutbert.cli.verb import Verb, Word
 
@@ -10,7 +11,7 @@ VERB = Verb(
     name="cost",
     summary="Params, MACs and bytes of a model folder or a shape file, without loading weights.",
     words=(Word("MODEL", "a model folder, a run folder, a shape file (.json), or a hub id."),),
-    settings=(api.CostSettings,),
+    settings=(CostSettings,),
     run=lambda words, options: api.cost(words[0], **options),
     show=lambda data: pairs_table({name: f"{value:,}" for name, value in data.items()}),
 )

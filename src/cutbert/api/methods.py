@@ -1,0 +1,123 @@
+"""The verbs that make a run out of a model and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cutbert.api.result import Result
+from cutbert.api.running import data_kind, is_on_text, run_method
+from cutbert.api.runs import Run
+from cutbert.data.settings import DataSettings
+from cutbert.data.text_settings import TextSettings
+from cutbert.methods.demo_settings import DemoSettings
+from cutbert.methods.pretrain_settings import PretrainSettings
+from cutbert.methods.settings import DynabertSettings, FinetuneSettings, SchubertSettings
+from cutbert.settings import RunSettings, build_settings, takes
+from cutbert.train.settings import TrainSettings
+
+
+@takes(DataSettings, TrainSettings, FinetuneSettings, RunSettings)
+def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Fine-tune a full-size model on a task: the teacher of what comes after.
+
+    Args:
+        model: hub id, model folder or run folder.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings, TrainSettings, FinetuneSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.finetune import finetune
+
+        return finetune
+
+    return run_method("finetune", method, (DataSettings, FinetuneSettings), model, {"out": out, **options})
+
+
+@takes(DataSettings, TextSettings, TrainSettings, DynabertSettings, RunSettings)
+def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Make a family of subnets of any width and depth out of a model, score and measure them all.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task a teacher is trained first.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings (with objective="mlm" of TextSettings), TrainSettings, DynabertSettings and
+            RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.dynabert import dynabert
+        from cutbert.methods.dynabert_text import dynabert_text
+
+        return dynabert_text if is_on_text(options) else dynabert
+
+    return run_method("dynabert", method, (data_kind(options), DynabertSettings), model, {"out": out, **options})
+
+
+@takes(TextSettings, TrainSettings, PretrainSettings, RunSettings)
+def pretrain(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Train a model, or new weights of any shape, as a masked LM on plain text.
+
+    Args:
+        model: hub id, model folder or run folder; with `from_scratch` only its tokenizer and style are taken.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of TextSettings, TrainSettings, PretrainSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the text or the model, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.pretrain import pretrain
+
+        return pretrain
+
+    return run_method("pretrain", method, (TextSettings, PretrainSettings), model, {"out": out, **options})
+
+
+@takes(DataSettings, TextSettings, TrainSettings, SchubertSettings, RunSettings)
+def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Cut a model to a budget in every dimension, by learned gates under a price, and heal it.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task a teacher is trained first.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings (with objective="mlm" of TextSettings), TrainSettings, SchubertSettings and
+            RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, or a budget out of reach, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.schubert import schubert, schubert_text
+
+        return schubert_text if is_on_text(options) else schubert
+
+    return run_method("schubert", method, (data_kind(options), SchubertSettings), model, {"out": out, **options})
+
+
+@takes(DemoSettings)
+def demo(**options: Any) -> Result:
+    """Do the main job on an embedded model and data set, in minutes.
+
+    Args:
+        options: fields of DemoSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+        MissingError: the weights cannot be had; says how to give a local folder.
+    """
+    (settings,) = build_settings(options, DemoSettings)
+    settings.check()
+    from cutbert.methods.demo import demo
+
+    return Result(demo(settings))

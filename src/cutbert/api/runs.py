@@ -1,0 +1,131 @@
+"""Finished runs, and the verbs that work on one: front and pick."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.api.result import Result
+from cutbert.errors import RunError
+from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.settings import FrontSettings, PickSettings
+from cutbert.settings import build_settings, command_line, takes
+from cutbert.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Run(Result):
+    """A finished run.
+
+    Args:
+        data: the result it stored.
+        path: its folder.
+    """
+
+    path: Path
+
+    @property
+    def front(self) -> Front:
+        """Its scored and measured subnets, as they are stored now.
+
+        Raises:
+            RunError: the run's command makes no front.
+        """
+        return Front.load(self.path)
+
+    def pick(self, **limits: Any) -> Picked:
+        """Return the best subnet under limits; arguments as of `cutbert.pick`."""
+        return pick(self.path, **limits)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """A subnet picked from a run.
+
+    Args:
+        entry: its scores and costs.
+        run: the run folder it comes from.
+        settings: the limits it was picked under.
+        out: where it was written, None where it was not.
+        select_is_dev: whether it was chosen on dev itself.
+    """
+
+    entry: Entry
+    run: Path
+    settings: PickSettings
+    out: Path | None = None
+    select_is_dev: bool = False
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Cut the subnet out and write it as a model folder.
+
+        Raises:
+            RunError: the folder is not empty.
+        """
+        settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
+        settings.check()
+        line = command_line("pick", [str(self.run)], settings)
+        save_picked(self.run, Front.load(self.run), self.entry, Path(folder), line)
+
+    def to_json(self) -> dict[str, Any]:
+        return picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+
+
+def open_run(path: str | Path) -> Run:
+    """Return a finished run.
+
+    Raises:
+        RunError: there is no run, or one that is not finished.
+    """
+    run = RunFolder.read(path)
+    if run.result is None:
+        raise RunError(f"{path}: the run of {run.data['command']} is not finished; the same command goes on with it")
+    return Run(run.result, run.path)
+
+
+@takes(FrontSettings)
+def front(run: str | Path, **options: Any) -> Front:
+    """Return the scored and measured subnets of a run.
+
+    Args:
+        run: run folder of a method that makes a front.
+        options: fields of FrontSettings; `measure=True` measures latencies anew and stores them.
+
+    Raises:
+        InputError: no finished run with a front, or settings out of range.
+    """
+    (settings,) = build_settings(options, FrontSettings)
+    settings.check()
+    found = open_run(run).front
+    if not settings.measure:
+        return found
+    from cutbert.fronts.measure import measure_again
+
+    return measure_again(Path(run), found, settings)
+
+
+@takes(PickSettings)
+def pick(run: str | Path, **options: Any) -> Picked:
+    """Return the best subnet of a run under limits, and write it where `out` is given.
+
+    Args:
+        run: run folder of a method that makes a front.
+        options: fields of PickSettings.
+
+    Raises:
+        BudgetError: nothing fits; names the nearest.
+        InputError: no finished run with a front, latencies of another machine, or settings out of range.
+    """
+    (settings,) = build_settings(options, PickSettings)
+    settings.check()
+    found = open_run(run).front
+    if settings.max_latency_ms is not None:
+        check_measured_here(Path(run), found)
+    entry = choose(found, settings, stock=settings.stock)
+    out = None if settings.out is None else Path(settings.out)
+    picked = Picked(entry, Path(run), settings, out, found.select_is_dev)
+    if picked.out is not None:
+        picked.save_pretrained(picked.out)
+    return picked
