@@ -30,7 +30,7 @@ from family import Network, answers_of, difference, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
-ROUNDS, GATE_STEPS = 1, 100
+ROUNDS = 1
 CUTS = {
     "all": [],
     "fakv": ["--dims", "f,a,k,v"],
@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--layers", type=numbers, default=[3, 2], help="layers kept beside each budget")
     parser.add_argument("--variants", default="fakv,layers,all,h,uniform", help=f"by commas, of {', '.join(VARIANTS)}")
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every run")
+    parser.add_argument("--gate-steps", type=int, default=100, help="of these, steps on gates")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
+    parser.add_argument("--max-eval-samples", type=int, help="score on so many rows of each split only")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded(f"cuts_{args.task}", args, lambda: measure(args), seeds=args.seeds)
@@ -77,6 +79,7 @@ def run_one(args: argparse.Namespace, seed: int, variant: str, budget: str, laye
     work = place(args.work, args.task, seed)
     common = ["--task", args.task, "--seed", str(seed), *option("--data-dir", args.data_dir)]
     common += [*option("--threads", args.threads), *option("--max-train-samples", args.max_train_samples)]
+    common += option("--max-eval-samples", args.max_eval_samples)
     teacher, out = work / "teacher", run_folder(work, variant, budget)
     if not is_finished(teacher):
         cutbert("finetune", weights_of(args), "--epochs", str(args.teacher_epochs), "--out", str(teacher), *common)
@@ -89,8 +92,8 @@ def run_one(args: argparse.Namespace, seed: int, variant: str, budget: str, laye
         words += ["--subnets-per-step", "0", "--epochs", str(args.steps / epoch_steps)]
     else:
         words = ["schubert", str(teacher), "--budget", budget, *CUTS[variant]]
-        words += ["--rounds", str(ROUNDS), "--gate-steps", str(GATE_STEPS)]
-        words += ["--epochs", str((args.steps - ROUNDS * GATE_STEPS) / epoch_steps)]
+        words += ["--rounds", str(ROUNDS), "--gate-steps", str(args.gate_steps)]
+        words += ["--epochs", str((args.steps - ROUNDS * args.gate_steps) / epoch_steps)]
     cutbert(*words, "--out", str(out), *common)
 
 
@@ -119,7 +122,8 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
             runs = [run_folder(work, variant, budget) for work in works]
             if all(is_finished(run) for run in runs):
                 found[variant] = network_of(variant, runs)
-                labels = np.asarray(read_json(runs[0] / "predictions" / "teacher.json")["labels"], dtype=np.float64)
+                truth = read_json(runs[0] / "predictions" / "teacher.json")
+                labels = np.asarray(truth.get("labels", truth.get("f1")), dtype=np.float64)
                 rows.append({"budget": budget, **facts_of(found[variant], runs)})
         for row in rows:
             if row["budget"] == budget and LAYERS in found and row["variant"] != LAYERS:
