@@ -12,7 +12,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from cutbert.fronts.front import Entry, Front
 from cutbert.shape.cost import cost_of
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from family import Network, answers_of, difference, interval
+from family import Network, answers_of, difference, family_networks, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
 ROUNDS = 1
+SAME = 1.01  # costs this near count as equal
 CUTS = {
     "all": [],
     "fakv": ["--dims", "f,a,k,v"],
@@ -56,6 +57,7 @@ def main() -> None:
     parser.add_argument("--gate-steps", type=int, default=100, help="of these, steps on gates")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
     parser.add_argument("--max-eval-samples", type=int, help="score on so many rows of each split only")
+    parser.add_argument("--family", help="dynabert runs of the same teachers to compare with, by {task} and {seed}")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded(f"cuts_{args.task}", args, lambda: measure(args), seeds=args.seeds)
@@ -126,9 +128,16 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
                 labels = np.asarray(truth.get("labels", truth.get("f1")), dtype=np.float64)
                 rows.append({"budget": budget, **facts_of(found[variant], runs)})
         for row in rows:
-            if row["budget"] == budget and LAYERS in found and row["variant"] != LAYERS:
-                rival = found[LAYERS]
-                row["minus_layers"] = difference(found[row["variant"]], rival, labels, teachers[0]["metric"])
+            if row["budget"] == budget and row["variant"] in found and row["variant"] != LAYERS:
+                own, metric = found[row["variant"]], teachers[0]["metric"]
+                if LAYERS in found:
+                    row["minus_layers"] = difference(own, found[LAYERS], labels, metric)
+                for name, rival in family_rivals(args, row).items():
+                    row[f"minus_family_at_equal_{name}"] = {
+                        "name": rival.name,
+                        "score": float(np.mean(rival.scores)),
+                        **difference(own, rival, labels, metric),
+                    }
     return {
         "task": args.task,
         "steps": args.steps,
@@ -137,6 +146,25 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
         "teacher": {"scores": [float(each["score"]) for each in teachers]},
         "runs": rows,
     }
+
+
+def family_rivals(args: argparse.Namespace, row: Mapping[str, Any]) -> dict[str, Network]:
+    """Return the subnets of the families that are best on select at no more MACs, and at no more latency, than a cut.
+
+    Latency is the share of the teacher's, each timed beside its own.
+    """
+    if args.family is None:
+        return {}
+    runs = [place(args.family, args.task, seed) for seed in args.seeds]
+    fronts = [Front.load(run) for run in runs]
+    teacher, *subnets = family_networks(runs, fronts)
+    limits = {"macs": float(np.mean(row["macs"])) * SAME, "latency": float(np.mean(row["latency_shares"])) * SAME}
+    costs = {
+        "macs": lambda each: each.macs,
+        "latency": lambda each: np.mean(each.latencies_ms) / np.mean(teacher.latencies_ms),
+    }
+    fitting = {name: [each for each in subnets if costs[name](each) <= limit] for name, limit in limits.items()}
+    return {name: max(each, key=lambda net: np.mean(net.select_scores)) for name, each in fitting.items() if each}
 
 
 def network_of(variant: str, runs: Sequence[Path]) -> Network:
