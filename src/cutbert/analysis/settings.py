@@ -61,9 +61,6 @@ class AnalyzeSettings:
         default=None,
         metadata={"help": "Kind of pictures in --out; default svg, or none where matplotlib is missing, said aloud."},
     )
-    allow_changed: bool = field(
-        default=False, metadata={"help": "Start an unfinished run anew although machine, threads or versions changed."}
-    )
     seed: int = field(default=0, metadata={"help": "Seed of the texts, the tokens, the folds and the shuffled labels."})
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
     threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
