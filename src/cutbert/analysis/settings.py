@@ -19,6 +19,7 @@ BANDWIDTH = 0.8  # of the median distance: the largest, and most like the linear
 MOST_AT_ONCE = 3000  # rows whose Gram matrices fit into memory, one per layer
 LEAST_EXAMPLES = 8
 PROBE_FOLDS = 3
+SAME = 1e-6  # features that differ by less, relative to the largest, are equal up to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
