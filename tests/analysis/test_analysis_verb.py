@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 from pathlib import Path
 from shutil import copy
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import cutbert
-from cutbert.analysis.cka import cka
+from cutbert.analysis.cka import center_unbiased, cka
 from cutbert.analysis.look import labelled_batches
 from cutbert.analysis.rows import read_texts
 from cutbert.analysis.settings import AnalyzeSettings
@@ -161,18 +162,21 @@ def test_other_labels(kind: str, task: dict[str, Any], tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_texts(
     model: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the number of texts, no Gram matrix is larger than a minibatch, and none is kept."""
-    sizes: list[int] = []
-    real = torch.Tensor.flatten
+    """Whatever the number of texts, Gram matrices are as large as a minibatch, and gone by the next one."""
+    seen: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
 
-    def spy(self: torch.Tensor, *args: Any) -> torch.Tensor:
-        if self.ndim == 2 and not args:
-            sizes.append(self.shape[0])
-        return real(self, *args)
+    def spy(gram: torch.Tensor) -> torch.Tensor:
+        centered = center_unbiased(gram)
+        assert centered.shape == (10, 10)
+        seen.append(weakref.ref(centered))
+        alive.append(sum(each() is not None for each in seen))
+        return centered
 
-    monkeypatch.setattr(torch.Tensor, "flatten", spy)
+    monkeypatch.setattr("cutbert.analysis.cka.center_unbiased", spy)
     cutbert.analyze(model, **{**task, "rows": "mean", "num_examples": 50})
-    assert len(sizes) == 5 * 10 and max(sizes) <= 10  # per minibatch three sites of 3 layers, and the embeddings
+    assert len(seen) == 5 * (1 + 3 * len(LAYERS))  # per minibatch three sites of each layer, and the embeddings
+    assert max(alive) <= 1 + len(LAYERS)
 
 
 def test_importance_batches_hold_every_row_once(model: Path) -> None:

@@ -78,14 +78,12 @@ class CkaMeter:
             InputError: fewer than 4 rows, or numbers of rows that differ.
         """
         rows = {len(x) for x in (*ours, *(theirs or ()))}
-        if len(rows) > 1 or min(rows, default=LEAST_ROWS) < LEAST_ROWS:
+        if len(rows) != 1 or min(rows) < LEAST_ROWS:
             raise InputError(f"CKA must have at least {LEAST_ROWS} rows, the same of each site, got {sorted(rows)}")
-        if not rows:
-            return
         (count,) = rows
         p = self._centered(0, ours)
         q = p if theirs is None else self._centered(1, theirs)
-        weight = count / (count**2 if self.biased else count * (count - 3))
+        weight = 1 / (count if self.biased else count - 3)  # HSIC's own, times the rows
         self._cross = self._cross + weight * (p @ q.T).cpu()
         self._own = self._own + weight * p.square().sum(1).cpu()
         self._other = self._other + weight * q.square().sum(1).cpu()

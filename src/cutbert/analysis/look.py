@@ -54,8 +54,7 @@ def look(subjects: Sequence[Subject], texts: Texts, settings: AnalyzeSettings) -
         "split": settings.split,
         "num_examples": stream.num_texts,
         "num_rows": stream.num_rows,
-        "probe_rows": settings.probe,
-        "probe_examples": texts.num_probe,
+        **({"probe_rows": settings.probe, "probe_examples": texts.num_probe} if texts.num_probe else {}),
         "metric": texts.data.metric,
         "notes": notes,
     }

@@ -9,7 +9,7 @@ from typing import Any
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.api.result import Result
 from cutbert.data.settings import DataSettings
-from cutbert.errors import InputError, Mistakes
+from cutbert.errors import Mistakes, RunError
 from cutbert.settings import build_settings, command_line, takes
 from cutbert.train.run_folder import RunFolder
 
@@ -40,7 +40,7 @@ def analyze(model: str | Path, **options: Any) -> Result:
             for each in (data, settings):
                 with mistakes.collect():
                     each.check()
-        mistakes.check(InputError)
+        mistakes.check(RunError)
     if run is not None and run.result is not None:
         return Result(run.result)
     from cutbert.analysis.analyze import analyze
