@@ -14,11 +14,25 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
+    from cutbert.api import (
+        analyze,
+        cost,
+        demo,
+        dynabert,
+        finetune,
+        front,
+        measure,
+        open_run,
+        pick,
+        predict,
+        pretrain,
+        schubert,
+    )
 
 __version__ = "0.1.0"
 
 VERBS = (
+    "analyze",
     "cost",
     "demo",
     "dynabert",
@@ -46,6 +60,7 @@ __all__ = [
     "MissingError",
     "Subnet",
     "__version__",
+    "analyze",
     "cost",
     "cost_of",
     "demo",
