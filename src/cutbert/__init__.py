@@ -15,6 +15,7 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
     from cutbert.api import (
+        analyze,
         cost,
         demo,
         dynabert,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 VERBS = (
+    "analyze",
     "cost",
     "demo",
     "dynabert",
@@ -60,6 +62,7 @@ __all__ = [
     "MissingError",
     "Subnet",
     "__version__",
+    "analyze",
     "cost",
     "cost_of",
     "demo",

@@ -5,6 +5,7 @@ Importing this loads neither torch nor transformers; each verb loads what it nee
 
 from __future__ import annotations
 
+from cutbert.api.analysis import analyze
 from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert, undivided
 from cutbert.api.models import cost, measure, predict
 from cutbert.api.result import Result
@@ -14,6 +15,7 @@ __all__ = [
     "Picked",
     "Result",
     "Run",
+    "analyze",
     "cost",
     "demo",
     "dynabert",

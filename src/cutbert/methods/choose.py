@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from cutbert.analysis.changes import ffn_changes
 from cutbert.data.batches import Batch
 from cutbert.files import read_json, write_json
 from cutbert.methods.objectives import Objective
@@ -89,7 +90,10 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         say(f"choosing by {settings.choose}: looking at up to {settings.choose_samples} training rows")
         batches = objective.sample(model, settings.choose_samples, seed)
         assert settings.num_ffn is not None
-        found = (by_importance if settings.choose == "importance" else by_cka)(model, batches, settings.num_ffn)
+        if settings.choose == "importance":
+            found = by_importance(model, batches, settings.num_ffn)
+        else:
+            found = by_cka(model, batches, settings.num_ffn, seed)
         write_json(path, asdict(found))
     objective.engine.accelerator.wait_for_everyone()
     data = read_json(path)
@@ -109,12 +113,23 @@ def by_importance(model: TaskModel, batches: Sequence[Batch], count: int) -> Rem
     return Removal(tuple(order[: len(order) - count]), scores)
 
 
-def by_cka(model: TaskModel, batches: Sequence[Batch], count: int) -> Removal:
+def by_cka(model: TaskModel, batches: Sequence[Batch], count: int, seed: int) -> Removal:
     """Return the feed-forwards that change the representation least, all but `count`, in the order they go.
 
     One goes at a time, and the others are measured again without it.
+
+    Source:
+        Ours. Sridhar and Sarah 2020 (2012.11881) use CKA to compare whole networks after the fact.
     """
-    raise NotImplementedError
+    there = feed_forward_layers(model.shape)
+    gone: list[int] = []
+    scores: dict[int, float] = {}
+    while len(there) - len(gone) > count:
+        changes = ffn_changes(model, batches, subnet=without(model.shape, gone), seed=seed)
+        least = min(changes, key=lambda layer: changes[layer])
+        gone.append(least)
+        scores[least] = changes[least]
+    return Removal(tuple(gone), scores)
 
 
 def without(shape: EncoderShape, gone: Sequence[int]) -> Subnet:

@@ -74,6 +74,19 @@ class Attention(nn.Module):
         Returns:
             As x.
         """
+        return self.add(x, self.write(x, blocks, biases, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim))
+
+    def write(
+        self,
+        x: Tensor,
+        blocks: Blocks,
+        biases: Sequence[Tensor | None],
+        *,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int,
+    ) -> Tensor:
+        """Return what attention adds to the states, before residual and LayerNorm; arguments as `forward`."""
         q = self._project(x, self.query, num_heads, key_dim, self.key_dim)
         k = self._project(x, self.key, num_heads, key_dim, self.key_dim)
         v = self._project(x, self.value, num_heads, value_dim, self.value_dim)
@@ -82,7 +95,10 @@ class Attention(nn.Module):
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
-        y = prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
+        return prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the states after residual and LayerNorm, given what attention wrote."""
         return self.norm(x + self.dropout(y))
 
     def _project(self, x: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:

@@ -37,7 +37,14 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
         """Return the states after the feed-forward, residual and LayerNorm, using the first neurons only."""
+        return self.add(x_BSH, self.write(x_BSH, intermediate_size=intermediate_size))
+
+    def write(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
+        """Return what the feed-forward adds to the states, before residual and LayerNorm."""
         H = x_BSH.shape[-1]
         h_BSF = self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, H))
-        y_BSH = prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
+        return prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
+
+    def add(self, x_BSH: Tensor, y_BSH: Tensor) -> Tensor:
+        """Return the states after residual and LayerNorm, given what the feed-forward wrote."""
         return self.norm(x_BSH + self.dropout(y_BSH))

@@ -1,0 +1,163 @@
+"""From the states of a batch to rows of a representation: one per text, or one per token drawn.
+
+Axes: T positions of a batch, B texts, N rows, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cutbert.analysis.settings import RowKind
+from cutbert.data.batches import Batch, collate_blocks, plan_eval_batches
+from cutbert.data.tokens import Tokens
+from cutbert.model.layout import blocks_of
+from cutbert.model.sites import Site, SiteKind, walk
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.blocks import placed
+
+MAX_TOKENS = 4096  # of a forward pass
+Reader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where the texts of a batch lie among its positions.
+
+    Args:
+        starts: int64 [B], the first position of each text.
+        lengths: int64 [B], its tokens.
+    """
+
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, batch: Batch) -> Places:
+        mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+        flat = mask.reshape(-1).cpu().numpy()
+        starts, lengths = [], []
+        for block, start in placed(blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)):
+            starts.append(np.arange(start, start + block.size, block.length))
+            lengths.append(flat[start : start + block.size].reshape(block.rows, block.length).sum(1))
+        return cls(np.concatenate(starts), np.concatenate(lengths))
+
+    def tokens(self) -> NDArray[np.int64]:
+        """Return the position of every token, text after text."""
+        return np.concatenate([np.arange(s, s + n) for s, n in zip(self.starts, self.lengths, strict=True)])
+
+
+class Picks(NamedTuple):
+    """Tokens drawn of some texts, rising: which text, and which of its tokens. Both int64 [N]."""
+
+    texts: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def draw_tokens(lengths: NDArray[np.int64], size: int, random: np.random.Generator) -> Picks:
+    """Return `size` tokens of texts of these lengths, drawn without repeating; all where there are fewer.
+
+    Special tokens are drawn like others.
+    """
+    texts = np.repeat(np.arange(len(lengths)), lengths)
+    places = np.arange(len(texts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    drawn = np.sort(random.permutation(len(texts))[:size])
+    return Picks(texts[drawn], places[drawn])
+
+
+def first_tokens(places: Places, device: torch.device) -> Reader:
+    """Return what reads each text's first token."""
+    return at(places.starts, device)
+
+
+def means(places: Places, device: torch.device) -> Reader:
+    """Return what reads the mean over each text's tokens, special ones too."""
+    positions = torch.from_numpy(places.tokens()).to(device)
+    lengths = torch.from_numpy(places.lengths).to(device)
+    texts = torch.repeat_interleave(lengths)
+
+    def read(states_TH: Tensor) -> Tensor:
+        sums = states_TH.new_zeros(len(lengths), states_TH.shape[-1])
+        return sums.index_add_(0, texts, states_TH.index_select(0, positions)) / lengths[:, None]
+
+    return read
+
+
+def at(positions: NDArray[np.int64], device: torch.device) -> Reader:
+    """Return what reads the given positions."""
+    index = torch.from_numpy(positions).to(device)
+    return lambda states_TH: states_TH.index_select(0, index)
+
+
+@torch.inference_mode()
+def read_texts(
+    model: TaskModel,
+    tokens: Tokens,
+    texts: NDArray[np.int64],
+    *,
+    sites: Collection[SiteKind],
+    rows: Collection[RowKind],
+    picks: Picks | None = None,
+) -> dict[RowKind, dict[Site, Tensor]]:
+    """Return the rows of a representation at each site, for some texts, in one pass of a model.
+
+    Args:
+        model: in evaluation mode, in float32.
+        tokens: all texts.
+        texts: [B], indices of those to read.
+        sites: the kinds to read.
+        rows: what rows are: `cls` and `mean` give one per text; `tokens` one per pick.
+        picks: the tokens drawn of `texts`, for rows of `tokens`.
+
+    Returns:
+        By kind of row and by site: [N, H] in the order of `texts` or of `picks`, on the model's device.
+    """
+    found: dict[RowKind, dict[Site, Tensor]] = {kind: {} for kind in rows}
+    device = next(model.parameters()).device
+    for part in plan_eval_batches(tokens.lengths[texts], MAX_TOKENS):
+        batch = collate_blocks(
+            tokens,
+            texts[part],
+            pad_token_id=model.style.pad_token_id,
+            use_token_types=model.shape.num_token_types > 1,
+        ).to(device)
+        readers = {kind: reader(kind, Places.of(batch), part, picks, device) for kind in rows}
+        for site, states in walk(
+            model.encoder, batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks
+        ):
+            if site.kind not in sites:
+                continue
+            for kind, (where, read) in readers.items():
+                part_rows = read(states.flatten(0, -2))
+                size = len(picks.texts) if kind == "tokens" and picks is not None else len(texts)
+                whole = found[kind].setdefault(site, part_rows.new_empty(size, part_rows.shape[-1]))
+                whole[where] = part_rows
+    return found
+
+
+def reader(
+    kind: RowKind, places: Places, part: NDArray[np.int64], picks: Picks | None, device: torch.device
+) -> tuple[Tensor, Reader]:
+    """Return which rows a batch gives, and what reads them.
+
+    Args:
+        kind: what rows are.
+        places: of the batch.
+        part: [B], the place of each text of the batch in the list of texts.
+        picks: the tokens drawn of that list.
+        device: of the batch.
+    """
+    if kind != "tokens":
+        return torch.from_numpy(part).to(device), (first_tokens if kind == "cls" else means)(places, device)
+    assert picks is not None
+    place_in_batch = np.full(max(part.max(), picks.texts.max()) + 1, -1)
+    place_in_batch[part] = np.arange(len(part))
+    where = np.flatnonzero(place_in_batch[picks.texts] >= 0)
+    positions = places.starts[place_in_batch[picks.texts[where]]] + picks.places[where]
+    return torch.from_numpy(where).to(device), at(positions, device)

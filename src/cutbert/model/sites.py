@@ -1,0 +1,73 @@
+"""An encoder's places where a representation can be looked at, one after the other as a batch passes them.
+
+Axes: B batch, S sequence, T positions of a batch in blocks, H hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+from torch import Tensor
+
+from cutbert.model.encoder import Encoder, EncoderLayer
+from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.shape.blocks import Blocks
+from cutbert.shape.subnet import Subnet
+
+SiteKind = Literal["embeddings", "attention", "between", "feed_forward", "layer"]
+
+
+class Site(NamedTuple):
+    """A place in an encoder.
+
+    Args:
+        kind: `embeddings`: the first hidden states. `attention`, `feed_forward`: what the sub-layer writes, before
+            residual and LayerNorm. `between`: what a layer's feed-forward reads. `layer`: what the layer puts out.
+        layer: index of the layer in the whole encoder; -1 for the embeddings.
+    """
+
+    kind: SiteKind
+    layer: int = -1
+
+
+def walk(
+    encoder: Encoder,
+    input_ids: Tensor,
+    attention_mask: Tensor | None = None,
+    token_type_ids: Tensor | None = None,
+    *,
+    subnet: Subnet | None = None,
+    blocks: Blocks | None = None,
+) -> Iterator[tuple[Site, Tensor]]:
+    """Run a subnet and yield the states of each site on the way.
+
+    Nothing is kept: who walks takes what it needs of a site before the next one comes. Sites of absent
+    sub-layers do not come. The states of `embeddings` and `layer` are the hidden states that the encoder returns.
+
+    Args:
+        encoder: in evaluation mode, or dropout is part of what is seen.
+        input_ids, attention_mask, token_type_ids, subnet, blocks: as `Encoder.forward`.
+
+    Yields:
+        A site and its states, [B, S, H] or [T, H].
+    """
+    subnet = subnet or Subnet.full(encoder.shape)
+    x = encoder.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
+    yield Site("embeddings"), x
+    own_blocks = blocks_of(input_ids, attention_mask, blocks)
+    biases = padding_biases(attention_mask, own_blocks, x.dtype)
+    for kept in subnet.layers:
+        layer = encoder.layers[kept.index]
+        assert isinstance(layer, EncoderLayer)
+        if layer.attention is not None and kept.shape.has_attention:
+            sizes = {name: getattr(kept.shape, name) for name in ("num_heads", "key_dim", "value_dim")}
+            y = layer.attention.write(x, own_blocks, biases, **sizes)
+            yield Site("attention", kept.index), y
+            x = layer.attention.add(x, y)
+        if layer.feed_forward is not None and kept.shape.has_feed_forward:
+            yield Site("between", kept.index), x
+            y = layer.feed_forward.write(x, intermediate_size=kept.shape.intermediate_size)
+            yield Site("feed_forward", kept.index), y
+            x = layer.feed_forward.add(x, y)
+        yield Site("layer", kept.index), x
