@@ -152,7 +152,9 @@ def alternative(works: Sequence[Path], layers: int, way: str) -> Network | None:
 
 
 def answers_of(stored: Mapping[str, Any]) -> Answers:
-    """Return the class of each row, or the number in regression."""
+    """Return the class of each row, or the number in regression; of questions the F1 of each."""
+    if "f1" in stored:
+        return np.asarray(stored["f1"], dtype=np.float64)
     logits = np.asarray(stored["logits"], dtype=np.float64)
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
 
@@ -217,7 +219,12 @@ def pearson(answers: Answers, truth: Answers, axis: int) -> Answers:
     return np.asarray(stats.pearsonr(answers, truth, axis=axis).statistic)
 
 
-METRICS = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson}
+def mean_f1(answers: Answers, truth: Answers, axis: int) -> Answers:
+    """Return the mean of F1 by row; there is no other truth."""
+    return np.asarray(answers.mean(axis=axis))
+
+
+METRICS = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson, "f1": mean_f1}
 
 
 def describe(network: Network) -> dict[str, Any]:

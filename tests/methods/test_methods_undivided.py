@@ -108,11 +108,11 @@ def distance(model: Any, teacher: Any) -> float:
 def test_healing_brings_the_hidden_states_back(
     teacher: str, tmp_path: Path, task: dict[str, Any], way: dict[str, Any]
 ) -> None:
-    options = {**task, "epochs": 40.0, "learning_rate": 3e-3}
+    options = {**task, "epochs": 12.0, "learning_rate": 5e-3}
     run = cutbert.undivided(teacher, out=tmp_path / "run", num_ffn=0, **way, **options)
     uncut = load_model(teacher).model
     before, after = (load_model(run.path / name).model for name in ("rounds/ffn0-unhealed", "model"))
-    assert distance(after, uncut) < 0.3 * distance(before, uncut)
+    assert distance(after, uncut) < 0.5 * distance(before, uncut)
 
 
 def test_a_gradual_removal_takes_as_many_steps(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ def test_on_plain_text(masked: str, tmp_path: Path, text: dict[str, Any], task: 
 
 
 def test_healing_on_text_brings_the_hidden_states_back(masked: str, tmp_path: Path, text: dict[str, Any]) -> None:
-    options = {**text, "objective": "mlm", "num_ffn": 0, "epochs": 30.0, "learning_rate": 3e-3}
+    options = {**text, "objective": "mlm", "num_ffn": 0, "epochs": 10.0, "learning_rate": 5e-3}
     run = cutbert.undivided(masked, out=tmp_path / "run", **options)
     uncut = load_model(masked).model
     before, after = (load_model(run.path / name).model for name in ("rounds/ffn0-unhealed", "model"))
