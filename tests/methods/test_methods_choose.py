@@ -11,7 +11,8 @@ from tiny_task import measure_quickly, tiny_task, tiny_text
 
 import cutbert
 from cutbert.analysis.changes import ffn_changes
-from cutbert.methods.choose import by_cka, by_importance, without
+from cutbert.errors import InputError
+from cutbert.methods.choose import by_cka, by_importance, check_changes, without
 from cutbert.methods.removal import Course, rounds_of
 from cutbert.methods.samples import sample_batches
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -63,6 +64,13 @@ def test_cka_is_measured_again_after_each_removal() -> None:
     assert found.order == tuple(order) and found.scores.keys() == {0, 1, 2}
 
 
+def test_states_that_are_all_the_same_have_no_cka() -> None:
+    with pytest.raises(
+        InputError, match="--choose cka must have states that differ from token to token, got none in 2"
+    ):
+        check_changes({0: 0.1, 2: float("nan")})
+
+
 @pytest.mark.parametrize("choose", ["importance", "cka"])
 @pytest.mark.parametrize("objective", ["task", "mlm"])
 def test_a_run_chooses_on_training_rows(
@@ -74,7 +82,7 @@ def test_a_run_chooses_on_training_rows(
     data = tiny_task(tmp_path) if objective == "task" else tiny_text(tmp_path)
     options = {**data, "objective": objective, "num_ffn": 2, "choose": choose, "choose_samples": 40}
     run = cutbert.undivided(source, out=tmp_path / "run", **options)
-    assert run["removed"] == [1] and run["pattern"] == "AFAAF"
+    assert run["removed"] == [1] and run["pattern"] == "AFAAF" and "1" in run["choice_scores"]
 
 
 def rounds(order: tuple[int, ...], **options: Any) -> list[tuple[int, ...]]:

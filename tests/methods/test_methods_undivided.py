@@ -198,6 +198,9 @@ def test_other_verbs_work_on_it(teacher: str, tmp_path: Path, task: dict[str, An
     assert family.front.teacher.shape == shape and len(family.front) >= 4
     cut = cutbert.schubert(und.path, out=tmp_path / "cut", budget="macs=0.6", gate_steps=3, multiple_of=1, **task)
     assert cut.front.teacher.shape == shape
+    if not count:
+        with pytest.raises(InputError, match="--budget macs must lie in"):
+            cutbert.schubert(und.path, out=tmp_path / "none", budget="macs=0.6", dims=["f"], **task)
     picked = cutbert.pick(und.path, max_params=und["subnets"][-1]["params"])
     picked.save_pretrained(tmp_path / "small")
     stock = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "small")
@@ -355,7 +358,7 @@ def test_text_roads_refuse_what_they_cannot_do(teacher: str, masked: str, tmp_pa
     for options, message in (
         ({"removal": "gradual"}, "--removal must not be given with --from-scratch, where nothing is cut"),
         ({"choose": "cka"}, "--choose must not be given with --from-scratch"),
-        ({"heal": False}, "--heal must not be given with --from-scratch"),
+        ({"heal": False}, "--no-heal must not be given with --from-scratch"),
     ):
         with pytest.raises(InputError, match=message):
             cutbert.undivided(teacher, out=out, from_scratch=file, num_ffn=1, **text, **options)

@@ -120,8 +120,9 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     Raises:
         InputError: mistakes in the arguments, the data or the model, before anything is made.
     """
-    is_new = options.get("from_scratch") is not None
-    kind = data_kind({**options, "objective": "mlm"} if is_new else options)
+    kind = data_kind(options)
+    if options.get("from_scratch") is not None:
+        kind = TextSettings
 
     def method() -> Callable[..., dict[str, Any]]:
         from cutbert.methods.undivided import undivided, undivided_text

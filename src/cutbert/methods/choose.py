@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from cutbert.analysis.changes import ffn_changes
 from cutbert.data.batches import Batch
+from cutbert.errors import InputError
 from cutbert.files import read_json, write_json
 from cutbert.methods.objectives import Objective
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -126,10 +128,20 @@ def by_cka(model: TaskModel, batches: Sequence[Batch], count: int, seed: int) ->
     scores: dict[int, float] = {}
     while len(there) - len(gone) > count:
         changes = ffn_changes(model, batches, subnet=without(model.shape, gone), seed=seed)
+        check_changes(changes)
         least = min(changes, key=lambda layer: changes[layer])
         gone.append(least)
         scores[least] = changes[least]
     return Removal(tuple(gone), scores)
+
+
+def check_changes(changes: Mapping[int, float]) -> None:
+    """Raise an InputError where states are the same for all rows, which leaves no CKA."""
+    same = [str(layer) for layer, change in changes.items() if math.isnan(change)]
+    if same:
+        raise InputError(
+            f"--choose cka must have states that differ from token to token, got none in {', '.join(same)}"
+        )
 
 
 def without(shape: EncoderShape, gone: Sequence[int]) -> Subnet:

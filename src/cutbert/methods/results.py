@@ -23,12 +23,17 @@ Found = tuple[TaskModel, Entry]
 def scored(run: RunFolder, objective: Objective, model: TaskModel, name: str, *, is_last: bool) -> Found:
     """Score a network, and store it: the last as the run's model/, those before it in rounds/."""
     folder = "model" if is_last else f"rounds/{name}"
-    with run.timing("score"):
-        entry = objective.score(run, model, [whole_point(model.shape, name)])[0]
-    entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+    entry = score_whole(run, objective, model, name)
     if objective.engine.is_main:
         objective.save(run, model, entry, folder)
     return model, entry if is_last else replace(entry, folder=folder)
+
+
+def score_whole(run: RunFolder, objective: Objective, model: TaskModel, name: str) -> Entry:
+    """Score a network that is no cut of a grid."""
+    with run.timing("score"):
+        entry = objective.score(run, model, [whole_point(model.shape, name)])[0]
+    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
 
 
 def finish(run: RunFolder, objective: Objective, train: TrainSettings, found: Sequence[Found], **more: Any) -> None:

@@ -24,7 +24,7 @@ from cutbert.methods.prepare_text import MASKED_LM, NewShape, check_text_inputs,
 from cutbert.methods.pretrain import FROM_SCRATCH, PRETRAIN, held_out, train_masked_lm
 from cutbert.methods.recipes import OURS, override_plan
 from cutbert.methods.removal import Job, remove_and_heal
-from cutbert.methods.results import finish, scored
+from cutbert.methods.results import finish, score_whole
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
@@ -58,7 +58,7 @@ def undivided(
 
     Returns:
         The result with the keys out, pattern, removed, metric, teacher, subnets (the network as the removal left it,
-        healed, the result last), seconds.
+        healed, the result last), seconds; where the choice was measured, choice_scores.
 
     Raises:
         InputError: mistakes in settings, models or data, all together, before anything is made.
@@ -160,7 +160,7 @@ def undivided_new(
         say(f"sub-layers: {pattern}", shown=prepared.engine.is_main)
         position = train_masked_lm(prepared, override_plan(FROM_SCRATCH, train), train, run)
         objective = TextObjective(prepared)
-        _, entry = scored(run, objective, prepared.loaded.model, f"ffn{pattern.count('F')}", is_last=True)
+        entry = score_whole(run, objective, prepared.loaded.model, f"ffn{pattern.count('F')}")
         if prepared.engine.is_main:
             found = {"pattern": pattern, "metric": objective.metric, "subnets": [entry.to_json()]}
             run.finish({"out": str(run.path), **found, **held_out(prepared, position, run), "seconds": run.seconds})
@@ -219,6 +219,6 @@ def conclude(job: Job) -> None:
         say("no feed-forward is removed", shown=engine.is_main)
     elif not job.plan.epochs:
         say("the network is not healed: what the removal broke stays broken", shown=engine.is_main)
-    run.log(stage="choose", removed=order, scores=job.removal.scores)
-    finish(run, job.objective, job.train, remove_and_heal(job), pattern=pattern, removed=order)
+    chosen = {"choice_scores": job.removal.scores} if job.removal.scores else {}
+    finish(run, job.objective, job.train, remove_and_heal(job), pattern=pattern, removed=order, **chosen)
     engine.accelerator.wait_for_everyone()

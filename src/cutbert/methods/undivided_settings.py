@@ -120,7 +120,8 @@ class UndividedSettings:
         if self.from_scratch is not None:
             given = [name for name in OF_WEIGHTS if self._is_given(name)]
             given += ["choose"] if self.choose != "even" else []
-            found += [f"{flag(name)} must not be given with --from-scratch, where nothing is cut" for name in given]
+            shown = ["--no-heal" if name == "heal" else flag(name) for name in given]
+            found += [f"{name} must not be given with --from-scratch, where nothing is cut" for name in shown]
         return found
 
 
