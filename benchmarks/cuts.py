@@ -79,24 +79,48 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def run_one(args: argparse.Namespace, seed: int, variant: str, budget: str, layers: int) -> None:
     """Train one variant, and the teacher first where it is not there."""
     work = place(args.work, args.task, seed)
+    teacher = ensure_teacher(args, work, seed)
+    if variant == LAYERS:
+        words = layers_words(args, teacher, layers)
+    else:
+        words = schubert_words(args, teacher, budget, CUTS[variant])
+    train(args, seed, run_folder(work, variant, budget), words)
+
+
+def ensure_teacher(args: argparse.Namespace, work: Path, seed: int) -> Path:
+    """Return the run folder of a seed's teacher, trained where it is not there."""
+    teacher = work / "teacher"
+    train(args, seed, teacher, ["finetune", weights_of(args), "--epochs", str(args.teacher_epochs)])
+    return teacher
+
+
+def train(args: argparse.Namespace, seed: int, out: Path, words: Sequence[str]) -> None:
+    """Run one command on the task, or go on with it, unless it is finished."""
+    if is_finished(out):
+        return
     common = ["--task", args.task, "--seed", str(seed), *option("--data-dir", args.data_dir)]
     common += [*option("--threads", args.threads), *option("--max-train-samples", args.max_train_samples)]
     common += option("--max-eval-samples", args.max_eval_samples)
-    teacher, out = work / "teacher", run_folder(work, variant, budget)
-    if not is_finished(teacher):
-        cutbert("finetune", weights_of(args), "--epochs", str(args.teacher_epochs), "--out", str(teacher), *common)
-    if is_finished(out):
-        return
-    data = DataSettings(task=args.task, data_dir=args.data_dir, max_train_samples=args.max_train_samples)
-    epoch_steps = math.ceil(len(load_dataset(data).train) / BATCH_SIZE)
-    if variant == LAYERS:
-        words = ["dynabert", str(teacher), "--width-mult", "1", "--depths", str(layers), "--no-stock"]
-        words += ["--subnets-per-step", "0", "--epochs", str(args.steps / epoch_steps)]
-    else:
-        words = ["schubert", str(teacher), "--budget", budget, *CUTS[variant]]
-        words += ["--rounds", str(ROUNDS), "--gate-steps", str(args.gate_steps)]
-        words += ["--epochs", str((args.steps - ROUNDS * args.gate_steps) / epoch_steps)]
     cutbert(*words, "--out", str(out), *common)
+
+
+def layers_words(args: argparse.Namespace, teacher: Path, layers: int) -> list[str]:
+    """Return the command that distils a network of fewer layers."""
+    words = ["dynabert", str(teacher), "--width-mult", "1", "--depths", str(layers), "--no-stock"]
+    return [*words, "--subnets-per-step", "0", "--epochs", epochs_of(args, args.steps)]
+
+
+def schubert_words(args: argparse.Namespace, teacher: Path, budget: str, options: Sequence[str]) -> list[str]:
+    """Return the command that cuts by gates; their steps are counted in."""
+    words = ["schubert", str(teacher), "--budget", budget, *options]
+    words += ["--rounds", str(ROUNDS), "--gate-steps", str(args.gate_steps)]
+    return [*words, "--epochs", epochs_of(args, args.steps - ROUNDS * args.gate_steps)]
+
+
+def epochs_of(args: argparse.Namespace, steps: int) -> str:
+    """Return the passes over the training rows that take so many steps."""
+    data = DataSettings(task=args.task, data_dir=args.data_dir, max_train_samples=args.max_train_samples)
+    return str(steps / math.ceil(len(load_dataset(data).train) / BATCH_SIZE))
 
 
 def cutbert(*words: str) -> dict[str, Any]:

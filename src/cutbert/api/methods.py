@@ -14,6 +14,7 @@ from cutbert.data.text_settings import TextSettings
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.settings import DynabertSettings, FinetuneSettings, SchubertSettings
+from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.settings import RunSettings, build_settings, takes
 from cutbert.train.settings import TrainSettings
 
@@ -103,6 +104,32 @@ def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
         return schubert_text if is_on_text(options) else schubert
 
     return run_method("schubert", method, (data_kind(options), SchubertSettings), model, {"out": out, **options})
+
+
+@takes(DataSettings, TextSettings, TrainSettings, UndividedSettings, RunSettings)
+def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Remove feed-forwards from a model and heal it, or train a masked LM with few of them from scratch.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task a teacher is trained first. With
+            `from_scratch` only its tokenizer and style are taken.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings (with objective="mlm" or from_scratch of TextSettings), TrainSettings,
+            UndividedSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+    kind = data_kind(options)
+    if options.get("from_scratch") is not None:
+        kind = TextSettings
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.undivided import undivided, undivided_text
+
+        return undivided if kind is DataSettings else undivided_text
+
+    return run_method("undivided", method, (kind, UndividedSettings), model, {"out": out, **options})
 
 
 @takes(DemoSettings)

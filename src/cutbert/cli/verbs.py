@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
-from cutbert.cli import analyze, cost, demo, dynabert, finetune, front, measure, pick, predict, pretrain, schubert
+from cutbert.cli import (
+    analyze,
+    cost,
+    demo,
+    dynabert,
+    finetune,
+    front,
+    measure,
+    pick,
+    predict,
+    pretrain,
+    schubert,
+    undivided,
+)
 from cutbert.cli.verb import Verb
 
 VERBS: tuple[Verb, ...] = tuple(
     module.VERB
-    for module in (demo, finetune, dynabert, schubert, pretrain, front, pick, predict, measure, analyze, cost)
+    for module in (
+        demo,
+        finetune,
+        dynabert,
+        schubert,
+        undivided,
+        pretrain,
+        front,
+        pick,
+        predict,
+        measure,
+        analyze,
+        cost,
+    )
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +13,27 @@ from cutbert.data.batches import Batch
 from cutbert.methods.distil import Teacher
 from cutbert.model.task_model import TaskOutput
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.subnet import Subnet
 from cutbert.shape.units import Place
 from cutbert.train.gating import GateWork
 from cutbert.train.loop import StepInfo, TrainingStep, Work
 from cutbert.train.losses import logit_loss, state_loss
+
+SubnetAt = Callable[[float], Subnet | None]
+"""The part of a network that is trained after a share of the steps; None for all of it."""
+
+
+class Imitation(Protocol):
+    """How much each loss of an imitation weighs."""
+
+    @property
+    def logit_weight(self) -> float: ...
+
+    @property
+    def hidden_weight(self) -> float: ...
+
+    @property
+    def temperature(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +46,7 @@ class ImitateStep:
         hidden_units: the teacher's hidden units that the student kept, in its order.
         logit_weight, hidden_weight: of the two losses; the hidden one is the mean over states.
         temperature: of the logit loss.
+        subnet_at: what is trained, for a network that shrinks on the way; it keeps all layers.
 
     Source:
         The losses are DynaBERT's, Hou et al. 2020 (2004.04037), equations 4 to 7. That a network of fewer hidden
@@ -40,9 +59,13 @@ class ImitateStep:
     logit_weight: float
     hidden_weight: float
     temperature: float
+    subnet_at: SubnetAt | None = None
 
     def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        student = work.model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+        subnet = None if self.subnet_at is None else self.subnet_at(info.progress)
+        student = work.model(
+            batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
+        )
         losses = self._losses(student, self.teacher(batch, info.rows, None), batch, info)
         torch.stack(list(losses.values())).sum().backward()
         return {name: loss.detach() for name, loss in losses.items()}
@@ -60,11 +83,39 @@ class ImitateStep:
         counted = info.num_tokens if self.head.kind == "token" else info.num_examples
         losses = {"logits": far * (self.logit_weight / counted)}
         if self.hidden_weight and self.teacher.has_states:
-            mask, weight = batch.attention_mask, self.hidden_weight / (info.num_tokens * len(student.hidden_states))
-            kept = (states.index_select(-1, self.hidden_units) for states in target.hidden_states)
-            pairs = zip(student.hidden_states, kept, strict=True)
-            losses["hidden"] = torch.stack([state_loss(s, t, mask) for s, t in pairs]).sum() * weight
+            kept = [states.index_select(-1, self.hidden_units) for states in target.hidden_states]
+            far = mean_state_loss(student.hidden_states, kept, batch.attention_mask, info.num_tokens)
+            losses["hidden"] = far * self.hidden_weight
         return losses
+
+
+def mean_state_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], attention_mask: Tensor | None, num_tokens: int
+) -> Tensor:
+    """Return the squared error of a batch's hidden states, the mean over states and over the tokens of the step."""
+    pairs = zip(student, teacher, strict=True)
+    far = torch.stack([state_loss(ours, theirs, attention_mask) for ours, theirs in pairs]).sum()
+    return far / (num_tokens * len(student))
+
+
+def imitate_step(
+    head: HeadSpec,
+    teacher: Teacher,
+    settings: Imitation,
+    hidden_units: Tensor,
+    *,
+    subnet_at: SubnetAt | None = None,
+) -> ImitateStep:
+    """Return the step that lets a network of some of the uncut model's hidden units imitate a teacher."""
+    return ImitateStep(
+        head=head,
+        teacher=teacher,
+        hidden_units=hidden_units,
+        logit_weight=settings.logit_weight,
+        hidden_weight=settings.hidden_weight,
+        temperature=settings.temperature,
+        subnet_at=subnet_at,
+    )
 
 
 @dataclass(frozen=True, eq=False)

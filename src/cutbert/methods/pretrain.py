@@ -71,11 +71,9 @@ def pretrain(
     with run.start():
         prepared = prepare_text(model, sources, data, train, run, new=new)
         plan = override_plan(FROM_SCRATCH if settings.is_new else PRETRAIN, train)
-        stage = masked_lm_stage(plan, prepared.text.train, prepared.masking)
-        with run.timing("train"):
-            position = train_stage(prepared.loaded.model, stage, prepared.engine, train, run)
+        position = train_masked_lm(prepared, plan, train, run)
         if prepared.engine.is_main:
-            finish(prepared, position, run)
+            run.finish({"out": str(run.path), **held_out(prepared, position, run), "seconds": run.seconds})
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -95,8 +93,15 @@ def new_shape(settings: PretrainSettings) -> NewShape | None:
     return NewShape(settings.from_scratch, shape, {settings.from_scratch: file_sha256(path)})
 
 
-def finish(prepared: PreparedText, position: Position, run: RunFolder) -> None:
-    """Measure the loss on held-out text, write model/, and store the result."""
+def train_masked_lm(prepared: PreparedText, plan: StagePlan, train: TrainSettings, run: RunFolder) -> Position:
+    """Train the prepared model on its text, in place."""
+    stage = masked_lm_stage(plan, prepared.text.train, prepared.masking)
+    with run.timing("train"):
+        return train_stage(prepared.loaded.model, stage, prepared.engine, train, run)
+
+
+def held_out(prepared: PreparedText, position: Position, run: RunFolder) -> dict[str, float]:
+    """Measure the loss on held-out text, write model/, and return what the result says of the training."""
     model, dev = prepared.loaded.model, prepared.text.dev
     with run.timing("score"), progress_bar("held-out text", len(dev)) as bar:
         outcomes = masked_outcomes(model, dev, prepared.masking, on_batch=counter(bar))
@@ -104,4 +109,4 @@ def finish(prepared: PreparedText, position: Position, run: RunFolder) -> None:
     provenance = extend_provenance(prepared.loaded.provenance, run.line, data=prepared.text.files, scores=found)
     save_model(run.path / "model", model, prepared.loaded.tokenizer, provenance=provenance)
     rate = position.tokens / position.seconds if position.seconds else 0.0
-    run.finish({"out": str(run.path), **found, "tokens": position.tokens, "seconds": run.seconds, "tokens_per_s": rate})
+    return {**found, "tokens": position.tokens, "tokens_per_s": rate}

@@ -9,16 +9,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cutbert.bench.settings import LatencySettings
 from cutbert.data.tokens import Tokens
 from cutbert.errors import BudgetError
 from cutbert.files import read_json, write_json
-from cutbert.fronts.front import Entry
-from cutbert.fronts.score import whole_point
 from cutbert.methods.imitate import GateStep
 from cutbert.methods.meters import LATENCY, MARGIN, Meter, time_cut
 from cutbert.methods.objectives import Objective
 from cutbert.methods.recipes import override_plan
+from cutbert.methods.results import Found, latency_settings, scored
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import Budget
@@ -84,7 +82,7 @@ class Job:
         return self.objective.engine
 
 
-def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
+def all_rounds(job: Job) -> list[Found]:
     """Run every round; return each round's healed network and its scores."""
     model = job.uncut
     now = Cut(model, torch.arange(model.shape.hidden_size, device=job.engine.device))
@@ -92,9 +90,7 @@ def all_rounds(job: Job) -> list[tuple[TaskModel, Entry]]:
     for number in range(1, job.settings.rounds + 1):
         now = one_round(job, now, number)
         is_last = number == job.settings.rounds
-        with job.run.timing("score"):
-            entry = scored(job, now.model, number, is_last)
-        found.append((now.model, entry))
+        found.append(scored(job.run, job.objective, now.model, f"round-{number}", is_last=is_last))
     return found
 
 
@@ -221,18 +217,3 @@ def on_the_way(shape: EncoderShape, target: Sizes, share: float) -> dict[Place, 
     return {
         place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
     }
-
-
-def scored(job: Job, model: TaskModel, number: int, is_last: bool) -> Entry:
-    """Score a round's network, and store it: the last as the run's model/, the others in rounds/."""
-    name = f"round-{number}"
-    folder = "model" if is_last else f"rounds/{name}"
-    entry = job.objective.score(job.run, model, [whole_point(model.shape, name)])[0]
-    entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
-    if job.engine.is_main:
-        job.objective.save(job.run, model, entry, folder)
-    return entry if is_last else replace(entry, folder=folder)
-
-
-def latency_settings(train: TrainSettings) -> LatencySettings:
-    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)

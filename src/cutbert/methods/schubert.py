@@ -6,17 +6,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor
-
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.fronts.front import Front
-from cutbert.fronts.measure import measure_front, num_rounds
-from cutbert.fronts.score import whole_point
 from cutbert.hub.source import find_source
-from cutbert.methods.distil import Teacher
-from cutbert.methods.imitate import ImitateStep
+from cutbert.methods.imitate import imitate_step
 from cutbert.methods.meters import LATENCY, Meter, count_meter, latency_meter
 from cutbert.methods.objectives import (
     Objective,
@@ -30,20 +24,18 @@ from cutbert.methods.prepare import check_inputs, prepare, weight_hashes
 from cutbert.methods.prepare_text import MASKED_LM, prepare_text
 from cutbert.methods.pretrain import PRETRAIN
 from cutbert.methods.recipes import OURS
-from cutbert.methods.rounds import Job, all_rounds, latency_settings
+from cutbert.methods.results import finish, latency_settings
+from cutbert.methods.rounds import Job, all_rounds
 from cutbert.methods.settings import SchubertSettings
-from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
+from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.shape.budget import Budget
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.units import sizes_of
-from cutbert.train.counting import counter
 from cutbert.train.masked_lm import MaskedStep, StepMasks
-from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working import frozen_copy
 
 HEAL = replace(OURS, name="heal")
 HEAL_TEXT = replace(PRETRAIN, name="heal")
@@ -82,12 +74,10 @@ def schubert(
         meter = meter_of(objective, settings, train, run)
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
-        rows = rows_to_imitate(dataset)
-        tokens = prepared.train if rows is dataset.train else prepared.tokenize(rows, data.length_limit)
-        teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
-        teacher = replace(teacher, model=frozen_copy(teacher.model, prepared.engine.dtype))
+        teacher, tokens = teacher_and_tokens(prepared, settings.teacher, data.length_limit)
         make_step = partial(imitate_step, dataset.head, teacher, settings)
-        finish(Job(objective, make_step, tokens, HEAL, meter, settings, train, run))
+        found = all_rounds(Job(objective, make_step, tokens, HEAL, meter, settings, train, run))
+        finish(run, objective, train, found)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -122,7 +112,8 @@ def schubert_text(
         meter = meter_of(objective, settings, train, run)
         tokens = prepared.text.train
         step = MaskedStep(StepMasks(tokens, prepared.masking))
-        finish(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, settings, train, run))
+        found = all_rounds(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, settings, train, run))
+        finish(run, objective, train, found)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -149,33 +140,3 @@ def meter_of(objective: Objective, settings: SchubertSettings, train: TrainSetti
         kept = run.path / "checkpoint" / "latency.json"
         return latency_meter(settings, model, objective.lengths, latency_settings(train), objective.engine, kept)
     return count_meter(settings, model.shape, model.head_spec)
-
-
-def imitate_step(head: HeadSpec, teacher: Teacher, settings: SchubertSettings, hidden_units: Tensor) -> ImitateStep:
-    """Return the step that lets a network of some of the uncut model's hidden units imitate a teacher."""
-    return ImitateStep(
-        head=head,
-        teacher=teacher,
-        hidden_units=hidden_units,
-        logit_weight=settings.logit_weight,
-        hidden_weight=settings.hidden_weight,
-        temperature=settings.temperature,
-    )
-
-
-def finish(job: Job) -> None:
-    """Run all rounds, score the uncut model, time everything side by side, store front and result."""
-    found = all_rounds(job)
-    if not job.engine.is_main:
-        return
-    run, objective = job.run, job.objective
-    with run.timing("score"):
-        whole = objective.score(run, job.uncut, [whole_point(job.uncut.shape)])[0]
-    entries = tuple(entry for _, entry in found)
-    front = Front(objective.metric, whole, entries, objective.select_is_dev)
-    latency = latency_settings(job.train)
-    with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
-        models = {entry.folder: model for model, entry in found}
-        front = measure_front(front, models, job.uncut, objective.lengths, latency, on_round=counter(bar))
-    front.save(run.path)
-    run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

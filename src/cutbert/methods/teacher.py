@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cutbert.data.dataset import Dataset, Examples
-from cutbert.data.tokens import tokenize_rows
+from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import ModelError
 from cutbert.hub.load import load_model, output_rows
 from cutbert.hub.source import find_source
@@ -19,6 +19,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+from cutbert.train.working import frozen_copy
 
 
 def check_teacher(source: str, model: str, head: HeadSpec) -> None:
@@ -85,3 +86,15 @@ def imitated_teacher(prepared: Prepared, source: str | None, rows: Examples, max
 def rows_to_imitate(data: Dataset) -> Examples:
     """Return the training rows, and the unlabelled rows where there are any."""
     return data.train if data.unlabeled is None else data.train.joined(data.unlabeled)
+
+
+def teacher_and_tokens(prepared: Prepared, source: str | None, max_length: int) -> tuple[Teacher, Tokens]:
+    """Return who is imitated, as a copy that stands still, and the tokens of the rows to imitate on.
+
+    Arguments as of `imitated_teacher`.
+    """
+    data = prepared.data
+    rows = rows_to_imitate(data)
+    tokens = prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
+    teacher = imitated_teacher(prepared, source, rows, max_length)
+    return replace(teacher, model=frozen_copy(teacher.model, prepared.engine.dtype)), tokens
