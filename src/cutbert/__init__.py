@@ -14,13 +14,27 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
+    from cutbert.api import (
+        cost,
+        demo,
+        depth,
+        dynabert,
+        finetune,
+        front,
+        measure,
+        open_run,
+        pick,
+        predict,
+        pretrain,
+        schubert,
+    )
 
 __version__ = "0.1.0"
 
 VERBS = (
     "cost",
     "demo",
+    "depth",
     "dynabert",
     "finetune",
     "front",
@@ -49,6 +63,7 @@ __all__ = [
     "cost",
     "cost_of",
     "demo",
+    "depth",
     "dynabert",
     "finetune",
     "front",
