@@ -171,11 +171,13 @@ def test_a_stopped_run_ends_with_the_same_bits(
 
     stop_before("stored_choice", method, 1)
     stop_before("_plan_epoch", loop.Trainer, 3)  # within the second pass of the pair
-    for count in (1, 2, 4):
+    for count in (1, 4):
         stop_before("train_in_turns", method, count)
-    for name in ("score_points", "save_model", "save_trained", "result_of"):
-        stop_before(name, method, 1)
+    stop_before("score_points", method, 1)
+    stop_before("save_model", method, 1)
+    stop_before("save_trained", method, 1)
     stop_before("save_trained", method, 2)
+    stop_before("result_of", method, 1)
     parts = depth(base, tmp_path / "parts", task, **options)
     for name in ("model", "full", "truncated"):
         assert_same(weights(parts.path / name), weights(whole.path / name))
@@ -235,7 +237,7 @@ def test_labels_per_word_are_refused(base: str, tmp_path: Path) -> None:
         sentences = [f"{word} O\nbad B-X\n{name} O\n\n" for word in WORDS]
         (tmp_path / f"{name}.conll").write_text("".join(sentences))
     files = {"train": str(tmp_path / "train.conll"), "dev": str(tmp_path / "dev.conll"), "text": "0", "label": "-1"}
-    with pytest.raises(InputError, match="depth is for tasks with labels of whole texts, got .* kind token"):
+    with pytest.raises(InputError, match=r"depth is for tasks with labels of whole texts, got .* kind token"):
         cutbert.depth(base, out=tmp_path / "run", tagging=True, **files)
     assert not (tmp_path / "run").exists()
 

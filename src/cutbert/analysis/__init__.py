@@ -1,1 +1,0 @@
-"""What the layers of a network hold."""
