@@ -88,7 +88,7 @@ def test_the_smallest_depth_within_epsilon(scores: list[float], epsilon: float |
 
 
 def test_epsilon_may_be_a_share_of_the_best() -> None:
-    relative = Selector("", scatter, epsilon=0.1, is_relative=True)
+    relative = Selector(scatter, epsilon=0.1, is_relative=True)
     assert relative.choose([0.0089, 0.0091, 0.01]) == 2
     assert relative.choose([-1.2, -1.05, -1.0]) == 2
 

@@ -29,14 +29,12 @@ class Selector:
     """A way to say how good a depth is.
 
     Args:
-        about: what it is, for tables and docs.
         of_classes: features [N, F], class ids [N] and a seed to a score.
         of_numbers: the same for numbers; None: the numbers' quintiles are taken as classes (our choice).
         epsilon: how far below the best a depth may lie, by default.
         is_relative: epsilon is a share of the best score; else in the score's own unit.
     """
 
-    about: str
     of_classes: Score
     of_numbers: Score | None = None
     epsilon: float = 0.01
@@ -223,10 +221,10 @@ def common(x_NF: Features, labels: Labels) -> tuple[Features, Labels]:
 
 
 SELECTORS: dict[str, Selector] = {
-    "probe": Selector("cross-validated linear probe", probe, ridge_probe),
-    "scatter": Selector("between-class over within-class scatter", scatter, epsilon=0.1, is_relative=True),
-    "centroid": Selector("nearest class mean, cross-validated", centroid),
-    "knn": Selector("nearest rows, cross-validated", neighbours),
-    "kmeans": Selector("agreement of k-means clusters with classes", kmeans, epsilon=0.1, is_relative=True),
-    "logme": Selector("log evidence of a linear model", logme, logme_numbers),
+    "probe": Selector(probe, ridge_probe),
+    "scatter": Selector(scatter, epsilon=0.1, is_relative=True),
+    "centroid": Selector(centroid),
+    "knn": Selector(neighbours),
+    "kmeans": Selector(kmeans, epsilon=0.1, is_relative=True),
+    "logme": Selector(logme, logme_numbers),
 }

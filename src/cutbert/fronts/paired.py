@@ -79,19 +79,13 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     """
     score = METRICS[metric]
     ours, theirs = np.stack(one), np.stack(other)
-    by_seed = tuple(
-        float(score(mine, truth) - yours) for mine, yours in zip(ours, score_each(score, theirs, truth), strict=True)
-    )
+    by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
     low, high = interval(score, ours, theirs, truth)
     if metric == "accuracy" and len(ours) == 1:
         test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
     else:
         test, p_value = "permutation", permutation(score, ours, theirs, truth)
     return Paired(float(np.mean(by_seed)), low, high, p_value, test, by_seed, len(truth))
-
-
-def score_each(score: Metric, answers: Answers, truth: Answers) -> list[float]:
-    return [float(score(each, truth)) for each in answers]
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,14 @@ def depth(
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         if not prepared.loaded.has_new_head:
-            say(f"{model} has a head for these labels already: its layers may be fine-tuned, not only pre-trained")
+            say(
+                f"{model} has a head for these labels already: its layers may be fine-tuned, not only pre-trained",
+                shown=prepared.engine.is_main,
+            )
         with run.timing("choose"):
             choice = stored_choice(prepared, settings, train.seed, run.path / CHOICE)
-        say(f"depth {choice.depth} of {prepared.loaded.model.shape.num_layers}", shown=prepared.engine.is_main)
         job = Job(model, prepared, choice, train, settings, run)
+        say(f"depth: {choice.depth} of {job.num_layers} layers, by {choice.by}", shown=job.is_main)
         nets = job.train_all()
         if prepared.engine.is_main:
             job.save_truncated()
@@ -166,10 +170,10 @@ class Job:
     def is_finished(self, depth: int, seed: int) -> bool:
         return self.position_file(depth, seed).is_file() and self.answers_file(depth, seed).is_file()
 
-    def position_file(self, depth: int, seed: int) -> Any:
+    def position_file(self, depth: int, seed: int) -> Path:
         return self.run.path / "checkpoint" / f"{name_of(depth, seed)}.json"
 
-    def answers_file(self, depth: int, seed: int) -> Any:
+    def answers_file(self, depth: int, seed: int) -> Path:
         return self.run.path / PREDICTIONS / f"{name_of(depth, seed)}.json"
 
     def scored(self, depth: int, seed: int, model: TaskModel) -> Net:
