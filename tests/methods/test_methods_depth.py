@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from tiny_task import tiny_task, weights
 
 import cutbert
 from cutbert.analysis.depth_selectors import SELECTORS
+from cutbert.cli.depth import VERB
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.hub.load import load_model
 from cutbert.methods.depth_memory import TrainingMemory, training_memory
@@ -96,6 +99,47 @@ def test_every_depth_and_every_selector(base: str, tmp_path: Path, task: dict[st
         f"depth-{k}-seed-{s}" for k in (1, 2, 3) for s in (3, 4)
     ]
     assert len(run["difference"]["by_seed"]) == 2 if run["chosen_depth"] < 3 else "difference" not in run.data
+
+
+def shown(data: dict[str, Any]) -> str:
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(VERB.show(data))
+    return capture.get()
+
+
+FOUND = {
+    "out": "runs/x", "chosen_depth": 2, "num_layers": 3, "selector": "probe", "metric": "accuracy",
+    "depth_scores": {"1": 0.5, "2": 0.7123, "3": 0.7}, "score": 0.8125, "select_score": 0.8,
+    "params": 10**7, "macs": 10**9, "seconds": 9.0, "choosing_seconds": 1.0, "training_seconds": 6.0,
+    "scoring_seconds": 2.0, "peak_bytes": 7 * 10**8, "file_bytes": 6 * 10**7,
+}  # fmt: skip
+BESIDE = {
+    **FOUND, "full_score": 0.79, "full_select_score": 0.81, "full_seconds": 20.0, "full_peak_bytes": 9 * 10**8,
+    "full_file_bytes": 9 * 10**7, "full_params": 2 * 10**7, "full_macs": 2 * 10**9, "verdict": "not decided",
+    "difference": {
+        "difference": 0.0225, "low": -0.01, "high": 0.05, "p_value": 0.123, "test": "mcnemar",
+        "by_seed": [0.0225], "rows": 872,
+    },
+}  # fmt: skip
+
+
+def test_how_results_look() -> None:
+    alone = shown(FOUND)
+    assert re.search(r"\* +2 +0\.7123 +81\.25 +80\.00", alone) and "full" not in alone.split("chosen by")[0]
+    assert "1.0 s choosing, 6.0 s training, 2.0 s scoring" in alone and "in runs/x" in alone
+    text = shown(BESIDE)
+    assert re.search(r" 3 +0\.7000 +79\.00 +81\.00", text) and re.search(r"full +20\.0 +900\.0 +90\.0", text)
+    said = "do not say which is better: +2.25 points [-1.00, +5.00], p = 0.123 (mcnemar, 872 rows of dev, 1 seed)"
+    assert said in " ".join(text.split()) and "beats" not in text
+    better = shown({**BESIDE, "verdict": "smaller is better"})
+    assert "the smaller network beats the full one" in better
+    given = {**FOUND, "depth_scores": {}, "selector": "given", "oracle_depth": 1, "oracle_score": 0.9, "regret": 0.0875}
+    text = " ".join(shown({**given, "select_is_dev": True}).split())
+    assert (
+        "best depth on dev itself, which no choice may look at: 1 (90.00); the choice is 8.75 points below it" in text
+    )
+    assert "choosing" not in text and "select is the dev split itself" in text
 
 
 @pytest.mark.usefixtures("no_processes")

@@ -79,10 +79,11 @@ def verdict_line(data: Mapping[str, Any]) -> str:
     if "difference" not in data:
         return said
     found = data["difference"]
-    low, high = points(found["low"]), points(found["high"])
+    gap, low, high = (f"{100 * found[key]:+.2f}" for key in ("difference", "low", "high"))
+    seeds = f"{count} seeds" if (count := len(found["by_seed"])) > 1 else "1 seed"
     return (
-        f"{said}: {100 * found['difference']:+.2f} points [{low}, {high}], p = {found['p_value']:.3g} "
-        f"({found['test']}, {found['rows']:,} rows of dev, {len(found['by_seed'])} seeds)"
+        f"{said}: {gap} points [{low}, {high}], p = {found['p_value']:.3g} "
+        f"({found['test']}, {found['rows']:,} rows of dev, {seeds})"
     )
 
 
@@ -90,7 +91,7 @@ def notes(data: Mapping[str, Any]) -> list[str]:
     """Return the lines below."""
     choosing = f"{data['choosing_seconds']:.1f} s choosing, " if data["depth_scores"] else ""
     lines = [
-        f"* chosen by {data['selector']} before fine-tuning; dev and select: {data['metric']} in points",
+        f"* chosen by {data['selector']}, before fine-tuning; dev and select: {data['metric']} in points",
         f"chosen: {choosing}{data['training_seconds']:.1f} s training, {data['scoring_seconds']:.1f} s scoring",
     ]
     if "oracle_depth" in data:
@@ -99,7 +100,7 @@ def notes(data: Mapping[str, Any]) -> list[str]:
             f"({points(data['oracle_score'])}); the choice is {points(data['regret'])} points below it"
         )
     if data.get("select_is_dev"):
-        lines.append("select is the dev split itself")
+        lines.append("select is the dev split itself, so select and dev scores are the same")
     return [*lines, f"in {data['out']}"]
 
 
