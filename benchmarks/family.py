@@ -15,17 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from alternatives import WAYS, numbers, place, scores_of
 from cutbert.files import read_json
+from cutbert.fronts import paired
 from cutbert.fronts.front import Entry, Front
 from cutbert.train.run_folder import RunFolder
 from recording import make_parser, recorded
 
 Answers = NDArray[np.float64]
-RESAMPLES = 10_000
-RESAMPLES_AT_ONCE = 500
 SINGLE = "w1.0-d1.0"
 
 
@@ -90,7 +88,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "task": args.task,
         "metric": metric,
         "dev_rows": len(labels),
-        "interval": f"95 % percentile bootstrap, paired, {RESAMPLES} resamples of dev's rows",
+        "interval": f"95 % percentile bootstrap, paired, {paired.RESAMPLES} resamples of dev's rows",
         "latency_measured": fronts[0].measured,
         "networks": rows,
         "subnets_in_short": in_short(networks),
@@ -174,57 +172,10 @@ def nearest(network: Network, others: Sequence[Network]) -> Network | None:
 
 def difference(one: Network, other: Network, labels: Answers, metric: str) -> dict[str, float]:
     """Return the difference of two networks' scores, mean over seeds, with its paired interval over dev's rows."""
-    count = len(one.answers)
-
-    def statistic(*parts: Answers, axis: int) -> Answers:
-        truth = parts[-1]
-        values = [METRICS[metric](each, truth, axis) for each in parts[:-1]]
-        return np.mean(values[:count], axis=0) - np.mean(values[count:], axis=0)
-
-    parts = (*one.answers, *other.answers, labels)
-    value = float(statistic(*parts, axis=-1))
-    found = stats.bootstrap(
-        parts,
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=RESAMPLES_AT_ONCE,
-        vectorized=True,
-        paired=True,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return {"difference": value, "low": float(found.low), "high": float(found.high)}
-
-
-def accuracy(answers: Answers, truth: Answers, axis: int) -> Answers:
-    return np.asarray((answers == truth).mean(axis=axis))
-
-
-def confusion(answers: Answers, truth: Answers, axis: int) -> tuple[Answers, Answers, Answers, Answers]:
-    """Return true and false positives, false and true negatives of two classes."""
-    said, is_so = answers == 1, truth == 1
-    pairs = ((said, is_so), (said, ~is_so), (~said, is_so), (~said, ~is_so))
-    tp, fp, fn, tn = ((a & b).sum(axis=axis).astype(np.float64) for a, b in pairs)
-    return tp, fp, fn, tn
-
-
-def matthews(answers: Answers, truth: Answers, axis: int) -> Answers:
-    """Matthews' correlation of two classes; 0 where one side is constant."""
-    tp, fp, fn, tn = confusion(answers, truth, axis)
-    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.asarray(np.divide(tp * tn - fp * fn, below, out=np.zeros_like(below), where=below > 0))
-
-
-def pearson(answers: Answers, truth: Answers, axis: int) -> Answers:
-    return np.asarray(stats.pearsonr(answers, truth, axis=axis).statistic)
-
-
-def mean_f1(answers: Answers, truth: Answers, axis: int) -> Answers:
-    """Return the mean of questions' own F1; their truth is in it already."""
-    return np.asarray(answers.mean(axis=axis))
-
-
-METRICS = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson, "f1": mean_f1}
+    score = paired.METRICS[metric]
+    gaps = [score(a, labels) - score(b, labels) for a, b in zip(one.answers, other.answers, strict=True)]
+    low, high = paired.interval(score, one.answers, other.answers, labels)
+    return {"difference": float(np.mean(gaps)), "low": low, "high": high}
 
 
 def describe(network: Network) -> dict[str, Any]:

@@ -18,12 +18,13 @@ import torch
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from cutbert.methods.samples import take_tokens
 from cutbert.methods.settings import DynabertSettings
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.loop import Trainer
 from cutbert.train.progress import progress_bar
 from recording import make_parser, recorded, spread
-from workload import BATCH_SIZE, CountedStep, add_inputs, make_trainer, prepare_task, spread_rows, take_rows
+from workload import BATCH_SIZE, CountedStep, add_inputs, make_trainer, prepare_task, spread_rows
 
 RELEASE = "release_12"
 VARIANTS = {
@@ -85,7 +86,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         prepared = prepare_task(args, Path(work))
         chosen = spread_rows(prepared.train.lengths, args.batches, args.seed)
-        tokens = take_rows(prepared.train, chosen)
+        tokens = take_tokens(prepared.train, chosen)
         variants = {}
         for name, settings in VARIANTS.items():
             made = make_trainer(prepared, tokens, settings, args.seed, args.threads, Path(work))

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.bench.memory import own_peak_bytes
+from cutbert.bench.memory import clear_peak, own_peak_bytes
+from cutbert.methods.samples import take_tokens
 from cutbert.methods.settings import DynabertSettings
 from cutbert.train.progress import say
 from recording import make_parser, recorded, spread
-from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task, take_rows
+from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task
 
 WIDTHS_OF_24 = tuple(float(mult) for mult in np.linspace(1.0, 0.25, 8).round(4))
 FAMILIES = {
@@ -24,7 +25,6 @@ FAMILIES = {
     12: DynabertSettings(stock=False, subnets_per_step=0),
     24: DynabertSettings(stock=False, subnets_per_step=0, width_mult=WIDTHS_OF_24),
 }
-CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 def main() -> None:
@@ -73,7 +73,7 @@ def train_here(args: argparse.Namespace) -> dict[str, Any]:
     settings = FAMILIES[args.only]
     with tempfile.TemporaryDirectory() as work:
         prepared = prepare_task(args, Path(work))
-        tokens = take_rows(prepared.train, longest_rows(prepared.train.lengths, args.steps * BATCH_SIZE))
+        tokens = take_tokens(prepared.train, longest_rows(prepared.train.lengths, args.steps * BATCH_SIZE))
         trainer, counted = make_trainer(prepared, tokens, settings, 0, args.threads, Path(work))
         before = clear_peak()
         for _ in range(args.steps):
@@ -84,13 +84,6 @@ def train_here(args: argparse.Namespace) -> dict[str, Any]:
         "before_training_bytes": before,
         "training_peak_bytes": own_peak_bytes(),
     }
-
-
-def clear_peak() -> int:
-    """Set this process's peak back to what it holds now, where the system can, and return it."""
-    if CLEAR_PEAK.exists():
-        CLEAR_PEAK.write_text("5")
-    return own_peak_bytes()
 
 
 if __name__ == "__main__":

@@ -82,14 +82,6 @@ def longest_rows(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.argsort(-lengths, kind="stable")[:count]
 
 
-def take_rows(tokens: Tokens, rows: NDArray[np.int64]) -> Tokens:
-    """Return some rows of a single-text task as tokens of their own."""
-    ids = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
-    labels = None if tokens.labels is None else np.asarray(tokens.labels)[rows]
-    return Tokens(np.concatenate(ids), offsets, None, labels)
-
-
 @dataclass
 class CountedStep:
     """A distillation step that adds up the multiply-adds of its real tokens; padding is not counted."""

@@ -6,7 +6,7 @@ Importing this loads neither torch nor transformers; each verb loads what it nee
 from __future__ import annotations
 
 from cutbert.api.analysis import analyze
-from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert, undivided
+from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schubert, undivided
 from cutbert.api.models import cost, measure, predict
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
@@ -18,6 +18,7 @@ __all__ = [
     "analyze",
     "cost",
     "demo",
+    "depth",
     "dynabert",
     "finetune",
     "front",

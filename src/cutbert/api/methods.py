@@ -12,6 +12,7 @@ from cutbert.api.runs import Run
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.methods.demo_settings import DemoSettings
+from cutbert.methods.depth_settings import DepthSettings
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.settings import DynabertSettings, FinetuneSettings, SchubertSettings
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -130,6 +131,27 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
         return undivided if kind is DataSettings else undivided_text
 
     return run_method("undivided", method, (kind, UndividedSettings), model, {"out": out, **options})
+
+
+@takes(DataSettings, TrainSettings, DepthSettings, RunSettings)
+def depth(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Choose how many layers a task needs on the frozen model, and fine-tune the first so many.
+
+    Args:
+        model: hub id, model folder or run folder.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+        options: fields of DataSettings, TrainSettings, DepthSettings and RunSettings.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+
+    def method() -> Callable[..., dict[str, Any]]:
+        from cutbert.methods.depth import depth
+
+        return depth
+
+    return run_method("depth", method, (DataSettings, DepthSettings), model, {"out": out, **options})
 
 
 @takes(DemoSettings)

@@ -1,4 +1,4 @@
-"""A random sample of training rows in batches: what importance is measured and norms are settled on."""
+"""Parts of the training rows: random samples, what importance is measured and norms are settled on; chosen rows."""
 
 from __future__ import annotations
 
@@ -17,6 +17,15 @@ def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
     """Return the indices of a random sample of rows, rising."""
     drawn = np.random.default_rng(seed).permutation(num_rows)[:size]
     return np.sort(drawn)
+
+
+def take_tokens(tokens: Tokens, rows: np.ndarray) -> Tokens:
+    """Return some rows of a task with labels of whole texts as tokens of their own."""
+    ids = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
+    pair_starts = None if tokens.pair_starts is None else tokens.pair_starts[rows]
+    labels = None if tokens.labels is None else np.asarray(tokens.labels)[rows]
+    return Tokens(np.concatenate(ids), offsets, pair_starts, labels)
 
 
 def sample_batches(model: TaskModel, tokens: Tokens, size: int, seed: int, device: torch.device) -> list[Batch]:

@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -116,17 +116,23 @@ def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSet
     Raises:
         InterruptedRun: the user pressed Ctrl-C (or SIGTERM came); the state is saved.
     """
-    done = run.path / "checkpoint" / f"{stage.plan.name}.safetensors"
-    if done.exists():
-        load_weights(done, model)
-        return read_position(done.with_suffix(".json"))
+    position = read_finished(model, stage.plan, run)
+    if position is not None:
+        return position
     trainer = Trainer(model, stage, engine, settings, run)
-    position = trainer.run()
-    if engine.is_main:
-        write_json(done.with_suffix(".json"), vars(position))
-        save_weights(done, model)
-        shutil.rmtree(trainer.folder, ignore_errors=True)
-    return position
+    title = stage.plan.name
+    with deferred_interrupt() as interrupt, progress_bar(title, trainer.num_steps, shown=engine.is_main) as bar:
+        trainer.advance(trainer.num_steps, interrupt, lambda note: bar(trainer.position.step, note))
+    return trainer.finish()
+
+
+def read_finished(model: Trained, plan: StagePlan, run: RunFolder) -> Position | None:
+    """Load the weights of a stage that is finished and return its position, or None where it is not."""
+    done = run.path / "checkpoint" / f"{plan.name}.safetensors"
+    if not done.exists():
+        return None
+    load_weights(done, model)
+    return read_position(done.with_suffix(".json"))
 
 
 class Trainer:
@@ -149,29 +155,44 @@ class Trainer:
             torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + self.position.step)
         self.work = work_of(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
+        self.saved_at = self.logged_at = time.monotonic()
 
-    def run(self) -> Position:
-        """Run the remaining steps."""
-        saved_at = logged_at = time.monotonic()
-        title = self.plan.name
-        with deferred_interrupt() as interrupt, progress_bar(title, self.num_steps, shown=self.engine.is_main) as bar:
-            while self.position.step < self.num_steps:
-                losses = self.step()
-                now = time.monotonic()
-                bar(self.position.step, f"loss {losses['loss']:.4f}")
-                if now - logged_at >= LOG_EVERY_S or self.position.step == self.num_steps:
-                    logged_at = now
-                    self.run_folder.log(stage=self.plan.name, step=self.position.step, **losses)
-                if self.engine.any(interrupt.is_set):
-                    self._save()
-                    raise InterruptedRun(
-                        f"stopped in stage {self.plan.name} at step {self.position.step} of {self.num_steps}; "
-                        f"saved in {self.run_folder.path}: the same command goes on from there"
-                    )
-                if now - saved_at >= self.settings.checkpoint_seconds:
-                    self._save()
-                    saved_at = time.monotonic()
+    def advance(self, until: int, interrupt: Interrupt, on_step: Callable[[str], None]) -> None:
+        """Take steps up to a number of them, or to the stage's last.
+
+        Args:
+            until: steps done when this returns.
+            interrupt: set where the user asks to stop.
+            on_step: called after each step with a note for the progress bar.
+
+        Raises:
+            InterruptedRun: the user asked to stop; the state is saved.
+        """
+        while self.position.step < min(until, self.num_steps):
+            losses = self.step()
+            now = time.monotonic()
+            on_step(f"loss {losses['loss']:.4f}")
+            if now - self.logged_at >= LOG_EVERY_S or self.position.step == self.num_steps:
+                self.logged_at = now
+                self.run_folder.log(stage=self.plan.name, step=self.position.step, **losses)
+            if self.engine.any(interrupt.is_set):
+                self.save()
+                raise InterruptedRun(
+                    f"stopped in stage {self.plan.name} at step {self.position.step} of {self.num_steps}; "
+                    f"saved in {self.run_folder.path}: the same command goes on from there"
+                )
+            if now - self.saved_at >= self.settings.checkpoint_seconds:
+                self.save()
+                self.saved_at = time.monotonic()
+
+    def finish(self) -> Position:
+        """Put the network out of training and keep its weights as those of a finished stage."""
         self.work.rest()
+        if self.engine.is_main:
+            done = self.folder.with_name(f"{self.plan.name}.safetensors")
+            write_json(done.with_suffix(".json"), vars(self.position))
+            save_weights(done, self.model)
+            shutil.rmtree(self.folder, ignore_errors=True)
         return self.position
 
     def step(self) -> dict[str, float]:
@@ -233,7 +254,8 @@ class Trainer:
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         return plan_batches(self.lengths, self.plan.batch_size, self.settings.seed, epoch)
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of the stage as it stands."""
         if self.engine.is_main:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
 

@@ -1,0 +1,172 @@
+"""Two networks on the same rows: the difference of their scores, its interval, and what may be said of it.
+
+Axes: R resamples, N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+RESAMPLES = 10_000
+ELEMENTS_AT_ONCE = 1 << 22  # of a resampling's arrays
+SIGNIFICANT = 0.05
+
+Answers = NDArray[np.float64]
+Metric = Callable[[Answers, Answers], Answers]
+Verdict = Literal["smaller is better", "no worse", "full is better", "not decided"]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """How one network's score differs from another's on the same rows, the mean over seeds.
+
+    Args:
+        difference: one's score minus the other's.
+        low, high: its 95 % interval.
+        p_value: chance of a difference at least as far from 0 if the two were equally good.
+        test: which test gives it: mcnemar or permutation.
+        by_seed: the difference of each seed.
+        rows: how many were compared.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+    by_seed: tuple[float, ...]
+    rows: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "by_seed": list(self.by_seed)}
+
+    def verdict(self, margin: float) -> Verdict:
+        """Return what may be said of the smaller network beside the full one.
+
+        Better or worse is said only where interval and test agree and every seed has that sign; no worse only where
+        the whole interval lies above minus the margin.
+        """
+        is_significant = self.p_value < SIGNIFICANT
+        if is_significant and self.low > 0 and min(self.by_seed) > 0:
+            return "smaller is better"
+        if self.low >= -margin:
+            return "no worse"
+        if is_significant and self.high < 0 and max(self.by_seed) < 0:
+            return "full is better"
+        return "not decided"
+
+
+def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth: Answers) -> Paired:
+    """Return how two networks differ on the same rows.
+
+    The interval is a percentile bootstrap: rows are drawn anew, together for both networks and all seeds. The test
+    of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random, row by
+    row, for all seeds together. Neither knows of the spread between seeds that were not run.
+
+    Args:
+        metric: of METRICS.
+        one, other: what each seed's network answers, as many of both: classes or numbers [N], or 0 and 1 [N, C].
+        truth: labels, as the answers.
+
+    Source:
+        McNemar 1947; Dietterich 1998 (Approximate statistical tests for comparing supervised classifiers).
+    """
+    score = METRICS[metric]
+    ours, theirs = np.stack(one), np.stack(other)
+    by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
+    low, high = interval(score, ours, theirs, truth)
+    if metric == "accuracy" and len(ours) == 1:
+        test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
+    else:
+        test, p_value = "permutation", permutation(score, ours, theirs, truth)
+    return Paired(float(np.mean(by_seed)), low, high, p_value, test, by_seed, len(truth))
+
+
+def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
+    """Return the 95 % interval of the difference, by scipy's bootstrap of the rows."""
+
+    def statistic(rows_RN: NDArray[np.intp], axis: int) -> Answers:
+        pairs = zip(ours, theirs, strict=True)
+        drawn = truth[rows_RN]
+        return np.mean([score(a[rows_RN], drawn) - score(b[rows_RN], drawn) for a, b in pairs], axis=0)
+
+    if len(truth) < 2:
+        return -1.0, 1.0
+    found = stats.bootstrap(
+        (np.arange(len(truth)),),
+        statistic,
+        n_resamples=RESAMPLES,
+        batch=max(1, ELEMENTS_AT_ONCE // truth.size),
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
+    """Return the exact p-value of McNemar's test; 1 where the two are right on the same rows."""
+    only_one = int(((one == truth) & (other != truth)).sum())
+    only_other = int(((one != truth) & (other == truth)).sum())
+    return 1.0 if only_one + only_other == 0 else float(stats.binomtest(only_one, only_one + only_other).pvalue)
+
+
+def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> float:
+    """Return the p-value of the difference under swaps of the two networks' answers, by scipy's permutation test."""
+    N = len(truth)
+    both = np.concatenate([ours, theirs], axis=1)
+
+    def statistic(one_RN: NDArray[np.intp], other_RN: NDArray[np.intp], axis: int) -> Answers:
+        found = []
+        for answers in both:
+            found.append(score(answers[one_RN], truth[one_RN % N]) - score(answers[other_RN], truth[other_RN % N]))
+        return np.mean(found, axis=0)
+
+    rows = np.arange(N)
+    found = stats.permutation_test(
+        (rows, rows + N),
+        statistic,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=RESAMPLES - 1,
+        batch=max(1, ELEMENTS_AT_ONCE // truth.size),
+        axis=-1,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def accuracy(answers: Answers, truth: Answers) -> Answers:
+    return np.asarray((answers == truth).mean(axis=-1))
+
+
+def matthews(answers: Answers, truth: Answers) -> Answers:
+    """Return Matthews' correlation of two classes; 0 where one side is constant."""
+    said, is_so = answers == 1, truth == 1
+    parts = ((said, is_so), (said, ~is_so), (~said, is_so), (~said, ~is_so))
+    tp, fp, fn, tn = ((a & b).sum(axis=-1).astype(np.float64) for a, b in parts)
+    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return np.asarray(np.divide(tp * tn - fp * fn, below, out=np.zeros_like(below), where=below > 0))
+
+
+def pearson(answers: Answers, truth: Answers) -> Answers:
+    """Return Pearson's correlation; 0 where one side is constant."""
+    a, b = answers - answers.mean(-1, keepdims=True), truth - truth.mean(-1, keepdims=True)
+    below = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.asarray(np.divide((a * b).sum(-1), below, out=np.zeros_like(below), where=below > 0))
+
+
+def f1(answers: Answers, truth: Answers) -> Answers:
+    """Return F1 over all labels of all rows together; 0 where nothing is said and nothing is so."""
+    hits = (answers * truth).sum(axis=(-2, -1))
+    below = answers.sum(axis=(-2, -1)) + truth.sum(axis=(-2, -1))
+    return np.asarray(np.divide(2 * hits, below, out=np.zeros_like(hits), where=below > 0))
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson, "f1": f1}
