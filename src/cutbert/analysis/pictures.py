@@ -138,7 +138,7 @@ def draw_importance(figure: Figure, result: Mapping[str, Any]) -> None:
         axes.bar([i + shift for i in places], heights, 0.38, label=label, hatch=hatch, color=colour, edgecolor="black")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel(f"layer of {short(result['model'])}")
-    axes.set_ylabel("first-order change of the loss (nats)")
+    axes.set_ylabel("first-order change, in units of the loss")
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False)
 
 
