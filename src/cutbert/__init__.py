@@ -14,7 +14,20 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
+    from cutbert.api import (
+        cost,
+        demo,
+        dynabert,
+        finetune,
+        front,
+        measure,
+        open_run,
+        pick,
+        predict,
+        pretrain,
+        schubert,
+        sweep,
+    )
 
 __version__ = "0.1.0"
 
@@ -30,6 +43,7 @@ VERBS = (
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
 )
 
 __all__ = [
@@ -59,6 +73,7 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
 ]
 
 

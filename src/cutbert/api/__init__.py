@@ -9,6 +9,7 @@ from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert
 from cutbert.api.models import cost, measure, predict
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
+from cutbert.api.sweeps import sweep
 
 __all__ = [
     "Picked",
@@ -25,4 +26,5 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
 ]
