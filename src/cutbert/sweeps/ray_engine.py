@@ -117,13 +117,20 @@ def connect(ray: Any, address: str | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+        try:
+            ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray's own for this is Exception itself
+            raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
         return
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise InputError(f"--ray-address must be a Ray cluster that answers, got {address}: {reason}") from None
+        wanted = "--ray-address must be a Ray cluster that answers"
+        raise InputError(f"{wanted}, got {address}: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def check_shared(ray: Any, out: Path) -> None:
@@ -136,10 +143,13 @@ def check_shared(ray: Any, out: Path) -> None:
 
     parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
     with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
-        looks = ray.remote(missing_here).options(num_cpus=0)
+        look = ray.remote(missing_here)
         places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
         answers = ray.get(
-            [looks.options(scheduling_strategy=place).remote([probe.name, str(Path.cwd())]) for place in places]
+            [
+                look.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
+                for place in places
+            ]
         )
     wrong = [f"{host} does not see {Path(name).parent}" for host, names in answers for name in names]
     if wrong:
