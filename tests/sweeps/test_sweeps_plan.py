@@ -122,6 +122,12 @@ def test_a_step_on_text_takes_no_task(tmp_path: Path) -> None:
     assert [run.name for run in runs_of(tmp_path, text)] == ["cut", "tuned-task=sst2", "tuned-task=rte"]
 
 
+def test_a_step_may_name_its_axes(tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, CHAIN + 'axes = ["task"]\n')
+    assert [run.name for run in runs if run.step == "teacher"] == ["teacher-task=sst2", "teacher-task=mrpc"]
+    assert sum(run.step == "small" for run in runs) == 12
+
+
 def test_sets(tmp_path: Path) -> None:
     sets = ("model=tiny", "max_train_samples=64", "grid.task=['rte']", "seed=7", "small.gate_steps=3")
     runs = runs_of(tmp_path, CHAIN, *sets)
@@ -129,6 +135,11 @@ def test_sets(tmp_path: Path) -> None:
     assert runs[0].model == "tiny" and runs[1].model == "/out/runs/teacher-task=rte"
     assert all(run.options["max_train_samples"] == 64 and run.options["seed"] == 7 for run in runs)
     assert [run.options.get("gate_steps") for run in runs[:2]] == [None, 3]
+    left_out = runs_of(tmp_path, CHAIN, "teacher.epochs=")
+    assert "epochs" not in left_out[0].options
+    assert mistakes(tmp_path, CHAIN, "teacher.seed=") == [
+        "--set teacher.seed=: there is nothing in the plan to leave out"
+    ]
 
 
 def test_mistakes_come_together_with_their_places(tmp_path: Path) -> None:
@@ -186,6 +197,8 @@ def test_mistakes_come_together_with_their_places(tmp_path: Path) -> None:
         ("grid.x = [{seed = 1}]", "steps.a.grid.x: a table among the values must have a name"),
         ("needs.gpus = -1", "steps.a.needs.gpus must be a number of at least 0, got -1"),
         ('train = "x.tsv"', "steps.a: --train is for own files and must not be given with --task"),
+        ("axes = 3", "steps.a.axes must be a list of axes of grid, got 3"),
+        ('axes = ["sed"]\n[grid]\nseed = [1]', "steps.a.axes: 'sed' is no axis of grid; did you mean seed?"),
         ("grid = 3", "steps.a.grid must be a table, got 3"),
     ],
 )

@@ -105,8 +105,12 @@ class Expansion:
 
     def _check_names(self, steps: Sequence[Step]) -> None:
         """Note options that no verb has, and references to steps that are none."""
+        axes = [axis.key for axis in self.plan.grid]
         for step in steps:
             form = self.forms[step.name]
+            for name in step.shared or ():
+                if name not in axes:
+                    self.mistakes.add(f"steps.{step.name}.axes: {name!r} is no axis of grid{near(name, axes)}")
             for name, each in (*step.options.items(), *choices_of(step.axes)):
                 if not form.takes(name):
                     close = near(name, (MODEL, *form.options))
@@ -155,12 +159,14 @@ class Expansion:
 
     def _is_on(self, step: Step, axis: Axis) -> bool:
         """Return whether a step has runs for each value of an axis: the axis sets what the step leaves open."""
-        own = step.options.keys() | {name for each in step.axes for name in each.option_names()}
-        form = self.forms[step.name]
-        names = [name for name in axis.option_names() if form.takes(name)]
         if axis.option_names() <= self.plan.overrides.keys():
             return False
-        return axis in step.axes or any(name not in own for name in names)
+        if axis in step.axes:
+            return True
+        if step.shared is not None:
+            return axis.key in step.shared
+        own = step.options.keys() | {name for each in step.axes for name in each.option_names()}
+        return any(self.forms[step.name].takes(name) and name not in own for name in axis.option_names())
 
     def _find_axes(self, step: Step) -> None:
         inherited = {key: axis for name in sorted(self._references(step)) for key, axis in self.axes[name].items()}

@@ -78,13 +78,18 @@ class Needs:
 
 @dataclass(frozen=True)
 class Step:
-    """One kind of run: a verb with its own options and its own axes."""
+    """One kind of run: a verb with its own options and its own axes.
+
+    Args:
+        shared: axes of the plan's grid that it is on; None for those that set what it takes and leaves open.
+    """
 
     name: str
     verb: str
     options: Mapping[str, Given]
     axes: tuple[Axis, ...]
     needs: Needs
+    shared: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,17 +152,17 @@ def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes
     for text in sets:
         name, equals, word = text.partition("=")
         parts = name.split(".")
-        if not equals or not all(parts):
+        if not equals or not all(parts) or (not word and len(parts) == 1):
             mistakes.add(f"--set must be NAME=VALUE, got {text!r}")
         elif len(parts) == 1:
             overrides[name] = Given(toml_value(word), f"--set {name}")
         else:
-            put(document, parts if parts[0] in PARTS else ["steps", *parts], toml_value(word), text, mistakes)
+            put(document, parts if parts[0] in PARTS else ["steps", *parts], word, text, mistakes)
     return overrides
 
 
-def put(document: dict[str, Any], parts: Sequence[str], value: Any, text: str, mistakes: Mistakes) -> None:
-    """Set a value deep in the document; a step must be there already."""
+def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mistakes: Mistakes) -> None:
+    """Set a value deep in the document, or with no word leave out what is there; a step must be there already."""
     if parts[0] == "steps" and parts[1] not in document.get("steps", {}):
         mistakes.add(f"--set {text}: must name a part of the plan ({', '.join(PARTS)}) or a step of it")
         return
@@ -167,7 +172,10 @@ def put(document: dict[str, Any], parts: Sequence[str], value: Any, text: str, m
         if not isinstance(table, dict):
             mistakes.add(f"--set {text}: {part} is a value of the plan, not a table")
             return
-    table[parts[-1]] = value
+    if word:
+        table[parts[-1]] = toml_value(word)
+    elif table.pop(parts[-1], None) is None:
+        mistakes.add(f"--set {text}: there is nothing in the plan to leave out")
 
 
 def toml_value(word: str) -> Any:
@@ -189,14 +197,18 @@ def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mista
         return None
     axes = read_axes(as_table(table.get("grid", {}), f"{place}.grid", mistakes), f"{place}.grid", f"{name}.", mistakes)
     own = read_needs(as_table(table.get("needs", {}), f"{place}.needs", mistakes), f"{place}.needs", needs, mistakes)
+    shared = table.get("axes")
+    if shared is not None and not (isinstance(shared, list) and all(isinstance(each, str) for each in shared)):
+        mistakes.add(f"{place}.axes must be a list of axes of grid, got {shared!r}")
+        shared = None
     options = {
         option: Given(value, f"{place}.{option}")
         for option, value in table.items()
-        if option not in ("verb", "grid", "needs")
+        if option not in ("verb", "grid", "needs", "axes")
     }
     twice = [option for axis in axes for option in axis.option_names() if option in options]
     mistakes.extend(f"{place}.{option} must not be given beside {place}.grid, which sets it too" for option in twice)
-    return Step(name, verb, options, axes, own)
+    return Step(name, verb, options, axes, own, None if shared is None else tuple(shared))
 
 
 def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mistakes) -> tuple[Axis, ...]:

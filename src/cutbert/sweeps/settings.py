@@ -31,7 +31,7 @@ class SweepSettings:
         default=(),
         metadata={
             "help": "NAME=VALUE for every step that takes NAME, or a place in the plan: STEP.NAME=VALUE, "
-            "grid.seed=[0,1]; repeatable."
+            "grid.seed=[0,1]; STEP.NAME= leaves out; repeatable."
         },
     )
     threads: int | None = field(
