@@ -1,7 +1,8 @@
 """SIGKILLs of a small sweep, resumed until done: is a run lost or done twice, and does Ray give the same scores?
 
-The plan is two tasks and two seeds of a teacher and a family of it. A call of the sweep is killed once some run has saved
-a new checkpoint and some random seconds have passed, so that kills fall into different runs; then the same call goes on.
+The plan is two tasks and two seeds of a teacher and a family of it. A call of the sweep is killed once some run has
+saved a new checkpoint and some random seconds have passed, so that kills fall into different runs; then the same call
+goes on.
 """
 
 from __future__ import annotations
