@@ -65,12 +65,12 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_left_over_from_a_killed_sweep_is_waited_for(tmp_path: Path) -> None:
-    process = Process(job_of(tmp_path, "cost", "none.json"))
+    process = Process(job_of(tmp_path, "cost", "a", "b"))
     run = RunFolder.open(tmp_path / "run", "finetune", {})
     with run.start():
         assert process.poll() is None and not (tmp_path / "a.log").exists()
     ended = wait_for(process)
-    assert "none.json" in str(ended.error) and not ended.was_stopped  # type: ignore[attr-defined]
+    assert "cost takes MODEL" in str(ended.error) and not ended.was_stopped  # type: ignore[attr-defined]
 
 
 def test_a_job_dies_with_its_parent(tmp_path: Path) -> None:

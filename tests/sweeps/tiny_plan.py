@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ seed = [0, 1]
 verb = "finetune"
 model = "{folder}/base"
 epochs = {epochs}
+learning_rate = 3e-3
 
 [steps.student]
 verb = "finetune"
@@ -49,12 +49,6 @@ def make_plan(folder: Path, *, epochs: float = 1.0, text: str = PLAN) -> Path:
     path = folder / "plan.toml"
     path.write_text(text.format(folder=folder, epochs=epochs), encoding="utf-8")
     return path
-
-
-def starts(sweep: Path) -> dict[str, int]:
-    """Return how often each run was finished, by its records: 1, or 0 where it is not."""
-    records = {path.parent.name: json.loads(path.read_text()) for path in sweep.glob("runs/*/run.json")}
-    return {name: int("result" in record) for name, record in records.items()}
 
 
 def scores(data: dict[str, Any]) -> dict[str, float]:
