@@ -65,7 +65,7 @@ def test_commands_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.
             seen.append(verb.name)
             return Nothing()
 
-        return dataclasses.replace(verb, run=run, show=lambda data: "")
+        return dataclasses.replace(verb, run=run, show=lambda data: "", failures=lambda data: ())
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command_line, "VERBS", tuple(only_checked(verb) for verb in command_line.VERBS))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         predict,
         pretrain,
         schubert,
+        sweep,
         undivided,
     )
 
@@ -47,6 +48,7 @@ VERBS = (
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
     "undivided",
 )
 
@@ -79,6 +81,7 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
     "undivided",
 ]
 

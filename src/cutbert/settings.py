@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cutbert.errors import InputError, Mistakes
 
@@ -47,8 +48,101 @@ def is_required(each: Field[Any]) -> bool:
     return each.default is MISSING and each.default_factory is MISSING
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option made of a settings field.
+
+    Args:
+        field: where it comes from.
+        kind: type of one value, or a Literal.
+        is_list: whether it may repeat.
+    """
+
+    field: Field[Any]
+    kind: Any
+    is_list: bool
+
+    @property
+    def name(self) -> str:
+        return option_name(self.field)
+
+    @property
+    def is_flag(self) -> bool:
+        return self.kind is bool
+
+    @property
+    def metavar(self) -> str:
+        if get_origin(self.kind) is Literal:
+            return "[" + "|".join(map(str, get_args(self.kind))) + "]"
+        return {int: "INTEGER", float: "NUMBER"}.get(self.kind, "TEXT") + ("..." if self.is_list else "")
+
+    @property
+    def help(self) -> str:
+        text = str(self.field.metadata.get("help", ""))
+        default = self.field.default
+        if is_required(self.field):
+            return f"{text} Required."
+        if default in (MISSING, None, (), False) or self.is_flag:
+            return text
+        shown = ",".join(map(str, default)) if self.is_list else default
+        return f"{text} Default: {shown}."
+
+    def parse(self, raw: Sequence[str]) -> Any:
+        """Return the value of the words given for this option.
+
+        Raises:
+            InputError: a word is no value of this type; all such together.
+        """
+        mistakes = Mistakes()
+        values = []
+        for word in self._split(raw):
+            with mistakes.collect():
+                values.append(self._parse_one(word))
+        mistakes.check()
+        return tuple(values) if self.is_list else values[-1]
+
+    def _split(self, raw: Sequence[str]) -> list[str]:
+        """Take comma lists of numbers apart; globs in file names are the data reader's."""
+        if not self.is_list or self.kind is str:
+            return list(raw)
+        return [part.strip() for word in raw for part in word.split(",") if part.strip()]
+
+    def _parse_one(self, word: str) -> Any:
+        if get_origin(self.kind) is Literal:
+            if word not in get_args(self.kind):
+                raise InputError(f"{self.name} must be one of {', '.join(get_args(self.kind))}, got {word!r}")
+            return word
+        try:
+            return self.kind(word)
+        except ValueError:
+            wanted = "an integer" if self.kind is int else "a number"
+            raise InputError(f"{self.name} must be {wanted}, got {word!r}") from None
+
+
+def bare_type(hint: Any) -> tuple[Any, bool]:
+    """Return the type of one value of a field, and whether it holds many."""
+    if get_origin(hint) in (Union, UnionType):
+        (hint,) = (each for each in get_args(hint) if each is not NoneType)
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], True
+    return hint, False
+
+
+def options_of(*kinds: type[Any]) -> dict[str, Option]:
+    """Return the options that settings dataclasses make, by field name, each once, in their order."""
+    found: dict[str, Option] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for each in fields(kind):
+            found.setdefault(each.name, Option(each, *bare_type(hints[each.name])))
+    return found
+
+
 def takes(*kinds: type[Any]) -> Callable[[Verb], Verb]:
-    """Return a decorator that shows the fields of settings as keyword arguments, for help() and editors."""
+    """Return a decorator that shows the fields of settings as keyword arguments, for help() and editors.
+
+    The function keeps the dataclasses as `kinds`.
+    """
 
     def decorate(function: Verb) -> Verb:
         own = inspect.signature(function).parameters.values()
@@ -61,6 +155,7 @@ def takes(*kinds: type[Any]) -> Callable[[Verb], Verb]:
                 )
                 shown.setdefault(each.name, option)
         function.__signature__ = inspect.Signature(list(shown.values()))  # type: ignore[attr-defined]
+        function.kinds = kinds  # type: ignore[attr-defined]
         return function
 
     return decorate

@@ -10,6 +10,7 @@ from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schub
 from cutbert.api.models import cost, measure, predict
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
+from cutbert.api.sweeps import sweep
 
 __all__ = [
     "Picked",
@@ -28,5 +29,6 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "sweep",
     "undivided",
 ]

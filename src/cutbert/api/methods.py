@@ -121,16 +121,13 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     Raises:
         InputError: mistakes in the arguments, the data or the model, before anything is made.
     """
-    kind = data_kind(options)
-    if options.get("from_scratch") is not None:
-        kind = TextSettings
 
     def method() -> Callable[..., dict[str, Any]]:
         from cutbert.methods.undivided import undivided, undivided_text
 
-        return undivided if kind is DataSettings else undivided_text
+        return undivided_text if is_on_text(options) else undivided
 
-    return run_method("undivided", method, (kind, UndividedSettings), model, {"out": out, **options})
+    return run_method("undivided", method, (data_kind(options), UndividedSettings), model, {"out": out, **options})
 
 
 @takes(DataSettings, TrainSettings, DepthSettings, RunSettings)

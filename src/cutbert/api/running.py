@@ -17,8 +17,8 @@ from cutbert.train.settings import TrainSettings
 
 
 def is_on_text(options: Mapping[str, Any]) -> bool:
-    """Return whether a method is asked to work on plain text, not on a task."""
-    return options.get("objective") == "mlm"
+    """Return whether a method is asked to work on plain text, not on a task: masked LM, or new weights."""
+    return options.get("objective") == "mlm" or options.get("from_scratch") is not None
 
 
 def data_kind(options: Mapping[str, Any]) -> type[DataSettings] | type[TextSettings]:

@@ -17,7 +17,7 @@ from rich.console import Console
 from cutbert import __version__
 from cutbert.cli.verb import Verb, read_words
 from cutbert.cli.verbs import VERBS
-from cutbert.errors import CutbertError, InputError, InterruptedRun
+from cutbert.errors import CutbertError, InputError, InterruptedRun, RunError
 
 SUMMARY = "Cut a BERT to fit: the best sub-network under your limit, the whole front, a folder that loads anywhere."
 PIPE_WIDTH = 120
@@ -38,7 +38,10 @@ class Call:
 
     def run(self) -> None:
         given, options = read_words(self.verb, self.words, self.raw)
-        print_result(self.verb, self.verb.run(given, options).to_json(), as_json=self.as_json)
+        data = self.verb.run(given, options).to_json()
+        print_result(self.verb, data, as_json=self.as_json)
+        if failed := self.verb.failures(data):
+            raise RunError(*failed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from cutbert.cli import (
     predict,
     pretrain,
     schubert,
+    sweep,
     undivided,
 )
 from cutbert.cli.verb import Verb
@@ -29,6 +30,7 @@ VERBS: tuple[Verb, ...] = tuple(
         undivided,
         depth,
         pretrain,
+        sweep,
         front,
         pick,
         predict,

@@ -326,6 +326,18 @@ def take_lock(lock: IO[str], path: Path) -> None:
         raise RunError(f"{path}: another process is running in this folder") from None
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process is running in a run folder."""
+    if not (path / LOCK).is_file():
+        return False
+    with (path / LOCK).open("a") as lock:
+        try:
+            take_lock(lock, path)
+        except RunError:
+            return True
+    return False
+
+
 def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
     """Remove what `start` made, unless there is more in the folder than it made.
 

@@ -1,0 +1,273 @@
+"""A plan file as data: its steps, its grid and its defaults, each value with its place in the file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import InputError, Mistakes
+
+PARTS = ("defaults", "needs", "grid", "steps")
+NEEDS = ("cores", "gpus", "memory_gib")
+STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+REFERENCE = re.compile(r"\{(\w+)\}")
+NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9._,=+-]+")
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value and where it stands, as a dotted path in the plan."""
+
+    value: Any
+    place: str
+
+    def texts(self) -> list[str]:
+        """Return the value's strings."""
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return [each for each in values if isinstance(each, str)]
+
+    def references(self) -> list[str]:
+        """Return the names that stand in braces in it."""
+        return [name for text in self.texts() for name in REFERENCE.findall(text)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One value of an axis: what runs are called by it, and the options it sets."""
+
+    label: str
+    options: Mapping[str, Given]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What runs are made for each value of.
+
+    Args:
+        key: its name; of a step's own axis with the step's before it, so that all are told apart.
+        place: in the plan.
+        choices: its values.
+    """
+
+    key: str
+    place: str
+    choices: tuple[Choice, ...]
+
+    @property
+    def is_seed(self) -> bool:
+        """Whether its values are seeds, over which scores are averaged."""
+        return self.key.rpartition(".")[2] == "seed"
+
+    def option_names(self) -> set[str]:
+        return {name for choice in self.choices for name in choice.options}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one run wants of a machine; None leaves it to the engine."""
+
+    cores: int | None = None
+    gpus: float = 0.0
+    memory_gib: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kind of run: a verb with its own options and its own axes.
+
+    Args:
+        shared: axes of the plan's grid that it is on; None for those that set what it takes and leaves open.
+    """
+
+    name: str
+    verb: str
+    options: Mapping[str, Given]
+    axes: tuple[Axis, ...]
+    needs: Needs
+    shared: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan as written, references and grid not yet resolved.
+
+    Args:
+        defaults, grid: for every step whose verb takes them.
+        steps: by name, in the order of the file.
+        overrides: what --set says for every step that takes it.
+    """
+
+    defaults: Mapping[str, Given]
+    grid: tuple[Axis, ...]
+    steps: Mapping[str, Step]
+    overrides: Mapping[str, Given]
+
+
+def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
+    """Read a plan; what is wrong with its form goes to `mistakes`, and is left out of what is returned.
+
+    Args:
+        path: TOML file.
+        sets: NAME=VALUE, as --set takes them.
+        mistakes: collects.
+
+    Raises:
+        InputError: the file cannot be read as TOML at all.
+    """
+    document = read_toml(path)
+    overrides = apply_sets(document, sets, mistakes)
+    unknown = [name for name in document if name not in PARTS]
+    mistakes.extend(f"{name} must be one of {', '.join(PARTS)}{near(name, PARTS)}" for name in unknown)
+    tables = {name: as_table(document.get(name, {}), name, mistakes) for name in PARTS}
+    if not tables["steps"]:
+        mistakes.add("steps must have at least one step: [steps.NAME] with verb and model")
+    defaults = {name: Given(value, f"defaults.{name}") for name, value in tables["defaults"].items()}
+    needs = read_needs(tables["needs"], "needs", Needs(), mistakes)
+    grid = read_axes(tables["grid"], "grid", "", mistakes)
+    steps = {}
+    for name, value in tables["steps"].items():
+        step = read_step(name, as_table(value, f"steps.{name}", mistakes), needs, mistakes)
+        if step is not None:
+            steps[name] = step
+    return Plan(defaults, grid, steps, overrides)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: PLAN must be a file that can be read: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path}: PLAN must be TOML: {error}") from None
+
+
+def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes) -> dict[str, Given]:
+    """Put dotted --set values into the document; return those for every step."""
+    overrides = {}
+    for text in sets:
+        name, equals, word = text.partition("=")
+        parts = name.split(".")
+        if not equals or not all(parts) or (not word and len(parts) == 1):
+            mistakes.add(f"--set must be NAME=VALUE, got {text!r}")
+        elif len(parts) == 1:
+            overrides[name] = Given(toml_value(word), f"--set {name}")
+        else:
+            put(document, parts if parts[0] in PARTS else ["steps", *parts], word, text, mistakes)
+    return overrides
+
+
+def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mistakes: Mistakes) -> None:
+    """Set a value deep in the document, or with no word leave out what is there; a step must be there already."""
+    if parts[0] == "steps" and parts[1] not in document.get("steps", {}):
+        mistakes.add(f"--set {text}: must name a part of the plan ({', '.join(PARTS)}) or a step of it")
+        return
+    table = document
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            mistakes.add(f"--set {text}: {part} is a value of the plan, not a table")
+            return
+    if word:
+        table[parts[-1]] = toml_value(word)
+    elif table.pop(parts[-1], None) is None:
+        mistakes.add(f"--set {text}: there is nothing in the plan to leave out")
+
+
+def toml_value(word: str) -> Any:
+    """Return a word as the TOML value it is, or as text where it is none."""
+    try:
+        return tomllib.loads(f"value = {word}")["value"]
+    except ValueError:
+        return word
+
+
+def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mistakes) -> Step | None:
+    place = f"steps.{name}"
+    if not STEP_NAME.fullmatch(name):
+        mistakes.add(f"{place}: a step's name must be letters, digits and _, beginning with a letter")
+        return None
+    verb = table.get("verb")
+    if not isinstance(verb, str):
+        mistakes.add(f"{place}.verb must be given: what the step runs")
+        return None
+    axes = read_axes(as_table(table.get("grid", {}), f"{place}.grid", mistakes), f"{place}.grid", f"{name}.", mistakes)
+    own = read_needs(as_table(table.get("needs", {}), f"{place}.needs", mistakes), f"{place}.needs", needs, mistakes)
+    shared = table.get("axes")
+    if shared is not None and not (isinstance(shared, list) and all(isinstance(each, str) for each in shared)):
+        mistakes.add(f"{place}.axes must be a list of axes of grid, got {shared!r}")
+        shared = None
+    options = {
+        option: Given(value, f"{place}.{option}")
+        for option, value in table.items()
+        if option not in ("verb", "grid", "needs", "axes")
+    }
+    twice = [option for axis in axes for option in axis.option_names() if option in options]
+    mistakes.extend(f"{place}.{option} must not be given beside {place}.grid, which sets it too" for option in twice)
+    return Step(name, verb, options, axes, own, None if shared is None else tuple(shared))
+
+
+def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mistakes) -> tuple[Axis, ...]:
+    axes = []
+    for name, values in table.items():
+        at = f"{place}.{name}"
+        if not STEP_NAME.fullmatch(name):
+            mistakes.add(f"{at}: the name of an axis must be letters, digits and _, beginning with a letter")
+        elif not isinstance(values, list) or not values:
+            mistakes.add(f"{at} must be a list of values, got {values!r}")
+        else:
+            choices = tuple(read_choices(name, values, at, mistakes))
+            labels = [choice.label for choice in choices]
+            double = dict.fromkeys(label for label in labels if labels.count(label) > 1)
+            mistakes.extend(f"{at} must have values of different names, got {label!r} twice" for label in double)
+            axes.append(Axis(prefix + name, at, choices))
+    return tuple(axes)
+
+
+def read_choices(name: str, values: Sequence[Any], place: str, mistakes: Mistakes) -> Iterator[Choice]:
+    """Yield the choices of an axis: plain values of the option it is named by, or tables of several options."""
+    for value in values:
+        if not isinstance(value, dict):
+            yield Choice(label_of(value), {name: Given(value, place)})
+        elif not isinstance(value.get("name"), str):
+            mistakes.add(f"{place}: a table among the values must have a name, which runs are called by, got {value!r}")
+        else:
+            options = {option: Given(each, f"{place}.{option}") for option, each in value.items() if option != "name"}
+            yield Choice(label_of(value["name"]), options)
+
+
+def label_of(value: Any) -> str:
+    """Return a value as a part of a folder's name."""
+    values = value if isinstance(value, list) else [value]
+    text = ",".join(str(each).lower() if isinstance(each, bool) else str(each) for each in values)
+    return NOT_IN_A_LABEL.sub("-", text).strip("-.") or "-"
+
+
+def read_needs(table: Mapping[str, Any], place: str, base: Needs, mistakes: Mistakes) -> Needs:
+    """Return what a table asks of a machine, over what holds for all steps."""
+    for name, value in table.items():
+        is_whole = name == "cores"
+        if name not in NEEDS:
+            mistakes.add(f"{place}.{name} must be one of {', '.join(NEEDS)}")
+        elif isinstance(value, bool) or not isinstance(value, int if is_whole else int | float) or value < is_whole:
+            kind = "an integer of at least 1" if is_whole else "a number of at least 0"
+            mistakes.add(f"{place}.{name} must be {kind}, got {value!r}")
+        else:
+            base = replace(base, **{name: value})
+    return base
+
+
+def as_table(value: Any, place: str, mistakes: Mistakes) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    mistakes.add(f"{place} must be a table, got {value!r}")
+    return {}
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    found = get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -1,0 +1,198 @@
+"""The engine of a Ray cluster: a job is a task, which Ray places by its needs and starts again when a node is lost."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import InputError, MissingError
+from cutbert.sweeps.folder import SweepFolder
+from cutbert.sweeps.job import Ended, Job, Process
+from cutbert.train.machine import usable_cores
+from cutbert.train.progress import say
+
+POLL_SECONDS = 0.1
+MOST_LOSSES = 20  # of the nodes or workers under one job
+GIB = 2**30
+DEFAULT_CORES = 1
+
+
+class RayEngine:
+    """Hands jobs to Ray.
+
+    Args:
+        identity: of the sweep, by which a node knows that it sees the same folder.
+    """
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+        self._names: dict[Any, str] = {}  # by the reference Ray gives
+        self._warned: set[tuple[float | None, ...]] = set()
+
+    def share(self, wanted: int | None) -> int:
+        return wanted or DEFAULT_CORES
+
+    def has_room(self) -> bool:
+        return True
+
+    def begin(self, job: Job) -> None:
+        import ray
+
+        self._warn(job)
+        memory = None if job.memory_gib is None else int(job.memory_gib * GIB)
+        task = ray.remote(compute).options(
+            num_cpus=job.cores, num_gpus=job.gpus, memory=memory, max_retries=MOST_LOSSES, name=job.name
+        )
+        self._names[task.remote(job, self.identity)] = job.name
+
+    def ended(self) -> list[Ended]:
+        import ray
+        from ray.exceptions import RayError, TaskCancelledError
+
+        found = []
+        done = ray.wait(list(self._names), num_returns=len(self._names), timeout=0)[0] if self._names else []
+        for reference in done:
+            name = self._names.pop(reference)
+            try:
+                found.append(ray.get(reference))
+            except TaskCancelledError:
+                found.append(Ended(name, was_stopped=True))
+            except RayError as error:
+                lines = str(error).strip().splitlines()
+                found.append(Ended(name, error=f"{type(error).__name__}: {lines[-1] if lines else 'lost'}"))
+        return found
+
+    def stop(self) -> None:
+        import ray
+
+        for reference in self._names:
+            ray.cancel(reference)
+
+    def _warn(self, job: Job) -> None:
+        """Say where no node is large enough for a job: it waits until one joins."""
+        import ray
+
+        wanted = (job.cores, job.gpus, job.memory_gib)
+        if wanted in self._warned or any(fits(job, node["Resources"]) for node in alive_nodes(ray)):
+            return
+        self._warned.add(wanted)
+        say(f"{job.name}: no node has what it needs ({needs_text(job)}); it waits until one joins")
+
+
+@contextmanager
+def ray_engine(address: str | None, out: Path, identity: str) -> Iterator[RayEngine]:
+    """Yield an engine on the cluster at an address, or on one of this machine alone that is started and stopped.
+
+    Args:
+        address: as ray.init takes it.
+        out: folder of the sweep; every node must see it.
+        identity: of the sweep.
+
+    Raises:
+        MissingError: Ray is not installed.
+        InputError: no cluster answers, or a node does not see the folder.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise MissingError("--engine ray must have Ray: pip install 'cutbert[ray]'") from None
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        connect(ray, address)
+    try:
+        check_shared(ray, out)
+        yield RayEngine(identity)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def connect(ray: Any, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray's own for this is Exception itself
+            raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        wanted = "--ray-address must be a Ray cluster that answers"
+        raise InputError(f"{wanted}, got {address}: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def check_shared(ray: Any, out: Path) -> None:
+    """Let every node look for a new file beside the sweep's folder.
+
+    Raises:
+        InputError: a node does not see it.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
+    with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
+        look = ray.remote(missing_here)
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
+        answers = ray.get(
+            [
+                look.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
+                for place in places
+            ]
+        )
+    wrong = [f"{host} does not see {Path(name).parent}" for host, names in answers for name in names]
+    if wrong:
+        raise InputError(
+            "--out and the working folder must be on storage that all nodes of the cluster share", *dict.fromkeys(wrong)
+        )
+
+
+def missing_here(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name of this node, and which of the paths it does not see."""
+    return socket.gethostname(), [path for path in paths if not Path(path).exists()]
+
+
+def compute(job: Job, identity: str) -> Ended:
+    """Compute a job on the node this is called on; a cancelled one saves first."""
+    sweep = job.log.parents[1]
+    try:
+        is_there = SweepFolder.read(sweep).identity == identity and job.place.is_dir()
+    except InputError:
+        is_there = False
+    if not is_there:
+        where = f"{socket.gethostname()} does not see {sweep} and {job.place}"
+        return Ended(job.name, error=f"{where}; they must be on storage that all nodes share")
+    process = Process(job)
+    ended = None
+    while ended is None:
+        try:
+            ended = process.poll()
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:  # how Ray cancels
+            process.stop()
+    return ended
+
+
+def alive_nodes(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def fits(job: Job, resources: dict[str, float]) -> bool:
+    wanted = {"CPU": job.cores, "GPU": job.gpus, "memory": (job.memory_gib or 0.0) * GIB}
+    return all(resources.get(name, 0.0) >= amount for name, amount in wanted.items())
+
+
+def needs_text(job: Job) -> str:
+    memory = "" if job.memory_gib is None else f", {job.memory_gib:g} GiB"
+    return f"{job.cores} cores, {job.gpus:g} GPUs{memory}"

@@ -1,0 +1,70 @@
+"""A real Ray cluster of two nodes on this machine: the same scores as here, also when a node is lost in the middle."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+from tiny_plan import make_plan, scores
+
+import cutbert
+from cutbert.cli.main import main
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cutbert[ray]'")
+DEADLINE_SECONDS = 540
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without cores, and one node; each is a process of its own."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
+    try:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    except Exception as error:  # Ray's own for this is Exception itself, after half a minute
+        pytest.skip(f"no Ray cluster starts on this machine now: {error}")
+    yield made
+    made.shutdown()
+
+
+@pytest.mark.slow
+def test_a_lost_node_changes_no_score(cluster: Any, tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, epochs=40.0)
+    sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
+    here = cutbert.sweep(plan, out=tmp_path / "here", set=sets)
+    doomed = cluster.add_node(num_cpus=1)
+    found: dict[str, Any] = {}
+
+    def compute() -> None:
+        options = {"engine": "ray", "ray_address": cluster.address, "set": sets}
+        found.update(cutbert.sweep(plan, out=tmp_path / "there", **options).to_json())
+
+    sweep = Thread(target=compute)
+    sweep.start()
+    run = tmp_path / "there" / "runs" / "teacher"
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not list(run.glob("checkpoint/*/*/position.json")):
+        assert sweep.is_alive() and time.monotonic() < deadline
+        time.sleep(0.02)
+    assert "result" not in json.loads((run / "run.json").read_text())
+    cluster.add_node(num_cpus=1)
+    cluster.remove_node(doomed, allow_graceful=False)
+    sweep.join(DEADLINE_SECONDS)
+    assert scores(found) == scores(here.to_json())
+    assert [row["mean"] for row in found["table"]] == [row["mean"] for row in here["table"]]
+    log = (tmp_path / "there" / "logs" / "teacher.log").read_text()
+    assert log.count("new, untrained: classifier") == 2  # begun again, not done twice
+
+
+def test_an_address_where_nothing_answers_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sweep", str(make_plan(tmp_path)), "--engine", "ray", "--ray-address", "nowhere:1:2"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 2
+    assert "--ray-address must be a Ray cluster that answers, got nowhere:1:2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
