@@ -45,7 +45,7 @@ def ffn_changes(
 
     Returns:
         By index of the layer, those with a feed-forward only, rising: a number that is 0 for no change, and near 1
-        for a new representation (a little above where the two are independent).
+        for a new representation (a little above where the two are independent). NaN where all rows are equal.
 
     Raises:
         InputError: no batch has 4 rows.

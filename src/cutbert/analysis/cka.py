@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cutbert.analysis.settings import BANDWIDTH, Kernel
+from cutbert.analysis.settings import BANDWIDTH, SAME, Kernel
 from cutbert.errors import InputError
 
 LEAST_ROWS = 4  # below, the unbiased estimate divides by 0
-SAME = 1e-6  # features that differ by less, relative to the largest, are equal up to rounding
 
 
 def cka(

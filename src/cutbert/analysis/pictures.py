@@ -66,6 +66,7 @@ def draw_map(figure: Figure, result: Mapping[str, Any], site: str) -> None:
     axes = figure.add_subplot()
     shown = [[float("nan") if value is None else value for value in row] for row in values]
     image = axes.imshow(shown, cmap=COLOURS, vmin=0.0, vmax=1.0, origin="lower")
+    axes.spines[:].set_visible(False)
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xlabel(short(result.get("against", result["model"])))
@@ -79,7 +80,7 @@ def draw_map(figure: Figure, result: Mapping[str, Any], site: str) -> None:
 def print_values(axes: Axes, values: Sequence[Sequence[float | None]]) -> None:
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            text, is_dark = ("-", False) if value is None else (f"{value:.2f}", value < 0.55)
+            text, is_dark = ("-", False) if value is None else (f"{round(value, 2) + 0.0:.2f}", value < 0.45)
             axes.text(j, i, text, ha="center", va="center", fontsize=7, color="white" if is_dark else "black")
 
 
@@ -104,7 +105,7 @@ def draw_probes(figure: Figure, result: Mapping[str, Any]) -> None:
         plot(axes, ours, key, label, marker=marker, linestyle=style, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel("layer")
-    axes.set_ylabel(f"{result['metric']} on dev (fraction of 1)")
+    axes.set_ylabel(f"{result['metric']} (fraction of 1), on dev where nothing else is said")
     rows = "[CLS]" if result["probe_rows"] == "cls" else "mean of tokens"
     axes.set_title(f"linear probes of {rows}, {result['probe_examples']:,} training texts", fontsize=9)
     axes.grid(axis="y", alpha=0.3)
@@ -137,9 +138,8 @@ def draw_importance(figure: Figure, result: Mapping[str, Any]) -> None:
         axes.bar([i + shift for i in places], heights, 0.38, label=label, hatch=hatch, color=colour, edgecolor="black")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel(f"layer of {short(result['model'])}")
-    axes.set_ylabel("first-order change of the loss")
-    axes.set_title("importance", fontsize=9)
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.1), frameon=False)
+    axes.set_ylabel("first-order change of the loss (nats)")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False)
 
 
 def names_of(result: Mapping[str, Any], site: str, end: str) -> list[str]:

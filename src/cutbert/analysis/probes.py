@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.analysis.settings import PROBE_FOLDS
+from cutbert.analysis.settings import PROBE_FOLDS, SAME
 from cutbert.data.metrics import metrics_for
 from cutbert.errors import InputError
 from cutbert.shape.head import HeadSpec
@@ -86,7 +86,8 @@ def fit_probe(head: HeadSpec, metric: str, train: Labelled, dev: Labelled, *, se
     random = np.random.default_rng(seed)
     control = [each.labels[random.permutation(len(each.labels))] for each in (train, dev)]
     means, scale = train.features.mean(0), train.features.std(0)
-    x, x_dev = (((each.features - means) / np.where(scale > 0, scale, 1.0)) for each in (train, dev))
+    varies = scale > SAME * np.abs(train.features).max()
+    x, x_dev = (np.where(varies, each.features - means, 0.0) / np.where(varies, scale, 1.0) for each in (train, dev))
     strength = best_strength(head, metric, x, train.labels, seed)
 
     def scores(train_labels: NDArray[Any], dev_labels: NDArray[Any]) -> tuple[float, float]:

@@ -19,6 +19,7 @@ BANDWIDTH = 0.8  # of the median distance: the largest, and most like the linear
 MOST_AT_ONCE = 3000  # rows whose Gram matrices fit into memory, one per layer
 LEAST_EXAMPLES = 8
 PROBE_FOLDS = 3
+SAME = 1e-6  # features that differ by less, relative to the largest, are equal up to rounding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +96,13 @@ class AnalyzeSettings:
             mistakes.add(f"--bandwidth must be a number above 0, got {self.bandwidth}")
         if self.bandwidth != BANDWIDTH and self.kernel != "rbf":
             mistakes.add("--bandwidth must come with --kernel rbf")
-        if self.estimator != "minibatch" and self.num_examples * self.rows_per_text > MOST_AT_ONCE:
-            per_text = " times --tokens-per-text" if self.rows == "tokens" else ""
-            mistakes.add(
-                f"--estimator {self.estimator} takes all rows at once: --num-examples{per_text} must be at most "
-                f"{MOST_AT_ONCE}, got {self.num_examples * self.rows_per_text}"
+        at_once = self.texts_at_once * self.rows_per_text
+        if at_once > MOST_AT_ONCE:
+            texts = (
+                "--batch-size" if self.estimator == "minibatch" else f"with --estimator {self.estimator} --num-examples"
             )
+            per_text = " times --tokens-per-text" if self.rows == "tokens" else ""
+            mistakes.add(f"{texts}{per_text} must be at most {MOST_AT_ONCE} rows, got {at_once}")
         if self.pictures in ("svg", "png") and self.out is None:
             mistakes.add(f"--pictures {self.pictures} must come with --out")
         with mistakes.collect():
