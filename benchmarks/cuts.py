@@ -30,7 +30,7 @@ from family import Network, answers_of, difference, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
-ROUNDS, GATE_STEPS = 1, 100
+ROUNDS = 1
 CUTS = {
     "all": [],
     "fakv": ["--dims", "f,a,k,v"],
@@ -53,7 +53,9 @@ def main() -> None:
     parser.add_argument("--layers", type=numbers, default=[3, 2], help="layers kept beside each budget")
     parser.add_argument("--variants", default="fakv,layers,all,h,uniform", help=f"by commas, of {', '.join(VARIANTS)}")
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every run")
+    parser.add_argument("--gate-steps", type=int, default=100, help="of these, steps on gates")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
+    parser.add_argument("--max-eval-samples", type=int, help="score on so many rows of each split only")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded(f"cuts_{args.task}", args, lambda: measure(args), seeds=args.seeds)
@@ -96,6 +98,7 @@ def train(args: argparse.Namespace, seed: int, out: Path, words: Sequence[str]) 
         return
     common = ["--task", args.task, "--seed", str(seed), *option("--data-dir", args.data_dir)]
     common += [*option("--threads", args.threads), *option("--max-train-samples", args.max_train_samples)]
+    common += option("--max-eval-samples", args.max_eval_samples)
     cutbert(*words, "--out", str(out), *common)
 
 
@@ -108,8 +111,8 @@ def layers_words(args: argparse.Namespace, teacher: Path, layers: int) -> list[s
 def schubert_words(args: argparse.Namespace, teacher: Path, budget: str, options: Sequence[str]) -> list[str]:
     """Return the command that cuts by gates; their steps are counted in."""
     words = ["schubert", str(teacher), "--budget", budget, *options]
-    words += ["--rounds", str(ROUNDS), "--gate-steps", str(GATE_STEPS)]
-    return [*words, "--epochs", epochs_of(args, args.steps - ROUNDS * GATE_STEPS)]
+    words += ["--rounds", str(ROUNDS), "--gate-steps", str(args.gate_steps)]
+    return [*words, "--epochs", epochs_of(args, args.steps - ROUNDS * args.gate_steps)]
 
 
 def epochs_of(args: argparse.Namespace, steps: int) -> str:
@@ -143,7 +146,8 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
             runs = [run_folder(work, variant, budget) for work in works]
             if all(is_finished(run) for run in runs):
                 found[variant] = network_of(variant, runs)
-                labels = np.asarray(read_json(runs[0] / "predictions" / "teacher.json")["labels"], dtype=np.float64)
+                truth = read_json(runs[0] / "predictions" / "teacher.json")
+                labels = np.asarray(truth.get("labels", truth.get("f1")), dtype=np.float64)
                 rows.append({"budget": budget, **facts_of(found[variant], runs)})
         for row in rows:
             if row["budget"] == budget and LAYERS in found and row["variant"] != LAYERS:

@@ -152,8 +152,8 @@ def alternative(works: Sequence[Path], layers: int, way: str) -> Network | None:
 
 
 def answers_of(stored: Mapping[str, Any]) -> Answers:
-    """Return the class of each row, or the number in regression; of questions the F1 of each."""
-    if "f1" in stored:
+    """Return the class of each row, the number in regression, or the F1 of each question of a reader."""
+    if "logits" not in stored:
         return np.asarray(stored["f1"], dtype=np.float64)
     logits = np.asarray(stored["logits"], dtype=np.float64)
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
@@ -220,7 +220,7 @@ def pearson(answers: Answers, truth: Answers, axis: int) -> Answers:
 
 
 def mean_f1(answers: Answers, truth: Answers, axis: int) -> Answers:
-    """Return the mean of F1 by row; there is no other truth."""
+    """Return the mean of questions' own F1; their truth is in it already."""
     return np.asarray(answers.mean(axis=axis))
 
 

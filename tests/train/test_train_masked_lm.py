@@ -24,7 +24,7 @@ from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import Position
 from cutbert.train.engine import Engine
 from cutbert.train.loop import Stage, StepInfo, train_stage
-from cutbert.train.masked_lm import EVAL_SEED, MaskedStep, StepMasks, evaluate_masked_lm, masked_lm_stage
+from cutbert.train.masked_lm import EVAL_SEED, MaskedStep, StepMasks, masked_lm_stage, masked_outcomes
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working import WorkingCopy
@@ -196,11 +196,11 @@ def test_a_tiny_text_is_learnt(tmp_path: Path) -> None:
     tokens = Tokens(ids, np.arange(0, len(ids) + 1, 9))
     torch.manual_seed(0)
     new = TaskModel(SHAPE, EncoderStyle(family="bert"), HeadSpec("masked_lm"))
-    before = evaluate_masked_lm(new, tokens, masking())
+    before = masked_outcomes(new, tokens, masking()).loss
     settings = replace(SETTINGS, checkpoint_seconds=1e6)
     plan = replace(PLAN, epochs=60.0, dropout=0.0, weight_decay=0.0)
     model, _ = train(tmp_path / "run", plan, tokens=tokens, settings=settings, model=new)
-    after = evaluate_masked_lm(model, tokens, masking())
+    after = masked_outcomes(model, tokens, masking()).loss
     assert math.exp(after) < 1.5 < 5 < math.exp(before)
 
 
@@ -216,14 +216,14 @@ def test_evaluation_equals_a_plain_one() -> None:
         count += int((labels != -100).sum())
     model.train()
     seen: list[int] = []
-    found = evaluate_masked_lm(model, tokens, how, max_tokens=64, on_batch=seen.append)
+    found = masked_outcomes(model, tokens, how, max_tokens=64, on_batch=seen.append).loss
     assert found == pytest.approx(total / count, rel=1e-5) and sum(seen) == 30 and model.training
     subnet = Subnet(Subnet.full(SHAPE).layers[:1], 12)
-    assert evaluate_masked_lm(model, tokens, how, max_tokens=64, subnet=subnet) != pytest.approx(found, rel=1e-3)
+    assert masked_outcomes(model, tokens, how, max_tokens=64, subnet=subnet).loss != pytest.approx(found, rel=1e-3)
 
 
 def test_what_cannot_be_trained_or_evaluated_is_refused() -> None:
     with pytest.raises(ModelError, match=r"--token-table must be dense or frozen for masked LM, .* got rows"):
         masked_lm_stage(replace(PLAN, token_table="rows"), text_tokens(), masking())
     with pytest.raises(ModelError, match="a model with a masked-LM head is needed, got head kind 'single_label'"):
-        evaluate_masked_lm(tiny_model(), text_tokens(), masking())
+        masked_outcomes(tiny_model(), text_tokens(), masking())

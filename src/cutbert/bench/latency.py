@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cutbert.bench.backends import Runner
+from cutbert.bench.backends import BACKENDS, Runner
 from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
-from cutbert.train.machine import describe_machine, describe_versions
+from cutbert.model.task_model import TaskModel
+from cutbert.train.machine import describe_machine, describe_versions, num_threads
 
 NUM_LENGTHS = 16
 THROUGHPUT_ROUNDS = 3
@@ -61,6 +62,27 @@ def conditions(settings: LatencySettings, lengths: Sequence[int], threads: int, 
         "machine": describe_machine(threads),
         "versions": describe_versions(),
     }
+
+
+def time_networks(
+    networks: Mapping[str, TaskModel],
+    lengths: Sequence[int],
+    settings: LatencySettings,
+    *,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, Latency]:
+    """Return the times of several networks by name, interleaved; arguments as of `measure_latency`."""
+    make_runner = BACKENDS[settings.backend]
+    with num_threads(settings.threads):
+        return measure_latency(
+            {name: make_runner(network) for name, network in networks.items()},
+            lengths,
+            vocab_size=min(network.shape.vocab_size for network in networks.values()),
+            rounds=settings.rounds,
+            batch_size=settings.throughput_batch_size,
+            seed=settings.seed,
+            on_round=on_round,
+        )
 
 
 def measure_latency(

@@ -14,13 +14,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from cutbert.bench.backends import BACKENDS
-from cutbert.bench.latency import Latency, measure_latency, settings_lengths
+from cutbert.bench.latency import settings_lengths, time_networks
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import in_groups, places_of, resized, size_at
-from cutbert.train.machine import num_threads
 
 SHARES = (0.5, 0.25)
 
@@ -115,27 +113,6 @@ def fit_latency(
     rates = rates / scale
     error = float(np.abs(work_N8 @ rates / measured_N - 1).max())
     return LatencyModel(rates, tuple(lengths), error)
-
-
-def time_networks(
-    networks: dict[str, TaskModel],
-    lengths: Sequence[int],
-    settings: LatencySettings,
-    *,
-    on_round: Callable[[], None] | None = None,
-) -> dict[str, Latency]:
-    """Return the times of several networks, interleaved."""
-    make_runner = BACKENDS[settings.backend]
-    with num_threads(settings.threads):
-        return measure_latency(
-            {name: make_runner(network) for name, network in networks.items()},
-            lengths,
-            vocab_size=next(iter(networks.values())).shape.vocab_size,
-            rounds=settings.rounds,
-            batch_size=settings.throughput_batch_size,
-            seed=settings.seed,
-            on_round=on_round,
-        )
 
 
 def shrunk(shape: EncoderShape, dims: Sequence[str], share: float, multiple_of: int) -> EncoderShape:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency import (
     THROUGHPUT_ROUNDS,
     Latency,
     conditions,
-    measure_latency,
     sample_lengths,
     settings_lengths,
+    time_networks,
 )
 from cutbert.bench.memory import file_bytes, measure_peak_bytes
 from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
@@ -72,18 +71,10 @@ def measure_models(
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
     rounds = settings.rounds + THROUGHPUT_ROUNDS
-    make_runner = BACKENDS[settings.backend]
     with num_threads(settings.threads) as threads, progress_bar("measure", rounds + len(candidates)) as bar:
         advance = counter(bar)
-        times = measure_latency(
-            {str(i): make_runner(each.loaded.model) for i, each in enumerate(candidates)},
-            lengths,
-            vocab_size=min(each.loaded.model.shape.vocab_size for each in candidates),
-            rounds=settings.rounds,
-            batch_size=settings.throughput_batch_size,
-            seed=settings.seed,
-            on_round=advance,
-        )
+        networks = {str(i): each.loaded.model for i, each in enumerate(candidates)}
+        times = time_networks(networks, lengths, settings, on_round=advance)
         found = []
         for i, candidate in enumerate(candidates):
             found.append(describe(candidate, dataset, times[str(i)], settings.backend, max(lengths), threads))

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cutbert.bench.backends import BACKENDS
-from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, measure_latency, settings_lengths
+from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
 from cutbert.bench.settings import LatencySettings
 from cutbert.errors import RunError
 from cutbert.fronts.front import Front
@@ -47,19 +46,10 @@ def measure_front(
     """
     settings.check()
     lengths = settings_lengths(settings, lengths)
-    make_runner = BACKENDS[settings.backend]
     networks = {front.teacher.name: teacher}
     networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
     with num_threads(settings.threads) as threads:
-        times = measure_latency(
-            {name: make_runner(network) for name, network in networks.items()},
-            lengths,
-            vocab_size=teacher.shape.vocab_size,
-            rounds=settings.rounds,
-            batch_size=settings.throughput_batch_size,
-            seed=settings.seed,
-            on_round=on_round,
-        )
+        times = time_networks(networks, lengths, settings, on_round=on_round)
     return replace(
         front,
         teacher=replace(front.teacher, **times[front.teacher.name].to_json()),

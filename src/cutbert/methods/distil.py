@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cutbert.data.batches import Batch, collate_blocks
+from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
 from cutbert.methods.recipes import DistillStage, Recipe
 from cutbert.model.layout import blocks_of
@@ -17,8 +17,12 @@ from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.space import GridPoint, grid_point
 from cutbert.shape.subnet import Subnet
+from cutbert.train.collating import block_batch
 from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import logit_loss, matched_states, state_loss
+
+States = tuple[Tensor, ...]
+Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,7 @@ class Teacher:
     def __call__(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None) -> TaskOutput:
         """Return what the teacher says of the rows of a batch."""
         if self.tokens is not None:
-            own = collate_blocks(
-                self.tokens,
-                rows,
-                pad_token_id=self.model.style.pad_token_id,
-                use_token_types=self.model.shape.num_token_types > 1,
-            )
-            batch = own.to(batch.input_ids.device)
+            batch = block_batch(self.model, self.tokens, rows).to(batch.input_ids.device)
         return self.model(
             batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
         )
@@ -90,29 +88,19 @@ class DistillStep:
     stage: DistillStage
     recipe: Recipe
 
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        net = work.model
-        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-        blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
-        leaf = embedded.detach().requires_grad_()
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> Losses:
         outputs = TeacherOutputs(self.teacher, batch, info.rows)
-        totals: dict[str, Tensor] = {}
-        for point in choose_points(self.points, self.recipe.subnets_per_step, info.random):
-            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
-            losses = self._losses(net.finish(states, batch.blocks), point, outputs, info)
-            torch.stack(list(losses.values())).sum().backward()
-            for name, loss in losses.items():
-                totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
-        assert leaf.grad is not None
-        embedded.backward(leaf.grad)
-        return totals
 
-    def _losses(
-        self, student: TaskOutput, point: GridPoint, outputs: TeacherOutputs, info: StepInfo
-    ) -> dict[str, Tensor]:
+        def losses_of(states: States, point: GridPoint) -> Losses:
+            return self._losses(work.model.finish(states, batch.blocks), point, outputs, info)
+
+        points = choose_points(self.points, self.recipe.subnets_per_step, info.random)
+        return train_points(work.model, batch, points, losses_of)
+
+    def _losses(self, student: TaskOutput, point: GridPoint, outputs: TeacherOutputs, info: StepInfo) -> Losses:
         target = self.target(point, outputs)
         head = self.supernet.head_spec
-        losses: dict[str, Tensor] = {}
+        losses: Losses = {}
         assert student.logits is not None and target.logits is not None
         if not (head.kind == "regression" and self.recipe.skips_regression_logits):
             far = logit_loss(
@@ -166,24 +154,45 @@ class FinalStep:
     points: Sequence[GridPoint]
     recipe: Recipe
 
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        net = work.model
-        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-        blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
-        leaf = embedded.detach().requires_grad_()
-        total = torch.zeros((), device=leaf.device)
-        for point in choose_points(self.points, self.recipe.subnets_per_step, info.random):
-            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
-            logits = net.finish(states, batch.blocks).logits
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> Losses:
+        def losses_of(states: States, point: GridPoint) -> Losses:
+            logits = work.model.finish(states, batch.blocks).logits
             mean = task_loss(
                 self.supernet.head_spec, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks
             )
-            loss = mean * info.label_share(batch)
-            loss.backward()
-            total += loss.detach()
+            return {"labels": mean * info.label_share(batch)}
+
+        points = choose_points(self.points, self.recipe.subnets_per_step, info.random)
+        return train_points(work.model, batch, points, losses_of)
+
+
+def train_points(
+    net: TaskModel, batch: Batch, points: Sequence[GridPoint], losses_of: Callable[[States, GridPoint], Losses]
+) -> Losses:
+    """Add the gradients of several subnets, one after the other, from one set of embeddings.
+
+    Args:
+        net: the supernet in the training number type.
+        batch: of one step.
+        points: the subnets to train.
+        losses_of: the losses of a subnet by name, given its hidden states.
+
+    Returns:
+        Each loss, summed over subnets.
+    """
+    embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+    blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
+    leaf = embedded.detach().requires_grad_()
+    totals: Losses = {}
+    for point in points:
+        losses = losses_of(net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks), point)
+        torch.stack(list(losses.values())).sum().backward()
+        for name, loss in losses.items():
+            totals[name] = totals[name] + loss.detach() if name in totals else loss.detach()
+    if embedded.requires_grad:
         assert leaf.grad is not None
         embedded.backward(leaf.grad)
-        return {"labels": total}
+    return totals
 
 
 def choose_points(points: Sequence[GridPoint], count: int, random: np.random.Generator) -> list[GridPoint]:

@@ -14,16 +14,24 @@ from cutbert.data.batches import Batch
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import Mistakes
 from cutbert.hub.source import find_source
-from cutbert.methods.distil import DistillStep, Teacher, TeacherOutputs, choose_points
+from cutbert.methods.distil import (
+    DistillStep,
+    Losses,
+    States,
+    Teacher,
+    TeacherOutputs,
+    choose_points,
+    train_points,
+)
 from cutbert.methods.dynabert import check_teacher_width, family, finish, rewired, train_family
 from cutbert.methods.objectives import TextObjective, check_halves, check_text, options_of_tasks
 from cutbert.methods.prepare_text import prepare_text
 from cutbert.methods.recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
-from cutbert.model.layout import blocks_of
-from cutbert.model.task_model import TaskOutput
+from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
 from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import kl_sum
@@ -84,15 +92,20 @@ def dynabert_text(
 
 
 @dataclass(frozen=True)
-class StatesTeacher(Teacher):
-    """A teacher that is run up to its last hidden state: its vocabulary logits are made where they are needed."""
+class MaskedTeacher(Teacher):
+    """A teacher that is run up to its head's transform at masked positions, [M, E], which stands for its logits.
+
+    The vocabulary's logits themselves are made in parts, where they are needed.
+    """
+
+    positions: Tensor
 
     @torch.no_grad()
     def __call__(self, batch: Batch, rows: Any, subnet: Subnet | None) -> TaskOutput:
         states = self.model.encoder(
             batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
         )
-        return TaskOutput(None, states, None)
+        return TaskOutput(transformed(self.model, states, self.positions), states, None)
 
 
 @dataclass(frozen=True)
@@ -113,48 +126,43 @@ class MaskedDistillStep:
         teacher = self.step.teacher.model
         return teacher.encoder.embeddings.token.weight.detach().to(teacher.encoder.layers_dtype)
 
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        chosen = choose_points(self.step.points, self.step.recipe.subnets_per_step, info.random)
-        net, masks = work.model, self.masks(info)  # after the choice: only a step's first part draws masks
+    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> Losses:
+        points = choose_points(self.step.points, self.step.recipe.subnets_per_step, info.random)
+        masks = self.masks(info)  # after the choice: only a step's first part draws masks
         masked = masks.apply(batch, info.rows)
-        batch = masked.batch
-        embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-        leaf = embedded.detach().requires_grad_()
-        teacher = StatesTeacher(self.step.teacher.model, None, True)
-        outputs = TeacherOutputs(teacher, batch, info.rows)
-        totals = dict.fromkeys(("logits", "hidden"), torch.zeros((), device=leaf.device))
-        for point in chosen:
-            blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
-            states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
-            student, target = TaskOutput(None, states, None), self.step.target(point, outputs)
-            losses = {
-                "logits": self._logit_loss(work, states[-1], target, masked.positions, masks.num_hidden),
-                "hidden": self.step.hidden_loss(student, target, point, batch, info),
+        teacher = MaskedTeacher(self.step.teacher.model, None, True, masked.positions)
+        outputs = TeacherOutputs(teacher, masked.batch, info.rows)
+        weight = self.step.stage.logit_weight / max(1, masks.num_hidden)
+
+        def losses_of(states: States, point: GridPoint) -> Losses:
+            target = self.step.target(point, outputs)
+            own = TaskOutput(transformed(work.model, states, masked.positions), states, None)
+            return {
+                "logits": self._logit_loss(work, own, target) * weight,
+                "hidden": self.step.hidden_loss(own, target, point, masked.batch, info),
             }
-            torch.stack(list(losses.values())).sum().backward()
-            totals = {name: total + losses[name].detach() for name, total in totals.items()}
-        assert leaf.grad is not None
-        if embedded.requires_grad:
-            embedded.backward(leaf.grad)
-        return totals
 
-    def _logit_loss(self, work: Work, last: Tensor, target: TaskOutput, positions: Tensor, num_hidden: int) -> Tensor:
-        head = head_of(work.model)
-        x_ME = head.transform(last.flatten(0, -2).index_select(0, positions))
-        imitated = self._imitated_logits(target.hidden_states[-1], positions)
-        table = work.model.encoder.embeddings.token.weight
-        far = vocabulary_loss(x_ME, table, work.token_table(), head.bias, imitated)
-        return far * (self.step.stage.logit_weight / max(1, num_hidden))
+        return train_points(work.model, masked.batch, points, losses_of)
 
-    @torch.no_grad()
-    def _imitated_logits(self, last: Tensor, positions: Tensor) -> LogitLoss:
+    def _logit_loss(self, work: Work, own: TaskOutput, target: TaskOutput) -> Tensor:
         """Return the KL to the teacher's logits at masked positions, times temperature squared, summed."""
-        head, table, temperature = head_of(self.step.teacher.model), self.teacher_table, self.step.recipe.temperature
-        x_ME = head.transform(last.flatten(0, -2).index_select(0, positions))
+        assert own.logits is not None and target.logits is not None
+        table, bias = work.model.encoder.embeddings.token.weight, head_of(work.model).bias
+        return vocabulary_loss(own.logits, table, work.token_table(), bias, self._imitated(target.logits))
+
+    def _imitated(self, x_ME: Tensor) -> LogitLoss:
+        bias, table = head_of(self.step.teacher.model).bias, self.teacher_table[:, : x_ME.shape[1]]
+        temperature = self.step.recipe.temperature
 
         def far(logits: Tensor, part: slice) -> Tensor:
-            target = F.linear(x_ME[part], table[:, : x_ME.shape[1]], head.bias).float()
+            with torch.no_grad():
+                target = F.linear(x_ME[part], table, bias).float()
             sides = ((each / temperature).log_softmax(-1) for each in (logits, target))
             return kl_sum(*sides) * temperature**2
 
         return far
+
+
+def transformed(model: TaskModel, states: States, positions: Tensor) -> Tensor:
+    """Return the outputs of the head's transform at masked positions, [M, E or the subnet's prefix of it]."""
+    return head_of(model).transform(states[-1].flatten(0, -2).index_select(0, positions))

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cutbert.bench.latency_model import LatencyModel, fit_latency, time_networks
+from cutbert.bench.latency import time_networks
+from cutbert.bench.latency_model import LatencyModel, fit_latency
 from cutbert.bench.settings import LatencySettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.measure import num_rounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from cutbert.shape.paper_shapes import paper_shape
 from cutbert.train.checkpoint import Position
 from cutbert.train.counting import counter
 from cutbert.train.loop import train_stage
-from cutbert.train.masked_lm import evaluate_masked_lm, masked_lm_stage
+from cutbert.train.masked_lm import masked_lm_stage, masked_outcomes
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
@@ -105,8 +104,8 @@ def held_out(prepared: PreparedText, position: Position, run: RunFolder) -> dict
     """Measure the loss on held-out text, write model/, and return what the result says of the training."""
     model, dev = prepared.loaded.model, prepared.text.dev
     with run.timing("score"), progress_bar("held-out text", len(dev)) as bar:
-        loss = evaluate_masked_lm(model, dev, prepared.masking, on_batch=counter(bar))
-    found = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        outcomes = masked_outcomes(model, dev, prepared.masking, on_batch=counter(bar))
+    found = {"loss": outcomes.loss, "perplexity": outcomes.perplexity}
     provenance = extend_provenance(prepared.loaded.provenance, run.line, data=prepared.text.files, scores=found)
     save_model(run.path / "model", model, prepared.loaded.tokenizer, provenance=provenance)
     rate = position.tokens / position.seconds if position.seconds else 0.0

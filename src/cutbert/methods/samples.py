@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cutbert.data.batches import Batch, collate, plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
+from cutbert.train.collating import padded_batch
 
 MAX_TOKENS = 1024
 
@@ -21,8 +22,7 @@ def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
 def sample_batches(model: TaskModel, tokens: Tokens, size: int, seed: int, device: torch.device) -> list[Batch]:
     """Return a random sample of rows as padded batches of like length, on a device."""
     rows = sample_rows(len(tokens.lengths), size, seed)
-    pad_token_id, use_token_types = model.style.pad_token_id, model.shape.num_token_types > 1
     return [
-        collate(tokens, rows[batch], pad_token_id=pad_token_id, use_token_types=use_token_types).to(device)
+        padded_batch(model, tokens, rows[batch]).to(device)
         for batch in plan_eval_batches(tokens.lengths[rows], MAX_TOKENS)
     ]

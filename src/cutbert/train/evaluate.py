@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cutbert.data.batches import collate, plan_eval_batches
+from cutbert.data.batches import plan_eval_batches
 from cutbert.data.metrics import Verdict, metrics_for
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
+from cutbert.train.collating import padded_batch
 
 MAX_TOKENS = 4096
 
@@ -82,9 +83,7 @@ def predict_logits(
 def batch_logits(
     model: TaskModel, tokens: Tokens, rows: NDArray[np.intp], subnet: Subnet | None
 ) -> NDArray[np.float32]:
-    batch = collate(
-        tokens, rows, pad_token_id=model.style.pad_token_id, use_token_types=model.shape.num_token_types > 1
-    ).to(next(model.parameters()).device)
+    batch = padded_batch(model, tokens, rows).to(next(model.parameters()).device)
     with torch.autocast(device_type=batch.input_ids.device.type, enabled=False):
         logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet).logits
     if logits is None:

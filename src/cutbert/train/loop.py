@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from cutbert.data.batches import Batch, collate, collate_blocks, plan_batches
+from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
 from cutbert.files import write_json
@@ -30,6 +30,7 @@ from cutbert.train.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
 from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
 from cutbert.train.optimizer import Optimizer
@@ -217,12 +218,9 @@ class Trainer:
 
     def _collate(self, rows: np.ndarray) -> Batch:
         tokens, pad_to = self.stage.tokens, self.plan.pad_to
-        pad_token_id, use_token_types = self.model.style.pad_token_id, self.model.shape.num_token_types > 1
         if pad_to is None:
-            batch = collate_blocks(tokens, rows, pad_token_id=pad_token_id, use_token_types=use_token_types)
-        else:
-            batch = collate(tokens, rows, pad_token_id=pad_token_id, use_token_types=use_token_types, pad_to=pad_to)
-        return batch.to(self.engine.device)
+            return block_batch(self.model, tokens, rows).to(self.engine.device)
+        return padded_batch(self.model, tokens, rows, pad_to=pad_to).to(self.engine.device)
 
     def _used_ids(self, rows: np.ndarray) -> torch.Tensor:
         tokens = self.stage.tokens

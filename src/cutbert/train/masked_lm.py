@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import Batch, collate, plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.masking import MaskedBatch, Masking, Masks, draw_masks
 from cutbert.data.tokens import Tokens
 from cutbert.errors import ModelError
@@ -24,6 +24,7 @@ from cutbert.model.heads import MaskedLMHead
 from cutbert.model.task_model import TaskModel
 from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
 from cutbert.shape.subnet import Subnet
+from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import Scores
 from cutbert.train.loop import Stage, StepInfo, Work
 from cutbert.train.settings import StagePlan
@@ -127,31 +128,27 @@ class Outcomes(NamedTuple):
     hits: NDArray[np.int64]
     counts: NDArray[np.int64]
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the hidden tokens that are found."""
+        return int(self.hits.sum()) / max(1, int(self.counts.sum()))
 
-def evaluate_masked_lm(
-    model: TaskModel,
-    tokens: Tokens,
-    masking: Masking,
-    *,
-    subnet: Subnet | None = None,
-    max_tokens: int = MAX_TOKENS,
-    on_batch: Callable[[int], None] | None = None,
-) -> float:
-    """Return the mean cross-entropy of the hidden tokens of rows; its exponential is the perplexity.
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy of the hidden tokens."""
+        return float(self.losses.sum()) / max(1, int(self.counts.sum()))
 
-    Arguments and errors as of `masked_outcomes`.
-    """
-    found = masked_outcomes(model, tokens, masking, subnet=subnet, max_tokens=max_tokens, on_batch=on_batch)
-    return float(found.losses.sum()) / max(1, int(found.counts.sum()))
+    @property
+    def perplexity(self) -> float:
+        """Exponential of the loss; capped where a float ends."""
+        return math.exp(min(self.loss, 700.0))
 
 
 def score_masked_lm(model: TaskModel, subnet: Subnet, tokens: Tokens, masking: Masking) -> Scores:
     """Return how good a network is at hidden tokens: the share it gets right, beside loss and perplexity."""
     found = masked_outcomes(model, tokens, masking, subnet=subnet)
-    count = max(1, int(found.counts.sum()))
-    accuracy, loss = int(found.hits.sum()) / count, float(found.losses.sum()) / count
-    metrics = {MASKED_ACCURACY: accuracy, "loss": loss, "perplexity": math.exp(min(loss, 700.0))}
-    return Scores(accuracy, metrics, {name: values.tolist() for name, values in found._asdict().items()})
+    metrics = {MASKED_ACCURACY: found.accuracy, "loss": found.loss, "perplexity": found.perplexity}
+    return Scores(found.accuracy, metrics, {name: values.tolist() for name, values in found._asdict().items()})
 
 
 def masked_outcomes(
@@ -198,9 +195,7 @@ def masked_outcomes(
 @torch.inference_mode()
 def add_outcomes(found: Outcomes, model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> None:
     """Add the outcomes of one batch of rows."""
-    batch = collate(
-        tokens, masks.rows, pad_token_id=model.style.pad_token_id, use_token_types=model.shape.num_token_types > 1
-    ).to(next(model.parameters()).device)
+    batch = padded_batch(model, tokens, masks.rows).to(next(model.parameters()).device)
     masked = masks.apply(batch, masks.rows)
     batch = masked.batch
     states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet)
