@@ -50,7 +50,9 @@ def main() -> None:
     parser.add_argument("--compared", type=numbers, default=[3], help="numbers kept at which ways are compared")
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"by commas, of {', '.join(KINDS)}")
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every run, those on gates counted")
+    parser.add_argument("--gate-steps", type=int, default=100, help="of these, steps on gates of the thinner network")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
+    parser.add_argument("--max-eval-samples", type=int, help="score on so many rows of each split only")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded(f"undivided_{args.task}", args, lambda: measure(args), seeds=args.seeds)
@@ -162,9 +164,9 @@ def teacher_of(runs: Sequence[Path]) -> Network:
 
 
 def labels_of(runs: Sequence[Path]) -> Answers:
-    """Return dev's labels; of questions, whose answers come as F1 by row, as many zeros."""
+    """Return dev's labels; of questions, whose answers are their F1, anything of as many rows."""
     stored = read_json(runs[0] / "predictions" / "teacher.json")
-    return np.asarray(stored.get("labels", np.zeros(len(answers_of(stored)))), dtype=np.float64)
+    return np.asarray(stored.get("labels", stored.get("f1")), dtype=np.float64)
 
 
 def removal_of(runs: Sequence[Path]) -> dict[str, Any]:
