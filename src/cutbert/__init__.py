@@ -14,7 +14,20 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
+    from cutbert.api import (
+        cost,
+        demo,
+        dynabert,
+        export,
+        finetune,
+        front,
+        measure,
+        open_run,
+        pick,
+        predict,
+        pretrain,
+        schubert,
+    )
 
 __version__ = "0.1.0"
 
@@ -22,6 +35,7 @@ VERBS = (
     "cost",
     "demo",
     "dynabert",
+    "export",
     "finetune",
     "front",
     "measure",
@@ -50,6 +64,7 @@ __all__ = [
     "cost_of",
     "demo",
     "dynabert",
+    "export",
     "finetune",
     "front",
     "grid",

@@ -6,7 +6,7 @@ Importing this loads neither torch nor transformers; each verb loads what it nee
 from __future__ import annotations
 
 from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert
-from cutbert.api.models import cost, measure, predict
+from cutbert.api.models import cost, export, measure, predict
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
 
@@ -17,6 +17,7 @@ __all__ = [
     "cost",
     "demo",
     "dynabert",
+    "export",
     "finetune",
     "front",
     "measure",

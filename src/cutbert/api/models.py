@@ -1,4 +1,4 @@
-"""The verbs that look at models: predict, measure, cost."""
+"""The verbs that look at models: predict, measure, cost, export."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from cutbert.api.result import Result
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
-from cutbert.settings import build_settings, takes
+from cutbert.exporters.settings import ExportSettings
+from cutbert.settings import build_settings, command_line, takes
 from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
 from cutbert.train.predict_settings import PredictSettings
 
@@ -47,6 +48,33 @@ def measure(*models: str | Path, **options: Any) -> Result:
     from cutbert.bench.measure import measure_models
 
     return Result(measure_models([str(each) for each in models], data if names & options.keys() else None, settings))
+
+
+@takes(ExportSettings, DataSettings)
+def export(model: str | Path, **options: Any) -> Result:
+    """Write a model as ONNX, in float32 and in int8 where that scores well enough.
+
+    Args:
+        model: model folder, run folder or, with `out`, hub id.
+        options: fields of ExportSettings and, for scores, of DataSettings; without these int8 is scored on the data
+            that the model's cutbert.json names.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the model, before the model is loaded; or int8 that loses
+            more than `max_drop` points. Nothing is written then.
+        MissingError: ONNX Runtime is not installed.
+    """
+    data, settings = build_settings(options, DataSettings, ExportSettings)
+    if settings.onnx or settings.int8:
+        from cutbert.exporters.session import check_onnx_installed
+
+        check_onnx_installed()
+    names = {each.name for each in fields(DataSettings)}
+    given = data if names & options.keys() else None
+    line = command_line("export", [str(model)], settings, *([] if given is None else [given]))
+    from cutbert.exporters.export import export_model
+
+    return Result(export_model(str(model), given, settings, line))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,8 +85,24 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    provenance = extend_provenance(loaded.provenance, line, scores=scores)
+    task = loaded.provenance.get("task")
+    facts = {**({"task": task} if task else {}), **pick_facts(front, entry)}
+    provenance = extend_provenance(loaded.provenance, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
+
+
+def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
+    """Return what a front knows of a subnet, for cutbert.json: the uncut network's costs, and its latency if measured."""
+    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
+    if front.measured is not None and entry.latency_ms is not None:
+        facts["latency"] = {
+            "latency_ms": entry.latency_ms,
+            "latency_p95_ms": entry.latency_p95_ms,
+            "backend": front.measured["backend"],
+            "threads": front.measured["threads"],
+            "processor": front.measured["machine"]["processor"],
+        }
+    return facts
 
 
 def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
