@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import MeasureSettings
 from cutbert.data.settings import DataSettings
 from cutbert.exporters.settings import ExportSettings
 from cutbert.settings import build_settings, command_line, takes
@@ -32,18 +32,18 @@ def predict(model: str | Path, **options: Any) -> Result:
     return Result(predict_to_file(str(model), settings))
 
 
-@takes(LatencySettings, DataSettings)
+@takes(MeasureSettings, DataSettings)
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
     Args:
         models: hub ids, model folders or run folders.
-        options: fields of LatencySettings and, for the score, of DataSettings.
+        options: fields of MeasureSettings and, for the score, of DataSettings.
 
     Raises:
         InputError: mistakes in the arguments, the data or the models, before a model is loaded.
     """
-    data, settings = build_settings(options, DataSettings, LatencySettings)
+    data, settings = build_settings(options, DataSettings, MeasureSettings)
     names = {each.name for each in fields(DataSettings)}
     from cutbert.bench.measure import measure_models
 

@@ -20,7 +20,7 @@ from cutbert.demo_data.reviews import DEV_FILE, read_reviews
 from cutbert.errors import BudgetError, InputError, Mistakes, ModelError
 from cutbert.exporters.example import example_code
 from cutbert.exporters.graph import build_graph
-from cutbert.exporters.int8 import Feeds, has_int8_dot, instruction_set, quantize
+from cutbert.exporters.int8 import Feeds, has_int8_dot, instruction_set, int8_file, quantize
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.files import replacing_folder, write_json
@@ -38,7 +38,7 @@ from cutbert.train.runner import Runner, TorchRunner, run_rows
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
 MAX_DIFF = 1e-4
-COMPARED_ROWS = 1000
+COMPARED_ROWS = 200
 MAX_TOKENS = 4096
 EXTERNAL_BYTES = 2**31 - 2**20  # what one protobuf file can hold
 
@@ -205,7 +205,7 @@ def int8_graph(
         batches = (feeds_of(loaded.model, parts.train, row) for row in range(len(parts.train)))
         calibration = [{name: feeds[name] for name in feeds if name in names} for feeds in batches]
     say("quantising")
-    return f"model_qint8_{instructions}.onnx", quantize(graph, instructions, calibration)
+    return int8_file(instructions), quantize(graph, instructions, calibration)
 
 
 def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any]:
@@ -240,8 +240,8 @@ def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
     if drop > settings.max_drop:
         other = "; --calibration static may lose less" if settings.calibration == "dynamic" else ""
         raise BudgetError(
-            f"int8 may lose --max-drop {settings.max_drop:g} points of {result['metric']} on select, it loses {drop:.2f} "
-            f"({100 * before:.2f} to {100 * after:.2f}); nothing was written{other}"
+            f"int8 may lose --max-drop {settings.max_drop:g} points of {result['metric']} on select, "
+            f"it loses {drop:.2f} ({100 * before:.2f} to {100 * after:.2f}); nothing was written{other}"
         )
 
 

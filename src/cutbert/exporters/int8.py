@@ -33,6 +33,11 @@ def instruction_set() -> str:
     return next((ending for flag, ending in INSTRUCTIONS if found.get(flag)), "generic")
 
 
+def int8_file(instructions: str) -> str:
+    """Return the name of the int8 file for a set of instructions, as other exporters have it."""
+    return f"model_qint8_{instructions}.onnx"
+
+
 def has_int8_dot(instructions: str) -> bool:
     """Return whether a set of instructions has products of 8-bit integers summed in 32 bits."""
     return instructions in WITH_INT8_DOT

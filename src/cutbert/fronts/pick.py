@@ -92,7 +92,7 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
 
 def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
-    """Return what a front knows of a subnet, for cutbert.json: the uncut network's costs, and its latency if measured."""
+    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, and its latency if measured."""
     facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
