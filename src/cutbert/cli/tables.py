@@ -118,9 +118,8 @@ def perplexity_table(data: Mapping[str, Any]) -> RenderableType:
 def models_table(data: Mapping[str, Any]) -> RenderableType:
     """Return measured models side by side."""
     score = [data["metric"]] if "metric" in data else []
-    table = plain_table(
-        "model", "backend", *score, "params M", "MACs M", "ms", "p95 ms", "texts/s", "peak MB", "load ms", "file MB"
-    )
+    names = ("params M", "MACs M", "ms", "p95 ms", "texts/s", "peak MB", "load ms", "file MB")
+    table = plain_table("model", "backend", *score, *names)
     for entry in data["models"]:
         table.add_row(
             entry["model"],

@@ -21,6 +21,7 @@ from cutbert.exporters.activations import apply_activation, check_activation
 from cutbert.exporters.nodes import Nodes
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
+from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
 from cutbert.model.norm import PrefixNorm
@@ -52,6 +53,7 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     x = embed(nodes, model.encoder.embeddings, has_types=len(input_names(model.shape)) > 2)
     mask = nodes.add("Cast", "attention_mask", to=TensorProto.INT32)
     for layer in model.encoder.layers:
+        assert isinstance(layer, EncoderLayer)
         if layer.attention is not None:
             x = attend(nodes, layer.attention, x, mask)
         if layer.feed_forward is not None:

@@ -20,7 +20,6 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
 WITH_INT8_DOT = ("avx512_vnni", "avx_vnni", "arm64")
 QUANTIZED = ["MatMul", "Gather"]  # the token table is half of a small model's file, and costs no time in int8
-COMMON: dict[str, Any] = {"op_types_to_quantize": QUANTIZED, "per_channel": True, "weight_type": QuantType.QInt8}
 
 Feeds = dict[str, NDArray[np.int64]]
 
@@ -54,7 +53,12 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         instructions: of `instruction_set`.
         calibration: inputs whose ranges activations get, each a batch; None for ranges found at run time.
     """
-    common = {**COMMON, "reduce_range": not has_int8_dot(instructions)}
+    common: dict[str, Any] = {
+        "op_types_to_quantize": QUANTIZED,
+        "per_channel": True,
+        "weight_type": QuantType.QInt8,
+        "reduce_range": not has_int8_dot(instructions),
+    }
     with tempfile.TemporaryDirectory() as scratch, quiet():
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(with_types(model), source)

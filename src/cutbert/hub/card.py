@@ -81,7 +81,7 @@ def card_data(facts: FolderShape, provenance: Mapping[str, Any]) -> ModelCardDat
 
 def evaluations(provenance: Mapping[str, Any], pipeline: str | None) -> list[EvalResult]:
     """Return each score as the hub's model index has it."""
-    task = (provenance.get("task") or {}).get("task") or "own data"
+    task = task_name(provenance)
     return [
         EvalResult(
             task_type=pipeline or "feature-extraction",
@@ -101,6 +101,12 @@ def scores_of(provenance: Mapping[str, Any]) -> list[tuple[str, str, float]]:
         (name.removeprefix("select_"), "select" if name.startswith("select_") else "dev", value)
         for name, value in provenance["scores"].items()
     ]
+
+
+def task_name(provenance: Mapping[str, Any]) -> str:
+    """Return the name of the data that scores are of, as far as it is known."""
+    task = provenance.get("task")
+    return str(task.get("task") or "own data") if task else "data not recorded"
 
 
 def title(provenance: Mapping[str, Any]) -> str:
@@ -138,7 +144,7 @@ def score_parts(provenance: Mapping[str, Any]) -> list[str]:
     found = scores_of(provenance)
     if not found:
         return []
-    task = (provenance.get("task") or {}).get("task") or "own data"
+    task = task_name(provenance)
     rows = "\n".join(f"| {metric} | {split} | {100 * value:.2f} |" for metric, split, value in found)
     note = "Choices were made on select; dev was only reported. One run: the spread over seeds is not known."
     return [f"## Scores on {task}\n\n| metric | split | points |\n|---|---|---:|\n{rows}\n\n{note}"]
