@@ -72,7 +72,8 @@ class Picked:
         save_picked(self.run, self.front, self.entry, Path(folder), line)
 
     def to_json(self) -> dict[str, Any]:
-        return picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
 
 
 def open_run(path: str | Path) -> Run:

@@ -90,7 +90,7 @@ class Front:
         subnets: in the run's order; names are unique.
         select_is_dev: whether choices were made on dev itself.
         measured: under which conditions the entries' latencies were measured: backend, machine, threads, lengths.
-        others: by backend, what else was measured: its own `measured`, and `times`, the latencies of each entry by name.
+        others: by backend, what else was measured: its `measured`, and `times`, each entry's latencies by name.
     """
 
     metric: str
@@ -184,8 +184,9 @@ class Front:
         )
 
     def save(self, run: Path) -> None:
-        """Write front.json into a run folder."""
-        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **self.to_json()})
+        """Write front.json into a run folder; its entries have the latencies of torch where these are known."""
+        shown = self.on("torch", run) if "torch" in self.others else self
+        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **shown.to_json()})
 
     @classmethod
     def load(cls, run: Path) -> Front:
