@@ -152,7 +152,7 @@ class Front:
         stored = self.others[backend]
         return self.with_times(stored["times"], stored["measured"])
 
-    def with_times(self, times: Mapping[str, Mapping[str, float]], measured: dict[str, Any]) -> Front:
+    def with_times(self, times: Mapping[str, Mapping[str, Any]], measured: dict[str, Any]) -> Front:
         """Return the front with other latencies in its entries; those of another backend than theirs are kept aside.
 
         Args:
