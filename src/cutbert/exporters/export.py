@@ -199,7 +199,7 @@ def int8_graph(
             "int8 is smaller, but may be no faster, and weights get 7 bits"
         )
     if not settings.gate:
-        say("int8 is written without a gate: nobody has checked what it scores")
+        say("int8 is written without a gate, whatever it scores")
     calibration = None
     if parts.train is not None:
         names = {each.name for each in graph.graph.input}
