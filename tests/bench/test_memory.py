@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cutbert.bench.memory import file_bytes, measure_peak_bytes, own_peak_bytes, run_here
+from cutbert.bench.memory import file_bytes, measure_alone, own_peak_bytes, run_here
 from cutbert.errors import MissingError
 from tiny_runs import save_tiny
 
@@ -16,7 +16,7 @@ def test_peak_covers_what_was_touched(tmp_path: Path) -> None:
     block = bytearray(before + 50_000_000)
     block[::4096] = b"x" * len(block[::4096])
     assert own_peak_bytes() >= before + 50_000_000
-    assert run_here(str(save_tiny(tmp_path / "m")), 5, 1)["peak_bytes"] >= own_peak_bytes() // 2
+    assert run_here("torch", str(save_tiny(tmp_path / "m")), 5, 1)["peak_bytes"] >= own_peak_bytes() // 2
 
 
 def test_only_weight_files_count(tmp_path: Path) -> None:
@@ -31,4 +31,4 @@ def test_only_weight_files_count(tmp_path: Path) -> None:
 
 def test_a_process_that_fails_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="a process that runs it could not be measured"):
-        measure_peak_bytes(tmp_path, length=4, threads=1)
+        measure_alone("torch", tmp_path, length=4, threads=1)

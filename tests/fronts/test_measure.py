@@ -61,9 +61,9 @@ def test_a_length_beyond_the_positions_is_refused(tmp_path: Path) -> None:
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError) as caught:
         LatencySettings(
-            backend="onnx", length=0, threads=0, rounds=0, throughput_batch_size=0, seed=-1, device="tpu"
+            backend="tpu", length=0, threads=0, rounds=0, throughput_batch_size=0, seed=-1, device="tpu"
         ).check()
-    assert caught.value.mistakes[0] == "--backend must be one of torch; 'onnx' is not there yet"
+    assert caught.value.mistakes[0] == "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tpu'"
     assert len(caught.value.mistakes) == 7
     assert caught.value.mistakes[-2:] == (
         "--seed must be at least 0, got -1",

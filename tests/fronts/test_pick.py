@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cutbert.errors import BudgetError, RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.front import LATENCIES, Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.settings import PickSettings
 from cutbert.hub.load import load_model
@@ -96,11 +96,41 @@ def test_no_stock_shape() -> None:
 
 
 def test_latencies_must_be_this_machines(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"needs measured latencies, and there are none; `cutbert front .* --measure`"):
-        check_measured_here(tmp_path, FRONT)
+    there = {"backend": "torch", "machine": {"processor": "Z80"}}
     with pytest.raises(RunError, match=r"latencies were measured on Z80, but this machine is .*; `cutbert front"):
-        check_measured_here(tmp_path, replace(FRONT, measured={"machine": {"processor": "Z80"}}))
-    check_measured_here(tmp_path, replace(FRONT, measured={"machine": {"processor": processor_name()}}))
+        check_measured_here(tmp_path, replace(FRONT, measured=there))
+    check_measured_here(tmp_path, replace(FRONT, measured={**there, "machine": {"processor": processor_name()}}))
+
+
+def test_a_backend_never_measured_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"needs measured latencies on torch, and there are none; `cutbert front"):
+        FRONT.on("torch", tmp_path)
+    with pytest.raises(RunError, match=r"on onnx, and there are none; `cutbert front \S* --measure --backend onnx`"):
+        replace(FRONT, measured={"backend": "torch"}).on("onnx", tmp_path)
+
+
+def test_latencies_of_several_backends_are_kept_apart(tmp_path: Path) -> None:
+    names = [entry.name for entry in (FRONT.teacher, *FRONT)]
+
+    def times(latency_ms: float) -> dict[str, dict[str, float]]:
+        return {name: dict.fromkeys(LATENCIES, latency_ms) for name in names}
+
+    front = FRONT.with_times(times(1.0), {"backend": "torch"}).with_times(times(2.0), {"backend": "onnx"})
+    assert {entry.latency_ms for entry in front} == {2.0} and front.on("onnx", tmp_path) is front
+    assert {entry.latency_ms for entry in front.on("torch", tmp_path)} == {1.0}
+    front.save(tmp_path)
+    stored = Front.load(tmp_path)
+    assert stored.measured == {"backend": "torch"} and stored.on("onnx", tmp_path) == front
+    again = front.with_times(times(3.0), {"backend": "onnx"})
+    assert {entry.latency_ms for entry in again} == {3.0} and set(again.others) == {"torch"}
+
+
+def test_a_backend_goes_with_a_limit_on_latency() -> None:
+    with pytest.raises(RunError, match="--backend must come with --max-latency-ms"):
+        PickSettings(backend="onnx").check()
+    with pytest.raises(RunError, match=r"--backend must be one of torch, .*, got 'tpu'"):
+        PickSettings(backend="tpu", max_latency_ms=1).check()
+    PickSettings(backend="onnx", max_latency_ms=1).check()
 
 
 def test_settings_collect_their_mistakes(tmp_path: Path) -> None:

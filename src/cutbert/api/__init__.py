@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cutbert.api.analysis import analyze
 from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schubert, undivided
-from cutbert.api.models import cost, measure, predict
+from cutbert.api.models import cost, export, measure, predict
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
 from cutbert.api.sweeps import sweep
@@ -21,6 +21,7 @@ __all__ = [
     "demo",
     "depth",
     "dynabert",
+    "export",
     "finetune",
     "front",
     "measure",

@@ -46,6 +46,7 @@ class Picked:
 
     Args:
         entry: its scores and costs.
+        front: what it was picked from, with latencies of the backend that was limited.
         run: the run folder it comes from.
         settings: the limits it was picked under.
         out: where it was written, None where it was not.
@@ -53,6 +54,7 @@ class Picked:
     """
 
     entry: Entry
+    front: Front
     run: Path
     settings: PickSettings
     out: Path | None = None
@@ -67,10 +69,11 @@ class Picked:
         settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
         settings.check()
         line = command_line("pick", [str(self.run)], settings)
-        save_picked(self.run, Front.load(self.run), self.entry, Path(folder), line)
+        save_picked(self.run, self.front, self.entry, Path(folder), line)
 
     def to_json(self) -> dict[str, Any]:
-        return picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
 
 
 def open_run(path: str | Path) -> Run:
@@ -100,7 +103,8 @@ def front(run: str | Path, **options: Any) -> Front:
     settings.check()
     found = open_run(run).front
     if not settings.measure:
-        return found
+        is_asked_for = found.measured is not None or settings.backend != "torch"
+        return found.on(settings.backend, Path(run)) if is_asked_for else found
     from cutbert.fronts.measure import measure_again
 
     return measure_again(Path(run), found, settings)
@@ -122,10 +126,11 @@ def pick(run: str | Path, **options: Any) -> Picked:
     settings.check()
     found = open_run(run).front
     if settings.max_latency_ms is not None:
+        found = found.on(settings.backend, Path(run))
         check_measured_here(Path(run), found)
     entry = choose(found, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
-    picked = Picked(entry, Path(run), settings, out, found.select_is_dev)
+    picked = Picked(entry, found, Path(run), settings, out, found.select_is_dev)
     if picked.out is not None:
         picked.save_pretrained(picked.out)
     return picked

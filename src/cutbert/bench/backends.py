@@ -1,35 +1,132 @@
-"""What can run a network for measuring: one function per backend, in a table."""
+"""What can run a network: each backend behind one small interface, in a table. Importing this loads no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from cutbert.exporters.session import OnnxRunner, check_onnx_installed
 
-from cutbert.model.task_model import TaskModel
+if TYPE_CHECKING:
+    import onnx
 
-
-class Runner(Protocol):
-    """Runs one batch of token ids [B, S] without padding and returns when the answer is there."""
-
-    def __call__(self, input_ids: NDArray[np.int64]) -> None: ...
+    from cutbert.model.task_model import TaskModel
+    from cutbert.train.runner import Runner
 
 
-def torch_runner(model: TaskModel) -> Runner:
-    """Return a runner of the network itself, in torch float32 on the device it lies on."""
-    model = model.eval().float()
-    device = next(model.parameters()).device
+class Backend(Protocol):
+    """One way to run a network.
 
-    @torch.inference_mode()
-    def run(input_ids: NDArray[np.int64]) -> None:
-        model(torch.from_numpy(input_ids).to(device))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+    Args:
+        name: as users give it.
+        batch_tokens: tokens per batch, at most, when rows are scored.
+    """
 
-    return run
+    name: str
+    batch_tokens: int
+
+    def load(self, network: TaskModel | Path, threads: int) -> Runner:
+        """Return what runs a network: one in memory, or one stored as `stored` says."""
+        ...
+
+    def stored(self, folder: Path) -> Path:
+        """Return where a model folder keeps what this backend loads; it need not be there."""
+        ...
+
+    def store(self, model: TaskModel, path: Path) -> None:
+        """Write what this backend loads, where a model folder has none."""
+        ...
 
 
-BACKENDS: dict[str, Callable[[TaskModel], Runner]] = {"torch": torch_runner}
+class TorchBackend:
+    """torch on the device a network lies on, in float32 or in bf16."""
+
+    batch_tokens = 4096
+
+    def __init__(self, name: str, dtype: str) -> None:
+        self.name, self.dtype = name, dtype
+
+    def load(self, network: TaskModel | Path, threads: int) -> Runner:
+        import copy
+
+        import torch
+
+        from cutbert.hub.load import load_model
+        from cutbert.train.runner import TorchRunner
+
+        model = load_model(network).model if isinstance(network, Path) else network
+        dtype = getattr(torch, self.dtype)
+        if next(model.parameters()).dtype != dtype:
+            model = copy.deepcopy(model).to(dtype)
+        return TorchRunner(model.eval())
+
+    def stored(self, folder: Path) -> Path:
+        return folder
+
+    def store(self, model: TaskModel, path: Path) -> None:
+        raise AssertionError("a model folder is what torch loads")
+
+
+class OnnxBackend:
+    """ONNX Runtime on the CPU, in float32 or in int8; rows are scored one by one, as they are served."""
+
+    batch_tokens = 1
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def load(self, network: TaskModel | Path, threads: int) -> Runner:
+        check_onnx_installed()
+        return OnnxRunner(network if isinstance(network, Path) else self.graph(network), threads)
+
+    def stored(self, folder: Path) -> Path:
+        from cutbert.exporters.export import FLOAT_FILE, FOLDER
+
+        return folder / FOLDER / FLOAT_FILE
+
+    def store(self, model: TaskModel, path: Path) -> None:
+        from cutbert.exporters.export import save_graph
+
+        save_graph(self.graph(model), path)
+
+    def graph(self, model: TaskModel) -> onnx.ModelProto:
+        from cutbert.exporters.graph import build_graph
+
+        return build_graph(model)
+
+
+class Int8Backend(OnnxBackend):
+    """ONNX Runtime in int8, activations by their range at run time unless the stored file says otherwise."""
+
+    def stored(self, folder: Path) -> Path:
+        from cutbert.exporters.export import FOLDER
+        from cutbert.exporters.int8 import instruction_set, int8_file
+
+        return folder / FOLDER / int8_file(instruction_set())
+
+    def graph(self, model: TaskModel) -> onnx.ModelProto:
+        from cutbert.exporters.int8 import instruction_set, quantize
+
+        return quantize(super().graph(model), instruction_set())
+
+
+BACKENDS: dict[str, Backend] = {
+    each.name: each
+    for each in (
+        TorchBackend("torch", "float32"),
+        TorchBackend("torch-bf16", "bfloat16"),
+        OnnxBackend("onnx"),
+        Int8Backend("onnx-int8"),
+    )
+}
+
+
+def check_backends(names: Iterable[str]) -> None:
+    """Raise unless the packages that backends need are installed.
+
+    Raises:
+        MissingError: names what is missing and how to install it.
+    """
+    if any(name.startswith("onnx") for name in names):
+        check_onnx_installed()

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cutbert.bench.backends import BACKENDS, Runner
-from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
+from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings, TimingSettings
 from cutbert.model.task_model import TaskModel
-from cutbert.train.machine import describe_machine, describe_versions, num_threads
+from cutbert.train.machine import describe_machine, describe_versions, num_threads, package_version
+from cutbert.train.runner import Runner
 
 NUM_LENGTHS = 16
 THROUGHPUT_ROUNDS = 3
@@ -41,17 +42,20 @@ def sample_lengths(lengths: ArrayLike, count: int = NUM_LENGTHS) -> list[int]:
     return [int(length) for length in ordered[places]]
 
 
-def settings_lengths(settings: LatencySettings, lengths: Sequence[int] | None) -> list[int]:
+def settings_lengths(settings: TimingSettings, lengths: Sequence[int] | None) -> list[int]:
     """Return the lengths to measure at: the fixed one of the settings, else the task's, else 128."""
     if settings.length is None and lengths:
         return list(lengths)
     return [settings.length or DEFAULT_LENGTH] * NUM_LENGTHS
 
 
-def conditions(settings: LatencySettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
+def conditions(settings: TimingSettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
     """Return what must stand beside every latency: machine, versions, threads, lengths, batch sizes."""
+    versions = describe_versions()
+    if settings.is_on_cpu:
+        versions["onnxruntime"] = package_version("onnxruntime")
     return {
-        "backend": settings.backend,
+        "backend": ",".join(settings.backends),
         "device": device,
         "threads": threads,
         "lengths": sorted(lengths),
@@ -60,7 +64,7 @@ def conditions(settings: LatencySettings, lengths: Sequence[int], threads: int, 
         "throughput_batch_size": settings.throughput_batch_size,
         "throughput_length": int(np.median(lengths)),
         "machine": describe_machine(threads),
-        "versions": describe_versions(),
+        "versions": versions,
     }
 
 
@@ -72,17 +76,31 @@ def time_networks(
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
     """Return the times of several networks by name, interleaved; arguments as of `measure_latency`."""
-    make_runner = BACKENDS[settings.backend]
-    with num_threads(settings.threads):
-        return measure_latency(
-            {name: make_runner(network) for name, network in networks.items()},
-            lengths,
-            vocab_size=min(network.shape.vocab_size for network in networks.values()),
-            rounds=settings.rounds,
-            batch_size=settings.throughput_batch_size,
-            seed=settings.seed,
-            on_round=on_round,
-        )
+    check_backends(settings.backends)
+    with num_threads(settings.threads) as threads:
+        runners = {name: BACKENDS[settings.backend].load(network, threads) for name, network in networks.items()}
+        vocab_size = min(network.shape.vocab_size for network in networks.values())
+        return time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=on_round)
+
+
+def time_runners(
+    runners: Mapping[str, Runner],
+    lengths: Sequence[int],
+    settings: TimingSettings,
+    *,
+    vocab_size: int,
+    on_round: Callable[[], None] | None = None,
+) -> dict[str, Latency]:
+    """Return the times of loaded networks, measured as the settings say; arguments as of `measure_latency`."""
+    return measure_latency(
+        runners,
+        lengths,
+        vocab_size=vocab_size,
+        rounds=settings.rounds,
+        batch_size=settings.throughput_batch_size,
+        seed=settings.seed,
+        on_round=on_round,
+    )
 
 
 def measure_latency(

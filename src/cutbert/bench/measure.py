@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cutbert.bench.backends import BACKENDS, check_backends
 from cutbert.bench.latency import (
     THROUGHPUT_ROUNDS,
     Latency,
     conditions,
     sample_lengths,
     settings_lengths,
-    time_networks,
+    time_runners,
 )
-from cutbert.bench.memory import file_bytes, measure_peak_bytes
-from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings
+from cutbert.bench.memory import file_bytes, measure_alone
+from cutbert.bench.settings import DEFAULT_LENGTH, MeasureSettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
@@ -27,28 +29,48 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
-from cutbert.train.evaluate import predict_logits, score
+from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import progress_bar, say
+from cutbert.train.runner import Runner, run_rows
 from cutbert.train.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model to measure, with its dev tokens where there is a task."""
+    """One model to measure.
+
+    Args:
+        name: as the user gave it.
+        folder: where its files lie.
+        loaded: the model, with the outputs it was stored with.
+        dev: dev's tokens where there is a task.
+        columns: which of its outputs are the task's, in order.
+    """
 
     name: str
     folder: Path
     loaded: Loaded
-    dev: Tokens | None
+    dev: Tokens | None = None
+    columns: Sequence[int] | None = None
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A candidate on one backend: what runs it, and the file or folder it is loaded from."""
+
+    candidate: Candidate
+    backend: str
+    runner: Runner
+    path: Path
 
 
 def measure_models(
     models: Sequence[str],
     data: DataSettings | None,
-    settings: LatencySettings,
+    settings: MeasureSettings,
 ) -> dict[str, Any]:
-    """Return the numbers of each model, latencies measured in one interleaved run.
+    """Return the numbers of each model on each backend, latencies measured in one interleaved run.
 
     Args:
         models: model folders, run folders or hub ids.
@@ -56,13 +78,14 @@ def measure_models(
         settings: how latency is measured.
 
     Returns:
-        `models`, one object per model; `measured`, the conditions; `metric` where there is a task.
+        `models`, one object per model and backend; `measured`, the conditions; `metric` where there is a task.
 
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
     dataset = check_inputs(models, data, settings)
-    device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
+    check_backends(settings.backends)
+    device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     max_length = (data or DataSettings()).length_limit
     candidates = [load_candidate(name, dataset, max_length) for name in models]
     for candidate in candidates:
@@ -70,20 +93,26 @@ def measure_models(
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
-    rounds = settings.rounds + THROUGHPUT_ROUNDS
-    with num_threads(settings.threads) as threads, progress_bar("measure", rounds + len(candidates)) as bar:
-        advance = counter(bar)
-        networks = {str(i): each.loaded.model for i, each in enumerate(candidates)}
-        times = time_networks(networks, lengths, settings, on_round=advance)
-        found = []
-        for i, candidate in enumerate(candidates):
-            found.append(describe(candidate, dataset, times[str(i)], settings.backend, max(lengths), threads))
-            advance()
+    with num_threads(settings.threads) as threads, tempfile.TemporaryDirectory() as scratch:
+        contestants = [
+            enter(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
+            for i, candidate in enumerate(candidates)
+            for name in settings.backends
+        ]
+        with progress_bar("measure", settings.rounds + THROUGHPUT_ROUNDS + len(contestants)) as bar:
+            advance = counter(bar)
+            runners = {str(i): each.runner for i, each in enumerate(contestants)}
+            vocab_size = min(each.loaded.model.shape.vocab_size for each in candidates)
+            times = time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=advance)
+            found = []
+            for i, contestant in enumerate(contestants):
+                found.append(describe(contestant, dataset, times[str(i)], max(lengths), threads))
+                advance()
     result: dict[str, Any] = {"models": found, "measured": conditions(settings, lengths, threads, device.type)}
     return result if dataset is None else {**result, "metric": dataset.metric}
 
 
-def check_inputs(models: Sequence[str], data: DataSettings | None, settings: LatencySettings) -> Dataset | None:
+def check_inputs(models: Sequence[str], data: DataSettings | None, settings: MeasureSettings) -> Dataset | None:
     """Return the task's rows, or raise every mistake found."""
     mistakes = Mistakes()
     dataset: Dataset | None = None
@@ -98,7 +127,7 @@ def check_inputs(models: Sequence[str], data: DataSettings | None, settings: Lat
     return dataset
 
 
-def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: LatencySettings) -> None:
+def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings) -> None:
     """Raise unless a model can be read, has room for the lengths, and has the task's head where there is one.
 
     The default --max-length stands for all the positions of a model that has fewer.
@@ -128,30 +157,44 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
 
 def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
-    folder = find_source(name).folder
-    loaded = load_model(name, None if dataset is None else dataset.head)
+    folder, loaded = find_source(name).folder, load_model(name)
     if dataset is None:
-        return Candidate(name, folder, loaded, None)
+        return Candidate(name, folder, loaded)
     max_length = min(max_length, loaded.tokenizer.model_max_length)
-    return Candidate(name, folder, loaded, tokenize_rows(dataset.dev, loaded.tokenizer, name, max_length))
+    dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, max_length)
+    return Candidate(name, folder, loaded, dev, output_rows(loaded.model.head_spec, dataset.head)[0])
+
+
+def enter(candidate: Candidate, backend: str, scratch: Path, threads: int) -> Contestant:
+    """Load a candidate on a backend, from its folder's file or from one that is written for this measurement."""
+    way = BACKENDS[backend]
+    path = way.stored(candidate.folder)
+    if not path.exists():
+        say(f"{candidate.name} has no {path.relative_to(candidate.folder)}: measured on one made for this measurement")
+        path = scratch
+        way.store(candidate.loaded.model, path)
+    is_in_memory = path == candidate.folder
+    return Contestant(candidate, backend, way.load(candidate.loaded.model if is_in_memory else path, threads), path)
 
 
 def describe(
-    candidate: Candidate, dataset: Dataset | None, times: Latency, backend: str, length: int, threads: int
+    contestant: Contestant, dataset: Dataset | None, times: Latency, length: int, threads: int
 ) -> dict[str, Any]:
-    """Return one model's object of the result."""
-    model = candidate.loaded.model
+    """Return the object of one model on one backend."""
+    candidate, backend = contestant.candidate, BACKENDS[contestant.backend]
+    model, dev = candidate.loaded.model, candidate.dev
     cost = cost_of(model.shape, model.head_spec)
     data: dict[str, Any] = {
         "model": candidate.name,
-        "backend": backend,
+        "backend": backend.name,
         "params": cost.params,
         "macs": cost.macs,
         **times.to_json(),
-        "peak_bytes": measure_peak_bytes(candidate.folder, length=length, threads=threads),
-        "file_bytes": file_bytes(candidate.folder),
+        **measure_alone(backend.name, contestant.path, length=length, threads=threads),
+        "file_bytes": file_bytes(contestant.path),
     }
-    if dataset is not None and candidate.dev is not None:
-        scores = score(dataset.head, dataset.metric, predict_logits(model, candidate.dev), candidate.dev)
+    if dataset is not None and dev is not None:
+        logits = run_rows(contestant.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
+        scores = score(dataset.head, dataset.metric, logits, dev)
         data |= {"score": scores.score, "metrics": scores.metrics}
     return data

@@ -1,6 +1,6 @@
-"""Peak memory of loading and running one model folder, in a process of its own.
+"""Peak memory and load time of one network on one backend, in a process of its own.
 
-`python -m cutbert.bench.memory FOLDER LENGTH THREADS` prints one JSON object.
+`python -m cutbert.bench.memory BACKEND PATH LENGTH THREADS` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from cutbert.errors import MissingError
 
@@ -17,26 +19,31 @@ CLEAR_PEAK = Path("/proc/self/clear_refs")
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
-def measure_peak_bytes(folder: Path, *, length: int, threads: int) -> int:
-    """Return the largest resident memory of a fresh process that loads and runs a model, in bytes.
+def measure_alone(backend: str, path: Path, *, length: int, threads: int) -> dict[str, Any]:
+    """Return what a fresh process needs to load a network and run it at batch 1 on the CPU.
 
-    All of it counts: Python, the libraries, the weights, one text at batch 1 on the CPU.
+    Returns:
+        `peak_bytes`, its largest resident memory: Python, the libraries, the weights, all of it;
+        `load_ms`, the time from the stored files to a network that can run, libraries imported before.
 
     Raises:
         MissingError: that process failed, for want of memory as a rule.
     """
-    command = [sys.executable, "-m", "cutbert.bench.memory", str(folder), str(length), str(threads)]
+    command = [sys.executable, "-m", "cutbert.bench.memory", backend, str(path), str(length), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
-        raise MissingError(f"{folder}: a process that runs it could not be measured: {reason}")
-    return int(json.loads(done.stdout.splitlines()[-1])["peak_bytes"])
+        raise MissingError(f"{path}: a process that runs it could not be measured: {reason}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
-def file_bytes(folder: Path) -> int:
-    """Return the size of a model folder's weight files, in bytes: of the first format that is there."""
+def file_bytes(path: Path) -> int:
+    """Return the size of an ONNX file with its external data, or of a folder's weights of the first format there."""
+    if path.is_file():
+        return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
     for pattern in WEIGHTS:
-        sizes = [path.stat().st_size for path in folder.glob(pattern)]
+        sizes = [each.stat().st_size for each in path.glob(pattern)]
         if sizes:
             return sum(sizes)
     return 0
@@ -64,22 +71,30 @@ def clear_peak() -> int:
     return own_peak_bytes()
 
 
-def run_here(folder: str, length: int, threads: int) -> dict[str, int]:
-    """Load a model, run one text a few times, and return the peak."""
+def run_here(backend: str, path: str, length: int, threads: int) -> dict[str, Any]:
+    """Load a network, run one text a few times, and return the peak and the time to load."""
     import numpy as np
 
     from cutbert.bench.backends import BACKENDS
-    from cutbert.hub.load import load_model
-    from cutbert.train.machine import num_threads
 
-    with num_threads(threads):
-        model = load_model(folder).model
-        text = np.random.default_rng(0).integers(model.shape.vocab_size, size=(1, length))
-        run = BACKENDS["torch"](model)
-        for _ in range(RUNS):
-            run(text)
-    return {"peak_bytes": own_peak_bytes()}
+    if backend.startswith("torch"):
+        import torch
+
+        import cutbert.hub.load
+
+        assert cutbert.hub.load
+        torch.set_num_threads(threads)
+    else:
+        import onnxruntime
+
+        assert onnxruntime
+    begun = time.perf_counter()
+    run = BACKENDS[backend].load(Path(path), threads)
+    load_ms = 1000 * (time.perf_counter() - begun)
+    for _ in range(RUNS):
+        run(np.zeros((1, length), dtype=np.int64))
+    return {"peak_bytes": own_peak_bytes(), "load_ms": load_ms}
 
 
 if __name__ == "__main__":
-    print(json.dumps(run_here(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(run_here(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

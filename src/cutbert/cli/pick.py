@@ -23,7 +23,7 @@ def show(data: Mapping[str, Any]) -> RenderableType:
         "MACs": f"{millions(data['macs'])} M",
     }
     if "latency_ms" in data:
-        pairs["latency"] = f"{number(data['latency_ms'])} ms"
+        pairs["latency"] = f"{number(data['latency_ms'])} ms on {data.get('backend', 'torch')}"
     pairs["loads in"] = "plain transformers" if data["stock"] else "transformers after `import cutbert.hub`"
     if data.get("select_is_dev"):
         pairs["mind"] = "chosen on the dev split itself, so the dev score is optimistic"

@@ -31,7 +31,7 @@ def plain_table(*headings: str) -> Table:
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in headings:
-        justify: Literal["left", "right"] = "left" if name in ("", "name", "model", "stock") else "right"
+        justify: Literal["left", "right"] = "left" if name in ("", "name", "model", "backend", "stock") else "right"
         table.add_column(name.replace(" ", "\n"), justify=justify, overflow="fold", no_wrap=name != "model")
     return table
 
@@ -81,7 +81,7 @@ def conditions_line(measured: Mapping[str, Any]) -> str:
     lengths: Sequence[int] = measured["lengths"]
     spread = str(lengths[0]) if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
     return (
-        f"ms: median at batch 1, {spread} tokens, {measured['backend']} float32 on {measured['device']}, "
+        f"ms: median at batch 1, {spread} tokens, {measured['backend']} on {measured['device']}, "
         f"{measured['threads']} threads, {measured['machine']['processor']}; texts/s: batches of "
         f"{measured['throughput_batch_size']} at {measured['throughput_length']} tokens"
     )
@@ -118,10 +118,12 @@ def perplexity_table(data: Mapping[str, Any]) -> RenderableType:
 def models_table(data: Mapping[str, Any]) -> RenderableType:
     """Return measured models side by side."""
     score = [data["metric"]] if "metric" in data else []
-    table = plain_table("model", *score, "params M", "MACs M", "ms", "p95 ms", "texts/s", "peak MB", "file MB")
+    names = ("params M", "MACs M", "ms", "p95 ms", "texts/s", "peak MB", "load ms", "file MB")
+    table = plain_table("model", "backend", *score, *names)
     for entry in data["models"]:
         table.add_row(
             entry["model"],
+            entry["backend"],
             *([points(entry["score"])] if score else []),
             millions(entry["params"]),
             millions(entry["macs"]),
@@ -129,6 +131,7 @@ def models_table(data: Mapping[str, Any]) -> RenderableType:
             number(entry["latency_p95_ms"]),
             number(entry["throughput_per_s"]),
             millions(entry["peak_bytes"]),
+            f"{entry['load_ms']:.0f}",
             millions(entry["file_bytes"]),
         )
     return Group(table, conditions_line(data["measured"]))

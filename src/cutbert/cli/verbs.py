@@ -8,6 +8,7 @@ from cutbert.cli import (
     demo,
     depth,
     dynabert,
+    export,
     finetune,
     front,
     measure,
@@ -37,5 +38,6 @@ VERBS: tuple[Verb, ...] = tuple(
         measure,
         analyze,
         cost,
+        export,
     )
 )

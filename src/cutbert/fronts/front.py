@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ class Front:
         teacher: the uncut model.
         subnets: in the run's order; names are unique.
         select_is_dev: whether choices were made on dev itself.
-        measured: under which conditions latencies were measured: machine, threads, lengths, batch size.
+        measured: under which conditions the entries' latencies were measured: backend, machine, threads, lengths.
+        others: by backend, what else was measured: its `measured`, and `times`, each entry's latencies by name.
     """
 
     metric: str
@@ -97,6 +98,7 @@ class Front:
     subnets: tuple[Entry, ...]
     select_is_dev: bool = False
     measured: dict[str, Any] | None = None
+    others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         subnets = tuple(replace(entry, on_front=is_on_front(entry, self.subnets)) for entry in self.subnets)
@@ -127,7 +129,48 @@ class Front:
             "teacher": self.teacher.to_json(),
             "subnets": [entry.to_json() for entry in self.subnets],
         }
-        return data if self.measured is None else {**data, "measured": self.measured}
+        if self.measured is not None:
+            data["measured"] = self.measured
+        return {**data, "others": self.others} if self.others else data
+
+    def on(self, backend: str, run: Path) -> Front:
+        """Return the front with the latencies of one backend in its entries.
+
+        Args:
+            backend: its name.
+            run: the run's folder, for the error.
+
+        Raises:
+            RunError: never measured on it; says which command does.
+        """
+        if self.measured is not None and self.measured["backend"] == backend:
+            return self
+        if backend not in self.others:
+            option = "" if backend == "torch" else f" --backend {backend}"
+            remedy = f"`cutbert front {run} --measure{option}` measures them here"
+            raise RunError(f"{run}: needs measured latencies on {backend}, and there are none; {remedy}")
+        stored = self.others[backend]
+        return self.with_times(stored["times"], stored["measured"])
+
+    def with_times(self, times: Mapping[str, Mapping[str, Any]], measured: dict[str, Any]) -> Front:
+        """Return the front with other latencies in its entries; those of another backend than theirs are kept aside.
+
+        Args:
+            times: the LATENCIES of the teacher and of each subnet, by name.
+            measured: their conditions.
+        """
+        others = dict(self.others)
+        if self.measured is not None:
+            own = {each.name: {key: getattr(each, key) for key in LATENCIES} for each in (self.teacher, *self)}
+            others[self.measured["backend"]] = {"measured": self.measured, "times": own}
+        others.pop(measured["backend"], None)
+        return replace(
+            self,
+            teacher=replace(self.teacher, **times[self.teacher.name]),
+            subnets=tuple(replace(entry, **times[entry.name]) for entry in self),
+            measured=measured,
+            others=others,
+        )
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Front:
@@ -137,11 +180,13 @@ class Front:
             subnets=tuple(Entry.from_json(entry) for entry in data["subnets"]),
             select_is_dev=data["select_is_dev"],
             measured=data.get("measured"),
+            others=data.get("others", {}),
         )
 
     def save(self, run: Path) -> None:
-        """Write front.json into a run folder."""
-        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **self.to_json()})
+        """Write front.json into a run folder; its entries have the latencies of torch where these are known."""
+        shown = self.on("torch", run) if "torch" in self.others else self
+        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **shown.to_json()})
 
     @classmethod
     def load(cls, run: Path) -> Front:

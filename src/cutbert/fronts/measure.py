@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
 from cutbert.bench.settings import LatencySettings
 from cutbert.errors import RunError
@@ -50,12 +50,8 @@ def measure_front(
     networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
     with num_threads(settings.threads) as threads:
         times = time_networks(networks, lengths, settings, on_round=on_round)
-    return replace(
-        front,
-        teacher=replace(front.teacher, **times[front.teacher.name].to_json()),
-        subnets=tuple(replace(entry, **times[entry.name].to_json()) for entry in front),
-        measured=conditions(settings, lengths, threads, next(teacher.parameters()).device.type),
-    )
+    said = conditions(settings, lengths, threads, next(teacher.parameters()).device.type)
+    return front.with_times({name: each.to_json() for name, each in times.items()}, said)
 
 
 def num_rounds(settings: LatencySettings) -> int:
@@ -84,7 +80,8 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
     longest, room = max(settings_lengths(settings, lengths)), read_folder_shape(run).max_tokens
     if longest > room:
         raise RunError(f"--length must be at most {room}, the positions of {run}, got {longest}")
-    device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
+    check_backends(settings.backends)
+    device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     model = load_model(run).model.to(device)
     models: dict[str | None, TaskModel] = {None: model}
     for folder in {entry.folder for entry in front if entry.folder is not None}:

@@ -55,14 +55,13 @@ def excess(entry: Entry, limits: Limits) -> float:
 
 
 def check_measured_here(run: Path, front: Front) -> None:
-    """Raise unless the front's latencies were measured on a machine with this processor.
+    """Raise unless a measured front's latencies are of a machine with this processor.
 
     Raises:
-        RunError: not measured at all, or elsewhere.
+        RunError: they are of another.
     """
-    remedy = f"`cutbert front {run} --measure` measures them here"
-    if front.measured is None:
-        raise RunError(f"{run}: a limit on latency needs measured latencies, and there are none; {remedy}")
+    assert front.measured is not None
+    remedy = f"`cutbert front {run} --measure --backend {front.measured['backend']}` measures them here"
     there, here = front.measured["machine"]["processor"], processor_name()
     if there != here:
         raise RunError(f"{run}: latencies were measured on {there}, but this machine is {here}; {remedy}")
@@ -85,8 +84,24 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    provenance = extend_provenance(loaded.provenance, line, scores=scores)
+    task = loaded.provenance.get("task")
+    facts = {**({"task": task} if task else {}), **pick_facts(front, entry)}
+    provenance = extend_provenance(loaded.provenance, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
+
+
+def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
+    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, and its latency if measured."""
+    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
+    if front.measured is not None and entry.latency_ms is not None:
+        facts["latency"] = {
+            "latency_ms": entry.latency_ms,
+            "latency_p95_ms": entry.latency_p95_ms,
+            "backend": front.measured["backend"],
+            "threads": front.measured["threads"],
+            "processor": front.measured["machine"]["processor"],
+        }
+    return facts
 
 
 def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:

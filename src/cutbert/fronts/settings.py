@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import BACKEND_NAMES, BACKENDS_HELP, LatencySettings
 from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.settings import option_name
 from cutbert.shape.budget import Limits
@@ -29,7 +29,7 @@ class FrontSettings(LatencySettings):
         with mistakes.collect():
             super().check()
         for each in fields(LatencySettings):
-            is_common = each.name in ("seed", "device", "threads")
+            is_common = each.name in ("seed", "device", "threads", "backend")
             if not self.measure and not is_common and getattr(self, each.name) != each.default:
                 mistakes.add(f"{option_name(each)} must come with --measure")
         mistakes.check(InputError)
@@ -48,6 +48,7 @@ class PickSettings(Limits):
     min_score: float | None = field(
         default=None, metadata={"help": "Smallest score on the select split, as a fraction of 1."}
     )
+    backend: str = field(default="torch", metadata={"help": f"What --max-latency-ms was measured on: {BACKENDS_HELP}."})
     stock: bool = field(
         default=False, metadata={"help": "Only shapes that load in plain transformers, with no cutbert installed."}
     )
@@ -62,6 +63,10 @@ class PickSettings(Limits):
         mistakes = Mistakes()
         with mistakes.collect():
             Limits.check(self)
+        if self.backend not in BACKEND_NAMES:
+            mistakes.add(f"--backend must be one of {', '.join(BACKEND_NAMES)}, got {self.backend!r}")
+        elif self.backend != "torch" and self.max_latency_ms is None:
+            mistakes.add("--backend must come with --max-latency-ms")
         out = None if self.out is None else Path(self.out)
         if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
             mistakes.add(f"--out must be absent or an empty folder, but {out} is not")

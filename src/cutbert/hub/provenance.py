@@ -12,6 +12,9 @@ from cutbert.files import file_sha256, read_json
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
+# What may be known of a model besides: settings of its data, params and macs of the network it was cut from, measured
+# latency with its conditions, and scores around int8.
+FACTS = ("task", "cut_from", "latency", "int8")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
 
@@ -60,6 +63,7 @@ def extend_provenance(
     *,
     data: Mapping[str, str] | None = None,
     scores: Mapping[str, float] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return provenance with one more command, more data hashes, and scores replaced.
 
@@ -67,12 +71,14 @@ def extend_provenance(
         provenance: as read or first made; left as it is.
         command: what was run, as the user typed it.
         data: SHA-256 by path of each data file the command read.
-        scores: scores of the model as it now is; None keeps the old ones.
+        scores: scores of the model as it now is; None for the same model, whose scores and FACTS are kept.
+        facts: what is known of the model now, by names of FACTS.
     """
     commands = [*provenance["commands"], *([command] if command else [])]
     files = {**provenance["data"], **(data or {})}
     now = dict(provenance["scores"] if scores is None else scores)
-    return {**provenance, "commands": commands, "data": files, "scores": now}
+    kept = {key: value for key, value in provenance.items() if scores is None or key not in FACTS}
+    return {**kept, "commands": commands, "data": files, "scores": now, **(facts or {})}
 
 
 def licence_in(folder: Path) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
 from cutbert.files import replacing_folder, write_json
+from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
@@ -46,6 +47,7 @@ def save_model(
         save_tokenizer(aside, tokenizer, model.shape, model.style)
         write_json(aside / "shape.json", model.shape.to_json())
         write_json(aside / FILE_NAME, dict(provenance))
+        write_card(aside)
 
 
 def loads_stock(model: TaskModel) -> bool:

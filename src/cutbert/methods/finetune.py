@@ -111,5 +111,8 @@ def save_trained(prepared: Prepared, model: TaskModel, entry: Entry | None, run:
     """Write a model into a folder of the run, with where it comes from and its scores where it has any."""
     data = prepared.data
     scores = {} if entry is None else {data.metric: entry.score, f"select_{data.metric}": entry.select_score}
-    provenance = extend_provenance(prepared.loaded.provenance, run.line, data=data.files, scores=scores)
+    task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
+    provenance = extend_provenance(
+        prepared.loaded.provenance, run.line, data=data.files, scores=scores, facts={"task": task}
+    )
     save_model(run.path / name, model, prepared.loaded.tokenizer, provenance=provenance)

@@ -1,6 +1,6 @@
 """What a model answers on tokens, in float32, and how good that is.
 
-Axes: B batch, S sequence, C classes.
+Axes: S sequence, C classes.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from cutbert.data.batches import plan_eval_batches
 from cutbert.data.metrics import Verdict, metrics_for
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
-from cutbert.train.collating import padded_batch
+from cutbert.train.runner import TorchRunner, run_rows
 
 MAX_TOKENS = 4096
 
@@ -66,43 +64,14 @@ def predict_logits(
     Raises:
         ModelError: the model has no head that gives logits.
     """
+    if model.head_spec.kind in ("none", "pooler"):
+        raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
     was_training = model.training
     model.eval()
-    found: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
     try:
-        for rows in plan_eval_batches(tokens.lengths, max_tokens):
-            found.append((rows, batch_logits(model, tokens, rows, subnet)))
-            if on_batch is not None:
-                on_batch(len(rows))
+        return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
-    return in_order(found, len(tokens.lengths))
-
-
-@torch.inference_mode()
-def batch_logits(
-    model: TaskModel, tokens: Tokens, rows: NDArray[np.intp], subnet: Subnet | None
-) -> NDArray[np.float32]:
-    batch = padded_batch(model, tokens, rows).to(next(model.parameters()).device)
-    with torch.autocast(device_type=batch.input_ids.device.type, enabled=False):
-        logits = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet).logits
-    if logits is None:
-        raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
-    if logits.ndim == 3 and batch.attention_mask is not None:
-        logits = logits * batch.attention_mask[..., None]
-    return logits.float().cpu().numpy()
-
-
-def in_order(found: list[tuple[NDArray[np.intp], NDArray[np.float32]]], num_rows: int) -> NDArray[np.float32]:
-    """Put the batches' logits back into the order of rows."""
-    if not found:
-        return np.zeros((num_rows, 0), dtype=np.float32)
-    inner = np.max([logits.shape[1:] for _, logits in found], axis=0)
-    result = np.zeros((num_rows, *inner), dtype=np.float32)
-    for rows, logits in found:
-        place: Any = (rows, *(slice(0, size) for size in logits.shape[1:]))
-        result[place] = logits
-    return result
 
 
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:

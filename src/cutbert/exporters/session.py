@@ -1,0 +1,74 @@
+"""Runs an ONNX file in ONNX Runtime on the CPU. Loads no torch: its memory is what a server's would be.
+
+Axes: B batch, S sequence, C classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.errors import MissingError, ModelError
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+EXTRA = ("onnx", "onnxruntime")
+
+
+class OnnxRunner:
+    """A loaded ONNX network; a call runs one batch and returns its first output, the logits.
+
+    Args:
+        model: a file, or a model in memory.
+        threads: that one product may use.
+
+    Raises:
+        MissingError: ONNX Runtime is not installed.
+        ModelError: ONNX Runtime cannot load it.
+    """
+
+    def __init__(self, model: Path | ModelProto, threads: int) -> None:
+        check_onnx_installed()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        source = str(model) if isinstance(model, Path) else model.SerializeToString()
+        try:
+            self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # what ONNX Runtime raises has no common root
+            name = model if isinstance(model, Path) else "the graph"
+            raise ModelError(f"{name}: ONNX Runtime cannot load it: {str(error).partition(chr(10))[0]}") from None
+        self.inputs = tuple(each.name for each in self.session.get_inputs())
+
+    def __call__(
+        self,
+        input_ids: NDArray[np.int64],
+        attention_mask: NDArray[np.int64] | None = None,
+        token_type_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        feeds: dict[str, Any] = {
+            "input_ids": input_ids,
+            "attention_mask": np.ones_like(input_ids) if attention_mask is None else attention_mask,
+            "token_type_ids": np.zeros_like(input_ids) if token_type_ids is None else token_type_ids,
+        }
+        found: NDArray[np.float32] = self.session.run(None, {name: feeds[name] for name in self.inputs})[0]
+        return found
+
+
+def check_onnx_installed() -> None:
+    """Raise unless the packages that write and run ONNX are there; loads none of them.
+
+    Raises:
+        MissingError: names the missing packages and how to install them.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise MissingError(f"ONNX needs the packages {' and '.join(missing)}: pip install 'cutbert[onnx]'")

@@ -1,0 +1,200 @@
+"""The model card of a model folder: what it is, where it comes from, what it costs and how good it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from cutbert.files import read_json, replacing_file
+from cutbert.hub.provenance import read_provenance
+from cutbert.shape.cost import BYTES_PER_PARAM, DEFAULT_SEQUENCE_LENGTH, Cost, cost_of
+from cutbert.shape.folder import OURS, FolderShape, read_folder_shape
+from cutbert.shape.shape import EncoderShape
+
+CARD = "README.md"
+MARK = "<!-- cutbert writes this file anew whenever it changes the folder; without this line it leaves it alone. -->"
+EXAMPLE = "example.py"
+IS_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+SPLIT_KEYS = (("select", "select_score"), ("dev", "score"))
+PIPELINES = {
+    "single_label": "text-classification",
+    "multi_label": "text-classification",
+    "regression": "text-classification",
+    "token": "token-classification",
+    "span": "question-answering",
+    "masked_lm": "fill-mask",
+}
+AUTO_CLASSES = {
+    "single_label": "AutoModelForSequenceClassification",
+    "multi_label": "AutoModelForSequenceClassification",
+    "regression": "AutoModelForSequenceClassification",
+    "token": "AutoModelForTokenClassification",
+    "span": "AutoModelForQuestionAnswering",
+    "masked_lm": "AutoModelForMaskedLM",
+}
+
+
+def write_card(folder: Path) -> None:
+    """Write the README.md of a model folder that has a cutbert.json, unless there is one that somebody else wrote."""
+    path = folder / CARD
+    if not path.is_file() or MARK in path.read_text(encoding="utf-8", errors="replace"):
+        with replacing_file(path) as aside:
+            aside.write_text(model_card(folder), encoding="utf-8")
+
+
+def model_card(folder: Path) -> str:
+    """Return the text of a model folder's card, made of its config.json, cutbert.json and onnx/."""
+    facts, provenance = read_folder_shape(folder), read_provenance(folder)
+    is_stock = read_json(folder / "config.json")["model_type"] != OURS
+    parts = [
+        f"# {title(provenance)}",
+        MARK,
+        origin(provenance),
+        size_part(facts.shape, cost_of(facts.shape, facts.head), provenance),
+        *score_parts(provenance),
+        *latency_parts(provenance),
+        use_part(facts, is_stock),
+        *onnx_parts(folder, provenance),
+        licence_part(provenance),
+    ]
+    card = ModelCard(f"---\n{card_data(facts, provenance).to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    return str(card)
+
+
+def card_data(facts: FolderShape, provenance: Mapping[str, Any]) -> ModelCardData:
+    """Return what the hub reads of a card; a base model that is a local folder has no place there."""
+    base, pipeline = str(provenance["base_model"]), PIPELINES.get(facts.head.kind)
+    return ModelCardData(
+        model_name=title(provenance),
+        base_model=base if IS_HUB_ID.fullmatch(base) else None,
+        license=provenance["licence"],
+        library_name="transformers",
+        pipeline_tag=pipeline,
+        tags=["cutbert", "compression"],
+        eval_results=evaluations(provenance, pipeline) or None,
+    )
+
+
+def evaluations(provenance: Mapping[str, Any], pipeline: str | None) -> list[EvalResult]:
+    """Return each score as the hub's model index has it."""
+    task = task_name(provenance)
+    return [
+        EvalResult(
+            task_type=pipeline or "feature-extraction",
+            dataset_type=task.replace(" ", "-"),
+            dataset_name=task,
+            dataset_split=split,
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, split, value in scores_of(provenance)
+    ]
+
+
+def scores_of(provenance: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Return metric, split and value of each score that is known."""
+    return [
+        (name.removeprefix("select_"), "select" if name.startswith("select_") else "dev", value)
+        for name, value in provenance["scores"].items()
+    ]
+
+
+def task_name(provenance: Mapping[str, Any]) -> str:
+    """Return the name of the data that scores are of, as far as it is known."""
+    task = provenance.get("task")
+    return str(task.get("task") or "own data") if task else "data not recorded"
+
+
+def title(provenance: Mapping[str, Any]) -> str:
+    base = str(provenance["base_model"]).rstrip("/").rpartition("/")[2]
+    return f"{base}, worked on by cutbert"
+
+
+def origin(provenance: Mapping[str, Any]) -> str:
+    """Return what was made of which model, by which commands."""
+    commands = "\n".join(provenance["commands"]) or "(none)"
+    revision = provenance.get("base_revision")
+    at = f" at revision {revision}" if revision else ""
+    return f"Made from `{provenance['base_model']}`{at} by these commands, oldest first:\n\n```\n{commands}\n```"
+
+
+def size_part(shape: EncoderShape, cost: Cost, provenance: Mapping[str, Any]) -> str:
+    """Return costs, beside those of the network it was cut from where they are known, and the layers' sizes."""
+    uncut = provenance.get("cut_from") or {}
+    lines = ["## Size", "", "| | this model | cut from |", "|---|---:|---:|"]
+    numbers = {"parameters": "params", f"multiply-adds at {DEFAULT_SEQUENCE_LENGTH} tokens": "macs"}
+    for label, key in numbers.items():
+        before = f"{uncut[key]:,}" if key in uncut else ""
+        lines.append(f"| {label} | {getattr(cost, key):,} | {before} |")
+    lines += [f"| bytes in float32 | {BYTES_PER_PARAM * cost.params:,} | |", ""]
+    lines += [f"Hidden size {shape.hidden_size}, {shape.num_layers} layers:", ""]
+    lines += ["| layer | heads | key_dim | value_dim | neurons |", "|---:|---:|---:|---:|---:|"]
+    for i, layer in enumerate(shape.layers):
+        sizes = (layer.num_heads, layer.key_dim, layer.value_dim, layer.intermediate_size)
+        lines.append(f"| {i} | " + " | ".join(map(str, sizes)) + " |")
+    return "\n".join(lines)
+
+
+def score_parts(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the scores, in points; one run's, so without a spread over seeds."""
+    found = scores_of(provenance)
+    if not found:
+        return []
+    task = task_name(provenance)
+    rows = "\n".join(f"| {metric} | {split} | {100 * value:.2f} |" for metric, split, value in found)
+    note = "Choices were made on select; dev was only reported. One run: the spread over seeds is not known."
+    return [f"## Scores on {task}\n\n| metric | split | points |\n|---|---|---:|\n{rows}\n\n{note}"]
+
+
+def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the measured latency with its machine, where it was measured."""
+    found = provenance.get("latency")
+    if not found:
+        return []
+    p95 = f", 95th percentile {found['latency_p95_ms']:.2f} ms" if found.get("latency_p95_ms") is not None else ""
+    return [
+        f"## Latency\n\nMedian {found['latency_ms']:.2f} ms{p95}: one text at a time, lengths as in dev, "
+        f"{found['backend']} on {found['processor']}, {found['threads']} threads."
+    ]
+
+
+def use_part(facts: FolderShape, is_stock: bool) -> str:
+    """Return how to load the model in transformers."""
+    auto = AUTO_CLASSES.get(facts.head.kind, "AutoModel")
+    lines = [] if is_stock else ["import cutbert.hub  # registers the class of this shape with transformers"]
+    lines += [
+        f"from transformers import {auto}, AutoTokenizer",
+        "",
+        f'model = {auto}.from_pretrained("FOLDER")',
+        'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
+    ]
+    return "## Use\n\n```python\n" + "\n".join(lines) + "\n```"
+
+
+def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
+    """Return which ONNX files there are, what int8 costs, and how to run them."""
+    files = sorted((folder / "onnx").glob("*.onnx"))
+    if not files:
+        return []
+    lines = ["## ONNX Runtime", ""]
+    lines += [f"- `onnx/{path.name}`: {path.stat().st_size:,} bytes" for path in files]
+    int8 = provenance.get("int8")
+    if int8:
+        pairs = ((split, int8[f"{key}_before"], int8[f"{key}_after"]) for split, key in SPLIT_KEYS)
+        told = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
+        lines += ["", f"int8 ({int8['calibration']} ranges) changes the {int8['metric']}: {told}."]
+    example = folder / "onnx" / EXAMPLE
+    if example.is_file():
+        lines += ["", f"`onnx/{EXAMPLE}`, which needs onnxruntime, tokenizers and numpy only:", ""]
+        lines += ["```python", example.read_text(encoding="utf-8").rstrip(), "```"]
+    return ["\n".join(lines)]
+
+
+def licence_part(provenance: Mapping[str, Any]) -> str:
+    licence = provenance["licence"]
+    said = f"{licence}, as the base model." if licence else "That of the base model, whose card names none."
+    return f"## Licence\n\n{said}"

@@ -1,0 +1,72 @@
+"""Random tiny networks of any shape, head and family, and what they answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from cutbert.model.style import EncoderStyle
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HEAD_KINDS, HeadSpec
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.stock_config import STOCK_FAMILIES
+
+NAMES = ("neg", "pos", "so so")
+LABELS = {"regression": ("score",), "single_label": NAMES, "multi_label": NAMES, "token": NAMES}
+HEADS = {kind: HeadSpec(kind, LABELS.get(kind, ())) for kind in HEAD_KINDS}
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+
+
+def random_shape(seed: int, family: str) -> EncoderShape:
+    """Return layers that differ, some without attention or feed-forward, tables of another width at times."""
+    draw = np.random.default_rng(seed)
+    layers = [
+        LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
+        for _ in range(draw.integers(0, 4))
+    ]
+    types = 0 if family == "distilbert" else 1 if family in ROBERTA_LIKE else int(draw.integers(0, 3))
+    return EncoderShape(
+        hidden_size=int(draw.integers(2, 20)),
+        layers=tuple(layers),
+        vocab_size=23,
+        num_positions=18,
+        num_token_types=types,
+        embedding_size=int(draw.integers(2, 20)) if draw.integers(2) else None,
+    )
+
+
+def random_model(
+    shape: EncoderShape, head: HeadSpec, family: str = "bert", *, activation: str = "gelu", seed: int = 0
+) -> TaskModel:
+    """Return a network with all parameters random."""
+    pad = 1 if family in ROBERTA_LIKE else 0
+    style = EncoderStyle(
+        family=family,
+        activation=activation,
+        head_activation=STOCK_FAMILIES[family].head_activation,
+        pad_token_id=pad,
+        position_offset=pad + 1 if family in ROBERTA_LIKE else 0,
+    )
+    model = TaskModel(shape, style, head)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    return model.eval()
+
+
+def random_inputs(shape: EncoderShape, lengths: tuple[int, ...], seed: int = 0) -> list[np.ndarray]:
+    """Return input_ids, attention_mask and token_type_ids of random texts, padded on the right."""
+    draw = np.random.default_rng(seed)
+    size = (len(lengths), max(lengths))
+    mask = (np.arange(size[1]) < np.array(lengths)[:, None]).astype(np.int64)
+    types = draw.integers(max(1, shape.num_token_types), size=size)
+    return [draw.integers(shape.vocab_size, size=size) * mask, mask, types * mask]
+
+
+@torch.inference_mode()
+def own_answer(model: TaskModel, inputs: list[np.ndarray]) -> np.ndarray:
+    """Return a network's logits, or last hidden states where it has no head."""
+    ids, mask, types = map(torch.from_numpy, inputs)
+    output = model(ids, mask, types if model.shape.num_token_types else None)
+    return (output.hidden_states[-1] if output.logits is None else output.logits).numpy()

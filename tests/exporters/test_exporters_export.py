@@ -1,0 +1,185 @@
+"""An exported folder runs where there is no torch, int8 passes its gate or leaves nothing, and the rest stays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import cutbert
+from cutbert.cli.main import main
+from cutbert.errors import BudgetError, InputError
+from cutbert.exporters import export as exporting
+from cutbert.exporters.graph import build_graph
+from cutbert.exporters.int8 import instruction_set, int8_file, quantize
+from cutbert.exporters.session import OnnxRunner
+from cutbert.exporters.settings import ExportSettings
+from cutbert.hub.load import load_model
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.train.runner import TorchRunner
+from tiny_runs import HEAD, PROVENANCE, SHAPE, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
+
+INT8 = int8_file(instruction_set())
+ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'cutbert', 'transformers', 'onnx'))); "
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "m")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, object]:
+    files = {
+        name: [str(write_tsv(tmp_path / f"{name}.tsv", tiny_rows(60, seed)))]
+        for seed, name in enumerate(("train", "dev"))
+    }
+    return {**files, "text": "text", "label": "label", "threads": 1}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_new_folder_runs_without_torch_and_cutbert(model: Path, tmp_path: Path) -> None:
+    found = cutbert.export(model, onnx=True, out=tmp_path / "out", threads=1)
+    assert found["files"] == [str(tmp_path / "out" / "onnx" / "model.onnx")] and found["max_abs_diff"] <= 1e-4
+    assert [path.name for path in (tmp_path / "out").rglob("*.onnx")] == ["model.onnx"]
+    assert not (model / "onnx").exists()
+    script = ALONE + "import runpy; sys.argv = ['example.py', 'a good film', 'dull']; "
+    script += f"runpy.run_path({str(tmp_path / 'out' / 'onnx' / 'example.py')!r})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line.partition(" ") for line in done.stdout.splitlines()]
+    encoded = [tiny_tokenizer()(text)["input_ids"] for text in ("a good film", "dull")]
+    for (label, _, logits), ids in zip(lines, encoded, strict=True):
+        wanted = TorchRunner(tiny_model())(np.array([ids]))[0]
+        np.testing.assert_allclose(json.loads(logits), wanted, atol=1e-4)
+        assert label == HEAD.labels[wanted.argmax()]
+
+
+def test_files_are_added_and_what_was_there_stays(model: Path, data: dict[str, object]) -> None:
+    before = tree(model)
+    cutbert.export(model, onnx=True, threads=1)
+    (model / "onnx" / "mine.txt").write_text("kept")
+    found = cutbert.export(model, int8=True, max_drop=100.0, **data)
+    assert found["files"] == [str(model / "onnx" / INT8)]
+    assert {path.name for path in (model / "onnx").iterdir()} == {"model.onnx", INT8, "example.py", "mine.txt"}
+    after = tree(model)
+    assert all(after[name] == before[name] for name in before.keys() - {"cutbert.json", "README.md"})
+    assert {"score_before", "score_after", "select_score_before", "select_score_after"} <= found.to_json().keys()
+    stored = json.loads((model / "cutbert.json").read_text())
+    assert len(stored["commands"]) == 2 and stored["int8"]["score_after"] == found["score_after"]
+    card = (model / "README.md").read_text()
+    assert f"onnx/{INT8}" in card and "int8 (dynamic ranges) changes the accuracy: select" in card
+    assert INT8 in (model / "onnx" / "example.py").read_text()
+
+
+def test_int8_that_loses_too_much_leaves_nothing(
+    model: Path, data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = tree(tmp_path)
+    broken = tiny_model(seed=5)
+    monkeypatch.setattr(exporting, "quantize", lambda *_: build_graph(broken))
+    scores = {"select_score_before": 0.9, "select_score_after": 0.8, "score_before": 1.0, "score_after": 1.0}
+    monkeypatch.setattr(exporting, "scores_around", lambda *_: {"metric": "accuracy", **scores})
+    for out in (None, tmp_path / "out"):
+        with pytest.raises(BudgetError, match=r"int8 may lose --max-drop 0.5 points of accuracy on select, it"):
+            cutbert.export(model, onnx=True, int8=True, out=out, **data)
+    assert tree(tmp_path) == before
+
+
+def test_a_graph_that_answers_otherwise_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, other = tree(model), tiny_model(seed=5)
+    monkeypatch.setattr(exporting, "build_graph", lambda _: build_graph(other))
+    with pytest.raises(InputError, match="ONNX Runtime must answer as torch within"):
+        cutbert.export(model, onnx=True, threads=1)
+    assert tree(model) == before
+
+
+@pytest.mark.parametrize("calibrated", (False, True))
+def test_int8_is_near(calibrated: bool) -> None:
+    model = tiny_model()
+    graph = build_graph(model)
+    inputs = [np.array([[2, *range(5, 5 + n), 3]]) for n in (1, 3, 6)]
+    feeds = [
+        {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)} for ids in inputs
+    ]
+    made = quantize(graph, instruction_set(), feeds if calibrated else None)
+    weights = [
+        each for each in made.graph.initializer if each.data_type in (onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+    ]
+    sizes = {tuple(each.dims) for each in weights}
+    assert (SHAPE.vocab_size, SHAPE.hidden_size) in sizes and (SHAPE.hidden_size, 3 * SHAPE.hidden_size) in sizes
+    if calibrated:  # ranges are fixed: every product's input has its own
+        assert sum(node.op_type == "QuantizeLinear" for node in made.graph.node) >= 4 * SHAPE.num_layers
+        assert not any(node.op_type == "DynamicQuantizeLinear" for node in made.graph.node)
+    runner, own = OnnxRunner(made, 1), TorchRunner(model)
+    for feed in feeds:
+        np.testing.assert_allclose(runner(**feed), own(**feed), atol=0.3)
+
+
+def test_the_task_is_known_from_the_model(model: Path, data: dict[str, object]) -> None:
+    path = model / "cutbert.json"
+    task = {name: value for name, value in data.items() if name != "threads"}
+    path.write_text(json.dumps({**PROVENANCE, "task": task}))
+    found = cutbert.export(model, int8=True, max_drop=100.0, threads=1)
+    assert found["metric"] == "accuracy"
+
+
+def test_a_label_order_of_its_own_is_kept(tmp_path: Path, data: dict[str, object]) -> None:
+    own = tiny_model()
+    turned = TaskModel(own.shape, own.style, HeadSpec("single_label", HEAD.labels[::-1]))
+    turned.load_state_dict(own.state_dict())
+    folder = save_tiny(tmp_path / "turned", turned)
+    found = cutbert.export(folder, onnx=True, **data)
+    wanted = cutbert.export(save_tiny(tmp_path / "m"), onnx=True, **data)
+    assert found["score_after"] == found["score_before"] == pytest.approx(1 - wanted["score_after"])
+    assert json.loads((folder / "config.json").read_text())["id2label"]["0"] == HEAD.labels[1]
+
+
+def test_a_card_of_the_users_own_stays(model: Path) -> None:
+    (model / "README.md").write_text("mine")
+    cutbert.export(model, onnx=True, threads=1)
+    assert (model / "README.md").read_text() == "mine"
+
+
+def test_stock_and_hub_ids(model: Path, tmp_path: Path) -> None:
+    found = cutbert.export(model, stock=True, out=tmp_path / "stock", threads=1)
+    assert found["files"] == [str(tmp_path / "stock" / "model.safetensors")]
+    assert load_model(tmp_path / "stock").model.shape == SHAPE
+    with pytest.raises(InputError, match=r"a model must be|must be a folder here or"):
+        cutbert.export("nobody/nothing", onnx=True)
+
+
+def test_mistakes_come_together(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["export", str(model), "--max-drop", "-1", "--calibration-samples", "3", "--stock", "--threads", "0"]) == 2
+    )
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.removeprefix("cutbert: error: ").split(" must")[0] for line in lines] == [
+        "--max-drop", "--threads", "--max-drop", "--calibration-samples", "--stock",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="export must be told what to write: --onnx, --int8 or --stock"):
+        ExportSettings().check()
+    with pytest.raises(InputError, match=r"--out must be absent or an empty folder, but .* is not"):
+        ExportSettings(onnx=True, out=str(model)).check()
+    with pytest.raises(InputError, match=r"--out must lie in a folder, but .* is a file"):
+        ExportSettings(onnx=True, out=str(model / "config.json" / "x")).check()
+    with pytest.raises(InputError, match="--int8 must have data for its gate: --task NAME or own files"):
+        cutbert.export(model, int8=True)
+    with pytest.raises(InputError, match="--int8 must have data for --calibration static"):
+        cutbert.export(model, int8=True, gate=False, calibration="static")
+    assert not (model / "onnx").exists()
+
+
+def test_without_a_gate_that_is_said(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = cutbert.export(model, int8=True, gate=False, threads=1)
+    assert found["files"] == [str(model / "onnx" / INT8)] and "score_after" not in found.to_json()
+    assert "int8 is written without a gate" in capsys.readouterr().err

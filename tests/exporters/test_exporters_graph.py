@@ -1,0 +1,90 @@
+"""A network's ONNX graph answers as the network itself, whatever its shape, head and family."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
+
+from cutbert.errors import ModelError
+from cutbert.exporters.activations import ACTIVATIONS
+from cutbert.exporters.graph import build_graph, input_names
+from cutbert.exporters.session import OnnxRunner
+from cutbert.model.style import FAMILIES
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HEAD_KINDS
+from cutbert.shape.shape import EncoderShape, LayerShape
+
+MIXED = EncoderShape(
+    hidden_size=12,
+    layers=(LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 5, 9)),
+    vocab_size=23,
+    num_positions=16,
+)
+
+
+def check_same(model: TaskModel) -> None:
+    """Compare in batches of several sizes, padded and not; what stands at padding is nobody's business."""
+    runner = OnnxRunner(build_graph(model), threads=1)
+    for lengths in ((9, 5, 1), (4,), (2, 2)):
+        inputs = random_inputs(model.shape, lengths)
+        ours, theirs, real = own_answer(model, inputs), runner(*inputs), inputs[1].astype(bool)
+        assert theirs.shape == ours.shape
+        if ours.ndim == 3:
+            ours, theirs = ours[real], theirs[real]
+        np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_shape(seed: int) -> None:
+    family, kind = FAMILIES[seed % len(FAMILIES)], HEAD_KINDS[seed % len(HEAD_KINDS)]
+    check_same(random_model(random_shape(seed, family), HEADS[kind], family, seed=seed))
+
+
+@pytest.mark.parametrize("family", ("bert", "roberta"))
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_every_head(family: str, kind: str) -> None:
+    check_same(random_model(MIXED, HEADS[kind], family))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(activation: str) -> None:
+    check_same(random_model(MIXED, HEADS["single_label"], activation=activation))
+
+
+def test_padding_changes_nothing() -> None:
+    model = random_model(MIXED, HEADS["single_label"])
+    runner = OnnxRunner(build_graph(model), threads=1)
+    ids, mask, types = random_inputs(model.shape, (9, 5, 1))
+    padded = runner(ids, mask, types)
+    for row, length in enumerate((9, 5, 1)):
+        alone = runner(*(x[row : row + 1, :length] for x in (ids, mask, types)))
+        np.testing.assert_allclose(padded[row : row + 1], alone, atol=1e-5)
+
+
+def test_attention_norms_and_gelu_are_one_node_each() -> None:
+    kinds = Counter(node.op_type for node in build_graph(random_model(MIXED, HEADS["span"])).graph.node)
+    assert kinds["MultiHeadAttention"] == 3
+    assert kinds["BiasGelu"] == 3
+    assert kinds["SkipLayerNormalization"] == 6
+    assert not {"Softmax", "Erf", "Sqrt", "ReduceMean"} & kinds.keys()
+
+
+@pytest.mark.parametrize(("num_token_types", "count"), [(0, 2), (1, 2), (2, 3)])
+def test_inputs(num_token_types: int, count: int) -> None:
+    shape = EncoderShape.uniform(
+        hidden_size=8, num_layers=1, num_heads=2, intermediate_size=8, vocab_size=9, num_token_types=num_token_types
+    )
+    graph = build_graph(random_model(shape, HEADS["token"])).graph
+    names = ("input_ids", "attention_mask", "token_type_ids")[:count]
+    assert input_names(shape) == names == tuple(each.name for each in graph.input)
+    assert [each.name for each in graph.output] == ["logits"]
+    for each in graph.input:
+        assert [dim.dim_param for dim in each.type.tensor_type.shape.dim] == ["batch", "length"]
+
+
+def test_unknown_activations_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"activation must be one of .*gelu.* to be written as ONNX, got laplace"):
+        build_graph(random_model(MIXED, HEADS["none"], activation="laplace"))

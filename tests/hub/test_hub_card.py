@@ -1,0 +1,75 @@
+"""Every saved model has a card that says what it is, in words and as the hub reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard
+from tiny_free import PROVENANCE, free_model
+from tiny_stock import tiny_tokenizer
+
+from cutbert.hub.card import CARD, write_card
+from cutbert.hub.provenance import extend_provenance
+from cutbert.hub.save import save_model
+from cutbert.shape.cost import cost_of
+from cutbert.shape.head import HeadSpec
+
+HEAD = HeadSpec("single_label", ("neg", "pos"))
+FACTS = {
+    "task": {"task": "sst2"},
+    "cut_from": {"params": 123456, "macs": 654321},
+    "latency": {"latency_ms": 1.5, "latency_p95_ms": 2.5, "backend": "onnx", "threads": 2, "processor": "Z80"},
+}
+SCORES = {"accuracy": 0.5, "select_accuracy": 0.625}
+KNOWN = {**PROVENANCE, "base_model": "someone/small-bert", "licence": "mit", "scores": SCORES}
+
+
+def save(folder: Path, **provenance: object) -> Path:
+    save_model(folder, free_model(HEAD), tiny_tokenizer(), provenance={**KNOWN, **provenance})
+    return folder
+
+
+def test_the_card_says_it_all(tmp_path: Path) -> None:
+    text = (save(tmp_path / "m", **FACTS) / CARD).read_text()
+    cost = cost_of(free_model(HEAD).shape, HEAD)
+    for words in (
+        "Made from `someone/small-bert` by these commands, oldest first:\n\n```\ncutbert pick\n```",
+        f"| parameters | {cost.params:,} | 123,456 |",
+        f"| multiply-adds at 128 tokens | {cost.macs:,} | 654,321 |",
+        "| 1 | 0 | 0 | 0 | 6 |",
+        "## Scores on sst2",
+        "| accuracy | dev | 50.00 |",
+        "| accuracy | select | 62.50 |",
+        "Median 1.50 ms, 95th percentile 2.50 ms: one text at a time, lengths as in dev, onnx on Z80, 2 threads.",
+        "import cutbert.hub",
+        "AutoModelForSequenceClassification",
+        "mit, as the base model.",
+    ):
+        assert words in text
+    assert "ONNX" not in text
+
+
+def test_the_hub_reads_it(tmp_path: Path) -> None:
+    data = ModelCard.load(save(tmp_path / "m", **FACTS) / CARD).data
+    assert (data.license, data.base_model, data.pipeline_tag) == ("mit", "someone/small-bert", "text-classification")
+    found = {(each.dataset_split, each.metric_type, each.metric_value, each.dataset_name) for each in data.eval_results}
+    assert found == {("dev", "accuracy", 0.5, "sst2"), ("select", "accuracy", 0.625, "sst2")}
+
+
+def test_what_is_not_known_is_not_said(tmp_path: Path) -> None:
+    text = (save(tmp_path / "m", base_model="/some/folder/small", licence=None, scores={}) / CARD).read_text()
+    assert "base_model:" not in text and "license:" not in text and "## Scores" not in text and "## Latency" not in text
+    assert "whose card names none" in text and "model-index" not in text
+
+
+def test_a_card_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    folder = save(tmp_path / "m")
+    (folder / CARD).write_text("mine")
+    write_card(folder)
+    assert (folder / CARD).read_text() == "mine"
+
+
+def test_facts_of_a_model_do_not_outlive_it() -> None:
+    known = extend_provenance(KNOWN, facts=FACTS)
+    assert extend_provenance(known, "cutbert export")["latency"] == FACTS["latency"]
+    assert not FACTS.keys() & extend_provenance(known, "cutbert finetune", scores={}).keys()
