@@ -18,6 +18,8 @@ PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers"
 STEPS = {
     "dynabert": {"teacher": 16, "family": 16},
     "schubert": {"cut": 25, "base": 6, "tuned": 150},
+    "depth": {"depth": 8},
+    "undivided": {"base": 1, "new": 6, "base_tuned": 3, "tuned": 18},
 }
 
 
