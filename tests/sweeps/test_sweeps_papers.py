@@ -30,14 +30,19 @@ def test_a_plan_has_the_runs_of_its_table(paper: str) -> None:
     assert Counter(run.step for run in runs) == STEPS[paper]
 
 
+def own_data(folder: Path, more: str = "") -> str:
+    """Return the setting that puts a plan on tiny files of our own."""
+    files = ", ".join(f"{name} = '{folder}/{name}.tsv'" for name in ("train", "select", "dev"))
+    return f"grid.data=[{{name = 'own', {files}, text = 'text', label = 'label'{more}}}]"
+
+
 @pytest.mark.slow
 def test_dynabert_runs(tmp_path: Path) -> None:
     make_plan(tmp_path)
     (tmp_path / "words").write_text(f"{WORDS[0]}\t{WORDS[1]}\n")
-    files = ", ".join(f"{name} = '{tmp_path}/{name}.tsv'" for name in ("train", "select", "dev"))
     sets = [
         f"grid.base=[{{name = 'tiny', model = '{tmp_path}/base'}}]",
-        f"grid.data=[{{name = 'own', {files}, text = 'text', label = 'label', augment_rounds = 1}}]",
+        own_data(tmp_path, ", augment_rounds = 1"),
         "family.augment=words",
         f"family.augment_words={tmp_path}/words",
         "family.augment_model=",
@@ -49,3 +54,12 @@ def test_dynabert_runs(tmp_path: Path) -> None:
     assert [run["status"] for run in done["runs"]] == ["finished"] * 2
     networks = {row["network"] for row in done["table"] if row["step"] == "family"}
     assert "teacher" in networks and len(networks) > 4  # a network of three layers has fewer depths than the paper's
+
+
+@pytest.mark.slow
+def test_depth_runs(tmp_path: Path) -> None:
+    make_plan(tmp_path)
+    sets = [f"model={tmp_path}/base", own_data(tmp_path), "depth.seeds=[0]", "epochs=0.1", "threads=1", "max_length=16"]
+    done = cutbert.sweep(PAPERS / "depth.toml", out=tmp_path / "out", set=sets)
+    assert [run["status"] for run in done["runs"]] == ["finished"]
+    assert 0 <= done["runs"][0]["score"] <= 1
