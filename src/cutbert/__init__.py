@@ -14,7 +14,20 @@ from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
 if TYPE_CHECKING:
-    from cutbert.api import cost, demo, dynabert, finetune, front, measure, open_run, pick, predict, pretrain, schubert
+    from cutbert.api import (
+        cost,
+        demo,
+        dynabert,
+        finetune,
+        front,
+        measure,
+        open_run,
+        pick,
+        predict,
+        pretrain,
+        report,
+        schubert,
+    )
 
 __version__ = "0.1.0"
 
@@ -29,6 +42,7 @@ VERBS = (
     "pick",
     "predict",
     "pretrain",
+    "report",
     "schubert",
 )
 
@@ -58,6 +72,7 @@ __all__ = [
     "pick",
     "predict",
     "pretrain",
+    "report",
     "schubert",
 ]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert
 from cutbert.api.models import cost, measure, predict
+from cutbert.api.pages import report
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
 
@@ -24,5 +25,6 @@ __all__ = [
     "pick",
     "predict",
     "pretrain",
+    "report",
     "schubert",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from cutbert.cli import cost, demo, dynabert, finetune, front, measure, pick, predict, pretrain, schubert
+from cutbert.cli import cost, demo, dynabert, finetune, front, measure, pick, predict, pretrain, report, schubert
 from cutbert.cli.verb import Verb
 
 VERBS: tuple[Verb, ...] = tuple(
-    module.VERB for module in (demo, finetune, dynabert, schubert, pretrain, front, pick, predict, measure, cost)
+    module.VERB
+    for module in (demo, finetune, dynabert, schubert, pretrain, front, pick, report, predict, measure, cost)
 )

@@ -1,0 +1,254 @@
+// The chart of score against cost: every network, each run's front, the budget and what it picks.
+const chosen = { looked: null, selected: null };
+const at = (name) => document.getElementById(name);
+
+function axis() {
+  return facts.axes[Number(at("axis").value)];
+}
+
+function costOf(point, along = axis()) {
+  const value = along.backend === undefined ? point[along.key] : point.latency[along.backend];
+  return value ?? null;
+}
+
+function inTask(point) {
+  return facts.runs[point.run].task === at("task").value;
+}
+
+// The rule of `cutbert front`: nothing of the run is at least as good for at most the cost, and better in one.
+function onFront(point) {
+  const mine = costOf(point);
+  if (point.kind === "alternative") return true;
+  return mine !== null && !facts.points.some((other) => {
+    const cost = costOf(other);
+    return other.run === point.run && other.kind === "subnet" && cost !== null &&
+      other.select_score >= point.select_score && cost <= mine &&
+      (other.select_score > point.select_score || cost < mine);
+  });
+}
+
+// The rule of `cutbert pick`: best on the select split within the budget, of equals the one with fewer MACs.
+function pickOf(run, budget, stockOnly) {
+  let best = null;
+  for (const point of facts.points) {
+    const cost = costOf(point);
+    if (point.run !== run.id || point.kind !== "subnet" || cost === null || cost > budget) continue;
+    if (stockOnly && !point.stock) continue;
+    const isBetter = best === null || point.select_score > best.select_score ||
+      (point.select_score === best.select_score && point.macs < best.macs);
+    if (isBetter) best = point;
+  }
+  return best;
+}
+
+// The slider's place as a cost of three digits, rounded up so that its ends hold the cheapest and the dearest.
+function budgetNow(points) {
+  const costs = points.filter((each) => each.kind === "subnet").map((each) => costOf(each));
+  if (!costs.length) return null;
+  const [low, high] = [Math.min(...costs), Math.max(...costs)];
+  const unit = 10 ** (Math.floor(Math.log10(high)) - 2);
+  const exact = low + ((high - low) * Number(at("budget").value)) / 200;
+  const digits = Math.max(0, -Math.floor(Math.log10(unit)));
+  return Number((Math.ceil(exact / unit - 1e-9) * unit).toFixed(digits));
+}
+
+function digitsOf(value) {
+  return value >= 100 ? 0 : value >= 10 ? 1 : 2;
+}
+
+function saidCost(value) {
+  const { per, unit } = axis();
+  return `${said(value / per, digitsOf(value / per))} ${unit}`;
+}
+
+function drawFront() {
+  const shown = facts.points.filter((point) => inTask(point) && costOf(point) !== null);
+  const kind = at("score").value;
+  const scored = shown.filter((point) => point[kind] !== null);
+  tellNotes(shown, scored);
+  markTable();
+  if (!scored.length) {
+    at("chart").replaceChildren();
+    at("budget-box").hidden = true;
+    return;
+  }
+  const hadFocus = at("chart").contains(document.activeElement);
+  const { per, label } = axis();
+  const metric = facts.runs[scored[0].run].metric;
+  const chart = startChart(at("chart"), {
+    height: Math.min(460, Math.max(300, at("chart").clientWidth * 0.62)),
+    xs: spanOf(scored.map((point) => costOf(point) / per), true),
+    ys: spanOf(scored.map((point) => 100 * point[kind]), false),
+    xLabel: label,
+    yLabel: `${metric} on ${kind === "score" ? "dev" : "select"}, points`,
+    label: "Score against cost. Arrow keys go from network to network.",
+  });
+  const budget = budgetNow(shown);
+  const picks = tellBudget(shown, budget);
+  if (budget !== null) drawLimit(chart, budget / per);
+  drawLines(chart, scored, kind, per);
+  const order = scored.slice().sort((a, b) => costOf(a) - costOf(b) || a[kind] - b[kind]);
+  const ranked = order.slice().sort((a, b) => onFront(a) - onFront(b));  // those on the front on top
+  for (const point of ranked) drawPoint(chart, point, kind, per, order);
+  labelPoints(chart, scored, kind, per, picks);
+  if (!scored.includes(chosen.selected)) select(picks[0] ?? scored[0]);
+  markLooked(hadFocus);
+}
+
+function drawLimit({ svg, x, box }, budget) {
+  const place = Math.min(box.right, x(budget));
+  make("rect", { class: "over", x: place, y: box.top, width: box.right - place, height: box.bottom - box.top }, svg);
+  make("path", { class: "limit", d: `M${place} ${box.top}V${box.bottom}` }, svg);
+}
+
+function drawLines({ svg, x, y }, points, kind, per) {
+  for (const run of facts.runs) {
+    const line = points.filter((point) => point.run === run.id && point.kind === "subnet" && onFront(point))
+      .sort((a, b) => costOf(a) - costOf(b))
+      .map((point) => `${x(costOf(point) / per)} ${y(100 * point[kind])}`);
+    if (line.length > 1) {
+      const looks = { class: `curve colour-${run.colour}`, "stroke-dasharray": DASHES[run.marker], d: `M${line.join("L")}` };
+      make("path", looks, svg);
+    }
+  }
+}
+
+function drawPoint({ svg, x, y }, point, kind, per, order) {
+  const run = facts.runs[point.run];
+  const looks = `point ${point.kind}${onFront(point) || point.kind === "teacher" ? "" : " dominated"}`;
+  const told = `${point.name} of ${run.name}: ${said(100 * point[kind], 2)} points, ${saidCost(costOf(point))}`;
+  const group = make("g", {
+    class: looks, "data-point": point.id, role: "button", tabindex: -1, "aria-label": told,
+    transform: `translate(${x(costOf(point) / per)} ${y(100 * point[kind])})`,
+  }, svg);
+  make("circle", { class: "hit", r: 11 }, group);
+  make("circle", { class: "ring", r: 10 }, group);
+  marker(run, point.kind === "subnet" ? 5 : 6.5, group);
+  group.addEventListener("pointerenter", () => look(point));
+  group.addEventListener("pointerleave", () => look(chosen.selected));
+  group.addEventListener("click", () => select(point));
+  group.addEventListener("focus", () => select(point));
+  group.addEventListener("keydown", (event) => step(event, point, order));
+}
+
+function step(event, point, order) {
+  const place = order.indexOf(point);
+  const next = { ArrowRight: place + 1, ArrowLeft: place - 1, ArrowUp: place + 1, ArrowDown: place - 1, Home: 0, End: order.length - 1 };
+  const target = order[next[event.key]];
+  if (next[event.key] === undefined) return;
+  event.preventDefault();
+  if (target) groupOf(target).focus();
+}
+
+// Names at picks, teachers and alternatives; where two would overlap the later one moves down.
+function labelPoints({ svg, x, y, box }, points, kind, per, picks) {
+  const taken = [];
+  const named = points.filter((point) => picks.includes(point) || point.kind !== "subnet");
+  for (const point of named.sort((a, b) => b[kind] - a[kind])) {
+    const left = x(costOf(point) / per);
+    const text = point.kind === "alternative" ? facts.runs[point.run].name : point.name;
+    const isRight = left > (box.left + box.right) / 2;
+    const name = make("text", { class: "name", x: left + (isRight ? -13 : 13), "text-anchor": isRight ? "end" : "start" }, svg, text);
+    let top = y(100 * point[kind]) + 4;
+    const from = isRight ? left - 13 - name.getComputedTextLength() : left + 13;
+    const to = from + name.getComputedTextLength();
+    while (taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to)) top += 13;
+    name.setAttribute("y", top);
+    taken.push({ top, from, to });
+    if (picks.includes(point)) make("circle", { class: "halo", cx: left, cy: y(100 * point[kind]), r: 12 }, svg);
+  }
+}
+
+// What each run's pick is, in words, with its command; returns the picks.
+function tellBudget(points, budget) {
+  at("budget-box").hidden = budget === null;
+  if (budget === null) return [];
+  const limit = `${axis().limit} ${budget}`;
+  at("budget-said").textContent = `at most ${saidCost(budget)}`;
+  at("budget").setAttribute("aria-valuetext", `at most ${saidCost(budget)}`);
+  const stockOnly = at("stock").checked;
+  const picks = [];
+  const list = at("picks");
+  list.replaceChildren();
+  for (const run of facts.runs) {
+    if (!points.some((point) => point.run === run.id && point.kind === "subnet")) continue;
+    const pick = pickOf(run, budget, stockOnly);
+    const item = make("li", pick ? { "data-pick": pick.id } : {}, list);
+    showRun(run, item);
+    if (pick === null) {
+      item.append(": nothing fits");
+      continue;
+    }
+    picks.push(pick);
+    item.append(`: ${pick.name}, ${said(100 * pick.select_score, 2)} on select, ${said(100 * pick.score, 2)} on dev, ` +
+      saidCost(costOf(pick)));
+    copyButton(`${run.pick} ${limit}${stockOnly ? " --stock" : ""} --out picked`, item);
+  }
+  return picks;
+}
+
+// What the chart does not show, and which latencies cannot be compared.
+function tellNotes(shown, scored) {
+  const notes = [];
+  const names = (points) => points.map((point) => `${point.name} of ${facts.runs[point.run].name}`).join(", ");
+  const without = facts.points.filter((point) => inTask(point) && costOf(point) === null);
+  if (without.length) notes.push(`Not measured so, not drawn: ${names(without)}.`);
+  const unscored = shown.filter((point) => !scored.includes(point));
+  if (unscored.length) notes.push(`Not scored on this split, not drawn: ${names(unscored)}.`);
+  const { backend } = axis();
+  if (backend !== undefined) {
+    const conditions = new Set(shown.map((point) => facts.runs[point.run].measured[backend]));
+    if (conditions.size === 1) notes.push(`Measured with ${[...conditions][0]}.`);
+    if (conditions.size > 1) notes.push("These runs were measured under different conditions (see the runs below): compare latencies within a run only.");
+  }
+  notes.push("Filled: on its run's front; grey: something of its run is better for as little; hollow: the uncut model and alternatives; dashed ring: picked.");
+  at("chart-notes").textContent = notes.join(" ");
+}
+
+function groupOf(point) {
+  return at("chart").querySelector(`[data-point="${point.id}"]`);
+}
+
+function select(point) {
+  chosen.selected = point;
+  look(point);
+}
+
+function look(point) {
+  chosen.looked = point;
+  markLooked(false);
+  showPanel(point);
+}
+
+function markLooked(hadFocus) {
+  for (const group of at("chart").querySelectorAll(".point")) {
+    const id = Number(group.dataset.point);
+    group.classList.toggle("looked", id === chosen.looked?.id);
+    group.setAttribute("tabindex", id === chosen.selected?.id ? 0 : -1);
+  }
+  if (hadFocus && chosen.selected) groupOf(chosen.selected)?.focus();
+}
+
+function showPanel(point) {
+  const panel = at("panel");
+  const run = facts.runs[point.run];
+  panel.replaceChildren();
+  make("h3", {}, panel, point.name);
+  showRun(run, make("p", {}, panel));
+  const drawing = point.drawing === null ? null : document.querySelector(`#shape-${point.drawing} svg`);
+  if (drawing) panel.append(drawing.cloneNode(true));
+  const list = make("dl", {}, panel);
+  const tell = (name, value) => {
+    make("dt", {}, list, name);
+    make("dd", {}, list, value);
+  };
+  tell("dev", `${said(100 * point.score, 2)} points of ${run.metric}`);
+  if (point.spread) tell("over seeds", `${said(100 * point.spread.mean, 2)} ± ${said(100 * point.spread.deviation, 2)} (${point.spread.count} seeds)`);
+  if (point.select_score !== null) tell("select", `${said(100 * point.select_score, 2)} points`);
+  for (const [backend, value] of Object.entries(point.latency)) tell(`ms, ${backend}`, said(value, 2));
+  tell("MACs", `${said(point.macs / 1e6, 1)} M`);
+  tell("params", `${said(point.params / 1e6, 1)} M, ${said(point.bytes / 1e6, 1)} MB`);
+  if (point.stock !== null) tell("loads in", point.stock ? "plain transformers" : "transformers after import cutbert.hub");
+  make("p", { class: "quiet" }, panel, point.is_picked ? "Made by" : "Made by (no limit picks it: another is at least as good within its costs)");
+  for (const command of point.commands) copyButton(command, panel);
+}
