@@ -165,7 +165,7 @@ def test_drawings_are_to_scale() -> None:
     assert width["neurons"] == [round(8 * scale.unit, 1)] and width["hidden"] == [round(24 * scale.unit, 1)]
     assert drawing.paths["absent"].count("M") == 2 and drawing.paths["ticks"].count("M") == 2
     assert [text for *_, text in drawing.texts] == ["hid.", "0", "1", "2", "left out"]
-    assert drawing.paths["ghost"].count("M") == 1 + 3 * 3
+    assert drawing.paths["ghost"].count("M") == 1 + 3 * 2
     whole = draw(point_of(front.teacher, "teacher", "torch", "run"), None, scale)
     assert "ghost" not in whole.paths and max(width["ghost"]) <= WIDTH
     assert tell(front["bare"].shape) == (
@@ -195,7 +195,7 @@ def test_curves(tmp_path: Path) -> None:
 
 def test_names_are_short_and_differ() -> None:
     assert short_names(["runs/a", "runs/b/"]) == ["a", "b"]
-    assert short_names(["one/teacher", "two/teacher"]) == ["one/teacher", "two/teacher"]
+    assert short_names(["one/teacher", "two/teacher", "three"]) == ["one/teacher", "two/teacher", "three"]
 
 
 def test_bad_runs_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -220,7 +220,7 @@ def test_bad_runs_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_where_the_page_may_go(tmp_path: Path) -> None:
     run = write_family(tmp_path / "family")
-    with pytest.raises(InputError, match="--out must be a file, but .*family is a folder"):
+    with pytest.raises(InputError, match=r"--out must be a file, but .*family is a folder"):
         cutbert.report(run, out=run)
     with pytest.raises(InputError, match=r"--out must lie in a folder, but .*run.json is a file"):
         cutbert.report(run, out=run / "run.json" / "page.html")

@@ -101,7 +101,7 @@ def row_paths(row: Row, top: float, scale: Scale) -> list[tuple[str, str]]:
     found = []
     right = LEFT + scale.attention + GAP
     if row.uncut is not None:
-        found += [("ghost", each) for each in boxes(row.uncut, top, right, scale).values()]
+        found += [("ghost", each) for each in outlines(row.uncut, top, right, scale)]
     if row.layer is None:
         return found
     found += list(boxes(row.layer, top, right, scale).items())
@@ -124,6 +124,12 @@ def boxes(layer: LayerShape, top: float, right: float, scale: Scale) -> dict[str
     if layer.has_feed_forward:
         found["neurons"] = box(right, top, layer.intermediate_size * scale.unit, BAR)
     return found
+
+
+def outlines(layer: LayerShape, top: float, right: float, scale: Scale) -> list[str]:
+    """Return a box around each sub-layer that is there."""
+    sizes = ((LEFT, max(keys_of(layer), values_of(layer))), (right, layer.intermediate_size))
+    return [box(left, top, size * scale.unit, BAR) for left, size in sizes if size]
 
 
 def head_ticks(layer: LayerShape, top: float, scale: Scale) -> str:

@@ -126,10 +126,11 @@ def commands_before(source: Source) -> tuple[str, ...]:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Return the shortest ends of paths, at least the last part, that tell all of them apart."""
-    parts = [Path(path).resolve().parts for path in paths]
-    for count in range(1, max(map(len, parts), default=1) + 1):
-        names = ["/".join(each[-count:]) for each in parts]
-        if len(set(names)) == len(names):
-            return names
-    return ["/".join(each) for each in parts]
+    """Return for each path its shortest end, in whole parts, that no other path has."""
+    ends = [["/".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)] for parts in map(parts_of, paths)]
+    counts = Counter(end for each in ends for end in set(each))
+    return [next((end for end in each if counts[end] == 1), each[-1]) for each in ends]
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    return Path(path).resolve().parts

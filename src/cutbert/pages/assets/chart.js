@@ -33,7 +33,7 @@ function roundTicks(low, high, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= rough);
   const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9) + 1e-12; i++) ticks.push(i * step);
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9) + 1e-12; i++) ticks.push(i * step + 0); // + 0: no -0
   return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (step / power === 2.5 ? 1 : 0)) };
 }
 
@@ -59,7 +59,7 @@ function startChart(holder, { height, xs, ys, xLabel, yLabel, label }) {
   const x = place(xs, box.left, box.right);
   const y = place(ys, box.bottom, box.top);
   const horizontal = roundTicks(...xs, Math.max(3, width / 110));
-  const vertical = roundTicks(...ys, Math.max(3, height / 70));
+  const vertical = roundTicks(...ys, Math.max(3, height / 55));
   for (const tick of vertical.ticks) {
     make("path", { class: "grid", d: `M${box.left} ${y(tick)}H${box.right}` }, svg);
     make("text", { x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, svg, said(tick, vertical.digits));

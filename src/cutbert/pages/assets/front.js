@@ -140,21 +140,32 @@ function step(event, point, order) {
   if (target) groupOf(target).focus();
 }
 
-// Names at picks, teachers and alternatives; where two would overlap the later one moves down.
+// A network that stands for its run is called by the run's name.
+function labelOf(point) {
+  const run = facts.runs[point.run];
+  const others = facts.points.filter((each) => each.run === run.id && each.kind !== "teacher");
+  return point.kind !== "teacher" && others.length === 1 ? run.name : point.name;
+}
+
+// Names at picks, alternatives and, where there is room, teachers. Where two would overlap the later one moves down a
+// little, or stays away.
 function labelPoints({ svg, x, y, box }, points, kind, per, picks) {
   const taken = [];
-  const named = points.filter((point) => picks.includes(point) || point.kind !== "subnet");
-  for (const point of named.sort((a, b) => b[kind] - a[kind])) {
+  const hasRoom = box.right - box.left > 480;
+  const rank = (point) => (picks.includes(point) ? 0 : 1);
+  const named = points.filter((point) => picks.includes(point) || labelOf(point) !== point.name || (hasRoom && point.kind === "teacher"));
+  for (const point of named.sort((a, b) => rank(a) - rank(b) || b[kind] - a[kind])) {
     const left = x(costOf(point) / per);
-    const text = point.kind === "alternative" ? facts.runs[point.run].name : point.name;
     const isRight = left > (box.left + box.right) / 2;
-    const name = make("text", { class: "name", x: left + (isRight ? -13 : 13), "text-anchor": isRight ? "end" : "start" }, svg, text);
+    const name = make("text", { class: "name", x: left + (isRight ? -13 : 13), "text-anchor": isRight ? "end" : "start" }, svg, labelOf(point));
     let top = y(100 * point[kind]) + 4;
     const from = isRight ? left - 13 - name.getComputedTextLength() : left + 13;
     const to = from + name.getComputedTextLength();
-    while (taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to)) top += 13;
+    const overlaps = () => taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to);
+    for (let i = 0; i < 2 && overlaps(); i++) top += 13;
+    if (overlaps()) name.remove();
+    else taken.push({ top, from, to });
     name.setAttribute("y", top);
-    taken.push({ top, from, to });
     if (picks.includes(point)) make("circle", { class: "halo", cx: left, cy: y(100 * point[kind]), r: 12 }, svg);
   }
 }
@@ -192,7 +203,7 @@ function tellNotes(shown, scored) {
   const notes = [];
   const names = (points) => points.map((point) => `${point.name} of ${facts.runs[point.run].name}`).join(", ");
   const without = facts.points.filter((point) => inTask(point) && costOf(point) === null);
-  if (without.length) notes.push(`Not measured so, not drawn: ${names(without)}.`);
+  if (without.length) notes.push(`No such latency, not drawn: ${names(without)}.`);
   const unscored = shown.filter((point) => !scored.includes(point));
   if (unscored.length) notes.push(`Not scored on this split, not drawn: ${names(unscored)}.`);
   const { backend } = axis();
