@@ -1,7 +1,7 @@
 """Writes the page of one run or several: one HTML file with everything in it.
 
-The charts are drawn by small scripts of our own, in assets/, not by plotly, whose library would make each page
-4.5 MB, whose points no keyboard reaches, and which knows nothing of the reader's light or dark. A policy in the
+The charts are drawn by small scripts of our own, in assets/, not by plotly: its library would add megabytes to each
+page, its points cannot be reached by keyboard, and it does not follow the reader's light or dark. A policy in the
 page itself forbids every request and every script but these; the tables and the drawings need no script.
 """
 

@@ -69,7 +69,7 @@ function drawFront() {
   markTable();
   if (!scored.length) {
     at("chart").replaceChildren();
-    at("budget-box").hidden = true;
+    showBudget(false);
     return;
   }
   const hadFocus = at("chart").contains(document.activeElement);
@@ -170,9 +170,13 @@ function labelPoints({ svg, x, y, box }, points, kind, per, picks) {
   }
 }
 
+function showBudget(isShown) {
+  for (const name of ["budget-box", "picks-box"]) at(name).hidden = !isShown;
+}
+
 // What each run's pick is, in words, with its command; returns the picks.
 function tellBudget(points, budget) {
-  at("budget-box").hidden = budget === null;
+  showBudget(budget !== null);
   if (budget === null) return [];
   const limit = `${axis().limit} ${budget}`;
   at("budget-said").textContent = `at most ${saidCost(budget)}`;
@@ -212,7 +216,7 @@ function tellNotes(shown, scored) {
     if (conditions.size === 1) notes.push(`Measured with ${[...conditions][0]}.`);
     if (conditions.size > 1) notes.push("These runs were measured under different conditions (see the runs below): compare latencies within a run only.");
   }
-  notes.push("Filled: on its run's front; grey: something of its run is better for as little; hollow: the uncut model and alternatives; dashed ring: picked.");
+  notes.push("Filled: on its run's front, by select; grey: something of its run is as good for as little; hollow: the uncut model and alternatives; dashed ring: picked.");
   at("chart-notes").textContent = notes.join(" ");
 }
 
