@@ -25,7 +25,7 @@ from cutbert.pages.settings import MARK, ReportSettings
 from cutbert.train.progress import say
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("chart.js", "front.js", "curves.js", "page.js")
+SCRIPTS = ("chart.js", "choice.js", "front.js", "curves.js", "page.js")
 PACKAGE = "jinja2"
 DEMO_PAGE = "report.html"
 

@@ -2,11 +2,12 @@
 // text, so nothing that a run is called can become part of the page.
 "use strict";
 const facts = JSON.parse(document.getElementById("data").textContent);
+const SVG = "http://www.w3.org/2000/svg";
 const DASHES = ["none", "7 3", "2 3", "9 3 2 3", "4 4", "12 4"];
 
 function make(name, attributes = {}, parent = null, text = null) {
   const isDrawn = parent instanceof SVGElement || name === "svg";
-  const element = isDrawn ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
+  const element = isDrawn ? document.createElementNS(SVG, name) : document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   if (text !== null) element.textContent = text;
   if (parent) parent.append(element);
@@ -28,12 +29,18 @@ function marker(run, radius, parent) {
   return make("path", { class: `mark colour-${run.colour}`, d: MARKERS[run.marker](radius) }, parent);
 }
 
+function drawLine(run, places, parent) {
+  const d = `M${places.map((place) => place.join(" ")).join("L")}`;
+  make("path", { class: `curve colour-${run.colour}`, "stroke-dasharray": DASHES[run.marker], d }, parent);
+}
+
 function roundTicks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= rough);
   const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high * (1 + 1e-9) + 1e-12; i++) ticks.push(i * step + 0); // + 0: no -0
+  const last = Math.floor(high / step + 1e-9);
+  for (let i = Math.ceil(low / step - 1e-9); i <= last; i++) ticks.push(i * step + 0); // + 0 makes -0 a 0
   return { ticks, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (step / power === 2.5 ? 1 : 0)) };
 }
 

@@ -35,8 +35,7 @@ function drawStage(figure) {
   for (const line of lines) {
     const run = facts.runs[line.run];
     const places = line.curves[quantity].map(([step, value]) => [chart.x(step), chart.y(value)]);
-    const looks = { class: `curve colour-${run.colour}`, "stroke-dasharray": DASHES[run.marker], d: `M${places.map((each) => each.join(" ")).join("L")}` };
-    make("path", looks, chart.svg);
+    drawLine(run, places, chart.svg);
     const [x, y] = places.at(-1);
     marker(run, 5, make("g", { transform: `translate(${x} ${y})` }, chart.svg));
   }

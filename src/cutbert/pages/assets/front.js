@@ -1,65 +1,5 @@
 // The chart of score against cost: every network, each run's front, the budget and what it picks.
 const chosen = { looked: null, selected: null };
-const at = (name) => document.getElementById(name);
-
-function axis() {
-  return facts.axes[Number(at("axis").value)];
-}
-
-function costOf(point, along = axis()) {
-  const value = along.backend === undefined ? point[along.key] : point.latency[along.backend];
-  return value ?? null;
-}
-
-function inTask(point) {
-  return facts.runs[point.run].task === at("task").value;
-}
-
-// The rule of `cutbert front`: nothing of the run is at least as good for at most the cost, and better in one.
-function onFront(point) {
-  const mine = costOf(point);
-  if (point.kind === "alternative") return true;
-  return mine !== null && !facts.points.some((other) => {
-    const cost = costOf(other);
-    return other.run === point.run && other.kind === "subnet" && cost !== null &&
-      other.select_score >= point.select_score && cost <= mine &&
-      (other.select_score > point.select_score || cost < mine);
-  });
-}
-
-// The rule of `cutbert pick`: best on the select split within the budget, of equals the one with fewer MACs.
-function pickOf(run, budget, stockOnly) {
-  let best = null;
-  for (const point of facts.points) {
-    const cost = costOf(point);
-    if (point.run !== run.id || point.kind !== "subnet" || cost === null || cost > budget) continue;
-    if (stockOnly && !point.stock) continue;
-    const isBetter = best === null || point.select_score > best.select_score ||
-      (point.select_score === best.select_score && point.macs < best.macs);
-    if (isBetter) best = point;
-  }
-  return best;
-}
-
-// The slider's place as a cost of three digits, rounded up so that its ends hold the cheapest and the dearest.
-function budgetNow(points) {
-  const costs = points.filter((each) => each.kind === "subnet").map((each) => costOf(each));
-  if (!costs.length) return null;
-  const [low, high] = [Math.min(...costs), Math.max(...costs)];
-  const unit = 10 ** (Math.floor(Math.log10(high)) - 2);
-  const exact = low + ((high - low) * Number(at("budget").value)) / 200;
-  const digits = Math.max(0, -Math.floor(Math.log10(unit)));
-  return Number((Math.ceil(exact / unit - 1e-9) * unit).toFixed(digits));
-}
-
-function digitsOf(value) {
-  return value >= 100 ? 0 : value >= 10 ? 1 : 2;
-}
-
-function saidCost(value) {
-  const { per, unit } = axis();
-  return `${said(value / per, digitsOf(value / per))} ${unit}`;
-}
 
 function drawFront() {
   const shown = facts.points.filter((point) => inTask(point) && costOf(point) !== null);
@@ -88,7 +28,7 @@ function drawFront() {
   if (budget !== null) drawLimit(chart, budget / per);
   drawLines(chart, scored, kind, per);
   const order = scored.slice().sort((a, b) => costOf(a) - costOf(b) || a[kind] - b[kind]);
-  const ranked = order.slice().sort((a, b) => onFront(a) - onFront(b));  // those on the front on top
+  const ranked = order.slice().sort((a, b) => onFront(a) - onFront(b)); // those on the front on top
   for (const point of ranked) drawPoint(chart, point, kind, per, order);
   labelPoints(chart, scored, kind, per, picks);
   if (!scored.includes(chosen.selected)) select(picks[0] ?? scored[0]);
@@ -105,11 +45,8 @@ function drawLines({ svg, x, y }, points, kind, per) {
   for (const run of facts.runs) {
     const line = points.filter((point) => point.run === run.id && point.kind === "subnet" && onFront(point))
       .sort((a, b) => costOf(a) - costOf(b))
-      .map((point) => `${x(costOf(point) / per)} ${y(100 * point[kind])}`);
-    if (line.length > 1) {
-      const looks = { class: `curve colour-${run.colour}`, "stroke-dasharray": DASHES[run.marker], d: `M${line.join("L")}` };
-      make("path", looks, svg);
-    }
+      .map((point) => [x(costOf(point) / per), y(100 * point[kind])]);
+    if (line.length > 1) drawLine(run, line, svg);
   }
 }
 
@@ -133,9 +70,11 @@ function drawPoint({ svg, x, y }, point, kind, per, order) {
 
 function step(event, point, order) {
   const place = order.indexOf(point);
-  const next = { ArrowRight: place + 1, ArrowLeft: place - 1, ArrowUp: place + 1, ArrowDown: place - 1, Home: 0, End: order.length - 1 };
-  const target = order[next[event.key]];
+  const [before, after] = [place - 1, place + 1];
+  const last = order.length - 1;
+  const next = { ArrowRight: after, ArrowUp: after, ArrowLeft: before, ArrowDown: before, Home: 0, End: last };
   if (next[event.key] === undefined) return;
+  const target = order[next[event.key]];
   event.preventDefault();
   if (target) groupOf(target).focus();
 }
@@ -153,18 +92,21 @@ function labelPoints({ svg, x, y, box }, points, kind, per, picks) {
   const taken = [];
   const hasRoom = box.right - box.left > 480;
   const rank = (point) => (picks.includes(point) ? 0 : 1);
-  const named = points.filter((point) => picks.includes(point) || labelOf(point) !== point.name || (hasRoom && point.kind === "teacher"));
+  const isNamed = (point) => labelOf(point) !== point.name || (hasRoom && point.kind === "teacher");
+  const named = points.filter((point) => picks.includes(point) || isNamed(point));
   for (const point of named.sort((a, b) => rank(a) - rank(b) || b[kind] - a[kind])) {
     const left = x(costOf(point) / per);
     const isRight = left > (box.left + box.right) / 2;
-    const name = make("text", { class: "name", x: left + (isRight ? -13 : 13), "text-anchor": isRight ? "end" : "start" }, svg, labelOf(point));
+    const name = make("text", { class: "name" }, svg, labelOf(point));
+    const size = name.getComputedTextLength();
+    const from = isRight ? left - 13 - size : left + 13;
+    const to = from + size;
     let top = y(100 * point[kind]) + 4;
-    const from = isRight ? left - 13 - name.getComputedTextLength() : left + 13;
-    const to = from + name.getComputedTextLength();
     const overlaps = () => taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to);
     for (let i = 0; i < 2 && overlaps(); i++) top += 13;
     if (overlaps()) name.remove();
     else taken.push({ top, from, to });
+    name.setAttribute("x", from);
     name.setAttribute("y", top);
     if (picks.includes(point)) make("circle", { class: "halo", cx: left, cy: y(100 * point[kind]), r: 12 }, svg);
   }
@@ -214,9 +156,13 @@ function tellNotes(shown, scored) {
   if (backend !== undefined) {
     const conditions = new Set(shown.map((point) => facts.runs[point.run].measured[backend]));
     if (conditions.size === 1) notes.push(`Measured with ${[...conditions][0]}.`);
-    if (conditions.size > 1) notes.push("These runs were measured under different conditions (see the runs below): compare latencies within a run only.");
+    if (conditions.size > 1) {
+      notes.push("These runs were measured under different conditions (see the runs below): " +
+        "compare latencies within a run only.");
+    }
   }
-  notes.push("Filled: on its run's front, by select; grey: something of its run is as good for as little; hollow: the uncut model and alternatives; dashed ring: picked.");
+  notes.push("Filled: on its run's front, by select; grey: something of its run is as good for as little; " +
+    "hollow: the uncut model and alternatives; dashed ring: picked.");
   at("chart-notes").textContent = notes.join(" ");
 }
 
@@ -258,12 +204,18 @@ function showPanel(point) {
     make("dd", {}, list, value);
   };
   tell("dev", `${said(100 * point.score, 2)} points of ${run.metric}`);
-  if (point.spread) tell("over seeds", `${said(100 * point.spread.mean, 2)} ± ${said(100 * point.spread.deviation, 2)} (${point.spread.count} seeds)`);
+  if (point.spread) {
+    const { mean, deviation, count } = point.spread;
+    tell("over seeds", `${said(100 * mean, 2)} ± ${said(100 * deviation, 2)} (${count} seeds)`);
+  }
   if (point.select_score !== null) tell("select", `${said(100 * point.select_score, 2)} points`);
   for (const [backend, value] of Object.entries(point.latency)) tell(`ms, ${backend}`, said(value, 2));
   tell("MACs", `${said(point.macs / 1e6, 1)} M`);
   tell("params", `${said(point.params / 1e6, 1)} M, ${said(point.bytes / 1e6, 1)} MB`);
-  if (point.stock !== null) tell("loads in", point.stock ? "plain transformers" : "transformers after import cutbert.hub");
-  make("p", { class: "quiet" }, panel, point.is_picked ? "Made by" : "Made by (no limit picks it: another is at least as good within its costs)");
+  if (point.stock !== null) {
+    tell("loads in", point.stock ? "plain transformers" : "transformers after import cutbert.hub");
+  }
+  const why = point.is_picked ? "" : " (no limit picks it: another is at least as good within its costs)";
+  make("p", { class: "quiet" }, panel, `Made by${why}`);
   for (const command of point.commands) copyButton(command, panel);
 }
