@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,8 @@ def test_the_command_picks_the_network(tmp_path: Path) -> None:
             limit = {words[3].removeprefix("--").replace("-", "_"): float(words[4])}
             limits = Limits(**{name: value if "ms" in name else int(value) for name, value in limit.items()})
             assert choose(front, limits, stock="--stock" in words).name == entry.name
+    odd = replace(front["bare"], name="../--x y")
+    assert (pick_command("run", replace(front, subnets=(odd,)), odd) or "").endswith(" --out picked")
     beaten = tiny_front(is_measured=False)
     assert pick_command("run", beaten, beaten["w1.0-d0.67"]) is not None  # fewer layers: the best stock shape so small
 
@@ -216,6 +219,26 @@ def test_bad_runs_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFix
     assert "nowhere: must be a run folder (with run.json), but is no folder with a run" in lines[3]
     assert "score of w0.5-d1.0 must be a number, got 'high'" in lines[4]
     assert other.read_text() == "<p>mine</p>"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("measured", [1], "measured must be a JSON object, got list"),
+        ("name", 3, "the name of a network must be text, got 3"),
+        ("latency_ms", "fast", "latency_ms of bare must be a number, got 'fast'"),
+    ],
+)
+def test_a_damaged_front_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+    run = write_family(tmp_path / "family")
+    front = read_json(run / "front.json")
+    (front if key == "measured" else front["subnets"][-1])[key] = value
+    write_json(run / "front.json", front)
+    with pytest.raises(InputError, match=message):
+        cutbert.report(run, out=tmp_path / "page.html")
+    write_json(run / "run.json", {**read_json(run / "run.json"), "result": [1]})
+    with pytest.raises(InputError, match="result must be a JSON object, got list"):
+        cutbert.report(run, out=tmp_path / "page.html")
 
 
 def test_where_the_page_may_go(tmp_path: Path) -> None:

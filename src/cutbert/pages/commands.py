@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import choose
 from cutbert.fronts.settings import PickSettings
 from cutbert.settings import command_line
+
+PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 def pick_command(run: str, front: Front, entry: Entry) -> str | None:
@@ -23,7 +26,7 @@ def pick_command(run: str, front: Front, entry: Entry) -> str | None:
 
 def limits_of(entry: Entry) -> Iterator[PickSettings]:
     """Yield limits that an entry just meets."""
-    out = entry.name if entry.name.isascii() else "picked"
+    out = entry.name if PLAIN_NAME.fullmatch(entry.name) else "picked"
     for stock in (False, True) if entry.shape.is_stock else (False,):
         yield PickSettings(max_macs=entry.macs, stock=stock, out=out)
         yield PickSettings(max_params=entry.params, stock=stock, out=out)

@@ -115,8 +115,10 @@ def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point
     times = {name: value for name in LATENCIES if (value := getattr(entry, name)) is not None}
     check_numbers(where, entry.name, {"score": entry.score, "select_score": entry.select_score, **times})
     check_numbers(where, entry.name, {"params": entry.params, "macs": entry.macs})
+    if not isinstance(entry.name, str):
+        raise RunError(f"{where}: the name of a network must be text, got {entry.name!r}")
     return Point(
-        name=str(entry.name),
+        name=entry.name,
         kind=kind,
         score=entry.score,
         select_score=entry.select_score,

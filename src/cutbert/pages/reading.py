@@ -49,7 +49,7 @@ def read_source(path: str, name: str) -> Source:
         RunError: no finished run, or a damaged one.
     """
     run = RunFolder.read(path)
-    result = run.finished_result
+    result = check_object(path, "result", run.finished_result)
     if run.data["command"] == "demo":
         return read_source(str(Path(path) / FAMILY), name)
     stages, notes = read_curves(run.path)
@@ -70,18 +70,18 @@ def read_source(path: str, name: str) -> Source:
 
 def with_front(source: Source, front: Front) -> Source:
     """Add the networks of a front."""
-    measured = front.measured or {}
+    measured = check_object(source.path, "measured", front.measured or {})
     backend = str(measured["backend"]) if "backend" in measured else None
     before, after = commands_before(source), commands_of(source)
-    points = [replace(point_of(front.teacher, "teacher", backend, source.path), commands=before)]
-    for entry in front:
-        pick = pick_command(source.path, front, entry)
-        points.append(replace(point_of(entry, "subnet", backend, source.path), commands=after, pick=pick))
+    teacher = replace(point_of(front.teacher, "teacher", backend, source.path), commands=before)
+    subnets = [point_of(entry, "subnet", backend, source.path) for entry in front]
+    picks = [pick_command(source.path, front, entry) for entry in front]
+    points = [replace(point, commands=after, pick=pick) for point, pick in zip(subnets, picks, strict=True)]
     return replace(
         source,
         metric=str(front.metric),
         select_is_dev=bool(front.select_is_dev),
-        points=tuple(points),
+        points=(teacher, *points),
         uncut=front.teacher.shape,
         measured={} if backend is None else {backend: measured},
     )
@@ -108,6 +108,13 @@ def with_score(source: Source, result: Mapping[str, Any]) -> Source:
         select_is_dev=bool(result.get("select_is_dev", False)),
         points=(point,),
     )
+
+
+def check_object(path: str, key: str, value: Any) -> Mapping[str, Any]:
+    """Return what must be an object, or raise a RunError."""
+    if not isinstance(value, Mapping):
+        raise RunError(f"{path}: {key} must be a JSON object, got {type(value).__name__}")
+    return value
 
 
 def commands_of(source: Source) -> tuple[str, ...]:
