@@ -12,6 +12,7 @@ import pytest
 from tiny_page import write_family, write_teacher
 
 import cutbert
+from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Front
 from cutbert.fronts.pick import choose
 from cutbert.shape.budget import Limits
@@ -126,6 +127,24 @@ def test_the_front_is_that_of_the_run(opened: Watched, runs: list[Path]) -> None
     assert {i for i in range(1, 5) if not told[i]} == {each for each in grey if each < 5}
     assert len(page.query_selector_all(".point")) == 2 * 5 + 1
     opened.picture()
+
+
+def test_one_task_at_a_time(browser: Any, runs: list[Path], tmp_path: Path) -> None:
+    other, out = write_family(tmp_path / "other"), tmp_path / "page.html"
+    record = read_json(other / "run.json")
+    record["settings"]["data"]["task"] = "two  spaces"
+    write_json(other / "run.json", record)
+    cutbert.report(runs[0], other, out=out)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    watched = Watched(page, out)
+    shown = []
+    for place in ("0", "1"):
+        page.select_option("#task", place)
+        shown.append({int(each.get_attribute("data-point")) // 5 for each in page.query_selector_all(".point")})
+    assert shown == [{0}, {1}]
+    watched.check()
+    page.close()
 
 
 def test_by_keyboard(opened: Watched) -> None:

@@ -94,6 +94,6 @@ function drawKey(key, run) {
 
 function copyButton(text, parent) {
   const holder = make("div", { class: "command" }, parent);
-  make("code", { tabindex: 0 }, holder, text);
+  make("code", {}, holder, text);
   make("button", { type: "button", class: "copy" }, holder, "copy");
 }

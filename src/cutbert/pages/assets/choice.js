@@ -11,7 +11,7 @@ function costOf(point, along = axis()) {
 }
 
 function inTask(point) {
-  return facts.runs[point.run].task === at("task").value;
+  return facts.runs[point.run].task === facts.tasks[Number(at("task").value)];
 }
 
 // The rule of `cutbert front`: nothing of the run is at least as good for at most the cost, and better in one.

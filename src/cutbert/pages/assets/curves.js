@@ -14,7 +14,7 @@ function makeCurves(holder) {
     const label = make("label", { class: "quiet" }, figure, "shown ");
     const choice = make("select", {}, label);
     const quantities = new Set(["loss", ...lines.flatMap((line) => Object.keys(line.curves))]);
-    for (const name of quantities) make("option", {}, choice, name);
+    for (const name of quantities) make("option", { value: name }, choice, name);
     choice.addEventListener("change", () => drawStage(figure));
     make("div", { class: "chart" }, figure);
   }
