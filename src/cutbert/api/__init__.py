@@ -8,6 +8,7 @@ from __future__ import annotations
 from cutbert.api.analysis import analyze
 from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schubert, undivided
 from cutbert.api.models import cost, export, measure, predict
+from cutbert.api.pages import report
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick
 from cutbert.api.sweeps import sweep
@@ -29,6 +30,7 @@ __all__ = [
     "pick",
     "predict",
     "pretrain",
+    "report",
     "schubert",
     "sweep",
     "undivided",

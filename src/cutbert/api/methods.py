@@ -153,7 +153,7 @@ def depth(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
 @takes(DemoSettings)
 def demo(**options: Any) -> Result:
-    """Do the main job on an embedded model and data set, in minutes.
+    """Do the main job on an embedded model and data set, in minutes, and write a page of it, report.html.
 
     Args:
         options: fields of DemoSettings.
@@ -165,5 +165,7 @@ def demo(**options: Any) -> Result:
     (settings,) = build_settings(options, DemoSettings)
     settings.check()
     from cutbert.methods.demo import demo
+    from cutbert.pages.page import demo_report
 
-    return Result(demo(settings))
+    result = demo(settings)
+    return Result({**result, **demo_report(Path(result["out"]))})

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.settings import FrontSettings, PickSettings
@@ -83,9 +82,7 @@ def open_run(path: str | Path) -> Run:
         RunError: there is no run, or one that is not finished.
     """
     run = RunFolder.read(path)
-    if run.result is None:
-        raise RunError(f"{path}: the run of {run.data['command']} is not finished; the same command goes on with it")
-    return Run(run.result, run.path)
+    return Run(run.finished_result, run.path)
 
 
 @takes(FrontSettings)

@@ -23,7 +23,8 @@ def show(data: Mapping[str, Any]) -> RenderableType:
         both = " / ".join([each["text"], *([each["text_pair"]] if "text_pair" in each else [])])
         texts.add_row(Text(both), *(str(each[name]) for name in ("label", "teacher", "picked")))
     took = f"{data['seconds']:.0f} s in all; the limit was {data['max_latency_ms']:.2f} ms"
-    return Group(front_table(data), show_picked(data["picked"]), texts, took)
+    page = [f"all of it on a page that opens offline: {data['report']}"] if "report" in data else []
+    return Group(front_table(data), show_picked(data["picked"]), texts, took, *page)
 
 
 VERB = Verb(

@@ -102,6 +102,19 @@ class RunFolder:
         return self.data.get("result")
 
     @property
+    def finished_result(self) -> dict[str, Any]:
+        """The stored result.
+
+        Raises:
+            RunError: the run is not finished.
+        """
+        if self.result is None:
+            raise RunError(
+                f"{self.path}: the run of {self.data['command']} is not finished; the same command goes on with it"
+            )
+        return self.result
+
+    @property
     def line(self) -> str:
         """The whole command line the run began with."""
         return str(self.data["line"])

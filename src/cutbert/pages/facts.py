@@ -1,0 +1,130 @@
+"""Gathers what a page shows, for the template and, as JSON, for the scripts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cutbert.pages.drawing import Drawing, draw, scale_of
+from cutbert.pages.points import Point, Source
+from cutbert.pages.repeats import Spread, spreads
+
+NUM_COLOURS = NUM_MARKERS = 6
+COSTS = (
+    {"key": "macs", "label": "multiply-adds at 128 tokens, millions", "unit": "M", "per": 1e6, "limit": "--max-macs"},
+    {"key": "params", "label": "parameters, millions", "unit": "M", "per": 1e6, "limit": "--max-params"},
+    {"key": "bytes", "label": "bytes of float32 weights, MB", "unit": "MB", "per": 1e6, "limit": "--max-bytes"},
+)
+
+
+def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
+    """Return everything the template names: runs, points, drawings, pictures, and `data` for the scripts."""
+    runs = [run_facts(i, source) for i, source in enumerate(sources)]
+    found = spreads(sources)
+    drawings, places = draw_all(sources)
+    points: list[dict[str, Any]] = []
+    for run, source in zip(runs, sources, strict=True):
+        for point in source.points:
+            spread = found.get((source.name, point.name))
+            points.append(point_facts(len(points), run, point, spread, places.get((source.name, point.name))))
+    backends = dict.fromkeys(backend for source in sources for point in source.points for backend in point.latencies)
+    data = {
+        "runs": runs,
+        "points": points,
+        "axes": [*(latency_axis(backend) for backend in backends), *COSTS],
+        "tasks": list(dict.fromkeys(source.task for source in sources if source.points)),
+        "stages": [
+            {"run": run["id"], "name": stage, "curves": curves}
+            for run, source in zip(runs, sources, strict=True)
+            for stage, curves in source.stages.items()
+            if "loss" in curves
+        ],
+    }
+    pictures = [(source.name, title, uri) for source in sources for title, uri in source.pictures.items()]
+    return {"data": data, "drawings": drawings, "pictures": pictures, **data}
+
+
+def latency_axis(backend: str) -> dict[str, Any]:
+    label = f"latency on {backend}, median ms at batch 1"
+    return {"key": "latency", "backend": backend, "label": label, "unit": "ms", "per": 1, "limit": "--max-latency-ms"}
+
+
+def run_facts(number: int, source: Source) -> dict[str, Any]:
+    """Return what is shown of a run; its colour and marker, as a pair, are its own."""
+    return {
+        "id": number,
+        "colour": (number + number // NUM_MARKERS) % NUM_COLOURS,
+        "marker": number % NUM_MARKERS,
+        "name": source.name,
+        "command": source.command,
+        "line": source.line,
+        "pick": shlex.join(["cutbert", "pick", source.path]),
+        "task": source.task if source.points else None,
+        "metric": source.metric,
+        "select_is_dev": source.select_is_dev,
+        "seed": source.seed,
+        "measured": {backend: conditions(measured) for backend, measured in source.measured.items()},
+        "notes": list(source.notes),
+    }
+
+
+def point_facts(
+    number: int, run: Mapping[str, Any], point: Point, spread: Spread | None, drawing: int | None
+) -> dict[str, Any]:
+    """Return what is shown of a network."""
+    return {
+        "id": number,
+        "run": run["id"],
+        "name": point.name,
+        "kind": point.kind,
+        "score": point.score,
+        "select_score": point.select_score,
+        "spread": None if spread is None else asdict(spread),
+        "params": point.params,
+        "macs": point.macs,
+        "bytes": point.bytes,
+        "latency": {backend: times["latency_ms"] for backend, times in point.latencies.items()},
+        "p95": {backend: times.get("latency_p95_ms") for backend, times in point.latencies.items()},
+        "stock": None if point.shape is None else point.shape.is_stock,
+        "on_front": point.on_front,
+        "commands": [*point.commands, *([] if point.pick is None else [point.pick])],
+        "is_picked": point.kind != "subnet" or point.pick is not None,
+        "drawing": drawing,
+    }
+
+
+def draw_all(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], dict[tuple[str, str], int]]:
+    """Return the drawings, equal ones once with all their names, and by run and network the number of its own."""
+    shaped = [(source, point) for source in sources for point in source.points if point.shape is not None]
+    shapes = [point.shape for _, point in shaped if point.shape is not None]
+    scale = scale_of([*shapes, *(source.uncut for source in sources if source.uncut is not None)])
+    numbers: dict[str, int] = {}
+    drawings: list[dict[str, Any]] = []
+    places = {}
+    for source, point in shaped:
+        drawing: Drawing = draw(point, source.uncut, scale)
+        number = numbers.setdefault(repr(drawing), len(numbers))
+        if number == len(drawings):
+            drawings.append({"drawing": drawing, "names": {}})
+        drawings[number]["names"].setdefault(point.name, []).append(source.name)
+        places[source.name, point.name] = number
+    return drawings, places
+
+
+def conditions(measured: Mapping[str, Any]) -> str:
+    """Return in a line what stands behind latencies; what was not recorded is left out."""
+    machine = measured.get("machine")
+    processor = machine.get("processor") if isinstance(machine, Mapping) else None
+    lengths = measured.get("lengths")
+    tokens = None
+    if isinstance(lengths, list) and lengths:
+        tokens = f"{lengths[0]} tokens" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]} tokens"
+    parts = [
+        f"{measured.get('backend')} on {measured.get('device')}",
+        f"{measured.get('threads')} threads",
+        processor,
+        tokens,
+    ]
+    return ", ".join(str(part) for part in parts if part is not None)

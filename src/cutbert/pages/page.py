@@ -1,0 +1,117 @@
+"""Writes the page of one run or several: one HTML file with everything in it.
+
+The charts are drawn by small scripts of our own, in assets/, not by plotly: its library would add megabytes to each
+page, its points cannot be reached by keyboard, and it does not follow the reader's light or dark. A policy in the
+page itself forbids every request and every script but these; the tables and the drawings need no script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cutbert import __version__
+from cutbert.errors import InputError, MissingError, Mistakes
+from cutbert.files import replacing_file
+from cutbert.pages.drawing import WIDTH
+from cutbert.pages.facts import facts_of
+from cutbert.pages.points import Source
+from cutbert.pages.reading import read_sources
+from cutbert.pages.settings import MARK, ReportSettings
+from cutbert.train.progress import say
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("chart.js", "choice.js", "front.js", "curves.js", "page.js")
+PACKAGE = "jinja2"
+DEMO_PAGE = "report.html"
+
+
+def write_report(runs: Sequence[str], settings: ReportSettings) -> dict[str, Any]:
+    """Write a report and return the --json object.
+
+    Args:
+        runs: run folders, finished.
+        settings: where the page goes.
+
+    Returns:
+        The result with the keys out, runs, points, bytes.
+
+    Raises:
+        InputError: none, unfinished or damaged runs, a file in the way; all together, before anything is written.
+        MissingError: jinja2 is not installed.
+    """
+    check_extra()
+    mistakes, sources = Mistakes(), []
+    with mistakes.collect():
+        settings.check()
+    with mistakes.collect():
+        sources = read_sources(runs)
+    mistakes.check(InputError)
+    text, out = render(sources), Path(settings.out)
+    with replacing_file(out) as aside:
+        aside.write_text(text, encoding="utf-8")
+    points = sum(len(source.points) for source in sources)
+    return {"out": str(out), "runs": len(sources), "points": points, "bytes": len(text.encode())}
+
+
+def demo_report(out: Path) -> dict[str, str]:
+    """Write the report of a finished demo into its folder.
+
+    Returns:
+        `report`, the page; nothing where it cannot be made, which is said.
+    """
+    try:
+        check_extra()
+    except MissingError as error:
+        say(f"no page of this demo: {error}")
+        return {}
+    return {"report": write_report([str(out)], ReportSettings(out=str(out / DEMO_PAGE)))["out"]}
+
+
+def check_extra() -> None:
+    """Raise unless what the page is made with is installed.
+
+    Raises:
+        MissingError: it is not; says how to get it.
+    """
+    if find_spec(PACKAGE) is None:
+        raise MissingError(f"a report needs {PACKAGE}: pip install 'cutbert[report]'")
+
+
+def render(sources: Sequence[Source]) -> str:
+    """Return the page as text."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = "\n".join(asset(name) for name in SCRIPTS)
+    style = asset("page.css")
+    policy = f"default-src 'none'; img-src data:; script-src {digest(script)}; style-src {digest(style)}"
+    return environment.get_template("page.html").render(
+        facts_of(sources),
+        mark=Markup(MARK),
+        policy=policy,
+        script=Markup(script),
+        style=Markup(style),
+        version=__version__,
+        drawing_width=WIDTH,
+    )
+
+
+def asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def digest(text: str) -> str:
+    """Return how a policy names an inline script or style that may stand."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

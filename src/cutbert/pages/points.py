@@ -1,0 +1,139 @@
+"""What a page knows of a run and of each of its networks: plain values, checked, nothing of how they look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cutbert.errors import RunError
+from cutbert.fronts.front import LATENCIES, Entry
+from cutbert.shape.budget import is_number
+from cutbert.shape.cost import BYTES_PER_PARAM
+from cutbert.shape.shape import EncoderShape
+
+Kind = Literal["teacher", "subnet", "alternative"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One scored network.
+
+    Args:
+        name: unique in its run.
+        kind: a subnet can be picked; the teacher and alternatives stand beside it.
+        score, select_score: fractions of 1; no select_score where it was scored on dev alone.
+        params, macs: its cost.
+        latencies: by backend, its times under the names of a front.
+        shape: its sizes; None where only its costs are known.
+        kept: per layer of `shape`, the uncut model's layer it comes from; None where there is no uncut model.
+        on_front: as its front says, by select_score and macs.
+        commands: what makes it, in order.
+        pick: the command that cuts it out of its run; None where no limit leads to it.
+    """
+
+    name: str
+    kind: Kind
+    score: float
+    params: int
+    macs: int
+    select_score: float | None = None
+    latencies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    shape: EncoderShape | None = None
+    kept: tuple[int, ...] | None = None
+    on_front: bool = False
+    commands: tuple[str, ...] = ()
+    pick: str | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the weights in float32."""
+        return BYTES_PER_PARAM * self.params
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One thing given to a report: a run, finished.
+
+    Args:
+        path: as given.
+        name: what the page calls it; unique on the page.
+        command, line: the verb and the whole command line.
+        settings: of the run.
+        metric: name of the primary metric; None where nothing is scored.
+        select_is_dev: whether choices were made on dev itself.
+        points: the networks; empty where nothing is scored.
+        uncut: the shape its networks were cut from, where there is one.
+        measured: by backend, the conditions of its latencies.
+        stages: by stage and quantity, pairs of step and value.
+        pictures: by title, an image as a data URI.
+        notes: what a reader must be told.
+    """
+
+    path: str
+    name: str
+    command: str
+    line: str
+    settings: Mapping[str, Any]
+    metric: str | None = None
+    select_is_dev: bool = False
+    points: tuple[Point, ...] = ()
+    uncut: EncoderShape | None = None
+    measured: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stages: Mapping[str, Mapping[str, list[tuple[int, float]]]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seed(self) -> int | None:
+        train = self.settings.get("train")
+        return train.get("seed") if isinstance(train, Mapping) else None
+
+    @property
+    def task(self) -> str:
+        """Which rows the scores are of, and the metric: only such as are equal can be compared."""
+        data = self.settings.get("data")
+        data = data if isinstance(data, Mapping) else {}
+        files = data.get("dev") or data.get("train") or ()
+        rows = data.get("task") or ", ".join(str(each) for each in files) or "unnamed data"
+        most = data.get("max_eval_samples")
+        return f"{rows}, {self.metric}" + ("" if most is None else f", at most {most} rows")
+
+
+def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point:
+    """Return an entry of a front as a point.
+
+    Args:
+        entry: scored, perhaps measured.
+        kind: teacher or subnet.
+        backend: what its latencies were measured on.
+        where: the run, for errors.
+
+    Raises:
+        RunError: a score or a latency is no number.
+    """
+    times = {name: value for name in LATENCIES if (value := getattr(entry, name)) is not None}
+    check_numbers(where, entry.name, {"score": entry.score, "select_score": entry.select_score, **times})
+    check_numbers(where, entry.name, {"params": entry.params, "macs": entry.macs})
+    if not isinstance(entry.name, str):
+        raise RunError(f"{where}: the name of a network must be text, got {entry.name!r}")
+    return Point(
+        name=entry.name,
+        kind=kind,
+        score=entry.score,
+        select_score=entry.select_score,
+        params=entry.params,
+        macs=entry.macs,
+        latencies={} if backend is None or "latency_ms" not in times else {backend: times},
+        shape=entry.shape,
+        kept=tuple(layer.index for layer in entry.subnet.layers),
+        on_front=entry.on_front,
+    )
+
+
+def check_numbers(where: str, name: str, values: Mapping[str, Any]) -> None:
+    """Raise a RunError with every value that is no finite number."""
+    wrong = [f"{where}: {key} of {name} must be a number, got {each!r}" for key, each in values.items()
+             if not is_number(each)]  # fmt: skip
+    if wrong:
+        raise RunError(*wrong)

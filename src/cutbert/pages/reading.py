@@ -1,0 +1,143 @@
+"""Reads finished runs for a page; whatever is wrong with any of them is told together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import Mistakes, RunError
+from cutbert.fronts.front import FRONT, Front
+from cutbert.pages.commands import pick_command
+from cutbert.pages.logs import read_curves
+from cutbert.pages.pictures import read_pictures
+from cutbert.pages.points import Point, Source, check_numbers, point_of
+from cutbert.shape.cost import cost_of
+from cutbert.shape.folder import read_folder_shape, read_object
+from cutbert.train.run_folder import RunFolder
+
+MOST_RUNS = 36  # as many as there are pairs of colour and marker
+FAMILY = "family"
+SIDECAR = "cutbert.json"
+
+
+def read_sources(paths: Sequence[str]) -> list[Source]:
+    """Return what is known of each run.
+
+    Raises:
+        RunError: too many, one given twice, none, unfinished or damaged ones; all mistakes together.
+    """
+    mistakes = Mistakes()
+    if not 1 <= len(paths) <= MOST_RUNS:
+        mistakes.add(f"a report must be of 1..{MOST_RUNS} runs, got {len(paths)}")
+    twice = [path for path, count in Counter(Path(each).resolve() for each in paths).items() if count > 1]
+    mistakes.extend(f"{path}: must be given once" for path in twice)
+    found = []
+    for path, name in zip(paths, short_names(paths), strict=True):
+        with mistakes.collect():
+            found.append(read_source(path, name))
+    mistakes.check(RunError)
+    return found
+
+
+def read_source(path: str, name: str) -> Source:
+    """Return what is known of one run: its front, or its one score; of a demo, its family's.
+
+    Raises:
+        RunError: no finished run, or a damaged one.
+    """
+    run = RunFolder.read(path)
+    result = check_object(path, "result", run.finished_result)
+    if run.data["command"] == "demo":
+        return read_source(str(Path(path) / FAMILY), name)
+    stages, notes = read_curves(run.path)
+    source = Source(
+        path=path,
+        name=name,
+        command=str(run.data["command"]),
+        line=run.line,
+        settings=run.settings,
+        stages=stages,
+        pictures=read_pictures(run.path),
+        notes=tuple(notes),
+    )
+    if (run.path / FRONT).is_file():
+        return with_front(source, Front.load(run.path))
+    return with_score(source, result) if "score" in result and "metric" in result else source
+
+
+def with_front(source: Source, front: Front) -> Source:
+    """Add the networks of a front."""
+    measured = check_object(source.path, "measured", front.measured or {})
+    backend = str(measured["backend"]) if "backend" in measured else None
+    before, after = commands_before(source), commands_of(source)
+    teacher = replace(point_of(front.teacher, "teacher", backend, source.path), commands=before)
+    subnets = [point_of(entry, "subnet", backend, source.path) for entry in front]
+    picks = [pick_command(source.path, front, entry) for entry in front]
+    points = [replace(point, commands=after, pick=pick) for point, pick in zip(subnets, picks, strict=True)]
+    return replace(
+        source,
+        metric=str(front.metric),
+        select_is_dev=bool(front.select_is_dev),
+        points=(teacher, *points),
+        uncut=front.teacher.shape,
+        measured={} if backend is None else {backend: measured},
+    )
+
+
+def with_score(source: Source, result: Mapping[str, Any]) -> Source:
+    """Add the one network of a run without a front, such as a fine-tuning: an alternative to what others cut."""
+    scores = {key: result[key] for key in ("score", "select_score") if key in result}
+    check_numbers(source.path, "its result", scores)
+    facts = read_folder_shape(Path(source.path))
+    cost = cost_of(facts.shape, facts.head)
+    point = Point(
+        name=source.command,
+        kind="alternative",
+        params=cost.params,
+        macs=cost.macs,
+        shape=facts.shape,
+        commands=commands_of(source),
+        **scores,
+    )
+    return replace(
+        source,
+        metric=str(result["metric"]),
+        select_is_dev=bool(result.get("select_is_dev", False)),
+        points=(point,),
+    )
+
+
+def check_object(path: str, key: str, value: Any) -> Mapping[str, Any]:
+    """Return what must be an object, or raise a RunError."""
+    if not isinstance(value, Mapping):
+        raise RunError(f"{path}: {key} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def commands_of(source: Source) -> tuple[str, ...]:
+    """Return the commands that made a run's model, in order: what its cutbert.json holds, else the run's own."""
+    path = Path(source.path) / "model" / SIDECAR
+    commands = read_object(path).get("commands") if path.is_file() else None
+    if isinstance(commands, list) and source.line in commands:
+        return tuple(str(each) for each in commands)
+    return (source.line,)
+
+
+def commands_before(source: Source) -> tuple[str, ...]:
+    """Return the commands that made what a run was cut from; the run's own where it made that itself."""
+    commands = commands_of(source)
+    return commands[: commands.index(source.line)] or (source.line,)
+
+
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return for each path its shortest end, in whole parts, that no other path has."""
+    ends = [["/".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)] for parts in map(parts_of, paths)]
+    counts = Counter(end for each in ends for end in set(each))
+    return [next((end for end in each if counts[end] == 1), each[-1]) for each in ends]
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    return Path(path).resolve().parts

@@ -1,0 +1,295 @@
+"""What a page says is what the runs hold; bad runs are refused together; strings of runs stay strings."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_page import FAMILY, UNCUT, WHOLE, tiny_front, write_family, write_run, write_teacher
+
+import cutbert
+from cutbert import api
+from cutbert.cli.main import main
+from cutbert.errors import InputError, MissingError
+from cutbert.files import read_json, write_json
+from cutbert.fronts.front import Front
+from cutbert.fronts.pick import choose
+from cutbert.methods import demo as demo_module
+from cutbert.pages import page as page_module
+from cutbert.pages.commands import pick_command
+from cutbert.pages.drawing import WIDTH, draw, scale_of, tell
+from cutbert.pages.logs import MOST_VALUES, read_curves
+from cutbert.pages.points import point_of
+from cutbert.pages.reading import MOST_RUNS, read_sources, short_names
+from cutbert.pages.repeats import spreads
+from cutbert.shape.budget import Limits
+from cutbert.shape.shape import EncoderShape, LayerShape
+
+
+class Page(HTMLParser):
+    """The elements of a page and the text of its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return json.loads(next(text for text in self.texts["script"] if text.startswith("{")))
+
+
+def page_of(tmp_path: Path, *runs: Path) -> Page:
+    out = tmp_path / "page.html"
+    cutbert.report(*runs, out=out)
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_the_page_holds_every_network(tmp_path: Path) -> None:
+    run, teacher = write_family(tmp_path / "family"), write_teacher(tmp_path / "teacher")
+    data = page_of(tmp_path, run, teacher).data
+    front = Front.load(run)
+    shown = {point["name"]: point for point in data["points"] if point["run"] == 0}
+    assert list(shown) == ["teacher", *FAMILY]
+    for each in (front.teacher, *front):
+        point = shown[each.name]
+        for name in ("score", "select_score", "params", "macs", "bytes", "on_front"):
+            assert point[name] == getattr(each, name)
+        assert point["latency"] == {"torch": each.latency_ms} and point["stock"] == each.shape.is_stock
+    (alone,) = (point for point in data["points"] if point["run"] == 1)
+    assert (alone["kind"], alone["score"], alone["latency"]) == ("alternative", 0.83, {})
+    assert alone["params"] == cutbert.cost_of(UNCUT).params
+    assert data["runs"][0]["measured"] == {"torch": "torch on cpu, 2 threads, Z80, 5 to 9 tokens"}
+    assert [axis["limit"] for axis in data["axes"]] == ["--max-latency-ms", "--max-macs", "--max-params", "--max-bytes"]
+    assert data["tasks"] == ["sst2, accuracy"]
+
+
+def test_the_page_asks_for_nothing(tmp_path: Path) -> None:
+    page = page_of(tmp_path, write_family(tmp_path / "family"))
+    named = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "action")]
+    assert all(str(value).startswith("data:") for value in named)
+    policy = next(attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy")
+    assert str(policy).startswith("default-src 'none'; img-src data:; script-src 'sha256-")
+    assert not any("style" in attrs or any(name.startswith("on") for name in attrs) for _, attrs in page.tags)
+
+
+def test_strings_of_runs_stay_strings(tmp_path: Path) -> None:
+    evil = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&\u2028"
+    run = write_family(tmp_path / "family")
+    front = read_json(run / "front.json")
+    front["subnets"][0]["name"] = front["metric"] = front["measured"]["device"] = evil
+    write_json(run / "front.json", front)
+    record = read_json(run / "run.json")
+    record["line"] = record["settings"]["data"]["task"] = record["command"] = evil
+    write_json(run / "run.json", record)
+    (run / "log.jsonl").write_text(json.dumps({"stage": evil, "step": 1, "loss": 1.0, evil: 2.0}))
+    (run / "look").mkdir()
+    (run / "look" / "analysis.json").write_text("{}")
+    (run / "look" / "<b>.svg").write_text(f"<svg>{evil}</svg>")
+    page = page_of(tmp_path, run)
+    assert [tag for tag, _ in page.tags].count("script") == 2 and "b" not in [attrs.get("id") for _, attrs in page.tags]
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert page.data["points"][1]["name"] == evil and page.data["runs"][0]["line"] == evil
+    assert [attrs["src"][:26] for tag, attrs in page.tags if tag == "img" and attrs["src"]] == [
+        "data:image/svg+xml;base64,"
+    ]
+
+
+def test_the_command_picks_the_network(tmp_path: Path) -> None:
+    front = tiny_front()
+    found = {entry.name: pick_command("a run", front, entry) for entry in front}
+    assert found["w1.0-d1.0"] is not None and found["w1.0-d1.0"].endswith("--stock --out w1.0-d1.0")
+    assert found["w0.5-d1.0"] is not None and found["bare"] is not None
+    assert shlex.split(found["bare"])[:3] == ["cutbert", "pick", "a run"]
+    for entry in front:
+        command = found[entry.name]
+        if command is not None:
+            words = shlex.split(command)
+            limit = {words[3].removeprefix("--").replace("-", "_"): float(words[4])}
+            limits = Limits(**{name: value if "ms" in name else int(value) for name, value in limit.items()})
+            assert choose(front, limits, stock="--stock" in words).name == entry.name
+    odd = replace(front["bare"], name="../--x y")
+    assert (pick_command("run", replace(front, subnets=(odd,)), odd) or "").endswith(" --out picked")
+    beaten = tiny_front(is_measured=False)
+    assert pick_command("run", beaten, beaten["w1.0-d0.67"]) is not None  # fewer layers: the best stock shape so small
+
+
+def test_commands_are_the_whole_way(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    line = read_json(run / "run.json")["line"]
+    (run / "model").mkdir()
+    write_json(run / "model" / "cutbert.json", {"commands": ["cutbert finetune base", line]})
+    teacher, first, *_ = page_of(tmp_path, run).data["points"]
+    assert teacher["commands"] == ["cutbert finetune base"]
+    assert first["commands"][:2] == ["cutbert finetune base", line] and first["commands"][2].startswith("cutbert pick ")
+
+
+def test_spread_over_seeds(tmp_path: Path) -> None:
+    runs = [write_family(tmp_path / f"seed-{seed}", seed=seed, shift=0.01 * seed) for seed in range(3)]
+    found = spreads(read_sources([str(run) for run in runs]))
+    spread = found["seed-1", "bare"]
+    assert math.isclose(spread.mean, 0.66) and math.isclose(spread.deviation, 0.01) and spread.count == 3
+    assert len(found) == 3 * (1 + len(FAMILY))
+    assert (
+        "65.00 ± 1.00 (3)" not in (text := " ".join(page_of(tmp_path, *runs).texts["td"]))
+        and "66.00 ± 1.00 (3)" in text
+    )
+    twice = write_family(tmp_path / "again", seed=1)
+    assert spreads(read_sources([str(runs[1]), str(twice)])) == {}  # one seed twice says nothing of seeds
+    record = read_json(twice / "run.json")
+    record["settings"]["train"] = {"seed": 2, "epochs": 9.0}
+    write_json(twice / "run.json", record)
+    assert spreads(read_sources([str(runs[1]), str(twice)])) == {}  # nor do other settings
+
+
+def test_drawings_are_to_scale() -> None:
+    front = tiny_front()
+    scale = scale_of([UNCUT])
+    point = point_of(front["bare"], "subnet", "torch", "run")
+    drawing = draw(point, UNCUT, scale)
+    width = {name: [float(each) for each in re.findall(r"h([\d.]+)v", path)] for name, path in drawing.paths.items()}
+    assert width["keys"] == [round(12 * scale.unit, 1)] and width["values"] == [round(8 * scale.unit, 1)]
+    assert width["neurons"] == [round(8 * scale.unit, 1)] and width["hidden"] == [round(24 * scale.unit, 1)]
+    assert drawing.paths["absent"].count("M") == 2 and drawing.paths["ticks"].count("M") == 2
+    assert [text for *_, text in drawing.texts] == ["hid.", "0", "1", "2", "left out"]
+    assert drawing.paths["ghost"].count("M") == 1 + 3 * 2
+    whole = draw(point_of(front.teacher, "teacher", "torch", "run"), None, scale)
+    assert "ghost" not in whole.paths and max(width["ghost"]) <= WIDTH
+    assert tell(front["bare"].shape) == (
+        "hidden size 24, 2 layers; layer 0: 2 heads (key 6, value 4), no feed-forward; layer 1: no attention, 8 neurons"
+    )
+    assert "layers 0 to 2: 4 heads (key 6, value 6), 32 neurons" in tell(UNCUT)
+
+
+def test_a_wide_hidden_size_fits_too() -> None:
+    wide = EncoderShape(hidden_size=1000, layers=(LayerShape(1, 2, 2, 2),), vocab_size=9, num_positions=9)
+    assert scale_of([wide]).unit * 1000 < WIDTH
+    assert scale_of([EncoderShape(hidden_size=4, layers=(), vocab_size=9, num_positions=9)]).unit > 0
+    assert scale_of([]).unit > 0 and WHOLE.has_attention
+
+
+def test_curves(tmp_path: Path) -> None:
+    lines = [{"stage": "s", "step": i, "loss": float(i), "note": "x"} for i in range(1000)]
+    lines += [{"stage": "s", "step": 999, "loss": math.nan}, {"stage": "round-1", "cost": 3}]
+    text = "".join(json.dumps(each) + "\n" for each in lines) + '{"stage": "s", "st\n3\n'
+    (tmp_path / "log.jsonl").write_text(text)
+    curves, notes = read_curves(tmp_path)
+    assert list(curves) == ["s"] and list(curves["s"]) == ["loss"]
+    assert len(curves["s"]["loss"]) <= MOST_VALUES and curves["s"]["loss"][-1] == (999, 999.0)
+    assert notes == ["2 lines of log.jsonl could not be read and are left out"]
+    assert read_curves(tmp_path / "nowhere") == ({}, [])
+
+
+def test_names_are_short_and_differ() -> None:
+    assert short_names(["runs/a", "runs/b/"]) == ["a", "b"]
+    assert short_names(["one/teacher", "two/teacher", "three"]) == ["one/teacher", "two/teacher", "three"]
+
+
+def test_bad_runs_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, unfinished = write_family(tmp_path / "good"), write_run(tmp_path / "half", None)
+    damaged = write_family(tmp_path / "damaged")
+    front = read_json(damaged / "front.json")
+    front["subnets"][1]["score"] = "high"
+    write_json(damaged / "front.json", front)
+    other = tmp_path / "page.html"
+    other.write_text("<p>mine</p>")
+    words = [str(each) for each in (good, good, unfinished, tmp_path / "nowhere", damaged)]
+    assert main(["report", *words, "--out", str(other)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("cutbert: error: ") for line in lines) and len(lines) == 5
+    assert "--out must be a new file or an earlier report, but" in lines[0]
+    assert f"{good}: must be given once" in lines[1]
+    assert "half: the run of dynabert is not finished; the same command goes on with it" in lines[2]
+    assert "nowhere: must be a run folder (with run.json), but is no folder with a run" in lines[3]
+    assert "score of w0.5-d1.0 must be a number, got 'high'" in lines[4]
+    assert other.read_text() == "<p>mine</p>"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("measured", [1], "measured must be a JSON object, got list"),
+        ("name", 3, "the name of a network must be text, got 3"),
+        ("latency_ms", "fast", "latency_ms of bare must be a number, got 'fast'"),
+    ],
+)
+def test_a_damaged_front_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+    run = write_family(tmp_path / "family")
+    front = read_json(run / "front.json")
+    (front if key == "measured" else front["subnets"][-1])[key] = value
+    write_json(run / "front.json", front)
+    with pytest.raises(InputError, match=message):
+        cutbert.report(run, out=tmp_path / "page.html")
+    write_json(run / "run.json", {**read_json(run / "run.json"), "result": [1]})
+    with pytest.raises(InputError, match="result must be a JSON object, got list"):
+        cutbert.report(run, out=tmp_path / "page.html")
+
+
+def test_where_the_page_may_go(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    with pytest.raises(InputError, match=r"--out must be a file, but .*family is a folder"):
+        cutbert.report(run, out=run)
+    with pytest.raises(InputError, match=r"--out must lie in a folder, but .*run.json is a file"):
+        cutbert.report(run, out=run / "run.json" / "page.html")
+    with pytest.raises(InputError, match=rf"a report must be of 1\.\.{MOST_RUNS} runs, got 0"):
+        cutbert.report(out=tmp_path / "none.html")
+    out = tmp_path / "new" / "page.html"
+    first = cutbert.report(run, out=out)
+    before = out.read_bytes()
+    assert first.to_json() == {"out": str(out), "runs": 1, "points": 1 + len(FAMILY), "bytes": len(before)}
+    assert cutbert.report(run, out=out) == first and out.read_bytes() == before
+    assert [path.name for path in out.parent.iterdir()] == ["page.html"]
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = write_family(tmp_path / "family"), tmp_path / "page.html"
+    assert main(["report", str(run), "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["out"] == str(out)
+    assert main(["report", str(run), "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_run_without_scores_shows_its_training(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "text", {"loss": 2.0, "perplexity": 7.4}, command="pretrain")
+    page = page_of(tmp_path, run)
+    assert page.data["points"] == [] and page.data["stages"][0]["name"] == "distil"
+    assert "Score against cost" not in page.texts["h2"] and "Training" in page.texts["h2"]
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_family(tmp_path / "family")
+    monkeypatch.setattr(page_module, "PACKAGE", "no_such_module")
+    with pytest.raises(MissingError, match=r"a report needs no_such_module: pip install 'cutbert\[report\]'"):
+        cutbert.report(run, out=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_demo_ends_with_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_run(tmp_path / "demo", {"seconds": 1.0}, command="demo")
+    write_family(out / "family")
+    monkeypatch.setattr(demo_module, "demo", lambda settings: {"out": str(out)})
+    found = api.demo()
+    assert found["report"] == str(out / "report.html")
+    names = [point["name"] for point in Page((out / "report.html").read_text(encoding="utf-8")).data["points"]]
+    assert names == ["teacher", *FAMILY]
+    monkeypatch.setattr(page_module, "PACKAGE", "no_such_module")
+    assert "report" not in api.demo().to_json()
+    assert "no page of this demo: a report needs no_such_module" in capsys.readouterr().err
