@@ -142,11 +142,12 @@ def test_an_interrupt_stops_the_jobs_and_the_same_call_goes_on(plan: Path, tmp_p
         if name == "teacher-seed=1":
             os.kill(os.getpid(), signal.SIGTERM)
 
+    before = signal.getsignal(signal.SIGTERM)
     use(MadeUp(then=interrupt))
     out = tmp_path / "out"
     with pytest.raises(InterruptedRun, match="the same command goes on"):
         cutbert.sweep(plan, out=out)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     engine = use(MadeUp())
     cutbert.sweep(plan, out=out)
     assert not {"teacher-seed=0"} & {job.name for job in engine.jobs}
