@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         predict,
         pretrain,
         schubert,
+        search,
     )
 
 __version__ = "0.1.0"
@@ -44,6 +45,7 @@ VERBS = (
     "predict",
     "pretrain",
     "schubert",
+    "search",
 )
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "search",
 ]
 
 

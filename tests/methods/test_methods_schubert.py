@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cutbert.bench.latency_model import LatencyModel
 from tiny_task import tiny_task, weights
 
 import cutbert
-from cutbert.bench.latency_model import LatencyModel
 from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model

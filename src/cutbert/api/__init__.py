@@ -8,7 +8,7 @@ from __future__ import annotations
 from cutbert.api.methods import demo, dynabert, finetune, pretrain, schubert
 from cutbert.api.models import cost, export, measure, predict
 from cutbert.api.result import Result
-from cutbert.api.runs import Picked, Run, front, open_run, pick
+from cutbert.api.runs import Picked, Run, front, open_run, pick, search
 
 __all__ = [
     "Picked",
@@ -26,4 +26,5 @@ __all__ = [
     "predict",
     "pretrain",
     "schubert",
+    "search",
 ]
