@@ -159,7 +159,7 @@ class Front:
         by_name = {entry.name: entry for entry in (*self.subnets, *entries)}
         return replace(self, subnets=tuple(by_name.values()))
 
-    def with_times(self, times: Mapping[str, Mapping[str, float]], measured: dict[str, Any]) -> Front:
+    def with_times(self, times: Mapping[str, Mapping[str, Any]], measured: dict[str, Any]) -> Front:
         """Return the front with other latencies in its entries; those of another backend than theirs are kept aside.
 
         Args:
@@ -171,7 +171,7 @@ class Front:
             own = {each.name: {key: getattr(each, key) for key in LATENCIES} for each in (self.teacher, *self)}
             others[self.measured["backend"]] = {"measured": self.measured, "times": own}
         others.pop(measured["backend"], None)
-        unknown: dict[str, float | None] = dict.fromkeys(LATENCIES)
+        unknown: dict[str, Any] = dict.fromkeys(LATENCIES)
         return replace(
             self,
             teacher=replace(self.teacher, **times[self.teacher.name]),

@@ -1,4 +1,4 @@
-"""Searches a space of subnets for the best scores at the lowest cost, by a genetic algorithm with a budget of trials."""
+"""Searches a space of subnets for the best scores at the lowest cost, by NSGA-II with a budget of trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores a search has paid for, a line each in a file: a search that was killed, or comes again, need not pay twice."""
+"""The scores a search has paid for, a line each in a file, so that none is paid for twice."""
 
 from __future__ import annotations
 

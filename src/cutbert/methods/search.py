@@ -37,6 +37,7 @@ from cutbert.methods.meters import LATENCY, timed_table
 from cutbert.methods.objectives import TaskObjective
 from cutbert.methods.prepare import Prepared, check_inputs, prepare
 from cutbert.model.task_model import TaskModel
+from cutbert.settings import build_settings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -147,10 +148,12 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
         raise RunError(f"{path}: must be a run of dynabert, which trains subnets of one network; got one of {command}")
     if source.settings["dynabert"].get("objective", "task") != "task":
         raise RunError(f"{path}: must be a run on a task to be searched, got one on plain text (--objective mlm)")
-    stored = dict(source.settings["data"])
+    stored: dict[str, Any] = dict(source.settings["data"])
     if settings.data_dir is not None:
         stored["data_dir"] = settings.data_dir
-    return DataSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+    (data,) = build_settings(stored, DataSettings)
+    assert isinstance(data, DataSettings)
+    return data
 
 
 def check_same_data(source: RunFolder, files: Mapping[str, str]) -> None:
@@ -237,7 +240,7 @@ def check_table(path: Path, table: LatencyTable, lengths: Sequence[int]) -> None
     then = table.measured
     here = {"processor": processor_name(), **{name: package_version(name) for name in TIMED_PACKAGES}}
     there = {"processor": then["machine"]["processor"], **then["versions"]}
-    pairs = [(name, there[name], now) for name, now in here.items() if name in there]
+    pairs: list[tuple[str, Any, Any]] = [(name, there[name], now) for name, now in here.items() if name in there]
     pairs.append(("lengths", then["lengths"], sorted(lengths)))
     mistakes = Mistakes()
     mistakes.extend(

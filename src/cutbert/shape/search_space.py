@@ -1,4 +1,4 @@
-"""The subnets a search may return: heads and neurons layer by layer, each either sub-layer absent, any set of layers."""
+"""The subnets a search may return: heads and neurons layer by layer, none of either, any set of layers."""
 
 from __future__ import annotations
 
