@@ -113,7 +113,7 @@ def test_pick_keys_and_refusals(stored: Path, tmp_path: Path, capsys: pytest.Cap
         cutbert.pick(stored, out=out)
     with pytest.raises(BudgetError, match="no subnet fits the limits; the nearest is"):
         cutbert.pick(stored, max_params=1, out=tmp_path / "none")
-    with pytest.raises(RunError, match="needs measured latencies, and there are none"):
+    with pytest.raises(RunError, match="needs measured latencies on torch, and there are none"):
         cutbert.pick(stored, max_latency_ms=1.0)
     assert not (tmp_path / "none").exists()
     assert main(["pick", str(stored), "--min-score", "1.0"]) == 2
@@ -136,7 +136,7 @@ def test_front_as_stored_and_measured_anew(tmp_path: Path, capsys: pytest.Captur
     assert cutbert.front(run.path).to_json() == data
     assert main(["front", str(run.path)]) == 0
     out = capsys.readouterr().out
-    assert "teacher" in out and "h1.0-f0.5-d1.0" in out and "6 tokens, torch float32 on cpu, 1 threads" in out
+    assert "teacher" in out and "h1.0-f0.5-d1.0" in out and "6 tokens, torch on cpu, 1 threads" in out
     assert cutbert.pick(run.path, max_latency_ms=1e6).entry.latency_ms
 
 
@@ -214,7 +214,7 @@ def test_measure_names_all_mistakes(base: Path, data: dict[str, str], tmp_path: 
     with pytest.raises(InputError) as caught:
         cutbert.measure(base, other, backend="tvm", length=129, **data)
     found = caught.value.mistakes
-    assert len(found) == 5 and found[0] == "--backend must be one of torch; 'tvm' is not there yet"
+    assert len(found) == 5 and found[0] == "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tvm'"
     assert all("--length must be at most 128" in line for line in found[1::2])
     with pytest.raises(InputError) as caught:
         cutbert.measure(base, other, **data)

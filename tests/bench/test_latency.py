@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cutbert.bench.backends import torch_runner
 from cutbert.bench.latency import (
     NUM_LENGTHS,
     THROUGHPUT_ROUNDS,
@@ -78,12 +77,3 @@ def test_conditions_say_what_is_needed_to_repeat() -> None:
     said = conditions(LatencySettings(), [9, 3, 5], 2, "cpu")
     assert said["lengths"] == [3, 5, 9] and said["throughput_length"] == 5 and said["threads"] == 2
     assert {"backend", "device", "rounds", "throughput_batch_size", "machine", "versions"} <= said.keys()
-
-
-def test_torch_runner_runs_the_network() -> None:
-    from tiny_runs import tiny_model
-
-    model, seen = tiny_model(), []
-    model.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
-    torch_runner(model)(np.ones((2, 5), dtype=np.int64))
-    assert [tuple(shape) for shape in seen] == [(2, 5)]

@@ -151,7 +151,7 @@ def search(run: str | Path, **options: Any) -> Run:
     Raises:
         BudgetError: nothing keeps the limits.
         InputError: no such run, data that changed, or settings out of range, before anything is made.
-        MissingError: optuna is not installed, or what the backend needs.
+        MissingError: what the backend needs is not installed.
     """
     (settings,) = build_settings(options, SearchSettings)
     settings.check()

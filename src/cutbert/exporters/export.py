@@ -38,6 +38,10 @@ from cutbert.train.runner import Runner, TorchRunner, run_rows
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
 MAX_DIFF = 1e-4
+NEEDS_DATA = {
+    True: "for its gate: --task NAME or own files; --no-gate does without, unchecked",
+    False: "for --calibration static: --task NAME or own files",
+}
 COMPARED_ROWS = 200
 MAX_TOKENS = 4096
 EXTERNAL_BYTES = 2**31 - 2**20  # what one protobuf file can hold
@@ -75,6 +79,8 @@ def export_model(source: str, data: DataSettings | None, settings: ExportSetting
     dataset, data = check_inputs(source, data, settings)
     loaded = load_model(source)
     model = loaded.model
+    for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
+        say(note)
     with num_threads(settings.threads) as threads:
         if settings.stock and not loads_stock(model):
             raise ModelError(f"{source}: --stock needs a shape that plain transformers holds, and this one is free")
@@ -99,31 +105,26 @@ def check_inputs(
     source: str, data: DataSettings | None, settings: ExportSettings
 ) -> tuple[Dataset | None, DataSettings | None]:
     """Return the task's rows and settings, None where there is no task, or raise every mistake found."""
-    mistakes = Mistakes()
+    mistakes, facts = Mistakes(), None
+    dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        found = find_source(source).folder
-        facts = read_folder_shape(found)
+        folder = find_source(source).folder
+        facts = read_folder_shape(folder)
         if settings.out is None and not Path(source).exists():
             mistakes.add(f"--out must be given with a hub id, got {source}")
-        if data is None and settings.int8 and settings.gate:
-            data = recorded_task(found)
+        if data is None and settings.int8 and (settings.gate or settings.calibration == "static"):
+            data = recorded_task(folder)
             if data is None:
-                mistakes.add(
-                    "--int8 must have data for its gate: --task NAME or own files; --no-gate does without, unchecked"
-                )
+                mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}")
             else:
-                say(f"select and dev as {source} was made with: {', '.join(task_words(data))}")
-        if settings.calibration == "static" and data is None and not mistakes.found:
-            mistakes.add("--calibration static must have data: --task NAME or own files")
-    dataset: Dataset | None = None
+                say(f"the data are those {source} was made with: {', '.join(task_words(data))}")
     with mistakes.collect():
-        if data is not None and not mistakes.found:
-            dataset = load_dataset(data)
-            if output_rows(facts.head, dataset.head)[0] is None:
-                wanted, got = named(dataset.head), named(facts.head)
-                mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
+        dataset = None if data is None else load_dataset(data)
+    if dataset is not None and facts is not None and output_rows(facts.head, dataset.head)[0] is None:
+        wanted, got = named(dataset.head), named(facts.head)
+        mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     mistakes.check(InputError)
     return dataset, data
 
@@ -198,7 +199,7 @@ def int8_graph(
             "int8 is smaller, but may be no faster, and weights get 7 bits"
         )
     if not settings.gate:
-        say("int8 is written without a gate: nobody has checked what it scores")
+        say("int8 is written without a gate, whatever it scores")
     calibration = None
     if parts.train is not None:
         names = {each.name for each in graph.graph.input}

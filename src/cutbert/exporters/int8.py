@@ -63,7 +63,7 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(with_types(model), source)
         if calibration is None:
-            options = {"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}
+            options: dict[str, Any] = {"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}
             quantize_dynamic(source, target, extra_options=options, **common)
         else:
             # Products alone are calibrated, and give float32: what follows them is float32 anyway.

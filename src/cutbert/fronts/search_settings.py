@@ -12,7 +12,6 @@ from cutbert.shape.search_space import SpaceName
 from cutbert.train.settings import Precision
 
 CostName = Literal["macs", "params", "latency_ms"]
-LEAST_POPULATION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +37,6 @@ class SearchSettings(LimitSettings):
         metadata={"help": "Rows of select that trials are scored on; those found are scored on all. Default: all."},
     )
     keep: int = field(default=16, metadata={"help": "Most networks that enter the run's front."})
-    population: int = field(default=40, metadata={"help": "Networks in a generation of the search."})
     train_steps: int = field(
         default=0, metadata={"help": "Steps of distillation for each network found, from the supernet; 0 for none."}
     )
@@ -89,8 +87,6 @@ class SearchSettings(LimitSettings):
             value = getattr(self, name)
             if value is not None and value < 1:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if self.population < LEAST_POPULATION:
-            mistakes.add(f"--population must be at least {LEAST_POPULATION}, got {self.population}")
         if self.train_steps < 0:
             mistakes.add(f"--train-steps must be at least 0, got {self.train_steps}")
         if not 0 < self.learning_rate < float("inf"):

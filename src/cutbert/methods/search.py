@@ -24,7 +24,6 @@ from cutbert.fronts.score import label_scores
 from cutbert.fronts.search import (
     Quest,
     Trial,
-    check_search_installed,
     front_of,
     hypervolume,
     search,
@@ -107,7 +106,7 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
 
     Raises:
         InputError: mistakes in settings, run or data, or limits that nothing keeps, before anything is made.
-        MissingError: optuna is not installed, or what the backend needs.
+        MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)
     dataset = check_inputs(data, settings, models=(str(source.path),))
@@ -115,7 +114,6 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     facts, front = read_folder_shape(source.path), Front.load(source.path)
     space = search_space(facts.shape, settings.space, [each.subnet for each in front if each.folder is None])
     check_reachable(space, facts.head, settings, None)
-    check_search_installed()
     check_backends([settings.backend])
     run = open_search(source, settings, data, line)
     if run.result is not None:
@@ -265,7 +263,7 @@ def hunted(hunt: Hunt, front: Front) -> tuple[int, list[Trial]]:
         score_of,
         lambda subnet: hunt.numbers(subnet.shape_in(shape))[settings.cost_name],
         lambda subnet: hunt.excess(subnet.shape_in(shape)),
-        lambda score: 0.0 if settings.min_score is None else max(0.0, settings.min_score - score),
+        settings.min_score,
     )
     with progress_bar("search", min(settings.trials, hunt.space.size)) as bar:
         advance = counter(bar)
@@ -273,12 +271,11 @@ def hunted(hunt: Hunt, front: Front) -> tuple[int, list[Trial]]:
             quest,
             seeds,
             trials=settings.trials,
-            population=settings.population,
             seed=settings.seed,
             on_trial=lambda trial: advance(),
         )
     fitting = trials if settings.sample is None else scored_on_all(hunt, trials)
-    fitting = [trial for trial in fitting if quest.shortfall(trial.score) == 0]
+    fitting = quest.fitting(fitting)
     if not fitting:
         raise BudgetError(f"no network within the limits was found in {len(trials)} trials; loosen them or give more")
     return len(trials), widest(front_of(fitting), settings.keep)
