@@ -84,6 +84,11 @@ class Hunt:
     def supernet(self) -> TaskModel:
         return self.prepared.loaded.model
 
+    @property
+    def place(self) -> str:
+        """The search's folder, as the run's front names it."""
+        return str(self.run.path.relative_to(self.source.path))
+
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
         """Return what a network costs, by the names that limits have for it."""
         return numbers_of(shape, self.supernet.head_spec, self.table)
@@ -310,25 +315,26 @@ def book_of(hunt: Hunt, sample: int | None) -> TrialBook:
 
 def scored(hunt: Hunt, front: Front, found: Sequence[Trial], train: TrainSettings) -> list[Entry]:
     """Return the entries of the networks found: those the run has already, and new ones scored on select and dev."""
-    objective, owner = TaskObjective(hunt.prepared), writer_of(hunt.source)
     known = {entry.subnet: entry for entry in front if entry.folder is None}
     entries = []
     with progress_bar("found", len(found)) as bar:
         advance = counter(bar)
         for trial in found:
-            point = GridPoint(name_of(trial.subnet), 1.0, 1.0, None, 1.0, trial.subnet)
-            if hunt.settings.train_steps:
-                entry = train_briefly(hunt.run, owner, objective, point, hunt.settings.train_steps, train)
-            elif trial.subnet in known:
-                entry = known[trial.subnet]
-            else:
-                entry = objective.score(owner, hunt.supernet, [point])[0]
-            if entry.name not in [each.name for each in front]:
-                place = str(hunt.run.path.relative_to(hunt.source.path))
-                entry = replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=place)
-            entries.append(entry)
+            is_known = trial.subnet in known and not hunt.settings.train_steps
+            entries.append(known[trial.subnet] if is_known else new_entry(hunt, trial.subnet, train))
             advance()
     return entries
+
+
+def new_entry(hunt: Hunt, subnet: Subnet, train: TrainSettings) -> Entry:
+    """Return the entry of a network that was found, trained for some steps where this is asked for."""
+    objective, owner = TaskObjective(hunt.prepared), RunFolder(hunt.source.path, hunt.source.data, is_writer=True)
+    point = GridPoint(name_of(subnet), 1.0, 1.0, None, 1.0, subnet)
+    if hunt.settings.train_steps:
+        entry = train_briefly(hunt.run, owner, objective, point, hunt.settings.train_steps, train)
+    else:
+        entry = objective.score(owner, hunt.supernet, [point])[0]
+    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=hunt.place)
 
 
 def name_of(subnet: Subnet) -> str:
@@ -336,21 +342,16 @@ def name_of(subnet: Subnet) -> str:
     return "s" + hashlib.sha256(json.dumps(subnet.to_json()).encode()).hexdigest()[:8]
 
 
-def writer_of(run: RunFolder) -> RunFolder:
-    """Return a finished run's folder as one that predictions are added to."""
-    return RunFolder(run.path, run.data, is_writer=True)
-
-
 def result_of(hunt: Hunt, front: Front, trials: int, names: Sequence[str]) -> dict[str, Any]:
     """Return the result: the front that was found as the run's front has it now, and how well times were foretold."""
     found = [front[name] for name in names]
     result: dict[str, Any] = {
         "out": str(hunt.source.path),
-        "search": str(hunt.run.path.relative_to(hunt.source.path)),
+        "search": hunt.place,
         "metric": front.metric,
         "select_is_dev": front.select_is_dev,
         "trials": trials,
-        "teacher": front.on(hunt.settings.backend, hunt.source.path).teacher.to_json(),
+        "teacher": front.teacher.to_json(),
         "subnets": [entry.to_json() for entry in found],
         "measured": front.measured,
         "hypervolume": areas(hunt, front, found),
