@@ -228,7 +228,7 @@ def test_wrong_runs_and_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFi
         cutbert.search(run, **QUICK)
     facts = {**record["facts"], "data": {**record["facts"]["data"], "train.tsv": "0"}}
     write_json(run / "run.json", {**record, "facts": facts})
-    with pytest.raises(RunError, match="data files must be those of the run, got others: .*train.tsv"):
+    with pytest.raises(RunError, match=r"data files must be those of the run, got others: .*train\.tsv"):
         cutbert.search(run, **QUICK)
     make_run(tmp_path / "unfinished", is_finished=False)
     assert main(["search", str(tmp_path / "unfinished")]) == 2

@@ -163,9 +163,7 @@ def check_same_data(source: RunFolder, files: Mapping[str, str]) -> None:
     """Raise a RunError unless data files are what the run was trained on, wherever they lie."""
     then, now = sorted(source.data["facts"]["data"].values()), sorted(files.values())
     if then != now:
-        raise RunError(
-            f"{source.path}: data files must be those the run was trained on, got others: {', '.join(files)}"
-        )
+        raise RunError(f"{source.path}: data files must be those of the run, got others: {', '.join(files)}")
 
 
 def check_reachable(space: SearchSpace, head: HeadSpec, settings: SearchSettings, table: LatencyTable | None) -> None:
