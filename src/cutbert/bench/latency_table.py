@@ -87,6 +87,7 @@ class LatencyTable:
             are never cut.
         most_heads, most_dims: of a layer of the uncut network, key_dim + value_dim being one's dims.
         uncut_ms: the whole network, measured beside the rest.
+        factor: of the sum, so that it gives the uncut network its measured time.
         error: median relative error on networks that are not in the table, measured beside the rest.
         measured: conditions, as of a front.
 
@@ -100,12 +101,14 @@ class LatencyTable:
     most_heads: int
     most_dims: int
     uncut_ms: float
+    factor: float
     error: float
     measured: dict[str, Any]
 
     def __call__(self, shape: EncoderShape) -> float:
         sizes = [plane.hidden_size for plane in self.planes]
-        return max(0.0, straight(sizes, [self.at(plane, shape) for plane in self.planes], shape.hidden_size))
+        ms = straight(sizes, [self.at(plane, shape) for plane in self.planes], shape.hidden_size)
+        return self.factor * max(0.0, ms)
 
     def at(self, plane: Plane, shape: EncoderShape) -> float:
         """Return the milliseconds of a shape as if it had the plane's hidden size."""
@@ -213,7 +216,10 @@ def table_of(
         for hidden in sorted({hidden for kind, hidden, _ in times if kind == "base"})
     )
     dims = curve("dims", shape.hidden_size) if any(kind == "dims" for kind, *_ in times) else None
-    return LatencyTable(planes, dims, widest.num_heads, widest.key_dim + widest.value_dim, uncut_ms, 0.0, measured)
+    table = LatencyTable(
+        planes, dims, widest.num_heads, widest.key_dim + widest.value_dim, uncut_ms, 1.0, 0.0, measured
+    )
+    return replace(table, factor=uncut_ms / (table(shape) or uncut_ms))
 
 
 def straight(sizes: Sequence[float], values: Sequence[float], at: float) -> float:
