@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         pretrain,
         report,
         schubert,
+        search,
         sweep,
         undivided,
     )
@@ -52,6 +53,7 @@ VERBS = (
     "pretrain",
     "report",
     "schubert",
+    "search",
     "sweep",
     "undivided",
 )
@@ -87,6 +89,7 @@ __all__ = [
     "pretrain",
     "report",
     "schubert",
+    "search",
     "sweep",
     "undivided",
 ]

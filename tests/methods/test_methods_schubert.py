@@ -6,13 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tiny_task import tiny_task, weights
 
 import cutbert
-from cutbert.bench.latency_model import LatencyModel
+from cutbert.bench.latency_table import LatencyTable, part_shapes, table_of
 from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
@@ -89,11 +88,17 @@ def test_sizes_are_multiples(teacher: str, tmp_path: Path, task: dict[str, Any])
     assert all(layer.intermediate_size % 4 == 0 for layer in last.layers)
 
 
+def table_of_rates(rate: float) -> LatencyTable:
+    """Return a table in which every multiply-add of a text of 5 tokens takes as many milliseconds."""
+    times = {key: rate * cost_of(shape, None, 5).macs for key, shape in part_shapes(SHAPE, tuple(DIMS)).items()}
+    return table_of(SHAPE, times, rate * cost_of(SHAPE, None, 5).macs, {})
+
+
 def test_latency_is_cut_to_what_is_measured(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
-    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    by_macs = table_of_rates(1e-6)
+    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
     times = iter([Timed(9.0, 10.0), Timed(7.0, 10.0)])
     monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
     run = schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8")
@@ -105,8 +110,8 @@ def test_latency_is_cut_to_what_is_measured(
 def test_a_latency_that_measurement_never_confirms(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_macs = LatencyModel(np.array([0.0, 0, 1e-6, 1e-6, 1e-6, 0, 0, 0]), (4, 6), 0.0)
-    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    by_macs = table_of_rates(1e-6)
+    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
     monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: Timed(9.0, 10.0))
     wanted = r"--budget latency_ms must be reachable by measurement, got 0\.8, the last cut took 9\.000 ms"
     with pytest.raises(BudgetError, match=wanted):
@@ -116,8 +121,8 @@ def test_a_latency_that_measurement_never_confirms(
 def test_milliseconds_are_held_to_what_is_measured_not_foretold(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    by_macs = LatencyModel(np.array([0.0, 0, 1e-3, 1e-3, 1e-3, 0, 0, 0]), (4, 6), 0.0)
-    monkeypatch.setattr("cutbert.methods.meters.fit_latency", lambda *of, **how: by_macs)
+    by_macs = table_of_rates(1e-3)
+    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
     limit = 0.8 * by_macs(SHAPE)
     times = iter([Timed(1.1 * limit, 5 * limit), Timed(0.9 * limit, 5 * limit)])
     monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
@@ -126,9 +131,11 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
 
 
 def test_one_dimension_by_real_latency(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
-    """Heads may cost nothing in the fitted model where no network with fewer of them was timed."""
-    rates = LatencyModel(np.array([0.1, 0, 1e-6, 0, 0, 0, 0, 0]), (4, 6), 0.0)
-    prices = unit_prices(SHAPE, rates, ("f",))
+    """Heads may seem to cost nothing in a noisy table."""
+    times = {("base", SHAPE.hidden_size, 0.0): 0.1, ("feed_forward", SHAPE.hidden_size, 32.0): 0.4}
+    times |= {("attention", SHAPE.hidden_size, float(size)): 0.1 for size in (12, 48)}
+    times |= {("feed_forward", SHAPE.hidden_size, 8.0): 0.2}
+    prices = unit_prices(SHAPE, table_of(SHAPE, times, 1.0, {}), ("f",))
     assert all(price > 0 for price in prices.values())
 
 

@@ -10,7 +10,7 @@ from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schub
 from cutbert.api.models import cost, export, measure, predict
 from cutbert.api.pages import report
 from cutbert.api.result import Result
-from cutbert.api.runs import Picked, Run, front, open_run, pick
+from cutbert.api.runs import Picked, Run, front, open_run, pick, search
 from cutbert.api.sweeps import sweep
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "pretrain",
     "report",
     "schubert",
+    "search",
     "sweep",
     "undivided",
 ]

@@ -1,4 +1,4 @@
-"""Finished runs, and the verbs that work on one: front and pick."""
+"""Finished runs, and the verbs that work on one: front, pick and search."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from cutbert.api.result import Result
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line, takes
 from cutbert.train.run_folder import RunFolder
@@ -131,3 +132,28 @@ def pick(run: str | Path, **options: Any) -> Picked:
     if picked.out is not None:
         picked.save_pretrained(picked.out)
     return picked
+
+
+@takes(SearchSettings)
+def search(run: str | Path, **options: Any) -> Run:
+    """Search the supernet of a run beyond its grid, and add what is found to the run's front.
+
+    Args:
+        run: finished run folder of dynabert on a task.
+        options: fields of SearchSettings.
+
+    Returns:
+        The run; as a mapping what the search found. A search that was killed goes on, a finished one is returned.
+
+    Raises:
+        BudgetError: nothing keeps the limits.
+        InputError: no such run, data that changed, or settings out of range, before anything is made.
+        MissingError: what the backend needs is not installed.
+    """
+    (settings,) = build_settings(options, SearchSettings)
+    settings.check()
+    found = open_run(run)
+    line = command_line("search", [str(run)], settings)
+    from cutbert.methods.search import search_family
+
+    return Run(search_family(RunFolder.read(found.path), settings, line), found.path)

@@ -17,6 +17,7 @@ from cutbert.cli import (
     pretrain,
     report,
     schubert,
+    search,
     sweep,
     undivided,
 )
@@ -35,6 +36,7 @@ VERBS: tuple[Verb, ...] = tuple(
         sweep,
         front,
         pick,
+        search,
         report,
         predict,
         measure,

@@ -30,6 +30,7 @@ class Entry:
         shape: its sizes when cut out.
         subnet: what it keeps of the supernet; of the teacher, all of it.
         folder: the run's folder with the weights it is a subnet of; None for `model`.
+        search: the run's folder of the search that found it; None where it is of the run itself.
         head_mult, ffn_mult, width_mult, depth_mult: what it was made of; None where it has no such number.
         params, macs: cost with its head, macs at 128 tokens.
         score, metrics: on dev, fractions of 1.
@@ -59,6 +60,7 @@ class Entry:
     throughput_per_s: float | None = None
     on_front: bool = False
     folder: str | None = None
+    search: str | None = None
 
     @property
     def bytes(self) -> int:
@@ -71,7 +73,7 @@ class Entry:
         data |= {"shape": self.shape.to_json(), "subnet": self.subnet.to_json()}
         data |= {key: getattr(self, key) for key in ("params", "macs", "score", "select_score", "metrics")}
         data |= {key: getattr(self, key) for key in LATENCIES}
-        data |= {"on_front": self.on_front, "folder": self.folder}
+        data |= {"on_front": self.on_front, "folder": self.folder, "search": self.search}
         return {key: value for key, value in data.items() if value is not None}
 
     @classmethod
@@ -152,11 +154,16 @@ class Front:
         stored = self.others[backend]
         return self.with_times(stored["times"], stored["measured"])
 
+    def extended(self, entries: Sequence[Entry]) -> Front:
+        """Return the front with further subnets; one of a known name takes the place of the other."""
+        by_name = {entry.name: entry for entry in (*self.subnets, *entries)}
+        return replace(self, subnets=tuple(by_name.values()))
+
     def with_times(self, times: Mapping[str, Mapping[str, Any]], measured: dict[str, Any]) -> Front:
         """Return the front with other latencies in its entries; those of another backend than theirs are kept aside.
 
         Args:
-            times: the LATENCIES of the teacher and of each subnet, by name.
+            times: the LATENCIES of the teacher and of each subnet, by name; a subnet that came later has none.
             measured: their conditions.
         """
         others = dict(self.others)
@@ -164,10 +171,11 @@ class Front:
             own = {each.name: {key: getattr(each, key) for key in LATENCIES} for each in (self.teacher, *self)}
             others[self.measured["backend"]] = {"measured": self.measured, "times": own}
         others.pop(measured["backend"], None)
+        unknown: dict[str, Any] = dict.fromkeys(LATENCIES)
         return replace(
             self,
             teacher=replace(self.teacher, **times[self.teacher.name]),
-            subnets=tuple(replace(entry, **times[entry.name]) for entry in self),
+            subnets=tuple(replace(entry, **times.get(entry.name, unknown)) for entry in self),
             measured=measured,
             others=others,
         )

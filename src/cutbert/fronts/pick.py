@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from cutbert.errors import BudgetError, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name
+from cutbert.train.run_folder import RunFolder
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
@@ -35,23 +35,9 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
 
 def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
     """Return the lines that say what is nearest to the limits and what it misses."""
-    nearest = min(candidates, key=lambda entry: excess(entry, limits))
+    nearest = min(candidates, key=lambda entry: limits.excess(entry.to_json()))
     head = f"no subnet fits the limits; the nearest is {nearest.name}"
     return [f"{head}: {violation}" for violation in limits.violations(nearest.to_json())]
-
-
-def excess(entry: Entry, limits: Limits) -> float:
-    """Return by how much an entry breaks the limits, as shares of each limit, summed."""
-    pairs = (
-        (entry.latency_ms, limits.max_latency_ms),
-        (entry.params, limits.max_params),
-        (entry.macs, limits.max_macs),
-        (entry.bytes, limits.max_bytes),
-    )
-    over = [math.inf if value is None else max(0.0, value / limit - 1) for value, limit in pairs if limit is not None]
-    if limits.min_score is not None:
-        over.append(max(0.0, limits.min_score - entry.select_score))
-    return sum(over)
 
 
 def check_measured_here(run: Path, front: Front) -> None:
@@ -85,13 +71,13 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
     task = loaded.provenance.get("task")
-    facts = {**({"task": task} if task else {}), **pick_facts(front, entry)}
+    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
     provenance = extend_provenance(loaded.provenance, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
 
-def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
-    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, and its latency if measured."""
+def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
+    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, what found it, and its latency."""
     facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
@@ -101,6 +87,8 @@ def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
             "threads": front.measured["threads"],
             "processor": front.measured["machine"]["processor"],
         }
+    if entry.search is not None:
+        facts["found_by"] = RunFolder.read(run / entry.search).line
     return facts
 
 

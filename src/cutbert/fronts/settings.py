@@ -36,8 +36,8 @@ class FrontSettings(LatencySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PickSettings(Limits):
-    """The limits a picked subnet must keep to, and where it goes."""
+class LimitSettings(Limits):
+    """The limits as options."""
 
     max_latency_ms: float | None = field(
         default=None, metadata={"help": "Largest median latency at batch 1, in milliseconds."}
@@ -48,6 +48,12 @@ class PickSettings(Limits):
     min_score: float | None = field(
         default=None, metadata={"help": "Smallest score on the select split, as a fraction of 1."}
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PickSettings(LimitSettings):
+    """The limits a picked subnet must keep to, and where it goes."""
+
     backend: str = field(default="torch", metadata={"help": f"What --max-latency-ms was measured on: {BACKENDS_HELP}."})
     stock: bool = field(
         default=False, metadata={"help": "Only shapes that load in plain transformers, with no cutbert installed."}

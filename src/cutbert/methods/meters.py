@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from cutbert.bench.latency import time_networks
-from cutbert.bench.latency_model import LatencyModel, fit_latency
+from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.measure import num_rounds
@@ -72,9 +73,9 @@ def latency_meter(
     engine: Engine,
     kept: Path,
 ) -> Meter:
-    """Return the meter of a budget in milliseconds: a model of latency fitted to this machine.
+    """Return the meter of a budget in milliseconds: a table of latencies measured on this machine.
 
-    The main process fits it once, before anything is trained; a resumed run and the other processes read it.
+    The main process makes it once, before anything is trained; a resumed run and the other processes read it.
 
     Args:
         settings: the budget and the dimensions that may be cut.
@@ -82,25 +83,31 @@ def latency_meter(
         lengths: tokens per text.
         latency: how networks are timed.
         engine: processes.
-        kept: file the fitted model is kept in.
+        kept: file the table is kept in.
 
     Raises:
         BudgetError: no cut reaches the budget; names the reachable range.
     """
     budget = Budget.parse(str(settings.budget))
     if engine.is_main and not kept.exists():
-        say("latency: timing cuts of the network on this machine")
-        with progress_bar("latency", num_rounds(latency)) as bar:
-            fitted = fit_latency(
-                model, settings.dims, lengths, latency, multiple_of=settings.multiple_of, on_round=counter(bar)
-            )
-        say(f"latency: the fitted model is off by at most {100 * fitted.error:.0f} % on the timed networks")
-        checked(Meter(LATENCY, fitted, fitted, fitted(model.shape), None), budget, settings, model.shape)
-        write_json(kept, fitted.to_json())
+        table = timed_table(model, settings.dims, lengths, latency)
+        checked(Meter(LATENCY, table, table, table(model.shape), None), budget, settings, model.shape)
+        write_json(kept, table.to_json())
     engine.accelerator.wait_for_everyone()
-    fitted = LatencyModel.from_json(read_json(kept))
-    uncut = fitted(model.shape)
-    return Meter(LATENCY, fitted, fitted, uncut, budget.limit(uncut))
+    table = LatencyTable.from_json(read_json(kept))
+    uncut = table(model.shape)
+    return Meter(LATENCY, table, table, uncut, budget.limit(uncut))
+
+
+def timed_table(
+    model: TaskModel, dims: Sequence[str], lengths: Sequence[int], settings: LatencySettings
+) -> LatencyTable:
+    """Return a network's table of latencies, measured now, and say how far it is off."""
+    say(f"latency: timing sub-layers of several sizes on {settings.backend}")
+    with progress_bar("latency table", num_rounds(settings)) as bar:
+        table = measure_table(model, dims, lengths, settings, on_round=counter(bar))
+    say(f"latency: on networks that are not in it the table is off by {100 * table.error:.1f} % (median)")
+    return table
 
 
 def checked(meter: Meter, budget: Budget | None, settings: SchubertSettings, shape: EncoderShape) -> Meter:

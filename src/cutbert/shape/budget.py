@@ -106,6 +106,30 @@ class Limits:
         Args:
             entry: with the keys params, macs, latency_ms and select_score, as far as known.
         """
+        found = [
+            f"{name} must be at most {limit}, got {said(value)}"
+            for name, value, limit in self.limited(entry)
+            if value is None or value > limit
+        ]
+        score = entry.get("select_score")
+        if self.min_score is not None and (score is None or score < self.min_score):
+            found.append(f"select_score must be at least {self.min_score}, got {said(score)}")
+        return found
+
+    def excess(self, entry: Mapping[str, Any]) -> float:
+        """Return by how much an entry breaks the limits, as shares of each limit, summed; 0 where it fits.
+
+        Args:
+            entry: as of `violations`.
+        """
+        over = [math.inf if value is None else max(0.0, value / limit - 1) for _, value, limit in self.limited(entry)]
+        if self.min_score is not None:
+            score = entry.get("select_score")
+            over.append(math.inf if score is None else max(0.0, self.min_score - score))
+        return sum(over)
+
+    def limited(self, entry: Mapping[str, Any]) -> list[tuple[str, float | None, float]]:
+        """Return name, value and limit of each cost that has a limit."""
         params = entry.get("params")
         has = {
             "latency_ms": (entry.get("latency_ms"), self.max_latency_ms),
@@ -113,15 +137,7 @@ class Limits:
             "macs": (entry.get("macs"), self.max_macs),
             "bytes": (None if params is None else BYTES_PER_PARAM * params, self.max_bytes),
         }
-        found = [
-            f"{name} must be at most {limit}, got {said(value)}"
-            for name, (value, limit) in has.items()
-            if limit is not None and (value is None or value > limit)
-        ]
-        score = entry.get("select_score")
-        if self.min_score is not None and (score is None or score < self.min_score):
-            found.append(f"select_score must be at least {self.min_score}, got {said(score)}")
-        return found
+        return [(name, value, limit) for name, (value, limit) in has.items() if limit is not None]
 
 
 def is_number(value: object) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.sweeps.expand import RUNS, Run
-from cutbert.train.run_folder import LOCK, RECORD, RunFolder, is_locked, take_lock
+from cutbert.train.run_folder import LOCK, RECORD, RunFolder, is_locked, locked
 
 SWEEP = "sweep.json"
 LOGS = "logs"
@@ -141,8 +141,7 @@ class SweepFolder:
             RunError: another sweep is running in the folder.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a") as lock:
-            take_lock(lock, self.path)
+        with locked(self.path):
             self.failures = {}
             self._save()
             yield

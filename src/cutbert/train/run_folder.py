@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
 from cutbert.files import read_json, write_json
@@ -139,8 +139,7 @@ class RunFolder:
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         is_new = bool(made) or not has_content(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / LOCK).open("a") as lock:
-            take_lock(lock, self.path)
+        with locked(self.path):
             try:
                 self._begin()
                 with self.timing("total"):
@@ -332,23 +331,30 @@ def has_content(path: Path) -> bool:
     return any(entry.name != LOCK and not entry.name.startswith(f".{RECORD}.") for entry in path.iterdir())
 
 
-def take_lock(lock: IO[str], path: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise RunError(f"{path}: another process is running in this folder") from None
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other process out of a run's folder within the block.
+
+    Raises:
+        RunError: one is in it already.
+    """
+    with (path / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{path}: another process is running in this folder") from None
+        yield
 
 
 def is_locked(path: Path) -> bool:
     """Return whether a process is running in a run folder."""
     if not (path / LOCK).is_file():
         return False
-    with (path / LOCK).open("a") as lock:
-        try:
-            take_lock(lock, path)
-        except RunError:
-            return True
-    return False
+    try:
+        with locked(path):
+            return False
+    except RunError:
+        return True
 
 
 def remove_if_bare(path: Path, made: Sequence[Path]) -> None:

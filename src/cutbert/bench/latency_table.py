@@ -1,0 +1,301 @@
+"""A table of measured sub-layer times, from which the milliseconds of any cut of a network on this machine follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.isotonic import isotonic_regression
+
+from cutbert.bench.latency import conditions, settings_lengths, time_networks
+from cutbert.bench.settings import LatencySettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.train.machine import num_threads
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+SHARES_OF_HIDDEN = (0.25, 0.5, 1.0)
+SHARES_OF_DIMS = (0.25, 0.5, 1.0)
+LEAST_SLOPE = 0.1  # of the mean slope: noise must not make a unit look free
+NUM_CHECKED = 6
+TABLE_ROWS = 2048  # of the token table: how many there are costs no time, but memory in every timed network
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Milliseconds of one sub-layer by size: rising, straight between measured sizes and beyond them; 0 for none.
+
+    Args:
+        sizes: rising.
+        ms: of each.
+    """
+
+    sizes: tuple[float, ...]
+    ms: tuple[float, ...]
+
+    @classmethod
+    def rising(cls, sizes: Sequence[float], ms: Sequence[float]) -> Curve:
+        """Return the nearest curve that rises everywhere."""
+        if len(set(sizes)) < len(sizes):  # a small dimension has fewer sizes than shares
+            merged = {size: float(np.mean([t for s, t in zip(sizes, ms, strict=True) if s == size])) for size in sizes}
+            sizes, ms = tuple(merged), tuple(merged.values())
+        smooth = np.maximum(isotonic_regression(np.asarray(ms, dtype=np.float64)), 0.0)
+        if len(sizes) > 1:
+            chord = smooth[0] + (smooth[-1] - smooth[0]) * (np.array(sizes) - sizes[0]) / (sizes[-1] - sizes[0])
+            smooth = (1 - LEAST_SLOPE) * smooth + LEAST_SLOPE * chord
+        return cls(tuple(map(float, sizes)), tuple(map(float, smooth)))
+
+    def __call__(self, size: float) -> float:
+        return straight(self.sizes, self.ms, size)
+
+    @property
+    def at_none(self) -> float:
+        """What a sub-layer costs beside its units."""
+        return max(0.0, self(0.0))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What a network of one hidden size is made of.
+
+    Args:
+        hidden_size: of it.
+        base_ms: embeddings and head.
+        attention: by heads x (key_dim + value_dim), heads being cut.
+        feed_forward: by neurons.
+    """
+
+    hidden_size: int
+    base_ms: float
+    attention: Curve
+    feed_forward: Curve
+
+
+@dataclass(frozen=True, eq=False)
+class LatencyTable:
+    """Milliseconds as a sum over sub-layers, each looked up in what was measured on this machine.
+
+    Medians over texts of several lengths add up as times of one length do, since every part takes longer on a longer
+    text; so one table holds for the mix of lengths it was measured at.
+
+    Args:
+        planes: by hidden size, rising.
+        dims: attention by heads x (key_dim + value_dim), keys and values being cut, all heads kept; None where they
+            are never cut.
+        most_heads, most_dims: of a layer of the uncut network, key_dim + value_dim being one's dims.
+        uncut_ms: the whole network, measured beside the rest.
+        factor: of the sum, so that it gives the uncut network its measured time.
+        error: median relative error on networks that are not in the table, measured beside the rest.
+        measured: conditions, as of a front.
+
+    Source:
+        Our choice, as is the rule for layers that lost heads and dimensions both: what each cut leaves of an
+        attention's time beyond its fixed part is multiplied.
+    """
+
+    planes: tuple[Plane, ...]
+    dims: Curve | None
+    most_heads: int
+    most_dims: int
+    uncut_ms: float
+    factor: float
+    error: float
+    measured: dict[str, Any]
+
+    def __call__(self, shape: EncoderShape) -> float:
+        sizes = [plane.hidden_size for plane in self.planes]
+        ms = straight(sizes, [self.at(plane, shape) for plane in self.planes], shape.hidden_size)
+        return self.factor * max(0.0, ms)
+
+    def at(self, plane: Plane, shape: EncoderShape) -> float:
+        """Return the milliseconds of a shape as if it had the plane's hidden size."""
+        total = plane.base_ms
+        for layer in shape.layers:
+            total += self.attention_ms(plane, layer) if layer.has_attention else 0.0
+            total += max(0.0, plane.feed_forward(layer.intermediate_size)) if layer.has_feed_forward else 0.0
+        return total
+
+    def attention_ms(self, plane: Plane, layer: LayerShape) -> float:
+        dims = layer.key_dim + layer.value_dim
+        if self.dims is None or dims == self.most_dims:
+            return max(0.0, plane.attention(layer.num_heads * dims))
+        fixed = plane.attention.at_none
+        by_heads = plane.attention(layer.num_heads * self.most_dims) - fixed
+        by_dims = self.dims(self.most_heads * dims) - self.dims.at_none
+        whole = self.dims(self.most_heads * self.most_dims) - self.dims.at_none
+        return fixed + max(0.0, by_heads) * max(0.0, by_dims) / (whole or 1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
+        planes = tuple(
+            Plane(each["hidden_size"], each["base_ms"], curve_of(each["attention"]), curve_of(each["feed_forward"]))
+            for each in data["planes"]
+        )
+        dims = None if data["dims"] is None else curve_of(data["dims"])
+        return cls(**{**data, "planes": planes, "dims": dims})
+
+
+def measure_table(
+    model: TaskModel,
+    dims: Sequence[str],
+    lengths: Sequence[int],
+    settings: LatencySettings,
+    *,
+    on_round: Callable[[], None] | None = None,
+) -> LatencyTable:
+    """Time stacks of attentions and of feed-forwards of several sizes side by side, and make a table of them.
+
+    Timed are, in turn and with new weights: no layers at all; for each size as many attentions alone, and as many
+    feed-forwards alone, as the network has layers; the uncut network; and random cuts that check the table. Where
+    hidden units may be cut this is done at several hidden sizes.
+
+    Args:
+        model: the uncut network.
+        dims: dimensions that may be cut, of `shape.units.DIMS`.
+        lengths: tokens per text (`sample_lengths`).
+        settings: backend, threads, rounds.
+        on_round: called after each round.
+    """
+    lengths = settings_lengths(settings, lengths)
+    shape = model.shape
+    parts = part_shapes(shape, dims)
+    checked = {f"cut {i}": random_cut(shape, dims, seed=i) for i in range(NUM_CHECKED)}
+    networks = {str(key): new_network(model, each) for key, each in [*parts.items(), *checked.items()]}
+    networks["uncut"] = new_network(model, shape)
+    with num_threads(settings.threads) as threads:
+        timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
+    times = {name: each.latency_ms for name, each in timed.items()}
+    said = conditions(settings, lengths, threads, next(model.parameters()).device.type)
+    table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], said)
+    errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
+    return replace(table, error=float(np.median(errors)))
+
+
+def part_shapes(shape: EncoderShape, dims: Sequence[str]) -> dict[tuple[str, int, float], EncoderShape]:
+    """Return the shapes to time, by kind, hidden size and size of the sub-layer."""
+    widest = widest_layer(shape)
+    none = replace(shape, layers=())
+    found = {}
+    for hidden in hidden_sizes(shape) if "h" in dims else [shape.hidden_size]:
+        found["base", hidden, 0.0] = replace(none, hidden_size=hidden)
+        for layer in cuts(widest, "num_heads", SHARES):
+            found["attention", hidden, attention_size(layer)] = stack(shape, hidden, layer, "attention")
+        for layer in cuts(widest, "intermediate_size", SHARES):
+            found["feed_forward", hidden, float(layer.intermediate_size)] = stack(shape, hidden, layer, "feed_forward")
+    if widest.has_attention and ("k" in dims or "v" in dims):
+        for share in SHARES_OF_DIMS:
+            layer = replace(
+                widest, key_dim=max(1, round(share * widest.key_dim)), value_dim=max(1, round(share * widest.value_dim))
+            )
+            found["dims", shape.hidden_size, attention_size(layer)] = stack(
+                shape, shape.hidden_size, layer, "attention"
+            )
+    return found
+
+
+def table_of(
+    shape: EncoderShape, times: Mapping[tuple[str, int, float], float], uncut_ms: float, measured: dict[str, Any]
+) -> LatencyTable:
+    """Return the table of the times of `part_shapes`."""
+
+    def curve(kind: str, hidden: int) -> Curve:
+        sizes = sorted(size for each, at, size in times if (each, at) == (kind, hidden))
+        base = times["base", hidden, 0.0]
+        ms = [(times[kind, hidden, size] - base) / shape.num_layers for size in sizes]
+        return Curve.rising(sizes, ms) if sizes else Curve((0.0,), (0.0,))
+
+    widest = widest_layer(shape)
+    planes = tuple(
+        Plane(hidden, times["base", hidden, 0.0], curve("attention", hidden), curve("feed_forward", hidden))
+        for hidden in sorted({hidden for kind, hidden, _ in times if kind == "base"})
+    )
+    dims = curve("dims", shape.hidden_size) if any(kind == "dims" for kind, *_ in times) else None
+    table = LatencyTable(
+        planes, dims, widest.num_heads, widest.key_dim + widest.value_dim, uncut_ms, 1.0, 0.0, measured
+    )
+    return replace(table, factor=uncut_ms / (table(shape) or uncut_ms))
+
+
+def straight(sizes: Sequence[float], values: Sequence[float], at: float) -> float:
+    """Return the value at a size on straight lines through the known ones, the outer lines going on."""
+    if len(sizes) == 1:
+        return values[0]
+    i = int(np.clip(np.searchsorted(sizes, at), 1, len(sizes) - 1))
+    slope = (values[i] - values[i - 1]) / (sizes[i] - sizes[i - 1])
+    return float(values[i - 1] + slope * (at - sizes[i - 1]))
+
+
+def widest_layer(shape: EncoderShape) -> LayerShape:
+    """Return a layer of the largest sizes there are."""
+    most = (max(each) for each in zip(*(layer.to_json().values() for layer in shape.layers), strict=True))
+    return LayerShape(*most)
+
+
+def cuts(layer: LayerShape, name: str, shares: Sequence[float]) -> list[LayerShape]:
+    """Return a layer with one of its sizes at each share, at least 1; none where it has none of it."""
+    whole = getattr(layer, name)
+    return (
+        [replace(layer, **{name: size}) for size in sorted({max(1, round(s * whole)) for s in shares})] if whole else []
+    )
+
+
+def stack(shape: EncoderShape, hidden_size: int, layer: LayerShape, kind: str) -> EncoderShape:
+    """Return a network of as many layers as a shape has, of which each is one sub-layer of a layer."""
+    part = replace(layer, intermediate_size=0) if kind == "attention" else replace(layer, num_heads=0)
+    return replace(shape, hidden_size=hidden_size, layers=(part,) * shape.num_layers)
+
+
+def attention_size(layer: LayerShape) -> float:
+    return float(layer.num_heads * (layer.key_dim + layer.value_dim))
+
+
+def hidden_sizes(shape: EncoderShape) -> list[int]:
+    """Return the hidden sizes to time at; as many units as separate tables are wide would need no projection."""
+    sizes = (max(1, round(share * shape.hidden_size)) for share in SHARES_OF_HIDDEN)
+    return sorted({size - 1 if size == shape.embedding_size and size > 1 else size for size in sizes})
+
+
+def random_cut(shape: EncoderShape, dims: Sequence[str], seed: int) -> EncoderShape:
+    """Return a shape whose layers lost a random share of what may be cut."""
+    draw = np.random.default_rng(seed)
+
+    def some(size: int, dim: str) -> int:
+        return int(draw.integers(1, size + 1)) if size and dim in dims else size
+
+    layers = tuple(
+        LayerShape(
+            some(layer.num_heads, "a"),
+            some(layer.key_dim, "k"),
+            some(layer.value_dim, "v"),
+            some(layer.intermediate_size, "f"),
+        )
+        for layer in shape.layers
+    )
+    hidden = int(draw.choice(hidden_sizes(shape))) if "h" in dims else shape.hidden_size
+    return replace(shape, hidden_size=hidden, layers=layers)
+
+
+def curve_of(data: Mapping[str, Any]) -> Curve:
+    return Curve(tuple(data["sizes"]), tuple(data["ms"]))
+
+
+def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
+    """Return a network of another shape with new weights, as its timing alone matters.
+
+    Where no output runs over the vocabulary, the token table is cut short.
+    """
+    if model.head_spec.kind != "masked_lm":
+        shape = replace(shape, vocab_size=min(shape.vocab_size, TABLE_ROWS))
+    with torch.device("meta"):
+        network = TaskModel(shape, model.style, model.head_spec)
+    network.to_empty(device=next(model.parameters()).device)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(std=model.style.initializer_range)
+    return network.eval()

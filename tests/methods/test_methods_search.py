@@ -1,0 +1,246 @@
+"""A search adds networks to a family's front that pick, front and measure work on; it goes on, and refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_task import measure_quickly, tiny_task
+
+import cutbert
+from cutbert import api
+from cutbert.bench.settings import LatencySettings
+from cutbert.cli.main import main
+from cutbert.errors import BudgetError, InputError, RunError
+from cutbert.files import read_json, write_json
+from cutbert.fronts.front import Front
+from cutbert.fronts.search_settings import SearchSettings
+from cutbert.hub.load import load_model
+from cutbert.methods import search as method
+from cutbert.surgery.extract import extract
+from tiny_runs import make_run, save_tiny
+
+QUICK = {"trials": 16, "keep": 4, "threads": 1}
+IDS = torch.tensor([[2, 5, 6, 3]])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_latency() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        patch.setattr(SearchSettings, "timing", property(timing))
+        yield
+
+
+def timing(settings: SearchSettings) -> LatencySettings:
+    return LatencySettings(backend=settings.backend, threads=1, rounds=1, throughput_batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny run of dynabert, hardly trained."""
+    folder = tmp_path_factory.mktemp("family")
+    model = save_tiny(folder / "tiny")
+    options = {**tiny_task(folder), "width_mult": (1.0, 0.5), "depths": (3, 1)}
+    cutbert.dynabert(str(model), out=str(folder / "run"), importance_samples=16, **options)
+    return folder / "run"
+
+
+@pytest.fixture
+def run(family: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(family, tmp_path / "run"))
+
+
+def new_names(run: Path, before: Path) -> list[str]:
+    return [entry.name for entry in Front.load(run) if entry.name not in [each.name for each in Front.load(before)]]
+
+
+def test_what_is_found_joins_the_front(run: Path, family: Path, tmp_path: Path) -> None:
+    found = cutbert.search(run, **QUICK)
+    assert found["trials"] == 16 and 1 <= len(found["subnets"]) <= 4
+    assert {each["name"] for each in found["subnets"]} >= set(new_names(run, family)) != set()
+    front, before = Front.load(run), Front.load(family)
+    assert [entry.name for entry in before] == [entry.name for entry in front][: len(before)]
+    for name in new_names(run, family):
+        entry = front[name]
+        assert entry.latency_ms and entry.search == found["search"] and entry.head_mult is None
+        answers = read_json(run / "predictions" / f"{name}.json")
+        assert answers["subnet"] == entry.subnet.to_json() and answers["select_score"] == entry.select_score
+    assert found["hypervolume"]["found"] >= found["hypervolume"]["grid"] > 0
+    name = new_names(run, family)[0]
+    picked = cutbert.pick(run, max_macs=front[name].macs, min_score=front[name].select_score, out=tmp_path / "small")
+    provenance = read_json(tmp_path / "small" / "cutbert.json")
+    if picked.entry.search:
+        assert provenance["found_by"].startswith("cutbert search ")
+    in_place = load_model(run).model(IDS, subnet=picked.entry.subnet).logits
+    torch.testing.assert_close(load_model(tmp_path / "small").model(IDS).logits, in_place)
+
+
+def test_the_same_command_prints_what_is_stored_and_another_adds(run: Path, family: Path) -> None:
+    first = cutbert.search(run, **QUICK)
+    before = (run / "front.json").read_bytes()
+    assert cutbert.search(run, **QUICK).to_json() == first.to_json() and (run / "front.json").read_bytes() == before
+    names = new_names(run, family)
+    second = cutbert.search(run, **{**QUICK, "seed": 1})
+    assert second["search"] != first["search"] and new_names(run, family)[: len(names)] == names
+    all_names = [entry.name for entry in Front.load(run)]
+    assert len(all_names) == len(set(all_names))
+
+
+def test_dev_is_not_looked_at_while_searching(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    score_of = method.label_scores
+
+    def watched(model: Any, subnet: Any, tokens: Any, metric: str) -> Any:
+        seen.append(len(tokens))
+        return score_of(model, subnet, tokens, metric)
+
+    monkeypatch.setattr(method, "label_scores", watched)
+    cutbert.search(run, **QUICK, sample=5)
+    assert set(seen) == {5, 16}, "5 rows of select, then its 16; dev has 18"
+    assert len((run / "searches" / "scores-5.jsonl").read_text().splitlines()) == 16
+
+
+def test_a_killed_search_ends_the_same(
+    run: Path, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copytree(family, tmp_path / "other"))
+    straight = cutbert.search(other, **QUICK)
+    calls: list[None] = []
+    score_of = method.label_scores
+
+    def killed(*of: Any) -> Any:
+        calls.append(None)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return score_of(*of)
+
+    monkeypatch.setattr(method, "label_scores", killed)
+    with pytest.raises(KeyboardInterrupt):
+        cutbert.search(run, **QUICK)
+    assert (run / "front.json").read_bytes() == (family / "front.json").read_bytes()
+    again = cutbert.search(run, **QUICK)
+    assert len(calls) == 1 + 16
+    kept = ("name", "subnet", "select_score", "score", "macs")
+    assert [[each[key] for key in kept] for each in again["subnets"]] == [
+        [each[key] for key in kept] for each in straight["subnets"]
+    ]
+
+
+def test_trained_for_some_steps_they_have_folders_of_their_own(run: Path, family: Path, tmp_path: Path) -> None:
+    found = cutbert.search(run, **{**QUICK, "keep": 2}, train_steps=3, batch_size=8, precision="float32")
+    front = Front.load(run)
+    assert new_names(run, family) == [each["name"] for each in found["subnets"]]
+    for name in new_names(run, family):
+        entry = front[name]
+        assert entry.folder == f"{found['search']}/networks/{name}" and entry.subnet.num_layers == len(
+            entry.shape.layers
+        )
+        trained = load_model(run / entry.folder).model
+        assert trained.shape == entry.shape
+    log = [json.loads(line) for line in (run / found["search"] / "log.jsonl").read_text().splitlines()]
+    assert {line["stage"] for line in log} == set(new_names(run, family)) and all(line["step"] == 3 for line in log)
+    assert not (run / found["search"] / "checkpoint").exists()
+    cutbert.pick(run, max_macs=front[new_names(run, family)[0]].macs, out=tmp_path / "small")
+
+
+def test_briefly_trained_is_another_network_than_cut(run: Path, family: Path) -> None:
+    found = cutbert.search(run, **{**QUICK, "keep": 1}, train_steps=2, batch_size=8, precision="float32")
+    name = found["subnets"][0]["name"]
+    entry = Front.load(run)[name]
+    supernet, trained = load_model(run).model, load_model(run / str(entry.folder)).model
+    full = api.open_run(run).front
+    assert trained.head_spec == supernet.head_spec and full[name].params == entry.params
+    same = [each for each in full if each.shape == entry.shape and each.folder is None]
+    for each in same:
+        assert not torch.equal(extract(supernet, each.subnet)(IDS).logits, trained(IDS).logits)
+
+
+def test_stock_only(run: Path, family: Path) -> None:
+    found = cutbert.search(run, **QUICK, space="stock")
+    front = Front.load(run)
+    assert new_names(run, family) and all(front[name].shape.is_stock for name in new_names(run, family))
+    assert all(Front.load(run)[each["name"]].shape.is_stock for each in found["subnets"])
+
+
+def test_milliseconds_by_a_table_that_stays(run: Path, family: Path) -> None:
+    found = cutbert.search(run, **QUICK, max_latency_ms=1000.0)
+    path = run / "latency" / "torch-1.json"
+    table = path.read_bytes()
+    assert found["latency_error"] >= 0 and found["hypervolume"]["cost"] == "latency_ms"
+    cutbert.search(run, **{**QUICK, "seed": 2}, max_latency_ms=1000.0)
+    assert path.read_bytes() == table
+    data = read_json(path)
+    data["measured"]["machine"]["processor"] = "another"
+    write_json(path, data)
+    with pytest.raises(RunError, match=r"must be measured with processor .*, got another; --remeasure measures anew"):
+        cutbert.search(run, **{**QUICK, "seed": 3}, max_latency_ms=1000.0)
+    cutbert.search(run, **{**QUICK, "seed": 3}, max_latency_ms=1000.0, allow_changed=True)
+    cutbert.search(run, **{**QUICK, "seed": 4}, max_latency_ms=1000.0, remeasure=True)
+    assert read_json(path)["measured"]["machine"]["processor"] != "another"
+
+
+def test_another_backend_is_kept_beside(run: Path, family: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    found = cutbert.search(run, **QUICK, max_latency_ms=1000.0, backend="onnx-int8")
+    assert found["measured"]["backend"] == "onnx-int8" and all(each["latency_ms"] for each in found["subnets"])
+    front, names = Front.load(run), new_names(run, family)
+    assert front.measured and front.measured["backend"] == "torch"
+    assert all(front[name].latency_ms is None for name in names), "not measured on torch"
+    assert all(entry.latency_ms for entry in front.on("onnx-int8", run))
+    assert cutbert.pick(run, max_latency_ms=1000.0, backend="onnx-int8").entry.latency_ms
+    assert cutbert.pick(run, max_latency_ms=1000.0).entry.name not in names
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"max_macs": 3}, BudgetError, "no network of this space fits the limits: macs must be at most 3, got"),
+        ({"max_latency_ms": 1e-6}, BudgetError, "no network of this space fits the limits: latency_ms must be at most"),
+        ({"min_score": 1.0}, BudgetError, "no network within the limits was found in 16 trials"),
+        ({"trials": 0, "keep": 0}, InputError, "--trials must be at least 1, got 0\n--keep must be at least 1, got 0"),
+        ({"space": "all"}, InputError, "--space must be one of free, stock, got 'all'"),
+        ({"cost": "bytes"}, InputError, "--cost must be one of macs, params, latency_ms, got 'bytes'"),
+    ],
+)
+def test_refused(run: Path, options: dict[str, Any], kind: type[InputError], message: str) -> None:
+    before = (run / "front.json").read_bytes()
+    with pytest.raises(kind) as caught:
+        cutbert.search(run, **{**QUICK, **options})
+    assert str(caught.value).startswith(message)
+    assert (run / "front.json").read_bytes() == before and not (run / "latency").exists()
+    assert "min_score" in options or not (run / "searches").exists()
+
+
+def test_wrong_runs_and_data(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = read_json(run / "run.json")
+    write_json(run / "run.json", {**record, "command": "schubert"})
+    with pytest.raises(RunError, match="must be a run of dynabert, which trains subnets of one network; got one of"):
+        cutbert.search(run, **QUICK)
+    own = {**record["settings"], "dynabert": {"objective": "mlm"}}
+    write_json(run / "run.json", {**record, "settings": own})
+    with pytest.raises(RunError, match=r"must be a run on a task to be searched, got one on plain text"):
+        cutbert.search(run, **QUICK)
+    facts = {**record["facts"], "data": {**record["facts"]["data"], "train.tsv": "0"}}
+    write_json(run / "run.json", {**record, "facts": facts})
+    with pytest.raises(RunError, match=r"data files must be those of the run, got others: .*train\.tsv"):
+        cutbert.search(run, **QUICK)
+    make_run(tmp_path / "unfinished", is_finished=False)
+    assert main(["search", str(tmp_path / "unfinished")]) == 2
+    assert main(["search", str(tmp_path / "nothing"), "--trials", "few"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2 and all(line.startswith("cutbert: error:") for line in said)
+
+
+def test_on_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["search", str(run), "--trials", "16", "--keep", "4", "--threads", "1"]
+    assert main([*words, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert data.keys() >= {"trials", "subnets"} and data["subnets"][0].keys() >= {"name", "shape", "macs", "latency_ms"}
+    assert main(words) == 0
+    assert "16 networks scored on select; these are now in the front of" in capsys.readouterr().out
