@@ -19,7 +19,7 @@ from cutbert import api
 from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError
 from cutbert.files import read_json, write_json
-from cutbert.fronts.front import Front
+from cutbert.fronts.front import LATENCIES, Front
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
 from cutbert.pages import page as page_module
@@ -78,6 +78,25 @@ def test_the_page_holds_every_network(tmp_path: Path) -> None:
     assert data["runs"][0]["measured"] == {"torch": "torch on cpu, 2 threads, Z80, 5 to 9 tokens"}
     assert [axis["limit"] for axis in data["axes"]] == ["--max-latency-ms", "--max-macs", "--max-params", "--max-bytes"]
     assert data["tasks"] == ["sst2, accuracy"]
+
+
+def test_latencies_on_every_backend_of_a_front(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    front = Front.load(run)
+    assert front.measured is not None
+    times = {each.name: {"latency_ms": 2.0 + i, "latency_p95_ms": 9.0} for i, each in enumerate(front)}
+    times = {name: {**dict.fromkeys(LATENCIES), **each} for name, each in times.items()}
+    times[front.teacher.name] = {**dict.fromkeys(LATENCIES), "latency_ms": 4.5}
+    del times[front.subnets[-1].name]
+    front.with_times(times, {**front.measured, "backend": "onnx-int8"}).save(run)
+    data = page_of(tmp_path, run).data
+    shown = {point["name"]: point["latency"] for point in data["points"]}
+    assert shown["teacher"] == {"torch": front.teacher.latency_ms, "onnx-int8": 4.5}
+    assert shown[front.subnets[0].name]["onnx-int8"] == 2.0
+    assert list(shown[front.subnets[-1].name]) == ["torch"]
+    limits = [axis["limit"] for axis in data["axes"]]
+    assert limits[:2] == ["--max-latency-ms", "--backend onnx-int8 --max-latency-ms"]
+    assert set(data["runs"][0]["measured"]) == {"torch", "onnx-int8"}
 
 
 def test_the_page_asks_for_nothing(tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
 
 def latency_axis(backend: str) -> dict[str, Any]:
     label = f"latency on {backend}, median ms at batch 1"
-    return {"key": "latency", "backend": backend, "label": label, "unit": "ms", "per": 1, "limit": "--max-latency-ms"}
+    limit = "--max-latency-ms" if backend == "torch" else f"--backend {backend} --max-latency-ms"
+    return {"key": "latency", "backend": backend, "label": label, "unit": "ms", "per": 1, "limit": limit}
 
 
 def run_facts(number: int, source: Source) -> dict[str, Any]:

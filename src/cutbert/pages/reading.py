@@ -74,7 +74,9 @@ def with_front(source: Source, front: Front) -> Source:
     backend = str(measured["backend"]) if "backend" in measured else None
     before, after = commands_before(source), commands_of(source)
     teacher = replace(point_of(front.teacher, "teacher", backend, source.path), commands=before)
-    subnets = [point_of(entry, "subnet", backend, source.path) for entry in front]
+    others = {name: check_object(source.path, name, each) for name, each in front.others.items()}
+    teacher = also_timed(teacher, others, source.path)
+    subnets = [also_timed(point_of(entry, "subnet", backend, source.path), others, source.path) for entry in front]
     picks = [pick_command(source.path, front, entry) for entry in front]
     points = [replace(point, commands=after, pick=pick) for point, pick in zip(subnets, picks, strict=True)]
     return replace(
@@ -83,8 +85,23 @@ def with_front(source: Source, front: Front) -> Source:
         select_is_dev=bool(front.select_is_dev),
         points=(teacher, *points),
         uncut=front.teacher.shape,
-        measured={} if backend is None else {backend: measured},
+        measured={
+            **({} if backend is None else {backend: measured}),
+            **{name: check_object(source.path, "measured", each.get("measured")) for name, each in others.items()},
+        },
     )
+
+
+def also_timed(point: Point, others: Mapping[str, Mapping[str, Any]], where: str) -> Point:
+    """Add a network's latencies on the backends that a front keeps beside its own, where it has been timed."""
+    found = dict(point.latencies)
+    for backend, each in others.items():
+        stored = check_object(where, "times", each.get("times")).get(point.name, {})
+        times = {key: value for key, value in check_object(where, point.name, stored).items() if value is not None}
+        check_numbers(where, point.name, times)
+        if "latency_ms" in times:
+            found[backend] = times
+    return replace(point, latencies=found)
 
 
 def with_score(source: Source, result: Mapping[str, Any]) -> Source:
