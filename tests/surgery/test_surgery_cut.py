@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import random_model
 from torch import Tensor
 
 from cutbert.errors import BudgetError
@@ -12,6 +11,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, least_sizes, places_of, resized, size_at
 from cutbert.surgery.cut import choose_by_limit, cut, removal_order, subnet_of
+from tiny_models import random_model
 
 ALL = tuple(DIMS)
 SHAPE = random_model().shape

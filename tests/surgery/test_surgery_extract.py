@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import HEADS, LAYERS, assert_same, random_batch, random_model, run, tiny_shape
 
 from cutbert.errors import ShapeError
 from cutbert.shape.cost import cost_of
@@ -14,6 +13,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.extract import extract
+from tiny_models import HEADS, LAYERS, assert_same, random_batch, random_model, run, tiny_shape
 
 
 @st.composite

@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from tiny_models import HEADS, assert_same, outputs, random_batch, random_model, run, tiny_shape
 from torch import Tensor
 from torch.func import functional_call
 
@@ -19,6 +18,7 @@ from cutbert.shape.units import DIMS, Place, places_of, size_at
 from cutbert.surgery.cut import choose_by_sizes, cut
 from cutbert.surgery.gates import Gates, fold, gated_weights
 from cutbert.surgery.rewire import permuted
+from tiny_models import HEADS, assert_same, outputs, random_batch, random_model, run, tiny_shape
 
 CUT_EXACTLY = ("a", "f", "k", "v")
 # Every kind of head, and tables of another width than the hidden states.

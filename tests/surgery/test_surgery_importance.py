@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import LAYERS, random_batch, random_model, tiny_shape
 from torch import Tensor
 
 from cutbert.data.batches import Batch, join_blocks
@@ -21,6 +20,7 @@ from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.importance import label_loss, measure_importance
+from tiny_models import LAYERS, random_batch, random_model, tiny_shape
 
 ATTENTIONS = [i for i, layer in enumerate(LAYERS) if layer.has_attention]
 FEED_FORWARDS = [i for i, layer in enumerate(LAYERS) if layer.has_feed_forward]

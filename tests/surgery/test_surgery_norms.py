@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from tiny_models import random_batch, random_model, run
 
 from cutbert.errors import InputError
 from cutbert.model.task_model import TaskModel
@@ -15,6 +14,7 @@ from cutbert.shape.units import DIMS, Place, places_of, size_at
 from cutbert.surgery.cut import cut
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import settle_norms
+from tiny_models import random_batch, random_model, run
 
 
 def closed(model: TaskModel, kept: list[int]) -> TaskModel:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import HEADS, LAYERS, assert_same, random_batch, random_model, run
 from torch import Tensor
 
 from cutbert.errors import ShapeError
@@ -13,6 +12,7 @@ from cutbert.shape.shape import LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.importance import Importance, measure_importance
 from cutbert.surgery.rewire import plan_orders, rewire
+from tiny_models import HEADS, LAYERS, assert_same, random_batch, random_model, run
 
 
 def random_importance(seed: int = 0) -> Importance:
