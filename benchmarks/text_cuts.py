@@ -31,6 +31,7 @@ from workload import add_inputs, weights_of
 
 TEXT = "wikitext-2"
 HALF = "w0.5-d1.0"
+CUTS: dict[str, list[str]] = {"all": [], "fakv": ["--dims", "f,a,k,v"], "h": ["--dims", "h"], "uniform": ["--uniform"]}
 
 
 def main() -> None:
@@ -45,42 +46,45 @@ def main() -> None:
     parser.add_argument("--budget", default="params_encoder=0.5")
     parser.add_argument("--layers", type=int, default=3, help="layers kept beside the budget")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded("text_cuts", args, lambda: measure(args), seeds=[args.seed])
     for row in record["networks"]:
         text = f"perplexity {row['perplexity']:.1f}, masked accuracy {100 * row['masked_accuracy']:.2f}"
-        print(f"{row['name']}: encoder {row['encoder_share']:.3f}, {text}; {args.task} {100 * row['task_score']:.2f}")
+        task = "not tuned yet" if row["task_score"] is None else f"{100 * row['task_score']:.2f}"
+        print(f"{row['name']}: encoder {row['encoder_share']:.3f}, {text}; {args.task} {task}")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Make every run that is not there yet, and gather their numbers."""
+    """Make every run that is not there yet, and gather their numbers; what is unfinished is left out."""
     work = Path(args.work)
-    head = work / "mlm"
-    text_run(args, head, "pretrain", weights_of(args), "--epochs", str(args.head_epochs))
+    head = text_run(args, work / "mlm", "pretrain", weights_of(args), "--epochs", str(args.head_epochs))
     epochs = ["--epochs", str(args.epochs)]
-    cuts = {"all": [], "fakv": ["--dims", "f,a,k,v"], "h": ["--dims", "h"], "uniform": ["--uniform"]}
-    found = [describe(args, "uncut", head, head)]
-    for name, dims in cuts.items():
-        run = text_run(args, work / name, "schubert", str(head), *epochs, "--budget", args.budget, *dims)
-        found.append(describe(args, name, run, head))
+    runs = {"uncut": head}
+    for name, dims in CUTS.items():
+        runs[name] = text_run(args, work / name, "schubert", str(head), *epochs, "--budget", args.budget, *dims)
     single = ["--width-mult", "1", "--depths", str(args.layers), "--no-stock", "--subnets-per-step", "0"]
-    run = text_run(args, work / "layers", "dynabert", str(head), *epochs, *single)
-    found.append(describe(args, "layers", run, head, cut=picked(run, work / "layers-cut")))
+    runs["layers"] = text_run(args, work / "layers", "dynabert", str(head), *epochs, *single)
     grid = ["--width-mult", "1,0.5", "--depth-mult", "1,0.5", "--no-stock"]
-    run = text_run(args, work / "supernet", "dynabert", str(head), *epochs, *grid)
-    half = picked(run, work / "supernet-half", HALF)
-    found.append(describe(args, HALF, run, head, cut=half))
-    shape = work / "half.json"
-    write_json(shape, read_json(half / "shape.json"))
-    passes = ["--epochs", str(args.head_epochs + args.epochs)]
-    run = text_run(args, work / "alone", "pretrain", weights_of(args), "--from-scratch", str(shape), *passes)
-    found.append(describe(args, "alone", run, head))
-    return {"text": TEXT, "task": args.task, "budget": args.budget, "networks": found}
+    runs[HALF] = text_run(args, work / "supernet", "dynabert", str(head), *epochs, *grid)
+    if is_finished(runs[HALF]):
+        shape = work / "half.json"
+        write_json(shape, read_json(picked(runs[HALF], work / "supernet-half", HALF) / "shape.json"))
+        passes = ["--epochs", str(args.head_epochs + args.epochs)]
+        small = ["--from-scratch", str(shape), *passes]
+        runs["alone"] = text_run(args, work / "alone", "pretrain", weights_of(args), *small)
+    models = {
+        name: picked(run, work / f"{name}-cut", HALF if name == HALF else None) if name in (HALF, "layers") else run
+        for name, run in runs.items()
+        if is_finished(run)
+    }
+    networks = [describe(args, name, runs[name], head, model) for name, model in models.items()]
+    return {"text": TEXT, "task": args.task, "budget": args.budget, "networks": networks}
 
 
 def text_run(args: argparse.Namespace, out: Path, verb: str, model: str, *words: str) -> Path:
     """Make one run on text unless it is finished, and return its folder."""
-    if not is_finished(out):
+    if not is_finished(out) and not args.only_gather:
         say(f"{out}: {verb}")
         files = text_settings(args)
         text = ["--train", *files.train, "--dev", *files.dev]
@@ -99,26 +103,23 @@ def picked(run: Path, out: Path, name: str | None = None) -> Path:
     return out
 
 
-def describe(args: argparse.Namespace, name: str, run: Path, head: Path, cut: Path | None = None) -> dict[str, Any]:
-    """Return what the record says of a network: sizes, how it does on held-out text, and on the task."""
-    model = cut or run
+def describe(args: argparse.Namespace, name: str, run: Path, head: Path, model: Path) -> dict[str, Any]:
+    """Return what the record says of a network: sizes, how it does on held-out text, and on the task once tuned."""
     facts, whole = read_folder_shape(model), read_folder_shape(head)
-    stored, held_out = RunFolder.read(run), held_out_scores(args, model)
-    out = run.parent / f"{args.task}-{name}"
-    if not is_finished(out):
+    stored, out = RunFolder.read(run), run.parent / f"{args.task}-{name}"
+    if not is_finished(out) and not args.only_gather:
         common = ["--task", args.task, "--epochs", str(args.task_epochs), "--seed", str(args.seed)]
         common += [*option("--data-dir", args.data_dir), *option("--threads", args.threads)]
-        cutbert(
-            "finetune", str(model), "--out", str(out), *common, *option("--max-train-samples", args.max_train_samples)
-        )
-    task = RunFolder.read(out).result or {}
+        common += option("--max-train-samples", args.max_train_samples)
+        cutbert("finetune", str(model), "--out", str(out), *common)
+    task = (RunFolder.read(out).result or {}) if is_finished(out) else {}
     return {
         "name": name,
         "shape": facts.shape.to_json(),
         "encoder_share": cost_of(facts.shape).params_encoder / cost_of(whole.shape).params_encoder,
-        **held_out,
-        "task_score": task["score"],
-        "task_select_score": task["select_score"],
+        **held_out_scores(args, model),
+        "task_score": task.get("score"),
+        "task_select_score": task.get("select_score"),
         "timings_s": stored.data["timings"],
         "line": stored.line,
     }
