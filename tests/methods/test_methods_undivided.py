@@ -14,16 +14,19 @@ from tiny_task import command_words, measure_quickly, tiny_task, tiny_text, weig
 
 import cutbert
 import cutbert.hub
+from cutbert.bench.latency_table import part_shapes, table_of
 from cutbert.cli.main import main
 from cutbert.errors import InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
 from cutbert.methods.meters import Timed
 from cutbert.shape.cost import cost_of
+from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pattern import pattern_of, with_feed_forwards
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
+from cutbert.shape.units import DIMS
 from cutbert.surgery.extract import extract
 from tiny_runs import SHAPE, save_tiny, tiny_model
 
@@ -224,6 +227,10 @@ def test_it_can_be_divided_further_and_cut_by_latency(
     assert (first["pattern"], second["pattern"]) == ("AAFAF", "AAAF")
     with pytest.raises(InputError, match="feed-forwards to keep must be of layers 1, 2, got 0"):
         cutbert.undivided(first.path, out=tmp_path / "third", ffn_keep=[0], **task)
+    shape = read_folder_shape(second.path).shape
+    times = {key: 1e-6 * cost_of(each, None, 5).macs for key, each in part_shapes(shape, tuple(DIMS)).items()}
+    table = table_of(shape, times, 1e-6 * cost_of(shape, None, 5).macs, {})
+    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: table)
     monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: Timed(0.5, 1.0))
     cut = cutbert.schubert(
         second.path, out=tmp_path / "cut", budget="latency_ms=0.95", gate_steps=2, multiple_of=1, **task
