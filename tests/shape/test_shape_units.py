@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from random_shapes import BERT_BASE, encoder_shapes
 
@@ -69,6 +69,7 @@ def test_matrix_params_are_all_but_biases_and_norms(shape: EncoderShape) -> None
         assert matrix_params(shape, head) == cost_of(shape, head).params - vectors
 
 
+@example(EncoderShape(3, (), vocab_size=3, num_positions=9), 2, 1.0)
 @given(encoder_shapes, st.integers(1, 4), st.floats(0.0, 1.0))
 def test_uniform_sizes_keep_the_limit_and_are_tight(shape: EncoderShape, multiple: int, share: float) -> None:
     least = params(resized(shape, least_sizes(shape, tuple(DIMS), multiple)))

@@ -113,6 +113,8 @@ def uniform_sizes(
         return {p: in_groups(shape, p, share * size_at(shape, p), multiple_of) for p in places_of(shape, dims)}
 
     low, high = 0.0, 1.0
+    if cost(resized(shape, sizes(high))) <= limit:
+        return sizes(high)  # no share below 1 need round to everything
     if cost(resized(shape, sizes(low))) > limit:
         raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
     for _ in range(40):
