@@ -87,6 +87,8 @@ def in_groups(shape: EncoderShape, place: Place, wanted: float, multiple_of: int
     need no projection: one group less is taken, or more where there is none less.
     """
     whole, group = size_at(shape, place), group_size(place, multiple_of)
+    if wanted >= whole:
+        return whole
     size = min(whole, max(group, round(wanted / group) * group))
     if place.dim == "h" and size == shape.embedding_size:
         return size - group if size > group else min(whole, size + group)
@@ -114,7 +116,7 @@ def uniform_sizes(
 
     low, high = 0.0, 1.0
     if cost(resized(shape, sizes(high))) <= limit:
-        return sizes(high)  # no share below 1 need round to everything
+        return sizes(high)  # shares just below 1 may round to less
     if cost(resized(shape, sizes(low))) > limit:
         raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
     for _ in range(40):
