@@ -28,14 +28,14 @@ from cutbert.methods.objectives import TextObjective, check_halves, check_text, 
 from cutbert.methods.prepare_text import prepare_text
 from cutbert.methods.recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
-from cutbert.model.task_model import TaskModel, TaskOutput
+from cutbert.model.task_model import TaskOutput
 from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import kl_sum
-from cutbert.train.masked_lm import StepMasks, head_of
+from cutbert.train.masked_lm import StepMasks, head_of, transformed
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 
@@ -161,8 +161,3 @@ class MaskedDistillStep:
             return kl_sum(*sides) * temperature**2
 
         return far
-
-
-def transformed(model: TaskModel, states: States, positions: Tensor) -> Tensor:
-    """Return the outputs of the head's transform at masked positions, [M, E or the subnet's prefix of it]."""
-    return head_of(model).transform(states[-1].flatten(0, -2).index_select(0, positions))

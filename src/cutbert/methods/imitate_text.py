@@ -12,7 +12,7 @@ from cutbert.data.masking import MaskedBatch
 from cutbert.methods.imitate import SubnetAt, mean_state_loss
 from cutbert.model.task_model import TaskModel
 from cutbert.train.loop import StepInfo, Work
-from cutbert.train.masked_lm import StepMasks, head_of, hidden_loss
+from cutbert.train.masked_lm import StepMasks, hidden_loss, transformed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +36,13 @@ class MaskedImitateStep:
     subnet_at: SubnetAt
 
     def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        masks, head = self.masks(info), head_of(work.model)
+        masks = self.masks(info)
         masked = masks.apply(batch, info.rows)
         batch, subnet = masked.batch, self.subnet_at(info.progress)
         states = work.model.encoder(
             batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
         )
-        x_ME = head.transform(states[-1].flatten(0, -2).index_select(0, masked.positions))
+        x_ME = transformed(work.model, states, masked.positions)
         losses = {"masked_lm": hidden_loss(work, x_ME, masked.targets) / max(1, masks.num_hidden)}
         if self.hidden_weight:
             far = mean_state_loss(states, self._target(masked), batch.attention_mask, info.num_tokens)

@@ -6,7 +6,7 @@ Axes: M hidden tokens, E table width.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -97,7 +97,12 @@ def hidden_outputs(net: TaskModel, masked: MaskedBatch, subnet: Subnet | None = 
     states = net.encoder(
         batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
     )
-    return head_of(net).transform(states[-1].flatten(0, -2).index_select(0, masked.positions))
+    return transformed(net, states, masked.positions)
+
+
+def transformed(net: TaskModel, states: Sequence[Tensor], positions: Tensor) -> Tensor:
+    """Return the outputs of the head's transform at some positions of the last hidden states, as `hidden_outputs`."""
+    return head_of(net).transform(states[-1].flatten(0, -2).index_select(0, positions))
 
 
 def hidden_loss(work: Work, x: Tensor, targets: Tensor) -> Tensor:
