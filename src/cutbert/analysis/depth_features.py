@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cutbert.data.batches import Batch, collate, plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
+from cutbert.train.collating import padded_batch
 
 MAX_TOKENS = 4096
 Features = NDArray[np.float32]
@@ -65,9 +66,7 @@ def depth_features(
 
 def batch_features(model: TaskModel, tokens: Tokens, rows: NDArray[np.int64], pooling: str) -> list[Tensor]:
     """Return the features of one batch of rows at every depth."""
-    use_token_types = model.shape.num_token_types > 1
-    batch = collate(tokens, rows, pad_token_id=model.style.pad_token_id, use_token_types=use_token_types)
-    batch = batch.to(next(model.parameters()).device)
+    batch = padded_batch(model, tokens, rows).to(next(model.parameters()).device)
     sides = sides_of(batch, None if tokens.pair_starts is None else tokens.pair_starts[rows])
     with torch.autocast(device_type=batch.input_ids.device.type, enabled=False):
         states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)

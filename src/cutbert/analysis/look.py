@@ -14,10 +14,11 @@ from cutbert.analysis.probes import Labelled, fit_probe
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.analysis.stream import SUB_LAYERS, Features, Stream, read_features, sites_of
 from cutbert.analysis.subjects import Subject, Texts
-from cutbert.data.batches import Batch, collate, plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.sites import Site, SiteKind
 from cutbert.model.task_model import TaskModel
+from cutbert.train.collating import padded_batch
 from cutbert.train.counting import counter
 from cutbert.train.progress import progress_bar, say
 
@@ -104,9 +105,8 @@ def importance_json(subject: Subject) -> dict[str, Any]:
 def labelled_batches(model: TaskModel, tokens: Tokens) -> Iterator[Batch]:
     """Yield all rows in padded batches of like length, on the model's device."""
     device = next(model.parameters()).device
-    pad_token_id, use_token_types = model.style.pad_token_id, model.shape.num_token_types > 1
     for rows in plan_eval_batches(tokens.lengths, IMPORTANCE_TOKENS):
-        yield collate(tokens, rows, pad_token_id=pad_token_id, use_token_types=use_token_types).to(device)
+        yield padded_batch(model, tokens, rows).to(device)
 
 
 def cka_json(stream: Stream) -> dict[str, Any]:

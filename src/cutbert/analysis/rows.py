@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.analysis.settings import RowKind
-from cutbert.data.batches import Batch, collate_blocks, plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.layout import blocks_of
 from cutbert.model.sites import Site, SiteKind, walk
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import placed
+from cutbert.train.collating import block_batch
 
 MAX_TOKENS = 4096  # of a forward pass
 Reader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
@@ -121,12 +122,7 @@ def read_texts(
     found: dict[RowKind, dict[Site, Tensor]] = {kind: {} for kind in rows}
     device = next(model.parameters()).device
     for part in plan_eval_batches(tokens.lengths[texts], MAX_TOKENS):
-        batch = collate_blocks(
-            tokens,
-            texts[part],
-            pad_token_id=model.style.pad_token_id,
-            use_token_types=model.shape.num_token_types > 1,
-        ).to(device)
+        batch = block_batch(model, tokens, texts[part]).to(device)
         readers = {kind: reader(kind, Places.of(batch), part, picks, device) for kind in rows}
         for site, states in walk(
             model.encoder, batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks
