@@ -1,8 +1,9 @@
 """Depth on eight binary tasks: the curve of every depth, the chosen beside the best and the full one, and regrets.
 
-Each task is a run of `cutbert depth --all-depths` with the first seed; full, chosen and best depth are then run with
-all seeds. Every run has a folder of its own under --work, so a stopped script goes on where it was. A task has a
-record of its own, and --gather puts those that are there into one.
+Each task is a run of `cutbert depth --all-depths` with the first seed; the chosen depth is then run with all seeds in
+turns with the full model, the best one (on dev, so for study only) by itself. Every run has a folder of its own under
+--work, so a stopped script goes on where it was. A task has a record of its own, and --gather puts those that are
+there into one.
 """
 
 from __future__ import annotations
@@ -17,13 +18,18 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
+
 from alternatives import numbers, option
 from cutbert.files import read_json
+from cutbert.fronts.paired import compare
 from cutbert.train.progress import say
+from family import answers_of
 from recording import make_parser, recorded
 from workload import add_inputs, weights_of
 
 TASKS = ("cola", "sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "subj")
+MARGIN = 0.01
 
 
 def main() -> None:
@@ -33,6 +39,7 @@ def main() -> None:
     parser.add_argument("--work", default="runs/depth-{task}", help="folder of a task's runs")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas; the first has every depth")
     parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--learning-rate", type=float, default=1e-4, help="the default's 5e-5 is for longer training")
     parser.add_argument("--max-eval-samples", type=int, help="score on so few rows, to try the script out")
     parser.add_argument("--selector", default="probe", help="whose choice is compared with the full model")
     parser.add_argument("--gather", action="store_true", help="put the records that are there into one; run nothing")
@@ -51,20 +58,38 @@ def measure(args: argparse.Namespace, task: str) -> dict[str, Any]:
     work = Path(args.work.replace("{task}", task))
     say(f"{task}: every depth")
     series = depth_run(args, task, work / "series", "--all-depths", "--selector", args.selector)
+    chosen, best, full = series["chosen_depth"], series["oracle_depth"], series["num_layers"]
     found = {"series": series}
-    for name in ("chosen", "oracle"):
-        layers = series["chosen_depth" if name == "chosen" else "oracle_depth"]
-        if layers == series["num_layers"]:
-            continue
-        say(f"{task}: the {name} depth, {layers}, beside the full model, {len(args.seeds)} seeds")
-        out, seeds = work / f"beside-{layers}", [word for seed in args.seeds for word in ("--seeds", str(seed))]
-        found[name] = depth_run(args, task, out, "--depth", str(layers), "--against-full", *seeds)
+    seeds = [word for seed in args.seeds for word in ("--seeds", str(seed))]
+    if chosen != full:
+        say(f"{task}: the chosen depth, {chosen}, beside the full model, {len(args.seeds)} seeds")
+        found["chosen"] = depth_run(args, task, work / "beside", "--depth", str(chosen), "--against-full", *seeds)
+    if best == chosen != full:
+        found["oracle"] = found["chosen"]
+    elif best != full:
+        say(f"{task}: the best depth, {best}, {len(args.seeds)} seeds")
+        words = [] if chosen != full else ["--against-full"]
+        found["oracle"] = depth_run(args, task, work / "best", "--depth", str(best), *words, *seeds)
+        if chosen != full:
+            found["oracle"] |= beside(work, best, full, series["metric"], args.seeds)
     return {"task": task, "epochs": args.epochs, "max_train_samples": args.max_train_samples, **found}
+
+
+def beside(work: Path, depth: int, full: int, metric: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return how the best depth's answers on dev differ from the full model's, which stand beside the chosen one."""
+    ours, theirs = (
+        [read_json(work / run / "predictions" / f"depth-{layers}-seed-{seed}.json") for seed in seeds]
+        for run, layers in (("best", depth), ("beside", full))
+    )
+    truth = np.asarray(ours[0]["labels"], dtype=np.float64)
+    found = compare(metric, list(map(answers_of, ours)), list(map(answers_of, theirs)), truth)
+    return {"difference": found.to_json(), "verdict": found.verdict(MARGIN)}
 
 
 def depth_run(args: argparse.Namespace, task: str, out: Path, *words: str) -> dict[str, Any]:
     """Run `cutbert depth`, or read what it found; the networks themselves are not kept."""
     common = ["--task", task, "--epochs", str(args.epochs), "--out", str(out), "--json"]
+    common += ["--learning-rate", str(args.learning_rate)]
     common += option("--data-dir", args.data_dir) + option("--threads", args.threads)
     common += option("--max-train-samples", args.max_train_samples)
     common += option("--max-eval-samples", args.max_eval_samples)
@@ -103,8 +128,10 @@ def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("chosen", "oracle"):
         found = record.get(name)
         if found is not None:
-            row[name] = {
-                **{key: found[key] for key in ("score", "full_score", "difference", "verdict")},
+            row[name] = {key: found[key] for key in ("score", "scores", "difference", "verdict")}
+        if found is not None and "full_score" in found:
+            row[name] |= {
+                "full_score": found["full_score"],
                 "time_saved": saved(found["seconds"] + series["choosing_seconds"], found["full_seconds"]),
                 "memory_saved": saved(found["peak_bytes"], found["full_peak_bytes"]),
                 "model_memory_saved": saved(
