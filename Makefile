@@ -12,7 +12,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadfile
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
