@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="the default's 5e-5 is for longer training")
     parser.add_argument("--max-eval-samples", type=int, help="score on so few rows, to try the script out")
     parser.add_argument("--selector", default="probe", help="whose choice is compared with the full model")
+    parser.add_argument("--only-series", action="store_true", help="run every depth of the tasks; record nothing")
     parser.add_argument("--gather", action="store_true", help="put the records that are there into one; run nothing")
     parser.set_defaults(max_train_samples=4000)
     args = parser.parse_args()
@@ -50,14 +51,16 @@ def main() -> None:
         print(markdown(record))
         return
     for task in args.tasks.split(","):
+        if args.only_series:
+            every_depth(args, task)
+            continue
         recorded(f"depth_{task}", args, lambda task=task: measure(args, task), seeds=args.seeds)
 
 
 def measure(args: argparse.Namespace, task: str) -> dict[str, Any]:
     """Make a task's runs and return the series, the comparisons over all seeds, and where the time went."""
     work = Path(args.work.replace("{task}", task))
-    say(f"{task}: every depth")
-    series = depth_run(args, task, work / "series", "--all-depths", "--selector", args.selector)
+    series = every_depth(args, task)
     chosen, best, full = series["chosen_depth"], series["oracle_depth"], series["num_layers"]
     found = {"series": series}
     seeds = [word for seed in args.seeds for word in ("--seeds", str(seed))]
@@ -73,6 +76,13 @@ def measure(args: argparse.Namespace, task: str) -> dict[str, Any]:
         if chosen != full:
             found["oracle"] |= beside(work, best, full, series["metric"], args.seeds)
     return {"task": task, "epochs": args.epochs, "max_train_samples": args.max_train_samples, **found}
+
+
+def every_depth(args: argparse.Namespace, task: str) -> dict[str, Any]:
+    """Return the curve of one task, one seed."""
+    say(f"{task}: every depth")
+    out = Path(args.work.replace("{task}", task)) / "series"
+    return depth_run(args, task, out, "--all-depths", "--selector", args.selector)
 
 
 def beside(work: Path, depth: int, full: int, metric: str, seeds: Sequence[int]) -> dict[str, Any]:
