@@ -48,7 +48,8 @@ from cutbert.train.counting import counter
 from cutbert.train.engine import default_threads
 from cutbert.train.machine import package_version, processor_name
 from cutbert.train.progress import progress_bar
-from cutbert.train.run_folder import RunFolder, locked
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
 
 SEARCHES = "searches"
