@@ -86,7 +86,7 @@ def dynabert_text(
         with run.timing("rewire"):
             if cuts_units(points, prepared.loaded.model.shape):
                 supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
-            else:  # on a task a search may cut further than the family; on text there is none
+            else:  # only a search cuts further than the family, and searches are of tasks
                 say("every member has full width: no importance is measured", shown=prepared.engine.is_main)
                 supernet = copy.deepcopy(prepared.loaded.model)
         teacher = Teacher(prepared.loaded.model, None, True)
