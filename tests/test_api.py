@@ -21,6 +21,7 @@ from cutbert import api
 from cutbert.cli import demo, dynabert, finetune, front
 from cutbert.cli.main import main
 from cutbert.cli.verb import Verb
+from cutbert.cli.verbs import VERBS
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
 from cutbert.fronts.front import Front
@@ -317,8 +318,10 @@ def test_signatures_show_the_settings() -> None:
 
 
 def test_the_package_resolves_verbs_and_nothing_else() -> None:
-    for name in cutbert.VERBS:
-        assert getattr(cutbert, name) is getattr(api, name)
+    functions = [name for name in api.__all__ if name.islower()]
+    assert sorted(functions) == sorted([*(verb.name for verb in VERBS), "open_run"])
+    assert set(functions) <= set(cutbert.__all__)
+    assert all(getattr(cutbert, name) is getattr(api, name) for name in functions)
     with pytest.raises(AttributeError, match="module 'cutbert' has no attribute 'compress'"):
         _ = cutbert.compress
     assert all(hasattr(cutbert, name) for name in cutbert.__all__)

@@ -13,51 +13,13 @@ from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
 
-if TYPE_CHECKING:
-    from cutbert.api import (
-        analyze,
-        cost,
-        demo,
-        depth,
-        dynabert,
-        export,
-        finetune,
-        front,
-        measure,
-        open_run,
-        pick,
-        predict,
-        pretrain,
-        report,
-        schubert,
-        search,
-        sweep,
-        undivided,
-    )
+# ruff: noqa: F403, F405
+if TYPE_CHECKING:  # the verbs
+    from cutbert.api import *
 
 __version__ = "0.1.0"
 
-VERBS = (
-    "analyze",
-    "cost",
-    "demo",
-    "depth",
-    "dynabert",
-    "export",
-    "finetune",
-    "front",
-    "measure",
-    "open_run",
-    "pick",
-    "predict",
-    "pretrain",
-    "report",
-    "schubert",
-    "search",
-    "sweep",
-    "undivided",
-)
-
+# Written out, since type checkers compute no names; what is not imported above is a verb.
 __all__ = [
     "Cost",
     "CutbertError",
@@ -97,6 +59,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Resolve a verb on first use, so that importing cutbert stays quick."""
-    if name in VERBS:
+    if name in __all__:
         return getattr(import_module("cutbert.api"), name)
     raise AttributeError(f"module 'cutbert' has no attribute {name!r}")

@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure no memory: that takes a process each."""
-    monkeypatch.setattr("cutbert.methods.depth.training_memory", lambda *of: MEASURED)
+    monkeypatch.setattr("cutbert.methods.depth_nets.training_memory", lambda *of: MEASURED)
 
 
 def depth(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -197,6 +197,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     options = {"depth": 2, "all_depths": True, "seeds": [0, 1]}
     whole = depth(base, tmp_path / "whole", task, **options)
     import cutbert.methods.depth as method
+    import cutbert.methods.depth_nets as nets
     import cutbert.train.loop as loop
 
     def stop_before(name: str, owner: Any, count: int) -> None:
@@ -216,11 +217,11 @@ def test_a_stopped_run_ends_with_the_same_bits(
     stop_before("stored_choice", method, 1)
     stop_before("_plan_epoch", loop.Trainer, 3)  # within the second pass of the pair
     for count in (1, 4):
-        stop_before("train_in_turns", method, count)
-    stop_before("score_points", method, 1)
-    stop_before("save_model", method, 1)
-    stop_before("save_trained", method, 1)
-    stop_before("save_trained", method, 2)
+        stop_before("train_in_turns", nets, count)
+    stop_before("score_points", nets, 1)
+    stop_before("save_model", nets, 1)
+    stop_before("save_trained", nets, 1)
+    stop_before("save_trained", nets, 2)
     stop_before("result_of", method, 1)
     parts = depth(base, tmp_path / "parts", task, **options)
     for name in ("model", "full", "truncated"):

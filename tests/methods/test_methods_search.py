@@ -21,7 +21,7 @@ from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Front
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.hub.load import load_model
-from cutbert.methods import search as method
+from cutbert.methods import search_trials as method
 from cutbert.surgery.extract import extract
 from tiny_runs import make_run, save_tiny
 

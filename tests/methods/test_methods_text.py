@@ -16,7 +16,9 @@ from cutbert.data.batches import collate_blocks
 from cutbert.data.masking import Masking, masking_of
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
+from cutbert.files import read_json
 from cutbert.hub.load import load_model
+from cutbert.methods import dynabert as method
 from cutbert.methods.distil import DistillStep, Teacher
 from cutbert.methods.dynabert_text import MaskedDistillStep
 from cutbert.methods.objectives import every_second, masked_batch
@@ -24,6 +26,7 @@ from cutbert.methods.recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import IGNORED, HeadSpec
+from cutbert.surgery.importance import measure_importance
 from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import StepMasks
 from cutbert.train.working import WorkingCopy, frozen_copy
@@ -70,6 +73,44 @@ def test_dynabert_makes_a_family_whose_cuts_fine_tune(source: str, text: dict[st
     paper = cutbert.dynabert(source, out=tmp_path / "paper", recipe="paper", **{**options, "stock": False})
     stages = {line.split('"stage": "')[1].split('"')[0] for line in (paper.path / "log.jsonl").open()}
     assert stages == {"width", "width-depth"}
+
+
+def test_importance_is_measured_only_where_units_are_cut(
+    source: str, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[float] = []
+    monkeypatch.setattr(method, "measure_importance", lambda *of, **how: calls.append(1) or measure_importance(*of))
+    options = {"depths": [3, 1], "importance_samples": 8, **text}
+    whole = cutbert.dynabert(source, out=tmp_path / "whole", width_mult=(1.0,), **options)
+    assert not calls and [entry.shape.num_layers for entry in whole.front] == [3, 1]
+    assert read_json(whole.path / "run.json")["timings"].keys() >= {"rewire", "train", "score", "latency"}
+    before, after = weights(Path(source)), weights(whole.path / "model")
+    assert all((before[name] - after[name]).abs().max() < 0.01 for name in before)  # trained, every unit in its place
+    halves = cutbert.dynabert(source, out=tmp_path / "halves", width_mult=(1.0,), ffn_mult=(1.0, 0.5), **options)
+    assert len(calls) == 1 and len(halves.front) == 4
+
+
+def test_a_family_of_full_width_ends_the_same_when_stopped(
+    source: str, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"width_mult": (1.0,), "depths": [3, 1], **text}
+    cutbert.dynabert(source, out=tmp_path / "whole", **options)
+    calls = 0
+
+    def stop(self: MaskedDistillStep, *of: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return step(self, *of)
+
+    step = MaskedDistillStep.__call__
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MaskedDistillStep, "__call__", stop)
+        cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
+    cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
+    wanted, found = (weights(tmp_path / name / "model") for name in ("whole", "run"))
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_the_same_command_gives_the_same_bits(source: str, text: dict[str, Any], tmp_path: Path) -> None:

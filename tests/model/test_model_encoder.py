@@ -80,11 +80,12 @@ def test_skipped_sub_layers_do_nothing() -> None:
     subnet = Subnet((KeptLayer(0, no_attention), KeptLayer(1, no_feed_forward), KeptLayer(2, empty)), 24)
     states = model(batch.input_ids, batch.attention_mask, subnet=subnet).hidden_states
     layers = model.encoder.layers
-    torch.testing.assert_close(states[1], layers[0].feed_forward(states[0], intermediate_size=32))
+    written = layers[0].feed_forward(states[0], intermediate_size=32)
+    torch.testing.assert_close(states[1], layers[0].feed_forward.add(states[0], written))
     blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
     biases = padding_biases(batch.attention_mask, blocks, torch.float32)
-    wanted = layers[1].attention(states[1], blocks, biases, num_heads=4, key_dim=6, value_dim=6)
-    torch.testing.assert_close(states[2], wanted)
+    written = layers[1].attention(states[1], blocks, biases, num_heads=4, key_dim=6, value_dim=6)
+    torch.testing.assert_close(states[2], layers[1].attention.add(states[1], written))
     assert torch.equal(states[3], states[2])
 
 

@@ -9,8 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_training
 import torch
-from accelerate import Accelerator
+from tiny_training import (
+    NUM_STEPS,
+    RARELY,
+    SETTINGS,
+    Killed,
+    OnStep,
+    assert_close,
+    assert_equal,
+    kill_at,
+    train_stages,
+    watched,
+)
 from torch.nn import functional as F
 
 from cutbert.data.batches import collate, plan_eval_batches
@@ -22,32 +34,14 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import Position
-from cutbert.train.engine import Engine
-from cutbert.train.loop import Stage, StepInfo, train_stage
+from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import EVAL_SEED, MaskedStep, StepMasks, masked_lm_stage, masked_outcomes
-from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working import WorkingCopy
 from tiny_runs import SHAPE, SPECIAL, WORDS, tiny_model, tiny_tokenizer
 
 S = 16
-PLAN = StagePlan(
-    name="pretrain",
-    epochs=2.0,
-    batch_size=8,
-    learning_rate=0.01,
-    warmup_ratio=0.1,
-    weight_decay=0.1,
-    schedule="linear",
-    dropout=0.2,
-    token_table="dense",
-)
-SETTINGS = TrainSettings(seed=3, checkpoint_seconds=0.0)
-NUM_STEPS = 10
-
-
-class Killed(BaseException):
-    """Stands for a process that dies in the middle of a step."""
+PLAN = replace(tiny_training.PLAN, token_table="dense")
 
 
 def masked_model(seed: int = 0) -> TaskModel:
@@ -71,31 +65,14 @@ def train(
     *,
     settings: TrainSettings = SETTINGS,
     dtype: torch.dtype = torch.float32,
-    kill_at: int | None = None,
+    on_step: OnStep = lambda stage, calls: None,
     tokens: Tokens | None = None,
     how: Masking | None = None,
     model: TaskModel | None = None,
 ) -> tuple[TaskModel, Position]:
-    model, engine = model or masked_model(), Engine(Accelerator(cpu=True), dtype)
-    stage = masked_lm_stage(plan, tokens or text_tokens(), how or masking())
-    calls = 0
-
-    def step(work: WorkingCopy, batch: object, info: StepInfo) -> dict[str, torch.Tensor]:
-        nonlocal calls
-        calls += 1
-        if calls - 1 == kill_at:
-            raise Killed
-        return stage.step(work, batch, info)
-
-    run = RunFolder.open(out, "pretrain", {"train": {"seed": 3}})
-    with run.start():
-        return model, train_stage(model, Stage(plan, stage.tokens, step), engine, settings, run)
-
-
-def assert_close(model: TaskModel, other: TaskModel) -> None:
-    for (name, weight), wanted in zip(model.named_parameters(), other.parameters(), strict=True):
-        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
-            torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
+    model = model or masked_model()
+    stage = watched(masked_lm_stage(plan, tokens or text_tokens(), how or masking()), on_step)
+    return model, train_stages(out, model, [stage], settings=settings, dtype=dtype)[0]
 
 
 def one_step(model: TaskModel, dtype: torch.dtype, parts: int = 1) -> float:
@@ -168,18 +145,17 @@ def test_killed_within_an_epoch_and_resumed_to_the_bit(dtype: torch.dtype, token
     whole, position = train(tmp_path / "whole", plan, dtype=dtype)
     assert position.step == NUM_STEPS and position.tokens == 2 * 37 * S
     with pytest.raises(Killed):
-        train(tmp_path / "run", plan, dtype=dtype, kill_at=7)
+        train(tmp_path / "run", plan, dtype=dtype, on_step=kill_at("first", 7))
     resumed, position = train(tmp_path / "run", plan, dtype=dtype)
     assert position.step == NUM_STEPS and position.tokens == 2 * 37 * S
-    for (name, weight), wanted in zip(resumed.named_parameters(), whole.parameters(), strict=True):
-        assert torch.equal(weight, wanted), name
+    assert_equal(resumed, whole)
     same = torch.equal(whole.encoder.embeddings.token.weight, masked_model().encoder.embeddings.token.weight)
     assert same == (token_table == "frozen")
 
 
 def test_a_finished_stage_still_knows_its_tokens_and_seconds(tmp_path: Path) -> None:
     _, position = train(tmp_path / "run")
-    assert train(tmp_path / "run", kill_at=0)[1] == position and position.seconds > 0
+    assert train(tmp_path / "run", on_step=kill_at("first", 0))[1] == position and position.seconds > 0
 
 
 def test_masks_differ_from_epoch_to_epoch_and_are_a_steps_own() -> None:
@@ -197,9 +173,8 @@ def test_a_tiny_text_is_learnt(tmp_path: Path) -> None:
     torch.manual_seed(0)
     new = TaskModel(SHAPE, EncoderStyle(family="bert"), HeadSpec("masked_lm"))
     before = masked_outcomes(new, tokens, masking()).loss
-    settings = replace(SETTINGS, checkpoint_seconds=1e6)
     plan = replace(PLAN, epochs=60.0, dropout=0.0, weight_decay=0.0)
-    model, _ = train(tmp_path / "run", plan, tokens=tokens, settings=settings, model=new)
+    model, _ = train(tmp_path / "run", plan, tokens=tokens, settings=RARELY, model=new)
     after = masked_outcomes(model, tokens, masking()).loss
     assert math.exp(after) < 1.5 < 5 < math.exp(before)
 

@@ -5,44 +5,34 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
+from tiny_training import (
+    NUM_STEPS,
+    PLAN,
+    RARELY,
+    SETTINGS,
+    Killed,
+    OnStep,
+    assert_close,
+    assert_equal,
+    kill_at,
+    tiny_engine,
+    train_stages,
+    watched,
+)
 
-from cutbert.data.batches import Batch
 from cutbert.errors import InterruptedRun
 from cutbert.methods.finetune import LabelStep
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import Position, latest_checkpoint, load_checkpoint, save_checkpoint
-from cutbert.train.engine import Engine
-from cutbert.train.loop import Stage, StepInfo, train_stage
+from cutbert.train.loop import Stage
 from cutbert.train.optimizer import Optimizer
-from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.working import WorkingCopy
 from tiny_runs import tiny_model, tiny_tokens
-
-PLAN = StagePlan(
-    name="first",
-    epochs=2.0,
-    batch_size=8,
-    learning_rate=0.01,
-    warmup_ratio=0.1,
-    weight_decay=0.1,
-    schedule="linear",
-    dropout=0.2,
-    token_table="rows",
-)
-SETTINGS = TrainSettings(seed=3, checkpoint_seconds=0.0)
-NUM_STEPS = 10
-
-
-class Killed(BaseException):
-    """Stands for a process that dies in the middle of a step."""
 
 
 def train(
@@ -50,43 +40,12 @@ def train(
     *plans: StagePlan,
     settings: TrainSettings = SETTINGS,
     dtype: torch.dtype = torch.float32,
-    on_step: Callable[[str, int], None] = lambda stage, calls: None,
+    on_step: OnStep = lambda stage, calls: None,
 ) -> tuple[TaskModel, list[Position]]:
     """Train a tiny model through stages; `on_step` is called before each step function's call."""
-    model, engine = tiny_model(), Engine(Accelerator(cpu=True), dtype)
-    run = RunFolder.open(out, "finetune", {"train": {"seed": 3}})
-    with run.start():
-        positions = []
-        for plan in plans or (PLAN,):
-            calls = 0
-
-            def step(work: WorkingCopy, batch: Batch, info: StepInfo, name: str = plan.name) -> dict[str, torch.Tensor]:
-                nonlocal calls
-                on_step(name, calls)
-                calls += 1
-                return LabelStep(model)(work, batch, info)
-
-            positions.append(train_stage(model, Stage(plan, tiny_tokens(), step), engine, settings, run))
-    return model, positions
-
-
-def assert_equal(model: TaskModel, other: TaskModel) -> None:
-    for (name, weight), wanted in zip(model.named_parameters(), other.parameters(), strict=True):
-        assert torch.equal(weight, wanted), name
-
-
-def assert_close(model: TaskModel, other: TaskModel) -> None:
-    for (name, weight), wanted in zip(model.named_parameters(), other.parameters(), strict=True):
-        if not name.endswith("key.bias"):  # its gradient is rounding only, which Adam blows up
-            torch.testing.assert_close(weight, wanted, atol=1e-5, rtol=0, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def kill_at(stage: str, number: int) -> Callable[[str, int], None]:
-    def on_step(name: str, calls: int) -> None:
-        if (name, calls) == (stage, number):
-            raise Killed
-
-    return on_step
+    model = tiny_model()
+    stages = [watched(Stage(plan, tiny_tokens(), LabelStep(model)), on_step) for plan in plans or (PLAN,)]
+    return model, train_stages(out, model, stages, settings=settings, dtype=dtype)
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
@@ -138,14 +97,13 @@ def test_an_interrupt_ends_the_step_saves_and_says_how_to_go_on(sig: signal.Sign
             os.kill(os.getpid(), sig)
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-    rarely = replace(SETTINGS, checkpoint_seconds=1e6)
-    whole, _ = train(tmp_path / "whole", settings=rarely)
+    whole, _ = train(tmp_path / "whole", settings=RARELY)
     message = r"stopped in stage first at step 5 of 10; saved in .*run: the same command goes on from there"
     with pytest.raises(InterruptedRun, match=message):
-        train(tmp_path / "run", settings=rarely, on_step=interrupt)
+        train(tmp_path / "run", settings=RARELY, on_step=interrupt)
     assert {each: signal.getsignal(each) for each in handlers} == handlers
     seen: list[int] = []
-    resumed, _ = train(tmp_path / "run", settings=rarely, on_step=lambda stage, calls: seen.append(calls))
+    resumed, _ = train(tmp_path / "run", settings=RARELY, on_step=lambda stage, calls: seen.append(calls))
     assert len(seen) == 5
     assert_equal(resumed, whole)
 
@@ -189,7 +147,7 @@ def test_part_of_an_epoch_and_the_log(tmp_path: Path) -> None:
 
 
 def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    engine, model = Engine(Accelerator(cpu=True), torch.float32), tiny_model()
+    engine, model = tiny_engine(), tiny_model()
     optimizer = Optimizer(model, PLAN, engine, 1.0)
     model(torch.tensor([[2, 5, 3]])).logits.square().sum().backward()
     optimizer.step(0.5, torch.tensor([0, 2, 3, 5]))

@@ -8,10 +8,9 @@ from typing import Any
 
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.api.result import Result
+from cutbert.api.running import open_folder
 from cutbert.data.settings import DataSettings
-from cutbert.errors import Mistakes, RunError
 from cutbert.settings import build_settings, command_line, takes
-from cutbert.train.run_folder import RunFolder
 
 
 @takes(DataSettings, AnalyzeSettings)
@@ -30,17 +29,10 @@ def analyze(model: str | Path, **options: Any) -> Result:
     run = None
     if settings.out is not None:
         own = {name: value for name, value in asdict(settings).items() if name != "out"}
-        line = command_line("analyze", [str(model)], data, settings)
         plain = {"model": str(model), "data": asdict(data), "analyze": own}
-        mistakes = Mistakes()
-        with mistakes.collect():
-            # Nothing is taken over from an unfinished run, so that another machine is no hindrance.
-            run = RunFolder.open(settings.out, "analyze", plain, line=line, allow_changed=True)
-        if mistakes.found:
-            for each in (data, settings):
-                with mistakes.collect():
-                    each.check()
-        mistakes.check(RunError)
+        line = command_line("analyze", [str(model)], data, settings)
+        # Nothing is taken over from an unfinished run, so that another machine is no hindrance.
+        run = open_folder(settings.out, "analyze", plain, (data, settings), line=line, allow_changed=True)
     if run is not None and run.result is not None:
         return Result(run.result)
     from cutbert.analysis.analyze import analyze

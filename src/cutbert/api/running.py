@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,31 @@ def run_method(
     data, train, own, place = build_settings(options, kinds[0], TrainSettings, kinds[1], RunSettings)
     settings = {"model": str(model), "data": asdict(data), "train": asdict(train), verb: asdict(own)}
     line = command_line(verb, [str(model)], place, data, train, own)
-    mistakes = Mistakes()
-    with mistakes.collect():
-        run = RunFolder.open(place.out, verb, settings, line=line, allow_changed=place.allow_changed)
-    if mistakes.found:
-        for each in (data, train, own):
-            with mistakes.collect():
-                each.check()
-    mistakes.check(RunError)
+    run = open_folder(place.out, verb, settings, (data, train, own), line=line, allow_changed=place.allow_changed)
     result = run.result if run.result is not None else method()(str(model), data, train, own, run)
     if isinstance(data, DataSettings) and data.select == "dev":
         result = {**result, "select_is_dev": True}
     return Run(result, run.path)
+
+
+def open_folder(
+    out: str, verb: str, settings: Mapping[str, Any], parts: Sequence[Any], *, line: str, allow_changed: bool
+) -> RunFolder:
+    """Return a verb's run folder; mistakes in its settings are told with what is wrong with the folder.
+
+    Where the folder is right, whoever does the work checks the settings, with all else that can be wrong.
+
+    Args:
+        out, verb, settings, line, allow_changed: as of `RunFolder.open`.
+        parts: the dataclasses that the settings are made of.
+
+    Raises:
+        RunError: the folder is refused; these mistakes too.
+    """
+    mistakes = Mistakes()
+    with mistakes.collect():
+        return RunFolder.open(out, verb, settings, line=line, allow_changed=allow_changed)
+    for each in parts:
+        with mistakes.collect():
+            each.check()
+    raise RunError(*mistakes.found)

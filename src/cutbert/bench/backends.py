@@ -81,12 +81,12 @@ class OnnxBackend:
         return OnnxRunner(network if isinstance(network, Path) else self.graph(network), threads)
 
     def stored(self, folder: Path) -> Path:
-        from cutbert.exporters.export import FLOAT_FILE, FOLDER
+        from cutbert.exporters.folder import FLOAT_FILE, FOLDER
 
         return folder / FOLDER / FLOAT_FILE
 
     def store(self, model: TaskModel, path: Path) -> None:
-        from cutbert.exporters.export import save_graph
+        from cutbert.exporters.folder import save_graph
 
         save_graph(self.graph(model), path)
 
@@ -100,7 +100,7 @@ class Int8Backend(OnnxBackend):
     """ONNX Runtime in int8, activations by their range at run time unless the stored file says otherwise."""
 
     def stored(self, folder: Path) -> Path:
-        from cutbert.exporters.export import FOLDER
+        from cutbert.exporters.folder import FOLDER
         from cutbert.exporters.int8 import instruction_set, int8_file
 
         return folder / FOLDER / int8_file(instruction_set())

@@ -2,46 +2,13 @@
 
 from __future__ import annotations
 
-from cutbert.cli import (
-    analyze,
-    cost,
-    demo,
-    depth,
-    dynabert,
-    export,
-    finetune,
-    front,
-    measure,
-    pick,
-    predict,
-    pretrain,
-    report,
-    schubert,
-    search,
-    sweep,
-    undivided,
-)
+from importlib import import_module
+
 from cutbert.cli.verb import Verb
 
-VERBS: tuple[Verb, ...] = tuple(
-    module.VERB
-    for module in (
-        demo,
-        finetune,
-        dynabert,
-        schubert,
-        undivided,
-        depth,
-        pretrain,
-        sweep,
-        front,
-        pick,
-        search,
-        report,
-        predict,
-        measure,
-        analyze,
-        cost,
-        export,
-    )
-)
+# Each has a file of its name beside this one.
+NAMES = (
+    "demo", "finetune", "dynabert", "schubert", "undivided", "depth", "pretrain", "sweep", "front", "pick", "search",
+    "report", "predict", "measure", "analyze", "cost", "export",
+)  # fmt: skip
+VERBS: tuple[Verb, ...] = tuple(import_module(f"cutbert.cli.{name}").VERB for name in NAMES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -31,11 +33,13 @@ from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskOutput
 from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
 from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import kl_sum
 from cutbert.train.masked_lm import StepMasks, head_of, transformed
+from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 
@@ -80,7 +84,11 @@ def dynabert_text(
         check_halves(prepared)
         objective, tokens = TextObjective(prepared), prepared.text.train
         with run.timing("rewire"):
-            supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
+            if cuts_units(points, prepared.loaded.model.shape):
+                supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
+            else:  # only a search cuts further than the family, and searches are of tasks
+                say("every member has full width: no importance is measured", shown=prepared.engine.is_main)
+                supernet = copy.deepcopy(prepared.loaded.model)
         teacher = Teacher(prepared.loaded.model, None, True)
         with run.timing("train"):
             make_step = partial(MaskedDistillStep, masks=StepMasks(tokens, prepared.masking))
@@ -89,6 +97,11 @@ def dynabert_text(
             finish(supernet, objective, points, train, run)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
+
+
+def cuts_units(points: Sequence[GridPoint], shape: EncoderShape) -> bool:
+    """Return whether any member has fewer heads or neurons than the supernet in a layer that it keeps."""
+    return any(kept.shape != shape.layers[kept.index] for point in points for kept in point.subnet.layers)
 
 
 @dataclass(frozen=True)

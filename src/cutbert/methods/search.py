@@ -5,97 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import sample_lengths
-from cutbert.bench.latency_table import LatencyTable
 from cutbert.data.settings import DataSettings
-from cutbert.errors import BudgetError, Mistakes, RunError
-from cutbert.files import read_json, write_json
+from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_again
-from cutbert.fronts.score import label_scores
-from cutbert.fronts.search import (
-    Quest,
-    Trial,
-    front_of,
-    hypervolume,
-    search,
-    widest,
-)
+from cutbert.fronts.search import Trial, hypervolume
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.fronts.trial_book import TrialBook
 from cutbert.methods.brief import train_briefly
-from cutbert.methods.meters import LATENCY, timed_table
 from cutbert.methods.objectives import TaskObjective
-from cutbert.methods.prepare import Prepared, check_inputs, prepare
-from cutbert.model.task_model import TaskModel
+from cutbert.methods.prepare import check_inputs, prepare
+from cutbert.methods.search_costs import check_reachable, table_of
+from cutbert.methods.search_trials import SEARCHES, Hunt, hunted
 from cutbert.settings import build_settings
-from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
-from cutbert.shape.head import HeadSpec
-from cutbert.shape.search_space import SearchSpace, search_space
-from cutbert.shape.shape import EncoderShape
+from cutbert.shape.search_space import search_space
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
 from cutbert.train.counting import counter
-from cutbert.train.engine import default_threads
-from cutbert.train.machine import package_version, processor_name
 from cutbert.train.progress import progress_bar
-from cutbert.train.run_folder import RunFolder, locked
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
-
-SEARCHES = "searches"
-TABLES = "latency"
-DIMS = ("a", "f")
-TIMED_PACKAGES = ("torch", "onnxruntime")
-SPARE = 2  # times as many as are kept are scored on all rows, where trials are scored on a sample
-
-
-@dataclass(frozen=True)
-class Hunt:
-    """What the parts of one search share.
-
-    Args:
-        source: the run it is in.
-        run: its own folder in that run.
-        settings: as given.
-        prepared: the supernet and its task.
-        space: where it looks.
-        max_length: longest input in tokens.
-        table: of latencies; None where none is asked for.
-    """
-
-    source: RunFolder
-    run: RunFolder
-    settings: SearchSettings
-    prepared: Prepared
-    space: SearchSpace
-    max_length: int
-    table: LatencyTable | None
-
-    @property
-    def supernet(self) -> TaskModel:
-        return self.prepared.loaded.model
-
-    @property
-    def place(self) -> str:
-        """The search's folder, as the run's front names it."""
-        return str(self.run.path.relative_to(self.source.path))
-
-    def numbers(self, shape: EncoderShape) -> dict[str, float]:
-        """Return what a network costs, by the names that limits have for it."""
-        return numbers_of(shape, self.supernet.head_spec, self.table)
-
-    def excess(self, shape: EncoderShape) -> float:
-        """Return by how much a network breaks the limits on cost."""
-        return replace(self.settings, min_score=None).excess(self.numbers(shape))
 
 
 def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dict[str, Any]:
@@ -166,25 +102,6 @@ def check_same_data(source: RunFolder, files: Mapping[str, str]) -> None:
         raise RunError(f"{source.path}: data files must be those of the run, got others: {', '.join(files)}")
 
 
-def check_reachable(space: SearchSpace, head: HeadSpec, settings: SearchSettings, table: LatencyTable | None) -> None:
-    """Raise a BudgetError where even the cheapest networks of a space break a limit on cost."""
-    limits = replace(settings, min_score=None, max_latency_ms=settings.max_latency_ms if table else None)
-    mistakes = Mistakes()
-    least: dict[str, float] = {}
-    for subnet in space.smallest:
-        for name, value in numbers_of(subnet.shape_in(space.shape), head, table).items():
-            least[name] = min(value, least.get(name, value))
-    mistakes.extend(f"no network of this space fits the limits: {each}" for each in limits.violations(least))
-    mistakes.check(BudgetError)
-
-
-def numbers_of(shape: EncoderShape, head: HeadSpec, table: LatencyTable | None) -> dict[str, float]:
-    """Return what a network costs: params and macs counted, latency_ms as the table says."""
-    cost = cost_of(shape, head)
-    numbers: dict[str, float] = {"params": cost.params, "macs": cost.macs}
-    return numbers if table is None else {**numbers, LATENCY: table(shape)}
-
-
 def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings, line: str) -> RunFolder:
     """Return the search's own folder in the run, by a name made of its settings."""
     own = {name: value for name, value in asdict(settings).items() if name not in ("allow_changed", "remeasure")}
@@ -205,110 +122,6 @@ def train_settings(settings: SearchSettings) -> TrainSettings:
         precision=settings.precision,
         threads=settings.threads,
     )
-
-
-def table_of(
-    source: RunFolder, model: TaskModel, lengths: Sequence[int], space: SearchSpace, settings: SearchSettings
-) -> LatencyTable | None:
-    """Return the run's table of latencies for a backend and thread count, measured where there is none.
-
-    Returns:
-        None where no latency is asked for.
-
-    Raises:
-        BudgetError: the limit on latency is below every network of the space; nothing is kept then.
-        RunError: the table was measured on another machine, at other lengths or with other versions.
-    """
-    if not settings.predicts:
-        return None
-    threads = settings.threads or default_threads()
-    path = source.path / TABLES / f"{settings.backend}-{threads}.json"
-    is_there = path.exists() and not settings.remeasure
-    if is_there:
-        table = LatencyTable.from_json(read_json(path, RunError))
-        if not settings.allow_changed:
-            check_table(path, table, lengths)
-    else:
-        table = timed_table(model, DIMS, lengths, replace(settings.timing, threads=threads))
-    check_reachable(space, model.head_spec, settings, table)
-    if not is_there:
-        write_json(path, table.to_json())
-    return table
-
-
-def check_table(path: Path, table: LatencyTable, lengths: Sequence[int]) -> None:
-    """Raise a RunError unless a table is of a machine like this one, of the same versions and lengths."""
-    then = table.measured
-    here = {"processor": processor_name(), **{name: package_version(name) for name in TIMED_PACKAGES}}
-    there = {"processor": then["machine"]["processor"], **then["versions"]}
-    pairs: list[tuple[str, Any, Any]] = [(name, there[name], now) for name, now in here.items() if name in there]
-    pairs.append(("lengths", then["lengths"], sorted(lengths)))
-    mistakes = Mistakes()
-    mistakes.extend(
-        f"{path}: must be measured with {name} {now}, got {was}; --remeasure measures anew, --allow-changed takes it"
-        for name, was, now in pairs
-        if was != now
-    )
-    mistakes.check(RunError)
-
-
-def hunted(hunt: Hunt, front: Front) -> tuple[int, list[Trial]]:
-    """Return how many networks were scored, and those that are worth to be kept.
-
-    Raises:
-        BudgetError: no network that was scored keeps the limits.
-    """
-    settings, shape = hunt.settings, hunt.supernet.shape
-    seeds = [entry.subnet for entry in front if entry.folder is None and entry.search is None]
-    score_of = book_of(hunt, settings.sample)
-    quest = Quest(
-        hunt.space,
-        score_of,
-        lambda subnet: hunt.numbers(subnet.shape_in(shape))[settings.cost_name],
-        lambda subnet: hunt.excess(subnet.shape_in(shape)),
-        settings.min_score,
-    )
-    with progress_bar("search", min(settings.trials, hunt.space.size)) as bar:
-        advance = counter(bar)
-        trials = search(
-            quest,
-            seeds,
-            trials=settings.trials,
-            seed=settings.seed,
-            on_trial=lambda trial: advance(),
-        )
-    fitting = trials if settings.sample is None else scored_on_all(hunt, trials)
-    fitting = quest.fitting(fitting)
-    if not fitting:
-        raise BudgetError(f"no network within the limits was found in {len(trials)} trials; loosen them or give more")
-    return len(trials), widest(front_of(fitting), settings.keep)
-
-
-def scored_on_all(hunt: Hunt, trials: Sequence[Trial]) -> list[Trial]:
-    """Return the best trials with their scores on all rows of select: front after front, as many as may be spared."""
-    left, chosen = list(trials), list[Trial]()
-    while left and len(chosen) < SPARE * hunt.settings.keep:
-        chosen += front_of(left)
-        taken = {trial.subnet for trial in chosen}
-        left = [trial for trial in left if trial.subnet not in taken]
-    score_of = book_of(hunt, None)
-    with progress_bar("all of select", len(chosen)) as bar:
-        advance, found = counter(bar), []
-        for trial in chosen:
-            found.append(replace(trial, score=score_of(trial.subnet)))
-            advance()
-    return found
-
-
-def book_of(hunt: Hunt, sample: int | None) -> TrialBook:
-    """Return what scores subnets on select or on a sample of its rows; all searches of a run share the book."""
-    data, tokens = hunt.prepared.data, hunt.prepared.select
-    if sample is not None and sample < len(data.select):
-        rows = np.sort(np.random.default_rng(0).permutation(len(data.select))[:sample])
-        tokens = hunt.prepared.tokenize(data.select.take(rows), hunt.max_length)
-    path = hunt.source.path / SEARCHES / f"scores-{'all' if tokens is hunt.prepared.select else sample}.jsonl"
-    model = hunt.supernet
-    return TrialBook(path, lambda subnet: label_scores(model, subnet, tokens, data.metric).score)
 
 
 def scored(hunt: Hunt, front: Front, found: Sequence[Trial], train: TrainSettings) -> list[Entry]:

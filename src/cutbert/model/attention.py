@@ -63,7 +63,7 @@ class Attention(nn.Module):
         key_dim: int,
         value_dim: int,
     ) -> Tensor:
-        """Return the states after attention, residual and LayerNorm.
+        """Return what attention writes, which `add` adds to the states.
 
         Args:
             x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
@@ -74,19 +74,6 @@ class Attention(nn.Module):
         Returns:
             As x.
         """
-        return self.add(x, self.write(x, blocks, biases, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim))
-
-    def write(
-        self,
-        x: Tensor,
-        blocks: Blocks,
-        biases: Sequence[Tensor | None],
-        *,
-        num_heads: int,
-        key_dim: int,
-        value_dim: int,
-    ) -> Tensor:
-        """Return what attention adds to the states, before residual and LayerNorm; arguments as `forward`."""
         q = self._project(x, self.query, num_heads, key_dim, self.key_dim)
         k = self._project(x, self.key, num_heads, key_dim, self.key_dim)
         v = self._project(x, self.value, num_heads, value_dim, self.value_dim)
@@ -98,7 +85,7 @@ class Attention(nn.Module):
         return prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the states after residual and LayerNorm, given what attention wrote."""
+        """Return the states after residual and LayerNorm, given what attention wrote, y."""
         return self.norm(x + self.dropout(y))
 
     def _project(self, x: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:

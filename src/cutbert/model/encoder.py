@@ -45,11 +45,15 @@ class EncoderLayer(nn.Module):
 
     def forward(self, x: Tensor, blocks: Blocks, biases: Sequence[Tensor | None], kept: LayerShape) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            sizes = {"num_heads": kept.num_heads, "key_dim": kept.key_dim, "value_dim": kept.value_dim}
-            x = self.attention(x, blocks, biases, **sizes)
+            x = self.attention.add(x, self.attention(x, blocks, biases, **attention_sizes(kept)))
         if self.feed_forward is not None and kept.has_feed_forward:
-            x = self.feed_forward(x, intermediate_size=kept.intermediate_size)
+            x = self.feed_forward.add(x, self.feed_forward(x, intermediate_size=kept.intermediate_size))
         return x
+
+
+def attention_sizes(kept: LayerShape) -> dict[str, int]:
+    """Return which prefixes of a layer's attention run, by name."""
+    return {"num_heads": kept.num_heads, "key_dim": kept.key_dim, "value_dim": kept.value_dim}
 
 
 class Encoder(nn.Module):

@@ -36,15 +36,11 @@ class FeedForward(nn.Module):
         self.activation = ACT2FN[activation]
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
-        """Return the states after the feed-forward, residual and LayerNorm, using the first neurons only."""
-        return self.add(x_BSH, self.write(x_BSH, intermediate_size=intermediate_size))
-
-    def write(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
-        """Return what the feed-forward adds to the states, before residual and LayerNorm."""
+        """Return what the feed-forward writes with its first neurons, which `add` adds to the states."""
         H = x_BSH.shape[-1]
         h_BSF = self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, H))
         return prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
 
     def add(self, x_BSH: Tensor, y_BSH: Tensor) -> Tensor:
-        """Return the states after residual and LayerNorm, given what the feed-forward wrote."""
+        """Return the states after residual and LayerNorm, given what the feed-forward wrote, y."""
         return self.norm(x_BSH + self.dropout(y_BSH))

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-from cutbert.model.encoder import Encoder, EncoderLayer
+from cutbert.model.encoder import Encoder, EncoderLayer, attention_sizes
 from cutbert.model.layout import blocks_of, padding_biases
 from cutbert.shape.blocks import Blocks
 from cutbert.shape.subnet import Subnet
@@ -61,13 +61,12 @@ def walk(
         layer = encoder.layers[kept.index]
         assert isinstance(layer, EncoderLayer)
         if layer.attention is not None and kept.shape.has_attention:
-            sizes = {name: getattr(kept.shape, name) for name in ("num_heads", "key_dim", "value_dim")}
-            y = layer.attention.write(x, own_blocks, biases, **sizes)
+            y = layer.attention(x, own_blocks, biases, **attention_sizes(kept.shape))
             yield Site("attention", kept.index), y
             x = layer.attention.add(x, y)
         if layer.feed_forward is not None and kept.shape.has_feed_forward:
             yield Site("between", kept.index), x
-            y = layer.feed_forward.write(x, intermediate_size=kept.shape.intermediate_size)
+            y = layer.feed_forward(x, intermediate_size=kept.shape.intermediate_size)
             yield Site("feed_forward", kept.index), y
             x = layer.feed_forward.add(x, y)
         yield Site("layer", kept.index), x

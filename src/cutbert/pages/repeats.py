@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cutbert.pages.points import Source
-from cutbert.train.run_folder import FREE_SETTINGS, flat
+from cutbert.train.run_changes import FREE_SETTINGS, flat
 
 # Settings that may differ between repeats: the seed, what was made from another seed, and where things lie.
 OTHER_PLACES = ("seed", "model", "teacher", "data_dir", "device", *FREE_SETTINGS)

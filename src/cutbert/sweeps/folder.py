@@ -13,7 +13,9 @@ from typing import Any, Literal
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.sweeps.expand import RUNS, Run
-from cutbert.train.run_folder import LOCK, RECORD, RunFolder, is_locked, locked
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_lock import LOCK, is_locked, locked
+from cutbert.train.run_record import RECORD
 
 SWEEP = "sweep.json"
 LOGS = "logs"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cutbert.train.run_folder import is_locked
+from cutbert.train.run_lock import is_locked
 
 STOPPED = 130
 ERROR = "cutbert: error: "

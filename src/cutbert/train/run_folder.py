@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import read_json, write_json
+from cutbert.files import write_json
 from cutbert.train.machine import describe_machine, describe_versions
+from cutbert.train.run_changes import check_same, check_unchanged, differences, flat
+from cutbert.train.run_lock import LOCK, locked
+from cutbert.train.run_record import RECORD, new_record, now, read_record
 
-FORMAT_VERSION = 1
-LOCK = ".lock"
-RECORD = "run.json"
 LOG = "log.jsonl"
-RECORD_KEYS = {"command": str, "line": str, "settings": dict, "timings": dict}
 SAVE_TIMINGS_EVERY_S = 10.0
-SAME_VERSIONS = ("cutbert", "torch", "transformers")
-SAME_MACHINE = ("processor", "threads", "processes", "accelerator")
-FREE_SETTINGS = ("threads", "checkpoint_seconds")
 
 
 class RunFolder:
@@ -240,121 +234,9 @@ class RunFolder:
         self._saved_at = time.monotonic()
 
 
-def new_record(command: str, settings: dict[str, Any], line: str) -> dict[str, Any]:
-    seeds = [value for name, value in flat(settings).items() if name.split(".")[-1] == "seed"]
-    record: dict[str, Any] = {"format_version": FORMAT_VERSION, "command": command, "line": line}
-    record["settings"] = settings
-    if seeds:
-        record["seed"] = seeds[0]
-    return {**record, "started": now(), "timings": {}}
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Read run.json.
-
-    Raises:
-        RunError: the folder holds no run, or one of an unknown format.
-    """
-    if not (path / RECORD).is_file():
-        state = "is not empty and holds no run" if path.is_dir() else "is no folder with a run"
-        raise RunError(f"{path}: must be a run folder (with {RECORD}), but {state}")
-    data = read_json(path / RECORD, RunError)
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if version != FORMAT_VERSION:
-        raise RunError(f"{path / RECORD}: format_version must be {FORMAT_VERSION}, got {version!r}")
-    missing = [name for name, kind in RECORD_KEYS.items() if not isinstance(data.get(name), kind)]
-    if missing:
-        raise RunError(f"{path / RECORD}: must have {', '.join(missing)} as a run writes them; give another --out")
-    return dict(data)
-
-
-def check_same(path: Path, stored: Mapping[str, Any], command: str, settings: Mapping[str, Any]) -> None:
-    """Raise unless the stored run is one of this command with these settings."""
-    if stored["command"] != command:
-        raise RunError(f"{path}: --out must be new or a run of {command}, got a run of {stored['command']}")
-    found = differences(binding(stored["settings"]), binding(settings))
-    if found:
-        raise RunError(
-            f"{path}: --out holds a run of {command} with other settings; repeat them or give another --out",
-            *(f"{path}: {text}" for text in found),
-        )
-
-
-def check_unchanged(
-    path: Path, stored: Mapping[str, Any], machine: Mapping[str, Any], versions: Mapping[str, str]
-) -> None:
-    """Raise where something that bits depend on differs from when the unfinished run last ran."""
-    then = {name: stored["machine"].get(name) for name in SAME_MACHINE}
-    now_ = {name: machine.get(name) for name in SAME_MACHINE}
-    found = differences(then, now_)
-    then_versions = {name: stored["versions"].get(name) for name in SAME_VERSIONS}
-    found += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
-    if found:
-        raise RunError(
-            f"{path}: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
-            *(f"{path}: {text}" for text in found),
-        )
-
-
-def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings flat, without those that may change between the parts of one run.
-
-    Threads are compared as the machine's, which counts those really used.
-    """
-    return {name: value for name, value in flat(settings).items() if name.split(".")[-1] not in FREE_SETTINGS}
-
-
-def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return one line per value that differs, with its dotted name."""
-    before, after = flat(then), flat(now)
-    names = sorted(before.keys() | after.keys())
-    return [
-        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
-
-
-def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one mapping with dotted names."""
-    result: dict[str, Any] = {}
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, f"{prefix}{name}.")
-        else:
-            result[f"{prefix}{name}"] = value
-    return result
-
-
 def has_content(path: Path) -> bool:
     """Return whether a folder holds anything but what a kill during `start` leaves behind."""
     return any(entry.name != LOCK and not entry.name.startswith(f".{RECORD}.") for entry in path.iterdir())
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep every other process out of a run's folder within the block.
-
-    Raises:
-        RunError: one is in it already.
-    """
-    with (path / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{path}: another process is running in this folder") from None
-        yield
-
-
-def is_locked(path: Path) -> bool:
-    """Return whether a process is running in a run folder."""
-    if not (path / LOCK).is_file():
-        return False
-    try:
-        with locked(path):
-            return False
-    except RunError:
-        return True
 
 
 def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
@@ -372,7 +254,3 @@ def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
             if any(folder.iterdir()):
                 return
             folder.rmdir()
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

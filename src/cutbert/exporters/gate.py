@@ -1,0 +1,127 @@
+"""Whether a graph answers well enough to be written: as torch does, and in int8 with a score that falls little."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cutbert.data.dataset import Dataset
+from cutbert.data.rows import Examples, Rows
+from cutbert.data.settings import DataSettings
+from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.demo_data.reviews import DEV_FILE, read_reviews
+from cutbert.errors import BudgetError, ModelError
+from cutbert.exporters.int8 import Feeds
+from cutbert.exporters.settings import ExportSettings
+from cutbert.hub.load import Loaded, output_rows
+from cutbert.train.collating import padded_batch
+from cutbert.train.evaluate import score
+from cutbert.train.progress import progress_bar
+from cutbert.train.runner import Runner, TorchRunner, run_rows
+
+MAX_DIFF = 1e-4
+COMPARED_ROWS = 200
+MAX_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The rows of a task as the model's tokens.
+
+    Args:
+        dataset: the rows; None where there is no task.
+        select, dev, train: tokens; of demo texts alone where there is no task, and without train.
+    """
+
+    dataset: Dataset | None
+    dev: Tokens
+    select: Tokens | None = None
+    train: Tokens | None = None
+
+
+def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
+    """Return the task's rows as tokens, or some demo texts where there is no task."""
+    room = loaded.tokenizer.model_max_length
+
+    def tokens(rows: Examples, limit: int) -> Tokens:
+        return tokenize_rows(rows, loaded.tokenizer, loaded.source, min(limit, room))
+
+    if dataset is None or data is None:
+        return Parts(None, tokens(Rows(read_reviews(DEV_FILE)[0]), DataSettings().length_limit))
+    limit = data.length_limit
+    train = None
+    if settings.calibration == "static":
+        rows = np.random.default_rng(0).permutation(len(dataset.train))[: settings.calibration_samples]
+        train = tokens(dataset.train.take(np.sort(rows)), limit)
+    return Parts(dataset, tokens(dataset.dev, limit), tokens(dataset.select, limit), train)
+
+
+def checked_diff(runner: Runner, loaded: Loaded, tokens: Tokens) -> float:
+    """Return the largest difference between ONNX Runtime's answers and torch's on texts, each run alone.
+
+    Raises:
+        ModelError: it exceeds 1e-4, or 1e-4 of the largest answer where that exceeds 1.
+    """
+    own, model = TorchRunner(loaded.model), loaded.model
+    worst, largest = 0.0, 1.0
+    rows = range(min(len(tokens), COMPARED_ROWS))
+    with progress_bar("compare with torch", len(rows)) as bar:
+        for row in rows:
+            feeds = feeds_of(model, tokens, row)
+            ours = own(**feeds)
+            worst = max(worst, float(np.abs(runner(**feeds) - ours).max()))
+            largest = max(largest, float(np.abs(ours).max()))
+            bar(row + 1)
+    if not worst <= MAX_DIFF * largest:
+        raise ModelError(
+            f"ONNX Runtime must answer as torch within {MAX_DIFF * largest:.1e}, it differs by {worst:.1e}"
+        )
+    return worst
+
+
+def feeds_of(model: Any, tokens: Tokens, row: int) -> Feeds:
+    """Return one row as the inputs of a runner."""
+    batch = padded_batch(model, tokens, [row])
+    ids = batch.input_ids.numpy()
+    types = np.zeros_like(ids) if batch.token_type_ids is None else batch.token_type_ids.numpy()
+    return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
+
+
+def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any]:
+    """Return the scores of the model in torch float32 and of a runner, on dev and on select."""
+    dataset, model = parts.dataset, loaded.model
+    assert dataset is not None and parts.select is not None
+    columns = output_rows(model.head_spec, dataset.head)[0]
+    found: dict[str, Any] = {"metric": dataset.metric}
+    splits = {"": parts.dev, "select_": parts.select}
+    runs: Mapping[str, tuple[Runner, int]] = {"before": (TorchRunner(model), MAX_TOKENS), "after": (runner, 1)}
+    with progress_bar("score", sum(2 * len(tokens) for tokens in splits.values())) as bar:
+        done = 0
+
+        def count(rows: int) -> None:
+            nonlocal done
+            done += rows
+            bar(done)
+
+        for when, (each, max_tokens) in runs.items():
+            for split, tokens in splits.items():
+                logits = run_rows(each, model, tokens, max_tokens=max_tokens, on_batch=count)[..., columns]
+                found[f"{split}score_{when}"] = score(dataset.head, dataset.metric, logits, tokens).score
+    if dataset.select_is_dev:
+        found["select_is_dev"] = True
+    return found
+
+
+def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
+    """Raise a BudgetError where int8 loses more of the select score than it may."""
+    before, after = result["select_score_before"], result["select_score_after"]
+    drop = 100 * (before - after)
+    if drop > settings.max_drop:
+        other = "; --calibration static may lose less" if settings.calibration == "dynamic" else ""
+        raise BudgetError(
+            f"int8 may lose --max-drop {settings.max_drop:g} points of {result['metric']} on select, "
+            f"it loses {drop:.2f} ({100 * before:.2f} to {100 * after:.2f}); nothing was written{other}"
+        )
