@@ -241,6 +241,7 @@ def facts_of(network: Network, runs: Sequence[Path]) -> dict[str, Any]:
         ],
         "shapes": [entry.shape.to_json() for entry in entries],
         "timings_s": [RunFolder.read(run).data["timings"] for run in runs],
+        "peak_bytes": [RunFolder.read(run).data.get("peak_bytes") for run in runs],
         "lines": [RunFolder.read(run).line for run in runs],
     }
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cutbert.bench.memory import file_bytes, measure_alone, own_peak_bytes, run_here
+from cutbert.bench.memory import file_bytes, measure_alone, run_here
 from cutbert.errors import MissingError
+from cutbert.train.machine import own_peak_bytes
 from tiny_runs import save_tiny
 
 

@@ -68,6 +68,19 @@ def test_same_settings_resume_and_timings_add_up(tmp_path: Path) -> None:
     assert record(tmp_path)["timings"]["total"] > first and "train" in record(tmp_path)["timings"]
 
 
+def test_a_stage_notes_the_memory_held_so_far(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, "dynabert", SETTINGS)
+    with run.start():
+        with run.timing("small"):
+            pass
+        with run.timing("large"):
+            held = bytearray(b"x" * 300_000_000)
+            del held
+    peaks = record(tmp_path)["peak_bytes"]
+    assert 0 < peaks["small"] <= peaks["large"] == peaks["total"]
+    assert peaks["large"] >= 300_000_000
+
+
 def test_finished_run_keeps_its_result_and_drops_its_checkpoint(tmp_path: Path) -> None:
     run = RunFolder.open(tmp_path, "dynabert", SETTINGS)
     with run.start():

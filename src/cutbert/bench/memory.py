@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import MissingError
+from cutbert.train.machine import own_peak_bytes
 
 RUNS = 3
 CLEAR_PEAK = Path("/proc/self/clear_refs")
@@ -47,21 +48,6 @@ def file_bytes(path: Path) -> int:
         if sizes:
             return sum(sizes)
     return 0
-
-
-def own_peak_bytes() -> int:
-    """Return the largest resident memory of this process so far.
-
-    On Linux from /proc: getrusage there starts a new program with the peak of the one that started it.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def clear_peak() -> int:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cutbert.bench.memory import clear_peak, own_peak_bytes
+from cutbert.bench.memory import clear_peak
 from cutbert.data.tokens import Tokens
 from cutbert.errors import MissingError
 from cutbert.files import read_json, write_json
 from cutbert.methods.samples import take_tokens
 from cutbert.shape.head import HeadSpec
+from cutbert.train.machine import own_peak_bytes
 from cutbert.train.settings import StagePlan, TrainSettings
 
 STEPS = 3

@@ -13,7 +13,7 @@ from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
 from cutbert.files import write_json
-from cutbert.train.machine import describe_machine, describe_versions
+from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
 from cutbert.train.run_changes import check_same, check_unchanged, differences, flat
 from cutbert.train.run_lock import LOCK, locked
 from cutbert.train.run_record import RECORD, new_record, now, read_record
@@ -172,13 +172,15 @@ class RunFolder:
 
     @contextmanager
     def timing(self, name: str) -> Iterator[None]:
-        """Add the wall time of the block to the named timing; adds up over resumed runs."""
+        """Add the wall time of the block to the named timing, over resumed runs too; note memory's peak by its end."""
         self._open_timings[name] = time.monotonic()
         try:
             yield
         finally:
             self.data["timings"][name] = self._seconds(name)
             del self._open_timings[name]
+            peaks = self.data.setdefault("peak_bytes", {})
+            peaks[name] = max(own_peak_bytes(), peaks.get(name, 0))
             self._save()
 
     def finish(self, result: Mapping[str, Any]) -> None:
