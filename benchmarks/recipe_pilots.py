@@ -28,6 +28,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.files import write_json
 from cutbert.methods.distil import Teacher
 from cutbert.methods.dynabert import family, rewired, train_family
+from cutbert.methods.objectives import TaskObjective
 from cutbert.methods.prepare import check_inputs, prepare
 from cutbert.methods.recipes import Recipe, resolve_recipe
 from cutbert.methods.settings import DynabertSettings
@@ -92,23 +93,23 @@ def pilot(name: str, options: argparse.Namespace) -> dict[str, Any]:
     data = DataSettings(task="sst2", data_dir=options.data_dir, max_train_samples=options.rows)
     settings = DynabertSettings(**{"stock": False, **own})
     train = TrainSettings(seed=options.seed, epochs=options.epochs, checkpoint_seconds=1e9, **training)
-    recipe: Recipe = resolve_recipe(settings, train, data.max_length)
+    recipe: Recipe = resolve_recipe(settings, train, data.length_limit)
     dataset = check_inputs(data, train, settings, models=(options.teacher,))
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder.open(Path(folder) / "run", "dynabert", {"variant": name}, line="")
         with run.start():
-            prepared = prepare(options.teacher, dataset, data.max_length, train, run)
+            prepared = prepare(options.teacher, dataset, data.length_limit, train, run)
             model = prepared.loaded.model
             points = family(model.shape, settings, recipe)
-            supernet = rewired(prepared, settings, recipe.layer_rule, train.seed, run)
+            supernet = rewired(TaskObjective(prepared), settings, recipe.layer_rule, train.seed, run)
             begun = time.monotonic()
             train_family(
                 supernet,
-                prepared,
                 Teacher(model, None, True),
                 points,
                 recipe,
                 prepared.train,
+                prepared.engine,
                 replace(train, precision=recipe.precision),
                 run,
             )

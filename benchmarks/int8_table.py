@@ -1,0 +1,93 @@
+"""What a server would load: teacher, fewer layers and a family's best at shares of the teacher's cost, each on each
+backend, timed in one interleaved run at batch 1 over the task's lengths.
+
+A subnet is the best on select within a share of the teacher's multiply-adds; scores in the table are dev's, of the very
+file that is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cutbert
+from alternatives import option
+from cutbert.fronts.front import Front
+from cuts import cutbert as command
+from recording import make_parser, recorded
+from workload import add_inputs
+
+SHARES = (2, 3, 4, 8, 16)
+BACKENDS = ("torch", "onnx", "onnx-int8")
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    add_inputs(parser)
+    parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert, searched or not")
+    parser.add_argument("--teacher", required=True, help="run folder of its teacher")
+    parser.add_argument("--layers", help="run folder of fewer layers distilled from the same teacher")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--work", type=Path, default=Path("runs/int8"), help="folder of the networks picked")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--max-eval-samples", type=int, help="score on so many rows, to try the script out")
+    args = parser.parse_args()
+    record = recorded(f"int8_{args.task}", args, lambda: measure(args), seeds=[0])
+    print(markdown(record))
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Pick, measure side by side, and return a row for each network and backend."""
+    networks = {"teacher": args.teacher} | ({"fewer layers": args.layers} if args.layers else {}) | picked(args)
+    words = ["measure", *networks.values(), "--task", args.task, "--rounds", str(args.rounds)]
+    words += [word for backend in BACKENDS for word in ("--backend", backend)]
+    words += [*option("--data-dir", args.data_dir), *option("--threads", args.threads)]
+    found = command(*words, *option("--max-eval-samples", args.max_eval_samples))
+    names = {path: name for name, path in networks.items()}
+    rows = [{"name": names[row["model"]], **row, "model": Path(row["model"]).name} for row in found["models"]]
+    whole = {row["backend"]: row for row in rows if row["name"] == "teacher"}
+    for row in rows:
+        row["macs_share"] = row["macs"] / whole[row["backend"]]["macs"]
+        row["latency_share"] = row["latency_ms"] / whole[row["backend"]]["latency_ms"]
+        row["points_below_float_teacher"] = 100 * (whole["torch"]["score"] - row["score"])
+    return {"task": args.task, "metric": found["metric"], "measured": found["measured"], "networks": rows}
+
+
+def picked(args: argparse.Namespace) -> dict[str, str]:
+    """Return the folders of the best networks at each share, by what they are; shares that none meets are left out."""
+    front, found = Front.load(args.run), {}
+    for share in SHARES:
+        limit = front.teacher.macs // share
+        if all(entry.macs > limit for entry in front):
+            continue
+        out = args.work / f"{args.task}-{share}"
+        if not out.exists():
+            cutbert.pick(args.run, max_macs=limit, out=out)
+        found[f"1/{share} of the multiply-adds"] = str(out)
+    return found
+
+
+def markdown(record: dict[str, Any]) -> str:
+    lines = [
+        f"| network | backend | dev {record['metric']} | MACs | p50 (ms) | p95 (ms) | of the teacher's | texts/s | MB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in record["networks"]:
+        cells = [
+            row["name"],
+            row["backend"],
+            f"{100 * row['score']:.2f}",
+            f"{row['macs_share']:.3f}",
+            f"{row['latency_ms']:.2f}",
+            f"{row['latency_p95_ms']:.2f}",
+            f"{row['latency_share']:.2f}",
+            f"{row['throughput_per_s']:.0f}",
+            f"{row['file_bytes'] / 1e6:.1f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
