@@ -67,9 +67,10 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
 
     The interval is a percentile bootstrap: rows are drawn anew, together for both networks and all seeds. Of networks
     that answer all but alike it would have no width, however few the rows, so to either side it reaches at least as
-    far as the exact interval of a share that was 0 of so many rows (our choice for metrics other than accuracy). The test
-    of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random, row by
-    row, for all seeds together. Neither knows of the spread between seeds that were not run.
+    far as the exact interval of a share that was 0 of so many rows (our choice for metrics other than accuracy).
+
+    The test of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random,
+    row by row, for all seeds together. Neither interval nor test knows of the spread between seeds that were not run.
 
     Args:
         metric: of METRICS.
