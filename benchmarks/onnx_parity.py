@@ -26,7 +26,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.hub.load import Loaded, load_model
-from cutbert.train.machine import num_threads
+from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.runner import Runner, TorchRunner, run_rows
@@ -65,6 +65,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         in_batches = np.abs(answers(runner, loaded, rows, BATCH_TOKENS) - ours).max(axis=1)
     return {
         "run": str(args.run),
+        "onnxruntime": package_version("onnxruntime"),
         "shape": loaded.model.shape.to_json(),
         "limit": LIMIT,
         "rows": {name: len(tokens) for name, tokens in rows.items()},

@@ -27,7 +27,7 @@ from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
-from cutbert.train.machine import num_threads
+from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar
 from recording import make_parser, recorded, spread
 from step_time import MatrixRates, timed
@@ -73,6 +73,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         ]
     return {
         "run": str(args.run),
+        "onnxruntime": package_version("onnxruntime"),
         "shape": model.shape.to_json(),
         "batch_size": args.batch_size,
         "rounds": args.rounds,
