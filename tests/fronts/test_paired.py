@@ -64,8 +64,7 @@ def test_a_clear_difference_is_found_and_none_where_there_is_none(metric: str, t
     assert better.low < better.difference < better.high and better.rows == len(so)
     assert compare(metric, [poor], [good], so).verdict(0.01) == "full is better"
     equal = compare(metric, [good], [good], so)
-    assert equal.difference == equal.low == equal.high == 0 and equal.p_value == 1
-    assert equal.verdict(0.0) == "no worse"
+    assert equal.difference == 0 and -equal.low == equal.high > 0 and equal.p_value == 1
     assert compare(metric, [good], [same], so).p_value > 0.05
 
 
@@ -108,6 +107,15 @@ def test_chance_alone_is_seldom_significant() -> None:
 )
 def test_no_more_is_said_than_the_numbers_hold(changes: dict, verdict: str) -> None:
     assert replace(FOUND, **changes).verdict(0.01) == verdict
+
+
+@pytest.mark.parametrize(("rows", "verdict"), [(71, "not decided"), (277, "not decided"), (872, "no worse")])
+def test_equal_answers_on_few_rows_say_little(rows: int, verdict: str) -> None:
+    truth = np.random.default_rng(0).integers(0, 2, rows).astype(float)
+    equal = compare("accuracy", [np.ones(rows)], [np.ones(rows)], truth)
+    exact = stats.binomtest(0, rows).proportion_ci(method="exact")
+    assert equal.high == -equal.low == pytest.approx(exact.high)
+    assert equal.verdict(0.01) == verdict
 
 
 def test_one_row_says_nothing() -> None:

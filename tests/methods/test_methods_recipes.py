@@ -92,6 +92,9 @@ def test_what_the_user_gives_comes_first(name: str) -> None:
 
 def test_all_mistakes_of_settings_come_together() -> None:
     settings = DynabertSettings(
+        width_mult=(1.0, 7.0),
+        depth_mult=(0.0,),
+        depths=(3, 0),
         logit_weight=-1.0,
         final_epochs=float("nan"),
         temperature=0.0,
@@ -104,6 +107,9 @@ def test_all_mistakes_of_settings_come_together() -> None:
     with pytest.raises(InputError) as caught:
         settings.check()
     assert caught.value.mistakes == (
+        "--width-mult must lie in (0, 1], got 7.0",
+        "--depth-mult must lie in (0, 1], got 0.0",
+        "--depths must be at least 1, got 0",
         "--logit-weight must be a number of at least 0, got -1.0",
         "--final-epochs must be a number of at least 0, got nan",
         "--temperature must be above 0, got 0.0",

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_plan import make_plan
 
 import cutbert
 from cutbert.api.sweeps import SWEPT, kinds_of
+from cutbert.cli.main import main
+from cutbert.shape.head import HeadSpec
+from cutbert.sweeps import sweep as module
 from cutbert.sweeps.expand import read_runs
-from tiny_runs import WORDS
+from cutbert.sweeps.job import Ended, Job
+from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
 
+TEXTS = {"train": "text", "dev": "held-out"}
+SMALL = ("epochs=0.1", "threads=1", "max_length=16", "sequence_length=16")
 PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers"
 STEPS = {
     "dynabert": {"teacher": 16, "family": 16},
@@ -59,7 +68,86 @@ def test_dynabert_runs(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_depth_runs(tmp_path: Path) -> None:
     make_plan(tmp_path)
-    sets = [f"model={tmp_path}/base", own_data(tmp_path), "depth.seeds=[0]", "epochs=0.1", "threads=1", "max_length=16"]
+    sets = [
+        f"model={tmp_path}/base",
+        own_data(tmp_path),
+        "depth.seeds=[0]",
+        "epochs=0.1",
+        "threads=1",
+        "max_length=16",
+        "sequence_length=16",
+    ]
     done = cutbert.sweep(PAPERS / "depth.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"]
     assert 0 <= done["runs"][0]["score"] <= 1
+
+
+class Here:
+    """An engine that computes a run in this very process: what starting Python costs is spared."""
+
+    def __init__(self) -> None:
+        self._ended: list[Ended] = []
+
+    def share(self, wanted: int | None) -> int:
+        return 1
+
+    def has_room(self) -> bool:
+        return True
+
+    def begin(self, job: Job) -> None:
+        code = main([*job.words, "--threads", str(job.threads)])
+        self._ended.append(Ended(job.name, f"exit code {code}" if code else None))
+
+    def ended(self) -> list[Ended]:
+        found, self._ended = self._ended, []
+        return found
+
+    def stop(self) -> None: ...
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let sweeps compute in this process."""
+
+    @contextmanager
+    def engine_of(*args: Any) -> Iterator[Here]:
+        yield Here()
+
+    monkeypatch.setattr(module, "engine_of", engine_of)
+
+
+def text_sets(folder: Path, *steps: str) -> list[str]:
+    """Return the settings that put a plan on a tiny masked LM, and its steps on text on a tiny text."""
+    make_plan(folder)
+    save_tiny(folder / "lm", tiny_model(HeadSpec("masked_lm")))
+    for name, seed in (("text", 7), ("held-out", 8)):
+        (folder / f"{name}.txt").write_text("\n\n".join(tiny_rows(60, seed).text) + "\n", encoding="utf-8")
+    files = [f"{step}.{name}={folder}/{file}.txt" for step in steps for name, file in TEXTS.items()]
+    return [*files, f"model={folder}/lm", own_data(folder), *SMALL]
+
+
+@pytest.mark.usefixtures("here")
+def test_schubert_runs(tmp_path: Path) -> None:
+    sets = [
+        *text_sets(tmp_path, "cut"),
+        "cut.grid.cut=[{name = 'all', budget = 'params=0.9'}, {name = 'f', budget = 'params=0.9', dims = 'f'}]",
+        "cut.gate_steps=2",
+        "cut.multiple_of=1",
+    ]
+    done = cutbert.sweep(PAPERS / "schubert.toml", out=tmp_path / "out", set=sets)
+    assert [run["status"] for run in done["runs"]] == ["finished"] * 5
+    assert {run["values"]["cut.cut"] for run in done["runs"] if run["step"] == "tuned"} == {"all", "f"}
+
+
+@pytest.mark.usefixtures("here")
+def test_undivided_runs(tmp_path: Path) -> None:
+    shape = tmp_path / "lm" / "shape.json"
+    sets = [
+        *text_sets(tmp_path, "base", "new"),
+        f"base.from_scratch={shape}",
+        f"new.from_scratch={shape}",
+        "new.grid.kept=[{name = '1', num_ffn = 1}, {name = '1-equal', num_ffn = 1, equal_params = true}]",
+    ]
+    done = cutbert.sweep(PAPERS / "undivided.toml", out=tmp_path / "out", set=sets)
+    assert [run["status"] for run in done["runs"]] == ["finished"] * 6
+    assert Counter(run["step"] for run in done["runs"]) == {"base": 1, "new": 2, "base_tuned": 1, "tuned": 2}

@@ -247,5 +247,7 @@ def test_every_network_of_a_front_is_a_row() -> None:
     ]  # fmt: skip
     assert rows[0]["std"] is None and rows[2]["params"] == 1
     assert main_score("dynabert", result) == 0.8 and main_score("schubert", {**result, "subnets": entries[:2]}) == 0.4
+    new = {"metric": "accuracy", "subnets": entries[1:2]}  # from scratch, as undivided makes it: nothing was cut
+    assert {row["network"] for row in table_rows([run], {"f": module.State("finished", result=new)})} == {"small"}
     text = table_rows([run], {"f": module.State("finished", result={"loss": 1.0, "perplexity": 2.5})})
     assert (text[0]["metric"], text[0]["mean"]) == ("perplexity", 2.5) and main_score("pretrain", {"loss": 1.0}) is None

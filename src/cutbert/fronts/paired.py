@@ -65,9 +65,12 @@ class Paired:
 def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth: Answers) -> Paired:
     """Return how two networks differ on the same rows.
 
-    The interval is a percentile bootstrap: rows are drawn anew, together for both networks and all seeds. The test
-    of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random, row by
-    row, for all seeds together. Neither knows of the spread between seeds that were not run.
+    The interval is a percentile bootstrap: rows are drawn anew, together for both networks and all seeds. Of networks
+    that answer all but alike it would have no width, however few the rows, so to either side it reaches at least as
+    far as the exact interval of a share that was 0 of so many rows (our choice for metrics other than accuracy).
+
+    The test of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random,
+    row by row, for all seeds together. Neither interval nor test knows of the spread between seeds that were not run.
 
     Args:
         metric: of METRICS.
@@ -75,17 +78,20 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
         truth: labels, as the answers.
 
     Source:
-        McNemar 1947; Dietterich 1998 (Approximate statistical tests for comparing supervised classifiers).
+        McNemar 1947; Dietterich 1998 (Approximate statistical tests for comparing supervised classifiers); Clopper and
+        Pearson 1934 for a share of 0.
     """
     score = METRICS[metric]
     ours, theirs = np.stack(one), np.stack(other)
     by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
+    difference, reach = float(np.mean(by_seed)), 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
     low, high = interval(score, ours, theirs, truth)
+    low, high = min(low, max(-1.0, difference - reach)), max(high, min(1.0, difference + reach))
     if metric == "accuracy" and len(ours) == 1:
         test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
     else:
         test, p_value = "permutation", permutation(score, ours, theirs, truth)
-    return Paired(float(np.mean(by_seed)), low, high, p_value, test, by_seed, len(truth))
+    return Paired(difference, low, high, p_value, test, by_seed, len(truth))
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:

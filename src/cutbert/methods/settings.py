@@ -8,7 +8,7 @@ from typing import Literal
 from cutbert.errors import InputError, Mistakes
 from cutbert.shape.budget import Budget
 from cutbert.shape.paper_shapes import PAPER_SHAPES, paper_shape
-from cutbert.shape.space import Rule
+from cutbert.shape.space import Rule, is_mult
 from cutbert.shape.units import DIMS
 
 RecipeName = Literal["default", "paper", "release"]
@@ -82,6 +82,10 @@ class DynabertSettings:
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range."""
         mistakes = Mistakes()
+        for name in ("width_mult", "head_mult", "ffn_mult", "depth_mult"):
+            flag, wrong = f"--{name.replace('_', '-')}", [mult for mult in getattr(self, name) if not is_mult(mult)]
+            mistakes.extend(f"{flag} must lie in (0, 1], got {mult}" for mult in wrong)
+        mistakes.extend(f"--depths must be at least 1, got {depth}" for depth in self.depths if depth < 1)
         for name in ("logit_weight", "hidden_weight", "final_epochs"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):

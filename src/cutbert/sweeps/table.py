@@ -61,9 +61,10 @@ def mean_of(values: Iterable[float | None]) -> float | None:
 
 
 def scores_of(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield network, metric, split and score of everything a result has scored."""
+    """Yield network, metric, split and score of everything a result has scored; from scratch there is no teacher."""
     if "subnets" in result:
-        for entry in (result["teacher"], *result["subnets"]):
+        teachers = [result["teacher"]] if "teacher" in result else []
+        for entry in (*teachers, *result["subnets"]):
             yield from scores_of_entry(entry, entry["name"], result["metric"])
     elif "score" in result:
         yield from scores_of_entry(result, WHOLE, result["metric"])
