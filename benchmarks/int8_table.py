@@ -70,7 +70,7 @@ def picked(args: argparse.Namespace) -> dict[str, str]:
 
 def markdown(record: dict[str, Any]) -> str:
     lines = [
-        f"| network | backend | dev {record['metric']} | MACs | p50 (ms) | p95 (ms) | of the teacher's | texts/s | MB |",
+        f"| network | backend | dev {record['metric']} | MACs | p50 (ms) | p95 (ms) | share | texts/s | MB |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in record["networks"]:
