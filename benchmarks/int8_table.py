@@ -27,7 +27,7 @@ def main() -> None:
     add_inputs(parser)
     parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert, searched or not")
     parser.add_argument("--teacher", required=True, help="run folder of its teacher")
-    parser.add_argument("--layers", help="run folder of fewer layers distilled from the same teacher")
+    parser.add_argument("--layers", type=Path, help="run folder of fewer layers distilled from the same teacher")
     parser.add_argument("--task", required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/int8"), help="folder of the networks picked")
     parser.add_argument("--rounds", type=int, default=8)
@@ -39,7 +39,7 @@ def main() -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Pick, measure side by side, and return a row for each network and backend."""
-    networks = {"teacher": args.teacher} | ({"fewer layers": args.layers} if args.layers else {}) | picked(args)
+    networks = {"teacher": args.teacher} | fewer_layers(args) | picked(args)
     words = ["measure", *networks.values(), "--task", args.task, "--rounds", str(args.rounds)]
     words += [word for backend in BACKENDS for word in ("--backend", backend)]
     words += [*option("--data-dir", args.data_dir), *option("--threads", args.threads)]
@@ -52,6 +52,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         row["latency_share"] = row["latency_ms"] / whole[row["backend"]]["latency_ms"]
         row["points_below_float_teacher"] = 100 * (whole["torch"]["score"] - row["score"])
     return {"task": args.task, "metric": found["metric"], "measured": found["measured"], "networks": rows}
+
+
+def fewer_layers(args: argparse.Namespace) -> dict[str, str]:
+    """Return the folder of the one subnet of the run of fewer layers."""
+    if args.layers is None:
+        return {}
+    out = args.work / f"{args.task}-layers"
+    if not out.exists():
+        (entry,) = Front.load(args.layers)
+        cutbert.pick(args.layers, max_macs=entry.macs, out=out)
+    return {"fewer layers": str(out)}
 
 
 def picked(args: argparse.Namespace) -> dict[str, str]:
