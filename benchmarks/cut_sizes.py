@@ -17,6 +17,7 @@ from cutbert.bench.latency import time_networks
 from cutbert.bench.latency_table import new_network
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import Batch
+from cutbert.data.tokens import Tokens
 from cutbert.methods.rounds import SETTLING_ROWS
 from cutbert.methods.samples import sample_batches
 from cutbert.model.task_model import TaskModel
@@ -92,7 +93,7 @@ def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]
     return rows
 
 
-def hidden_jump(model: TaskModel, dev: Any, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+def hidden_jump(model: TaskModel, dev: Tokens, batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """Score the network with its weakest hidden units closed, and cut away with norms as they are or settled."""
     strength = hidden_strength(model)
     plain = predict_logits(model, dev)
@@ -108,8 +109,7 @@ def hidden_jump(model: TaskModel, dev: Any, batches: Sequence[Batch]) -> list[di
         row: dict[str, Any] = {"kept": kept}
         for name, network in (("zeroed", closed), ("cut", cut(closed, units)), ("settled", cut(settled, units))):
             logits = predict_logits(network, dev)
-            assert dev.labels is not None
-            row[f"{name}_score"] = score(model.head_spec, "accuracy", logits, dev.labels).score
+            row[f"{name}_score"] = score(model.head_spec, "accuracy", logits, dev).score
             row[f"{name}_kl"] = divergence(plain, logits)
         rows.append(row)
     return rows

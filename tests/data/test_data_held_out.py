@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from cutbert.data.held_out import HeldOut
 
@@ -28,3 +29,13 @@ def test_kept_rows_hold_no_others_in_memory() -> None:
     held = HeldOut(5)
     assert len(list(held.pass_on(np.arange(400).reshape(100, 4)))) == 95
     assert all(row.base is None for row in held.rows())
+
+
+@pytest.mark.parametrize(
+    ("seen", "kept"), [(1, 1), (3, 1), (4, 2), (19, 2), (60, 6), (170, 16), (1600, 16), (2000, 20), (20_000, 200)]
+)
+def test_how_many_are_held_out(seen: int, kept: int) -> None:
+    """Even a small text gives one to choose on and one to report."""
+    held = HeldOut()
+    passed = [*held.pass_on(np.arange(seen, dtype=np.int32)[:, None]), *held.cut_down()]
+    assert len(list(held.rows())) == kept == seen - len(passed)

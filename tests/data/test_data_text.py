@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data import text as text_file
 from cutbert.data.batches import plan_batches
 from cutbert.data.cache import cache_folder
+from cutbert.data.held_out import num_held_out
 from cutbert.data.text import TextData, TextSources, find_texts, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.text_sources import TextSource, dataset_pieces
@@ -104,7 +105,8 @@ def test_held_out_rows_are_never_trained_on(tokenizer: PreTrainedTokenizerFast, 
     found = load(tokenizer, train=write("a.txt", as_text(documents)))
     everything = joined_plainly(tokenizer, documents)
     total = len(everything) // (S - 2)
-    assert len(found.train) + len(found.dev) == total and len(found.dev) == total // 100
+    assert len(found.train) + len(found.dev) == total
+    assert len(found.dev) in (num_held_out(total), num_held_out(total) - 1)  # equal rows stay together
     inner = [tuple(row) for tokens in (found.train, found.dev) for row in rows(tokens)[:, 1:-1].tolist()]
     assert sorted(inner) == sorted(tuple(everything[i * 8 : i * 8 + 8]) for i in range(total))
     assert not set(inner[: len(found.train)]) & set(inner[len(found.train) :])
@@ -164,8 +166,10 @@ def test_mistakes_come_together(write: Write, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--train and --dataset must not be given together"):
         TextSettings(train="a.txt", dataset="b").check()
     with pytest.raises(DataError) as caught:
-        find_texts(TextSettings(train=("no.txt", write("a.csv", "x")), dev=str(tmp_path / "*.txt")))
+        files = ("no.txt", write("a.csv", "x"))
+        find_texts(TextSettings(train=files, dev=str(tmp_path / "*.txt"), mask_probability=2.0))
     assert [line.split(": ")[-1] for line in caught.value.mistakes] == [
+        "--mask-probability must lie between 0 and 1, got 2.0",
         "no such file",
         "name must end in .txt or .txt.gz",
         "no file matches",

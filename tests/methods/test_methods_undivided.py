@@ -287,6 +287,15 @@ def test_from_scratch(
         assert other["loss"] == run["loss"], "with every feed-forward it is what pretrain makes"
 
 
+def test_from_scratch_a_shape_file_may_have_its_own_pattern(teacher: str, tmp_path: Path, text: dict[str, Any]) -> None:
+    file = tmp_path / "shape.json"
+    file.write_text(json.dumps(with_feed_forwards(SHAPE, (1,)).to_json()))
+    run = cutbert.undivided(teacher, out=tmp_path / "run", from_scratch=file, **text)
+    assert run["pattern"] == "AAFA" == pattern_of(load_model(run.path).model.shape)
+    with pytest.raises(InputError, match="got --ffn-every and --num-ffn"):
+        cutbert.undivided(teacher, out=tmp_path / "no", from_scratch=file, ffn_every=1, num_ffn=1, **text)
+
+
 def test_on_the_command_line(
     teacher: str, tmp_path: Path, task: dict[str, Any], text: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from cutbert.files import replacing_file
 
 COLOURS = "cividis"  # made to look the same with and without colour vision (Nunez et al. 2018)
+LEAST_HEIGHT = 3.6  # inches of a map; its colour bar's label is as long
 MOST_PRINTED = 14  # layers on a side of a map whose values are printed
 CURVES = (  # marker, dashes, colour: of the layers' outputs, attention's, the feed-forwards'
     ("o", "-", "#00204d"),
@@ -62,7 +63,7 @@ def draw_map(figure: Figure, result: Mapping[str, Any], site: str) -> None:
     values = result["cka"] if site == "layer" else result["cka_sites"][site]
     end = "_against" if "against" in result else ""
     rows, columns = (names_of(result, site, side) for side in ("", end))
-    figure.set_size_inches(2.6 + 0.45 * len(columns), 1.8 + 0.42 * len(rows))
+    figure.set_size_inches(2.6 + 0.45 * len(columns), max(LEAST_HEIGHT, 1.8 + 0.42 * len(rows)))
     axes = figure.add_subplot()
     shown = [[float("nan") if value is None else value for value in row] for row in values]
     image = axes.imshow(shown, cmap=COLOURS, vmin=0.0, vmax=1.0, origin="lower")
@@ -105,7 +106,7 @@ def draw_probes(figure: Figure, result: Mapping[str, Any]) -> None:
         plot(axes, ours, key, label, marker=marker, linestyle=style, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel("layer")
-    axes.set_ylabel(f"{result['metric']} (fraction of 1), on dev where nothing else is said")
+    axes.set_ylabel(f"{result['metric']} (fraction of 1),\non dev where nothing else is said")
     rows = "[CLS]" if result["probe_rows"] == "cls" else "mean of tokens"
     axes.set_title(f"linear probes of {rows}, {result['probe_examples']:,} training texts", fontsize=9)
     axes.grid(axis="y", alpha=0.3)

@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 
 SHARE = 0.01
 MOST = 1000
+FEW = 16  # of a small text; 1 % of it would measure nothing
+
+
+def num_held_out(seen: int) -> int:
+    """Return how many of a text's sequences are held out: 1 %; of a small text 10 % up to FEW, but two of four or more.
+
+    Two: one to choose on, one to report.
+    """
+    return max(1, int(SHARE * seen), min(FEW, seen // 10), min(2, seen // 2))
 
 
 class HeldOut:
@@ -43,8 +52,8 @@ class HeldOut:
             yield from self._shrink(self.most)
 
     def cut_down(self) -> Iterator[NDArray[np.int32]]:
-        """Yield rows until only the share that is to be held out is kept: 1 %, at least one, at most `most`."""
-        yield from self._shrink(min(self.most, max(1, int(SHARE * self.seen))))
+        """Yield rows until only those that are to be held out are kept, at most `most`."""
+        yield from self._shrink(min(self.most, num_held_out(self.seen)))
 
     def rows(self) -> Iterator[NDArray[np.int32]]:
         """Yield the rows kept."""

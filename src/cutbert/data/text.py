@@ -23,7 +23,7 @@ from cutbert.data.text_sources import TextSource, find_dev, find_train
 from cutbert.data.tokens import Tokens, bare_engine
 from cutbert.errors import DataError, Mistakes, ModelError
 
-FORMAT = 1
+FORMAT = 2
 CHUNK_PIECES = 5_000
 CHUNK_CHARACTERS = 4_000_000
 ARRAYS = ("train", "held_out")
@@ -72,13 +72,15 @@ def find_texts(settings: TextSettings) -> TextSources:
     """Return the sources that the settings name; of files, only that they are there is known yet.
 
     Raises:
-        DataError: every mistake in the settings, else every file or data set that cannot be had.
+        DataError: every mistake in the settings, and every file or data set that cannot be had.
     """
-    settings.check()
     mistakes = Mistakes()
-    train = dev = None
     with mistakes.collect():
-        train = find_train(settings)
+        settings.check()
+    train = dev = None
+    if bool(settings.train) != (settings.dataset is not None):  # else `check` has said it
+        with mistakes.collect():
+            train = find_train(settings)
     with mistakes.collect():
         dev = find_dev(settings)
     if train is not None and dev is not None:

@@ -26,7 +26,7 @@ class TextSettings:
     )
     dev: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "Held-out text file; repeatable; default: 1 % of the sequences, at most 1,000, by hash."},
+        metadata={"help": "Held-out text file; repeatable; default: 1 % of the sequences, of a small text more."},
     )
     dataset: str | None = field(
         default=None, metadata={"help": "Hub data set or local folder of one, streamed; each row is a document."}

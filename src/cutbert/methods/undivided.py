@@ -169,7 +169,7 @@ def undivided_new(
 
 
 def new_shape(settings: UndividedSettings) -> NewShape:
-    """Return the shape file's sizes with feed-forwards only where they are kept.
+    """Return the shape file's sizes with feed-forwards only where they are kept: where nothing says it, all of them.
 
     Raises:
         InputError: no such file, a file without a shape, or a shape that the pattern does not fit.
@@ -178,6 +178,8 @@ def new_shape(settings: UndividedSettings) -> NewShape:
     whole = read_shape_file(Path(path)).shape
     if settings.pattern is not None:
         shape = shape_of_pattern(whole, settings.pattern)
+    elif not settings.ways:
+        shape = whole
     else:
         shape = with_feed_forwards(whole, kept_layers(settings, whole))
     if settings.equal_params:

@@ -69,11 +69,16 @@ class UndividedSettings:
         default=False, metadata={"help": "From scratch: add attention layers up to the shape's own parameters."}
     )
 
+    @property
+    def ways(self) -> list[str]:
+        """Settings given that say which feed-forwards stay; from scratch none leaves those of the shape file."""
+        return [name for name in WAYS if self._is_given(name)]
+
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range or without effect."""
         mistakes = Mistakes()
-        ways = [flag(name) for name in WAYS if self._is_given(name)]
-        if len(ways) != 1:
+        ways = [flag(name) for name in self.ways]
+        if len(ways) > 1 or (not ways and self.from_scratch is None):
             got = " and ".join(ways) or "none"
             mistakes.add(f"undivided must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got {got}")
         if self.pattern is not None:
