@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,18 @@ def data_kind(options: Mapping[str, Any]) -> type[DataSettings] | type[TextSetti
     """Return the settings that say which data a method works on.
 
     Raises:
-        InputError: an objective that is none.
+        InputError: an objective that is none, or options that say something of the other kind of data.
     """
     objective = options.get("objective", "task")
     if objective not in ("task", "mlm"):
         raise InputError(f"objective must be one of task, mlm, got {objective!r}")
-    return TextSettings if is_on_text(options) else DataSettings
+    kind, other = (TextSettings, DataSettings) if is_on_text(options) else (DataSettings, TextSettings)
+    foreign = {each.name for each in fields(other)} - {each.name for each in fields(kind)}
+    wanted = "task" if other is DataSettings else "mlm"
+    given = [each.name for each in fields(other) if each.name in foreign & options.keys()]
+    if given:
+        raise InputError(*(f"--{name.replace('_', '-')} is for --objective {wanted}" for name in given))
+    return kind
 
 
 def run_method(

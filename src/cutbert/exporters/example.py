@@ -14,7 +14,7 @@ tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
 tokenizer.enable_padding(pad_id={pad_id}, pad_token={pad_token!r})
 tokenizer.enable_truncation({longest})
 session = onnxruntime.InferenceSession(folder / "onnx" / "{file}")
-texts = tokenizer.encode_batch(sys.argv[1:] or {texts!r})
+texts = tokenizer.encode_batch(sys.argv[1:] or {texts!r})  # of pairs of texts: [("one", "other"), ...]
 feeds = {{"input_ids": [each.ids for each in texts], "attention_mask": [each.attention_mask for each in texts],
          "token_type_ids": [each.type_ids for each in texts]}}
 first = session.run(None, {{each.name: np.array(feeds[each.name]) for each in session.get_inputs()}})[0]
