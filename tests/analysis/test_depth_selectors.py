@@ -93,6 +93,24 @@ def test_epsilon_may_be_a_share_of_the_best() -> None:
     assert relative.choose([-1.2, -1.05, -1.0]) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "labels", "best", "gain"),
+    [
+        ("probe", np.array([0, 1] * 10), 0.6, 0.2),
+        ("centroid", np.array([0, 1, 2, 3] * 10), 0.4, 0.2),
+        ("knn", np.eye(2)[[0, 1] * 10], 0.5, 0.0),
+        ("probe", np.arange(20.0), 0.3, 0.3),  # share of variance
+        ("knn", np.arange(20.0), 0.6, 0.5),  # fifths
+        ("probe", np.array([0, 1] * 10), 0.4, -0.2),
+        ("logme", np.array([0, 1] * 10), -0.6, None),
+    ],
+)
+def test_gain_is_the_way_from_chance_to_perfection(
+    name: str, labels: np.ndarray, best: float, gain: float | None
+) -> None:
+    assert SELECTORS[name].gain([best - 0.1, best], labels) == (None if gain is None else pytest.approx(gain))
+
+
 def test_labels_that_tell_something() -> None:
     assert can_be_scored(np.array([0, 0, 1, 1])) and not can_be_scored(np.array([0, 0, 0, 1]))
     assert can_be_scored(np.arange(10.0)) and not can_be_scored(np.ones(10)) and not can_be_scored(np.arange(9.0))

@@ -49,7 +49,7 @@ def depth(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutber
 
 @pytest.mark.usefixtures("no_processes")
 def test_the_chosen_layers_are_fine_tuned_and_kept(base: str, tmp_path: Path, task: dict[str, Any]) -> None:
-    run = depth(base, tmp_path / "run", task, epsilon=1.0, num_examples=30)
+    run = depth(base, tmp_path / "run", task, epsilon=1.0, least_gain=0.0, num_examples=30)
     assert {"out", "chosen_depth", "depth_scores", "score", "metric", "seconds"} <= run.to_json().keys()
     assert run["chosen_depth"] == 1 and list(run["depth_scores"]) == ["1", "2", "3"]
     assert run["peak_bytes"] == 1000 and "full_score" not in run.data and "selectors" not in run.data
@@ -64,6 +64,15 @@ def test_the_chosen_layers_are_fine_tuned_and_kept(base: str, tmp_path: Path, ta
     assert tuned.model.shape == kept.shape and tuned.model.head_spec == HEAD and not tuned.has_new_head
     assert run["file_bytes"] == (run.path / "model" / "model.safetensors").stat().st_size
     assert not (run.path / "checkpoint").exists() and not (run.path / "full").exists()
+
+
+@pytest.mark.usefixtures("no_processes")
+def test_all_layers_stay_where_labels_are_read_off_none(
+    base: str, tmp_path: Path, task: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = depth(base, tmp_path / "run", task, epsilon=1.0, least_gain=1.0, num_examples=30)
+    assert run["chosen_depth"] == run["num_layers"] == 3 and run["gain"] < 1.0
+    assert "probe reads labels off no depth of the frozen model" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_processes")
@@ -251,6 +260,9 @@ def test_its_networks_can_be_cut_further(
         ({"depth": 0}, "--depth must be at least 1, got 0"),
         ({"depth": 2, "selector": "knn"}, "--selector must not be given with --depth, which chooses nothing"),
         ({"depth": 2, "epsilon": 0.1}, "--epsilon must not be given with --depth"),
+        ({"depth": 2, "least_gain": 0.1}, "--least-gain must not be given with --depth"),
+        ({"selector": "full", "least_gain": 0.1}, "--least-gain must not be given with --selector full"),
+        ({"least_gain": 1.5}, r"--least-gain must lie in \[0, 1\], got 1.5"),
         ({"selector": "half", "epsilon": 0.1}, "--epsilon must not be given with --selector half"),
         ({"selector": "half", "pooling": "cls"}, "--pooling must come with a selector that looks at the model"),
         ({"epsilon": -0.1}, "--epsilon must be a number of at least 0, got -0.1"),

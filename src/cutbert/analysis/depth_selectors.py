@@ -33,12 +33,15 @@ class Selector:
         of_numbers: the same for numbers; None: the numbers' quintiles are taken as classes (our choice).
         epsilon: how far below the best a depth may lie, by default.
         is_relative: epsilon is a share of the best score; else in the score's own unit.
+        has_chance: scores of classes are balanced accuracies and those of numbers shares of variance, so it is known
+            what chance and perfection would score.
     """
 
     of_classes: Score
     of_numbers: Score | None = None
     epsilon: float = 0.01
     is_relative: bool = False
+    has_chance: bool = False
 
     def score(self, x_NF: Features, labels: Labels, seed: int) -> float:
         """Return the score of features for labels of any kind.
@@ -64,6 +67,22 @@ class Selector:
         allowed = self.epsilon if epsilon is None else epsilon
         least = best - allowed * (abs(best) if self.is_relative else 1.0)
         return next(depth for depth, score in enumerate(scores, 1) if score >= least)
+
+    def gain(self, scores: Sequence[float], labels: Labels) -> float | None:
+        """Return how far the best score lies on the way from chance (0) to perfection (1); None: not known."""
+        if not self.has_chance:
+            return None
+        chance = self._chance(labels)
+        return (max(scores) - chance) / (1.0 - chance)
+
+    def _chance(self, labels: Labels) -> float:
+        if labels.ndim == 2:
+            return 0.5
+        if not np.issubdtype(labels.dtype, np.integer):
+            if self.of_numbers is not None:
+                return 0.0
+            labels = quantile_classes(labels)
+        return 1.0 / int((np.bincount(labels) >= 2).sum())
 
 
 def can_be_scored(labels: Labels) -> bool:
@@ -221,10 +240,10 @@ def common(x_NF: Features, labels: Labels) -> tuple[Features, Labels]:
 
 
 SELECTORS: dict[str, Selector] = {
-    "probe": Selector(probe, ridge_probe),
+    "probe": Selector(probe, ridge_probe, has_chance=True),
     "scatter": Selector(scatter, epsilon=0.1, is_relative=True),
-    "centroid": Selector(centroid),
-    "knn": Selector(neighbours),
+    "centroid": Selector(centroid, has_chance=True),
+    "knn": Selector(neighbours, has_chance=True),
     "kmeans": Selector(kmeans, epsilon=0.1, is_relative=True),
     "logme": Selector(logme, logme_numbers),
 }

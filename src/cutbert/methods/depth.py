@@ -51,6 +51,12 @@ def depth(
         with run.timing("choose"):
             choice = stored_choice(prepared, settings, train.seed, run.path / CHOICE)
         job = Job(model, prepared, choice, train, settings, run)
+        if choice.gain is not None and choice.gain < settings.least_gain:
+            say(
+                f"{choice.by} reads labels off no depth of the frozen model (at best {choice.gain:.2f} of the way from "
+                f"chance, --least-gain {settings.least_gain}): all layers are kept",
+                shown=job.is_main,
+            )
         say(f"depth: {choice.depth} of {job.num_layers} layers, by {choice.by}", shown=job.is_main)
         nets = job.train_all()
         if prepared.engine.is_main:

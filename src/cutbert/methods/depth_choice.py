@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cutbert.analysis.depth_features import depth_features
-from cutbert.analysis.depth_selectors import SELECTORS, can_be_scored
+from cutbert.analysis.depth_selectors import SELECTORS, Labels, Selector, can_be_scored
 from cutbert.data.dataset import Dataset
 from cutbert.data.rows import Rows
 from cutbert.errors import DataError, InputError, Mistakes
@@ -34,6 +35,7 @@ class Choice:
         scores: by selector, the score of every depth, 1 layer first; empty where the model was not looked at.
         depths: by selector and rule, the depth each takes.
         seconds: what the choice took: the pass over the sample and the chosen selector.
+        gain: how far the deciding selector's best score lies from chance (0) to perfection (1); None: not known.
     """
 
     depth: int
@@ -41,6 +43,7 @@ class Choice:
     scores: dict[str, list[float]] = field(default_factory=dict)
     depths: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    gain: float | None = None
 
     @property
     def depth_scores(self) -> dict[str, float]:
@@ -108,13 +111,26 @@ def choose_depth(prepared: Prepared, settings: DepthSettings, seed: int) -> Choi
         features = depth_features(model, prepared.train, rows, settings.pooling, on_batch=counter(bar))
     labels = np.asarray(prepared.train.labels)[rows]
     scores: dict[str, list[float]] = {}
-    seconds = 0.0
+    seconds, gain = 0.0, None
     for name in (*first, *others):
         scores[name] = [SELECTORS[name].score(each, labels, seed) for each in features]
         if name in first:
             seconds = time.monotonic() - begun
-            depths[name] = SELECTORS[name].choose(scores[name], settings.epsilon)
-        else:
-            depths[name] = SELECTORS[name].choose(scores[name])
+            gain = SELECTORS[name].gain(scores[name], labels)
+        epsilon = settings.epsilon if name in first else None
+        depths[name] = depth_by(SELECTORS[name], scores[name], labels, epsilon, settings.least_gain)
     by = "given" if settings.depth is not None else settings.selector
-    return Choice(settings.depth or depths[by], by, scores, depths, seconds)
+    return Choice(settings.depth or depths[by], by, scores, depths, seconds, gain)
+
+
+def depth_by(
+    selector: Selector, scores: Sequence[float], labels: Labels, epsilon: float | None, least_gain: float
+) -> int:
+    """Return the depth that a selector's scores speak for: all layers where no depth's score is far enough from chance.
+
+    Source:
+        Our choice: where labels cannot be read off the frozen model at any depth, fine-tuning has to build what tells
+        them apart, and nothing is known of the layers it can do without.
+    """
+    gain = selector.gain(scores, labels)
+    return len(scores) if gain is not None and gain < least_gain else selector.choose(scores, epsilon)

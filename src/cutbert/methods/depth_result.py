@@ -24,6 +24,7 @@ def result_of(job: Job, nets: Sequence[Net], memory: Mapping[str, TrainingMemory
         "num_layers": job.num_layers,
         "selector": choice.by,
         "depth_scores": choice.depth_scores,
+        "gain": choice.gain,
         "metric": job.prepared.data.metric,
         **{key: chosen[key] for key in ("score", "scores", "select_score", "params", "macs")},
         "seeds": list(job.seeds),

@@ -32,6 +32,13 @@ class DepthSettings:
             "score for scatter and kmeans, whose --epsilon is a share of it."
         },
     )
+    least_gain: float = field(
+        default=0.2,
+        metadata={
+            "help": "All layers are kept where no depth's score gets this far on the way from chance (0) to perfection "
+            "(1); for probe, centroid and knn."
+        },
+    )
     num_examples: int = field(
         default=2000, metadata={"help": "Training rows that depths are judged on (never select or dev)."}
     )
@@ -62,6 +69,8 @@ class DepthSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 mistakes.add(f"--{name} must be a number of at least 0, got {value}")
+        if not 0 <= self.least_gain <= 1:
+            mistakes.add(f"--least-gain must lie in [0, 1], got {self.least_gain}")
         if self.num_examples < 10:
             mistakes.add(f"--num-examples must be at least 10, got {self.num_examples}")
         if self.depth is not None and self.depth < 1:
@@ -84,12 +93,16 @@ class DepthSettings:
         found = []
         if self.depth is not None:
             found += [
-                f"--{name} must not be given with --depth, which chooses nothing"
-                for name in ("selector", "epsilon")
+                f"--{name.replace('_', '-')} must not be given with --depth, which chooses nothing"
+                for name in ("selector", "epsilon", "least_gain")
                 if name in given
             ]
-        elif self.selector in RULES and "epsilon" in given:
-            found.append(f"--epsilon must not be given with --selector {self.selector}, which looks at no score")
+        elif self.selector in RULES:
+            found += [
+                f"--{name.replace('_', '-')} must not be given with --selector {self.selector}, which looks at no score"
+                for name in ("epsilon", "least_gain")
+                if name in given
+            ]
         if not self.judges:
             found += [
                 f"--{name.replace('_', '-')} must come with a selector that looks at the model"
