@@ -96,6 +96,7 @@ def test_latencies_on_every_backend_of_a_front(tmp_path: Path) -> None:
     assert list(shown[front.subnets[-1].name]) == ["torch"]
     limits = [axis["limit"] for axis in data["axes"]]
     assert limits[:2] == ["--max-latency-ms", "--backend onnx-int8 --max-latency-ms"]
+    assert [axis["label"].endswith("scores are float32's") for axis in data["axes"][:2]] == [False, True]
     assert set(data["runs"][0]["measured"]) == {"torch", "onnx-int8"}
 
 

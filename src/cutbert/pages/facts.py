@@ -12,6 +12,7 @@ from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
 
 NUM_COLOURS = NUM_MARKERS = 6
+ROUNDED = ("torch-bf16", "onnx-int8")  # timed so, but a front's scores are the float32 network's
 COSTS = (
     {"key": "macs", "label": "multiply-adds at 128 tokens, millions", "unit": "M", "per": 1e6, "limit": "--max-macs"},
     {"key": "params", "label": "parameters, millions", "unit": "M", "per": 1e6, "limit": "--max-params"},
@@ -48,6 +49,8 @@ def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
 
 def latency_axis(backend: str) -> dict[str, Any]:
     label = f"latency on {backend}, median ms at batch 1"
+    if backend in ROUNDED:
+        label += "; scores are float32's"
     limit = "--max-latency-ms" if backend == "torch" else f"--backend {backend} --max-latency-ms"
     return {"key": "latency", "backend": backend, "label": label, "unit": "ms", "per": 1, "limit": limit}
 
