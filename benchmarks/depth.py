@@ -2,7 +2,8 @@
 
 Each task is a run of `cutbert depth --all-depths` with the first seed; the chosen depth is then run with all seeds in
 turns with the full model, the best one (on dev, so for study only) by itself. Every run has a folder of its own under
---work, so a stopped script goes on where it was. A task has a record of its own, and --gather puts those that are
+--work, so a stopped script goes on where it was. Choices are made anew from the stored scores, so a changed rule needs
+no new curves. A task has a record of its own, and --gather puts those that are
 there into one.
 """
 
@@ -21,8 +22,11 @@ from typing import Any
 import numpy as np
 
 from alternatives import numbers, option
+from cutbert.analysis.depth_selectors import SELECTORS
 from cutbert.files import read_json
 from cutbert.fronts.paired import compare
+from cutbert.methods.depth_choice import depth_by
+from cutbert.methods.depth_settings import DepthSettings
 from cutbert.train.progress import say
 from family import answers_of
 from recording import make_parser, recorded
@@ -30,6 +34,7 @@ from workload import add_inputs, weights_of
 
 TASKS = ("cola", "sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "subj")
 MARGIN = 0.01
+TWO_CLASSES = np.array([0, 0, 1, 1])  # labels that every task here has
 
 
 def main() -> None:
@@ -61,20 +66,23 @@ def measure(args: argparse.Namespace, task: str) -> dict[str, Any]:
     """Make a task's runs and return the series, the comparisons over all seeds, and where the time went."""
     work = Path(args.work.replace("{task}", task))
     series = every_depth(args, task)
-    chosen, best, full = series["chosen_depth"], series["oracle_depth"], series["num_layers"]
+    chosen, best, full = depths_by(series)[args.selector], series["oracle_depth"], series["num_layers"]
     found = {"series": series}
     seeds = [word for seed in args.seeds for word in ("--seeds", str(seed))]
     if chosen != full:
         say(f"{task}: the chosen depth, {chosen}, beside the full model, {len(args.seeds)} seeds")
-        found["chosen"] = depth_run(args, task, work / "beside", "--depth", str(chosen), "--against-full", *seeds)
+        out = work / f"beside-{chosen}"
+        found["chosen"] = depth_run(args, task, out, "--depth", str(chosen), "--against-full", *seeds)
     if best == chosen != full:
         found["oracle"] = found["chosen"]
     elif best != full:
         say(f"{task}: the best depth, {best}, {len(args.seeds)} seeds")
         words = [] if chosen != full else ["--against-full"]
-        found["oracle"] = depth_run(args, task, work / "best", "--depth", str(best), *words, *seeds)
+        out = work / f"best-{best}"
+        found["oracle"] = depth_run(args, task, out, "--depth", str(best), *words, *seeds)
         if chosen != full:
-            found["oracle"] |= beside(work, best, full, series["metric"], args.seeds)
+            full_run = work / f"beside-{chosen}"
+            found["oracle"] |= beside(out, best, full_run, full, series["metric"], args.seeds)
     return {"task": task, "epochs": args.epochs, "max_train_samples": args.max_train_samples, **found}
 
 
@@ -85,11 +93,21 @@ def every_depth(args: argparse.Namespace, task: str) -> dict[str, Any]:
     return depth_run(args, task, out, "--all-depths", "--selector", args.selector)
 
 
-def beside(work: Path, depth: int, full: int, metric: str, seeds: Sequence[int]) -> dict[str, Any]:
+def depths_by(series: Mapping[str, Any]) -> dict[str, int]:
+    """Return what every selector and rule takes, by its defaults, from the stored scores; tasks are of two classes."""
+    layers, least = series["num_layers"], DepthSettings().least_gain
+    found = {"half": max(1, layers // 2), "full": layers}
+    for name, each in series["selectors"].items():
+        if "scores" in each:
+            found[name] = depth_by(SELECTORS[name], each["scores"], TWO_CLASSES, None, least)
+    return found
+
+
+def beside(run: Path, depth: int, full_run: Path, full: int, metric: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Return how the best depth's answers on dev differ from the full model's, which stand beside the chosen one."""
     ours, theirs = (
-        [read_json(work / run / "predictions" / f"depth-{layers}-seed-{seed}.json") for seed in seeds]
-        for run, layers in (("best", depth), ("beside", full))
+        [read_json(where / "predictions" / f"depth-{layers}-seed-{seed}.json") for seed in seeds]
+        for where, layers in ((run, depth), (full_run, full))
     )
     truth = np.asarray(ours[0]["labels"], dtype=np.float64)
     found = compare(metric, list(map(answers_of, ours)), list(map(answers_of, theirs)), truth)
@@ -117,22 +135,25 @@ def gather(args: argparse.Namespace) -> dict[str, Any]:
     for task in args.tasks.split(","):
         path = args.records / f"depth_{task}.json"
         if path.is_file():
-            tasks[task] = row_of(read_json(path))
+            tasks[task] = row_of(read_json(path), args.selector)
     names = list(next(iter(tasks.values()))["regrets"]) if tasks else []
     regrets = {name: mean(row["regrets"][name] for row in tasks.values()) for name in names}
     return {"tasks": tasks, "mean_regret": dict(sorted(regrets.items(), key=lambda each: each[1]))}
 
 
-def row_of(record: Mapping[str, Any]) -> dict[str, Any]:
+def row_of(record: Mapping[str, Any], selector: str) -> dict[str, Any]:
     """Return what the table says of one task."""
-    series = record["series"]
+    series, depths = record["series"], depths_by(record["series"])
+    scores = [each["score"] for each in series["series"]]
     row = {
         "metric": series["metric"],
-        "chosen_depth": series["chosen_depth"],
+        "max_train_samples": record["max_train_samples"],
+        "chosen_depth": depths[selector],
         "oracle_depth": series["oracle_depth"],
-        "scores": [each["score"] for each in series["series"]],
-        "regrets": {name: each["regret"] for name, each in series["selectors"].items()},
-        "depths": {name: each["depth"] for name, each in series["selectors"].items()},
+        "scores": scores,
+        "select_scores": [each["select_score"] for each in series["series"]],
+        "regrets": {name: max(scores) - scores[depth - 1] for name, depth in depths.items()},
+        "depths": depths,
         "choosing_seconds": series["choosing_seconds"],
     }
     for name in ("chosen", "oracle"):

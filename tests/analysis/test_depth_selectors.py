@@ -77,8 +77,8 @@ def test_a_rare_class_is_left_out_of_folds(classes: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("scores", "epsilon", "depth"),
     [
-        ([0.7, 0.795, 0.8, 0.8], None, 2),
-        ([0.7, 0.795, 0.8, 0.8], 0.0, 3),
+        ([0.7, 0.795, 0.8, 0.8], None, 3),
+        ([0.7, 0.795, 0.8, 0.8], 0.01, 2),
         ([0.7, 0.795, 0.8, 0.8], 1.0, 1),
         ([0.5], None, 1),
     ],

@@ -39,7 +39,7 @@ class Selector:
 
     of_classes: Score
     of_numbers: Score | None = None
-    epsilon: float = 0.01
+    epsilon: float = 0.0
     is_relative: bool = False
     has_chance: bool = False
 
@@ -245,5 +245,5 @@ SELECTORS: dict[str, Selector] = {
     "centroid": Selector(centroid, has_chance=True),
     "knn": Selector(neighbours, has_chance=True),
     "kmeans": Selector(kmeans, epsilon=0.1, is_relative=True),
-    "logme": Selector(logme, logme_numbers),
+    "logme": Selector(logme, logme_numbers, epsilon=0.01),
 }

@@ -28,12 +28,12 @@ class DepthSettings:
     epsilon: float | None = field(
         default=None,
         metadata={
-            "help": "The smallest depth within this of the best score is taken. Default: 0.01; a tenth of the best "
-            "score for scatter and kmeans, whose --epsilon is a share of it."
+            "help": "The smallest depth within this of the best score is taken. Default: 0 for probe, centroid and "
+            "knn, 0.01 for logme; a tenth of the best score for scatter and kmeans, whose --epsilon is a share of it."
         },
     )
     least_gain: float = field(
-        default=0.2,
+        default=0.4,
         metadata={
             "help": "All layers are kept where no depth's score gets this far on the way from chance (0) to perfection "
             "(1); for probe, centroid and knn."
