@@ -28,6 +28,8 @@ from cutbert.fronts.paired import compare
 from cutbert.methods.depth_choice import depth_by
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.train.progress import say
+from cutbert.train.run_folder import RunFolder
+from cuts import is_finished
 from family import answers_of
 from recording import make_parser, recorded
 from workload import add_inputs, weights_of
@@ -116,6 +118,8 @@ def beside(run: Path, depth: int, full_run: Path, full: int, metric: str, seeds:
 
 def depth_run(args: argparse.Namespace, task: str, out: Path, *words: str) -> dict[str, Any]:
     """Run `cutbert depth`, or read what it found; the networks themselves are not kept."""
+    if is_finished(out):
+        return dict(RunFolder.read(out).result or {})
     common = ["--task", task, "--epochs", str(args.epochs), "--out", str(out), "--json"]
     common += ["--learning-rate", str(args.learning_rate)]
     common += option("--data-dir", args.data_dir) + option("--threads", args.threads)
