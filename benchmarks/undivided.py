@@ -28,10 +28,10 @@ from recording import make_parser, recorded
 from workload import add_inputs
 
 WAYS = {
-    "even": [],
-    "importance": ["--choose", "importance"],
+    "even": ["--choose", "even"],
+    "importance": [],
     "cka": ["--choose", "cka"],
-    "gradual": ["--removal", "gradual"],
+    "gradual": ["--choose", "even", "--removal", "gradual"],
 }
 LAYERS, THIN = "layers", "thin"
 KINDS = (*WAYS, LAYERS, THIN)

@@ -118,6 +118,14 @@ def test_healing_brings_the_hidden_states_back(
     assert distance(after, uncut) < 0.5 * distance(before, uncut)
 
 
+def test_importance_chooses_where_nothing_else_is_said(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    runs = [
+        cutbert.undivided(teacher, out=tmp_path / str(way), num_ffn=1, heal=False, **way, **task)
+        for way in ({}, {"choose": "importance"})
+    ]
+    assert runs[0]["choice_scores"] == runs[1]["choice_scores"] and len(runs[0]["choice_scores"]) == 3
+
+
 def test_a_gradual_removal_takes_as_many_steps(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
     steps = {}
     for removal in ("sudden", "gradual"):
@@ -338,7 +346,8 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
         ({"ffn_keep": [1, 1]}, "--ffn-keep must name layers from 0 on, each once, got 1, 1"),
         ({"ffn_keep": [-1]}, "--ffn-keep must name layers from 0 on, each once, got -1"),
         ({"ffn_every": 2, "choose": "cka"}, "--choose must come with --num-ffn"),
-        ({"num_ffn": 1, "choose_samples": 9}, "--choose-samples must come with --choose importance or cka"),
+        ({"ffn_every": 2, "choose_samples": 9}, "--choose-samples must come with --num-ffn and --choose importance"),
+        ({"num_ffn": 1, "choose": "even", "choose_samples": 9}, "--choose-samples must come with --num-ffn and"),
         ({"num_ffn": 1, "choose": "cka", "choose_samples": 0}, "--choose-samples must be at least 1, got 0"),
         ({"num_ffn": 1, "removal_rounds": 2}, "--removal-rounds must come with --removal gradual"),
         ({"num_ffn": 1, "removal_share": 0.2}, "--removal-share must come with --removal gradual"),

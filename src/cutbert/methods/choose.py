@@ -62,16 +62,11 @@ def kept_layers(settings: UndividedSettings, shape: EncoderShape) -> tuple[int, 
 
 def check_removal(settings: UndividedSettings, shape: EncoderShape) -> None:
     """Raise a ShapeError unless a model has the feed-forwards that are to stay."""
-    if is_measured(settings):
+    if settings.measures:
         assert settings.num_ffn is not None
         check_count(shape, settings.num_ffn)
     else:
         kept_layers(settings, shape)
-
-
-def is_measured(settings: UndividedSettings) -> bool:
-    """Whether the choice needs the model and rows, not sizes alone."""
-    return settings.num_ffn is not None and settings.choose != "even"
 
 
 def choose_removal(objective: Objective, settings: UndividedSettings, seed: int, run: RunFolder) -> Removal:
@@ -84,15 +79,15 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         least needed.
     """
     model = objective.loaded.model
-    if not is_measured(settings):
+    if not settings.measures:
         kept = kept_layers(settings, model.shape)
         return Removal(tuple(i for i in feed_forward_layers(model.shape) if i not in kept), {})
     path = run.path / "checkpoint" / "removal.json"
     if objective.engine.is_main and not path.exists():
-        say(f"choosing by {settings.choose}: looking at up to {settings.choose_samples} training rows")
+        say(f"choosing by {settings.chosen_by}: looking at up to {settings.choose_samples} training rows")
         batches = objective.sample(model, settings.choose_samples, seed)
         assert settings.num_ffn is not None
-        if settings.choose == "importance":
+        if settings.chosen_by == "importance":
             found = by_importance(model, batches, settings.num_ffn)
         else:
             found = by_cka(model, batches, settings.num_ffn, seed)

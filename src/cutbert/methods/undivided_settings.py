@@ -36,11 +36,11 @@ class UndividedSettings:
         default=(), metadata={"help": "Layers, counted from 0, that keep their feed-forward; for none --num-ffn 0."}
     )
     num_ffn: int | None = field(default=None, metadata={"help": "Number of feed-forwards kept, chosen by --choose."})
-    choose: Choose = field(
-        default="even",
+    choose: Choose | None = field(
+        default=None,
         metadata={
-            "help": "How --num-ffn chooses: evenly spaced, by importance to the loss, or cka: the one that changes the "
-            "representation least goes, one after the other."
+            "help": "How --num-ffn chooses: by importance to the loss (default), evenly spaced (default from scratch), "
+            "or cka: the one that changes the representation least goes, one after the other."
         },
     )
     choose_samples: int = field(
@@ -73,6 +73,16 @@ class UndividedSettings:
     def ways(self) -> list[str]:
         """Settings given that say which feed-forwards stay; from scratch none leaves those of the shape file."""
         return [name for name in WAYS if self._is_given(name)]
+
+    @property
+    def chosen_by(self) -> Choose:
+        """How a number of feed-forwards is chosen: new weights have no importance yet."""
+        return self.choose or ("importance" if self.from_scratch is None else "even")
+
+    @property
+    def measures(self) -> bool:
+        """Whether the choice needs the model and rows, not sizes alone."""
+        return self.num_ffn is not None and self.chosen_by != "even"
 
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range or without effect."""
@@ -113,8 +123,8 @@ class UndividedSettings:
         found = []
         if self._is_given("choose") and self.num_ffn is None:
             found.append("--choose must come with --num-ffn")
-        if self._is_given("choose_samples") and self.choose == "even":
-            found.append("--choose-samples must come with --choose importance or cka")
+        if self._is_given("choose_samples") and not self.measures:
+            found.append("--choose-samples must come with --num-ffn and --choose importance or cka")
         for name in ("removal_rounds", "removal_share"):
             if self._is_given(name) and self.removal == "sudden":
                 found.append(f"{flag(name)} must come with --removal gradual")
@@ -124,7 +134,7 @@ class UndividedSettings:
             found.append("--equal-params must come with --from-scratch")
         if self.from_scratch is not None:
             given = [name for name in OF_WEIGHTS if self._is_given(name)]
-            given += ["choose"] if self.choose != "even" else []
+            given += ["choose"] if self.chosen_by != "even" else []
             shown = ["--no-heal" if name == "heal" else flag(name) for name in given]
             found += [f"{name} must not be given with --from-scratch, where nothing is cut" for name in shown]
         return found
