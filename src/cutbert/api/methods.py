@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import data_kind, is_on_text, run_method
+from cutbert.api.running import data_settings, is_on_text, run_method
 from cutbert.api.runs import Run
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
@@ -61,7 +61,7 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return dynabert_text if is_on_text(options) else dynabert
 
-    return run_method("dynabert", method, (data_kind(options), DynabertSettings), model, {"out": out, **options})
+    return run_method("dynabert", method, (data_settings(options), DynabertSettings), model, {"out": out, **options})
 
 
 @takes(TextSettings, TrainSettings, PretrainSettings, RunSettings)
@@ -104,7 +104,7 @@ def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return schubert_text if is_on_text(options) else schubert
 
-    return run_method("schubert", method, (data_kind(options), SchubertSettings), model, {"out": out, **options})
+    return run_method("schubert", method, (data_settings(options), SchubertSettings), model, {"out": out, **options})
 
 
 @takes(DataSettings, TextSettings, TrainSettings, UndividedSettings, RunSettings)
@@ -127,7 +127,7 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return undivided_text if is_on_text(options) else undivided
 
-    return run_method("undivided", method, (data_kind(options), UndividedSettings), model, {"out": out, **options})
+    return run_method("undivided", method, (data_settings(options), UndividedSettings), model, {"out": out, **options})
 
 
 @takes(DataSettings, TrainSettings, DepthSettings, RunSettings)

@@ -25,12 +25,22 @@ def data_kind(options: Mapping[str, Any]) -> type[DataSettings] | type[TextSetti
     """Return the settings that say which data a method works on.
 
     Raises:
-        InputError: an objective that is none, or options that say something of the other kind of data.
+        InputError: an objective that is none.
     """
     objective = options.get("objective", "task")
     if objective not in ("task", "mlm"):
         raise InputError(f"objective must be one of task, mlm, got {objective!r}")
-    kind, other = (TextSettings, DataSettings) if is_on_text(options) else (DataSettings, TextSettings)
+    return TextSettings if is_on_text(options) else DataSettings
+
+
+def data_settings(options: Mapping[str, Any]) -> type[DataSettings] | type[TextSettings]:
+    """Return the settings that say which data a method works on, where no option is of the other kind.
+
+    Raises:
+        InputError: an objective that is none, or options that say something of the other kind of data.
+    """
+    kind = data_kind(options)
+    other: type[Any] = TextSettings if kind is DataSettings else DataSettings
     foreign = {each.name for each in fields(other)} - {each.name for each in fields(kind)}
     wanted = "task" if other is DataSettings else "mlm"
     given = [each.name for each in fields(other) if each.name in foreign & options.keys()]
