@@ -5,6 +5,7 @@
 #   make lint    set up, then ruff and mypy
 #   make format  set up, then let ruff rewrite the files
 #
+# PYTEST_ARGS adds options to pytest, PYTEST_PARALLEL= runs the tests in one process.
 # PYTHON chooses the interpreter, VENV the folder of the environment, PIP_ARGS adds options to pip: where
 # the index offers torch with CUDA only and a CPU build is wanted,
 #   make test PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
@@ -12,7 +13,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
-PYTEST_ARGS ?= --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST_PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -36,7 +38,7 @@ demo: $(STAMP)
 	$(BIN)/cutbert demo $(DEMO_ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_PARALLEL) $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -35,7 +35,6 @@ from recording import make_parser, recorded
 from workload import add_inputs, weights_of
 
 TASKS = ("cola", "sst2", "mrpc", "qqp", "qnli", "rte", "wnli", "subj")
-MARGIN = 0.01
 TWO_CLASSES = np.array([0, 0, 1, 1])  # labels that every task here has
 
 
@@ -113,7 +112,7 @@ def beside(run: Path, depth: int, full_run: Path, full: int, metric: str, seeds:
     )
     truth = np.asarray(ours[0]["labels"], dtype=np.float64)
     found = compare(metric, list(map(answers_of, ours)), list(map(answers_of, theirs)), truth)
-    return {"difference": found.to_json(), "verdict": found.verdict(MARGIN)}
+    return {"difference": found.to_json(), "verdict": found.verdict(DepthSettings().margin)}
 
 
 def depth_run(args: argparse.Namespace, task: str, out: Path, *words: str) -> dict[str, Any]:

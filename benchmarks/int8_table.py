@@ -1,18 +1,20 @@
-"""What a server would load: teacher, fewer layers and a family's best at shares of the teacher's cost, each on each
-backend, timed in one interleaved run at batch 1 over the task's lengths.
+"""What a server would load: teacher, fewer layers, and a family's best at shares of the teacher's cost.
 
-A subnet is the best on select within a share of the teacher's multiply-adds; scores in the table are dev's, of the very
-file that is timed.
+All are timed on every backend in one interleaved run, at batch 1 over the task's lengths. A subnet is the best on
+select within a share of the teacher's multiply-adds; scores in the table are dev's, of the very file that is timed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cutbert
 from alternatives import option
+from cutbert.files import read_json
 from cutbert.fronts.front import Front
 from cuts import cutbert as command
 from recording import make_parser, recorded
@@ -76,7 +78,15 @@ def picked(args: argparse.Namespace) -> dict[str, str]:
         if not out.exists():
             cutbert.pick(args.run, max_macs=limit, out=out)
         found[f"1/{share} of the multiply-adds"] = str(out)
-    return found
+    return {name: path for name, path in found.items() if path in first_of_each(found.values())}
+
+
+def first_of_each(folders: Iterable[str]) -> list[str]:
+    """Return the folders without those whose network is an earlier one's: the best of two shares may be the same."""
+    shapes: dict[str, str] = {}
+    for folder in folders:
+        shapes.setdefault(json.dumps(read_json(Path(folder) / "shape.json")), folder)
+    return list(shapes.values())
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.bench.memory import clear_peak, own_peak_bytes
+from cutbert.bench.memory import clear_peak
 from cutbert.methods.samples import take_tokens
 from cutbert.methods.settings import DynabertSettings
+from cutbert.train.machine import own_peak_bytes
 from cutbert.train.progress import say
 from recording import make_parser, recorded, spread
 from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task

@@ -103,6 +103,7 @@ def test_epsilon_may_be_a_share_of_the_best() -> None:
         ("knn", np.arange(20.0), 0.6, 0.5),  # fifths
         ("probe", np.array([0, 1] * 10), 0.4, -0.2),
         ("logme", np.array([0, 1] * 10), -0.6, None),
+        ("knn", np.array([0.0] * 95 + [1.0] * 5), 0.6, None),  # fifths that are one
     ],
 )
 def test_gain_is_the_way_from_chance_to_perfection(

@@ -359,6 +359,7 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
         ),
         ({"num_ffn": 1, "removal": "gradual", "epochs": 0.0}, "--removal gradual must come with healing, got --epochs"),
         ({"num_ffn": 1, "equal_params": True}, "--equal-params must come with --from-scratch"),
+        ({"from_scratch": "s.json", "equal_params": True}, "--equal-params must come with one of --ffn-every"),
         ({"num_ffn": 1, "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
         ({"num_ffn": 1, "final_epochs": -1.0}, "--final-epochs must be a number of at least 0, got -1.0"),
         ({"num_ffn": 1, "hidden_weight": -1.0}, "--hidden-weight must be a number of at least 0, got -1.0"),

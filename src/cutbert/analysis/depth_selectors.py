@@ -70,10 +70,8 @@ class Selector:
 
     def gain(self, scores: Sequence[float], labels: Labels) -> float | None:
         """Return how far the best score lies on the way from chance (0) to perfection (1); None: not known."""
-        if not self.has_chance:
-            return None
-        chance = self._chance(labels)
-        return (max(scores) - chance) / (1.0 - chance)
+        chance = self._chance(labels) if self.has_chance else 1.0
+        return None if chance == 1.0 else (max(scores) - chance) / (1.0 - chance)
 
     def _chance(self, labels: Labels) -> float:
         if labels.ndim == 2:

@@ -41,11 +41,14 @@ def data_settings(options: Mapping[str, Any]) -> type[DataSettings] | type[TextS
     """
     kind = data_kind(options)
     other: type[Any] = TextSettings if kind is DataSettings else DataSettings
-    foreign = {each.name for each in fields(other)} - {each.name for each in fields(kind)}
-    wanted = "task" if other is DataSettings else "mlm"
-    given = [each.name for each in fields(other) if each.name in foreign & options.keys()]
+    own = {each.name for each in fields(kind)}
+    given = [each.name for each in fields(other) if each.name not in own and each.name in options]
+    if options.get("from_scratch") is not None:
+        why = "must not be given with --from-scratch"
+    else:
+        why = f"is for --objective {'task' if other is DataSettings else 'mlm'}"
     if given:
-        raise InputError(*(f"--{name.replace('_', '-')} is for --objective {wanted}" for name in given))
+        raise InputError(*(f"--{name.replace('_', '-')} {why}" for name in given))
     return kind
 
 

@@ -91,7 +91,9 @@ def stored_choice(prepared: Prepared, settings: DepthSettings, seed: int, path: 
 
 
 def choose_depth(prepared: Prepared, settings: DepthSettings, seed: int) -> Choice:
-    """Judge every depth by one forward pass over a sample of the training rows, and take the smallest good one.
+    """Judge every depth by one forward pass over a sample of the training rows, and take one.
+
+    It is the smallest within epsilon of the best, or all layers where labels are read off no depth.
 
     Source:
         Fan et al. 2021 (2111.10951) choose before fine-tuning by fast computations on the pre-trained model; their

@@ -132,6 +132,8 @@ class UndividedSettings:
             found.append("--removal gradual must come with healing, got --no-heal")
         if self.from_scratch is None and self.equal_params:
             found.append("--equal-params must come with --from-scratch")
+        if self.from_scratch is not None and self.equal_params and not self.ways:
+            found.append("--equal-params must come with one of --ffn-every, --pattern, --ffn-keep and --num-ffn")
         if self.from_scratch is not None:
             given = [name for name in OF_WEIGHTS if self._is_given(name)]
             given += ["choose"] if self.chosen_by != "even" else []

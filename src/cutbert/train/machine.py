@@ -94,8 +94,9 @@ def own_peak_bytes() -> int:
     """
     status = Path("/proc/self/status")
     if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(line.split()[1])
+        line = next((line for line in status.read_text().splitlines() if line.startswith("VmHWM:")), None)
+        if line is not None:
+            return 1024 * int(line.split()[1])
     try:
         import resource
     except ImportError:

@@ -30,8 +30,8 @@ def check_unchanged(
 ) -> None:
     """Raise where something that bits depend on differs from when the unfinished run last ran."""
     then = {name: stored["machine"].get(name) for name in SAME_MACHINE}
-    now_ = {name: machine.get(name) for name in SAME_MACHINE}
-    found = differences(then, now_)
+    now = {name: machine.get(name) for name in SAME_MACHINE}
+    found = differences(then, now)
     then_versions = {name: stored["versions"].get(name) for name in SAME_VERSIONS}
     found += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
     if found:
