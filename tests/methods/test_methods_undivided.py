@@ -359,7 +359,6 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
         ),
         ({"num_ffn": 1, "removal": "gradual", "epochs": 0.0}, "--removal gradual must come with healing, got --epochs"),
         ({"num_ffn": 1, "equal_params": True}, "--equal-params must come with --from-scratch"),
-        ({"from_scratch": "s.json", "equal_params": True}, "--equal-params must come with one of --ffn-every"),
         ({"num_ffn": 1, "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
         ({"num_ffn": 1, "final_epochs": -1.0}, "--final-epochs must be a number of at least 0, got -1.0"),
         ({"num_ffn": 1, "hidden_weight": -1.0}, "--hidden-weight must be a number of at least 0, got -1.0"),
@@ -388,6 +387,8 @@ def test_text_roads_refuse_what_they_cannot_do(teacher: str, masked: str, tmp_pa
     ):
         with pytest.raises(InputError, match=message):
             cutbert.undivided(teacher, out=out, from_scratch=file, num_ffn=1, **text, **options)
+    with pytest.raises(InputError, match="--equal-params must come with one of --ffn-every"):
+        cutbert.undivided(teacher, out=out, from_scratch=file, equal_params=True, **text)
     with pytest.raises(InputError, match=r"no\.json"):
         cutbert.undivided(teacher, out=out, from_scratch=tmp_path / "no.json", num_ffn=1, **text)
     uneven = replace(SHAPE, layers=(*SHAPE.layers, replace(SHAPE.layers[0], num_heads=2)))
