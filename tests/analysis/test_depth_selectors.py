@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from cutbert.analysis.depth_selectors import SELECTORS, Selector, can_be_scored, log_evidence, quantile_classes, scatter
+from cutbert.methods.depth_settings import KNOW_CHANCE
 
 N, F = 200, 8
 
@@ -110,6 +111,10 @@ def test_gain_is_the_way_from_chance_to_perfection(
     name: str, labels: np.ndarray, best: float, gain: float | None
 ) -> None:
     assert SELECTORS[name].gain([best - 0.1, best], labels) == (None if gain is None else pytest.approx(gain))
+
+
+def test_settings_name_those_that_know_chance() -> None:
+    assert tuple(name for name, each in SELECTORS.items() if each.has_chance) == KNOW_CHANCE
 
 
 def test_labels_that_tell_something() -> None:

@@ -124,6 +124,7 @@ def test_importance_chooses_where_nothing_else_is_said(teacher: str, tmp_path: P
         for way in ({}, {"choose": "importance"})
     ]
     assert runs[0]["choice_scores"] == runs[1]["choice_scores"] and len(runs[0]["choice_scores"]) == 3
+    assert runs[0]["chosen_by"] == "importance"
 
 
 def test_a_gradual_removal_takes_as_many_steps(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from cutbert.errors import InputError, Mistakes
 SelectorName = Literal["probe", "scatter", "centroid", "knn", "kmeans", "logme", "half", "full"]
 Pooling = Literal["cls", "mean", "both"]
 RULES = ("half", "full")
+KNOW_CHANCE = ("probe", "centroid", "knn")  # whose scores say how far from chance they are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,16 +94,15 @@ class DepthSettings:
         found = []
         if self.depth is not None:
             found += [
-                f"--{name.replace('_', '-')} must not be given with --depth, which chooses nothing"
-                for name in ("selector", "epsilon", "least_gain")
+                f"--{name} must not be given with --depth, which chooses nothing"
+                for name in ("selector", "epsilon")
                 if name in given
             ]
-        elif self.selector in RULES:
-            found += [
-                f"--{name.replace('_', '-')} must not be given with --selector {self.selector}, which looks at no score"
-                for name in ("epsilon", "least_gain")
-                if name in given
-            ]
+        elif self.selector in RULES and "epsilon" in given:
+            found.append(f"--epsilon must not be given with --selector {self.selector}, which looks at no score")
+        knows_chance = self.depth is None and self.selector in KNOW_CHANCE
+        if "least_gain" in given and not (knows_chance or self.all_selectors or self.all_depths):
+            found.append(f"--least-gain must come with --selector {', '.join(KNOW_CHANCE)} or with --all-selectors")
         if not self.judges:
             found += [
                 f"--{name.replace('_', '-')} must come with a selector that looks at the model"

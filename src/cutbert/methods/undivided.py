@@ -58,7 +58,7 @@ def undivided(
 
     Returns:
         The result with the keys out, pattern, removed, metric, teacher, subnets (the network as the removal left it,
-        healed, the result last), seconds; where the choice was measured, choice_scores.
+        healed, the result last), seconds; where the choice was measured, chosen_by and choice_scores.
 
     Raises:
         InputError: mistakes in settings, models or data, all together, before anything is made.
@@ -221,6 +221,7 @@ def conclude(job: Job) -> None:
         say("no feed-forward is removed", shown=engine.is_main)
     elif not job.plan.epochs:
         say("the network is not healed: what the removal broke stays broken", shown=engine.is_main)
-    chosen = {"choice_scores": job.removal.scores} if job.removal.scores else {}
+    measured = {"chosen_by": job.settings.chosen_by, "choice_scores": job.removal.scores}
+    chosen = measured if job.removal.scores else {}
     finish(run, job.objective, job.train, remove_and_heal(job), pattern=pattern, removed=order, **chosen)
     engine.accelerator.wait_for_everyone()
