@@ -75,7 +75,6 @@ def test_depth_runs(tmp_path: Path) -> None:
         "epochs=0.1",
         "threads=1",
         "max_length=16",
-        "sequence_length=16",
     ]
     done = cutbert.sweep(PAPERS / "depth.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"]
