@@ -184,7 +184,7 @@ def test_mistakes_come_together(write: Write, tmp_path: Path) -> None:
     [
         ("a.txt", b"fine\n\xff\n", r"a\.txt: line 2 must be UTF-8"),
         ("a.txt.gz", b"no gzip", r"a\.txt\.gz: must be a whole gzip file"),
-        ("a.txt.gz", gzip.compress(b"x" * 999)[:-9], r"a\.txt\.gz: must be a whole gzip file"),
+        ("a.txt.gz", gzip.compress(b"x" * 999, mtime=0)[:-9], r"a\.txt\.gz: must be a whole gzip file"),
         ("a.txt", b" \n", r"the train text must fill at least one sequence of 10 tokens beside the other's; give more"),
         ("a.txt", b"the film", "the train text must fill at least one sequence"),
         ("a.txt", b"", "the train text must fill"),
