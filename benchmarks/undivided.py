@@ -31,9 +31,9 @@ WAYS = {
     "even": ["--choose", "even"],
     "importance": [],
     "cka": ["--choose", "cka"],
-    "gradual": ["--choose", "even", "--removal", "gradual"],
+    "gradual": ["--removal", "gradual"],
 }
-LAYERS, THIN = "layers", "thin"
+DEFAULT, LAYERS, THIN = "importance", "layers", "thin"
 KINDS = (*WAYS, LAYERS, THIN)
 THINNER = ["--uniform", "--dims", "f"]
 TRAINING = ("gates", "heal", "train")
@@ -63,7 +63,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Make every run that is not there yet, all seeds of a variant before the next, and gather their numbers."""
     if not args.only_gather:
         for kind in args.kinds.split(","):
-            for kept in args.compared if kind in WAYS and kind != "even" else args.kept:
+            for kept in args.compared if kind in WAYS and kind != DEFAULT else args.kept:
                 for seed in args.seeds:
                     run_one(args, seed, kind, kept)
     return gather(args)
@@ -128,7 +128,7 @@ def gather(args: argparse.Namespace) -> dict[str, Any]:
     for (kind, kept), network in found.items():
         rivals = {"teacher": teacher}
         rivals |= {
-            rival: found[rival, kept] for rival in ("even", LAYERS, THIN) if rival != kind and (rival, kept) in found
+            rival: found[rival, kept] for rival in (DEFAULT, LAYERS, THIN) if rival != kind and (rival, kept) in found
         }
         differences = {
             f"minus_{name}": difference(network, other, labels, front.metric) for name, other in rivals.items()
@@ -193,7 +193,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = [
         f"{record['task']}: teacher {points:.2f}",
         f"| kept | network | dev {record['metric']} | unhealed | params (M) | MACs (M) | latency | train (s) "
-        "| minus teacher | minus even | minus layers | minus thin |",
+        f"| minus teacher | minus {DEFAULT} | minus layers | minus thin |",
         "|---:|---|" + "---:|" * 10,
     ]
     for row in sorted(record["runs"], key=lambda row: (-row["kept"], KINDS.index(row["kind"]))):
@@ -207,7 +207,7 @@ def markdown(record: Mapping[str, Any]) -> str:
             f"{np.mean(row['macs']) / 1e6:.0f}",
             f"{np.mean(row['latency_shares']):.2f}",
             f"{np.mean(row['train_seconds']):.0f}",
-            *(interval(row.get(f"minus_{name}")) for name in ("teacher", "even", LAYERS, THIN)),
+            *(interval(row.get(f"minus_{name}")) for name in ("teacher", DEFAULT, LAYERS, THIN)),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
