@@ -26,7 +26,7 @@ from cutbert.fronts.front import Entry, Front
 from cutbert.shape.cost import cost_of
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from family import Network, answers_of, difference, family_networks, interval
+from family import Answers, Network, answers_of, difference, family_networks, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
@@ -156,12 +156,7 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
                 own, metric = found[row["variant"]], teachers[0]["metric"]
                 if LAYERS in found:
                     row["minus_layers"] = difference(own, found[LAYERS], labels, metric)
-                for name, rival in family_rivals(args, row).items():
-                    row[f"minus_family_at_equal_{name}"] = {
-                        "name": rival.name,
-                        "score": float(np.mean(rival.scores)),
-                        **difference(own, rival, labels, metric),
-                    }
+                row |= minus_family(args, row, own, labels, metric)
     return {
         "task": args.task,
         "steps": args.steps,
@@ -172,8 +167,22 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
     }
 
 
+def minus_family(
+    args: argparse.Namespace, row: Mapping[str, Any], own: Network, labels: Answers, metric: str
+) -> dict[str, Any]:
+    """Return how a network differs from the families' best at equal cost."""
+    return {
+        f"minus_family_at_equal_{name}": {
+            "name": rival.name,
+            "score": float(np.mean(rival.scores)),
+            **difference(own, rival, labels, metric),
+        }
+        for name, rival in family_rivals(args, row).items()
+    }
+
+
 def family_rivals(args: argparse.Namespace, row: Mapping[str, Any]) -> dict[str, Network]:
-    """Return the subnets of the families that are best on select at no more MACs, and at no more latency, than a cut.
+    """Return the subnets of the families that are best on select at no more MACs, and no more latency, than a row's.
 
     Latency is the share of the teacher's, each timed beside its own.
     """

@@ -24,13 +24,12 @@ import numpy as np
 from alternatives import numbers, option
 from cutbert.analysis.depth_selectors import SELECTORS
 from cutbert.files import read_json
-from cutbert.fronts.paired import compare
-from cutbert.methods.depth_choice import depth_by
+from cutbert.methods.depth_choice import depth_by, depths_by_rule
+from cutbert.methods.depth_result import compare_stored
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cuts import is_finished
-from family import answers_of
 from recording import make_parser, recorded
 from workload import add_inputs, weights_of
 
@@ -96,8 +95,7 @@ def every_depth(args: argparse.Namespace, task: str) -> dict[str, Any]:
 
 def depths_by(series: Mapping[str, Any]) -> dict[str, int]:
     """Return what every selector and rule takes, by its defaults, from the stored scores; tasks are of two classes."""
-    layers, least = series["num_layers"], DepthSettings().least_gain
-    found = {"half": max(1, layers // 2), "full": layers}
+    found, least = depths_by_rule(series["num_layers"]), DepthSettings().least_gain
     for name, each in series["selectors"].items():
         if "scores" in each:
             found[name] = depth_by(SELECTORS[name], each["scores"], TWO_CLASSES, None, least)
@@ -107,11 +105,10 @@ def depths_by(series: Mapping[str, Any]) -> dict[str, int]:
 def beside(run: Path, depth: int, full_run: Path, full: int, metric: str, seeds: Sequence[int]) -> dict[str, Any]:
     """Return how the best depth's answers on dev differ from the full model's, which stand beside the chosen one."""
     ours, theirs = (
-        [read_json(where / "predictions" / f"depth-{layers}-seed-{seed}.json") for seed in seeds]
+        [where / "predictions" / f"depth-{layers}-seed-{seed}.json" for seed in seeds]
         for where, layers in ((run, depth), (full_run, full))
     )
-    truth = np.asarray(ours[0]["labels"], dtype=np.float64)
-    found = compare(metric, list(map(answers_of, ours)), list(map(answers_of, theirs)), truth)
+    found = compare_stored(ours, theirs, metric, "single_label")
     return {"difference": found.to_json(), "verdict": found.verdict(DepthSettings().margin)}
 
 

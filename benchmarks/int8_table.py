@@ -7,15 +7,14 @@ select within a share of the teacher's multiply-adds; scores in the table are de
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import cutbert
 from alternatives import option
-from cutbert.files import read_json
 from cutbert.fronts.front import Front
+from cutbert.fronts.pick import choose
+from cutbert.shape.budget import Limits
 from cuts import cutbert as command
 from recording import make_parser, recorded
 from workload import add_inputs
@@ -68,25 +67,23 @@ def fewer_layers(args: argparse.Namespace) -> dict[str, str]:
 
 
 def picked(args: argparse.Namespace) -> dict[str, str]:
-    """Return the folders of the best networks at each share, by what they are; shares that none meets are left out."""
-    front, found = Front.load(args.run), {}
+    """Return the folder of the best network at each share, but for shares that none meets or whose best is there."""
+    front = Front.load(args.run)
+    found: dict[str, str] = {}
+    names: set[str] = set()
     for share in SHARES:
         limit = front.teacher.macs // share
         if all(entry.macs > limit for entry in front):
             continue
+        best = choose(front, Limits(max_macs=limit)).name
+        if best in names:
+            continue
+        names.add(best)
         out = args.work / f"{args.task}-{share}"
         if not out.exists():
             cutbert.pick(args.run, max_macs=limit, out=out)
         found[f"1/{share} of the multiply-adds"] = str(out)
-    return {name: path for name, path in found.items() if path in first_of_each(found.values())}
-
-
-def first_of_each(folders: Iterable[str]) -> list[str]:
-    """Return the folders without those whose network is an earlier one's: the best of two shares may be the same."""
-    shapes: dict[str, str] = {}
-    for folder in folders:
-        shapes.setdefault(json.dumps(read_json(Path(folder) / "shape.json")), folder)
-    return list(shapes.values())
+    return found
 
 
 def markdown(record: dict[str, Any]) -> str:

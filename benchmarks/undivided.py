@@ -22,7 +22,17 @@ from cutbert.shape.folder import FolderShape, read_folder_shape
 from cutbert.shape.pattern import even_layers, feed_forward_layers, pattern_of, with_feed_forwards
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from cuts import ensure_teacher, epochs_of, facts_of, is_finished, layers_words, network_of, schubert_words, train
+from cuts import (
+    ensure_teacher,
+    epochs_of,
+    facts_of,
+    is_finished,
+    layers_words,
+    minus_family,
+    network_of,
+    schubert_words,
+    train,
+)
 from family import Answers, Network, answers_of, difference, interval
 from recording import make_parser, recorded
 from workload import add_inputs
@@ -35,6 +45,7 @@ WAYS = {
 }
 DEFAULT, LAYERS, THIN = "importance", "layers", "thin"
 KINDS = (*WAYS, LAYERS, THIN)
+RIVALS = ("teacher", DEFAULT, LAYERS, THIN, "family_at_equal_macs")
 THINNER = ["--uniform", "--dims", "f"]
 TRAINING = ("gates", "heal", "train")
 
@@ -52,6 +63,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=800, help="optimizer steps of every run, those on gates counted")
     parser.add_argument("--gate-steps", type=int, default=100, help="of these, steps on gates of the thinner network")
     parser.add_argument("--teacher-epochs", type=float, default=3.0)
+    parser.add_argument("--family", help="dynabert runs of the same teachers to compare with, by {task} and {seed}")
     parser.add_argument("--max-eval-samples", type=int, help="score on so many rows of each split only")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
@@ -133,10 +145,9 @@ def gather(args: argparse.Namespace) -> dict[str, Any]:
         differences = {
             f"minus_{name}": difference(network, other, labels, front.metric) for name, other in rivals.items()
         }
-        rows.append(
-            {"kind": kind, "kept": kept, **facts_of(network, there[kind, kept]), **removal_of(there[kind, kept])}
-            | {"train_seconds": [seconds_of(run) for run in there[kind, kept]], **differences}
-        )
+        row = {"kind": kind, "kept": kept, **facts_of(network, there[kind, kept]), **removal_of(there[kind, kept])}
+        row |= {"train_seconds": [seconds_of(run) for run in there[kind, kept]], **differences}
+        rows.append(row | minus_family(args, row, network, labels, front.metric))
     return {
         "task": args.task,
         "steps": args.steps,
@@ -193,8 +204,8 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = [
         f"{record['task']}: teacher {points:.2f}",
         f"| kept | network | dev {record['metric']} | unhealed | params (M) | MACs (M) | latency | train (s) "
-        f"| minus teacher | minus {DEFAULT} | minus layers | minus thin |",
-        "|---:|---|" + "---:|" * 10,
+        f"| minus teacher | minus {DEFAULT} | minus layers | minus thin | minus family |",
+        "|---:|---|" + "---:|" * 11,
     ]
     for row in sorted(record["runs"], key=lambda row: (-row["kept"], KINDS.index(row["kind"]))):
         sd = f" ± {100 * row['score_sd']:.2f}" if row["score_sd"] is not None else ""
@@ -207,7 +218,7 @@ def markdown(record: Mapping[str, Any]) -> str:
             f"{np.mean(row['macs']) / 1e6:.0f}",
             f"{np.mean(row['latency_shares']):.2f}",
             f"{np.mean(row['train_seconds']):.0f}",
-            *(interval(row.get(f"minus_{name}")) for name in ("teacher", DEFAULT, LAYERS, THIN)),
+            *(interval(row.get(f"minus_{name}")) for name in RIVALS),
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

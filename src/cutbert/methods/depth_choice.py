@@ -99,8 +99,7 @@ def choose_depth(prepared: Prepared, settings: DepthSettings, seed: int) -> Choi
         Fan et al. 2021 (2111.10951) choose before fine-tuning by fast computations on the pre-trained model; their
         criterion is not known to us, and this one is our choice.
     """
-    layers = prepared.loaded.model.shape.num_layers
-    depths = {"half": max(1, layers // 2), "full": layers}
+    depths = depths_by_rule(prepared.loaded.model.shape.num_layers)
     if not settings.judges:
         by = "given" if settings.depth is not None else settings.selector
         return Choice(settings.depth or depths[settings.selector], by, depths=depths)
@@ -123,6 +122,11 @@ def choose_depth(prepared: Prepared, settings: DepthSettings, seed: int) -> Choi
         depths[name] = depth_by(SELECTORS[name], scores[name], labels, epsilon, settings.least_gain)
     by = "given" if settings.depth is not None else settings.selector
     return Choice(settings.depth or depths[by], by, scores, depths, seconds, gain)
+
+
+def depths_by_rule(num_layers: int) -> dict[str, int]:
+    """Return the depth of each rule that looks at no scores, by its name in RULES."""
+    return {"half": max(1, num_layers // 2), "full": num_layers}
 
 
 def depth_by(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,10 +93,13 @@ def beside_full(job: Job, nets: Sequence[Net], memory: TrainingMemory) -> dict[s
 def against(job: Job, depth: int) -> Paired:
     """Compare a depth with the full model on the rows of dev."""
     one, other = ([job.answers_file(each, seed) for seed in job.seeds] for each in (depth, job.num_layers))
-    truth = np.asarray(read_json(one[0])["labels"], dtype=np.float64)
-    kind = job.prepared.data.head.kind
+    return compare_stored(one, other, job.prepared.data.metric, job.prepared.data.head.kind)
+
+
+def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str, kind: str) -> Paired:
+    """Compare two depths by the files of their outputs on the same rows, one a seed, with a head of some kind."""
     ours, theirs = ([answers_of(read_json(path), kind) for path in paths] for paths in (one, other))
-    return compare(job.prepared.data.metric, ours, theirs, truth)
+    return compare(metric, ours, theirs, np.asarray(read_json(one[0])["labels"], dtype=np.float64))
 
 
 def answers_of(stored: Mapping[str, Any], kind: str) -> Answers:
