@@ -67,7 +67,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_finetune(teacher: api.Run) -> None:
-    assert teacher.to_json().keys() == {"out", "score", "select_score", "metric", "metrics", "seconds"}
+    keys = {"out", "score", "select_score", "metric", "metrics", "params", "macs", "seconds"}
+    assert teacher.to_json().keys() == keys
+    assert (teacher["params"], teacher["macs"]) == tuple(cutbert.cost(teacher.path)[name] for name in ("params", "macs"))
     assert teacher["metric"] == "accuracy" and 0 <= teacher["score"] <= 1
     provenance = json.loads((teacher.path / "model" / "cutbert.json").read_text())
     assert provenance["commands"][0].startswith("cutbert finetune ")

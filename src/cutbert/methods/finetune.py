@@ -64,7 +64,7 @@ def finetune(
         run: opened run folder.
 
     Returns:
-        The result with the keys out, score, select_score, metric, metrics, seconds.
+        The result with the keys out, score, select_score, metric, metrics, params, macs, seconds.
 
     Raises:
         InputError: mistakes in settings, model or data, all together, before anything is made.
@@ -85,6 +85,8 @@ def finetune(
                     "select_score": entry.select_score,
                     "metric": dataset.metric,
                     "metrics": entry.metrics,
+                    "params": entry.params,
+                    "macs": entry.macs,
                     "seconds": run.seconds,
                 }
             )
