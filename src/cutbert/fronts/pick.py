@@ -14,7 +14,9 @@ from cutbert.train.run_folder import RunFolder
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
-    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs.
+    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs, then the later.
+
+    In a run of rounds the later is the healed one.
 
     Args:
         front: scored subnets; measured too where a latency is limited.
@@ -30,7 +32,7 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
     fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
     if not fitting:
         raise BudgetError(*explain(candidates, limits))
-    return max(fitting, key=lambda entry: (entry.select_score, -entry.macs))
+    return max(reversed(fitting), key=lambda entry: (entry.select_score, -entry.macs))
 
 
 def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
