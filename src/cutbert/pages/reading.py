@@ -73,8 +73,9 @@ def read_source(path: str, name: str) -> Source:
 def with_only_network(result: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a result with the scores of its only network, which a run from scratch keeps under `subnets`."""
     subnets = result.get("subnets")
-    has_one = isinstance(subnets, list) and len(subnets) == 1 and isinstance(subnets[0], Mapping)
-    return {**subnets[0], **result} if has_one else result
+    if isinstance(subnets, list) and len(subnets) == 1 and isinstance(subnets[0], Mapping):
+        return {**subnets[0], **result}
+    return result
 
 
 def with_front(source: Source, front: Front) -> Source:
