@@ -290,6 +290,17 @@ def test_arguments_are_checked_by_name(tmp_path: Path) -> None:
         cutbert.predict("m", input="a.tsv", out="b.tsv")
 
 
+def test_words_are_checked_as_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        cutbert.undivided("m", out=tmp_path / "o", num_ffn=1, choose="best", removal="slow", task="sst2")
+    assert sorted(caught.value.mistakes) == [
+        "--choose must be one of even, importance, cka, got 'best'",
+        "--removal must be one of sudden, gradual, got 'slow'",
+    ]
+    with pytest.raises(InputError, match="--kernel must be one of linear, rbf, got 'poly'"):
+        cutbert.analyze("m", kernel="poly", pictures=None, task="sst2")
+
+
 def shown(verb: Verb, result: api.Run) -> str:
     console = Console(width=120)
     with console.capture() as capture:

@@ -110,7 +110,7 @@ class Option:
     def _parse_one(self, word: str) -> Any:
         if get_origin(self.kind) is Literal:
             if word not in get_args(self.kind):
-                raise InputError(f"{self.name} must be one of {', '.join(get_args(self.kind))}, got {word!r}")
+                raise InputError(unknown_word(self, word))
             return word
         try:
             return self.kind(word)
@@ -164,11 +164,11 @@ def takes(*kinds: type[Any]) -> Callable[[Verb], Verb]:
 def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     """Return one instance of each settings dataclass, made of keyword arguments.
 
-    A field that several of them have goes to all of them. Lists become tuples. Ranges are left to each
-    one's `check`.
+    A field that several of them have goes to all of them. Lists become tuples. Ranges, and the words of lists, are
+    left to each one's `check`.
 
     Raises:
-        InputError: unknown or missing arguments; all mistakes together.
+        InputError: unknown or missing arguments, and words that a field does not know; all mistakes together.
     """
     mistakes = Mistakes()
     known = {each.name for kind in kinds for each in fields(kind)}
@@ -177,12 +177,27 @@ def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
         mistakes.add(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     required = {each.name for kind in kinds for each in fields(kind) if is_required(each)}
     mistakes.extend(f"argument {name!r} must be given" for name in sorted(required - options.keys()))
+    mistakes.extend(unknown_words(options, options_of(*kinds)))
     mistakes.check()
     made = []
     for kind in kinds:
         names = {each.name for each in fields(kind)}
         made.append(kind(**{name: plain(value) for name, value in options.items() if name in names}))
     return made
+
+
+def unknown_word(option: Option, word: object) -> str:
+    return f"{option.name} must be one of {', '.join(get_args(option.kind))}, got {word!r}"
+
+
+def unknown_words(given: Mapping[str, Any], known: Mapping[str, Option]) -> list[str]:
+    """Return a mistake for each value that is not among the words its field takes; None stands for a default."""
+    return [
+        unknown_word(option, given[name])
+        for name, option in known.items()
+        if get_origin(option.kind) is Literal and not option.is_list
+        if given.get(name) is not None and given[name] not in get_args(option.kind)
+    ]
 
 
 def plain(value: Any) -> Any:

@@ -295,3 +295,4 @@ def test_the_human_view(model: Path, free: Path, task: dict[str, Any], capsys: p
     shown = capsys.readouterr().out
     for text in ("CKA of layer outputs (linear", "columns", "embeddings", "by heart", "importance: first-order change"):
         assert text in shown
+    assert shown.count("\nembeddings") == 2  # the other model has its probes too

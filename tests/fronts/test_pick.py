@@ -62,6 +62,11 @@ def test_best_under_limits(limits: dict, stock: bool, name: str) -> None:
     assert choose(FRONT, Limits(**limits), stock=stock).name == name
 
 
+def test_of_equals_the_later_round_is_picked() -> None:
+    rounds = tuple(entry(name, 0.7, 100) for name in ("unhealed", "healed"))
+    assert choose(replace(FRONT, subnets=rounds), Limits()).name == "healed"
+
+
 @pytest.mark.parametrize(
     ("limits", "stock", "message"),
     [

@@ -133,7 +133,7 @@ def test_settings_are_checked_together() -> None:
             remeasure=True,
         ).check()  # fmt: skip
     assert caught.value.mistakes == (
-        "max_macs must be an integer of at least 1, got 0",
+        "--max-macs must be an integer of at least 1, got 0",
         "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tpu'",
         "--trials must be at least 1, got 0",
         "--sample must be at least 1, got 0",

@@ -87,6 +87,10 @@ def test_what_is_asked_for_stays(
     assert pattern_of(model.shape) == pattern and model.shape == tuple(run.front)[-1].shape
     assert sum(p.numel() for p in model.parameters()) == data["subnets"][-1]["params"]
     assert all(entry.latency_ms for entry in run.front)
+    told = read_json(run.path / "model" / "cutbert.json")
+    assert told["cut_from"] == {name: data["teacher"][name] for name in ("params", "macs")}
+    assert told["latency"]["latency_ms"] == data["subnets"][-1]["latency_ms"]
+    assert "## Latency" in (run.path / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_unhealed_network_is_the_uncut_one_without_these(

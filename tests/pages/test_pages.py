@@ -292,6 +292,25 @@ def test_a_run_without_scores_shows_its_training(tmp_path: Path) -> None:
     assert "Score against cost" not in page.texts["h2"] and "Training" in page.texts["h2"]
 
 
+def test_a_network_from_scratch_has_its_point(tmp_path: Path) -> None:
+    network = {"name": "ffn3", "score": 0.31, "select_score": 0.3}
+    run = write_run(tmp_path / "new", {"metric": "masked_accuracy", "subnets": [network]}, command="undivided")
+    write_json(run / "model" / "shape.json", UNCUT.to_json())
+    (point,) = page_of(tmp_path, run).data["points"]
+    assert (point["kind"], point["score"], point["select_score"]) == ("alternative", 0.31, 0.3)
+
+
+def test_a_found_network_names_its_search(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    write_run(run / "searches" / "1", {}, command="search")
+    front = read_json(run / "front.json")
+    front["subnets"][-1]["search"] = "searches/1"
+    write_json(run / "front.json", front)
+    *others, found = page_of(tmp_path, run).data["points"]
+    assert any(line.startswith("cutbert search ") for line in found["commands"])
+    assert not any(line.startswith("cutbert search ") for each in others for line in each["commands"])
+
+
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_family(tmp_path / "family")
     monkeypatch.setattr(page_module, "PACKAGE", "no_such_module")

@@ -45,11 +45,11 @@ def test_all_limits_that_are_no_numbers_are_shown_together() -> None:
     with pytest.raises(BudgetError) as caught:
         wrong.check()
     assert caught.value.mistakes == (
-        "max_params must be an integer of at least 1, got 0",
-        "max_macs must be an integer of at least 1, got 1.5",
-        "max_bytes must be an integer of at least 1, got True",
-        "max_latency_ms must be a number above 0, got nan",
-        "min_score must be a fraction of 1, in -1..1, got 90",
+        "--max-params must be an integer of at least 1, got 0",
+        "--max-macs must be an integer of at least 1, got 1.5",
+        "--max-bytes must be an integer of at least 1, got True",
+        "--max-latency-ms must be a number above 0, got nan",
+        "--min-score must be a fraction of 1, in -1..1, got 90",
     )
 
 

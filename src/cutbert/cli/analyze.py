@@ -16,13 +16,17 @@ from cutbert.cli.words import MODEL
 from cutbert.data.settings import DataSettings
 
 MOST_COLUMNS = 12
+ROWS = {"tokens": "tokens", "cls": "texts by [CLS]", "mean": "texts by their mean"}
 
 
 def show(data: Mapping[str, Any]) -> RenderableType:
-    """Return CKA of layer outputs, then probes and importance by layer, then what is missing."""
+    """Return CKA of layer outputs, then probes and importance by layer, the other model's too, then what is missing."""
     lines: list[RenderableType] = [cka_table(data)]
     if "probe" in data or "importance" in data:
-        lines += ["", layers_table(data), *legend(data)]
+        lines += ["", *([f"layers of {data['model']}:"] if "against" in data else []), layers_table(data)]
+    if "probe_against" in data:
+        lines += ["", f"layers of {data['against']}:", layers_table(data, "_against")]
+    lines += legend(data)
     lines += data["notes"]
     if "out" in data:
         lines.append(f"in {data['out']}: {', '.join(['analysis.json', *data.get('pictures', [])])}")
@@ -37,21 +41,29 @@ def cka_table(data: Mapping[str, Any]) -> RenderableType:
     for name, row in zip(data["layers"], data["cka"], strict=True):
         table.add_row(name, *("-" if row[j] is None else f"{row[j]:.3f}" for j in shown))
     sides = f"rows {data['model']}, columns {data['against']}" if "against" in data else data["model"]
-    return Group(f"CKA of layer outputs ({data['kernel']}, {data['num_rows']:,} {data['rows']} rows): {sides}", table)
+    rows = f"{data['num_rows']:,} {ROWS[data['rows']]}"
+    return Group(f"CKA of layer outputs ({data['kernel']}, {data['estimator']}, {rows}): {sides}", table)
 
 
-def layers_table(data: Mapping[str, Any]) -> Table:
-    """Return by layer what probes score, in points, and the importance of each sub-layer."""
-    has_probe, has_importance = "probe" in data, "importance" in data
+def layers_table(data: Mapping[str, Any], end: str = "") -> Table:
+    """Return by layer what probes score, in points, and the importance of each sub-layer, which is ours alone.
+
+    Args:
+        data: the result.
+        end: of its keys: "_against" for the other model.
+    """
+    has_probe, has_importance = "probe" in data, not end and "importance" in data
     probe = ["probe", "control", "by heart", "attention probe", "ffn probe"] if has_probe else []
     importance = ["attention importance", "ffn importance"] if has_importance else []
     table = plain_table("name", *probe, *importance)
-    for name in ["embeddings", *data["layers"]]:
+    for name in ["embeddings", *data[f"layers{end}"]]:
         cells = []
         if has_probe:
-            found = data["probe_embeddings"] if name == "embeddings" else data["probe"][name]
+            found = data[f"probe_embeddings{end}"] if name == "embeddings" else data[f"probe{end}"][name]
             cells += [points(found[key]) for key in ("score", "control", "control_train_score")]
-            cells += [points(site_score(data, kind, name)) for kind in ("attention", "feed_forward")]
+            cells += [
+                points(site_score(data[f"probe_sites{end}"], kind, name)) for kind in ("attention", "feed_forward")
+            ]
         if has_importance:
             parts = data["importance"].get(name, {})
             cells += [f"{parts[kind]:.4g}" if kind in parts else "" for kind in ("attention", "feed_forward")]
@@ -59,8 +71,8 @@ def layers_table(data: Mapping[str, Any]) -> Table:
     return table
 
 
-def site_score(data: Mapping[str, Any], kind: str, name: str) -> float | None:
-    found = data["probe_sites"].get(kind, {}).get(name)
+def site_score(probes: Mapping[str, Any], kind: str, name: str) -> float | None:
+    found = probes.get(kind, {}).get(name)
     return None if found is None else found["score"]
 
 

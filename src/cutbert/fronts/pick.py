@@ -14,7 +14,9 @@ from cutbert.train.run_folder import RunFolder
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
-    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs.
+    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs, then the later.
+
+    In a run of rounds the later is the healed one.
 
     Args:
         front: scored subnets; measured too where a latency is limited.
@@ -30,7 +32,7 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
     fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
     if not fitting:
         raise BudgetError(*explain(candidates, limits))
-    return max(fitting, key=lambda entry: (entry.select_score, -entry.macs))
+    return max(reversed(fitting), key=lambda entry: (entry.select_score, -entry.macs))
 
 
 def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
@@ -70,14 +72,21 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    task = loaded.provenance.get("task")
-    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
-    provenance = extend_provenance(loaded.provenance, line, scores=scores, facts=facts)
+    task, known = loaded.provenance.get("task"), loaded.provenance
+    for each in search_lines(run, entry):
+        known = extend_provenance(known, each)
+    facts = {**({"task": task} if task else {}), **pick_facts(front, entry)}
+    provenance = extend_provenance(known, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
 
-def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
-    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, what found it, and its latency."""
+def search_lines(run: str | Path, entry: Entry) -> list[str]:
+    """Return the command of the search that found a subnet, none where it is of the run itself."""
+    return [] if entry.search is None else [RunFolder.read(Path(run) / entry.search).line]
+
+
+def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
+    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, and its latency."""
     facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
@@ -87,8 +96,6 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
             "threads": front.measured["threads"],
             "processor": front.measured["machine"]["processor"],
         }
-    if entry.search is not None:
-        facts["found_by"] = RunFolder.read(run / entry.search).line
     return facts
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cutbert.bench.settings import LatencySettings
+from cutbert.files import write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.pick import pick_facts
 from cutbert.fronts.score import whole_point
+from cutbert.hub.card import write_card
+from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.methods.objectives import Objective
 from cutbert.model.task_model import TaskModel
 from cutbert.train.counting import counter
@@ -55,7 +60,14 @@ def finish(run: RunFolder, objective: Objective, train: TrainSettings, found: Se
         models = {entry.folder: model for model, entry in found}
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
+    record_costs(run.path / "model", front, front[found[-1][1].name])
     run.finish({"out": str(run.path), **more, **front.to_json(), "seconds": run.seconds})
+
+
+def record_costs(folder: Path, front: Front, entry: Entry) -> None:
+    """Write into a model folder's cutbert.json and card what its network was cut from, and its latency."""
+    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(front, entry)))
+    write_card(folder)
 
 
 def latency_settings(train: TrainSettings) -> LatencySettings:

@@ -10,6 +10,7 @@ from typing import Any
 
 from cutbert.errors import Mistakes, RunError
 from cutbert.fronts.front import FRONT, Front
+from cutbert.fronts.pick import search_lines
 from cutbert.pages.commands import pick_command
 from cutbert.pages.logs import read_curves
 from cutbert.pages.pictures import read_pictures
@@ -65,7 +66,16 @@ def read_source(path: str, name: str) -> Source:
     )
     if (run.path / FRONT).is_file():
         return with_front(source, Front.load(run.path))
+    result = with_only_network(result)
     return with_score(source, result) if "score" in result and "metric" in result else source
+
+
+def with_only_network(result: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a result with the scores of its only network, which a run from scratch keeps under `subnets`."""
+    subnets = result.get("subnets")
+    if isinstance(subnets, list) and len(subnets) == 1 and isinstance(subnets[0], Mapping):
+        return {**subnets[0], **result}
+    return result
 
 
 def with_front(source: Source, front: Front) -> Source:
@@ -78,7 +88,8 @@ def with_front(source: Source, front: Front) -> Source:
     teacher = also_timed(teacher, others, source.path)
     subnets = [also_timed(point_of(entry, "subnet", backend, source.path), others, source.path) for entry in front]
     picks = [pick_command(source.path, front, entry) for entry in front]
-    points = [replace(point, commands=after, pick=pick) for point, pick in zip(subnets, picks, strict=True)]
+    made = [(*after, *search_lines(source.path, entry)) for entry in front]
+    points = [replace(each[0], commands=each[1], pick=each[2]) for each in zip(subnets, made, picks, strict=True)]
     return replace(
         source,
         metric=str(front.metric),

@@ -91,11 +91,11 @@ class Limits:
         for name in COUNT_LIMITS:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                mistakes.add(f"{name} must be an integer of at least 1, got {value!r}")
+                mistakes.add(f"--{name.replace('_', '-')} must be an integer of at least 1, got {value!r}")
         if self.max_latency_ms is not None and not (is_number(self.max_latency_ms) and self.max_latency_ms > 0):
-            mistakes.add(f"max_latency_ms must be a number above 0, got {self.max_latency_ms!r}")
+            mistakes.add(f"--max-latency-ms must be a number above 0, got {self.max_latency_ms!r}")
         if self.min_score is not None and not (is_number(self.min_score) and -1 <= self.min_score <= 1):
-            mistakes.add(f"min_score must be a fraction of 1, in -1..1, got {self.min_score!r}")
+            mistakes.add(f"--min-score must be a fraction of 1, in -1..1, got {self.min_score!r}")
         mistakes.check(BudgetError)
 
     def violations(self, entry: Mapping[str, Any]) -> list[str]:

@@ -25,7 +25,8 @@ function onFront(point) {
   });
 }
 
-// The rule of `cutbert pick`: best on the select split within the budget, of equals the one with fewer MACs.
+// The rule of `cutbert pick`: best on the select split within the budget, of equals the one with fewer MACs, then the
+// later one.
 function pickOf(run, budget, stockOnly) {
   let best = null;
   for (const point of facts.points) {
@@ -33,7 +34,7 @@ function pickOf(run, budget, stockOnly) {
     if (point.run !== run.id || point.kind !== "subnet" || cost === null || cost > budget) continue;
     if (stockOnly && !point.stock) continue;
     const isBetter = best === null || point.select_score > best.select_score ||
-      (point.select_score === best.select_score && point.macs < best.macs);
+      (point.select_score === best.select_score && point.macs <= best.macs);
     if (isBetter) best = point;
   }
   return best;
