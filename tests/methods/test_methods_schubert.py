@@ -228,7 +228,7 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "macs=0.5", "price_weight": -1.0}, "--price-weight must be a number of at least 0, got -1.0"),
         ({"budget": "macs=0.5", "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
         ({"budget": "macs=0.5", "dims": []}, "--dims must name some of h, f, a, k, v, got none"),
-        ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must name some of h, f, a, k, v, got f, x"),
+        ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must be one of h, f, a, k, v, got 'x'"),
         ({"from_paper": "12M"}, "--from-paper must be one of 99M"),
         ({"budget": "macs=0.5", "rounds": 1, "last_share": 0.5}, "--last-share must come with --rounds of at least 2"),
         ({"from_paper": "99M", "uniform": True}, "--uniform must not be given with --from-paper"),
