@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from cutbert.bench.settings import BACKENDS_HELP, LatencySettings
 from cutbert.errors import InputError, Mistakes
@@ -83,10 +83,6 @@ class SearchSettings(LimitSettings):
             super().check()
         with mistakes.collect():
             self.timing.check()
-        for name, kind in (("space", SpaceName), ("cost", CostName), ("precision", Precision)):
-            value = getattr(self, name)
-            if value is not None and value not in get_args(kind):
-                mistakes.add(f"--{name} must be one of {', '.join(get_args(kind))}, got {value!r}")
         for name in ("trials", "sample", "keep", "batch_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
