@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,15 @@ from cutbert.cli import demo, dynabert, finetune, front
 from cutbert.cli.main import main
 from cutbert.cli.verb import Verb
 from cutbert.cli.verbs import VERBS
+from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
+from cutbert.methods.settings import DynabertSettings, SchubertSettings
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from cutbert.settings import build_settings
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits
 from tiny_runs import HEAD, SHAPE, make_run, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
@@ -69,7 +73,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_finetune(teacher: api.Run) -> None:
     keys = {"out", "score", "select_score", "metric", "metrics", "params", "macs", "seconds"}
     assert teacher.to_json().keys() == keys
-    assert (teacher["params"], teacher["macs"]) == tuple(cutbert.cost(teacher.path)[name] for name in ("params", "macs"))
+    assert (teacher["params"], teacher["macs"]) == tuple(
+        cutbert.cost(teacher.path)[name] for name in ("params", "macs")
+    )
     assert teacher["metric"] == "accuracy" and 0 <= teacher["score"] <= 1
     provenance = json.loads((teacher.path / "model" / "cutbert.json").read_text())
     assert provenance["commands"][0].startswith("cutbert finetune ")
@@ -299,6 +305,40 @@ def test_words_are_checked_as_on_the_command_line(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="--kernel must be one of linear, rbf, got 'poly'"):
         cutbert.analyze("m", kernel="poly", pictures=None, task="sst2")
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "message"),
+    [
+        ("schubert", {"budget": 0.5}, "--budget must be text, got 0.5"),
+        ("schubert", {"budget": "macs=0.5", "rounds": "2"}, "--rounds must be an integer, got '2'"),
+        ("schubert", {"budget": "macs=0.5", "rounds": 2.5}, "--rounds must be an integer, got 2.5"),
+        ("schubert", {"budget": "macs=0.5", "uniform": "no"}, "--uniform must be True or False, got 'no'"),
+        ("schubert", {"budget": "macs=0.5", "dims": None}, "--dims must be one of h, f, a, k, v, got None"),
+        ("schubert", {"budget": "macs=0.5", "dims": ["f", "x", "y"]}, "--dims must be .*'x'\n--dims must be .*'y'"),
+        ("dynabert", {"recipe": "foo"}, "--recipe must be one of default, paper, release, got 'foo'"),
+        ("dynabert", {"width_mult": "1.0,0.5"}, "--width-mult must be a number, got '1.0,0.5'"),
+        ("finetune", {"schedule": "poly"}, "--schedule must be one of linear, cosine, constant, got 'poly'"),
+        ("finetune", {"precision": "fp16"}, "--precision must be one of auto, float32, bf16, got 'fp16'"),
+        ("finetune", {"epochs": True}, "--epochs must be a number, got True"),
+        ("finetune", {"seed": None}, "--seed must be an integer, got None"),
+        ("pretrain", {"from_scratch": {"hidden_size": 8}}, "--from-scratch must be text, got {'hidden_size': 8}"),
+    ],
+)
+def test_arguments_are_checked_by_type(verb: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        getattr(cutbert, verb)("m", out=tmp_path / "o", **options)
+    assert not (tmp_path / "o").exists()
+
+
+def test_arguments_become_what_settings_hold(tmp_path: Path) -> None:
+    given = {"budget": "macs=0.5", "dims": "f", "rounds": np.int64(2), "gate_learning_rate": 1}
+    (found,) = build_settings(given, SchubertSettings)
+    assert found.dims == ("f",) and type(found.rounds) is int and found.gate_learning_rate == 1
+    (found,) = build_settings({"train": [tmp_path / "a.tsv", "b.tsv"], "select": None}, DataSettings)
+    assert found.train == (str(tmp_path / "a.tsv"), "b.tsv") and found.select is None
+    (found,) = build_settings({"width_mult": 0.5, "depths": range(1, 3)}, DynabertSettings)
+    assert found.width_mult == (0.5,) and found.depths == (1, 2)
 
 
 def shown(verb: Verb, result: api.Run) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from difflib import get_close_matches
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -56,11 +57,13 @@ class Option:
         field: where it comes from.
         kind: type of one value, or a Literal.
         is_list: whether it may repeat.
+        may_be_none: whether None stands for "not given".
     """
 
     field: Field[Any]
     kind: Any
     is_list: bool
+    may_be_none: bool
 
     @property
     def name(self) -> str:
@@ -73,7 +76,7 @@ class Option:
     @property
     def metavar(self) -> str:
         if get_origin(self.kind) is Literal:
-            return "[" + "|".join(map(str, get_args(self.kind))) + "]"
+            return "[" + "|".join(map(str, get_args(self.kind))) + "]" + ("..." if self.is_list else "")
         return {int: "INTEGER", float: "NUMBER"}.get(self.kind, "TEXT") + ("..." if self.is_list else "")
 
     @property
@@ -109,23 +112,56 @@ class Option:
 
     def _parse_one(self, word: str) -> Any:
         if get_origin(self.kind) is Literal:
-            if word not in get_args(self.kind):
-                raise InputError(unknown_word(self, word))
-            return word
+            return self._take_one(word)
         try:
             return self.kind(word)
         except ValueError:
-            wanted = "an integer" if self.kind is int else "a number"
-            raise InputError(f"{self.name} must be {wanted}, got {word!r}") from None
+            raise self._wrong(word) from None
+
+    def take(self, value: Any) -> Any:
+        """Return a value given in Python as settings hold it: paths as text, lists as tuples, one value as its list.
+
+        Raises:
+            InputError: it is no value of this type; of a list all such together.
+        """
+        if value is None and self.may_be_none:
+            return None
+        if not self.is_list:
+            return self._take_one(value)
+        values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+        mistakes, taken = Mistakes(), []
+        for each in values:
+            with mistakes.collect():
+                taken.append(self._take_one(each))
+        mistakes.check()
+        return tuple(taken)
+
+    def _take_one(self, value: Any) -> Any:
+        if hasattr(value, "__fspath__"):
+            value = str(value)
+        is_literal = get_origin(self.kind) is Literal
+        if is_literal and not (isinstance(value, str) and value in get_args(self.kind)):
+            raise self._wrong(value)
+        accepted = {int: Integral, float: Real}.get(self.kind, self.kind)
+        if not is_literal and (not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool)):
+            raise self._wrong(value)
+        return value if isinstance(value, str | bool | int | float) else self.kind(value)  # numpy's numbers as Python's
+
+    def _wrong(self, value: Any) -> InputError:
+        if get_origin(self.kind) is Literal:
+            wanted = f"one of {', '.join(get_args(self.kind))}"
+        else:
+            wanted = {int: "an integer", float: "a number", bool: "True or False"}.get(self.kind, "text")
+        return InputError(f"{self.name} must be {wanted}, got {value!r}")
 
 
-def bare_type(hint: Any) -> tuple[Any, bool]:
-    """Return the type of one value of a field, and whether it holds many."""
-    if get_origin(hint) in (Union, UnionType):
-        (hint,) = (each for each in get_args(hint) if each is not NoneType)
-    if get_origin(hint) is tuple:
-        return get_args(hint)[0], True
-    return hint, False
+def option_of(each: Field[Any], hint: Any) -> Option:
+    """Return the option that a settings field of some type makes."""
+    may_be_none = get_origin(hint) in (Union, UnionType)
+    if may_be_none:
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    is_list = get_origin(hint) is tuple
+    return Option(each, get_args(hint)[0] if is_list else hint, is_list, may_be_none)
 
 
 def options_of(*kinds: type[Any]) -> dict[str, Option]:
@@ -134,7 +170,7 @@ def options_of(*kinds: type[Any]) -> dict[str, Option]:
     for kind in kinds:
         hints = get_type_hints(kind)
         for each in fields(kind):
-            found.setdefault(each.name, Option(each, *bare_type(hints[each.name])))
+            found.setdefault(each.name, option_of(each, hints[each.name]))
     return found
 
 
@@ -164,47 +200,29 @@ def takes(*kinds: type[Any]) -> Callable[[Verb], Verb]:
 def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     """Return one instance of each settings dataclass, made of keyword arguments.
 
-    A field that several of them have goes to all of them. Lists become tuples. Ranges, and the words of lists, are
-    left to each one's `check`.
+    A field that several of them have goes to all of them. Ranges are left to each one's `check`.
 
     Raises:
-        InputError: unknown or missing arguments, and words that a field does not know; all mistakes together.
+        InputError: unknown or missing arguments, or values of the wrong type; all mistakes together.
     """
     mistakes = Mistakes()
-    known = {each.name for kind in kinds for each in fields(kind)}
+    known = options_of(*kinds)
     for name in options.keys() - known:
         near = get_close_matches(name, known, n=1)
         mistakes.add(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     required = {each.name for kind in kinds for each in fields(kind) if is_required(each)}
     mistakes.extend(f"argument {name!r} must be given" for name in sorted(required - options.keys()))
-    mistakes.extend(unknown_words(options, options_of(*kinds)))
+    values = {}
+    for name, option in known.items():
+        if name in options:
+            with mistakes.collect():
+                values[name] = option.take(options[name])
     mistakes.check()
     made = []
     for kind in kinds:
         names = {each.name for each in fields(kind)}
-        made.append(kind(**{name: plain(value) for name, value in options.items() if name in names}))
+        made.append(kind(**{name: value for name, value in values.items() if name in names}))
     return made
-
-
-def unknown_word(option: Option, word: object) -> str:
-    return f"{option.name} must be one of {', '.join(get_args(option.kind))}, got {word!r}"
-
-
-def unknown_words(given: Mapping[str, Any], known: Mapping[str, Option]) -> list[str]:
-    """Return a mistake for each value that is not among the words its field takes; None stands for a default."""
-    return [
-        unknown_word(option, given[name])
-        for name, option in known.items()
-        if get_origin(option.kind) is Literal and not option.is_list
-        if given.get(name) is not None and given[name] not in get_args(option.kind)
-    ]
-
-
-def plain(value: Any) -> Any:
-    """Return lists as tuples and paths as text, as settings hold them."""
-    if isinstance(value, list | tuple):
-        return tuple(plain(each) for each in value)
-    return str(value) if hasattr(value, "__fspath__") else value
 
 
 def command_line(verb: str, words: Sequence[str], *settings: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from cutbert.hub.load import load_model
 from cutbert.methods.meters import Timed
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, places_of, size_at, unit_prices
 from tiny_runs import SHAPE, save_tiny
@@ -80,6 +82,19 @@ def test_uniform_sizes_are_the_same_in_every_layer(teacher: str, tmp_path: Path,
     run = schubert(teacher, tmp_path / "run", task, budget="macs=0.4", uniform=True)
     last = shapes(run)[-1]
     assert len(set(last.layers)) == 1 and sizes_cut(last) == set(DIMS)
+
+
+def test_an_architecture_of_the_paper_is_cut_to(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = [
+        replace(layer, num_heads=2 + i % 2, value_dim=4, intermediate_size=9) for i, layer in enumerate(SHAPE.layers)
+    ]
+    found = replace(SHAPE, hidden_size=20, layers=tuple(layers), vocab_size=SHAPE.vocab_size + 7)
+    monkeypatch.setitem(PAPER_SHAPES, "33M", found)
+    first, last = shapes(schubert(teacher, tmp_path / "run", task, from_paper="33M", multiple_of=8))
+    assert last == replace(found, vocab_size=SHAPE.vocab_size)  # its own tables stay
+    assert first.hidden_size == (SHAPE.hidden_size + 20) // 2
 
 
 def test_sizes_are_multiples(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -228,7 +243,7 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "macs=0.5", "price_weight": -1.0}, "--price-weight must be a number of at least 0, got -1.0"),
         ({"budget": "macs=0.5", "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
         ({"budget": "macs=0.5", "dims": []}, "--dims must name some of h, f, a, k, v, got none"),
-        ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must name some of h, f, a, k, v, got f, x"),
+        ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must be one of h, f, a, k, v, got 'x'"),
         ({"from_paper": "12M"}, "--from-paper must be one of 99M"),
         ({"budget": "macs=0.5", "rounds": 1, "last_share": 0.5}, "--last-share must come with --rounds of at least 2"),
         ({"from_paper": "99M", "uniform": True}, "--uniform must not be given with --from-paper"),
