@@ -26,7 +26,7 @@ from cutbert.fronts.front import Entry, Front
 from cutbert.shape.cost import cost_of
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from family import Answers, Network, answers_of, difference, family_networks, interval
+from family import Answers, Network, answers_or_f1, difference, family_networks, interval
 from recording import make_parser, recorded
 from workload import BATCH_SIZE, add_inputs, weights_of
 
@@ -214,7 +214,7 @@ def network_of(variant: str, runs: Sequence[Path]) -> Network:
         latencies_ms=tuple(latencies),
         answers=np.stack(
             [
-                answers_of(read_json(run / "predictions" / f"{e.name}.json"))
+                answers_or_f1(read_json(run / "predictions" / f"{e.name}.json"))
                 for run, e in zip(runs, entries, strict=True)
             ]
         ),

@@ -108,7 +108,7 @@ def beside(run: Path, depth: int, full_run: Path, full: int, metric: str, seeds:
         [where / "predictions" / f"depth-{layers}-seed-{seed}.json" for seed in seeds]
         for where, layers in ((run, depth), (full_run, full))
     )
-    found = compare_stored(ours, theirs, metric, "single_label")
+    found = compare_stored(ours, theirs, metric)
     return {"difference": found.to_json(), "verdict": found.verdict(DepthSettings().margin)}
 
 

@@ -20,6 +20,7 @@ from alternatives import WAYS, numbers, place, scores_of
 from cutbert.files import read_json
 from cutbert.fronts import paired
 from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.outputs import answers_of
 from cutbert.train.run_folder import RunFolder
 from recording import make_parser, recorded
 
@@ -126,7 +127,7 @@ def network_of(name: str, kind: str, entries: Sequence[Entry], stored: Sequence[
         scores=tuple(entry.score for entry in entries),
         select_scores=tuple(entry.select_score for entry in entries),
         latencies_ms=tuple(latencies) if len(latencies) == len(entries) else None,
-        answers=np.stack([answers_of(each) for each in stored]),
+        answers=np.stack([answers_or_f1(each) for each in stored]),
     )
 
 
@@ -145,16 +146,13 @@ def alternative(works: Sequence[Path], layers: int, way: str) -> Network | None:
         scores=tuple(each["score"] for each in found),
         select_scores=tuple(each["select_score"] for each in found),
         latencies_ms=None,
-        answers=np.stack([answers_of(read_json(path)) for path in files]),
+        answers=np.stack([answers_or_f1(read_json(path)) for path in files]),
     )
 
 
-def answers_of(stored: Mapping[str, Any]) -> Answers:
-    """Return the class of each row, the number in regression, or the F1 of each question of a reader."""
-    if "logits" not in stored:
-        return np.asarray(stored["f1"], dtype=np.float64)
-    logits = np.asarray(stored["logits"], dtype=np.float64)
-    return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
+def answers_or_f1(stored: Mapping[str, Any]) -> Answers:
+    """Return a network's answers, or the F1 of each question of a reader."""
+    return answers_of(stored) if "logits" in stored else np.asarray(stored["f1"], dtype=np.float64)
 
 
 def labels_of(runs: Sequence[Path]) -> Answers:

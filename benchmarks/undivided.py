@@ -33,7 +33,7 @@ from cuts import (
     schubert_words,
     train,
 )
-from family import Answers, Network, answers_of, difference, interval
+from family import Answers, Network, answers_or_f1, difference, interval
 from recording import make_parser, recorded
 from workload import add_inputs
 
@@ -170,7 +170,7 @@ def teacher_of(runs: Sequence[Path]) -> Network:
         scores=tuple(entry.score for entry in entries),
         select_scores=tuple(entry.select_score for entry in entries),
         latencies_ms=None,
-        answers=np.stack([answers_of(read_json(run / "predictions" / "teacher.json")) for run in runs]),
+        answers=np.stack([answers_or_f1(read_json(run / "predictions" / "teacher.json")) for run in runs]),
     )
 
 

@@ -79,6 +79,8 @@ def test_finetune(teacher: api.Run) -> None:
     assert teacher["metric"] == "accuracy" and 0 <= teacher["score"] <= 1
     provenance = json.loads((teacher.path / "model" / "cutbert.json").read_text())
     assert provenance["commands"][0].startswith("cutbert finetune ")
+    low, high = provenance["score_interval"]
+    assert 0 <= low <= teacher["score"] <= high <= 1
     with pytest.raises(RunError, match="must be a run with a front"):
         _ = teacher.front
 

@@ -17,6 +17,7 @@ from cutbert.shape.head import HeadSpec
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 FACTS = {
     "task": {"task": "sst2"},
+    "score_interval": [0.41, 0.595],
     "cut_from": {"params": 123456, "macs": 654321},
     "latency": {"latency_ms": 1.5, "latency_p95_ms": 2.5, "backend": "onnx", "threads": 2, "processor": "Z80"},
 }
@@ -38,8 +39,8 @@ def test_the_card_says_it_all(tmp_path: Path) -> None:
         f"| multiply-adds at 128 tokens | {cost.macs:,} | 654,321 |",
         "| 1 | 0 | 0 | 0 | 6 |",
         "## Scores on sst2",
-        "| accuracy | dev | 50.00 |",
-        "| accuracy | select | 62.50 |",
+        "| accuracy | dev | 50.00 | 41.00 to 59.50 |",
+        "| accuracy | select | 62.50 |  |",
         "Median 1.50 ms, 95th percentile 2.50 ms: one text at a time, lengths as in dev, onnx on Z80, 2 threads.",
         "import cutbert.hub",
         "AutoModelForSequenceClassification",
@@ -47,6 +48,10 @@ def test_the_card_says_it_all(tmp_path: Path) -> None:
     ):
         assert words in text
     assert "ONNX" not in text
+
+
+def test_an_interval_that_is_not_known_is_said_to_be(tmp_path: Path) -> None:
+    assert "| accuracy | dev | 50.00 | not known |" in (save(tmp_path / "m") / CARD).read_text()
 
 
 def test_the_hub_reads_it(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from cutbert.fronts.front import Entry
 from cutbert.methods.depth_nets import Net
-from cutbert.methods.depth_result import answers_of, summary
+from cutbert.methods.depth_result import summary
 from cutbert.shape.subnet import Subnet
 from tiny_runs import SHAPE
 
@@ -33,15 +33,3 @@ def test_a_depth_is_summed_up_over_its_own_seeds() -> None:
     assert found.pop("scores") == pytest.approx([0.3, 0.5])
     numbers = {"score": 0.4, "select_score": 0.2, "training_seconds": 4.0, "scoring_seconds": 1.0}
     assert found == pytest.approx({"depth": 2, "params": 20, "macs": 200, **numbers})
-
-
-@pytest.mark.parametrize(
-    ("kind", "answers"),
-    [
-        ("single_label", [0.0, 1.0, 0.0]),
-        ("regression", [0.5, -2.0, -0.1]),
-        ("multi_label", [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]),
-    ],
-)
-def test_answers_of_each_kind(kind: str, answers: list[object]) -> None:
-    assert answers_of({"logits": LOGITS}, kind).tolist() == answers

@@ -5,6 +5,7 @@ Axes: R resamples, N rows, C classes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -95,20 +96,28 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
-    """Return the 95 % interval of the difference, by scipy's bootstrap of the rows."""
+    """Return the 95 % interval of the difference, by a bootstrap of the rows."""
 
-    def statistic(rows_RN: NDArray[np.intp], axis: int) -> Answers:
+    def statistic(rows_RN: NDArray[np.intp]) -> Answers:
         pairs = zip(ours, theirs, strict=True)
         drawn = truth[rows_RN]
-        return np.mean([score(a[rows_RN], drawn) - score(b[rows_RN], drawn) for a, b in pairs], axis=0)
+        return np.asarray(np.mean([score(a[rows_RN], drawn) - score(b[rows_RN], drawn) for a, b in pairs], axis=0))
 
-    if len(truth) < 2:
-        return -1.0, 1.0
+    return (-1.0, 1.0) if len(truth) < 2 else percentiles(statistic, truth.shape)
+
+
+def percentiles(statistic: Callable[[NDArray[np.intp]], Answers], shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic of rows, by scipy's percentile bootstrap.
+
+    Args:
+        statistic: takes numbers of rows [R, N], returns [R].
+        shape: of what it takes them from: [N, ...], N at least 2.
+    """
     found = stats.bootstrap(
-        (np.arange(len(truth)),),
-        statistic,
+        (np.arange(shape[0]),),
+        lambda rows_RN, axis: statistic(rows_RN),
         n_resamples=RESAMPLES,
-        batch=max(1, ELEMENTS_AT_ONCE // truth.size),
+        batch=max(1, ELEMENTS_AT_ONCE // math.prod(shape)),
         vectorized=True,
         method="percentile",
         rng=np.random.default_rng(0),

@@ -75,7 +75,7 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
     task, known = loaded.provenance.get("task"), loaded.provenance
     for each in search_lines(run, entry):
         known = extend_provenance(known, each)
-    facts = {**({"task": task} if task else {}), **pick_facts(front, entry)}
+    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
     provenance = extend_provenance(known, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
@@ -85,9 +85,12 @@ def search_lines(run: str | Path, entry: Entry) -> list[str]:
     return [] if entry.search is None else [RunFolder.read(Path(run) / entry.search).line]
 
 
-def pick_facts(front: Front, entry: Entry) -> dict[str, Any]:
-    """Return what a front knows of a subnet, for cutbert.json: what it was cut from, and its latency."""
+def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
+    """Return what a run knows of a subnet, for cutbert.json: what it was cut from, interval of its score, latency."""
+    from cutbert.fronts.outputs import interval_fact
+
     facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
+    facts |= interval_fact(run, entry.name, front.metric)
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
             "latency_ms": entry.latency_ms,

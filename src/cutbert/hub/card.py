@@ -140,14 +140,19 @@ def size_part(shape: EncoderShape, cost: Cost, provenance: Mapping[str, Any]) ->
 
 
 def score_parts(provenance: Mapping[str, Any]) -> list[str]:
-    """Return the scores, in points; one run's, so without a spread over seeds."""
+    """Return the scores, in points, dev's with its interval where that is known."""
     found = scores_of(provenance)
     if not found:
         return []
     task = task_name(provenance)
-    rows = "\n".join(f"| {metric} | {split} | {100 * value:.2f} |" for metric, split, value in found)
-    note = "Choices were made on select; dev was only reported. One run: the spread over seeds is not known."
-    return [f"## Scores on {task}\n\n| metric | split | points |\n|---|---|---:|\n{rows}\n\n{note}"]
+    known = provenance.get("score_interval")
+    spread = f"{100 * known[0]:.2f} to {100 * known[1]:.2f}" if known else "not known"
+    lines = [f"## Scores on {task}", "", "| metric | split | points | 95 % interval |", "|---|---|---:|---|"]
+    for metric, split, value in found:
+        lines.append(f"| {metric} | {split} | {100 * value:.2f} | {spread if split == 'dev' else ''} |")
+    note = "Choices were made on select; dev was only reported. The interval is what dev's rows, drawn anew, would give"
+    lines += ["", f"{note} this one network; the spread over seeds of training is not in it."]
+    return ["\n".join(lines)]
 
 
 def latency_parts(provenance: Mapping[str, Any]) -> list[str]:

@@ -12,9 +12,9 @@ from cutbert.files import file_sha256, read_json
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
-# What may be known of a model besides: settings of its data, params and macs of the network it was cut from, measured
-# latency with its conditions, and scores around int8.
-FACTS = ("task", "cut_from", "latency", "int8")
+# What may be known of a model besides: settings of its data, the interval of its dev score, params and macs of the
+# network it was cut from, measured latency with its conditions, and scores around int8.
+FACTS = ("task", "score_interval", "cut_from", "latency", "int8")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from cutbert.bench.memory import file_bytes
 from cutbert.files import read_json
-from cutbert.fronts.paired import Answers, Paired, compare
+from cutbert.fronts.outputs import answers_of
+from cutbert.fronts.paired import Paired, compare
 from cutbert.methods.depth_memory import TrainingMemory
 from cutbert.methods.depth_nets import FULL, TRUNCATED, Job, Net
 
@@ -93,21 +94,13 @@ def beside_full(job: Job, nets: Sequence[Net], memory: TrainingMemory) -> dict[s
 def against(job: Job, depth: int) -> Paired:
     """Compare a depth with the full model on the rows of dev."""
     one, other = ([job.answers_file(each, seed) for seed in job.seeds] for each in (depth, job.num_layers))
-    return compare_stored(one, other, job.prepared.data.metric, job.prepared.data.head.kind)
+    return compare_stored(one, other, job.prepared.data.metric)
 
 
-def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str, kind: str) -> Paired:
-    """Compare two depths by the files of their outputs on the same rows, one a seed, with a head of some kind."""
-    ours, theirs = ([answers_of(read_json(path), kind) for path in paths] for paths in (one, other))
+def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> Paired:
+    """Compare two depths by the files of their outputs on the same rows, one a seed."""
+    ours, theirs = ([answers_of(read_json(path)) for path in paths] for paths in (one, other))
     return compare(metric, ours, theirs, np.asarray(read_json(one[0])["labels"], dtype=np.float64))
-
-
-def answers_of(stored: Mapping[str, Any], kind: str) -> Answers:
-    """Return the class of each row, the number in regression, or 0 and 1 for each of several labels."""
-    logits = np.asarray(stored["logits"], dtype=np.float64)
-    if kind == "multi_label":
-        return (logits > 0).astype(np.float64)
-    return logits[:, 0] if kind == "regression" else logits.argmax(axis=1).astype(np.float64)
 
 
 def series_of(job: Job, nets: Sequence[Net], selectors: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from cutbert.data.batches import Batch
 from cutbert.data.settings import DataSettings
 from cutbert.fronts.front import Entry
+from cutbert.fronts.outputs import interval_fact
 from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
@@ -114,7 +115,6 @@ def save_trained(prepared: Prepared, model: TaskModel, entry: Entry | None, run:
     data = prepared.data
     scores = {} if entry is None else {data.metric: entry.score, f"select_{data.metric}": entry.select_score}
     task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
-    provenance = extend_provenance(
-        prepared.loaded.provenance, run.line, data=data.files, scores=scores, facts={"task": task}
-    )
+    facts = {"task": task, **({} if entry is None else interval_fact(run.path, entry.name, data.metric))}
+    provenance = extend_provenance(prepared.loaded.provenance, run.line, data=data.files, scores=scores, facts=facts)
     save_model(run.path / name, model, prepared.loaded.tokenizer, provenance=provenance)

@@ -60,13 +60,14 @@ def finish(run: RunFolder, objective: Objective, train: TrainSettings, found: Se
         models = {entry.folder: model for model, entry in found}
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
-    record_costs(run.path / "model", front, front[found[-1][1].name])
+    record_facts(run.path, front, front[found[-1][1].name])
     run.finish({"out": str(run.path), **more, **front.to_json(), "seconds": run.seconds})
 
 
-def record_costs(folder: Path, front: Front, entry: Entry) -> None:
-    """Write into a model folder's cutbert.json and card what its network was cut from, and its latency."""
-    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(front, entry)))
+def record_facts(run: Path, front: Front, entry: Entry) -> None:
+    """Write into cutbert.json and card of a run's model what the run knows of it besides."""
+    folder = run / "model"
+    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
     write_card(folder)
 
 

@@ -1,0 +1,58 @@
+"""What a network's stored dev outputs say: its answers, and the interval of its score.
+
+Axes: R resamples, N rows, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cutbert.files import read_json
+from cutbert.fronts.paired import METRICS, Answers, percentiles
+from cutbert.fronts.score import PREDICTIONS
+
+
+def answers_of(stored: Mapping[str, Any]) -> Answers:
+    """Return the class of each row, the number in regression, or 0 and 1 for each of several labels [N, C]."""
+    logits = np.asarray(stored["logits"], dtype=np.float64)
+    if np.ndim(stored["labels"]) == 2:
+        return (logits > 0).astype(np.float64)
+    return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
+
+
+def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
+    """Return the interval of a network's dev score as a fact of cutbert.json; nothing where it is not known.
+
+    Args:
+        run: run folder that scored it.
+        name: of its entry.
+        metric: of the run.
+    """
+    path = Path(run) / PREDICTIONS / f"{name}.json"
+    found = score_interval(read_json(path), metric) if path.is_file() else None
+    return {} if found is None else {"score_interval": list(found)}
+
+
+def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
+    """Return the 95 % interval of a score by drawing the rows anew, None of words' and plain text's scores.
+
+    Args:
+        stored: a file of predictions/: labels and logits, or a list of each question's score by the metric's name.
+        metric: as of METRICS, or such a list's name.
+    """
+    if isinstance(stored.get(metric), list):
+        of_rows = np.asarray(stored[metric], dtype=np.float64)
+        return None if len(of_rows) < 2 else percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
+    if "logits" not in stored or metric not in METRICS or len(stored["labels"]) < 2:
+        return None
+    answers, truth = answers_of(stored), np.asarray(stored["labels"], dtype=np.float64)
+
+    def score(rows_RN: NDArray[np.intp]) -> Answers:
+        return METRICS[metric](answers[rows_RN], truth[rows_RN])
+
+    return percentiles(score, truth.shape)

@@ -1,0 +1,77 @@
+"""Answers of every kind of head, and intervals beside the normal approximation and sizes where none can be known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cutbert.files import write_json
+from cutbert.fronts import paired
+from cutbert.fronts.outputs import answers_of, interval_fact, score_interval
+
+LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
+ROWS = 400
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paired, "RESAMPLES", 2000)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "answers"),
+    [
+        (LOGITS, [0, 1, 1], [0.0, 1.0, 0.0]),
+        ([[0.5], [-2.0]], [0.25, 1.5], [0.5, -2.0]),
+        (LOGITS, [[1, 0], [0, 1], [1, 1]], [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]),
+    ],
+)
+def test_answers_of_each_kind(logits: list[Any], labels: list[Any], answers: list[Any]) -> None:
+    assert answers_of({"logits": logits, "labels": labels}).tolist() == answers
+
+
+def outputs(share: float) -> dict[str, Any]:
+    """Return outputs that are right on a share of the rows, half of which are of either class."""
+    labels = np.arange(ROWS) % 2
+    is_right = np.arange(ROWS) < share * ROWS
+    said = np.where(is_right, labels, 1 - labels)
+    return {"labels": labels.tolist(), "logits": np.eye(2)[said].tolist()}
+
+
+def test_the_interval_is_the_binomials() -> None:
+    low, high = score_interval(outputs(0.8), "accuracy") or (0, 0)
+    reach = 1.96 * (0.8 * 0.2 / ROWS) ** 0.5
+    assert (low, high) == pytest.approx((0.8 - reach, 0.8 + reach), abs=0.006)
+    low, high = score_interval(outputs(0.8), "matthews") or (0, 0)
+    assert low < 0.6 < high and high - low > 2 * reach
+
+
+def test_questions_have_a_score_each() -> None:
+    low, high = score_interval({"ids": ["a", "b"], "f1": [0.0, 1.0], "exact_match": [0.0, 1.0]}, "f1") or (0, 0)
+    assert (low, high) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "metric"),
+    [
+        ({"labels": [["B-x"]], "predicted": [["O"]]}, "f1"),
+        ({"losses": [1.0], "hits": [1], "counts": [2]}, "masked_accuracy"),
+        ({"labels": [1], "logits": [[0.0, 1.0]]}, "accuracy"),
+        ({"f1": [0.5]}, "f1"),
+        (outputs(0.5), "rouge"),
+    ],
+)
+def test_where_none_can_be_known(stored: dict[str, Any], metric: str) -> None:
+    assert score_interval(stored, metric) is None
+
+
+def test_the_fact_is_of_the_stored_file(tmp_path: Path) -> None:
+    assert interval_fact(tmp_path, "net", "accuracy") == {}
+    (tmp_path / "predictions").mkdir()
+    write_json(tmp_path / "predictions" / "net.json", outputs(0.8))
+    assert interval_fact(tmp_path, "net", "accuracy") == {
+        "score_interval": list(score_interval(outputs(0.8), "accuracy"))
+    }
