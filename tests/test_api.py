@@ -223,9 +223,15 @@ def test_measure(stored: Path, data: dict[str, str], capsys: pytest.CaptureFixtu
 def test_measure_names_all_mistakes(base: Path, data: dict[str, str], tmp_path: Path) -> None:
     other = save_tiny(tmp_path / "other", tiny_model(HeadSpec("single_label", ("x", "y"))))
     with pytest.raises(InputError) as caught:
-        cutbert.measure(base, other, backend="tvm", length=129, **data)
+        cutbert.measure(base, other, backend="onnx,tvm", rounds="8", **data)
+    assert caught.value.mistakes == (
+        "--rounds must be an integer, got '8'",
+        "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tvm'",
+    )
+    with pytest.raises(InputError) as caught:
+        cutbert.measure(base, other, rounds=0, length=129, **data)
     found = caught.value.mistakes
-    assert len(found) == 5 and found[0] == "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tvm'"
+    assert len(found) == 5 and found[0] == "--rounds must be at least 1, got 0"
     assert all("--length must be at most 128" in line for line in found[1::2])
     with pytest.raises(InputError) as caught:
         cutbert.measure(base, other, **data)
@@ -319,7 +325,7 @@ def test_words_are_checked_as_on_the_command_line(tmp_path: Path) -> None:
         ("schubert", {"budget": "macs=0.5", "dims": None}, "--dims must be one of h, f, a, k, v, got None"),
         ("schubert", {"budget": "macs=0.5", "dims": ["f", "x", "y"]}, "--dims must be .*'x'\n--dims must be .*'y'"),
         ("dynabert", {"recipe": "foo"}, "--recipe must be one of default, paper, release, got 'foo'"),
-        ("dynabert", {"width_mult": "1.0,0.5"}, "--width-mult must be a number, got '1.0,0.5'"),
+        ("dynabert", {"width_mult": "1.0,x"}, "--width-mult must be a number, got '1.0'\n--width-mult must be .* 'x'"),
         ("finetune", {"schedule": "poly"}, "--schedule must be one of linear, cosine, constant, got 'poly'"),
         ("finetune", {"precision": "fp16"}, "--precision must be one of auto, float32, bf16, got 'fp16'"),
         ("finetune", {"epochs": True}, "--epochs must be a number, got True"),

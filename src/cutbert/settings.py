@@ -121,6 +121,8 @@ class Option:
     def take(self, value: Any) -> Any:
         """Return a value given in Python as settings hold it: paths as text, lists as tuples, one value as its list.
 
+        Words in one text with commas are taken apart as on the command line.
+
         Raises:
             InputError: it is no value of this type; of a list all such together.
         """
@@ -128,7 +130,9 @@ class Option:
             return None
         if not self.is_list:
             return self._take_one(value)
-        values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+        if isinstance(value, str):
+            value = self._split([value])
+        values = value if isinstance(value, Iterable) else [value]
         mistakes, taken = Mistakes(), []
         for each in values:
             with mistakes.collect():

@@ -138,7 +138,7 @@ def test_other_labels(kind: str, task: dict[str, Any], tmp_path: Path) -> None:
             "\n".join(f"{word}\t{'B-X' if word == 'film' else 'O'}" for word in text.split()) for text in rows.text
         ]
         (tmp_path / "t.conll").write_text("\n\n".join(lines) + "\n")
-        own: dict[str, Any] = {"tagging": True, "text": 0, "label": -1}
+        own: dict[str, Any] = {"tagging": True, "text": "0", "label": "-1"}
         files = {"train": tmp_path / "t.conll", "dev": copy(tmp_path / "t.conll", tmp_path / "d.conll")}
         head = HeadSpec("token", ("B-X", "O"))
     else:

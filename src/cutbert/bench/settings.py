@@ -91,8 +91,7 @@ class MeasureSettings(TimingSettings):
     )
 
     def __post_init__(self) -> None:
-        names = self.backend.split(",") if isinstance(self.backend, str) else self.backend
-        object.__setattr__(self, "backend", tuple(dict.fromkeys(name.strip() for name in names)))
+        object.__setattr__(self, "backend", tuple(dict.fromkeys(self.backend)))
 
     @property
     def backends(self) -> tuple[str, ...]:
