@@ -82,8 +82,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 def unseen_sentences(args: argparse.Namespace, runs: list[Path]) -> Rows:
     """Return the training file's whole sentences of which the runs have read no part of some length."""
     seen: set[tuple[str, ...]] = set()
-    for stored in {str(RunFolder.read(run).settings["data"]): RunFolder.read(run) for run in runs}.values():
-        dataset = load_dataset(DataSettings(**stored.settings["data"]))
+    found = [RunFolder.read(run).settings["data"] for run in runs]
+    for data in {str(each): each for each in found}.values():
+        dataset = load_dataset(DataSettings(**data))
         for split in (dataset.train, dataset.select):
             assert isinstance(split, Rows)
             seen |= {tuple(text.split()) for text in split.text}
