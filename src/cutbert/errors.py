@@ -13,7 +13,7 @@ CutbertError
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -80,6 +80,13 @@ class Mistakes:
             yield
         except InputError as error:
             self.found.extend(error.mistakes)
+
+    def passes(self, check: Callable[[], object]) -> bool:
+        """Collect what a check raises, and return whether that was nothing."""
+        before = len(self.found)
+        with self.collect():
+            check()
+        return len(self.found) == before
 
     def check(self, kind: type[InputError] = InputError) -> None:
         """Raise all collected mistakes as one error, or do nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from cutbert.data.settings import DataSettings
@@ -39,8 +40,8 @@ def depth(
     Source:
         Fan et al. 2021 (2111.10951): drop the top layers, then fine-tune. The criterion is ours.
     """
-    dataset = check_inputs(data, train, settings, models=(model,))
-    check_choices(model, dataset, settings, train.seed)
+    choices = partial(check_choices, model, settings, train.seed)
+    dataset = check_inputs(data, train, settings, models=(model,), choices=choices)
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         if not prepared.loaded.has_new_head:

@@ -51,7 +51,7 @@ class Choice:
         return {str(depth): score for depth, score in enumerate(self.scores.get(self.by, ()), 1)}
 
 
-def check_choices(model: str, data: Dataset, settings: DepthSettings, seed: int) -> None:
+def check_choices(model: str, settings: DepthSettings, seed: int, data: Dataset) -> None:
     """Raise unless a depth can be chosen for the task on this model: labels of texts, and some to tell apart.
 
     Raises:

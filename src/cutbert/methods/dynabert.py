@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cutbert.bench.settings import LatencySettings
@@ -62,9 +63,9 @@ def dynabert(
         Hou et al. 2020 (2004.04037); recipes and their departures in `methods.recipes`.
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
-    dataset = check_inputs(data, train, settings, models=(model, *models))
     recipe = resolve_recipe(settings, train, data.length_limit)
-    check_choices(model, settings, recipe, dataset.head)
+    choices = partial(check_choices, model, settings, recipe)
+    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
     points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
@@ -89,8 +90,10 @@ def dynabert(
 
 
 def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
-    """Raise unless recipe, teacher, source of words and task go together; all mistakes together."""
+    """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes = Mistakes()
+    with mistakes.collect():
+        family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
     with mistakes.collect():
         check_source(settings)
     if settings.augment != "none" and not head.is_sequence:

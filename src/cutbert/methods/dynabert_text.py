@@ -76,8 +76,12 @@ def dynabert_text(
     with mistakes.collect():
         check_teacher_width(settings, recipe)
     mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    sources = check_text(model, data, train, settings, mistakes)
-    points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+
+    def points_of_model() -> tuple[GridPoint, ...]:
+        return family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+
+    sources = check_text(model, data, train, settings, mistakes, points_of_model)
+    points = points_of_model()
     train = replace(train, precision=recipe.precision)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)

@@ -189,16 +189,32 @@ def every_second(tokens: Tokens, first: int) -> Tokens:
 
 
 def check_text(
-    model: str, data: TextSettings, train: TrainSettings, settings: Checked, mistakes: Mistakes
+    model: str,
+    data: TextSettings,
+    train: TrainSettings,
+    settings: Checked,
+    mistakes: Mistakes,
+    choices: Callable[[], object],
 ) -> TextSources:
     """Check what methods on plain text ask for, and return where the text is.
+
+    Args:
+        model, data, train, settings: the command's.
+        mistakes: those already found.
+        choices: as of `check_text_inputs`.
 
     Raises:
         InputError: these mistakes and those already found, together.
     """
+
+    def all_choices() -> None:
+        own = Mistakes()
+        own.passes(partial(check_masked_lm, model))
+        own.passes(choices)
+        own.check(InputError)
+
     with mistakes.collect():
-        sources = check_text_inputs(model, data, train, settings)
-        check_masked_lm(model)
+        sources = check_text_inputs(model, data, train, settings, choices=all_choices)
     mistakes.check(InputError)
     return sources
 

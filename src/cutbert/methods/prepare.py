@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from cutbert.data.dataset import Dataset, Examples, load_dataset
@@ -49,22 +51,32 @@ class Prepared:
         return tokenize_rows(rows, self.loaded.tokenizer, self.loaded.source, max_length)
 
 
-def check_inputs(data: DataSettings, *settings: Checked, models: tuple[str, ...]) -> Dataset:
+def check_inputs(
+    data: DataSettings,
+    *settings: Checked,
+    models: tuple[str, ...],
+    choices: Callable[[Dataset], None] | None = None,
+) -> Dataset:
     """Check settings, model folders and data files, and return the rows; nothing expensive has run yet.
+
+    Args:
+        data: the task.
+        settings: those that know their own ranges, the method's own last.
+        models: hub ids, model folders or run folders.
+        choices: raises what stands against the method's own settings on these models and rows; asked where each of
+            the three is sound by itself.
 
     Raises:
         InputError: every mistake found, together.
     """
     mistakes = Mistakes()
-    for each in settings:
-        with mistakes.collect():
-            each.check()
-    for model in models:
-        with mistakes.collect():
-            check_length(model, data.length_limit)
+    sound = [mistakes.passes(each.check) for each in settings]
+    fitting = [mistakes.passes(partial(check_length, model, data.length_limit)) for model in models]
     dataset: Dataset | None = None
     with mistakes.collect():
         dataset = load_dataset(data)
+    if choices is not None and dataset is not None and sound[-1] and all(fitting):
+        mistakes.passes(partial(choices, dataset))
     mistakes.check(InputError)
     assert dataset is not None
     return dataset

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cutbert.data.masking import Masking, masking_of
 from cutbert.data.text import TextData, TextSources, find_texts, load_texts
@@ -58,7 +60,12 @@ class PreparedText:
 
 
 def check_text_inputs(
-    model: str, data: TextSettings, train: TrainSettings, *settings: Checked, new: NewShape | None = None
+    model: str,
+    data: TextSettings,
+    train: TrainSettings,
+    *settings: Checked,
+    new: NewShape | None = None,
+    choices: Callable[[], None] | None = None,
 ) -> TextSources:
     """Check settings, model, shape file and text files, and return where the text is; nothing expensive has run yet.
 
@@ -68,18 +75,19 @@ def check_text_inputs(
         train: training flags.
         settings: further ones that know their ranges.
         new: sizes of new weights, of which the model gives tokenizer and style; None for its own weights.
+        choices: raises what stands against the method's own settings on this model; asked where both are sound by
+            themselves.
 
     Raises:
         InputError: every mistake found, together.
     """
     mistakes = Mistakes()
-    for each in (train, *settings):
-        with mistakes.collect():
-            each.check()
-    with mistakes.collect():
-        check_token_table(train.token_table)
-    with mistakes.collect():
-        check_model(model, new, data.sequence_length)
+    mistakes.passes(train.check)
+    sound = [mistakes.passes(each.check) for each in settings]
+    mistakes.passes(partial(check_token_table, train.token_table))
+    fits = mistakes.passes(partial(check_model, model, new, data.sequence_length))
+    if choices is not None and fits and all(sound):
+        mistakes.passes(choices)
     sources: TextSources | None = None
     with mistakes.collect():
         sources = find_texts(data)

@@ -65,8 +65,8 @@ def schubert(
         fine-tuned one on the task's rows, and one group of every unit always stays.
     """
     models = [settings.teacher] if settings.teacher else []
-    dataset = check_inputs(data, train, settings, models=(model, *models))
-    check_choices(model, settings, dataset.head)
+    choices = partial(check_choices, model, settings)
+    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
@@ -103,8 +103,8 @@ def schubert_text(
     """
     mistakes = Mistakes()
     mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    sources = check_text(model, data, train, settings, mistakes)
-    check_choices(model, settings, MASKED_LM)
+    choices = partial(check_choices, model, settings, MASKED_LM)
+    sources = check_text(model, data, train, settings, mistakes, choices)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)
         check_halves(prepared)

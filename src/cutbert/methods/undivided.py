@@ -68,9 +68,9 @@ def undivided(
         healing, and everything about both is our choice.
     """
     models = [settings.teacher] if settings.teacher else []
-    dataset = check_inputs(data, train, settings, models=(model, *models))
     plan = heal_plan(HEAL, settings, train)
-    check_choices(model, settings, plan, dataset.head)
+    choices = partial(check_choices, model, settings, plan)
+    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
@@ -110,9 +110,9 @@ def undivided_text(
         return undivided_new(model, data, train, settings, run)
     mistakes = Mistakes()
     mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    sources = check_text(model, data, train, settings, mistakes)
     plan = heal_plan(HEAL_TEXT, settings, train)
-    check_choices(model, settings, plan, MASKED_LM)
+    choices = partial(check_choices, model, settings, plan, MASKED_LM)
+    sources = check_text(model, data, train, settings, mistakes, choices)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)
         check_halves(prepared)

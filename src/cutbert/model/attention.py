@@ -1,7 +1,7 @@
 """Elastic multi-head self-attention with its residual and LayerNorm.
 
 Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim; T all positions of a batch;
-M heads of all texts of a block, B N.
+M heads of all texts of a block, B N; m heads of a tile.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from cutbert.model.dropout import Dropout, draw_kept, kept_share
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
 from cutbert.shape.blocks import Block, Blocks, num_positions, placed
+
+TILE = 1 << 18  # scores of a tile, for each thread: 1 MiB of float32 stays in a core's own cache
 
 
 class Attention(nn.Module):
@@ -49,7 +52,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(hidden_size, num_heads * value_dim)
         self.output = nn.Linear(num_heads * value_dim, hidden_size)
         self.norm = PrefixNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(hidden_dropout)
+        self.dropout = Dropout(hidden_dropout)
         self.attention_dropout = attention_dropout
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
 
@@ -111,8 +114,8 @@ def attend(
 ) -> Tensor:
     """Return softmax(q k' scale + bias) v of every head, block by block, by whichever kernel is fast.
 
-    Training on CPU writes the products out: torch's fused CPU kernel has a backward several times slower
-    on short texts, and none with dropout. Elsewhere torch's fused attention runs.
+    Training on CPU writes the products out: torch's fused CPU kernel has a backward several times slower, and none
+    with dropout. Elsewhere torch's fused attention runs.
 
     Args:
         q, k: [B, S, N K], or [T, N K] where there are several blocks.
@@ -153,8 +156,12 @@ class WrittenOut(torch.autograd.Function):
     the way. And oneDNN builds a kernel for every new bf16 size, at more than the product's own price: blocks
     have many sizes. MKL's float32 products have no such price.
 
+    Long texts run in tiles of some heads, whose scores stay in the cache. The backward computes the weights of all
+    but the smallest blocks anew: that costs less than to store and read them, and memory grows with T S no more.
+
     Source:
-        Vaswani et al. 2017 (1706.03762), equation 1. The number type is our choice.
+        Vaswani et al. 2017 (1706.03762), equation 1; tiles and recomputation after Dao et al. 2022 (2205.14135).
+        Number type and tiles of whole heads are our choice.
     """
 
     @staticmethod
@@ -175,16 +182,21 @@ class WrittenOut(torch.autograd.Function):
         saved = []
         for (block, start), bias in zip(placed(blocks), biases, strict=True):
             q_MSK, k_MSK, v_MSV = (gathered(x, block, start, num_heads) for x in flat)
-            weights_MSS = products(q_MSK, k_MSK.mT, scale)
-            if bias is not None:
-                weights_MSS.view(block.rows, num_heads, block.length, block.length).add_(bias)
-            weights_MSS = weights_MSS.softmax(-1)
-            kept_MSS = None
-            if dropout:
-                kept_MSS = torch.empty_like(weights_MSS).bernoulli_(1 - dropout).div_(1 - dropout)
-            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS
-            scatter(context, torch.bmm(used_MSS, v_MSV), block, start, num_heads)
-            saved.append((q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS))
+            bias_M1S = None if bias is None else bias.expand(-1, num_heads, -1, -1).flatten(0, 1)
+            c_MSV = torch.empty_like(v_MSV)
+            kept_MSS = v_MSV.new_empty(len(v_MSV), block.length, block.length, dtype=torch.bool) if dropout else None
+            tiles = tiles_of(len(v_MSV), block.length)
+            for tile in tiles:
+                weights_mSS = weights_of(q_MSK, k_MSK, bias_M1S, tile, scale)
+                used_mSS = weights_mSS
+                if kept_MSS is not None:
+                    kept_MSS[tile] = draw_kept(weights_mSS.shape, dropout)
+                    used_mSS = weights_mSS * factors(kept_MSS[tile], weights_mSS.dtype, dropout)
+                torch.bmm(used_mSS, v_MSV[tile], out=c_MSV[tile])
+            scatter(context, c_MSV, block, start, num_heads)
+            weights_MSS = weights_mSS if len(tiles) == 1 else None
+            saved.append((q_MSK, k_MSK, v_MSV, bias_M1S, weights_MSS, kept_MSS))
+        ctx.dropout = dropout
         ctx.save_for_backward(*(tensor for tensors in saved for tensor in tensors))
         return context.view(v.shape)
 
@@ -195,24 +207,52 @@ class WrittenOut(torch.autograd.Function):
         T = dc.shape[0]
         dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
         for i, (block, start) in enumerate(placed(ctx.blocks)):
-            q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
+            q_MSK, k_MSK, v_MSV, bias_M1S, weights_MSS, kept_MSS = ctx.saved_tensors[6 * i : 6 * i + 6]
             dc_MSV = gathered(dc, block, start, ctx.num_heads)
-            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS
-            scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), block, start, ctx.num_heads)
-            dweights_MSS = torch.bmm(dc_MSV, v_MSV.mT)
-            if kept_MSS is not None:
-                dweights_MSS *= kept_MSS
-            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
-            scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), block, start, ctx.num_heads)
-            scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), block, start, ctx.num_heads)
+            dq_MSK, dk_MSK, dv_MSV = (torch.empty_like(x) for x in (q_MSK, k_MSK, v_MSV))
+            for tile in tiles_of(len(v_MSV), block.length):
+                stored = weights_MSS is not None
+                weights_mSS = weights_MSS if stored else weights_of(q_MSK, k_MSK, bias_M1S, tile, ctx.scale)
+                used_mSS = weights_mSS
+                dweights_mSS = torch.bmm(dc_MSV[tile], v_MSV[tile].mT)
+                if kept_MSS is not None:
+                    kept_mSS = factors(kept_MSS[tile], weights_mSS.dtype, ctx.dropout)
+                    used_mSS = weights_mSS * kept_mSS
+                    dweights_mSS *= kept_mSS
+                torch.bmm(used_mSS.mT, dc_MSV[tile], out=dv_MSV[tile])
+                dscores_mSS = torch._softmax_backward_data(dweights_mSS, weights_mSS, -1, weights_mSS.dtype)
+                products(dscores_mSS, k_MSK[tile], ctx.scale, out=dq_MSK[tile])
+                products(dscores_mSS.mT, q_MSK[tile], ctx.scale, out=dk_MSK[tile])
+            for d, d_MSC in ((dq, dq_MSK), (dk, dk_MSK), (dv, dv_MSV)):
+                scatter(d, d_MSC, block, start, ctx.num_heads)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
         return (*gradients_qkv, None, None, None, None, None)
 
 
-def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return a @ b times a factor, [M, ., .]."""
-    empty = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
-    return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
+def tiles_of(num_heads: int, length: int) -> list[slice]:
+    """Return slices of the heads of a block's texts whose scores together fill a tile of each thread."""
+    step = max(1, TILE * torch.get_num_threads() // length**2)
+    return [slice(first, first + step) for first in range(0, num_heads, step)]
+
+
+def weights_of(q_MSK: Tensor, k_MSK: Tensor, bias_M1S: Tensor | None, tile: slice, scale: float) -> Tensor:
+    """Return the attention weights of a tile's heads, [m, S, S]."""
+    scores_mSS = products(q_MSK[tile], k_MSK[tile].mT, scale)
+    if bias_M1S is not None:
+        scores_mSS.add_(bias_M1S[tile])
+    return scores_mSS.softmax(-1)
+
+
+def factors(kept: Tensor, dtype: torch.dtype, dropout: float) -> Tensor:
+    """Return what dropout multiplies weights by: 0, or 1 over the share that is kept."""
+    return kept.to(dtype).mul_(1 / kept_share(dropout))
+
+
+def products(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+    """Return a @ b times a factor, [., ., .], in a given tensor if any."""
+    if out is None:
+        out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
+    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
 
 
 def gathered(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:

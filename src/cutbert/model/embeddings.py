@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cutbert.model.dropout import Dropout
 from cutbert.model.layout import places
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
@@ -42,7 +43,7 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(num_token_types, table_size) if num_token_types else None
         self.norm = PrefixNorm(table_size, eps=layer_norm_eps)
         self.projection = nn.Linear(table_size, hidden_size) if table_size != hidden_size else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.position_offset = position_offset
 
     def forward(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from cutbert.model.dropout import Dropout
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
 
@@ -32,7 +33,7 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(hidden_size, intermediate_size)
         self.down = nn.Linear(intermediate_size, hidden_size)
         self.norm = PrefixNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.activation = ACT2FN[activation]
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
+from cutbert.model.dropout import Dropout
 from cutbert.model.linear import prefix_linear
 from cutbert.model.norm import PrefixNorm
 from cutbert.model.style import EncoderStyle
@@ -39,7 +40,7 @@ class SequenceHead(Pooler):
 
     def __init__(self, hidden_size: int, num_outputs: int, activation: str, dropout: float) -> None:
         super().__init__(hidden_size, activation)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden_size, num_outputs)
 
     def forward(self, pooled_BH: Tensor) -> Tensor:
@@ -52,7 +53,7 @@ class TokenHead(nn.Module):
 
     def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden_size, num_outputs)
 
     def forward(self, last_BSH: Tensor) -> Tensor:
