@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.model.attention import attend
+from cutbert.model import attention
+from cutbert.model.attention import attend, tiles_of
 from cutbert.model.layout import padding_biases
 from cutbert.shape.blocks import Block
 
@@ -55,6 +56,15 @@ def with_gradients(context: Tensor, qkv: list[Tensor]) -> list[Tensor]:
     return [context.detach(), *torch.autograd.grad(context, qkv, weights.to(context.dtype))]
 
 
+@pytest.fixture(params=[None, 30, 1], ids=["whole blocks", "texts and heads", "single heads"])
+def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set how many scores are computed together."""
+    if request.param is not None:
+        monkeypatch.setattr(attention, "TILE", request.param)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
+@pytest.mark.usefixtures("tile")
 @pytest.mark.parametrize("dtype", CLOSE, ids=str)
 def test_written_out_gives_what_each_text_gives_alone(dtype: torch.dtype) -> None:
     qkv = random_qkv(END + TAIL, dtype=dtype)
@@ -65,6 +75,29 @@ def test_written_out_gives_what_each_text_gives_alone(dtype: torch.dtype) -> Non
         assert one.dtype == dtype and not one[END:].any()
         assert one[:END].abs().mean() > 0.1
         torch.testing.assert_close(one.double(), other, atol=CLOSE[dtype], rtol=CLOSE[dtype])
+
+
+@pytest.mark.parametrize(
+    ("room", "wanted"),
+    [
+        (10**6, [(2, 3)] * 2),
+        (60, [(1, 2), (1, 1)] * 2 + [(2, 3)]),
+        (74, [(1, 2), (1, 1)] * 2 + [(2, 3)]),
+        (75, [(1, 3)] * 2 + [(2, 3)]),
+        (8, [(1, 1)] * 6 + [(1, 2), (1, 1)] * 2),
+    ],
+)
+def test_tiles_cover_every_head_once(room: int, wanted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "TILE", room)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    blocks = (Block(2, 5, True), Block(2, 2, False))
+    tiles = list(tiles_of(blocks, [torch.zeros(2, 1, 1, 5), None], 3))
+    seen = torch.zeros(2, 2, 3)
+    for each in tiles:
+        seen[blocks.index(each.block), each.rows, each.heads] += 1
+    sizes = [(len(range(2)[each.rows]), len(range(3)[each.heads])) for each in tiles]
+    assert bool((seen == 1).all()) and sizes == wanted
+    assert [each.is_whole for each in tiles] == [size == (2, 3) for size in sizes]
 
 
 def test_bf16_is_rounded_only_at_the_end() -> None:
@@ -103,6 +136,7 @@ def test_one_block_may_keep_its_rows_apart() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("tile")
 def test_dropout_is_seeded_and_keeps_the_mean() -> None:
     q = torch.zeros(4000, N, requires_grad=True)
     blocks, ones = (Block(100, 20, False), Block(2000, 1, False)), torch.ones(4000, N)
@@ -119,6 +153,7 @@ def test_dropout_is_seeded_and_keeps_the_mean() -> None:
     torch.testing.assert_close(single[single > 0], torch.full((int((single > 0).sum()),), 1 / 0.75))
 
 
+@pytest.mark.usefixtures("tile")
 def test_gradients_go_through_the_weights_that_dropout_kept() -> None:
     blocks = (Block(3, 4, False), Block(2, 6, False))
     qkv = random_qkv(24)

@@ -1,13 +1,13 @@
 """Elastic multi-head self-attention with its residual and LayerNorm.
 
 Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim; T all positions of a batch;
-M heads of all texts of a block, B N; m heads of a tile.
+M heads of a tile, of all its texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -156,8 +156,8 @@ class WrittenOut(torch.autograd.Function):
     the way. And oneDNN builds a kernel for every new bf16 size, at more than the product's own price: blocks
     have many sizes. MKL's float32 products have no such price.
 
-    Long texts run in tiles of some heads, whose scores stay in the cache. The backward computes the weights of all
-    but the smallest blocks anew: that costs less than to store and read them, and memory grows with T S no more.
+    Long texts run in tiles, whose scores stay in the cache. The backward computes their weights anew: that costs
+    no more than to store and read them, and memory does not grow with T S.
 
     Source:
         Vaswani et al. 2017 (1706.03762), equation 1; tiles and recomputation after Dao et al. 2022 (2205.14135).
@@ -178,25 +178,15 @@ class WrittenOut(torch.autograd.Function):
     ) -> Tensor:
         flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
         context = torch.zeros_like(flat[2])
-        ctx.blocks, ctx.num_heads, ctx.scale, ctx.shapes = blocks, num_heads, scale, (q.shape, k.shape, v.shape)
-        saved = []
-        for (block, start), bias in zip(placed(blocks), biases, strict=True):
-            q_MSK, k_MSK, v_MSV = (gathered(x, block, start, num_heads) for x in flat)
-            bias_M1S = None if bias is None else bias.expand(-1, num_heads, -1, -1).flatten(0, 1)
-            c_MSV = torch.empty_like(v_MSV)
-            kept_MSS = v_MSV.new_empty(len(v_MSV), block.length, block.length, dtype=torch.bool) if dropout else None
-            tiles = tiles_of(len(v_MSV), block.length)
-            for tile in tiles:
-                weights_mSS = weights_of(q_MSK, k_MSK, bias_M1S, tile, scale)
-                used_mSS = weights_mSS
-                if kept_MSS is not None:
-                    kept_MSS[tile] = draw_kept(weights_mSS.shape, dropout)
-                    used_mSS = weights_mSS * factors(kept_MSS[tile], weights_mSS.dtype, dropout)
-                torch.bmm(used_mSS, v_MSV[tile], out=c_MSV[tile])
-            scatter(context, c_MSV, block, start, num_heads)
-            weights_MSS = weights_mSS if len(tiles) == 1 else None
-            saved.append((q_MSK, k_MSK, v_MSV, bias_M1S, weights_MSS, kept_MSS))
-        ctx.dropout = dropout
+        ctx.num_heads, ctx.scale, ctx.dropout, ctx.shapes = num_heads, scale, dropout, (q.shape, k.shape, v.shape)
+        ctx.tiles, saved = list(tiles_of(blocks, biases, num_heads)), []
+        for tile in ctx.tiles:
+            q_MSK, k_MSK, v_MSV = (gathered(x, tile, num_heads) for x in flat)
+            weights_MSS = weights_of(q_MSK, k_MSK, tile.bias, scale)
+            kept_MSS = draw_kept(weights_MSS.shape, dropout) if dropout else None
+            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * factors(kept_MSS, dropout, weights_MSS)
+            scatter(context, torch.bmm(used_MSS, v_MSV), tile, num_heads)
+            saved.append((q_MSK, k_MSK, v_MSV, weights_MSS if tile.is_whole else None, kept_MSS))
         ctx.save_for_backward(*(tensor for tensors in saved for tensor in tensors))
         return context.view(v.shape)
 
@@ -206,62 +196,90 @@ class WrittenOut(torch.autograd.Function):
         dc = gradients[0].reshape(-1, gradients[0].shape[-1])
         T = dc.shape[0]
         dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
-        for i, (block, start) in enumerate(placed(ctx.blocks)):
-            q_MSK, k_MSK, v_MSV, bias_M1S, weights_MSS, kept_MSS = ctx.saved_tensors[6 * i : 6 * i + 6]
-            dc_MSV = gathered(dc, block, start, ctx.num_heads)
-            dq_MSK, dk_MSK, dv_MSV = (torch.empty_like(x) for x in (q_MSK, k_MSK, v_MSV))
-            for tile in tiles_of(len(v_MSV), block.length):
-                stored = weights_MSS is not None
-                weights_mSS = weights_MSS if stored else weights_of(q_MSK, k_MSK, bias_M1S, tile, ctx.scale)
-                used_mSS = weights_mSS
-                dweights_mSS = torch.bmm(dc_MSV[tile], v_MSV[tile].mT)
-                if kept_MSS is not None:
-                    kept_mSS = factors(kept_MSS[tile], weights_mSS.dtype, ctx.dropout)
-                    used_mSS = weights_mSS * kept_mSS
-                    dweights_mSS *= kept_mSS
-                torch.bmm(used_mSS.mT, dc_MSV[tile], out=dv_MSV[tile])
-                dscores_mSS = torch._softmax_backward_data(dweights_mSS, weights_mSS, -1, weights_mSS.dtype)
-                products(dscores_mSS, k_MSK[tile], ctx.scale, out=dq_MSK[tile])
-                products(dscores_mSS.mT, q_MSK[tile], ctx.scale, out=dk_MSK[tile])
-            for d, d_MSC in ((dq, dq_MSK), (dk, dk_MSK), (dv, dv_MSV)):
-                scatter(d, d_MSC, block, start, ctx.num_heads)
+        for i, tile in enumerate(ctx.tiles):
+            q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
+            if weights_MSS is None:
+                weights_MSS = weights_of(q_MSK, k_MSK, tile.bias, ctx.scale)
+            dc_MSV = gathered(dc, tile, ctx.num_heads)
+            dweights_MSS, used_MSS = torch.bmm(dc_MSV, v_MSV.mT), weights_MSS
+            if kept_MSS is not None:
+                factors_MSS = factors(kept_MSS, ctx.dropout, weights_MSS)
+                used_MSS = weights_MSS * factors_MSS
+                dweights_MSS *= factors_MSS
+            scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), tile, ctx.num_heads)
+            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
+            scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), tile, ctx.num_heads)
+            scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), tile, ctx.num_heads)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
         return (*gradients_qkv, None, None, None, None, None)
 
 
-def tiles_of(num_heads: int, length: int) -> list[slice]:
-    """Return slices of the heads of a block's texts whose scores together fill a tile of each thread."""
-    step = max(1, TILE * torch.get_num_threads() // length**2)
-    return [slice(first, first + step) for first in range(0, num_heads, step)]
+class Tile(NamedTuple):
+    """Heads of texts whose scores are computed together.
+
+    Args:
+        block, start: where the texts lie.
+        rows: texts of the block.
+        heads: of each of them.
+        bias: added to their scores, [rows, 1, 1, S], or None.
+        is_whole: these are all texts and heads of the block.
+    """
+
+    block: Block
+    start: int
+    rows: slice
+    heads: slice
+    bias: Tensor | None
+    is_whole: bool
 
 
-def weights_of(q_MSK: Tensor, k_MSK: Tensor, bias_M1S: Tensor | None, tile: slice, scale: float) -> Tensor:
-    """Return the attention weights of a tile's heads, [m, S, S]."""
-    scores_mSS = products(q_MSK[tile], k_MSK[tile].mT, scale)
-    if bias_M1S is not None:
-        scores_mSS.add_(bias_M1S[tile])
-    return scores_mSS.softmax(-1)
+def tiles_of(blocks: Blocks, biases: Sequence[Tensor | None], num_heads: int) -> Iterator[Tile]:
+    """Yield the tiles of all blocks: a whole block, some of its texts, or some heads of one text."""
+    room = TILE * torch.get_num_threads()
+    for (block, start), bias in zip(placed(blocks), biases, strict=True):
+        heads = -(-num_heads // -(-num_heads // max(1, room // block.length**2)))
+        rows = min(block.rows, max(1, room // (block.length**2 * num_heads)))
+        is_whole = rows == block.rows and heads == num_heads
+        for row in range(0, block.rows, rows):
+            part = slice(row, row + rows)
+            for head in range(0, num_heads, heads):
+                tile_bias = None if bias is None else bias[part]
+                yield Tile(block, start, part, slice(head, head + heads), tile_bias, is_whole)
 
 
-def factors(kept: Tensor, dtype: torch.dtype, dropout: float) -> Tensor:
-    """Return what dropout multiplies weights by: 0, or 1 over the share that is kept."""
-    return kept.to(dtype).mul_(1 / kept_share(dropout))
+def weights_of(q_MSK: Tensor, k_MSK: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """Return the attention weights of a tile, [M, S, S]."""
+    scores_MSS = products(q_MSK, k_MSK.mT, scale)
+    if bias is not None:
+        scores_MSS.view(len(bias), -1, *scores_MSS.shape[1:]).add_(bias)
+    return scores_MSS.softmax(-1)
 
 
-def products(a: Tensor, b: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
-    """Return a @ b times a factor, [., ., .], in a given tensor if any."""
-    if out is None:
-        out = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
-    return torch.baddbmm(out, a, b, beta=0, alpha=scale, out=out)
+def factors(kept: Tensor, dropout: float, like: Tensor) -> Tensor:
+    """Return what dropout multiplies by, in a tensor's number type: 0, or 1 over the share that is kept."""
+    return kept.to(like.dtype).mul_(1 / kept_share(dropout))
 
 
-def gathered(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
-    """Return a block's heads side by side in at least float32, [B N, S, K]."""
-    heads = in_heads(x_TC, block, start, num_heads)
+def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return a @ b times a factor, [M, ., .]."""
+    empty = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
+    return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
+
+
+def gathered(x_TC: Tensor, tile: Tile, num_heads: int) -> Tensor:
+    """Return a tile's heads side by side in at least float32, [M, S, K]."""
+    heads = part_of(x_TC, tile, num_heads)
     wide = torch.promote_types(heads.dtype, torch.float32)
     return heads.to(wide, memory_format=torch.contiguous_format).flatten(0, 1)
 
 
-def scatter(x_TC: Tensor, heads_MSK: Tensor, block: Block, start: int, num_heads: int) -> None:
-    """Put a block's heads back in their place."""
-    in_heads(x_TC, block, start, num_heads).copy_(heads_MSK.view(block.rows, num_heads, block.length, -1))
+def scatter(x_TC: Tensor, heads_MSK: Tensor, tile: Tile, num_heads: int) -> None:
+    """Put a tile's heads back in their place."""
+    part = part_of(x_TC, tile, num_heads)
+    part.copy_(heads_MSK.view(part.shape))
+
+
+def part_of(x_TC: Tensor, tile: Tile, num_heads: int) -> Tensor:
+    """Return a tile of [T, N K] as a view, [rows, heads, S, K]."""
+    heads = in_heads(x_TC, tile.block, tile.start, num_heads)
+    return heads if tile.is_whole else heads[tile.rows, tile.heads]
