@@ -18,6 +18,8 @@ from cutbert.cli.verb import Verb, Word, read_words
 from cutbert.cli.verbs import VERBS
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.settings import is_required
+from cutbert.shape.cost import cost_of
+from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape
 
 SHAPE = EncoderShape.uniform(hidden_size=8, num_layers=2, num_heads=2, intermediate_size=4, vocab_size=9)
@@ -44,6 +46,12 @@ def test_json_is_the_last_line(shape_file: str, capsys: pytest.CaptureFixture[st
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(data) == {"params", "params_embeddings", "params_encoder", "macs", "bytes", "sequence_length"}
     assert data["sequence_length"] == 7
+
+
+def test_costs_of_an_architecture_that_schubert_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", "99M", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert data["params"] == cost_of(PAPER_SHAPES["99M"]).params == pytest.approx(99e6, rel=0.01)
 
 
 def test_without_json_a_table(shape_file: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +106,7 @@ def test_the_parsers_mistakes_come_together(capsys: pytest.CaptureFixture[str]) 
 
 def test_words(capsys: pytest.CaptureFixture[str], shape_file: str) -> None:
     assert errors(capsys, "cost") == [
-        "MODEL must be given: a model folder, a run folder, a shape file (.json), or a hub id."
+        "MODEL must be given: a model folder, a run folder, a shape file (.json), a hub id, or 99M and others: what schuBERT found."
     ]
     assert errors(capsys, "cost", "a", "b", "c") == ["cost takes MODEL, got more: b c"]
     assert errors(capsys, "demo", "x") == ["demo takes options only, got more: x"]

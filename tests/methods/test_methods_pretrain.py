@@ -72,7 +72,9 @@ def test_the_result_is_fine_tuned(base: Path, text: dict[str, Any], tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_stock", [True, False])
-def test_from_scratch(is_stock: bool, base: Path, text: dict[str, Any], tmp_path: Path) -> None:
+def test_from_scratch(
+    is_stock: bool, base: Path, text: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stock = EncoderShape.uniform(
         hidden_size=12, num_layers=2, num_heads=2, intermediate_size=8, vocab_size=18, num_positions=20
     )
@@ -80,6 +82,7 @@ def test_from_scratch(is_stock: bool, base: Path, text: dict[str, Any], tmp_path
     (tmp_path / "shape.json").write_text(json.dumps(shape.to_json()))
     options = {**text, "from_scratch": tmp_path / "shape.json"}
     run = cutbert.pretrain(base, out=tmp_path / "run", **options)
+    assert "the tokenizer has 15 tokens, the shape 18 rows: some are never used" in capsys.readouterr().err
     folder = run.path / "model"
     model = transformers.AutoModelForMaskedLM.from_pretrained(folder)
     assert type(model).__name__ == ("BertForMaskedLM" if is_stock else "CutbertForMaskedLM")

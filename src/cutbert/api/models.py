@@ -91,7 +91,7 @@ def cost(model: str | Path, **options: Any) -> Result:
     """Count params, MACs and bytes of a model folder or a shape file, without weights and without torch.
 
     Args:
-        model: model folder, run folder, shape file, or hub id.
+        model: model folder, run folder, shape file, hub id, or the name of an architecture that schuBERT found (99M).
         options: fields of CostSettings.
 
     Raises:
@@ -99,9 +99,13 @@ def cost(model: str | Path, **options: Any) -> Result:
     """
     from cutbert.shape.cost import cost_of
     from cutbert.shape.folder import read_folder_shape
+    from cutbert.shape.head import HeadSpec
+    from cutbert.shape.paper_shapes import PAPER_SHAPES
 
     (settings,) = build_settings(options, CostSettings)
     path = Path(model)
+    if not path.exists() and str(model) in PAPER_SHAPES:
+        return Result(cost_of(PAPER_SHAPES[str(model)], HeadSpec("none"), settings.sequence_length).to_json())
     if not path.exists():
         from cutbert.hub.source import find_source
 

@@ -10,7 +10,12 @@ from cutbert.cli.verb import Verb, Word
 VERB = Verb(
     name="cost",
     summary="Params, MACs and bytes of a model folder or a shape file, without loading weights.",
-    words=(Word("MODEL", "a model folder, a run folder, a shape file (.json), or a hub id."),),
+    words=(
+        Word(
+            "MODEL",
+            "a model folder, a run folder, a shape file (.json), a hub id, or 99M and others: what schuBERT found.",
+        ),
+    ),
     settings=(CostSettings,),
     run=lambda words, options: api.cost(words[0], **options),
     show=lambda data: pairs_table({name: f"{value:,}" for name, value in data.items()}),

@@ -104,8 +104,12 @@ def new_loaded(source: str | Path, shape: EncoderShape, head: HeadSpec, *, seed:
     model = new_model(facts, head, seed)
     tokenizer = load_tokenizer(found.folder, shape, model.style)
     provenance = first_provenance(f"none: new weights, with the tokenizer of {source}", found.folder, (), found.commit)
-    notes = (f"all weights are new; tokenizer and style are those of {source}",)
-    return Loaded(model.eval(), tokenizer, str(source), notes, provenance, has_new_head=True)
+    notes = [f"all weights are new; tokenizer and style are those of {source}"]
+    if len(tokenizer) < shape.vocab_size:
+        notes.append(
+            f"the tokenizer has {len(tokenizer):,} tokens, the shape {shape.vocab_size:,} rows: some are never used"
+        )
+    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, has_new_head=True)
 
 
 @dataclass

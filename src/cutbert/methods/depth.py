@@ -40,7 +40,7 @@ def depth(
     Source:
         Fan et al. 2021 (2111.10951): drop the top layers, then fine-tune. The criterion is ours.
     """
-    choices = partial(check_choices, model, settings, train.seed)
+    choices = partial(check_choices, model, settings, train)
     dataset = check_inputs(data, train, settings, models=(model,), choices=choices)
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)

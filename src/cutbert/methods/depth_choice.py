@@ -22,6 +22,7 @@ from cutbert.methods.samples import sample_rows
 from cutbert.shape.folder import read_folder_shape
 from cutbert.train.counting import counter
 from cutbert.train.progress import progress_bar
+from cutbert.train.settings import TrainSettings
 from cutbert.train.working import frozen_copy
 
 
@@ -51,7 +52,7 @@ class Choice:
         return {str(depth): score for depth, score in enumerate(self.scores.get(self.by, ()), 1)}
 
 
-def check_choices(model: str, settings: DepthSettings, seed: int, data: Dataset) -> None:
+def check_choices(model: str, settings: DepthSettings, train: TrainSettings, data: Dataset) -> None:
     """Raise unless a depth can be chosen for the task on this model: labels of texts, and some to tell apart.
 
     Raises:
@@ -63,9 +64,9 @@ def check_choices(model: str, settings: DepthSettings, seed: int, data: Dataset)
         mistakes.add(f"--depth must be at most {layers}, the layers of {model}, got {settings.depth}")
     if not data.head.is_sequence:
         mistakes.add(f"depth is for tasks with labels of whole texts, got one with a head of kind {data.head.kind}")
-    elif settings.judges:
+    elif settings.judges and train.has_seed:
         with mistakes.collect():
-            check_sample(data, settings, seed)
+            check_sample(data, settings, train.seed)
     mistakes.check(InputError)
 
 

@@ -40,6 +40,11 @@ class TrainSettings:
     threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
     checkpoint_seconds: float = field(default=120.0, metadata={"help": "Seconds between checkpoints."})
 
+    @property
+    def has_seed(self) -> bool:
+        """Whether the seed is one."""
+        return 0 <= self.seed < 2**32
+
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range."""
         mistakes = Mistakes()
@@ -61,7 +66,7 @@ class TrainSettings:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if not self.max_grad_norm > 0:
             mistakes.add(f"--max-grad-norm must be above 0, got {self.max_grad_norm}")
-        if not 0 <= self.seed < 2**32:
+        if not self.has_seed:
             mistakes.add(f"--seed must lie in 0..{2**32 - 1}, got {self.seed}")
         with mistakes.collect():
             check_device(self.device)
