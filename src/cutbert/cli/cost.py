@@ -13,7 +13,7 @@ VERB = Verb(
     words=(
         Word(
             "MODEL",
-            "a model folder, a run folder, a shape file (.json), a hub id, or 99M and others: what schuBERT found.",
+            "a model folder, a run folder, a shape file (.json), a hub id, or schuBERT's 99M and others.",
         ),
     ),
     settings=(CostSettings,),
