@@ -106,7 +106,8 @@ def test_the_parsers_mistakes_come_together(capsys: pytest.CaptureFixture[str]) 
 
 def test_words(capsys: pytest.CaptureFixture[str], shape_file: str) -> None:
     assert errors(capsys, "cost") == [
-        "MODEL must be given: a model folder, a run folder, a shape file (.json), a hub id, or schuBERT's 99M and others."
+        "MODEL must be given: a model folder, a run folder, a shape file (.json), a hub id, "
+        "or schuBERT's 99M and others."
     ]
     assert errors(capsys, "cost", "a", "b", "c") == ["cost takes MODEL, got more: b c"]
     assert errors(capsys, "demo", "x") == ["demo takes options only, got more: x"]
