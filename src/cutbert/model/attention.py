@@ -156,8 +156,8 @@ class WrittenOut(torch.autograd.Function):
     the way. And oneDNN builds a kernel for every new bf16 size, at more than the product's own price: blocks
     have many sizes. MKL's float32 products have no such price.
 
-    Long texts run in tiles, whose scores stay in the cache. The backward computes their weights anew: that costs
-    no more than to store and read them, and memory does not grow with T S.
+    Long texts run in tiles, whose scores stay in the cache. The backward computes their weights anew, which costs
+    no more than to store and read them: of T N S numbers only dropout's masks are kept, a byte each.
 
     Source:
         Vaswani et al. 2017 (1706.03762), equation 1; tiles and recomputation after Dao et al. 2022 (2205.14135).
