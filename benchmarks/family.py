@@ -155,6 +155,12 @@ def answers_or_f1(stored: Mapping[str, Any]) -> Answers:
     return answers_of(stored) if "logits" in stored else np.asarray(stored["f1"], dtype=np.float64)
 
 
+def metric_of(name: str, labels: Answers) -> paired.Metric:
+    """Return a metric of answers and labels; of a reader, whose answers are its questions' F1, their mean."""
+    is_of_questions = name == "f1" and labels.ndim == 1
+    return (lambda answers, truth: answers.mean(axis=-1)) if is_of_questions else paired.METRICS[name]
+
+
 def labels_of(runs: Sequence[Path]) -> Answers:
     """Return dev's labels, which must be the same in all seeds."""
     found = [np.asarray(read_json(run / "predictions" / "teacher.json")["labels"], dtype=np.float64) for run in runs]
@@ -170,7 +176,7 @@ def nearest(network: Network, others: Sequence[Network]) -> Network | None:
 
 def difference(one: Network, other: Network, labels: Answers, metric: str) -> dict[str, float]:
     """Return the difference of two networks' scores, mean over seeds, with its paired interval over dev's rows."""
-    score = paired.METRICS[metric]
+    score = metric_of(metric, labels)
     gaps = [score(a, labels) - score(b, labels) for a, b in zip(one.answers, other.answers, strict=True)]
     low, high = paired.interval(score, one.answers, other.answers, labels)
     return {"difference": float(np.mean(gaps)), "low": low, "high": high}
