@@ -148,8 +148,7 @@ def gather(args: argparse.Namespace, budgets: Sequence[str], variants: Sequence[
             runs = [run_folder(work, variant, budget) for work in works]
             if all(is_finished(run) for run in runs):
                 found[variant] = network_of(variant, runs)
-                truth = read_json(runs[0] / "predictions" / "teacher.json")
-                labels = np.asarray(truth.get("labels", truth.get("f1")), dtype=np.float64)
+                labels = labels_of(runs)
                 rows.append({"budget": budget, **facts_of(found[variant], runs)})
         for row in rows:
             if row["budget"] == budget and row["variant"] in found and row["variant"] != LAYERS:
@@ -198,6 +197,12 @@ def family_rivals(args: argparse.Namespace, row: Mapping[str, Any]) -> dict[str,
     }
     fitting = {name: [each for each in subnets if costs[name](each) <= limit] for name, limit in limits.items()}
     return {name: max(each, key=lambda net: np.mean(net.select_scores)) for name, each in fitting.items() if each}
+
+
+def labels_of(runs: Sequence[Path]) -> Answers:
+    """Return dev's labels; of questions, whose answers are their F1, anything of as many rows."""
+    stored = read_json(runs[0] / "predictions" / "teacher.json")
+    return np.asarray(stored.get("labels", stored.get("f1")), dtype=np.float64)
 
 
 def network_of(variant: str, runs: Sequence[Path]) -> Network:

@@ -8,14 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from alternatives import numbers, place
-from cutbert.files import read_json
 from cutbert.fronts import paired
 from cutbert.train.run_folder import RunFolder
-from cuts import LAYERS, is_finished, network_of, run_folder
-from family import Answers, Network, interval
+from cuts import LAYERS, is_finished, labels_of, network_of, run_folder
+from family import Answers, Network, interval, metric_of
 from recording import make_parser, recorded
 
 
@@ -55,8 +53,8 @@ def both_sides(
     if not all(is_finished(run) for run in (*cuts, *layers)):
         return None
     metric = (RunFolder.read(works[0] / "teacher").result or {})["metric"]
-    labels = np.asarray(read_json(cuts[0] / "predictions" / "teacher.json")["labels"], dtype=np.float64)
-    return paired.METRICS[metric], network_of(variant, cuts), network_of(LAYERS, layers), labels
+    labels = labels_of(cuts)
+    return metric_of(metric, labels), network_of(variant, cuts), network_of(LAYERS, layers), labels
 
 
 def mean_difference(sides: Sequence[tuple[paired.Metric, Network, Network, Answers]]) -> dict[str, Any]:
@@ -65,32 +63,19 @@ def mean_difference(sides: Sequence[tuple[paired.Metric, Network, Network, Answe
     Rows of every task's dev are drawn anew, for both networks and all seeds of a task together.
     """
 
-    def statistic(*drawn_RN: NDArray[np.intp], axis: int) -> Answers:
-        gaps = [gap(*side, rows) for side, rows in zip(sides, drawn_RN, strict=True)]
+    def statistic(*rows_RN: NDArray[np.intp]) -> Answers:
+        gaps = [gap_of(side, rows) for side, rows in zip(sides, rows_RN, strict=True)]
         return np.asarray(np.mean(gaps, axis=0))
 
-    rows = [np.arange(len(labels)) for _, _, _, labels in sides]
-    found = stats.bootstrap(
-        rows,
-        statistic,
-        n_resamples=paired.RESAMPLES,
-        batch=max(1, paired.ELEMENTS_AT_ONCE // max(map(len, rows))),
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    by_task = [float(gap(*side, each)) for side, each in zip(sides, rows, strict=True)]
-    mean = {"difference": float(np.mean(by_task)), "low": float(found.low), "high": float(found.high)}
-    return {"differences": by_task, "minus_layers": mean}
+    by_task = [float(gap_of(side, np.arange(len(side[-1])))) for side in sides]
+    low, high = paired.percentiles(statistic, *(labels.shape for *_, labels in sides))
+    return {"differences": by_task, "minus_layers": {"difference": float(np.mean(by_task)), "low": low, "high": high}}
 
 
-def gap(
-    score: paired.Metric, one: Network, other: Network, labels: Answers, rows: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Return one's score minus the other's on some rows, the mean over seeds."""
-    truth = labels[rows]
-    pairs = zip(one.answers, other.answers, strict=True)
-    return np.asarray(np.mean([score(a[rows], truth) - score(b[rows], truth) for a, b in pairs], axis=0))
+def gap_of(side: tuple[paired.Metric, Network, Network, Answers], rows: NDArray[np.intp]) -> Answers:
+    """Return the cuts' score minus the fewer layers' on some rows of a task."""
+    score, one, other, labels = side
+    return paired.gap(score, one.answers, other.answers, labels, rows)
 
 
 if __name__ == "__main__":

@@ -27,13 +27,14 @@ from cuts import (
     epochs_of,
     facts_of,
     is_finished,
+    labels_of,
     layers_words,
     minus_family,
     network_of,
     schubert_words,
     train,
 )
-from family import Answers, Network, answers_or_f1, difference, interval
+from family import Network, answers_or_f1, difference, interval
 from recording import make_parser, recorded
 from workload import add_inputs
 
@@ -172,12 +173,6 @@ def teacher_of(runs: Sequence[Path]) -> Network:
         latencies_ms=None,
         answers=np.stack([answers_or_f1(read_json(run / "predictions" / "teacher.json")) for run in runs]),
     )
-
-
-def labels_of(runs: Sequence[Path]) -> Answers:
-    """Return dev's labels; of questions, whose answers are their F1, anything of as many rows."""
-    stored = read_json(runs[0] / "predictions" / "teacher.json")
-    return np.asarray(stored.get("labels", stored.get("f1")), dtype=np.float64)
 
 
 def removal_of(runs: Sequence[Path]) -> dict[str, Any]:

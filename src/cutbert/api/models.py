@@ -104,9 +104,9 @@ def cost(model: str | Path, **options: Any) -> Result:
 
     (settings,) = build_settings(options, CostSettings)
     path = Path(model)
-    if not path.exists() and str(model) in PAPER_SHAPES:
-        return Result(cost_of(PAPER_SHAPES[str(model)], HeadSpec("none"), settings.sequence_length).to_json())
     if not path.exists():
+        if str(model) in PAPER_SHAPES:
+            return Result(cost_of(PAPER_SHAPES[str(model)], HeadSpec("none"), settings.sequence_length).to_json())
         from cutbert.hub.source import find_source
 
         path = find_source(model).folder

@@ -99,25 +99,29 @@ def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> t
     """Return the 95 % interval of the difference, by a bootstrap of the rows."""
 
     def statistic(rows_RN: NDArray[np.intp]) -> Answers:
-        pairs = zip(ours, theirs, strict=True)
-        drawn = truth[rows_RN]
-        return np.asarray(np.mean([score(a[rows_RN], drawn) - score(b[rows_RN], drawn) for a, b in pairs], axis=0))
+        return gap(score, ours, theirs, truth, rows_RN)
 
     return (-1.0, 1.0) if len(truth) < 2 else percentiles(statistic, truth.shape)
 
 
-def percentiles(statistic: Callable[[NDArray[np.intp]], Answers], shape: tuple[int, ...]) -> tuple[float, float]:
+def gap(score: Metric, ours: Answers, theirs: Answers, truth: Answers, rows: NDArray[np.intp]) -> Answers:
+    """Return the difference of two networks' scores on some rows, [N] or [R, N], the mean over seeds."""
+    pairs, drawn = zip(ours, theirs, strict=True), truth[rows]
+    return np.asarray(np.mean([score(a[rows], drawn) - score(b[rows], drawn) for a, b in pairs], axis=0))
+
+
+def percentiles(statistic: Callable[..., Answers], *shapes: tuple[int, ...]) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of rows, by scipy's percentile bootstrap.
 
     Args:
-        statistic: takes numbers of rows [R, N], returns [R].
-        shape: of what it takes them from: [N, ...], N at least 2.
+        statistic: takes numbers of rows [R, N] of each of its samples, returns [R].
+        shapes: of what it takes them from: [N, ...], N at least 2; several are drawn from independently.
     """
     found = stats.bootstrap(
-        (np.arange(shape[0]),),
-        lambda rows_RN, axis: statistic(rows_RN),
+        [np.arange(shape[0]) for shape in shapes],
+        lambda *rows_RN, axis: statistic(*rows_RN),
         n_resamples=RESAMPLES,
-        batch=max(1, ELEMENTS_AT_ONCE // math.prod(shape)),
+        batch=max(1, ELEMENTS_AT_ONCE // max(math.prod(shape) for shape in shapes)),
         vectorized=True,
         method="percentile",
         rng=np.random.default_rng(0),

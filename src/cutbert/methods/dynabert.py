@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from cutbert.bench.settings import LatencySettings
@@ -27,7 +26,6 @@ from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_te
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint, Rule, grid
 from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
@@ -64,9 +62,14 @@ def dynabert(
     """
     models = [name for name in (settings.teacher, settings.augment_model) if name]
     recipe = resolve_recipe(settings, train, data.length_limit)
-    choices = partial(check_choices, model, settings, recipe)
-    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
-    points = family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+    dataset = check_inputs(
+        data,
+        train,
+        settings,
+        models=(model, *models),
+        choices=lambda rows: check_choices(model, settings, recipe, rows.head),
+    )
+    points = family(model, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
@@ -93,7 +96,7 @@ def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: 
     """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes = Mistakes()
     with mistakes.collect():
-        family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
+        family(model, settings, recipe)
     with mistakes.collect():
         check_source(settings)
     if settings.augment != "none" and not head.is_sequence:
@@ -115,14 +118,14 @@ def check_teacher_width(settings: DynabertSettings, recipe: Recipe) -> None:
         raise InputError(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
 
 
-def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
-    """Return the subnets of the family, largest first.
+def family(model: str, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
+    """Return the subnets of a model's family, largest first.
 
     Raises:
         ShapeError: multipliers or depths out of range.
     """
     return grid(
-        shape,
+        read_folder_shape(find_source(model).folder).shape,
         width_mults=settings.width_mult,
         head_mults=settings.head_mult or None,
         ffn_mults=settings.ffn_mult or None,

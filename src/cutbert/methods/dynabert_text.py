@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from cutbert.data.batches import Batch
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import Mistakes
-from cutbert.hub.source import find_source
 from cutbert.methods.distil import (
     DistillStep,
     Losses,
@@ -32,7 +31,6 @@ from cutbert.methods.recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskOutput
 from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
-from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
@@ -76,12 +74,8 @@ def dynabert_text(
     with mistakes.collect():
         check_teacher_width(settings, recipe)
     mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-
-    def points_of_model() -> tuple[GridPoint, ...]:
-        return family(read_folder_shape(find_source(model).folder).shape, settings, recipe)
-
-    sources = check_text(model, data, train, settings, mistakes, points_of_model)
-    points = points_of_model()
+    sources = check_text(model, data, train, settings, mistakes, partial(family, model, settings, recipe))
+    points = family(model, settings, recipe)
     train = replace(train, precision=recipe.precision)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)

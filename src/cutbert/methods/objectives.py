@@ -209,8 +209,10 @@ def check_text(
 
     def all_choices() -> None:
         own = Mistakes()
-        own.passes(partial(check_masked_lm, model))
-        own.passes(choices)
+        with own.collect():
+            check_masked_lm(model)
+        with own.collect():
+            choices()
         own.check(InputError)
 
     with mistakes.collect():

@@ -76,7 +76,8 @@ def check_inputs(
     with mistakes.collect():
         dataset = load_dataset(data)
     if choices is not None and dataset is not None and sound[-1] and all(fitting):
-        mistakes.passes(partial(choices, dataset))
+        with mistakes.collect():
+            choices(dataset)
     mistakes.check(InputError)
     assert dataset is not None
     return dataset

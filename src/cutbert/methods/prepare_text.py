@@ -82,12 +82,15 @@ def check_text_inputs(
         InputError: every mistake found, together.
     """
     mistakes = Mistakes()
-    mistakes.passes(train.check)
+    with mistakes.collect():
+        train.check()
     sound = [mistakes.passes(each.check) for each in settings]
-    mistakes.passes(partial(check_token_table, train.token_table))
+    with mistakes.collect():
+        check_token_table(train.token_table)
     fits = mistakes.passes(partial(check_model, model, new, data.sequence_length))
     if choices is not None and fits and all(sound):
-        mistakes.passes(choices)
+        with mistakes.collect():
+            choices()
     sources: TextSources | None = None
     with mistakes.collect():
         sources = find_texts(data)

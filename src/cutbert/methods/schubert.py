@@ -65,8 +65,13 @@ def schubert(
         fine-tuned one on the task's rows, and one group of every unit always stays.
     """
     models = [settings.teacher] if settings.teacher else []
-    choices = partial(check_choices, model, settings)
-    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
+    dataset = check_inputs(
+        data,
+        train,
+        settings,
+        models=(model, *models),
+        choices=lambda rows: check_choices(model, settings, rows.head),
+    )
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))

@@ -69,8 +69,13 @@ def undivided(
     """
     models = [settings.teacher] if settings.teacher else []
     plan = heal_plan(HEAL, settings, train)
-    choices = partial(check_choices, model, settings, plan)
-    dataset = check_inputs(data, train, settings, models=(model, *models), choices=lambda rows: choices(rows.head))
+    dataset = check_inputs(
+        data,
+        train,
+        settings,
+        models=(model, *models),
+        choices=lambda rows: check_choices(model, settings, plan, rows.head),
+    )
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))

@@ -237,13 +237,14 @@ def tiles_of(blocks: Blocks, biases: Sequence[Tensor | None], num_heads: int) ->
     """Yield the tiles of all blocks: a whole block, some of its texts, or some heads of one text."""
     room = TILE * torch.get_num_threads()
     for (block, start), bias in zip(placed(blocks), biases, strict=True):
-        heads = -(-num_heads // -(-num_heads // max(1, room // block.length**2)))
+        parts = -(-num_heads // max(1, room // block.length**2))  # of a text's heads, alike in size
+        heads = -(-num_heads // parts)
         rows = min(block.rows, max(1, room // (block.length**2 * num_heads)))
         is_whole = rows == block.rows and heads == num_heads
         for row in range(0, block.rows, rows):
             part = slice(row, row + rows)
+            tile_bias = None if bias is None else bias[part]
             for head in range(0, num_heads, heads):
-                tile_bias = None if bias is None else bias[part]
                 yield Tile(block, start, part, slice(head, head + heads), tile_bias, is_whole)
 
 
