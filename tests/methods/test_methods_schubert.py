@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -165,9 +166,52 @@ def test_gates_decide_which_units_stay(teacher: str, tmp_path: Path, task: dict[
             model.encoder.layers[layer].feed_forward.up.bias[neurons] = 0
     source = save_tiny(tmp_path / "source", model)
     cost = cost_of(SHAPE, model.head_spec).params - 23 * (2 * 24 + 1)
-    options = {"budget": f"params={cost}", "dims": ["f"], "rounds": 1, "gate_steps": 40, "price_weight": 0.2}
+    options = {"budget": f"params={cost}", "dims": ["f"], "rounds": 1, "gate_steps": 40}
     run = schubert(str(source), tmp_path / "run", task, **options, gate_learning_rate=0.05)
     assert [layer.intermediate_size for layer in shapes(run)[-1].layers] == [29, 32, 12]
+
+
+def test_gates_really_close_so_that_the_cut_hurts_little(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import cutbert.methods.rounds as method
+
+    plain, seen = method.kept_units, []
+
+    def kept_units(job: Any, folded: Any, scores: Any, number: int) -> Any:
+        kept = plain(job, folded, scores, number)
+        gone = [float(v) for place, values in scores.items() for v in values[unkept(kept[place], values)]]
+        seen.append((gone, [float(v) for place, values in scores.items() for v in values[kept[place]]]))
+        return kept
+
+    monkeypatch.setattr(method, "kept_units", kept_units)
+    schubert(teacher, tmp_path / "run", task, budget="macs=0.5", rounds=1, gate_steps=60, gate_learning_rate=0.02)
+    gone, stayed = seen[0]
+    assert median(gone) < 0.05 and median(stayed) > 0.5
+
+
+def unkept(kept: list[int], values: torch.Tensor) -> list[int]:
+    return [i for i in range(len(values)) if i not in kept]
+
+
+def test_stages_read_on_where_the_last_one_ended(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All stages of all rounds together make passes over the rows; none begins anew."""
+    from cutbert.train import loop
+
+    plain, read = loop.Trainer._collate, []
+
+    def collate(self: Any, rows: Any) -> Any:
+        read.append((self.plan.name, rows.tolist()))
+        return plain(self, rows)
+
+    monkeypatch.setattr(loop.Trainer, "_collate", collate)
+    schubert(teacher, tmp_path / "run", {**task, "epochs": 2.0}, budget="macs=0.5", gate_steps=2)
+    rows = [row for _, batch in read for row in batch]
+    count = max(rows) + 1
+    assert {name for name, _ in read} == {"round-1-gates", "round-1", "round-2-gates", "round-2"}
+    assert sorted(rows[:count]) == list(range(count)) and sorted(rows[count : 2 * count]) == list(range(count))
 
 
 def test_every_round_can_be_picked_and_measured(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -240,7 +284,12 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "params=10000000000"}, "--budget params must lie in"),
         ({"budget": "macs=0.5", "rounds": 0}, "--rounds must be at least 1, got 0"),
         ({"budget": "macs=0.5", "last_share": 0}, r"--last-share must lie in \(0, 1\], got 0"),
-        ({"budget": "macs=0.5", "price_weight": -1.0}, "--price-weight must be a number of at least 0, got -1.0"),
+        ({"budget": "macs=0.5", "gate_learning_rate": -1.0}, "--gate-learning-rate must be above 0, got -1.0"),
+        ({"budget": "macs=0.5", "gate_learning_rate": 0.0}, "--gate-learning-rate must be above 0, got 0.0"),
+        (
+            {"budget": "macs=0.5", "logit_weight": 0.0, "hidden_weight": 0.0},
+            "one of --logit-weight and --hidden-weight must be above 0: nothing else is trained for",
+        ),
         ({"budget": "macs=0.5", "temperature": 0.0}, "--temperature must be above 0, got 0.0"),
         ({"budget": "macs=0.5", "dims": []}, "--dims must name some of h, f, a, k, v, got none"),
         ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must be one of h, f, a, k, v, got 'x'"),

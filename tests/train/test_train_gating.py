@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.func import functional_call
 
+from cutbert.shape.units import DIMS, places_of
 from cutbert.surgery.gates import gated_weights
 from cutbert.train.engine import make_engine
 from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
+from cutbert.train.price import Price, priced_share
 from cutbert.train.settings import StagePlan, TrainSettings
 from tiny_runs import tiny_model
 
@@ -28,6 +31,11 @@ PLAN = StagePlan(
 )
 
 
+def gated_model(dims: tuple[str, ...] = tuple(DIMS), aim: float = 0.5) -> GatedModel:
+    model = tiny_model()
+    return GatedModel(model, Price({place: 1.0 for place in places_of(model.shape, dims)}, aim))
+
+
 def backward(work: GateWork) -> None:
     work.refresh()
     work.model(IDS).logits.float().square().sum().backward()
@@ -40,7 +48,7 @@ def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 0.08)])
 def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
-    gated = GatedModel(tiny_model())
+    gated = gated_model()
     with torch.no_grad():
         for gate in gated.parameters():
             gate.uniform_(0.5, 1.5)
@@ -56,7 +64,7 @@ def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
 
 
 def test_only_gates_move_and_none_below_zero() -> None:
-    gated = GatedModel(tiny_model())
+    gated = gated_model()
     before = {name: weight.clone() for name, weight in gated.base.state_dict().items()}
     work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
     optimizer = GateOptimizer(gated, PLAN, engine, max_grad_norm=1.0)
@@ -70,11 +78,35 @@ def test_only_gates_move_and_none_below_zero() -> None:
     work.rest()
 
 
+def test_gates_of_other_dimensions_stay_at_1() -> None:
+    gated = gated_model(("f",))
+    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    optimizer = GateOptimizer(gated, PLAN, engine, max_grad_norm=1.0)
+    assert {name.split(".")[3] for name in work.casts} == {"feed_forward"}  # nothing else needs gradients
+    for step in range(4):
+        backward(work)
+        optimizer.step(step / 4, torch.empty(0))
+    moved = {place.dim for place, gate in gated.values().items() if not torch.equal(gate, torch.ones_like(gate))}
+    assert moved == {"f"}
+
+
+def test_the_price_is_kept_to_at_every_step() -> None:
+    gated = gated_model(aim=0.3)
+    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    optimizer = GateOptimizer(gated, replace(PLAN, learning_rate=0.02), engine, max_grad_norm=1.0)
+    for step in range(20):
+        backward(work)
+        optimizer.step(step / 20, torch.empty(0))
+        share = priced_share(flat(list(gated.parameters())), optimizer.prices)
+        assert float(share) <= gated.price.allowed(step / 20) + 1e-5
+    assert float(share) == pytest.approx(0.3, abs=0.05)
+
+
 def test_a_stored_optimizer_goes_on_to_the_bit() -> None:
     engine = make_engine(TrainSettings(threads=1))
     found = []
     for is_stored in (False, True):
-        gated = GatedModel(tiny_model())
+        gated = gated_model()
         work, optimizer = GateWork(gated, torch.float32, 0.0), GateOptimizer(gated, PLAN, engine, 1.0)
         for step in range(4):
             if is_stored and step == 2:
@@ -88,6 +120,6 @@ def test_a_stored_optimizer_goes_on_to_the_bit() -> None:
 
 
 def test_its_weights_are_the_gates_alone() -> None:
-    gated = GatedModel(tiny_model())
+    gated = gated_model()
     assert len(gated.state_dict()) == 1 + 4 * 3
     assert (gated.shape, gated.style) == (gated.base.shape, gated.base.style)

@@ -82,9 +82,10 @@ def dynabert(
         rows, tokens = distillation_tokens(prepared, settings, data.length_limit, train.seed, run)
         teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
         with run.timing("train"):
-            train_family(supernet, teacher, points, recipe, tokens, prepared.engine, train, run)
+            steps = train_family(supernet, teacher, points, recipe, tokens, prepared.engine, train, run)
             if recipe.final_plan.epochs:
-                final = Stage(recipe.final_plan, prepared.train, FinalStep(supernet, points, recipe))
+                plan = replace(recipe.final_plan, first_step=steps)
+                final = Stage(plan, prepared.train, FinalStep(supernet, points, recipe))
                 train_stage(supernet, final, prepared.engine, train, run)
         if prepared.engine.is_main:
             finish(supernet, objective, points, train, run)
@@ -173,8 +174,8 @@ def train_family(
     run: RunFolder,
     *,
     make_step: Callable[[DistillStep], TrainingStep] = lambda step: step,
-) -> None:
-    """Run the recipe's distillation stages on the supernet, in place.
+) -> int:
+    """Run the recipe's distillation stages on the supernet, in place; return the steps of all.
 
     Args:
         supernet: rewired.
@@ -185,13 +186,15 @@ def train_family(
         engine, train, run: as of `train_stage`.
         make_step: turns a stage's step into the one that is trained with.
     """
-    imitated = replace(teacher, model=frozen_copy(teacher.model, engine.dtype))
+    imitated, steps = replace(teacher, model=frozen_copy(teacher.model, engine.dtype)), 0
     for stage in recipe.stages:
         if stage.imitates == "width":
             imitated = Teacher(frozen_copy(supernet, engine.dtype), None, True)
         chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
         step = make_step(DistillStep(supernet, imitated, chosen or points, stage, recipe))
-        train_stage(supernet, Stage(stage.plan, tokens, step), engine, train, run)
+        plan = replace(stage.plan, first_step=steps)
+        steps += train_stage(supernet, Stage(plan, tokens, step), engine, train, run).step
+    return steps
 
 
 def finish(

@@ -1,8 +1,8 @@
-"""One network imitates a larger one on the same rows: the step that heals a cut network, and that prices gates."""
+"""One network imitates a larger one on the same rows: the step that heals a cut network and trains gates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,9 +14,7 @@ from cutbert.methods.distil import Teacher
 from cutbert.model.task_model import TaskOutput
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
-from cutbert.shape.units import Place
-from cutbert.train.gating import GateWork
-from cutbert.train.loop import StepInfo, TrainingStep, Work
+from cutbert.train.loop import StepInfo, Work
 from cutbert.train.losses import logit_loss, state_loss
 
 SubnetAt = Callable[[float], Subnet | None]
@@ -116,35 +114,3 @@ def imitate_step(
         temperature=settings.temperature,
         subnet_at=subnet_at,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class GateStep:
-    """Trains gates: the loss of a step on the gated network, and a price on open gates until enough are closed.
-
-    Args:
-        step: the loss.
-        prices: of one unit at each place.
-        weight: gamma; the price of all gates open is 1 times it (our scale).
-        aim: share of the whole price at which pricing stops, in [0, 1).
-
-    Source:
-        Khetan and Karnin 2020 (2005.06628), equation 2. That the price stops at the round's share is our choice: the
-        paper's gamma is unknown, and a price that never stops closes far more gates than a round may cut, which
-        leaves no order among them.
-    """
-
-    step: TrainingStep
-    prices: Mapping[Place, float]
-    weight: float
-    aim: float
-
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        assert isinstance(work, GateWork)
-        losses = self.step(work, batch, info)
-        values = work.gated.values()
-        whole = sum(price * len(values[place]) for place, price in self.prices.items())
-        priced = torch.stack([price * values[place].abs().sum() for place, price in self.prices.items()]).sum()
-        loss = (priced / whole - self.aim).clamp(min=0) * (self.weight * batch.num_rows / info.num_examples)
-        loss.backward()
-        return {**losses, "price": loss.detach()}

@@ -12,7 +12,6 @@ from torch import Tensor
 from cutbert.data.tokens import Tokens
 from cutbert.errors import BudgetError
 from cutbert.files import read_json, write_json
-from cutbert.methods.imitate import GateStep
 from cutbert.methods.meters import LATENCY, MARGIN, Meter, time_cut
 from cutbert.methods.objectives import Objective
 from cutbert.methods.recipes import override_plan
@@ -29,6 +28,7 @@ from cutbert.surgery.norms import settle_norms
 from cutbert.train.engine import Engine
 from cutbert.train.gating import GatedModel
 from cutbert.train.loop import Stage, TrainingStep, train_stage
+from cutbert.train.price import Price
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
@@ -44,10 +44,12 @@ class Cut:
     Args:
         model: as small as it is now.
         hidden_units: the uncut model's hidden units that it kept, in its order.
+        steps: taken so far, on gates and weights; each stage goes on with the rows where the last one ended.
     """
 
     model: TaskModel
     hidden_units: Tensor
+    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class Job:
 def all_rounds(job: Job) -> list[Found]:
     """Run every round; return each round's healed network and its scores."""
     model = job.uncut
-    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.engine.device))
+    now = Cut(model, torch.arange(model.shape.hidden_size, device=job.engine.device), 0)
     found = []
     for number in range(1, job.settings.rounds + 1):
         now = one_round(job, now, number)
@@ -99,14 +101,14 @@ def one_round(job: Job, before: Cut, number: int) -> Cut:
     with job.run.timing("gates"):
         after = gated_cut(job, before, number)
     with job.run.timing("heal"):
-        train_stage(after.model, heal_stage(job, after, number), job.engine, job.train, job.run)
-    return after
+        healed = train_stage(after.model, heal_stage(job, after, number), job.engine, job.train, job.run)
+    return replace(after, steps=after.steps + healed.step)
 
 
 def gated_cut(job: Job, before: Cut, number: int) -> Cut:
     """Train a round's gates, fold them into a copy of the network, and cut out what they chose."""
-    gated = GatedModel(before.model)
-    train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
+    gated = GatedModel(before.model, price_of(job, before.model.shape, number))
+    trained = train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
     values = {place: value.detach() for place, value in gated.values().items()}
     folded = copy.deepcopy(before.model)
     fold(folded, values)
@@ -115,7 +117,7 @@ def gated_cut(job: Job, before: Cut, number: int) -> Cut:
     if len(hidden) < folded.shape.hidden_size:
         settle_norms(folded, hidden, job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
     units = before.hidden_units[torch.tensor(hidden, device=before.hidden_units.device)]
-    return Cut(cut(folded, kept), units)
+    return Cut(cut(folded, kept), units, before.steps + trained.step)
 
 
 def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
@@ -130,24 +132,26 @@ def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], numb
     return {Place(dim, layer): units for dim, layer, units in read_json(path)}
 
 
+def price_of(job: Job, shape: EncoderShape, number: int) -> Price:
+    """Return the price of a round's gates, and the share of it that the round leaves."""
+    price, dims = job.meter.price, job.settings.dims
+    whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, dims).items())
+    aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
+    return Price(unit_prices(shape, price, dims), aim)
+
+
 def gate_stage(job: Job, now: Cut, number: int) -> Stage:
     """Return the training of a round's gates."""
-    settings = job.settings
     plan = replace(
         override_plan(job.plan, job.train),
         name=f"round-{number}-gates",
-        exact_steps=settings.gate_steps,
-        learning_rate=settings.gate_learning_rate,
+        first_step=now.steps,
+        exact_steps=job.settings.gate_steps,
+        learning_rate=job.settings.gate_learning_rate,
         schedule="constant",
         warmup_ratio=0.0,
     )
-    shape, price = now.model.shape, job.meter.price
-    whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, settings.dims).items())
-    aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
-    step = GateStep(
-        job.make_step(now.hidden_units), unit_prices(shape, price, settings.dims), settings.price_weight, aim
-    )
-    return Stage(plan, job.tokens, step)
+    return Stage(plan, job.tokens, job.make_step(now.hidden_units))
 
 
 def heal_stage(job: Job, now: Cut, number: int) -> Stage:
@@ -155,7 +159,13 @@ def heal_stage(job: Job, now: Cut, number: int) -> Stage:
     rounds, last = job.settings.rounds, job.settings.last_share
     share = 1.0 if rounds == 1 else last if number == rounds else (1 - last) / (rounds - 1)
     plan = override_plan(job.plan, job.train)
-    plan = replace(plan, name=f"round-{number}", epochs=share * plan.epochs, min_steps=round(share * plan.min_steps))
+    plan = replace(
+        plan,
+        name=f"round-{number}",
+        first_step=now.steps,
+        epochs=share * plan.epochs,
+        min_steps=round(share * plan.min_steps),
+    )
     return Stage(plan, job.tokens, job.make_step(now.hidden_units))
 
 

@@ -138,10 +138,6 @@ class SchubertSettings:
     rounds: int = field(default=1, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
     gate_steps: int = field(default=100, metadata={"help": "Steps that gates are trained for in a round."})
     gate_learning_rate: float = field(default=0.02, metadata={"help": "Learning rate of gates."})
-    price_weight: float = field(
-        default=0.3,
-        metadata={"help": "Weight of the price (the paper's gamma), on a scale where all units together cost 1."},
-    )
     last_share: float = field(
         default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
     )
@@ -164,14 +160,17 @@ class SchubertSettings:
         for name in ("multiple_of", "rounds", "gate_steps"):
             if getattr(self, name) < 1:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        for name in ("gate_learning_rate", "price_weight", "logit_weight", "hidden_weight"):
+        for name in ("logit_weight", "hidden_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
                 mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name)}")
+        if self.logit_weight == self.hidden_weight == 0:
+            mistakes.add("one of --logit-weight and --hidden-weight must be above 0: nothing else is trained for")
         mistakes.extend(self._without_effect())
         if not 0 < self.last_share <= 1:
             mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
-        if not 0 < self.temperature < float("inf"):
-            mistakes.add(f"--temperature must be above 0, got {self.temperature}")
+        for name in ("gate_learning_rate", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                mistakes.add(f"--{name.replace('_', '-')} must be above 0, got {getattr(self, name)}")
         if not self.dims:
             mistakes.add(f"--dims must name some of {', '.join(DIMS)}, got none")
         mistakes.check(InputError)

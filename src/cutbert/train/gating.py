@@ -12,6 +12,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.gates import Gates, Values, gated_weights
 from cutbert.train.engine import Engine
 from cutbert.train.optimizer import learning_rate_at
+from cutbert.train.price import Price, give_way
 from cutbert.train.settings import StagePlan
 from cutbert.train.working import frozen_copy, set_dropout
 
@@ -21,11 +22,15 @@ class GatedModel(nn.Module):
 
     Args:
         base: the float32 network; never changed.
+        price: of the gates that are trained; those at places without one stay at 1.
     """
 
-    def __init__(self, base: TaskModel) -> None:
+    def __init__(self, base: TaskModel, price: Price) -> None:
         super().__init__()
         self.gates = Gates(base.shape).to(next(base.parameters()).device)
+        self.price = price
+        for place, gate in self.gates.values().items():
+            gate.requires_grad_(place in price.units)
         self._base = (base,)  # in a tuple, so that torch does not take its weights for ours
 
     @property
@@ -43,6 +48,10 @@ class GatedModel(nn.Module):
     def values(self) -> Values:
         return self.gates.values()
 
+    def trained(self) -> Values:
+        """Return the gates that are trained, by place."""
+        return {place: gate for place, gate in self.values().items() if gate.requires_grad}
+
 
 class GateWork:
     """The gated network as a training step sees it: weights times gates in the training number type.
@@ -59,7 +68,7 @@ class GateWork:
     def __init__(self, gated: GatedModel, dtype: torch.dtype, dropout: float) -> None:
         self.gated = gated
         self.model = frozen_copy(gated.base, dtype)
-        self.products = gated_weights(gated.base, gated.values())
+        self.products = self._products()
         self.casts = {name: self.model.get_parameter(name).requires_grad_() for name in self.products}
         set_dropout(self.model, dropout)
         accumulate_in_place(self.model.encoder.layers)
@@ -74,9 +83,9 @@ class GateWork:
 
     def refresh(self) -> None:
         """Multiply weights and gates anew, cast them and clear gradients."""
-        for gate in self.gated.parameters():
+        for gate in self.gated.trained().values():
             gate.grad = torch.zeros_like(gate)
-        self.products = gated_weights(self.gated.base, self.gated.values())
+        self.products = self._products()
         with torch.no_grad():
             torch._foreach_copy_(list(self.casts.values()), list(self.products.values()))
             torch._foreach_zero_([cast.grad for cast in self.casts.values() if cast.grad is not None])
@@ -89,15 +98,22 @@ class GateWork:
     def rest(self) -> None:
         """Nothing to undo: the network itself was never in training."""
 
+    def _products(self) -> dict[str, Tensor]:
+        """Return the weights that trained gates act on, times all their gates; the others are as in the network."""
+        found = gated_weights(self.gated.base, self.gated.values())
+        return {name: product for name, product in found.items() if product.requires_grad}
+
 
 class GateOptimizer:
-    """Adam on the gates; nothing is clipped or decayed, since the price is what pulls gates down.
+    """Adam on the gates by the loss alone; then the price pulls them down, as far as it must by now.
 
     A gate that reaches 0 stays there until the loss asks for it: without that, Adam's momentum carries gates far
-    past 0, where they act again with the sign turned (our choice).
+    past 0, where they act again with the sign turned (our choice). Nothing is clipped or decayed. That the price is
+    kept out of Adam's moments is ours too, as decay is in AdamW: beside a price that rules, they would not see the
+    loss.
 
     Args:
-        gated: the network with its gates.
+        gated: the network with its gates and their price.
         plan: of the stage.
         engine: sums gradients over processes.
         max_grad_norm: without effect here.
@@ -106,8 +122,10 @@ class GateOptimizer:
     updates_rows = False
 
     def __init__(self, gated: GatedModel, plan: StagePlan, engine: Engine, max_grad_norm: float) -> None:
-        self.plan, self.engine = plan, engine
-        self.weights = list(gated.parameters())
+        self.plan, self.engine, self.price = plan, engine, gated.price
+        trained = gated.trained()
+        self.weights = list(trained.values())
+        self.prices = torch.cat([torch.full_like(gate, gated.price.units[place]) for place, gate in trained.items()])
         self.adam = torch.optim.Adam(self.weights, lr=plan.learning_rate)
 
     @property
@@ -124,10 +142,16 @@ class GateOptimizer:
         self.engine.reduce(gradients)
         self.adam.param_groups[0]["lr"] = learning_rate_at(progress, self.plan)
         self.adam.step()
-        with torch.no_grad():
-            for weight in self.weights:
-                weight.clamp_(min=0.0)
+        self._keep_to_price(progress)
         return float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+
+    @torch.no_grad()
+    def _keep_to_price(self, progress: float) -> None:
+        gates = torch.cat(self.weights).double()
+        noise = torch.cat([self.adam.state[weight]["exp_avg_sq"] for weight in self.weights]).double().sqrt()
+        kept = give_way(gates, self.prices.double(), noise, self.price.allowed(progress)).float()
+        for weight, values in zip(self.weights, kept.split([len(weight) for weight in self.weights]), strict=True):
+            weight.copy_(values)
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and step counts as named tensors."""

@@ -198,12 +198,12 @@ class Trainer:
     def step(self) -> dict[str, float]:
         """Train on the next batch; return its losses, gradient norm and learning rate."""
         begun = time.monotonic()
-        step = self.position.step
+        step = self.plan.first_step + self.position.step
         epoch, index = divmod(step, self.num_epoch_steps)
         rows = self.epoch_batches(epoch)[index]
         num_tokens = int(self.lengths[rows].sum())
         num_labels = int(self.label_counts[rows].sum())
-        progress = step / self.num_steps
+        progress = self.position.step / self.num_steps
         self.work.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, torch.Tensor] = {}
@@ -216,7 +216,7 @@ class Trainer:
         self.work.collect()
         norm = self.optimizer.step(progress, self._used_ids(rows))
         spent = self.position.seconds + time.monotonic() - begun
-        self.position = Position(step + 1, self.position.tokens + num_tokens, spent)
+        self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
         losses = self._over_processes({name: float(value) for name, value in totals.items()})
         return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
 

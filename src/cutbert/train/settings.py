@@ -82,6 +82,7 @@ class StagePlan:
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
         exact_steps: so many steps whatever the data; None leaves it to the passes.
+        first_step: steps that earlier stages took; rows, their order and what is drawn at random go on from there.
         pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
     """
 
@@ -97,6 +98,7 @@ class StagePlan:
     pad_to: int | None = None
     min_steps: int = 0
     exact_steps: int | None = None
+    first_step: int = 0
 
     def num_steps(self, num_epoch_steps: int) -> int:
         """Return the optimizer steps of the stage.
