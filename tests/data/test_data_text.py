@@ -175,8 +175,11 @@ def test_mistakes_come_together(write: Write, tmp_path: Path) -> None:
         "no file matches",
     ]
     both = write("both.txt", "x")
-    with pytest.raises(DataError, match="--train and --dev must not both name"):
+    with pytest.raises(DataError, match=r"--train and --dev must not both hold the same text, got \S*both\.txt$"):
         find_texts(TextSettings(train=both, dev=both))
+    copy = write("copy.txt", "x")
+    with pytest.raises(DataError, match=r"the same text, got \S*both\.txt and \S*copy\.txt"):
+        find_texts(TextSettings(train=both, dev=copy))
 
 
 @pytest.mark.parametrize(
@@ -185,9 +188,13 @@ def test_mistakes_come_together(write: Write, tmp_path: Path) -> None:
         ("a.txt", b"fine\n\xff\n", r"a\.txt: line 2 must be UTF-8"),
         ("a.txt.gz", b"no gzip", r"a\.txt\.gz: must be a whole gzip file"),
         ("a.txt.gz", gzip.compress(b"x" * 999, mtime=0)[:-9], r"a\.txt\.gz: must be a whole gzip file"),
-        ("a.txt", b" \n", r"the train text must fill at least one sequence of 10 tokens beside the other's; give more"),
-        ("a.txt", b"the film", "the train text must fill at least one sequence"),
-        ("a.txt", b"", "the train text must fill"),
+        (
+            "a.txt",
+            b" \n",
+            r"a\.txt: must fill two different sequences of 10 tokens, one to train on and one",
+        ),
+        ("a.txt", b"the film", "must fill two different sequences"),
+        ("a.txt", b"", "must fill two different sequences"),
     ],
 )
 def test_text_that_cannot_be_used(

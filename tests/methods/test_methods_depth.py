@@ -289,12 +289,14 @@ def test_labels_that_tell_nothing_apart_are_refused(base: str, tmp_path: Path, t
     assert not (tmp_path / "run").exists()
 
 
-def test_labels_per_word_are_refused(base: str, tmp_path: Path) -> None:
+def test_labels_per_word_judge_no_depth(base: str, tmp_path: Path) -> None:
     for name in ("train", "dev"):
         sentences = [f"{word} O\nbad B-X\n{name} O\n\n" for word in WORDS]
         (tmp_path / f"{name}.conll").write_text("".join(sentences))
     files = {"train": str(tmp_path / "train.conll"), "dev": str(tmp_path / "dev.conll"), "text": "0", "label": "-1"}
-    with pytest.raises(InputError, match=r"depth is for tasks with labels of whole texts, got .* kind token"):
+    with pytest.raises(
+        InputError, match="--selector must be half or full with a head of kind token, or give --depth K"
+    ):
         cutbert.depth(base, out=tmp_path / "run", tagging=True, **files)
     assert not (tmp_path / "run").exists()
 

@@ -194,6 +194,23 @@ def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.
     assert line["logits"] > 0 and line["hidden"] > 0
 
 
+def test_the_first_layers_are_tuned_too_but_not_chosen(runs: Runs, tmp_path: Path) -> None:
+    kind, task, teacher, _ = runs
+    base, head = teacher.path.parent / "base", SPAN if kind == "squad" else TAGS
+    run = cutbert.depth(base, out=tmp_path / "run", depth=2, **task)
+    assert run["chosen_depth"] == 2 and run["metric"] == "f1" and 0 <= run["score"] <= 1
+    model = load_model(run.path).model
+    assert model.shape.num_layers == 2 and model.head_spec == head
+    with pytest.raises(InputError) as caught:
+        cutbert.depth(base, out=tmp_path / "chosen", against_full=True, all_selectors=True, **task)
+    assert list(caught.value.mistakes) == [
+        f"--selector must be half or full with a head of kind {head.kind}, or give --depth K",
+        f"--against-full must not be given with a head of kind {head.kind}",
+        f"--all-selectors must not be given with a head of kind {head.kind}",
+    ]
+    assert not (tmp_path / "chosen").exists()
+
+
 def test_accumulation_gives_the_same_weights(runs: Runs, tmp_path: Path) -> None:
     _, task, teacher, _ = runs
     options = {**task, "epochs": 0.5, "dropout": 0.0, "learning_rate": 5e-5}

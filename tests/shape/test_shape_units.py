@@ -108,7 +108,7 @@ def test_the_papers_architectures_have_the_recounted_sizes(name: str, millions: 
 
 def test_the_papers_architectures_are_cuts_of_bert_base() -> None:
     for shape in PAPER_SHAPES.values():
-        assert resized(BERT_BASE, sizes_of(BERT_BASE, shape)) == shape
+        assert resized(BERT_BASE, sizes_of(BERT_BASE, shape, "it")) == shape
     assert paper_shape("99M").layers[4].num_heads == 11
     with pytest.raises(ShapeError, match=r"--from-paper must be one of 99M, .*33M, got '12M'"):
         paper_shape("12M")
@@ -117,11 +117,11 @@ def test_the_papers_architectures_are_cuts_of_bert_base() -> None:
 def test_a_target_that_is_no_cut() -> None:
     small = EncoderShape.uniform(hidden_size=24, num_layers=12, num_heads=2, intermediate_size=9, vocab_size=30522)
     with pytest.raises(ShapeError) as caught:
-        sizes_of(small, BERT_BASE)
-    assert "hidden_size must be at least 768 for this target, got 24" in caught.value.mistakes
-    assert "num_heads of layer 11 must be at least 12 for this target, got 2" in caught.value.mistakes
-    with pytest.raises(ShapeError, match="num_layers must be 12 for this target, got 3"):
-        sizes_of(EncoderShape(24, small.layers[:3], 30522, 512), BERT_BASE)
+        sizes_of(small, BERT_BASE, "BERT-base")
+    assert "hidden_size must be at least 768 for BERT-base, got 24" in caught.value.mistakes
+    assert "num_heads of layer 11 must be at least 12 for BERT-base, got 2" in caught.value.mistakes
+    with pytest.raises(ShapeError, match="num_layers must be 12 for BERT-base, got 3"):
+        sizes_of(EncoderShape(24, small.layers[:3], 30522, 512), BERT_BASE, "BERT-base")
 
 
 def test_places_of_absent_parts_are_none() -> None:

@@ -84,10 +84,20 @@ def find_texts(settings: TextSettings) -> TextSources:
     with mistakes.collect():
         dev = find_dev(settings)
     if train is not None and dev is not None:
-        mistakes.extend(f"--train and --dev must not both name {name}" for name in train.files if name in dev.files)
+        mistakes.extend(shared_texts(train, dev))
     mistakes.check(DataError)
     assert train is not None
     return TextSources(train, dev)
+
+
+def shared_texts(train: TextSource, dev: TextSource) -> list[str]:
+    """Return a mistake for every text that is both trained on and held out, under whatever name."""
+    names = {digest: name for name, digest in train.files.items()}
+    return [
+        f"--train and --dev must not both hold the same text, got {' and '.join(dict.fromkeys((names[digest], name)))}"
+        for name, digest in dev.files.items()
+        if digest in names
+    ]
 
 
 def load_texts(sources: TextSources, tokenizer: Any, tokenizer_id: str, sequence_length: int) -> TextData:
@@ -117,13 +127,16 @@ def load_texts(sources: TextSources, tokenizer: Any, tokenizer_id: str, sequence
     packer = Packer(bare_engine(tokenizer, tokenizer_id), tokenizer.unk_token, Frame(first, separator, sequence_length))
     train, held_out = packer.tokens_of(sources.train, holds_out=sources.dev is None)
     dev = held_out if sources.dev is None else packer.tokens_of(sources.dev, holds_out=False)[0]
-    for name, tokens in (("train", train), ("held-out", dev)):
-        if not len(tokens):
-            raise DataError(
-                f"the {name} text must fill at least one sequence of {sequence_length} tokens beside the other's; "
-                "give more text, --dev FILE, or a smaller --sequence-length"
-            )
-    notes = [f"{len(train):,} sequences of {sequence_length} tokens to train on, {len(dev):,} held out"]
+    if sources.dev is None and not (len(train) and len(dev)):
+        raise DataError(
+            f"{', '.join(sources.train.files)}: must fill two different sequences of {sequence_length} tokens, one to "
+            "train on and one held out; give more text, --dev FILE, or a smaller --sequence-length"
+        )
+    for source, tokens in ((sources.train, train), (sources.dev, dev)):
+        if source is not None and not len(tokens):
+            raise DataError(f"{', '.join(source.files)}: must hold text, got none")
+    longest = int(train.lengths.max())
+    notes = [f"{len(train):,} sequences of {longest} tokens to train on, {len(dev):,} held out"]
     if sources.dev is None:
         notes.append("the held-out sequences are a share of the training text, by hash; --dev FILE gives others")
     files = sources.train.files | (sources.dev.files if sources.dev else {})

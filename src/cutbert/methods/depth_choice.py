@@ -53,7 +53,7 @@ class Choice:
 
 
 def check_choices(model: str, settings: DepthSettings, train: TrainSettings, data: Dataset) -> None:
-    """Raise unless a depth can be chosen for the task on this model: labels of texts, and some to tell apart.
+    """Raise unless a depth can be chosen for the task on this model: labels of texts, some to tell apart, or a rule.
 
     Raises:
         InputError: all that stands against it, together.
@@ -63,11 +63,22 @@ def check_choices(model: str, settings: DepthSettings, train: TrainSettings, dat
     if settings.depth is not None and settings.depth > layers:
         mistakes.add(f"--depth must be at most {layers}, the layers of {model}, got {settings.depth}")
     if not data.head.is_sequence:
-        mistakes.add(f"depth is for tasks with labels of whole texts, got one with a head of kind {data.head.kind}")
+        mistakes.extend(beyond_words(settings, data.head.kind))
     elif settings.judges and train.has_seed:
         with mistakes.collect():
             check_sample(data, settings, train.seed)
     mistakes.check(InputError)
+
+
+def beyond_words(settings: DepthSettings, kind: str) -> list[str]:
+    """Return a mistake for each thing asked for that only labels of whole texts allow."""
+    found = []
+    if settings.depth is None and settings.selector not in RULES:
+        found.append(f"--selector must be {' or '.join(RULES)} with a head of kind {kind}, or give --depth K")
+    for name in ("against_full", "all_selectors", "all_depths"):
+        if getattr(settings, name):
+            found.append(f"--{name.replace('_', '-')} must not be given with a head of kind {kind}")
+    return found
 
 
 def check_sample(data: Dataset, settings: DepthSettings, seed: int) -> None:

@@ -62,7 +62,7 @@ def training_memory(
         folder.mkdir(parents=True, exist_ok=True)
         rows = np.argsort(-tokens.lengths, kind="stable")[: STEPS * plan.batch_size]
         longest = take_tokens(tokens, rows)
-        arrays = {name: getattr(longest, name) for name in ("ids", "offsets", "pair_starts", "labels")}
+        arrays = {name: getattr(longest, name) for name in ("ids", "offsets", "pair_starts", "labels", "token_labels")}
         np.savez(folder / "rows.npz", **{name: array for name, array in arrays.items() if array is not None})
         job = {"source": source, "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
         write_json(folder / "job.json", job)

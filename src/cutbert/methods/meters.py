@@ -89,11 +89,14 @@ def latency_meter(
         BudgetError: no cut reaches the budget; names the reachable range.
     """
     budget = Budget.parse(str(settings.budget))
-    if engine.is_main and not kept.exists():
-        table = timed_table(model, settings.dims, lengths, latency)
-        checked(Meter(LATENCY, table, table, table(model.shape), None), budget, settings, model.shape)
-        write_json(kept, table.to_json())
-    engine.accelerator.wait_for_everyone()
+
+    def measure_once() -> None:
+        if not kept.exists():
+            table = timed_table(model, settings.dims, lengths, latency)
+            checked(Meter(LATENCY, table, table, table(model.shape), None), budget, settings, model.shape)
+            write_json(kept, table.to_json())
+
+    engine.on_main(measure_once)
     table = LatencyTable.from_json(read_json(kept))
     uncut = table(model.shape)
     return Meter(LATENCY, table, table, uncut, budget.limit(uncut))

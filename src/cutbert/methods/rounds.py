@@ -123,12 +123,15 @@ def gated_cut(job: Job, before: Cut, number: int) -> Cut:
 def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], number: int) -> Kept:
     """Return the units that stay in a round, chosen once by the main process and kept for a resumed run."""
     path = job.run.path / "checkpoint" / f"round-{number}-kept.json"
-    if job.engine.is_main and not path.exists():
-        kept = choose(job, folded, scores, number)
-        write_json(path, [[*place, units] for place, units in kept.items()])
-        shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
-        job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json())
-    job.engine.accelerator.wait_for_everyone()
+
+    def choose_once() -> None:
+        if not path.exists():
+            kept = choose(job, folded, scores, number)
+            write_json(path, [[*place, units] for place, units in kept.items()])
+            shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
+            job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json())
+
+    job.engine.on_main(choose_once)
     return {Place(dim, layer): units for dim, layer, units in read_json(path)}
 
 
@@ -173,8 +176,7 @@ def choose(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], number: 
     """Return the units that stay in a round: a share of the way down, all of it in the last."""
     settings, shape = job.settings, folded.shape
     if settings.from_paper is not None:
-        target = sizes_of(job.uncut.shape, paper_shape(settings.from_paper))
-        return choose_by_sizes(shape, scores, on_the_way(job.uncut.shape, target, number / settings.rounds))
+        return choose_by_sizes(shape, scores, on_the_way(job, number / settings.rounds))
     limit = round_limit(job, number)
     if job.meter.name == LATENCY and number == settings.rounds:
         return choose_by_measurement(job, folded, scores, limit)
@@ -207,8 +209,7 @@ def round_limit(job: Job, number: int) -> float:
     """Return the cost that a round must not exceed: a share of the way from the uncut model's to the limit."""
     meter, share = job.meter, number / job.settings.rounds
     if job.settings.from_paper is not None:
-        target = sizes_of(job.uncut.shape, paper_shape(job.settings.from_paper))
-        return meter.cost(resized(job.uncut.shape, on_the_way(job.uncut.shape, target, share)))
+        return meter.cost(resized(job.uncut.shape, on_the_way(job, share)))
     assert meter.limit is not None
     return meter.uncut + share * (meter.limit - meter.uncut)
 
@@ -222,8 +223,19 @@ def choose_within(job: Job, shape: EncoderShape, scores: Mapping[Place, Tensor],
     return choose_by_limit(shape, scores, cost, limit, dims=settings.dims, multiple_of=settings.multiple_of)
 
 
-def on_the_way(shape: EncoderShape, target: Sizes, share: float) -> dict[Place, int]:
-    """Return the sizes that lie a share of the way between a shape and a target."""
+def on_the_way(job: Job, share: float) -> Sizes:
+    """Return the sizes that lie a share of the way between the uncut network's and the named target's."""
+    shape, target = job.uncut.shape, target_sizes(job.settings, job.uncut.shape)
     return {
         place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
     }
+
+
+def target_sizes(settings: SchubertSettings, shape: EncoderShape) -> Sizes:
+    """Return the sizes of the architecture that --from-paper names.
+
+    Raises:
+        ShapeError: a network of this shape cannot be cut to them.
+    """
+    name = str(settings.from_paper)
+    return sizes_of(shape, paper_shape(name), f"--from-paper {name}")

@@ -20,12 +20,16 @@ def sample_rows(num_rows: int, size: int, seed: int) -> np.ndarray:
 
 
 def take_tokens(tokens: Tokens, rows: np.ndarray) -> Tokens:
-    """Return some rows of a task with labels of whole texts as tokens of their own."""
-    ids = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(each) for each in ids])]).astype(np.int64)
-    pair_starts = None if tokens.pair_starts is None else tokens.pair_starts[rows]
-    labels = None if tokens.labels is None else np.asarray(tokens.labels)[rows]
-    return Tokens(np.concatenate(ids), offsets, pair_starts, labels)
+    """Return some rows as tokens of their own, with their labels; nothing judges them."""
+    places = np.concatenate([np.arange(tokens.offsets[row], tokens.offsets[row + 1]) for row in rows])
+    offsets = np.concatenate([[0], np.cumsum(tokens.lengths[rows])]).astype(np.int64)
+    return Tokens(
+        np.asarray(tokens.ids)[places],
+        offsets,
+        pair_starts=None if tokens.pair_starts is None else tokens.pair_starts[rows],
+        labels=None if tokens.labels is None else np.asarray(tokens.labels)[rows],
+        token_labels=None if tokens.token_labels is None else tokens.token_labels[places],
+    )
 
 
 def sample_batches(model: TaskModel, tokens: Tokens, size: int, seed: int, device: torch.device) -> list[Batch]:

@@ -25,14 +25,12 @@ from cutbert.methods.prepare_text import MASKED_LM, prepare_text
 from cutbert.methods.pretrain import PRETRAIN
 from cutbert.methods.recipes import OURS
 from cutbert.methods.results import finish, latency_settings
-from cutbert.methods.rounds import Job, all_rounds
+from cutbert.methods.rounds import Job, all_rounds, target_sizes
 from cutbert.methods.settings import SchubertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.shape.budget import Budget
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.paper_shapes import paper_shape
-from cutbert.shape.units import sizes_of
 from cutbert.train.masked_lm import MaskedStep, StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
@@ -132,7 +130,7 @@ def check_choices(model: str, settings: SchubertSettings, head: HeadSpec) -> Non
             check_teacher(settings.teacher, model, head)
     with mistakes.collect():
         if settings.from_paper is not None:
-            sizes_of(shape, paper_shape(settings.from_paper))
+            target_sizes(settings, shape)
         elif Budget.parse(str(settings.budget)).name != LATENCY:
             count_meter(settings, shape, head)
     mistakes.check(InputError)

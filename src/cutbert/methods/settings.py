@@ -146,6 +146,9 @@ class SchubertSettings:
     hidden_weight: float = field(default=30.0, metadata={"help": "Weight of the embedding and hidden losses."})
     temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dims", tuple(sorted(set(self.dims), key=list(DIMS).index)))
+
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range."""
         mistakes = Mistakes()

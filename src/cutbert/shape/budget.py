@@ -55,10 +55,11 @@ class Budget:
             BudgetError: names the reachable range, absolute and as shares.
         """
         if not least <= self.limit(uncut) < uncut:
-            numbers = f"{least:,.0f}..{uncut:,.0f}" if uncut > 1000 else f"{least:.3f}..{uncut:.3f}"
+            is_count = self.name != "latency_ms"
+            numbers = f"{least:.0f}..{uncut:.0f}" if is_count else f"{rounded_up(least):.3f}..{uncut:.3f}"
             raise BudgetError(
-                f"--budget {self.name} must lie in {numbers}, or as a share in {least / uncut:.3f}..1 of the uncut "
-                f"model's (1 excluded), got {self.value:g}"
+                f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
+                f"(both without their upper end, the uncut model's), got {self.value:.15g}"
             )
 
 
@@ -138,6 +139,11 @@ class Limits:
             "bytes": (None if params is None else BYTES_PER_PARAM * params, self.max_bytes),
         }
         return [(name, value, limit) for name, (value, limit) in has.items() if limit is not None]
+
+
+def rounded_up(value: float) -> float:
+    """Return a number at three decimals that is not below it, so that what a message offers is accepted."""
+    return math.ceil(1000 * value) / 1000
 
 
 def is_number(value: object) -> bool:

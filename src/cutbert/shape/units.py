@@ -52,9 +52,18 @@ def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
 
 
 def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
-    """Return what one more unit at each place costs, in the cost's own unit."""
-    now = cost(shape)
-    return {place: cost(resized(shape, {place: size_at(shape, place) + 1})) - now for place in places_of(shape, dims)}
+    """Return what one more unit at each place costs, in the cost's own unit.
+
+    Where one more hidden unit would make the stream as wide as separate tables, which then need no projection, the
+    last one counts.
+    """
+
+    def costs(place: Place) -> float:
+        size = size_at(shape, place)
+        more = 0 if place.dim == "h" and size + 1 == shape.embedding_size else 1
+        return cost(resized(shape, {place: size + more})) - cost(resized(shape, {place: size + more - 1}))
+
+    return {place: costs(place) for place in places_of(shape, dims)}
 
 
 def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
@@ -125,21 +134,26 @@ def uniform_sizes(
     return sizes(low)
 
 
-def sizes_of(shape: EncoderShape, target: EncoderShape) -> dict[Place, int]:
+def sizes_of(shape: EncoderShape, target: EncoderShape, name: str) -> dict[Place, int]:
     """Return the sizes of a target shape by place; its tables are not looked at.
+
+    Args:
+        shape: the network.
+        target: what it is to become.
+        name: of the target, for messages.
 
     Raises:
         ShapeError: another number of layers, or a size that exceeds the shape's; all mistakes together.
     """
     if shape.num_layers != target.num_layers:
-        raise ShapeError(f"num_layers must be {target.num_layers} for this target, got {shape.num_layers}")
+        raise ShapeError(f"num_layers must be {target.num_layers} for {name}, got {shape.num_layers}")
     mistakes = Mistakes()
     places = places_of(shape, tuple(DIMS))
     for place in places:
         if not 0 < size_at(target, place) <= size_at(shape, place):
             where = "" if place.layer is None else f" of layer {place.layer}"
             mistakes.add(
-                f"{DIMS[place.dim]}{where} must be at least {size_at(target, place)} for this target, "
+                f"{DIMS[place.dim]}{where} must be at least {size_at(target, place)} for {name}, "
                 f"got {size_at(shape, place)}"
             )
     mistakes.check(ShapeError)

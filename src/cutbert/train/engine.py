@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cutbert.errors import MissingError
+from cutbert.errors import InputError, MissingError
 from cutbert.train.settings import TrainSettings
 
 
@@ -52,6 +53,21 @@ class Engine:
         flat = self.accelerator.reduce(flat, reduction="sum")
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def on_main(self, do: Callable[[], object]) -> None:
+        """Run something in the main process, while the others wait.
+
+        Raises:
+            InputError: the main process found a mistake; raised in all processes.
+        """
+        error: InputError | None = None
+        if self.is_main:
+            try:
+                do()
+            except InputError as raised:
+                error = raised
+        if self.any(error is not None):
+            raise error or InputError("the main process found a mistake, which it names")
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""

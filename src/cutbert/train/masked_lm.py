@@ -91,12 +91,10 @@ def check_token_table(choice: str | None) -> None:
         )
 
 
-def hidden_outputs(net: TaskModel, masked: MaskedBatch, subnet: Subnet | None = None) -> Tensor:
-    """Return the outputs of the head's transform at the hidden positions, [M, E or the subnet's prefix of it]."""
+def hidden_outputs(net: TaskModel, masked: MaskedBatch) -> Tensor:
+    """Return the outputs of the head's transform at the hidden positions, [M, E]."""
     batch = masked.batch
-    states = net.encoder(
-        batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks
-    )
+    states = net.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
     return transformed(net, states, masked.positions)
 
 
