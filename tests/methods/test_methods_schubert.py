@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -144,6 +144,31 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
     monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
     schubert(teacher, tmp_path / "run", task, budget=f"latency_ms={limit}")
     assert limit > 1 and next(times, None) is None
+
+
+def test_milliseconds_of_another_backend_at_a_fixed_length(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_macs = table_of_rates(1e-6)
+    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
+    seen = []
+
+    def time_networks(networks: Any, lengths: Any, settings: Any) -> Any:
+        seen.append((settings.backend, list(lengths)))
+        return {"uncut": Spent(10.0), "cut": Spent(5.0)}
+
+    monkeypatch.setattr("cutbert.methods.meters.time_networks", time_networks)
+    run = schubert(
+        teacher, tmp_path / "run", task, budget="latency_ms=0.8", backend="onnx", length=7, rounds=1, dims=["f"]
+    )
+    assert seen == [("onnx", [7] * 16)]
+    assert run.front.measured["backend"] == "onnx" and set(run.front.measured["lengths"]) == {7}
+
+
+class Spent(NamedTuple):
+    """A time, as `time_networks` gives it."""
+
+    latency_ms: float
 
 
 def test_one_dimension_by_real_latency(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -284,6 +309,10 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "params=10000000000"}, "--budget params must lie in"),
         ({"budget": "macs=0.5", "rounds": 0}, "--rounds must be at least 1, got 0"),
         ({"budget": "macs=0.5", "last_share": 0}, r"--last-share must lie in \(0, 1\], got 0"),
+        ({"budget": "macs=0.5", "backend": "onnx"}, "--backend must come with --budget latency_ms=X"),
+        ({"budget": "macs=0.5", "length": 9}, "--length must come with --budget latency_ms=X"),
+        ({"budget": "latency_ms=0.5", "length": 0}, "--length must be at least 1, got 0"),
+        ({"budget": "latency_ms=0.5", "length": 900}, "--length must be at most .* got 900"),
         ({"budget": "macs=0.5", "gate_learning_rate": -1.0}, "--gate-learning-rate must be above 0, got -1.0"),
         ({"budget": "macs=0.5", "gate_learning_rate": 0.0}, "--gate-learning-rate must be above 0, got 0.0"),
         (

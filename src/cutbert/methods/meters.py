@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from cutbert.bench.latency import time_networks
+from cutbert.bench.latency import settings_lengths, time_networks
 from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.measure import num_rounds
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.budget import Budget
+from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.cost import cost_of, matrix_params
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
@@ -23,7 +23,6 @@ from cutbert.train.counting import counter
 from cutbert.train.engine import Engine
 from cutbert.train.progress import progress_bar, say
 
-LATENCY = "latency_ms"
 MARGIN = 0.97  # of a limit on latency: the measurement after the cut is one of many
 
 
@@ -130,6 +129,6 @@ class Timed(NamedTuple):
 
 
 def time_cut(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> Timed:
-    """Time a cut network beside the uncut one."""
-    times = time_networks({"uncut": uncut, "cut": small}, lengths, settings)
+    """Time a cut network beside the uncut one, at some lengths or the settings' own."""
+    times = time_networks({"uncut": uncut, "cut": small}, settings_lengths(settings, lengths), settings)
     return Timed(times["cut"].latency_ms, times["uncut"].latency_ms)

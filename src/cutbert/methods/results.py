@@ -41,11 +41,12 @@ def score_whole(run: RunFolder, objective: Objective, model: TaskModel, name: st
     return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
 
 
-def finish(run: RunFolder, objective: Objective, train: TrainSettings, found: Sequence[Found], **more: Any) -> None:
+def finish(run: RunFolder, objective: Objective, latency: LatencySettings, found: Sequence[Found], **more: Any) -> None:
     """Score the uncut model, time everything side by side, store front and result.
 
     Args:
-        run, objective, train: of the method.
+        run, objective: of the method.
+        latency: how networks are timed.
         found: networks and their scores, the result last.
         more: further keys of the result.
     """
@@ -55,7 +56,6 @@ def finish(run: RunFolder, objective: Objective, train: TrainSettings, found: Se
     with run.timing("score"):
         whole = objective.score(run, uncut, [whole_point(uncut.shape)])[0]
     front = Front(objective.metric, whole, tuple(entry for _, entry in found), objective.select_is_dev)
-    latency = latency_settings(train)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
         models = {entry.folder: model for model, entry in found}
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))

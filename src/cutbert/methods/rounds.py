@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from cutbert.bench.settings import LatencySettings
 from cutbert.data.tokens import Tokens
 from cutbert.errors import BudgetError
 from cutbert.files import read_json, write_json
-from cutbert.methods.meters import LATENCY, MARGIN, Meter, time_cut
+from cutbert.methods.meters import MARGIN, Meter, time_cut
 from cutbert.methods.objectives import Objective
 from cutbert.methods.recipes import override_plan
-from cutbert.methods.results import Found, latency_settings, scored
+from cutbert.methods.results import Found, scored
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.budget import Budget
+from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
@@ -62,6 +63,7 @@ class Job:
         tokens: the rows that steps are made on.
         plan: of the healing, all rounds together.
         meter: the cost, its slope and its limit.
+        latency: how networks are timed.
         settings, train: as given.
         run: the run's folder.
     """
@@ -71,6 +73,7 @@ class Job:
     tokens: Tokens
     plan: StagePlan
     meter: Meter
+    latency: LatencySettings
     settings: SchubertSettings
     train: TrainSettings
     run: RunFolder
@@ -195,7 +198,7 @@ def choose_by_measurement(job: Job, folded: TaskModel, scores: Mapping[Place, Te
             kept = choose_within(job, folded.shape, scores, limit)
         except BudgetError:
             break
-        timed = time_cut(cut(folded, kept), job.uncut, job.objective.lengths, latency_settings(job.train))
+        timed = time_cut(cut(folded, kept), job.uncut, job.objective.lengths, job.latency)
         aim = MARGIN * budget.limit(timed.uncut_ms)
         if timed.cut_ms <= aim:
             return kept

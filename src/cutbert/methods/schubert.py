@@ -6,12 +6,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
+from cutbert.bench.backends import check_backends
+from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.hub.source import find_source
 from cutbert.methods.imitate import imitate_step
-from cutbert.methods.meters import LATENCY, Meter, count_meter, latency_meter
+from cutbert.methods.meters import Meter, count_meter, latency_meter
 from cutbert.methods.objectives import (
     Objective,
     TaskObjective,
@@ -28,7 +32,6 @@ from cutbert.methods.results import finish, latency_settings
 from cutbert.methods.rounds import Job, all_rounds, target_sizes
 from cutbert.methods.settings import SchubertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
-from cutbert.shape.budget import Budget
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.train.masked_lm import MaskedStep, StepMasks
@@ -68,19 +71,20 @@ def schubert(
         train,
         settings,
         models=(model, *models),
-        choices=lambda rows: check_choices(model, settings, rows.head),
+        choices=lambda rows: check_choices(model, settings, train, rows.head),
     )
     with run.start():
         prepared = prepare(model, dataset, data.length_limit, train, run)
         run.record(other_weights=weight_hashes(*models))
         objective = TaskObjective(prepared)
-        meter = meter_of(objective, settings, train, run)
+        latency = timing_of(settings, train)
+        meter = meter_of(objective, settings, latency, run)
         with run.timing("teacher"):
             ensure_finetuned(prepared, train, run)
         teacher, tokens = teacher_and_tokens(prepared, settings.teacher, data.length_limit)
         make_step = partial(imitate_step, dataset.head, teacher, settings)
-        found = all_rounds(Job(objective, make_step, tokens, HEAL, meter, settings, train, run))
-        finish(run, objective, train, found)
+        found = all_rounds(Job(objective, make_step, tokens, HEAL, meter, latency, settings, train, run))
+        finish(run, objective, latency, found)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -106,22 +110,23 @@ def schubert_text(
     """
     mistakes = Mistakes()
     mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    choices = partial(check_choices, model, settings, MASKED_LM)
+    choices = partial(check_choices, model, settings, train, MASKED_LM)
     sources = check_text(model, data, train, settings, mistakes, choices)
     with run.start():
         prepared = prepare_text(model, sources, data, train, run)
         check_halves(prepared)
         objective = TextObjective(prepared)
-        meter = meter_of(objective, settings, train, run)
+        latency = timing_of(settings, train)
+        meter = meter_of(objective, settings, latency, run)
         tokens = prepared.text.train
         step = MaskedStep(StepMasks(tokens, prepared.masking))
-        found = all_rounds(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, settings, train, run))
-        finish(run, objective, train, found)
+        found = all_rounds(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, latency, settings, train, run))
+        finish(run, objective, latency, found)
         prepared.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
 
-def check_choices(model: str, settings: SchubertSettings, head: HeadSpec) -> None:
+def check_choices(model: str, settings: SchubertSettings, train: TrainSettings, head: HeadSpec) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = read_folder_shape(find_source(model).folder).shape
     mistakes = Mistakes()
@@ -131,15 +136,40 @@ def check_choices(model: str, settings: SchubertSettings, head: HeadSpec) -> Non
     with mistakes.collect():
         if settings.from_paper is not None:
             target_sizes(settings, shape)
-        elif Budget.parse(str(settings.budget)).name != LATENCY:
+        elif settings.is_timed:
+            check_timing(model, settings, train)
+        else:
             count_meter(settings, shape, head)
     mistakes.check(InputError)
 
 
-def meter_of(objective: Objective, settings: SchubertSettings, train: TrainSettings, run: RunFolder) -> Meter:
+def check_timing(model: str, settings: SchubertSettings, train: TrainSettings) -> None:
+    """Raise unless texts of the length, and the backend, can be timed where training runs.
+
+    Raises:
+        InputError: all mistakes together.
+        MissingError: what the backend needs is not installed.
+    """
+    mistakes = Mistakes()
+    latency, room = timing_of(settings, train), read_folder_shape(find_source(model).folder).max_tokens
+    if settings.length is not None and settings.length > room:
+        mistakes.add(f"--length must be at most {room} for {model}, got {settings.length}")
+    trains_on_cpu = train.device == "cpu" or not torch.cuda.is_available()
+    if latency.is_on_cpu and not trains_on_cpu:
+        mistakes.add(f"--device must be cpu with --backend {settings.backend}, which runs there, got {train.device}")
+    check_backends(latency.backends)
+    mistakes.check(InputError)
+
+
+def timing_of(settings: SchubertSettings, train: TrainSettings) -> LatencySettings:
+    """Return how networks are timed."""
+    return replace(latency_settings(train), backend=settings.backend, length=settings.length)
+
+
+def meter_of(objective: Objective, settings: SchubertSettings, latency: LatencySettings, run: RunFolder) -> Meter:
     """Return what the budget is measured in."""
     model = objective.loaded.model
-    if settings.budget is not None and Budget.parse(settings.budget).name == LATENCY:
+    if settings.is_timed:
         kept = run.path / "checkpoint" / "latency.json"
-        return latency_meter(settings, model, objective.lengths, latency_settings(train), objective.engine, kept)
+        return latency_meter(settings, model, objective.lengths, latency, objective.engine, kept)
     return count_meter(settings, model.shape, model.head_spec)

@@ -11,8 +11,9 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.methods.meters import LATENCY, timed_table
+from cutbert.methods.meters import timed_table
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.search_space import SearchSpace

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
+from cutbert.bench.settings import BACKENDS_HELP, BackendName, LatencySettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.shape.budget import Budget
+from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.paper_shapes import PAPER_SHAPES, paper_shape
 from cutbert.shape.space import Rule, is_mult
 from cutbert.shape.units import DIMS
@@ -141,6 +142,12 @@ class SchubertSettings:
     last_share: float = field(
         default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
     )
+    backend: BackendName = field(
+        default="torch", metadata={"help": f"What --budget latency_ms is measured on: {BACKENDS_HELP}."}
+    )
+    length: int | None = field(
+        default=None, metadata={"help": "Tokens per text for --budget latency_ms; default: lengths of the dev texts."}
+    )
     teacher: str | None = field(default=None, metadata={"help": "Another model with the same labels to imitate."})
     logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
     hidden_weight: float = field(default=30.0, metadata={"help": "Weight of the embedding and hidden losses."})
@@ -148,6 +155,11 @@ class SchubertSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(sorted(set(self.dims), key=list(DIMS).index)))
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether the budget is in milliseconds."""
+        return (self.budget or "").startswith(f"{LATENCY}=")
 
     def check(self) -> None:
         """Raise an InputError with every setting that is out of range."""
@@ -168,6 +180,8 @@ class SchubertSettings:
                 mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name)}")
         if self.logit_weight == self.hidden_weight == 0:
             mistakes.add("one of --logit-weight and --hidden-weight must be above 0: nothing else is trained for")
+        with mistakes.collect():
+            LatencySettings(backend=self.backend, length=self.length).check()
         mistakes.extend(self._without_effect())
         if not 0 < self.last_share <= 1:
             mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
@@ -189,6 +203,9 @@ class SchubertSettings:
                 for name in ("dims", "uniform", "multiple_of")
                 if name in given
             ]
+        if not self.is_timed:
+            timed = [name for name in ("backend", "length") if name in given]
+            found += [f"--{name} must come with --budget latency_ms=X" for name in timed]
         if self.rounds == 1 and "last_share" in given:
             found.append("--last-share must come with --rounds of at least 2")
         return found

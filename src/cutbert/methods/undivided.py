@@ -24,7 +24,7 @@ from cutbert.methods.prepare_text import MASKED_LM, NewShape, check_text_inputs,
 from cutbert.methods.pretrain import FROM_SCRATCH, PRETRAIN, held_out, train_masked_lm
 from cutbert.methods.recipes import OURS, override_plan
 from cutbert.methods.removal import Job, remove_and_heal
-from cutbert.methods.results import finish, score_whole
+from cutbert.methods.results import finish, latency_settings, score_whole
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
@@ -228,5 +228,6 @@ def conclude(job: Job) -> None:
         say("the network is not healed: what the removal broke stays broken", shown=engine.is_main)
     measured = {"chosen_by": job.settings.chosen_by, "choice_scores": job.removal.scores}
     chosen = measured if job.removal.scores else {}
-    finish(run, job.objective, job.train, remove_and_heal(job), pattern=pattern, removed=order, **chosen)
+    latency = latency_settings(job.train)
+    finish(run, job.objective, latency, remove_and_heal(job), pattern=pattern, removed=order, **chosen)
     engine.accelerator.wait_for_everyone()

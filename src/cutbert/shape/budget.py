@@ -11,7 +11,8 @@ from cutbert.errors import BudgetError, Mistakes
 from cutbert.shape.cost import BYTES_PER_PARAM
 
 COUNT_LIMITS = ("max_params", "max_macs", "max_bytes")
-BUDGET_NAMES = ("params", "params_encoder", "macs", "bytes", "latency_ms")
+LATENCY = "latency_ms"
+BUDGET_NAMES = ("params", "params_encoder", "macs", "bytes", LATENCY)
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Budget:
             BudgetError: names the reachable range, absolute and as shares.
         """
         if not least <= self.limit(uncut) < uncut:
-            is_count = self.name != "latency_ms"
+            is_count = self.name != LATENCY
             numbers = f"{least:.0f}..{uncut:.0f}" if is_count else f"{rounded_up(least):.3f}..{uncut:.3f}"
             raise BudgetError(
                 f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
