@@ -45,7 +45,8 @@ def ensure_finetuned(prepared: Prepared, train: TrainSettings, run: RunFolder) -
         return
     kept = run.path / "teacher"
     say(
-        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, kept in {kept}",
+        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, "
+        f"{FINETUNE.epochs:g} passes, kept in {kept}",
         shown=prepared.engine.is_main,
     )
     defaults = TrainSettings(
