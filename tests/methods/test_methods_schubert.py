@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,8 @@ from cutbert.bench.latency_table import LatencyTable, part_shapes, table_of
 from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
-from cutbert.methods.meters import Timed
+from cutbert.methods.meters import Timed, count_meter
+from cutbert.methods.settings import SchubertSettings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.paper_shapes import PAPER_SHAPES
@@ -68,6 +70,25 @@ def test_the_result_keeps_the_budget_and_little_below(
     stored = read_folder_shape(tmp_path / "run" / "model")
     assert stored.shape == shapes(run)[-1]
     assert [entry.folder for entry in run.front] == ["rounds/round-1", None]
+
+
+def test_a_budget_of_bytes_is_priced_as_one_of_parameters(teacher: str) -> None:
+    head = load_model(teacher).model.head_spec
+    params, in_bytes = (
+        count_meter(SchubertSettings(budget=f"{name}=0.5"), SHAPE, head) for name in ("params", "bytes")
+    )
+    assert in_bytes.price(SHAPE) / in_bytes.uncut == pytest.approx(params.price(SHAPE) / params.uncut)
+
+
+def test_sizes_that_are_given_have_gates_closed_place_by_place(
+    teacher: str, tmp_path: Path, task: dict[str, Any]
+) -> None:
+    options = {"budget": "macs=0.5", "uniform": True, "rounds": 1, "gate_steps": 40, "gate_learning_rate": 0.02}
+    run = schubert(teacher, tmp_path / "run", task, **options)
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    (closed,) = [line["closed"] for line in lines if "closed" in line]
+    neurons = shapes(run)[-1].layers[0].intermediate_size / SHAPE.layers[0].intermediate_size
+    assert closed["f"] == pytest.approx(1 - neurons, abs=0.15)
 
 
 def test_absolute_budgets_and_single_dimensions(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
@@ -149,6 +170,7 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
 def test_milliseconds_of_another_backend_at_a_fixed_length(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("onnxruntime")
     by_macs = table_of_rates(1e-6)
     monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
     seen = []

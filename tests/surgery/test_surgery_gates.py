@@ -89,6 +89,24 @@ def test_closed_units_can_be_cut(head: HeadSpec, shape: EncoderShape | None, see
     assert_same(run(small, batch), run(twin, batch))
 
 
+def test_closed_units_that_stay_can_be_healed() -> None:
+    """Sizes come in groups, so closed units may stay: their outer matrix is 0, and gradients reach it."""
+    model, batch = random_model(HEADS[0]), random_batch()
+    values = {place: torch.ones_like(factors) for place, factors in random_values(model).items()}
+    for dim in CUT_EXACTLY:
+        values[Place(dim, 0)][0] = 0.0
+    twin = folded(model, values)
+    assert_same(run(twin, batch), run_with(model, gated_weights(model, values), batch))
+    outputs(twin(batch.input_ids, batch.attention_mask, batch.token_type_ids), batch)[-1].square().sum().backward()
+    layer = twin.encoder.layers[0]
+    spoken = layer.attention.output.weight.grad.view(model.shape.hidden_size, model.shape.layers[0].num_heads, -1)
+    asked = layer.attention.query.weight.grad.view(model.shape.layers[0].num_heads, -1, model.shape.hidden_size)
+    assert all(
+        float(gradient.abs().max()) > 0
+        for gradient in (layer.feed_forward.down.weight.grad[:, 0], spoken[:, 0], spoken[:, 1, 0], asked[1, 0])
+    )
+
+
 @pytest.mark.parametrize(("head", "shape"), MODELS, ids=name_of)
 def test_moving_hidden_units_moves_hidden_states_alone(head: HeadSpec, shape: EncoderShape | None) -> None:
     model, batch = random_model(head, shape), random_batch()

@@ -28,12 +28,13 @@ PLAN = StagePlan(
     schedule="constant",
     dropout=0.0,
     token_table="frozen",
+    exact_steps=4,
 )
 
 
 def gated_model(dims: tuple[str, ...] = tuple(DIMS), aim: float = 0.5) -> GatedModel:
     model = tiny_model()
-    return GatedModel(model, Price({place: 1.0 for place in places_of(model.shape, dims)}, aim))
+    return GatedModel(model, [Price({place: 1.0 for place in places_of(model.shape, dims)}, aim)])
 
 
 def backward(work: GateWork) -> None:
@@ -90,16 +91,37 @@ def test_gates_of_other_dimensions_stay_at_1() -> None:
     assert moved == {"f"}
 
 
-def test_the_price_is_kept_to_at_every_step() -> None:
-    gated = gated_model(aim=0.3)
+def test_the_prices_are_kept_to_at_every_step() -> None:
+    model = tiny_model()
+    prices = [Price({place: 2.0 for place in places_of(model.shape, (dim,))}, 0.3) for dim in ("f", "v")]
+    gated = GatedModel(model, prices)
     work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
-    optimizer = GateOptimizer(gated, replace(PLAN, learning_rate=0.02), engine, max_grad_norm=1.0)
+    plan = replace(PLAN, learning_rate=0.02, exact_steps=20)
+    optimizer = GateOptimizer(gated, plan, engine, max_grad_norm=1.0)
     for step in range(20):
         backward(work)
         optimizer.step(step / 20, torch.empty(0))
-        share = priced_share(flat(list(gated.parameters())), optimizer.prices)
-        assert float(share) <= gated.price.allowed(step / 20) + 1e-5
-    assert float(share) == pytest.approx(0.3, abs=0.05)
+        for price in prices:
+            gates = flat([gated.values()[place].detach() for place in price.units]).double()
+            share = float(priced_share(gates, torch.ones_like(gates)))
+            assert share <= price.share_left((step + 1) / 20) + 1e-5
+    assert share == pytest.approx(0.3, abs=0.05)
+
+
+def test_one_step_is_enough_for_the_price() -> None:
+    gated = gated_model(("f",), aim=0.25)
+    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    optimizer = GateOptimizer(gated, replace(PLAN, exact_steps=1), engine, max_grad_norm=1.0)
+    backward(work)
+    optimizer.step(0.0, torch.empty(0))
+    assert float(priced_share(flat(gated.trained()), torch.ones(96))) <= 0.25 + 1e-5
+
+
+def test_weights_that_no_gate_acts_on_get_no_gradients() -> None:
+    work = GateWork(gated_model(("f",)), torch.float32, dropout=0.0)
+    for _ in range(2):
+        backward(work)
+    assert {name for name, weight in work.model.named_parameters() if weight.grad is not None} == set(work.casts)
 
 
 def test_a_stored_optimizer_goes_on_to_the_bit() -> None:

@@ -15,7 +15,7 @@ from cutbert.fronts.measure import num_rounds
 from cutbert.methods.settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY, Budget
-from cutbert.shape.cost import cost_of, matrix_params
+from cutbert.shape.cost import BYTES_PER_PARAM, cost_of, matrix_params
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import CostFn, least_sizes, resized
@@ -58,7 +58,7 @@ def count_meter(settings: SchubertSettings, shape: EncoderShape, head: HeadSpec)
         return float(getattr(cost_of(each, head), name))
 
     def matrices(each: EncoderShape) -> float:
-        return float(matrix_params(each, head))
+        return float(matrix_params(each, head)) * (BYTES_PER_PARAM if name == "bytes" else 1)
 
     price = matrices if name in ("params", "bytes") else cost
     return checked(Meter(name, cost, price, cost(shape), None), budget, settings, shape)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cutbert.data.tokens import Tokens
 from cutbert.methods.choose import Removal, without
@@ -59,23 +59,26 @@ def remove_and_heal(job: Job) -> list[Found]:
     """
     heals, name = job.plan.epochs > 0, f"ffn{len(feed_forward_layers(job.uncut.shape)) - len(job.removal.order)}"
     model, found = extract(job.uncut, without(job.uncut.shape, job.removal.order)), []
-    trains = heals or job.final is not None
+    trains, steps = heals or job.final is not None, 0
     if job.removal.order or not trains:
         found.append(scored(job.run, job.objective, model, f"{name}-unhealed", is_last=not trains))
     if heals:
         with job.run.timing("heal"):
-            model = healed(job)
+            model, steps = healed(job)
         found.append(scored(job.run, job.objective, model, name, is_last=job.final is None))
     if job.final is not None:
         model = copy.deepcopy(model)
         with job.run.timing("final"):
-            train_stage(model, job.final(model), job.objective.engine, job.train, job.run)
+            stage = job.final(model)
+            stage = replace(stage, plan=replace(stage.plan, first_step=steps))
+            train_stage(model, stage, job.objective.engine, job.train, job.run)
         found.append(scored(job.run, job.objective, model, f"{name}-final", is_last=True))
     return found
 
 
-def healed(job: Job) -> TaskModel:
-    """Return the network after the removal and its healing, which share one stage and one course of learning rates.
+def healed(job: Job) -> tuple[TaskModel, int]:
+    """Return the network after the removal and its healing, which share one stage and one course of learning rates,
+    and the steps they took.
 
     What goes first is cut out; what goes later is run without from its moment on, and cut out at the end.
     """
@@ -83,9 +86,9 @@ def healed(job: Job) -> TaskModel:
     model = extract(job.uncut, without(job.uncut.shape, rounds[0] if rounds else ()))
     course = Course.of(model.shape, rounds, job.settings.removal_share)
     stage = Stage(job.plan, job.tokens, job.make_step(course))
-    train_stage(model, stage, job.objective.engine, job.train, job.run)
+    steps = train_stage(model, stage, job.objective.engine, job.train, job.run).step
     last = course.subnets[-1]
-    return model if last is None else extract(model, last)
+    return model if last is None else extract(model, last), steps
 
 
 def rounds_of(order: tuple[int, ...], settings: UndividedSettings) -> list[tuple[int, ...]]:

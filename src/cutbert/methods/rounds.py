@@ -110,7 +110,7 @@ def one_round(job: Job, before: Cut, number: int) -> Cut:
 
 def gated_cut(job: Job, before: Cut, number: int) -> Cut:
     """Train a round's gates, fold them into a copy of the network, and cut out what they chose."""
-    gated = GatedModel(before.model, price_of(job, before.model.shape, number))
+    gated = GatedModel(before.model, prices_of(job, before.model.shape, number))
     trained = train_stage(gated, gate_stage(job, before, number), job.engine, job.train, job.run)
     values = {place: value.detach() for place, value in gated.values().items()}
     folded = copy.deepcopy(before.model)
@@ -132,18 +132,37 @@ def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], numb
             kept = choose(job, folded, scores, number)
             write_json(path, [[*place, units] for place, units in kept.items()])
             shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
-            job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json())
+            closed = {dim: closed_share(scores, dim) for dim in job.settings.dims}
+            job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json(), closed=closed)
 
     job.engine.on_main(choose_once)
     return {Place(dim, layer): units for dim, layer, units in read_json(path)}
 
 
-def price_of(job: Job, shape: EncoderShape, number: int) -> Price:
-    """Return the price of a round's gates, and the share of it that the round leaves."""
-    price, dims = job.meter.price, job.settings.dims
-    whole = sum(each * size_at(shape, place) for place, each in marginal_costs(shape, price, dims).items())
-    aim = max(0.0, 1.0 - (job.meter.cost(shape) - round_limit(job, number)) / whole)
-    return Price(unit_prices(shape, price, dims), aim)
+def prices_of(job: Job, shape: EncoderShape, number: int) -> list[Price]:
+    """Return the prices of a round's gates: one for all places, or one for each where its size is given beforehand."""
+    settings, meter = job.settings, job.meter
+    limit = round_limit(job, number)
+    if settings.from_paper is not None:
+        return prices_by_size(shape, on_the_way(job, number / settings.rounds))
+    if settings.uniform:
+        sizes = uniform_sizes(job.uncut.shape, settings.dims, meter.cost, limit, settings.multiple_of)
+        return prices_by_size(shape, sizes)
+    costs = marginal_costs(shape, meter.price, settings.dims)
+    whole = sum(each * size_at(shape, place) for place, each in costs.items())
+    aim = 1.0 - (meter.cost(shape) - limit) / whole if whole else 1.0
+    return [Price(unit_prices(shape, meter.price, settings.dims), min(1.0, max(0.0, aim)))]
+
+
+def prices_by_size(shape: EncoderShape, sizes: Sizes) -> list[Price]:
+    """Return a price for each place, of which as much is left as units are to stay."""
+    return [Price({place: 1.0}, min(1.0, size / size_at(shape, place))) for place, size in sizes.items()]
+
+
+def closed_share(gates: Mapping[Place, Tensor], dim: str) -> float:
+    """Return the share of a dimension's gates that are closed."""
+    own = torch.cat([values for place, values in gates.items() if place.dim == dim])
+    return float((own == 0).float().mean()) if len(own) else 0.0
 
 
 def gate_stage(job: Job, now: Cut, number: int) -> Stage:

@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
-
 from cutbert.bench.backends import check_backends
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
@@ -34,6 +32,7 @@ from cutbert.methods.settings import SchubertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.train.engine import uses_cuda
 from cutbert.train.masked_lm import MaskedStep, StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
@@ -154,11 +153,10 @@ def check_timing(model: str, settings: SchubertSettings, train: TrainSettings) -
     latency, room = timing_of(settings, train), read_folder_shape(find_source(model).folder).max_tokens
     if settings.length is not None and settings.length > room:
         mistakes.add(f"--length must be at most {room} for {model}, got {settings.length}")
-    trains_on_cpu = train.device == "cpu" or not torch.cuda.is_available()
-    if latency.is_on_cpu and not trains_on_cpu:
+    if latency.is_on_cpu and uses_cuda(train.device):
         mistakes.add(f"--device must be cpu with --backend {settings.backend}, which runs there, got {train.device}")
-    check_backends(latency.backends)
     mistakes.check(InputError)
+    check_backends(latency.backends)
 
 
 def timing_of(settings: SchubertSettings, train: TrainSettings) -> LatencySettings:

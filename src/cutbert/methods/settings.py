@@ -154,7 +154,7 @@ class SchubertSettings:
     temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dims", tuple(sorted(set(self.dims), key=list(DIMS).index)))
+        object.__setattr__(self, "dims", tuple(dim for dim in DIMS if dim in self.dims))
 
     @property
     def is_timed(self) -> bool:

@@ -56,8 +56,8 @@ class Budget:
             BudgetError: names the reachable range, absolute and as shares.
         """
         if not least <= self.limit(uncut) < uncut:
-            is_count = self.name != LATENCY
-            numbers = f"{least:.0f}..{uncut:.0f}" if is_count else f"{rounded_up(least):.3f}..{uncut:.3f}"
+            lowest = max(1.0, least)  # what lies below 1 is a share
+            numbers = f"{rounded_up(lowest):.3f}..{uncut:.3f}" if self.name == LATENCY else f"{lowest:.0f}..{uncut:.0f}"
             raise BudgetError(
                 f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
                 f"(both without their upper end, the uncut model's), got {self.value:.15g}"

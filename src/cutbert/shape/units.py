@@ -52,7 +52,7 @@ def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
 
 
 def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
-    """Return what one more unit at each place costs, in the cost's own unit.
+    """Return what one more unit at each place costs, in the cost's own unit; never less than nothing.
 
     Where one more hidden unit would make the stream as wide as separate tables, which then need no projection, the
     last one counts.
@@ -61,7 +61,7 @@ def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tupl
     def costs(place: Place) -> float:
         size = size_at(shape, place)
         more = 0 if place.dim == "h" and size + 1 == shape.embedding_size else 1
-        return cost(resized(shape, {place: size + more})) - cost(resized(shape, {place: size + more - 1}))
+        return max(0.0, cost(resized(shape, {place: size + more})) - cost(resized(shape, {place: size + more - 1})))
 
     return {place: costs(place) for place in places_of(shape, dims)}
 

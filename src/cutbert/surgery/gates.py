@@ -39,7 +39,7 @@ class Gates(nn.Module):
         return dict(zip(self.places, self.values_, strict=True))
 
 
-def gated_weights(model: TaskModel, values: Values) -> dict[str, Tensor]:
+def gated_weights(model: TaskModel, values: Values, inner: Values | None = None) -> dict[str, Tensor]:
     """Return every matrix and bias that gates act on, multiplied by them, by its name in the model.
 
     Factors of 1 leave every bit as it is.
@@ -47,6 +47,8 @@ def gated_weights(model: TaskModel, values: Values) -> dict[str, Tensor]:
     Args:
         model: the network; its own weights stay.
         values: a factor per unit at every place of its shape.
+        inner: factors for the inner one of the two matrices that a unit stands between (up, key and value, and of a
+            head the query); None for the same.
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5. Ours, where the paper is silent: a bias is multiplied
@@ -55,20 +57,20 @@ def gated_weights(model: TaskModel, values: Values) -> dict[str, Tensor]:
         hidden unit at zero is then gone from the residual stream, not merely unread, and training the gates sees
         what its cut will cost.
     """
-    hidden = values[Place("h")]
+    hidden, inner = values[Place("h")], values if inner is None else inner
     found = head_weights(model, hidden) | stream_weights(model, hidden)
     for i, layer in enumerate(model.encoder.layers):
         where = f"encoder.layers.{i}."
         if isinstance(layer.attention, Attention):
-            heads = values[Place("a", i)][:, None]
-            keys = (heads * values[Place("k", i)]).flatten()
-            used = (heads * values[Place("v", i)]).flatten()
-            for name, rows in (("query", keys), ("key", keys), ("value", used)):
-                found |= scaled(layer.attention, where + "attention.", name, rows, hidden)
+            heads, k, v = inner[Place("a", i)][:, None], Place("k", i), Place("v", i)
+            for name, units in (("query", values[k]), ("key", inner[k]), ("value", inner[v])):
+                found |= scaled(layer.attention, where + "attention.", name, (heads * units).flatten(), hidden)
+            used = (values[Place("a", i)][:, None] * values[v]).flatten()
             found |= scaled(layer.attention, where + "attention.", "output", hidden, used)
         if isinstance(layer.feed_forward, FeedForward):
             neurons = values[Place("f", i)]
-            found |= scaled(layer.feed_forward, where + "feed_forward.", "up", neurons, hidden)
+            inside = inner[Place("f", i)]
+            found |= scaled(layer.feed_forward, where + "feed_forward.", "up", inside, hidden)
             found |= scaled(layer.feed_forward, where + "feed_forward.", "down", hidden, neurons)
     return found
 
@@ -116,6 +118,11 @@ def gated_head_parts(head: HeadSpec) -> tuple[str, ...]:
 
 @torch.no_grad()
 def fold(model: TaskModel, values: Values) -> None:
-    """Multiply gates into a network's weights for good, in place: its function is that of the gated network."""
-    for name, weight in gated_weights(model, values).items():
+    """Multiply gates into a network's weights for good, in place: its function is that of the gated network.
+
+    Where a closed gate has its unit between two matrices, the outer one alone becomes 0: with both at 0 no gradient
+    would reach either, and a unit that stays, because sizes come in groups or are given, could not be healed.
+    """
+    inner = {p: v if p.dim == "h" else torch.where(v == 0, 1.0, v) for p, v in values.items()}
+    for name, weight in gated_weights(model, values, inner).items():
         model.get_parameter(name).copy_(weight)

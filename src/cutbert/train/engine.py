@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from cutbert.errors import InputError, MissingError
+from cutbert.errors import CutbertError, InputError, MissingError
 from cutbert.train.settings import TrainSettings
 
 
@@ -58,16 +58,16 @@ class Engine:
         """Run something in the main process, while the others wait.
 
         Raises:
-            InputError: the main process found a mistake; raised in all processes.
+            CutbertError: the main process raised one; then all processes do.
         """
-        error: InputError | None = None
+        error: CutbertError | None = None
         if self.is_main:
             try:
                 do()
-            except InputError as raised:
+            except CutbertError as raised:
                 error = raised
         if self.any(error is not None):
-            raise error or InputError("the main process found a mistake, which it names")
+            raise error or InputError("the main process cannot go on; it says why")
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -88,12 +88,17 @@ def make_engine(settings: TrainSettings) -> Engine:
     number = settings.device.removeprefix("cuda:")
     if number.isdigit() and int(number) >= torch.cuda.device_count():
         raise MissingError(f"--device {settings.device}: there are {torch.cuda.device_count()} CUDA devices here")
-    use_cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    use_cpu = not uses_cuda(settings.device)
     torch.set_num_threads(settings.threads or default_threads())
     if settings.device.startswith("cuda:"):
         torch.cuda.set_device(int(settings.device.removeprefix("cuda:")))
     accelerator = Accelerator(cpu=use_cpu, mixed_precision="no")
     return Engine(accelerator, training_dtype(settings.precision, accelerator.device))
+
+
+def uses_cuda(device: str) -> bool:
+    """Whether a choice of device means CUDA on this machine."""
+    return device != "cpu" and torch.cuda.is_available()
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -22,15 +24,16 @@ class GatedModel(nn.Module):
 
     Args:
         base: the float32 network; never changed.
-        price: of the gates that are trained; those at places without one stay at 1.
+        prices: of the gates that are trained, each of other places; gates at places without one stay at 1.
     """
 
-    def __init__(self, base: TaskModel, price: Price) -> None:
+    def __init__(self, base: TaskModel, prices: Sequence[Price]) -> None:
         super().__init__()
         self.gates = Gates(base.shape).to(next(base.parameters()).device)
-        self.price = price
+        self.prices = tuple(prices)
+        priced = {place for price in prices for place in price.units}
         for place, gate in self.gates.values().items():
-            gate.requires_grad_(place in price.units)
+            gate.requires_grad_(place in priced)
         self._base = (base,)  # in a tuple, so that torch does not take its weights for ours
 
     @property
@@ -48,9 +51,9 @@ class GatedModel(nn.Module):
     def values(self) -> Values:
         return self.gates.values()
 
-    def trained(self) -> Values:
-        """Return the gates that are trained, by place."""
-        return {place: gate for place, gate in self.values().items() if gate.requires_grad}
+    def trained(self) -> list[nn.Parameter]:
+        """Return the gates that are trained."""
+        return [gate for gate in self.parameters() if gate.requires_grad]
 
 
 class GateWork:
@@ -74,6 +77,9 @@ class GateWork:
         accumulate_in_place(self.model.encoder.layers)
         if self.model.head is not None:
             accumulate_in_place(self.model.head)
+        for name, weight in self.model.named_parameters():
+            if name not in self.casts:
+                weight.grad = None  # no product is run for what nobody asks for
         self.model.train()
         self._cast_table = self.model.encoder.embeddings.token.weight.to(dtype)
 
@@ -83,7 +89,7 @@ class GateWork:
 
     def refresh(self) -> None:
         """Multiply weights and gates anew, cast them and clear gradients."""
-        for gate in self.gated.trained().values():
+        for gate in self.gated.trained():
             gate.grad = torch.zeros_like(gate)
         self.products = self._products()
         with torch.no_grad():
@@ -107,14 +113,14 @@ class GateWork:
 class GateOptimizer:
     """Adam on the gates by the loss alone; then the price pulls them down, as far as it must by now.
 
-    A gate that reaches 0 stays there until the loss asks for it: without that, Adam's momentum carries gates far
-    past 0, where they act again with the sign turned (our choice). Nothing is clipped or decayed. That the price is
-    kept out of Adam's moments is ours too, as decay is in AdamW: beside a price that rules, they would not see the
-    loss.
+    No gate goes below 0: Adam's momentum would carry it far past, where it acts again with the sign turned (our
+    choice). Of a unit that its gate multiplies twice, on the way in and out, a gate at 0 has no gradient: closing is
+    final. Nothing is clipped or decayed. That the price is kept out of Adam's moments is ours too, as decay is in
+    AdamW: beside a price that rules, they would not see the loss.
 
     Args:
-        gated: the network with its gates and their price.
-        plan: of the stage.
+        gated: the network with its gates and their prices.
+        plan: of the stage, of so many steps.
         engine: sums gradients over processes.
         max_grad_norm: without effect here.
     """
@@ -122,10 +128,9 @@ class GateOptimizer:
     updates_rows = False
 
     def __init__(self, gated: GatedModel, plan: StagePlan, engine: Engine, max_grad_norm: float) -> None:
-        self.plan, self.engine, self.price = plan, engine, gated.price
-        trained = gated.trained()
-        self.weights = list(trained.values())
-        self.prices = torch.cat([torch.full_like(gate, gated.price.units[place]) for place, gate in trained.items()])
+        assert plan.exact_steps is not None
+        self.plan, self.engine, self.gated = plan, engine, gated
+        self.weights = gated.trained()
         self.adam = torch.optim.Adam(self.weights, lr=plan.learning_rate)
 
     @property
@@ -142,16 +147,24 @@ class GateOptimizer:
         self.engine.reduce(gradients)
         self.adam.param_groups[0]["lr"] = learning_rate_at(progress, self.plan)
         self.adam.step()
-        self._keep_to_price(progress)
+        self._keep_to_prices()
         return float(torch.nn.utils.get_total_norm(gradients, foreach=True))
 
     @torch.no_grad()
-    def _keep_to_price(self, progress: float) -> None:
-        gates = torch.cat(self.weights).double()
-        noise = torch.cat([self.adam.state[weight]["exp_avg_sq"] for weight in self.weights]).double().sqrt()
-        kept = give_way(gates, self.prices.double(), noise, self.price.allowed(progress)).float()
-        for weight, values in zip(self.weights, kept.split([len(weight) for weight in self.weights]), strict=True):
-            weight.copy_(values)
+    def _keep_to_prices(self) -> None:
+        values = self.gated.values()
+        for price in self.gated.prices:
+            gates = [values[place] for place in price.units]
+            units = zip(gates, price.units.values(), strict=True)
+            done = float(self.adam.state[gates[0]]["step"]) / (self.plan.exact_steps or 1)
+            kept = give_way(
+                torch.cat(gates).double(),
+                torch.cat([torch.full_like(gate, unit) for gate, unit in units]).double(),
+                torch.cat([self.adam.state[gate]["exp_avg_sq"] for gate in gates]).double().sqrt(),
+                price.share_left(done),
+            )
+            for gate, part in zip(gates, kept.split([len(gate) for gate in gates]), strict=True):
+                gate.copy_(part)
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and step counts as named tensors."""

@@ -56,7 +56,7 @@ class StepInfo:
             label per token, else examples.
         progress: share of the stage's steps done.
         random: a generator of this step's own, equal in all processes.
-        step: optimizer steps done before it.
+        step: optimizer steps done before it, those of earlier stages included.
         step_rows: rows of the whole step, over micro-batches and processes.
     """
 
@@ -144,7 +144,7 @@ class Trainer:
         self.lengths, self.label_counts = stage.tokens.lengths, stage.tokens.label_counts
         self.num_epoch_steps = math.ceil(len(self.lengths) / self.plan.batch_size)
         self.num_steps = self.plan.num_steps(self.num_epoch_steps)
-        torch.manual_seed(settings.seed)
+        torch.manual_seed(settings.seed + self.plan.first_step)
         self.optimizer = optimizer_of(model, self.plan, engine, settings.max_grad_norm)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
@@ -152,7 +152,8 @@ class Trainer:
         if saved is not None:
             self.position = load_checkpoint(saved, model, self.optimizer)
         if engine.num_processes > 1:
-            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + self.position.step)
+            begun = self.plan.first_step + self.position.step
+            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + begun)
         self.work = work_of(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""The price of open gates: how much of it may be left at each step, and which gates give way to keep to that."""
+"""The price of open gates: how much of it may be left after each step, and which gates give way to keep to that."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from cutbert.shape.units import Place
 CLOSING_SHARE = 0.7  # of a stage's steps; in the others the price that is left stays
 BEND = 0.1  # gates far below this cost about as much as they are open, gates far above it hardly more than each other
 LEAST_NOISE = 1e-6  # of the noisiest gate's gradient
-BISECTIONS = 60
+BISECTIONS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Price:
-    """What open gates cost, and how the whole of it falls over the steps of a stage.
+    """What the gates of some places cost together, and how much of it may be left as a stage goes on.
 
     Args:
-        units: price of one unit at each place whose gates are trained; gates elsewhere stay at 1.
-        aim: share of the whole price that is left in the end, in [0, 1).
+        units: price of one unit at each place, at least 0.
+        aim: share of the whole price that is left in the end, in [0, 1].
     """
 
     units: Mapping[Place, float]
     aim: float
 
-    def allowed(self, progress: float) -> float:
-        """Return the share of the whole price that may be left after a share of the steps."""
-        return 1.0 - (1.0 - self.aim) * min(1.0, progress / CLOSING_SHARE)
+    def share_left(self, done: float) -> float:
+        """Return the share of the whole price that may be left when a share of the steps is done."""
+        return 1.0 - (1.0 - self.aim) * min(1.0, done / CLOSING_SHARE)
 
 
 def priced_share(gates: Tensor, prices: Tensor) -> Tensor:
@@ -56,7 +56,8 @@ def give_way(gates: Tensor, prices: Tensor, noise: Tensor, allowed: float) -> Te
     Args:
         gates: any numbers, [G]; what lies below 0 becomes 0.
         prices: of one unit each, [G]; gates without one (0) stay as they are.
-        noise: root mean square of each gate's gradient, [G]; Adam divides its steps by it, and so is the pull.
+        noise: root mean square of each gate's gradient, [G], on any scale; Adam divides its steps by it, and so is
+            the pull divided.
         allowed: share of the whole price, at least 0.
 
     Source:
@@ -66,7 +67,8 @@ def give_way(gates: Tensor, prices: Tensor, noise: Tensor, allowed: float) -> Te
     gates, is_priced = gates.clamp(min=0.0), prices > 0
     if not bool(is_priced.any()) or float(priced_share(gates, prices)) <= allowed:
         return gates
-    spread = noise.clamp(min=LEAST_NOISE * float(noise.max())) if float(noise.max()) else torch.ones_like(noise)
+    largest = noise.max()
+    spread = (noise / largest).clamp(min=LEAST_NOISE) if largest > 0 else torch.ones_like(noise)
     pull = prices / ((gates + BEND) * spread)
     low, high = 0.0, float((gates / pull)[is_priced].max())
     for _ in range(BISECTIONS):
