@@ -132,7 +132,9 @@ def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], numb
             kept = choose(job, folded, scores, number)
             write_json(path, [[*place, units] for place, units in kept.items()])
             shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
-            closed = {dim: closed_share(scores, dim) for dim in job.settings.dims}
+            closed = {
+                dim: closed_share(scores, dim) for dim in job.settings.dims if any(place.dim == dim for place in scores)
+            }
             job.run.log(stage=f"round-{number}", cost=job.meter.cost(shape), shape=shape.to_json(), closed=closed)
 
     job.engine.on_main(choose_once)
@@ -160,9 +162,9 @@ def prices_by_size(shape: EncoderShape, sizes: Sizes) -> list[Price]:
 
 
 def closed_share(gates: Mapping[Place, Tensor], dim: str) -> float:
-    """Return the share of a dimension's gates that are closed."""
+    """Return the share of a dimension's gates that are closed; there is at least one."""
     own = torch.cat([values for place, values in gates.items() if place.dim == dim])
-    return float((own == 0).float().mean()) if len(own) else 0.0
+    return float((own == 0).float().mean())
 
 
 def gate_stage(job: Job, now: Cut, number: int) -> Stage:
