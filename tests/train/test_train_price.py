@@ -33,7 +33,7 @@ def test_gates_cost_what_is_allowed_and_no_gate_rises(gates: list[tuple[float, f
     before = float(priced_share(values.clamp(min=0), prices))
     assert (found >= 0).all() and (found <= values.clamp(min=0) + 1e-12).all()
     assert float(priced_share(found, prices)) <= max(allowed, 0.0) + 1e-9
-    assert float(priced_share(found, prices)) == pytest.approx(min(before, allowed), abs=1e-5)
+    assert float(priced_share(found, prices)) == pytest.approx(min(before, allowed), abs=1e-6)
 
 
 def test_noisy_and_cheap_and_open_gates_hold_out() -> None:

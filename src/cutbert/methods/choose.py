@@ -83,7 +83,10 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         kept = kept_layers(settings, model.shape)
         return Removal(tuple(i for i in feed_forward_layers(model.shape) if i not in kept), {})
     path = run.path / "checkpoint" / "removal.json"
-    if objective.engine.is_main and not path.exists():
+
+    def choose_once() -> None:
+        if path.exists():
+            return
         say(f"choosing by {settings.chosen_by}: looking at up to {settings.choose_samples} training rows")
         batches = objective.sample(model, settings.choose_samples, seed)
         assert settings.num_ffn is not None
@@ -92,7 +95,8 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         else:
             found = by_cka(model, batches, settings.num_ffn, seed)
         write_json(path, asdict(found))
-    objective.engine.accelerator.wait_for_everyone()
+
+    objective.engine.on_main(choose_once)
     data = read_json(path)
     return Removal(tuple(data["order"]), {int(layer): score for layer, score in data["scores"].items()})
 

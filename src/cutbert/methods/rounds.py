@@ -144,9 +144,9 @@ def kept_units(job: Job, folded: TaskModel, scores: Mapping[Place, Tensor], numb
 def prices_of(job: Job, shape: EncoderShape, number: int) -> list[Price]:
     """Return the prices of a round's gates: one for all places, or one for each where its size is given beforehand."""
     settings, meter = job.settings, job.meter
-    limit = round_limit(job, number)
     if settings.from_paper is not None:
         return prices_by_size(shape, on_the_way(job, number / settings.rounds))
+    limit = round_limit(job, number)
     if settings.uniform:
         sizes = uniform_sizes(job.uncut.shape, settings.dims, meter.cost, limit, settings.multiple_of)
         return prices_by_size(shape, sizes)

@@ -110,6 +110,13 @@ class GateWork:
         return {name: product for name, product in found.items() if product.requires_grad}
 
 
+def priced_gates(price: Price, values: Values) -> tuple[Price, list[Tensor], Tensor]:
+    """Return a price, the gates it is of, and the price of each of their units, [G]."""
+    gates = [values[place] for place in price.units]
+    units = [gate.new_full(gate.shape, unit) for gate, unit in zip(gates, price.units.values(), strict=True)]
+    return price, gates, torch.cat(units).double()
+
+
 class GateOptimizer:
     """Adam on the gates by the loss alone; then the price pulls them down, as far as it must by now.
 
@@ -129,8 +136,9 @@ class GateOptimizer:
 
     def __init__(self, gated: GatedModel, plan: StagePlan, engine: Engine, max_grad_norm: float) -> None:
         assert plan.exact_steps is not None
-        self.plan, self.engine, self.gated = plan, engine, gated
+        self.plan, self.engine, self.num_steps = plan, engine, plan.exact_steps
         self.weights = gated.trained()
+        self.priced = [priced_gates(price, gated.values()) for price in gated.prices]
         self.adam = torch.optim.Adam(self.weights, lr=plan.learning_rate)
 
     @property
@@ -152,14 +160,11 @@ class GateOptimizer:
 
     @torch.no_grad()
     def _keep_to_prices(self) -> None:
-        values = self.gated.values()
-        for price in self.gated.prices:
-            gates = [values[place] for place in price.units]
-            units = zip(gates, price.units.values(), strict=True)
-            done = float(self.adam.state[gates[0]]["step"]) / (self.plan.exact_steps or 1)
+        for price, gates, units in self.priced:
+            done = float(self.adam.state[gates[0]]["step"]) / self.num_steps
             kept = give_way(
                 torch.cat(gates).double(),
-                torch.cat([torch.full_like(gate, unit) for gate, unit in units]).double(),
+                units,
                 torch.cat([self.adam.state[gate]["exp_avg_sq"] for gate in gates]).double().sqrt(),
                 price.share_left(done),
             )

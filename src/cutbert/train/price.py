@@ -14,7 +14,8 @@ from cutbert.shape.units import Place
 CLOSING_SHARE = 0.7  # of a stage's steps; in the others the price that is left stays
 BEND = 0.1  # gates far below this cost about as much as they are open, gates far above it hardly more than each other
 LEAST_NOISE = 1e-6  # of the noisiest gate's gradient
-BISECTIONS = 50
+BISECTIONS = 100  # at most
+EXACT = 1e-9  # of the strength of a pull
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,8 @@ def give_way(gates: Tensor, prices: Tensor, noise: Tensor, allowed: float) -> Te
     pull = prices / ((gates + BEND) * spread)
     low, high = 0.0, float((gates / pull)[is_priced].max())
     for _ in range(BISECTIONS):
+        if high - low <= EXACT * high:
+            break
         middle = (low + high) / 2
         is_enough = float(priced_share((gates - middle * pull).clamp(min=0.0), prices)) <= allowed
         low, high = (low, middle) if is_enough else (middle, high)
