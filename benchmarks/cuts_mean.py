@@ -1,9 +1,13 @@
-"""How schuBERT's cuts stand to distilled fewer layers on the average of several tasks; reads what cuts.py has run."""
+"""How schuBERT's cuts stand to distilled fewer layers, and to dynabert's families, on the average of several tasks.
+
+Reads what cuts.py has run.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ from numpy.typing import NDArray
 from alternatives import numbers, place
 from cutbert.fronts import paired
 from cutbert.train.run_folder import RunFolder
-from cuts import LAYERS, is_finished, labels_of, network_of, run_folder
+from cuts import LAYERS, facts_of, family_rivals, is_finished, labels_of, network_of, run_folder
 from family import Answers, Network, interval, metric_of
 from recording import make_parser, recorded
 
@@ -24,11 +28,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
     parser.add_argument("--budgets", default="params_encoder=0.5,params_encoder=0.35", help="by commas")
     parser.add_argument("--variants", default="fakv,all,h,uniform", help="by commas; those not finished are left out")
+    parser.add_argument("--family", help="dynabert runs of the same teachers to compare with, by {task} and {seed}")
     args = parser.parse_args()
     record = recorded("cuts_mean", args, lambda: measure(args), seeds=args.seeds)
     for row in record["runs"]:
         by_task = ", ".join(f"{task} {100 * gap:+.2f}" for task, gap in row["differences"].items())
-        print(f"{row['budget']} {row['variant']} minus {LAYERS}: {interval(row['minus_layers'])} ({by_task})")
+        print(f"{row['budget']} {row['variant']} minus {row['rival']}: {interval(row['mean'])} ({by_task})")
+
+
+@dataclass(frozen=True)
+class Side:
+    """A task's cuts, with what else was trained there."""
+
+    metric: paired.Metric
+    cuts: Network
+    rivals: dict[str, Network]
+    labels: Answers
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -36,45 +51,54 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     tasks, rows = args.tasks.split(","), []
     for budget in args.budgets.split(","):
         for variant in args.variants.split(","):
-            sides = [both_sides(args, task, variant, budget) for task in tasks]
-            if all(sides):
-                found = mean_difference([side for side in sides if side])
-                found["differences"] = dict(zip(tasks, found["differences"], strict=True))
-                rows.append({"budget": budget, "variant": variant, **found})
+            sides = [side for task in tasks if (side := side_of(args, task, variant, budget)) is not None]
+            if len(sides) < len(tasks):
+                continue
+            for rival in sides[0].rivals:
+                if all(rival in side.rivals for side in sides):
+                    pairs = [(side.metric, side.cuts, side.rivals[rival], side.labels) for side in sides]
+                    by_task, mean = mean_difference(pairs)
+                    found = {"differences": dict(zip(tasks, by_task, strict=True)), "mean": mean}
+                    rows.append({"budget": budget, "variant": variant, "rival": rival, **found})
     return {"tasks": tasks, "runs": rows}
 
 
-def both_sides(
-    args: argparse.Namespace, task: str, variant: str, budget: str
-) -> tuple[paired.Metric, Network, Network, Answers] | None:
-    """Return a task's metric, the cuts, the fewer layers and the true labels; None where a run is missing."""
+def side_of(args: argparse.Namespace, task: str, variant: str, budget: str) -> Side | None:
+    """Return a task's networks, None where a run of the cuts is missing."""
     works = [place(args.work, task, seed) for seed in args.seeds]
     cuts, layers = ([run_folder(work, name, budget) for work in works] for name in (variant, LAYERS))
-    if not all(is_finished(run) for run in (*cuts, *layers)):
+    if not all(is_finished(run) for run in cuts):
         return None
+    labels, own = labels_of(cuts), network_of(variant, cuts)
+    rivals = {LAYERS: network_of(LAYERS, layers)} if all(is_finished(run) for run in layers) else {}
+    known = argparse.Namespace(**{**vars(args), "task": task})
+    for name, rival in family_rivals(known, facts_of(own, cuts)).items():
+        rivals[f"family_at_equal_{name}"] = rival
     metric = (RunFolder.read(works[0] / "teacher").result or {})["metric"]
-    labels = labels_of(cuts)
-    return metric_of(metric, labels), network_of(variant, cuts), network_of(LAYERS, layers), labels
+    return Side(metric_of(metric, labels), own, rivals, labels)
 
 
-def mean_difference(sides: Sequence[tuple[paired.Metric, Network, Network, Answers]]) -> dict[str, Any]:
-    """Return the differences, the mean over seeds of each task, and the mean over tasks with its interval.
+Pair = tuple[paired.Metric, Network, Network, Answers]
+
+
+def mean_difference(pairs: Sequence[Pair]) -> tuple[list[float], dict[str, float]]:
+    """Return each task's difference, the mean over seeds, and their mean over tasks with its interval.
 
     Rows of every task's dev are drawn anew, for both networks and all seeds of a task together.
     """
 
     def statistic(*rows_RN: NDArray[np.intp]) -> Answers:
-        gaps = [gap_of(side, rows) for side, rows in zip(sides, rows_RN, strict=True)]
+        gaps = [gap_of(pair, rows) for pair, rows in zip(pairs, rows_RN, strict=True)]
         return np.asarray(np.mean(gaps, axis=0))
 
-    by_task = [float(gap_of(side, np.arange(len(side[-1])))) for side in sides]
-    low, high = paired.percentiles(statistic, *(labels.shape for *_, labels in sides))
-    return {"differences": by_task, "minus_layers": {"difference": float(np.mean(by_task)), "low": low, "high": high}}
+    by_task = [float(gap_of(pair, np.arange(len(pair[-1])))) for pair in pairs]
+    low, high = paired.percentiles(statistic, *(labels.shape for *_, labels in pairs))
+    return by_task, {"difference": float(np.mean(by_task)), "low": low, "high": high}
 
 
-def gap_of(side: tuple[paired.Metric, Network, Network, Answers], rows: NDArray[np.intp]) -> Answers:
-    """Return the cuts' score minus the fewer layers' on some rows of a task."""
-    score, one, other, labels = side
+def gap_of(pair: Pair, rows: NDArray[np.intp]) -> Answers:
+    """Return the first network's score minus the other's on some rows of a task."""
+    score, one, other, labels = pair
     return paired.gap(score, one.answers, other.answers, labels, rows)
 
 

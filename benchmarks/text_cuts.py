@@ -25,13 +25,14 @@ from cutbert.train.machine import num_threads
 from cutbert.train.masked_lm import masked_outcomes
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from cuts import cutbert, is_finished
+from cuts import LAYERS, cutbert, is_finished
 from recording import make_parser, recorded
 from workload import add_inputs, weights_of
 
 TEXT = "wikitext-2"
-HALF = "w0.5-d1.0"
+HALF, ALONE = "w0.5-d1.0", "alone"
 CUTS: dict[str, list[str]] = {"all": [], "fakv": ["--dims", "f,a,k,v"], "h": ["--dims", "h"], "uniform": ["--uniform"]}
+NETWORKS = (*CUTS, LAYERS, HALF, ALONE)
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("--budget", default="params_encoder=0.5")
     parser.add_argument("--layers", type=int, default=3, help="layers kept beside the budget")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--networks", default=",".join(NETWORKS), help=f"by commas, of {', '.join(NETWORKS)}")
     parser.add_argument("--only-gather", action="store_true", help="run nothing; record what is finished")
     args = parser.parse_args()
     record = recorded("text_cuts", args, lambda: measure(args), seeds=[args.seed])
@@ -59,22 +61,25 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Make every run that is not there yet, and gather their numbers; what is unfinished is left out."""
     work = Path(args.work)
     head = text_run(args, work / "mlm", "pretrain", weights_of(args), "--epochs", str(args.head_epochs))
-    epochs = ["--epochs", str(args.epochs)]
+    epochs, wanted = ["--epochs", str(args.epochs)], args.networks.split(",")
     runs = {"uncut": head}
     for name, dims in CUTS.items():
-        runs[name] = text_run(args, work / name, "schubert", str(head), *epochs, "--budget", args.budget, *dims)
-    single = ["--width-mult", "1", "--depths", str(args.layers), "--no-stock", "--subnets-per-step", "0"]
-    runs["layers"] = text_run(args, work / "layers", "dynabert", str(head), *epochs, *single)
-    grid = ["--width-mult", "1,0.5", "--depth-mult", "1,0.5", "--no-stock"]
-    runs[HALF] = text_run(args, work / "supernet", "dynabert", str(head), *epochs, *grid)
-    if is_finished(runs[HALF]):
+        if name in wanted:
+            runs[name] = text_run(args, work / name, "schubert", str(head), *epochs, "--budget", args.budget, *dims)
+    if LAYERS in wanted:
+        single = ["--width-mult", "1", "--depths", str(args.layers), "--no-stock", "--subnets-per-step", "0"]
+        runs[LAYERS] = text_run(args, work / LAYERS, "dynabert", str(head), *epochs, *single)
+    if HALF in wanted or ALONE in wanted:
+        grid = ["--width-mult", "1,0.5", "--depth-mult", "1,0.5", "--no-stock"]
+        runs[HALF] = text_run(args, work / "supernet", "dynabert", str(head), *epochs, *grid)
+    if ALONE in wanted and is_finished(runs[HALF]):
         shape = work / "half.json"
         write_json(shape, read_json(picked(runs[HALF], work / "supernet-half", HALF) / "shape.json"))
         passes = ["--epochs", str(args.head_epochs + args.epochs)]
         small = ["--from-scratch", str(shape), *passes]
-        runs["alone"] = text_run(args, work / "alone", "pretrain", weights_of(args), *small)
+        runs[ALONE] = text_run(args, work / ALONE, "pretrain", weights_of(args), *small)
     models = {
-        name: picked(run, work / f"{name}-cut", HALF if name == HALF else None) if name in (HALF, "layers") else run
+        name: picked(run, work / f"{name}-cut", HALF if name == HALF else None) if name in (HALF, LAYERS) else run
         for name, run in runs.items()
         if is_finished(run)
     }
