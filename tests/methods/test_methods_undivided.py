@@ -336,6 +336,29 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
+    ("verb", "options"), [("undivided", {"num_ffn": 1}), ("schubert", {"budget": "macs=0.5"}), ("dynabert", {})]
+)
+def test_logits_must_count_where_states_do_not_match(
+    teacher: str, tmp_path: Path, task: dict[str, Any], verb: str, options: dict[str, Any]
+) -> None:
+    two_layers = Subnet(Subnet.full(SHAPE).layers[:2], SHAPE.hidden_size)
+    short = save_tiny(tmp_path / "short", extract(tiny_model(), two_layers))
+    with pytest.raises(InputError, match=r"--logit-weight must be above 0 with --teacher .* nothing but logits"):
+        out = tmp_path / "no"
+        getattr(cutbert, verb)(teacher, out=out, teacher=str(short), logit_weight=0.0, **options, **task)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(("verb", "options"), [("undivided", {"num_ffn": 1}), ("dynabert", {})])
+def test_training_for_nothing_is_refused(
+    teacher: str, tmp_path: Path, task: dict[str, Any], verb: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match="one of --logit-weight and --hidden-weight must be above 0"):
+        getattr(cutbert, verb)(teacher, out=tmp_path / "no", logit_weight=0.0, hidden_weight=0.0, **options, **task)
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got none"),

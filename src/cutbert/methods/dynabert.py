@@ -104,7 +104,7 @@ def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: 
         mistakes.add(f"--augment must be none where labels are of words in a text, got {settings.augment}")
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, model, head)
+            check_teacher(settings.teacher, model, head, min(stage.logit_weight for stage in recipe.stages))
     with mistakes.collect():
         check_teacher_width(settings, recipe)
     needs_states = head.kind == "regression" and recipe.skips_regression_logits

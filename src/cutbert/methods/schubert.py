@@ -131,7 +131,7 @@ def check_choices(model: str, settings: SchubertSettings, train: TrainSettings, 
     mistakes = Mistakes()
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, model, head)
+            check_teacher(settings.teacher, model, head, settings.logit_weight)
     with mistakes.collect():
         if settings.from_paper is not None:
             target_sizes(settings, shape)

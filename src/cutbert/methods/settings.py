@@ -18,6 +18,8 @@ Augment = Literal["none", "mlm", "words"]
 Dim = Literal["h", "f", "a", "k", "v"]
 Objective = Literal["task", "mlm"]
 
+TRAINS_FOR_NOTHING = "one of --logit-weight and --hidden-weight must be above 0: nothing else is trained for"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
@@ -91,6 +93,8 @@ class DynabertSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {value}")
+        if self.logit_weight == self.hidden_weight == 0:
+            mistakes.add(TRAINS_FOR_NOTHING)
         if not 0 < self.temperature < float("inf"):
             mistakes.add(f"--temperature must be above 0, got {self.temperature}")
         if not 0 < self.augment_probability <= 1:
@@ -179,7 +183,7 @@ class SchubertSettings:
             if not 0 <= getattr(self, name) < float("inf"):
                 mistakes.add(f"--{name.replace('_', '-')} must be a number of at least 0, got {getattr(self, name)}")
         if self.logit_weight == self.hidden_weight == 0:
-            mistakes.add("one of --logit-weight and --hidden-weight must be above 0: nothing else is trained for")
+            mistakes.add(TRAINS_FOR_NOTHING)
         with mistakes.collect():
             LatencySettings(backend=self.backend, length=self.length).check()
         mistakes.extend(self._without_effect())

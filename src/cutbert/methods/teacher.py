@@ -22,13 +22,28 @@ from cutbert.train.settings import TrainSettings
 from cutbert.train.working import frozen_copy
 
 
-def check_teacher(source: str, model: str, head: HeadSpec) -> None:
-    """Raise a ModelError unless a teacher has the task's head and, for outputs per token, the model's tokens."""
+def check_teacher(source: str, model: str, head: HeadSpec, logit_weight: float) -> None:
+    """Raise a ModelError unless a teacher has the task's head and, for outputs per token, the model's tokens.
+
+    Where its logits do not count (weight 0), it must have hidden states that can be imitated.
+    """
     if output_rows(read_folder_shape(find_source(source).folder).head, head)[0] is None:
         wanted = f"with the labels {', '.join(head.labels)}" if head.labels else f"of kind {head.kind}"
         raise ModelError(f"--teacher {source} must have a head {wanted}")
     if not head.is_sequence and vocabulary_of(source) != vocabulary_of(model):
         raise ModelError(f"--teacher {source} must have the tokenizer of {model}: outputs are imitated token by token")
+    if not logit_weight and not gives_states(source, model):
+        raise ModelError(
+            f"--logit-weight must be above 0 with --teacher {source}, whose hidden states do not match those of "
+            f"{model}: it gives nothing but logits"
+        )
+
+
+def gives_states(source: str, model: str) -> bool:
+    """Whether a teacher's hidden states can be imitated: as many units and layers, the same tokens."""
+    one, other = (read_folder_shape(find_source(each).folder).shape for each in (source, model))
+    is_alike = (one.hidden_size, one.num_layers) == (other.hidden_size, other.num_layers)
+    return is_alike and vocabulary_of(source) == vocabulary_of(model)
 
 
 def vocabulary_of(source: str) -> dict[str, int]:

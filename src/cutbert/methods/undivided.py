@@ -208,7 +208,7 @@ def check_choices(model: str, settings: UndividedSettings, plan: StagePlan, head
     mistakes = Mistakes()
     if settings.teacher is not None:
         with mistakes.collect():
-            check_teacher(settings.teacher, model, head)
+            check_teacher(settings.teacher, model, head, settings.logit_weight)
     with mistakes.collect():
         check_removal(settings, read_folder_shape(find_source(model).folder).shape)
     if settings.removal == "gradual" and not plan.epochs:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.methods.settings import Objective
+from cutbert.methods.settings import TRAINS_FOR_NOTHING, Objective
 from cutbert.shape.pattern import parse_pattern
 
 Choose = Literal["even", "importance", "cka"]
@@ -128,6 +128,8 @@ class UndividedSettings:
         for name in ("removal_rounds", "removal_share"):
             if self._is_given(name) and self.removal == "sudden":
                 found.append(f"{flag(name)} must come with --removal gradual")
+        if self.heal and self.logit_weight == self.hidden_weight == 0:
+            found.append(TRAINS_FOR_NOTHING)
         if not self.heal and self.removal == "gradual":
             found.append("--removal gradual must come with healing, got --no-heal")
         if self.from_scratch is None and self.equal_params:
