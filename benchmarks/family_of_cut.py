@@ -26,8 +26,7 @@ SHARES = (0.5, 0.375, 0.25, 0.125)
 def main() -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--tasks", default="sst2,cola,mrpc", help="by commas")
-    parser.add_argument("--family", default="runs/family-{task}-{seed}", help="of the teachers")
-    parser.add_argument("--cut-family", default="runs/family-of-cut-{task}-{seed}", help="of the cuts")
+    parser.add_argument("--work", default="runs/cuts-{task}-{seed}", help="holds family/ and family-of-cut/")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
     args = parser.parse_args()
     record = recorded("family_of_cut", args, lambda: measure(args), seeds=args.seeds)
@@ -76,7 +75,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def families_of(args: argparse.Namespace, task: str) -> Families:
     """Read both families of a task in all seeds."""
-    runs, cut_runs = ([place(name, task, seed) for seed in args.seeds] for name in (args.family, args.cut_family))
+    works = [place(args.work, task, seed) for seed in args.seeds]
+    runs, cut_runs = ([work / name for work in works] for name in ("family", "family-of-cut"))
     fronts, cut_fronts = [Front.load(run) for run in runs], [Front.load(run) for run in cut_runs]
     of_cut = family_networks(cut_runs, cut_fronts)[1:]  # its teacher is the cut, as is its full net
     return Families(fronts[0].metric, family_networks(runs, fronts), of_cut, labels_of([*runs, *cut_runs]))
