@@ -29,8 +29,9 @@ def main() -> None:
     parser.add_argument("--budgets", default="params_encoder=0.5,params_encoder=0.35", help="by commas")
     parser.add_argument("--variants", default="fakv,all,h,uniform", help="by commas; those not finished are left out")
     parser.add_argument("--family", help="dynabert runs of the same teachers to compare with, by {task} and {seed}")
+    parser.add_argument("--name", default="cuts_mean", help="of the record")
     args = parser.parse_args()
-    record = recorded("cuts_mean", args, lambda: measure(args), seeds=args.seeds)
+    record = recorded(args.name, args, lambda: measure(args), seeds=args.seeds)
     for row in record["runs"]:
         by_task = ", ".join(f"{task} {100 * gap:+.2f}" for task, gap in row["differences"].items())
         print(f"{row['budget']} {row['variant']} minus {row['rival']}: {interval(row['mean'])} ({by_task})")
