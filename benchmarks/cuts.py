@@ -176,18 +176,18 @@ def minus_family(
             "score": float(np.mean(rival.scores)),
             **difference(own, rival, labels, metric),
         }
-        for name, rival in family_rivals(args, row).items()
+        for name, rival in family_rivals(args.family, args.task, args.seeds, row).items()
     }
 
 
-def family_rivals(args: argparse.Namespace, row: Mapping[str, Any]) -> dict[str, Network]:
+def family_rivals(family: str | None, task: str, seeds: Sequence[int], row: Mapping[str, Any]) -> dict[str, Network]:
     """Return the subnets of the families that are best on select at no more MACs, and no more latency, than a row's.
 
     Latency is the share of the teacher's, each timed beside its own.
     """
-    if args.family is None:
+    if family is None:
         return {}
-    runs = [place(args.family, args.task, seed) for seed in args.seeds]
+    runs = [place(family, task, seed) for seed in seeds]
     fronts = [Front.load(run) for run in runs]
     teacher, *subnets = family_networks(runs, fronts)
     limits = {"macs": float(np.mean(row["macs"])) * SAME, "latency": float(np.mean(row["latency_shares"])) * SAME}

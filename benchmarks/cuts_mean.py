@@ -72,8 +72,7 @@ def side_of(args: argparse.Namespace, task: str, variant: str, budget: str) -> S
         return None
     labels, own = labels_of(cuts), network_of(variant, cuts)
     rivals = {LAYERS: network_of(LAYERS, layers)} if all(is_finished(run) for run in layers) else {}
-    known = argparse.Namespace(**{**vars(args), "task": task})
-    for name, rival in family_rivals(known, facts_of(own, cuts)).items():
+    for name, rival in family_rivals(args.family, task, args.seeds, facts_of(own, cuts)).items():
         rivals[f"family_at_equal_{name}"] = rival
     metric = (RunFolder.read(works[0] / "teacher").result or {})["metric"]
     return Side(metric_of(metric, labels), own, rivals, labels)

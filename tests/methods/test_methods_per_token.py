@@ -182,15 +182,17 @@ def test_a_teacher_and_its_family(runs: Runs) -> None:
 
 
 def assert_distilled(run: Path) -> None:
-    """Assert that a run's loss counts logits, where a tiny student may be the teacher's equal, and hidden states."""
+    """Assert that a run's loss counts logits and hidden states."""
     line = json.loads((run / "log.jsonl").read_text().splitlines()[-1])
-    assert line["logits"] > -1e-6 and line["hidden"] > 0
+    assert line["logits"] > 0 and line["hidden"] > 0
 
 
 def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
     measure_quickly(monkeypatch)
     options = {"budget": "macs=0.5", "gate_steps": 2, "multiple_of": 1, "rounds": 1}
+    # At 1 a tiny student's logits are the teacher's but for rounding, and the loss may fall on either side of 0.
+    options["temperature"] = {"squad": 0.001, "tagging": 0.01}[kind]
     run = cutbert.schubert(teacher.path, out=tmp_path / "cut", **options, **task)
     (entry,) = run.front
     assert run["metric"] == "f1" and entry.macs <= 0.5 * run.front.teacher.macs

@@ -16,6 +16,7 @@ from cutbert.methods.prepare import Prepared
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
@@ -40,10 +41,14 @@ def check_teacher(source: str, model: str, head: HeadSpec, logit_weight: float) 
 
 
 def gives_states(source: str, model: str) -> bool:
-    """Whether a teacher's hidden states can be imitated: as many units and layers, the same tokens."""
+    """Whether a teacher's hidden states can be imitated."""
     one, other = (read_folder_shape(find_source(each).folder).shape for each in (source, model))
-    is_alike = (one.hidden_size, one.num_layers) == (other.hidden_size, other.num_layers)
-    return is_alike and vocabulary_of(source) == vocabulary_of(model)
+    return have_like_states(one, other) and vocabulary_of(source) == vocabulary_of(model)
+
+
+def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:
+    """Whether two encoders give as many hidden states of as many units; of the same tokens, they can be compared."""
+    return (one.hidden_size, one.num_layers) == (other.hidden_size, other.num_layers)
 
 
 def vocabulary_of(source: str) -> dict[str, int]:
@@ -91,8 +96,7 @@ def imitated_teacher(prepared: Prepared, source: str | None, rows: Examples, max
         return Teacher(own.model, None, True)
     other = load_model(source, data.head)
     same_words = own.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-    sizes = {(model.shape.hidden_size, model.shape.num_layers) for model in (own.model, other.model)}
-    has_states = same_words and len(sizes) == 1
+    has_states = same_words and have_like_states(own.model.shape, other.model.shape)
     if not has_states:
         say("the teacher's hidden states do not match the model's: only logits are imitated", shown=engine.is_main)
     tokens = None if same_words else tokenize_rows(rows, other.tokenizer, other.source, max_length)
