@@ -20,14 +20,12 @@ from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file
 from cutbert.hub.load import load_model
-from cutbert.hub.source import find_source
-from cutbert.shape.folder import read_folder_shape
+from cutbert.hub.source import find_model
 from cutbert.shape.head import HeadSpec
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar
 from cutbert.train.settings import TrainSettings
 
 LABEL_JOIN = ","
@@ -67,7 +65,7 @@ def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        head = read_folder_shape(find_source(model).folder).head
+        head = find_model(model).facts.head
         if not head.is_sequence:
             raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {head.kind}")
     with mistakes.collect():

@@ -16,7 +16,7 @@ from cutbert.data.batches import plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
-from cutbert.train.collating import Taker, padded_batch
+from cutbert.train.collating import HasShape, padded_batch
 
 
 class Runner(Protocol):
@@ -59,7 +59,7 @@ class TorchRunner:
 
 def run_rows(
     runner: Runner,
-    model: Taker,
+    model: HasShape,
     tokens: Tokens,
     *,
     max_tokens: int = 1,
