@@ -17,7 +17,7 @@ from cutbert.files import replacing_file, replacing_folder
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage stands.
+    """How far a stage has come.
 
     Args:
         step: optimizer steps done.
@@ -56,12 +56,12 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Stateful, positio
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete state of a stage, or None."""
-    found = [path for path in folder.glob("*") if path.name.isdigit() and (path / "position.json").is_file()]
-    return max(found, key=lambda path: path.name, default=None)
+    complete = [path for path in folder.glob("*") if path.name.isdigit() and (path / "position.json").is_file()]
+    return max(complete, key=lambda path: path.name, default=None)
 
 
 def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Position:
-    """Restore a state that `latest_checkpoint` found, torch's random state included."""
+    """Restore a state that `latest_checkpoint` returned, torch's random state included."""
     load_weights(saved / "model.safetensors", model)
     state = load_file(saved / "optimizer.safetensors")
     torch.set_rng_state(state.pop("random"))
@@ -70,7 +70,7 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Posit
 
 
 def read_position(path: Path) -> Position:
-    """Read where a stage stands, or ended."""
+    """Read how far a stage has come."""
     return Position(**json.loads(path.read_text(encoding="utf-8")))
 
 

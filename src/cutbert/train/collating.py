@@ -27,13 +27,13 @@ class HasShape(Protocol):
 
 
 def padded_batch(model: HasShape, tokens: Tokens, rows: ArrayLike, *, pad_to: int | None = None) -> Batch:
-    """Return rows as one batch, padded with the model's padding; arguments and errors as of `collate`."""
+    """Return rows as one batch, padded with the model's padding; arguments and errors as in `collate`."""
     pad, types = model.style.pad_token_id, model.shape.num_token_types > 1
     return collate(tokens, rows, pad_token_id=pad, use_token_types=types, pad_to=pad_to)
 
 
 def block_batch(model: HasShape, tokens: Tokens, rows: ArrayLike) -> Batch:
-    """Return rows as one batch in blocks of like length; arguments and errors as of `collate_blocks`."""
+    """Return rows as one batch in blocks of similar length; arguments and errors as in `collate_blocks`."""
     pad, types = model.style.pad_token_id, model.shape.num_token_types > 1
     return collate_blocks(tokens, rows, pad_token_id=pad, use_token_types=types)
 

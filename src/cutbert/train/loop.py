@@ -314,7 +314,7 @@ class Trainer:
         return plan_batches(self.lengths, self.plan.batch_size, self.settings.seed, epoch)
 
     def save(self) -> None:
-        """Write a checkpoint of the stage as it stands."""
+        """Write a checkpoint of the stage as it is now."""
         if self.engine.is_main:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
 

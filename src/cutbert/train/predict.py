@@ -59,7 +59,7 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
 
 
 def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]:
-    """Return the model's head and the texts, or raise every mistake found."""
+    """Return the model's head and the texts, or raise every mistake."""
     mistakes = Mistakes()
     head, rows = HeadSpec("none"), Rows([])
     with mistakes.collect():
@@ -76,9 +76,9 @@ def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]
 
 def read_texts(settings: PredictSettings) -> Rows:
     """Return the texts of the input file."""
-    found: list[str] = []
-    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), found)
-    check_mistakes(found)
+    mistakes: list[str] = []
+    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), mistakes)
+    check_mistakes(mistakes)
     return Rows(raw.text, raw.text_pair)
 
 

@@ -81,7 +81,7 @@ class StagePlan:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
-        exact_steps: so many steps whatever the data; None leaves it to the passes.
+        exact_steps: number of steps, whatever the data; None leaves it to the passes.
         first_step: steps that earlier stages took; rows, their order and what is drawn at random go on from there.
         pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
     """
