@@ -103,7 +103,7 @@ def table() -> str:
     )
     head = ["| network | latency | " + " | ".join(TASKS.values()) + " |", "|---|---:|---:|---:|---:|"]
     lines = [f"| {name} | {latency_cell(row)} | {' | '.join(each.cell() for each in row)} |" for name, row in rows]
-    return "\n".join([*head, *lines])
+    return "\n".join([*head, *lines, ""])
 
 
 def latency_cell(row: Sequence[Result]) -> str:
@@ -191,8 +191,8 @@ def draw(path: Path) -> None:
 def split_readme() -> tuple[str, str, str]:
     """Return README's text before the table, the table, and the text after it."""
     before, rest = README.read_text(encoding="utf-8").split(f"{BEGIN}\n")
-    shown, after = rest.split(f"\n{END}")
-    return f"{before}{BEGIN}\n", shown, f"\n{END}{after}"
+    shown, after = rest.split(END)
+    return f"{before}{BEGIN}\n", shown, f"{END}{after}"
 
 
 def stale() -> list[str]:
