@@ -26,7 +26,7 @@ from tiny_runs import HEAD, SHAPE, WORDS, save_tiny
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 # JSON files that the pages name and that are no records of benchmarks.
-RUN_FILES = set("analysis choice config cutbert front run shape sweep tokenizer tokenizer_config".split())
+RUN_FILES = {"analysis", "choice", "config", "cutbert", "front", "run", "shape", "sweep", "tokenizer"}
 HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 
 
