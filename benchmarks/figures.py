@@ -87,7 +87,7 @@ def best_member(task: str) -> Result:
 
 
 def table() -> str:
-    """Return the README's table and the lines that say what it is."""
+    """Return the README's table."""
     cuts = {task: read_record(f"cuts_{task}") for task in TASKS}
     undivided = {task: read_record(f"undivided_{task}") for task in TASKS}
     half, cut = {"budget": "params_encoder=0.5"}, {"budget": "params_encoder=0.35"}
@@ -121,13 +121,12 @@ def points(task: str) -> dict[str, list[Result]]:
     budgets = ("params_encoder=0.5", "params_encoder=0.35")
     kept = [each["variant"] for each in undivided["runs"] if each["kind"] == "importance" and each["kept"] < 6]
     layers = [*(run(cuts, variant="layers", budget=each) for each in budgets), run(undivided, variant="layers-3")]
-    shown = {
+    return {
         "plain layers, distilled": layers,
         "schubert": [run(cuts, variant=variant, budget=each) for variant in ("all", "fakv") for each in budgets],
         "undivided": [run(undivided, variant=each) for each in kept],
         "dynabert, a family's members": family_members(task),
     }
-    return shown
 
 
 def family_members(task: str) -> list[Result]:
