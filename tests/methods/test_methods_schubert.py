@@ -114,7 +114,7 @@ def test_an_architecture_of_the_paper_is_cut_to(
     ]
     found = replace(SHAPE, hidden_size=20, layers=tuple(layers), vocab_size=SHAPE.vocab_size + 7)
     monkeypatch.setitem(PAPER_SHAPES, "33M", found)
-    first, last = shapes(schubert(teacher, tmp_path / "run", task, from_paper="33M", multiple_of=8))
+    first, last = shapes(schubert(teacher, tmp_path / "run", task, from_paper="33M", multiple_of=None))
     assert last == replace(found, vocab_size=SHAPE.vocab_size)  # its own tables stay
     assert first.hidden_size == (SHAPE.hidden_size + 20) // 2
 
@@ -261,6 +261,32 @@ def test_stages_read_on_where_the_last_one_ended(
     assert sorted(rows[:count]) == list(range(count)) and sorted(rows[count : 2 * count]) == list(range(count))
 
 
+def test_the_papers_recipe_keeps_the_budget_in_equal_rounds(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    run = cutbert.schubert(
+        teacher, out=tmp_path / "run", recipe="paper", gamma=0.01, gate_steps=3, budget="params_encoder=0.4", **task
+    )
+    entries, head = list(run.front), load_model(teacher).model.head_spec
+    shares = [cost_of(entry.shape, head).params_encoder / cost_of(SHAPE, head).params_encoder for entry in entries]
+    assert (
+        len(shares) == 3 and [share <= most for share, most in zip(shares, (0.8, 0.6, 0.4), strict=True)] == [True] * 3
+    )
+    assert shares[-1] > 0.36  # units go one by one, so little is cut beyond the limit
+    log = [json.loads(line) for line in (run.path / "log.jsonl").open()]
+    healing = [line["step"] for line in log if line["stage"] in ("round-1", "round-2", "round-3") and "loss" in line]
+    assert len(set(healing)) == 1  # every round is healed equally long
+
+
+def test_gamma_decides_which_units_the_papers_gates_give_up(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    runs = [
+        cutbert.schubert(
+            teacher, out=tmp_path / str(gamma), recipe="paper", rounds=1, gamma=gamma, gate_steps=6,
+            budget="params_encoder=0.5", **{**task, "epochs": 0.0},
+        )
+        for gamma in (1e-6, 10.0)
+    ]  # fmt: skip
+    assert shapes(runs[0]) != shapes(runs[1])
+
+
 def test_every_round_can_be_picked_and_measured(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
     run = schubert(teacher, tmp_path / "run", task, budget="macs=0.5")
     first, last = run.front
@@ -348,7 +374,7 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "macs=0.5", "rounds": 1, "last_share": 0.5}, "--last-share must come with --rounds of at least 2"),
         ({"from_paper": "99M", "uniform": True}, "--uniform must not be given with --from-paper"),
         ({"from_paper": "99M", "dims": ["f"]}, "--dims must not be given with --from-paper"),
-        ({"from_paper": "99M", "multiple_of": 8}, "num_layers must be 12 for --from-paper 99M, got 3"),
+        ({"from_paper": "99M", "multiple_of": None}, "num_layers must be 12 for --from-paper 99M, got 3"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_made(

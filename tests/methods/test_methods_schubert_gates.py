@@ -144,3 +144,32 @@ def test_its_weights_are_the_gates_alone() -> None:
     gated = gated_model()
     assert len(gated.state_dict()) == 1 + 4 * 3
     assert (gated.shape, gated.style) == (gated.base.shape, gated.base.style)
+
+
+def test_under_the_papers_price_adam_sees_loss_and_l1_norm_together() -> None:
+    model, gamma = tiny_model(), 0.05
+    units = {place: 1.0 + i for i, place in enumerate(places_of(model.shape, ("f", "a")))}
+    gated = GatedModel(model, [Price(units, gamma=gamma)], gates_norms=False)
+    optimizer = GateOptimizer(gated, PLAN, make_engine(TrainSettings(threads=1)), max_grad_norm=1.0)
+    twin = copy.deepcopy(gated.gates)
+    places = dict(zip(twin.places, twin.values_, strict=True))
+    adam = torch.optim.Adam([places[place] for place in units], lr=PLAN.learning_rate)
+    view = GateView(gated, torch.float32, dropout=0.0)
+    for step in range(4):
+        backward(view)
+        optimizer.step(step / 4, torch.empty(0))
+        adam.zero_grad()
+        logits = functional_call(model, gated_weights(model, twin.values(), gates_norms=False), (IDS,)).logits
+        (logits.square().sum() + gamma * sum(u * places[place].abs().sum() for place, u in units.items())).backward()
+        adam.step()
+    for place in units:
+        torch.testing.assert_close(gated.values()[place], places[place], atol=1e-4, rtol=1e-4)
+    assert min(float(gate.min()) for gate in gated.trained()) < 0.0  # an L1 norm does not stop gates at 0
+
+
+def test_the_papers_hidden_gates_multiply_matrices_alone() -> None:
+    model = tiny_model()
+    price = Price({place: 1.0 for place in places_of(model.shape, ("h",))}, gamma=0.1)
+    names = {flag: set(GatedModel(model, [price], gates_norms=flag).products()) for flag in (True, False)}
+    norms = {name for name, _ in model.named_parameters() if ".norm." in name}
+    assert norms and names[True] - names[False] == norms

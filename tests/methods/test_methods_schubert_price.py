@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutbert.methods.schubert_gates import CLOSING_SHARE, Price, priced_share, pulled_down
+from cutbert.methods.schubert_gates import CLOSING_SHARE, Price, l1_gradient, priced_share, pulled_down
 from cutbert.shape.units import Place
 
 
@@ -57,3 +57,11 @@ def test_what_is_left_falls_to_the_aim_and_stays() -> None:
     assert price.share_left(0.0) == 1.0
     assert price.share_left(CLOSING_SHARE / 2) == pytest.approx(0.8)
     assert price.share_left(CLOSING_SHARE) == pytest.approx(0.6) and price.share_left(1.0) == pytest.approx(0.6)
+
+
+def test_the_papers_price_is_the_slope_of_its_l1_norm() -> None:
+    gates = torch.tensor([1.0, 0.5, -0.25, 2.0], requires_grad=True)
+    betas, gamma = torch.tensor([1.0, 0.0078, 0.093, 0.73]), 0.3
+    (gamma * (betas * gates.abs()).sum()).backward()
+    assert torch.equal(l1_gradient(gates.detach(), betas, gamma), gates.grad)
+    assert float(l1_gradient(torch.zeros(1), betas[:1], gamma)) == 0.0

@@ -21,6 +21,8 @@ from cutbert.settings import option_name
 from cutbert.shape.folder import read_shape_file
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
+from cutbert.train.masked_lm import check_token_table
+from cutbert.train.settings import TrainSettings
 
 MASKED_LM = HeadSpec("masked_lm")
 
@@ -118,6 +120,9 @@ def check_inputs(
     mistakes = Mistakes()
     if isinstance(data, TextSettings):
         mistakes.extend(f"{each} is for --objective task" for each in options_given(settings[-1], task_options))
+        for each in settings:
+            with mistakes.collect():
+                check_token_table(each.token_table if isinstance(each, TrainSettings) else None)
     sound = [mistakes.passes(each.check) for each in settings]
     named = {"model": model} | {name: value for name, value in (others or {}).items() if value is not None}
     sources: dict[str, ModelSource] = {}
