@@ -24,7 +24,7 @@ from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 

@@ -25,7 +25,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, marginal_costs, resized, size_at, sizes_of, uniform_sizes, unit_prices
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
 from cutbert.surgery.gates import fold
-from cutbert.surgery.norms import settle_norms
+from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.engine import Engine
 from cutbert.train.gating import GatedModel
 from cutbert.train.loop import Stage, TrainingStep, train_stage
@@ -118,7 +118,7 @@ def gated_cut(job: Job, before: Cut, number: int) -> Cut:
     kept = kept_units(job, folded, {place: value.cpu() for place, value in values.items()}, number)
     hidden = kept[Place("h")]
     if len(hidden) < folded.shape.hidden_size:
-        settle_norms(folded, hidden, job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
+        recalibrate_norms(folded, hidden, job.objective.sample(folded, SETTLING_ROWS, job.train.seed))
     units = before.hidden_units[torch.tensor(hidden, device=before.hidden_units.device)]
     return Cut(cut(folded, kept), units, before.steps + trained.step)
 

@@ -105,7 +105,7 @@ def layer_macs(layer: LayerShape, hidden_size: int, sequence_length: int) -> int
 
 
 def head_params(head: HeadSpec, shape: EncoderShape) -> int:
-    """Return the parameters of a head; the token table that a masked LM shares with the encoder is not counted twice."""
+    """Return the parameters of a head; a masked LM shares its token table with the encoder, which counts it."""
     hidden, table = shape.hidden_size, shape.table_size
     if head.kind == "pooler":
         return linear_params(hidden, hidden)

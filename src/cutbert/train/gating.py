@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
