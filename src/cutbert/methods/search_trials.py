@@ -11,9 +11,8 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
 from cutbert.fronts.front import Front
 from cutbert.fronts.score import label_scores
-from cutbert.fronts.search import Quest, Trial, front_of, search, widest
+from cutbert.fronts.search import Problem, ScoreCache, Trial, front_of, search, widest
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.fronts.trial_book import TrialBook
 from cutbert.methods.prepare import Prepared
 from cutbert.methods.search_costs import numbers_of
 from cutbert.model.task_model import TaskModel
@@ -76,7 +75,7 @@ def hunted(hunt: Hunt, front: Front) -> tuple[int, list[Trial]]:
     settings, shape = hunt.settings, hunt.supernet.shape
     seeds = [entry.subnet for entry in front if entry.folder is None and entry.search is None]
     score_of = book_of(hunt, settings.sample)
-    quest = Quest(
+    quest = Problem(
         hunt.space,
         score_of,
         lambda subnet: hunt.numbers(subnet.shape_in(shape))[settings.cost_name],
@@ -115,7 +114,7 @@ def scored_on_all(hunt: Hunt, trials: Sequence[Trial]) -> list[Trial]:
     return found
 
 
-def book_of(hunt: Hunt, sample: int | None) -> TrialBook:
+def book_of(hunt: Hunt, sample: int | None) -> ScoreCache:
     """Return what scores subnets on select or on a sample of its rows; all searches of a run share the book."""
     data, tokens = hunt.prepared.data, hunt.prepared.select
     if sample is not None and sample < len(data.select):
@@ -123,4 +122,4 @@ def book_of(hunt: Hunt, sample: int | None) -> TrialBook:
         tokens = hunt.prepared.tokenize(data.select.take(rows), hunt.max_length)
     path = hunt.source.path / SEARCHES / f"scores-{'all' if tokens is hunt.prepared.select else sample}.jsonl"
     model = hunt.supernet
-    return TrialBook(path, lambda subnet: label_scores(model, subnet, tokens, data.metric).score)
+    return ScoreCache(path, lambda subnet: label_scores(model, subnet, tokens, data.metric).score)
