@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cutbert.data.dataset import load_dataset
-from cutbert.data.pieces import engine_for_words
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import DataSettings
+from cutbert.data.subwords import engine_for_words
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import DataError
 
@@ -170,7 +170,7 @@ def test_the_cache_knows_where_sentences_end() -> None:
     together = tokenize_rows(Sentences([["a", "film"], ["good"]], None, ("x",)), tokenizer, "t", 16)
     apart = tokenize_rows(Sentences([["a"], ["film", "good"]], None, ("x",)), tokenizer, "t", 16)
     assert (together.lengths.tolist(), apart.lengths.tolist()) == ([4, 3], [3, 4])
-    assert together.token_labels is None and together.judge is None
+    assert together.token_labels is None and together.scorer is None
 
 
 @pytest.mark.parametrize(
