@@ -41,7 +41,7 @@ class OnnxRunner:
         source = str(model) if isinstance(model, Path) else model.SerializeToString()
         try:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # what ONNX Runtime raises has no common root
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             name = model if isinstance(model, Path) else "the graph"
             raise ModelError(f"{name}: ONNX Runtime cannot load it: {str(error).partition(chr(10))[0]}") from None
         self.inputs = tuple(each.name for each in self.session.get_inputs())

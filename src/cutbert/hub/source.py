@@ -1,4 +1,4 @@
-"""Where a model's files lie: a model folder, a run folder, or the local copy of a hub repository."""
+"""From a model reference to its files: a model folder, a run folder, or the local copy of a hub repository."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
 class Source(NamedTuple):
-    """The folder a model is read from, and the hub's commit where it came from there."""
+    """The folder with a model's files, and the commit where it came from the hub."""
 
     folder: Path
     commit: str | None = None
 
 
 def find_source(source: str | Path, revision: str | None = None) -> Source:
-    """Return the folder of a model, fetching it from the hub where source is a hub id.
+    """Return the folder of a model, downloaded where source is a hub id.
 
-    An existing folder always wins over a hub id of the same name.
+    An existing folder takes precedence over a hub id of the same name.
 
     Args:
         source: model folder, run folder (its `model/`), or hub id.
@@ -51,7 +51,7 @@ def find_source(source: str | Path, revision: str | None = None) -> Source:
 def fetch(hub_id: str, revision: str | None) -> Source:
     """Return the local copy of a hub repository's root files, downloading what is not cached.
 
-    `HF_HOME`, `HF_HUB_OFFLINE` and a login are the hub library's own affair.
+    `HF_HOME`, `HF_HUB_OFFLINE` and a login are handled by huggingface_hub.
     """
     folder = download(hub_id, revision, SMALL_FILES)
     if not any(folder.glob("*.safetensors")):
@@ -61,10 +61,10 @@ def fetch(hub_id: str, revision: str | None) -> Source:
 
 
 def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
-    """Return the folder of the files that match, from the cache alone where the hub cannot be reached."""
+    """Return the folder of the files that match; from the cache alone where the hub cannot be reached."""
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except Exception as error:  # what the hub, its transport and its cache raise has no common root
+    except Exception as error:  # the errors of the hub, its transport and its cache have no common base class
         cached = cached_config(hub_id, revision)
         if cached is not None:
             return cached.parent
@@ -77,9 +77,9 @@ def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def cached_config(hub_id: str, revision: str | None) -> Path | None:
-    """Return the cached config.json of a repository, where another tool has fetched only some of its files."""
+    """Return the cached config.json of a repository: another tool may have fetched only some of its files."""
     try:
-        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+        path = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     except ValueError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(path) if isinstance(path, str) else None

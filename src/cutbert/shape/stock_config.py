@@ -121,7 +121,7 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
     mistakes = Mistakes()
     check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
-    if not mistakes.found and style["pad_token_id"] >= config["vocab_size"]:
+    if not mistakes.messages and style["pad_token_id"] >= config["vocab_size"]:
         mistakes.add(f"pad_token_id must lie below vocab_size {config['vocab_size']}, got {style['pad_token_id']}")
     for name, (key, _) in family.style.items():
         if name == "activation" and not isinstance(style[name], str):

@@ -60,7 +60,7 @@ def read_runs(path: Path, sets: Sequence[str], verbs: Verbs, out: Path) -> list[
     mistakes = Mistakes()
     plan = read_plan(path, sets, mistakes)
     runs = Expansion(plan, out, mistakes).runs(verbs)
-    found = dict.fromkeys(mistakes.found)
+    found = dict.fromkeys(mistakes.messages)
     if found:
         raise InputError(*(each if each.startswith("--set") else f"{path}: {each}" for each in found))
     return runs

@@ -62,8 +62,8 @@ def typed_options(form: Form, place: str, given: Mapping[str, Given], mistakes: 
             options[name] = parse_value(form.options[name], each.value)
         except InputError as error:
             wrong.extend(f"{each.place}: {mistake}" for mistake in error.mistakes)
-    mistakes.extend(wrong.found)
-    if not wrong.found:
+    mistakes.extend(wrong.messages)
+    if not wrong.messages:
         check_settings(form, place, options, mistakes)
     defaults = {each.name: each.default for kind in form.kinds for each in fields(kind)}
     return {name: value for name, value in options.items() if value != defaults[name]}
@@ -77,7 +77,7 @@ def check_settings(form: Form, place: str, options: Mapping[str, Any], mistakes:
             if hasattr(made, "check"):
                 with found.collect():
                     made.check()
-    mistakes.extend(f"{place}: {mistake}" for mistake in found.found)
+    mistakes.extend(f"{place}: {mistake}" for mistake in found.messages)
 
 
 def parse_value(option: Option, value: Any) -> Any:
