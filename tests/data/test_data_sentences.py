@@ -159,7 +159,9 @@ def test_first_pieces_carry_the_labels() -> None:
     assert tokens.token_labels is not None and tokens.lengths.tolist() == [8, 8]
     assert tokens.token_labels.tolist() == [-100, 0, 1, -100, 2, -100, -100, -100, -100, 2, 2, 1, -100, -100, 0, -100]
     assert tokens.label_counts.tolist() == [3, 4]
-    assert tokens.notes == ("3 words are lost: behind the first 8 tokens of their sentence, or none of the tokenizer",)
+    assert tokens.notes == (
+        "3 words are lost: after the first 8 tokens of their sentence, or dropped by the tokenizer",
+    )
     again = tokenize_rows(rows, build_tokenizer(), "tiny", 8)
     assert isinstance(again.ids, np.memmap) and again.token_labels is not None
     assert again.token_labels.tolist() == tokens.token_labels.tolist()

@@ -112,8 +112,8 @@ def test_equal_parameters_of_bert_base() -> None:
     [
         ("", "--pattern must be a string of A and F, got ''"),
         ("AXF", "--pattern must be a string of A and F, got 'AXF'"),
-        ("FAA", "--pattern must have every F directly behind the A of its layer, got 'FAA'"),
-        ("AFF", "--pattern must have every F directly behind the A of its layer, got 'AFF'"),
+        ("FAA", "--pattern must have every F directly after the A of its layer, got 'FAA'"),
+        ("AFF", "--pattern must have every F directly after the A of its layer, got 'AFF'"),
         ("AFAF", "--pattern must have one A for each attention layer of the model, 6, got 2 in 'AFAF'"),
     ],
 )

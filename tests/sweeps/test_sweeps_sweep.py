@@ -145,7 +145,7 @@ def test_an_interrupt_stops_the_jobs_and_the_same_call_goes_on(plan: Path, tmp_p
     before = signal.getsignal(signal.SIGTERM)
     use(MadeUp(then=interrupt))
     out = tmp_path / "out"
-    with pytest.raises(InterruptedRun, match="the same command goes on"):
+    with pytest.raises(InterruptedRun, match="the same command resumes"):
         cutbert.sweep(plan, out=out)
     assert signal.getsignal(signal.SIGTERM) == before
     engine = use(MadeUp())
@@ -159,7 +159,7 @@ def test_a_plan_may_grow_but_not_change(plan: Path, tmp_path: Path, use: Any) ->
     cutbert.sweep(plan, out=out)
     with pytest.raises(RunError, match="holds the sweep of another plan; a plan may grow, not change") as found:
         cutbert.sweep(plan, out=out, set=["epochs=7", "grid.seed=[1]"])
-    assert any("teacher-seed=0 is no run of this plan" in each for each in found.value.mistakes)
+    assert any("teacher-seed=0 is not a run of this plan" in each for each in found.value.mistakes)
     assert any("epochs 7.0" in each for each in found.value.mistakes)
     engine = use(MadeUp())
     cutbert.sweep(plan, out=out, set=["grid.seed=[0,1,2]", "threads=1"])

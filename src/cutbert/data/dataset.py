@@ -138,7 +138,7 @@ def split_select(settings: DataSettings, parts: Mapping[str, Examples], notes: l
         mask = select_mask(train.text_keys())
         train, select = train.take(np.flatnonzero(~mask)), train.take(np.flatnonzero(mask))
     if not len(train) or not len(select):
-        raise DataError("train must hold rows beside those of select; give more rows, or another file by --select")
+        raise DataError("train must have rows besides those of select; give more rows, or another file by --select")
     return train, select
 
 

@@ -210,7 +210,7 @@ def question_problem(name: Any, question: Any, context: Any, answers: Any, task:
     for text, start in answers:
         whole = isinstance(text, str) and isinstance(start, int) and start >= 0
         if not whole or not text.strip() or context[start : start + len(text)] != text:
-            return f"an answer must stand at its answer_start, got {text!r:.40} at {start!r}"
+            return f"an answer must be at its answer_start, got {text!r:.40} at {start!r}"
     return None
 
 

@@ -129,7 +129,9 @@ def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Toke
 def word_tokens(sentences: Sentences, arrays: Arrays, max_length: int) -> Tokens:
     """Return the tokens of sentences with the words' labels on their first subwords."""
     labels, lost = token_labels(sentences, arrays), lost_words(sentences, arrays)
-    note = f"{lost:,} words are lost: behind the first {max_length} tokens of their sentence, or none of the tokenizer"
+    note = (
+        f"{lost:,} words are lost: after the first {max_length} tokens of their sentence, or dropped by the tokenizer"
+    )
     return Tokens(
         ids=arrays["ids"],
         offsets=arrays["offsets"],

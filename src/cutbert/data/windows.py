@@ -38,7 +38,7 @@ def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays
         token's characters in the text, both 0 for tokens outside it; num_cut, number of questions that were cut.
 
     Raises:
-        ModelError: `max_length` has no room for new text beside question, special tokens and the shared tokens.
+        ModelError: `max_length` has no room for new text besides question, special tokens and the shared tokens.
     """
     limit = question_limit(max_length)
     engine.no_truncation()

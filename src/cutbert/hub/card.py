@@ -111,7 +111,7 @@ def task_name(provenance: Mapping[str, Any]) -> str:
 
 def title(provenance: Mapping[str, Any]) -> str:
     base = str(provenance["base_model"]).rstrip("/").rpartition("/")[2]
-    return f"{base}, worked on by cutbert"
+    return f"{base}, cut or trained with cutbert"
 
 
 def origin(provenance: Mapping[str, Any]) -> str:

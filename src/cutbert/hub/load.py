@@ -211,7 +211,7 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
         mistakes.extend(untied(stored))
     left = stored.leftovers()
     unknown = [name for name in left if not stored.family.is_head_name(name)]
-    mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is none" for name in unknown)
+    mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is not one" for name in unknown)
     mistakes.check(ModelError)
     notes.extend(f"{what}: {modules(names)}" for what, names in (("new, untrained", new), ("left out", left)) if names)
     return notes, new

@@ -154,7 +154,7 @@ def in_heads(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
 class ExplicitAttention(torch.autograd.Function):
     """Attention as plain matrix products in at least float32, whatever the dtype around it; differentiable once.
 
-    Float32 is no slower than bf16 here: the products are small beside the copies that bring heads together, which
+    Float32 is as fast as bf16 here: the products are small compared with the copies that bring heads together, which
     convert on the way. And oneDNN compiles a kernel for every new size of a bf16 product, which takes longer than
     the product itself, and blocks have many sizes; MKL's float32 products need none.
 

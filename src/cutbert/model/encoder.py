@@ -122,7 +122,7 @@ class Encoder(nn.Module):
 
     @property
     def layers_dtype(self) -> torch.dtype:
-        """The dtype of the layers; training keeps the embedding tables in float32 beside bf16 layers."""
+        """The dtype of the layers; training with bf16 layers keeps the embedding tables in float32."""
         return next(self.layers.parameters(), self.embeddings.norm.weight).dtype
 
     def run_layers(

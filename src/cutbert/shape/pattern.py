@@ -5,9 +5,9 @@
 >>> bert_base = EncoderShape.uniform(
 ...     hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, vocab_size=30522
 ... )
->>> pattern_of(with_feed_forwards(bert_base, every_nth(bert_base, 3)))
+>>> pattern_of(with_feed_forwards(bert_base, every_nth(bert_base, 3)))  # every third layer keeps its feed-forward
 'AAAFAAAFAAAFAAAF'
->>> pattern_of(with_feed_forwards(bert_base, even_layers(bert_base, 5)))
+>>> pattern_of(with_feed_forwards(bert_base, even_layers(bert_base, 5)))  # five feed-forwards, evenly spaced
 'AAAFAAFAAAFAAFAAF'
 """
 
@@ -39,7 +39,7 @@ def parse_pattern(text: str) -> tuple[bool, ...]:
     if not text or set(text) - {"A", "F"}:
         raise ShapeError(f"--pattern must be a string of A and F, got {text!r}")
     if not re.fullmatch("(AF?)+", text):
-        raise ShapeError(f"--pattern must have every F directly behind the A of its layer, got {text!r}")
+        raise ShapeError(f"--pattern must have every F directly after the A of its layer, got {text!r}")
     return tuple(bool(feed_forward) for feed_forward in re.findall("A(F?)", text))
 
 

@@ -105,7 +105,7 @@ def in_groups(shape: EncoderShape, place: Place, wanted: float, multiple_of: int
     """Return the size nearest to a wanted one that a place can be cut to: whole groups, at least one, or all units.
 
     Hidden states as wide as separate embedding tables (ELECTRA) would need no projection: one group less is taken
-    instead, or one more where there is none less.
+    instead, or one more where that would leave none.
     """
     whole, group = size_at(shape, place), group_size(place, multiple_of)
     if wanted >= whole:

@@ -113,7 +113,9 @@ class Expansion:
             accepted = self.accepted[step.name]
             for name in step.shared or ():
                 if name not in axes:
-                    self.mistakes.add(f"steps.{step.name}.axes: {name!r} is no axis of grid{did_you_mean(name, axes)}")
+                    self.mistakes.add(
+                        f"steps.{step.name}.axes: {name!r} is not an axis of grid{did_you_mean(name, axes)}"
+                    )
             for name, each in (*step.options.items(), *choices_of(step.axes)):
                 if not accepted.takes(name):
                     close = did_you_mean(name, (MODEL, *accepted.options))

@@ -110,7 +110,7 @@ class SweepFolder:
         wrong = []
         for run in stored.runs:
             if run.name not in planned:
-                wrong.append(f"{run.name} is no run of this plan")
+                wrong.append(f"{run.name} is not a run of this plan")
             elif run.binding() != planned[run.name].binding():
                 wrong.append(f"{run.name} was {described(run)}, now {described(planned[run.name])}")
         if wrong:

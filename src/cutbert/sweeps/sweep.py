@@ -109,7 +109,7 @@ class Sweep:
                     break
                 time.sleep(POLL_SECONDS)
         if any(state.status not in ENDS for state in self.states.values()):
-            raise InterruptedRun("interrupted; the runs have saved their state, the same command goes on")
+            raise InterruptedRun("interrupted; the runs have saved their state, the same command resumes them")
 
     def _take_ended(self) -> bool:
         """Record the results and failures of the jobs that ended; return whether there were any."""
@@ -126,7 +126,7 @@ class Sweep:
 
     def _begin_ready(self) -> bool:
         """Submit the runs that are ready; return whether there were any."""
-        begun = False
+        has_begun = False
         for name, run in self.runs.items():
             if self.stops or not self.engine.has_room():
                 break
@@ -136,8 +136,8 @@ class Sweep:
                 self.engine.begin(self._job(run, state))
                 self.begun_at[name] = time.monotonic()
                 self.states[name] = replace(state, status="running")
-                begun = True
-        return begun
+                has_begun = True
+        return has_begun
 
     def _job(self, run: Run, state: RunState) -> Job:
         """Return a run as a job; one that resumes keeps its number of threads, since its results depend on it."""
@@ -158,9 +158,9 @@ class Sweep:
 
     def _with_seconds(self) -> dict[str, RunState]:
         now = time.monotonic()
-        lived = {name: now - begun for name, begun in self.begun_at.items()}
+        elapsed = {name: now - start for name, start in self.begun_at.items()}
         return {
-            name: replace(state, seconds=(state.seconds or 0.0) + lived[name]) if name in lived else state
+            name: replace(state, seconds=(state.seconds or 0.0) + elapsed[name]) if name in elapsed else state
             for name, state in self.states.items()
         }
 
