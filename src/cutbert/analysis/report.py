@@ -19,8 +19,7 @@ from cutbert.model.sites import Site, SiteKind
 from cutbert.model.task_model import TaskModel
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
-from cutbert.train.counting import counter
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import counter, progress_bar, say
 
 IMPORTANCE_TOKENS = 1024  # positions of a batch: the backward pass needs more memory than the others
 EMBEDDINGS = Site("embeddings")

@@ -55,7 +55,9 @@ class Gates(nn.Module):
         return dict(zip(self.places, self.values_, strict=True))
 
 
-def gated_weights(model: TaskModel, values: Values, inner: Values | None = None) -> dict[str, Tensor]:
+def gated_weights(
+    model: TaskModel, values: Values, inner: Values | None = None, *, gates_norms: bool = True
+) -> dict[str, Tensor]:
     """Return every matrix and bias that gates act on, multiplied by them, by its name in the model.
 
     With all gates at 1 the weights are the same to the bit.
@@ -65,16 +67,17 @@ def gated_weights(model: TaskModel, values: Values, inner: Values | None = None)
         values: a factor per unit at every place of its shape.
         inner: factors for the first of the two matrices that a unit is between (up, key and value, and for a head the
             query too); None for the same as `values`.
+        gates_norms: whether alpha_h also multiplies the weights that write the residual stream.
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5: the equations at the top of this file. Ours, where the
         paper is silent: a bias is multiplied by the factors of its rows, and the task head's matrices that read hidden
-        units are gated too. Ours, against the paper: alpha_h also multiplies every LayerNorm's weight and bias and the
-        rows of ELECTRA's projection. A hidden unit at 0 is then absent from the residual stream, not just unread, and
-        training the gates sees what cutting it will cost.
+        units are gated too. Ours, against the paper, and left out without `gates_norms`: alpha_h also multiplies every
+        LayerNorm's weight and bias and the rows of ELECTRA's projection. A hidden unit at 0 is then absent from the
+        residual stream, not just unread, and training the gates sees what cutting it will cost.
     """
     hidden, inner = values[Place("h")], values if inner is None else inner
-    gated = head_weights(model, hidden) | stream_weights(model, hidden)
+    gated = head_weights(model, hidden) | (stream_weights(model, hidden) if gates_norms else {})
     for i, layer in enumerate(model.encoder.layers):
         where = f"encoder.layers.{i}."
         if isinstance(layer.attention, Attention):
@@ -135,7 +138,7 @@ def gated_head_parts(head: HeadSpec) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def fold(model: TaskModel, values: Values) -> None:
+def fold(model: TaskModel, values: Values, *, gates_norms: bool = True) -> None:
     """Multiply gates into a network's weights for good, in place; it then computes what the gated network did.
 
     A closed gate (0) is folded into the second of its unit's two matrices only. With both at 0 no gradient would reach
@@ -146,5 +149,5 @@ def fold(model: TaskModel, values: Values) -> None:
         weights". That closed gates spare the first matrix is ours.
     """
     inner = {p: v if p.dim == "h" else torch.where(v == 0, 1.0, v) for p, v in values.items()}
-    for name, weight in gated_weights(model, values, inner).items():
+    for name, weight in gated_weights(model, values, inner, gates_norms=gates_norms).items():
         model.get_parameter(name).copy_(weight)
