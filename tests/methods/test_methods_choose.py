@@ -10,7 +10,7 @@ import torch
 from tiny_task import measure_quickly, tiny_task, tiny_text
 
 import cutbert
-from cutbert.analysis.changes import ffn_changes
+from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.errors import InputError
 from cutbert.methods.undivided import RemovalSchedule, rounds_of
 from cutbert.methods.undivided_choice import by_cka, by_importance, check_changes, without

@@ -369,7 +369,7 @@ def test_training_for_nothing_is_refused(
         ({"num_ffn": 4}, r"--num-ffn must lie in 0\.\.3, the model's feed-forwards, got 4"),
         ({"num_ffn": 4, "choose": "importance"}, r"--num-ffn must lie in 0\.\.3"),
         ({"pattern": "AB"}, "--pattern must be a string of A and F, got 'AB'"),
-        ({"pattern": "AFA"}, "--pattern must have as many A as the model has attention layers, 3, got 2 in 'AFA'"),
+        ({"pattern": "AFA"}, "--pattern must have one A for each attention layer of the model, 3, got 2 in 'AFA'"),
         ({"ffn_keep": [3]}, "feed-forwards to keep must be of layers 0, 1, 2, got 3"),
         ({"ffn_keep": [1, 1]}, "--ffn-keep must name layers from 0 on, each once, got 1, 1"),
         ({"ffn_keep": [-1]}, "--ffn-keep must name layers from 0 on, each once, got -1"),

@@ -98,4 +98,4 @@ def open_folder(
     for each in parts:
         with mistakes.collect():
             each.check()
-    raise RunError(*mistakes.found)
+    raise RunError(*mistakes.messages)

@@ -1,4 +1,4 @@
-"""Everything a user asks of model folders: size, latency side by side, throughput, memory, and score on a task."""
+"""The verb `measure`: size, interleaved latency, throughput, memory, and score on a task, of model folders."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Candidate:
 
     Args:
         name: as the user gave it.
-        folder: where its files lie.
-        loaded: the model, with the outputs it was stored with.
+        folder: with its files.
+        loaded: the model, with its stored head.
         dev: dev's tokens where there is a task.
-        columns: which of its outputs are the task's, in order.
+        columns: for each label of the task the index of the model's output.
     """
 
     name: str
@@ -54,8 +54,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A candidate on one backend: what runs it, and the file or folder it is loaded from."""
+class RunnableModel:
+    """A candidate on one backend: its runner, and the file or folder it was loaded from."""
 
     candidate: Candidate
     backend: str
@@ -68,11 +68,11 @@ def measure_models(
     data: DataSettings | None,
     settings: MeasureSettings,
 ) -> dict[str, Any]:
-    """Return the numbers of each model on each backend, latencies measured in one interleaved run.
+    """Measure each model on each backend, all latencies in one interleaved run.
 
     Args:
         models: model folders, run folders or hub ids.
-        data: a task to score on, whose dev lengths are measured at; None for lengths alone.
+        data: a task to score on, whose dev lengths are used for latency; None for latency alone.
         settings: how latency is measured.
 
     Returns:
@@ -92,26 +92,26 @@ def measure_models(
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
     with num_threads(settings.threads) as threads, tempfile.TemporaryDirectory() as scratch:
-        contestants = [
-            enter(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
+        runnables = [
+            load_on_backend(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
             for i, candidate in enumerate(candidates)
             for name in settings.backends
         ]
-        with progress_bar("measure", settings.rounds + THROUGHPUT_ROUNDS + len(contestants)) as bar:
+        with progress_bar("measure", settings.rounds + THROUGHPUT_ROUNDS + len(runnables)) as bar:
             advance = counter(bar)
-            runners = {str(i): each.runner for i, each in enumerate(contestants)}
+            runners = {str(i): each.runner for i, each in enumerate(runnables)}
             vocab_size = min(each.loaded.model.shape.vocab_size for each in candidates)
             times = time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=advance)
-            found = []
-            for i, contestant in enumerate(contestants):
-                found.append(describe(contestant, dataset, times[str(i)], max(lengths), threads))
+            measured = []
+            for i, runnable in enumerate(runnables):
+                measured.append(describe(runnable, dataset, times[str(i)], max(lengths), threads))
                 advance()
-    result: dict[str, Any] = {"models": found, "measured": conditions(settings, lengths, threads, device.type)}
+    result: dict[str, Any] = {"models": measured, "measured": conditions(settings, lengths, threads, device.type)}
     return result if dataset is None else {**result, "metric": dataset.metric}
 
 
 def check_inputs(models: Sequence[str], data: DataSettings | None, settings: MeasureSettings) -> Dataset | None:
-    """Return the task's rows, or raise every mistake found."""
+    """Return the task's rows, or raise all mistakes together."""
     mistakes = Mistakes()
     dataset: Dataset | None = None
     with mistakes.collect():
@@ -126,9 +126,9 @@ def check_inputs(models: Sequence[str], data: DataSettings | None, settings: Mea
 
 
 def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings) -> None:
-    """Raise unless a model can be read, has room for the lengths, and has the task's head where there is one.
+    """Raise unless a model can be read, has positions for the lengths, and has the task's head where there is a task.
 
-    The default --max-length stands for all the positions of a model that has fewer.
+    The default --max-length is shortened to the positions of a model that has fewer.
     """
     facts = find_model(name).facts
     room, mistakes = facts.max_tokens, Mistakes()
@@ -144,7 +144,7 @@ def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, s
 
 
 def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> None:
-    """Raise unless every model has room for the longest text to measure at: the lengths are the first model's."""
+    """Raise unless every model has positions for the longest text; lengths are in tokens of the first model."""
     mistakes = Mistakes()
     for each in candidates:
         room = each.loaded.tokenizer.model_max_length
@@ -163,23 +163,25 @@ def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candi
     return Candidate(name, folder, loaded, dev, output_rows(loaded.model.head_spec, dataset.head)[0])
 
 
-def enter(candidate: Candidate, backend: str, scratch: Path, threads: int) -> Contestant:
-    """Load a candidate on a backend, from its folder's file or from one that is written for this measurement."""
-    way = BACKENDS[backend]
-    path = way.stored(candidate.folder)
+def load_on_backend(candidate: Candidate, backend: str, scratch: Path, threads: int) -> RunnableModel:
+    """Load a candidate on a backend, from its folder's file or from one written for this measurement."""
+    loader = BACKENDS[backend]
+    path = loader.stored(candidate.folder)
     if not path.exists():
         say(f"{candidate.name} has no {path.relative_to(candidate.folder)}: measured on one made for this measurement")
         path = scratch
-        way.store(candidate.loaded.model, path)
+        loader.store(candidate.loaded.model, path)
     is_in_memory = path == candidate.folder
-    return Contestant(candidate, backend, way.load(candidate.loaded.model if is_in_memory else path, threads), path)
+    return RunnableModel(
+        candidate, backend, loader.load(candidate.loaded.model if is_in_memory else path, threads), path
+    )
 
 
 def describe(
-    contestant: Contestant, dataset: Dataset | None, times: Latency, length: int, threads: int
+    runnable: RunnableModel, dataset: Dataset | None, times: Latency, length: int, threads: int
 ) -> dict[str, Any]:
-    """Return the object of one model on one backend."""
-    candidate, backend = contestant.candidate, BACKENDS[contestant.backend]
+    """Return the JSON object of one model on one backend."""
+    candidate, backend = runnable.candidate, BACKENDS[runnable.backend]
     model, dev = candidate.loaded.model, candidate.dev
     cost = cost_of(model.shape, model.head_spec)
     data: dict[str, Any] = {
@@ -188,11 +190,11 @@ def describe(
         "params": cost.params,
         "macs": cost.macs,
         **times.to_json(),
-        **measure_alone(backend.name, contestant.path, length=length, threads=threads),
-        "file_bytes": file_bytes(contestant.path),
+        **measure_alone(backend.name, runnable.path, length=length, threads=threads),
+        "file_bytes": file_bytes(runnable.path),
     }
     if dataset is not None and dev is not None:
-        logits = run_rows(contestant.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
+        logits = run_rows(runnable.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
         scores = score(dataset.head, dataset.metric, logits, dev)
         data |= {"score": scores.score, "metrics": scores.metrics}
     return data

@@ -1,4 +1,4 @@
-"""Adds ONNX files to a model folder, or writes a new one with them, after checking that they answer well enough."""
+"""The verb `export`: adds ONNX files to a model folder, or writes a new folder, after checking their outputs."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ NEEDS_DATA = {
 
 
 def export_model(source: str, data: DataSettings | None, settings: ExportSettings, line: str) -> dict[str, Any]:
-    """Write the files that are asked for and return the --json object.
+    """Write the wanted files and return the --json object.
 
     Args:
         source: model folder, run folder or, with `out`, hub id.
-        data: a task to score on; None for the one the model was made for, where its cutbert.json names it.
-        settings: what to write.
+        data: a task to score on; None for the model's own task, where its cutbert.json names it.
+        settings: which files to write.
         line: the command, for provenance.
 
     Raises:
         InputError: mistakes in settings, model or data, all together, before the model is loaded.
-        BudgetError: int8 loses more than it may; nothing is written.
-        ModelError: the graph does not answer as the model does; nothing is written.
+        BudgetError: int8 loses more score than allowed; nothing is written.
+        ModelError: the graph's outputs differ from the model's; nothing is written.
     """
     dataset, data = check_inputs(source, data, settings)
     loaded = load_model(source)
@@ -75,7 +75,7 @@ def export_model(source: str, data: DataSettings | None, settings: ExportSetting
 def check_inputs(
     source: str, data: DataSettings | None, settings: ExportSettings
 ) -> tuple[Dataset | None, DataSettings | None]:
-    """Return the task's rows and settings, None where there is no task, or raise every mistake found."""
+    """Return the task's rows and settings, None where there is no task, or raise all mistakes together."""
     mistakes, facts = Mistakes(), None
     dataset: Dataset | None = None
     with mistakes.collect():
@@ -107,14 +107,14 @@ def recorded_task(folder: Path) -> DataSettings | None:
 
 
 def task_words(data: DataSettings) -> list[str]:
-    """Return what names the data, for the user."""
+    """Return the words that name the data, for the user."""
     return [str(data.task), *([data.data_dir] if data.data_dir else [])] if data.task else [*data.train, *data.dev]
 
 
 def int8_graph(
     graph: onnx.ModelProto, loaded: Loaded, parts: Parts, settings: ExportSettings
 ) -> tuple[str, onnx.ModelProto]:
-    """Return the name of the int8 file and its graph, with a warning where it will not be quick here."""
+    """Return the name of the int8 file and its graph; warn where int8 is not fast on this processor."""
     instructions = instruction_set()
     if not has_int8_dot(instructions):
         say(

@@ -1,4 +1,4 @@
-"""A model's files, found once: a model folder, a run folder, or the local copy of a hub repository. No torch."""
+"""From a model reference to its files, once: a model folder, a run folder or the copy of a hub repository. No torch."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model whose files are found and whose sizes are known; its weights are not read yet.
+    """A model reference that has been resolved: its folder and sizes are known, its weights are not read yet.
 
-    Every reader takes this value, so a name is resolved once.
+    Everything that reads a model takes this value, so that a reference is resolved only once.
 
     Args:
-        name: what the user gave.
-        folder: where the files are.
-        facts: what its JSON files say of it.
-        commit: the hub's commit, where it came from there.
+        name: as the user gave it.
+        folder: with the model's files.
+        facts: sizes, head and style, read from its JSON files.
+        commit: of the hub repository, where it came from the hub.
     """
 
     name: str
@@ -50,9 +50,9 @@ class ModelSource:
 
 
 def find_model(model: str | Path | ModelSource, revision: str | None = None) -> ModelSource:
-    """Return where a model is, fetching it from the hub where it is a hub id; a source that is found already as it is.
+    """Resolve a model reference, downloading a hub id; a ModelSource is returned unchanged.
 
-    An existing folder always wins over a hub id of the same name.
+    An existing folder takes precedence over a hub id of the same name.
 
     Args:
         model: model folder, run folder (its `model/`), or hub id.
@@ -69,7 +69,7 @@ def find_model(model: str | Path | ModelSource, revision: str | None = None) -> 
 
 
 def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | None]:
-    """Return a model's folder, and the hub's commit where it came from there. Arguments and errors: `find_model`."""
+    """Return a model's folder, and the commit of a hub repository; arguments and errors as in `find_model`."""
     path = Path(model).expanduser()
     if path.exists():
         if revision is not None:
@@ -85,7 +85,7 @@ def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | No
 def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
     """Return the local copy of a hub repository's root files and its commit, downloading what is not cached.
 
-    `HF_HOME`, `HF_HUB_OFFLINE` and a login are the hub library's own affair.
+    `HF_HOME`, `HF_HUB_OFFLINE` and a login are handled by huggingface_hub.
     """
     folder = download(hub_id, revision, SMALL_FILES)
     if not any(folder.glob("*.safetensors")):
@@ -95,10 +95,10 @@ def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
 
 
 def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
-    """Return the folder of the files that match, from the cache alone where the hub cannot be reached."""
+    """Return the folder of the files that match; from the cache alone where the hub cannot be reached."""
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except Exception as error:  # what the hub, its transport and its cache raise has no common root
+    except Exception as error:  # the errors of the hub, its transport and its cache have no common base class
         cached = cached_config(hub_id, revision)
         if cached is not None:
             return cached.parent
@@ -111,9 +111,9 @@ def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def cached_config(hub_id: str, revision: str | None) -> Path | None:
-    """Return the cached config.json of a repository, where another tool has fetched only some of its files."""
+    """Return the cached config.json of a repository: another tool may have fetched only some of its files."""
     try:
-        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+        path = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     except ValueError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(path) if isinstance(path, str) else None

@@ -42,7 +42,7 @@ from cutbert.shape.units import (
 )
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
 from cutbert.surgery.gates import fold
-from cutbert.surgery.norms import settle_norms
+from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.engine import uses_cuda
 from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
@@ -293,7 +293,7 @@ def gated_cut(cutting: Cutting, before: Cut, number: int) -> Cut:
     # Step 5: rows and columns without a unit go.
     hidden = kept[Place("h")]
     if recipe.settles_norms and len(hidden) < folded.shape.hidden_size:
-        settle_norms(folded, hidden, cutting.objective.sample(folded, SETTLING_ROWS, cutting.train.seed))
+        recalibrate_norms(folded, hidden, cutting.objective.sample(folded, SETTLING_ROWS, cutting.train.seed))
     units = before.hidden_units[torch.tensor(hidden, device=before.hidden_units.device)]
     return Cut(cut(folded, kept), units, before.steps + trained.step)
 

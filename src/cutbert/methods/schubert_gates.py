@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.units import Place
 from cutbert.surgery.gates import Gates, Values, gated_weights

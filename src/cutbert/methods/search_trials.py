@@ -15,9 +15,8 @@ from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import timed_table
 from cutbert.fronts.score import label_scores
-from cutbert.fronts.search import Quest, Trial, front_of, search, widest
+from cutbert.fronts.search import Problem, ScoreCache, Trial, front_of, search, widest
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.fronts.trial_book import TrialBook
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
@@ -84,7 +83,7 @@ def run_trials(search_run: SearchRun, front: Front) -> tuple[int, list[Trial]]:
     settings, shape = search_run.settings, search_run.supernet.shape
     seeds = [entry.subnet for entry in front if entry.folder is None and entry.search is None]
     score_of = book_of(search_run, settings.sample)
-    quest = Quest(
+    quest = Problem(
         search_run.space,
         score_of,
         lambda subnet: search_run.numbers(subnet.shape_in(shape))[settings.cost_name],
@@ -123,7 +122,7 @@ def scored_on_all(search_run: SearchRun, trials: Sequence[Trial]) -> list[Trial]
     return rescored
 
 
-def book_of(search_run: SearchRun, sample: int | None) -> TrialBook:
+def book_of(search_run: SearchRun, sample: int | None) -> ScoreCache:
     """Return what scores subnets on select or on a sample of its rows; all searches of a run share the book."""
     data, tokens = search_run.objective.data, search_run.objective.select
     if sample is not None and sample < len(data.select):
@@ -133,7 +132,7 @@ def book_of(search_run: SearchRun, sample: int | None) -> TrialBook:
         search_run.source.path / SEARCHES / f"scores-{'all' if tokens is search_run.objective.select else sample}.jsonl"
     )
     model = search_run.supernet
-    return TrialBook(path, lambda subnet: label_scores(model, subnet, tokens, data.metric).score)
+    return ScoreCache(path, lambda subnet: label_scores(model, subnet, tokens, data.metric).score)
 
 
 def check_reachable(space: SearchSpace, head: HeadSpec, settings: SearchSettings, table: LatencyTable | None) -> None:

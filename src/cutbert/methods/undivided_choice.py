@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from cutbert.analysis.changes import ffn_changes
+from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.data.batches import Batch
 from cutbert.errors import InputError
 from cutbert.files import read_json, write_json

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
-from cutbert.model.linear import accumulate_by_autograd, accumulate_in_place
+from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place
 from cutbert.model.task_model import TaskModel
 
 

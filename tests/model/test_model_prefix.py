@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cutbert.model.linear import accumulate_by_autograd, accumulate_in_place, prefix_linear
+from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place, prefix_linear
 
 
 def plain(x: Tensor, linear: nn.Linear, rows: int, cols: int) -> Tensor:

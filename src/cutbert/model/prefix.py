@@ -1,11 +1,11 @@
-"""A linear map by a prefix of a weight, with gradients that touch only that prefix."""
+"""Linear maps and LayerNorms that run on a prefix of their units, with gradients that touch only that prefix."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 IN_PLACE = "accumulates_in_place"
@@ -14,16 +14,16 @@ IN_PLACE = "accumulates_in_place"
 def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, cols: int) -> Tensor:
     """Return `x @ weight[:rows, :cols].T + bias[:rows]`.
 
-    Where the weight was marked by `accumulate_in_place`, its backward adds straight into the prefix of
-    `weight.grad`; autograd's own slice gradient is a zero-filled tensor of the whole weight for each use,
-    which costs more than the product itself in narrow subnets.
+    Where the weight was marked by `accumulate_in_place`, the backward adds straight into the prefix of `weight.grad`.
+    Autograd's gradient of a slice is a zero-filled tensor as large as the whole weight, for each use, which costs
+    more than the product itself in narrow subnets.
 
     Args:
         x: [..., cols].
         weight: [at least rows, at least cols].
         bias: [at least rows] or None.
-        rows: outputs kept.
-        cols: inputs kept.
+        rows: number of outputs kept.
+        cols: number of inputs kept.
 
     Returns:
         [..., rows].
@@ -38,7 +38,7 @@ def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, col
 def accumulate_in_place(module: torch.nn.Module) -> None:
     """Mark a module's weights for in-place gradients and give each a zeroed `.grad`.
 
-    Only for loops that own the gradients: hooks on these weights (DistributedDataParallel's) never fire.
+    Only for loops that own the gradients: autograd hooks on these weights (DistributedDataParallel's) never fire.
     """
     for parameter in module.parameters():
         setattr(parameter, IN_PLACE, True)
@@ -46,7 +46,7 @@ def accumulate_in_place(module: torch.nn.Module) -> None:
 
 
 def accumulate_by_autograd(module: torch.nn.Module) -> None:
-    """Undo `accumulate_in_place`; the gradients go."""
+    """Undo `accumulate_in_place` and drop the gradients."""
     for parameter in module.parameters():
         setattr(parameter, IN_PLACE, False)
         parameter.grad = None
@@ -64,9 +64,24 @@ class _PrefixLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows, cols, bias = ctx.rows, ctx.cols, ctx.bias
         dy = grads[0].reshape(-1, rows)
+        # Gradients are added here, not returned: returned ones would be as large as the whole weight.
         if weight.grad is not None:
             weight.grad[:rows, :cols].addmm_(dy.T, x.reshape(-1, cols))
         if bias is not None and bias.grad is not None:
             bias.grad[:rows] += dy.sum(0)
         dx = (dy @ weight[:rows, :cols]).view(x.shape) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None
+
+
+class PrefixNorm(nn.LayerNorm):
+    """LayerNorm over the units that its input has, with the first of its weights.
+
+    Over fewer units, mean and variance are those of the prefix alone: the same as in the extracted network, but neither
+    those of the full network nor those of a network with zeroed units.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = x.shape[-1]
+        if size == self.weight.shape[0]:
+            return F.layer_norm(x, (size,), self.weight, self.bias, self.eps)
+        return F.layer_norm(x, (size,), self.weight[:size], self.bias[:size], self.eps)

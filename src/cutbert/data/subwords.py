@@ -1,4 +1,4 @@
-"""Sentences in words as tokens: which token stands for which word, and the label of each.
+"""Sentences given as words, as tokens: the first subword of each word, and the label of each token.
 
 Axes: N sentences, T tokens of all sentences.
 """
@@ -20,16 +20,16 @@ NO_WORD = -1
 
 
 def encode_words(sentences: Sentences, engine: Any) -> Arrays:
-    """Return the arrays of Tokens, and of each token the word whose first piece it is.
+    """Return the arrays of Tokens, and for each token the word whose first subword it is.
 
-    Words are tokenised one by one: none of their pieces depends on the words beside it.
+    Words are tokenised one by one: their subwords do not depend on the words around them.
 
     Args:
         sentences: the rows.
-        engine: a tokenizer's engine that cuts at the longest input.
+        engine: a tokenizer's engine that truncates at the longest input.
 
     Returns:
-        ids, offsets as in Tokens; words_T, the number of the word in its sentence, -1 for other tokens.
+        ids, offsets as in Tokens; words_T, the index of the word in its sentence, -1 for other tokens.
     """
     engine = engine_for_words(engine)
     ids: list[NDArray[np.int32]] = []
@@ -49,10 +49,10 @@ def encode_words(sentences: Sentences, engine: Any) -> Arrays:
 
 
 def engine_for_words(engine: Any) -> Any:
-    """Return an engine that treats every word as one with a space before it.
+    """Return an engine that treats every word as if a space came before it.
 
-    RoBERTa's byte-level tokens and sentencepiece's have a mark for that space, and by default a text's first
-    word, here each word, goes without.
+    RoBERTa's byte-level tokens and SentencePiece's mark that space; by default the first word of a text (here every
+    word, since words are tokenised one by one) would have no mark.
     """
     from tokenizers import Tokenizer
 
@@ -69,7 +69,7 @@ def engine_for_words(engine: Any) -> Any:
 
 
 def token_labels(sentences: Sentences, arrays: Arrays) -> NDArray[np.int64] | None:
-    """Return the label of each token, [T]: its word's for a first piece, else -100; None without labels."""
+    """Return the label of each token, [T]: its word's for a first subword, else -100; None without labels."""
     if sentences.labels is None:
         return None
     is_first_T, places = arrays["words_T"] != NO_WORD, word_places(sentences, arrays)
@@ -79,7 +79,7 @@ def token_labels(sentences: Sentences, arrays: Arrays) -> NDArray[np.int64] | No
 
 
 def word_places(sentences: Sentences, arrays: Arrays) -> NDArray[np.int64]:
-    """Return for each first piece the place of its word among the words of all sentences."""
+    """Return for each first subword the index of its word among the words of all sentences."""
     counts = [len(words) for words in sentences.words]
     firsts = np.concatenate([[0], np.cumsum(counts)])[:-1]
     words_T = arrays["words_T"]
@@ -89,5 +89,5 @@ def word_places(sentences: Sentences, arrays: Arrays) -> NDArray[np.int64]:
 
 
 def lost_words(sentences: Sentences, arrays: Arrays) -> int:
-    """Return how many words have no token: those behind the longest input, and those the tokenizer drops."""
+    """Return the number of words without a token: those cut off at the longest input, and those the tokenizer drops."""
     return sum(map(len, sentences.words)) - int((arrays["words_T"] != NO_WORD).sum())

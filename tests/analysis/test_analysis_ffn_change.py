@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from cutbert.analysis.changes import ffn_changes
 from cutbert.analysis.cka import cka
+from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.data.batches import Batch
 from cutbert.errors import InputError
 from cutbert.model.sites import Site, walk

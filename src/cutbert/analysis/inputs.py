@@ -1,4 +1,4 @@
-"""What is looked at: one model or two, and the texts they read, the same for both."""
+"""The inputs of an analysis: one model or two, and the texts they read, the same for both."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ from cutbert.shape.head import HeadSpec
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """The rows drawn for an analysis; those of parts that are not asked for are not there.
+    """The rows drawn for each measurement of an analysis; None for a measurement that is not wanted.
 
     Args:
         data: the task.
-        alike: rows that CKA is measured on, in random order.
-        probe: training rows of the probes, None where they are the first ones of `alike`.
-        num_probe: how many training rows probes have; 0 for no probes.
-        dev: rows the probes are scored on.
-        important: training rows that importance is measured on.
+        cka: rows that CKA is measured on, in random order.
+        probe: training rows of the probes, None where they are the first ones of `cka`.
+        num_probe: number of training rows of the probes; 0 for no probes.
+        dev: rows that the probes are scored on.
+        importance: training rows that importance is measured on.
     """
 
     data: Dataset
-    alike: Examples
+    cka: Examples
     probe: Examples | None
     num_probe: int
     dev: Examples | None
-    important: Examples | None
+    importance: Examples | None
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A model and its tokens of the texts.
+class AnalyzedModel:
+    """A model, and the texts as its tokens.
 
     Args:
         name: as the user gave it.
         loaded: model, on its device, and tokenizer.
         fits: whether the model has a trained head for the task.
-        alike, probe, dev, important: tokens of the rows of these names in `Texts`.
+        cka, probe, dev, importance: tokens of the rows with these names in `Texts`.
     """
 
     name: str
     loaded: Loaded
     fits: bool
-    alike: Tokens
+    cka: Tokens
     probe: Tokens | None
     dev: Tokens | None
-    important: Tokens | None
+    importance: Tokens | None
 
     @property
     def model(self) -> TaskModel:
@@ -70,17 +70,17 @@ class Subject:
 
 
 def check_inputs(models: Sequence[str], data: DataSettings, settings: AnalyzeSettings) -> Dataset:
-    """Return the task's rows; nothing expensive has run yet.
+    """Read the task's rows and check everything else that the user gave, before anything expensive runs.
 
     Raises:
-        InputError: every mistake in settings, models and data, together.
+        InputError: mistakes in settings, models or data, all together.
     """
     mistakes = Mistakes()
     with mistakes.collect():
         settings.check()
     for name in models:
         with mistakes.collect():
-            room = facts_of(name).max_tokens
+            room = read_shape(name).max_tokens
             if data.max_length is not None and data.max_length > room:
                 raise ModelError(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
     dataset: Dataset | None = None
@@ -95,39 +95,39 @@ def draw_texts(data: Dataset, settings: AnalyzeSettings) -> Texts:
     """Draw the rows of an analysis at random.
 
     Raises:
-        InputError: labels that no probe can be trained on.
+        InputError: no probe can be trained on the labels.
     """
     random = np.random.default_rng(settings.seed)
 
     def drawn(rows: Examples, size: int) -> Examples:
         return rows.take(random.permutation(len(rows))[:size])
 
-    alike = drawn({"train": data.train, "select": data.select, "dev": data.dev}[settings.split], settings.num_examples)
-    important = drawn(data.train, settings.importance_samples) if settings.importance_samples else None
+    cka = drawn({"train": data.train, "select": data.select, "dev": data.dev}[settings.split], settings.num_examples)
+    importance = drawn(data.train, settings.importance_samples) if settings.importance_samples else None
     size = min(settings.probe_examples, len(data.train)) if data.head.is_sequence else 0
     probe = dev = None
     if size:
         dev = drawn(data.dev, settings.probe_examples)
-        probe = None if settings.split == "train" and size <= len(alike) else drawn(data.train, size)
-        labelled = alike if probe is None else probe
+        probe = None if settings.split == "train" and size <= len(cka) else drawn(data.train, size)
+        labelled = cka if probe is None else probe
         assert isinstance(labelled, Rows) and labelled.labels is not None
         check_labels(data.head, labelled.labels[:size])
-    return Texts(data, alike, probe, size, dev, important)
+    return Texts(data, cka, probe, size, dev, importance)
 
 
-def load_subjects(
+def load_models(
     models: Sequence[str], texts: Texts, data: DataSettings, settings: AnalyzeSettings, device: torch.device
-) -> list[Subject]:
+) -> list[AnalyzedModel]:
     """Tokenise the texts for each model, then load the models.
 
     Raises:
-        InputError: a model that cannot be read, or two that cut texts into other tokens where rows are tokens.
+        InputError: a model that cannot be read, or two models with different tokens where rows are tokens.
     """
-    parts = {name: getattr(texts, name) for name in ("alike", "probe", "dev", "important")}
-    limit = min([data.length_limit, *(facts_of(name).max_tokens for name in models)])
+    parts = {name: getattr(texts, name) for name in ("cka", "probe", "dev", "importance")}
+    limit = min([data.length_limit, *(read_shape(name).max_tokens for name in models)])
     tokens = []
     for name in models:
-        facts = facts_of(name)
+        facts = read_shape(name)
         tokenizer = load_tokenizer(find_model(name).folder, facts.shape, EncoderStyle.from_json(facts.style_data))
         tokens.append(
             {
@@ -136,23 +136,25 @@ def load_subjects(
             }
         )
     if settings.rows == "tokens":
-        check_same_tokens(models, [each["alike"] for each in tokens])
-    return [load_subject(name, texts.data.head, found, device) for name, found in zip(models, tokens, strict=True)]
+        check_same_tokens(models, [each["cka"] for each in tokens])
+    return [load_analyzed(name, texts.data.head, parts, device) for name, parts in zip(models, tokens, strict=True)]
 
 
-def load_subject(name: str, head: HeadSpec, tokens: Mapping[str, Tokens | None], device: torch.device) -> Subject:
+def load_analyzed(
+    name: str, head: HeadSpec, tokens: Mapping[str, Tokens | None], device: torch.device
+) -> AnalyzedModel:
     """Load a model, with the task's head where it has one that fits, else with its own."""
-    fits = output_rows(facts_of(name).head, head)[0] is not None
+    fits = output_rows(read_shape(name).head, head)[0] is not None
     loaded = load_model(name, head if fits else None)
     loaded.model.to(device)
-    alike = tokens["alike"]
-    assert alike is not None
-    others = {part: found for part, found in tokens.items() if part != "alike"}
-    return Subject(name, loaded, fits and not loaded.has_new_head, alike, **others)
+    cka = tokens["cka"]
+    assert cka is not None
+    others = {part: rows for part, rows in tokens.items() if part != "cka"}
+    return AnalyzedModel(name, loaded, fits and not loaded.has_new_head, cka, **others)
 
 
 def check_same_tokens(models: Sequence[str], tokens: Sequence[Tokens | None]) -> None:
-    """Raise an InputError unless all models see texts as the same tokens."""
+    """Raise an InputError unless all models cut the texts into the same tokens."""
     first, *others = tokens
     for name, other in zip(models[1:], others, strict=True):
         assert first is not None and other is not None
@@ -163,6 +165,6 @@ def check_same_tokens(models: Sequence[str], tokens: Sequence[Tokens | None]) ->
             )
 
 
-def facts_of(model: str) -> FolderShape:
-    """Return what a model's files say of it, weights unread."""
+def read_shape(model: str) -> FolderShape:
+    """Return a model's sizes, head and style, read from its JSON files alone."""
     return find_model(model).facts
