@@ -38,12 +38,12 @@ def analyze(model: str, data: DataSettings, settings: AnalyzeSettings, run: RunF
         MissingError: pictures are asked for and matplotlib is not installed.
     """
     names = [model] if settings.against is None else [model, settings.against]
-    dataset = check_inputs(names, data, settings)
+    sources, dataset = check_inputs(names, data, settings)
     kind = kind_of_pictures(settings)
     texts = draw_texts(dataset, settings)
     with run.start() if run is not None else nullcontext():
         device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
-        models = load_models(names, texts, data, settings, device)
+        models = load_models(sources, texts, data, settings, device)
         if run is not None:
             run.record(data=dataset.files)
         for note in (*dataset.notes, *(note for each in models for note in each.loaded.notes)):

@@ -16,11 +16,9 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.source import find_model
-from cutbert.hub.tokenizer import load_tokenizer
-from cutbert.model.style import EncoderStyle
+from cutbert.hub.source import ModelSource, find_model
+from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 
 
@@ -69,26 +67,30 @@ class AnalyzedModel:
         return self.loaded.model
 
 
-def check_inputs(models: Sequence[str], data: DataSettings, settings: AnalyzeSettings) -> Dataset:
-    """Read the task's rows and check everything else that the user gave, before anything expensive runs.
+def check_inputs(
+    models: Sequence[str], data: DataSettings, settings: AnalyzeSettings
+) -> tuple[list[ModelSource], Dataset]:
+    """Find the models, read the task's rows and check everything else that the user gave, before anything expensive runs.
 
     Raises:
         InputError: mistakes in settings, models or data, all together.
     """
-    mistakes = Mistakes()
+    mistakes, sources = Mistakes(), []
     with mistakes.collect():
         settings.check()
     for name in models:
         with mistakes.collect():
-            room = read_shape(name).max_tokens
+            source = find_model(name)
+            room = source.facts.max_tokens
             if data.max_length is not None and data.max_length > room:
                 raise ModelError(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
+            sources.append(source)
     dataset: Dataset | None = None
     with mistakes.collect():
         dataset = load_dataset(data)
     mistakes.check(InputError)
     assert dataset is not None
-    return dataset
+    return sources, dataset
 
 
 def draw_texts(data: Dataset, settings: AnalyzeSettings) -> Texts:
@@ -116,44 +118,45 @@ def draw_texts(data: Dataset, settings: AnalyzeSettings) -> Texts:
 
 
 def load_models(
-    models: Sequence[str], texts: Texts, data: DataSettings, settings: AnalyzeSettings, device: torch.device
+    sources: Sequence[ModelSource], texts: Texts, data: DataSettings, settings: AnalyzeSettings, device: torch.device
 ) -> list[AnalyzedModel]:
     """Tokenise the texts for each model, then load the models.
 
     Raises:
-        InputError: a model that cannot be read, or two models with different tokens where rows are tokens.
+        InputError: a tokenizer that cannot be read, or two models with different tokens where rows are tokens.
     """
     parts = {name: getattr(texts, name) for name in ("cka", "probe", "dev", "importance")}
-    limit = min([data.length_limit, *(read_shape(name).max_tokens for name in models)])
+    limit = min([data.length_limit, *(source.facts.max_tokens for source in sources)])
     tokens = []
-    for name in models:
-        facts = read_shape(name)
-        tokenizer = load_tokenizer(find_model(name).folder, facts.shape, EncoderStyle.from_json(facts.style_data))
+    for source in sources:
+        tokenizer = tokenizer_of(source)
         tokens.append(
             {
-                part: None if rows is None else tokenize_rows(rows, tokenizer, name, limit)
+                part: None if rows is None else tokenize_rows(rows, tokenizer, source.name, limit)
                 for part, rows in parts.items()
             }
         )
     if settings.rows == "tokens":
-        check_same_tokens(models, [each["cka"] for each in tokens])
-    return [load_analyzed(name, texts.data.head, parts, device) for name, parts in zip(models, tokens, strict=True)]
+        check_same_tokens(sources, [each["cka"] for each in tokens])
+    return [
+        load_analyzed(source, texts.data.head, parts, device) for source, parts in zip(sources, tokens, strict=True)
+    ]
 
 
 def load_analyzed(
-    name: str, head: HeadSpec, tokens: Mapping[str, Tokens | None], device: torch.device
+    source: ModelSource, head: HeadSpec, tokens: Mapping[str, Tokens | None], device: torch.device
 ) -> AnalyzedModel:
     """Load a model, with the task's head where it has one that fits, else with its own."""
-    fits = output_rows(read_shape(name).head, head)[0] is not None
-    loaded = load_model(name, head if fits else None)
+    fits = output_rows(source.head, head)[0] is not None
+    loaded = load_model(source, head if fits else None)
     loaded.model.to(device)
     cka = tokens["cka"]
     assert cka is not None
     others = {part: rows for part, rows in tokens.items() if part != "cka"}
-    return AnalyzedModel(name, loaded, fits and not loaded.has_new_head, cka, **others)
+    return AnalyzedModel(source.name, loaded, fits and not loaded.has_new_head, cka, **others)
 
 
-def check_same_tokens(models: Sequence[str], tokens: Sequence[Tokens | None]) -> None:
+def check_same_tokens(models: Sequence[ModelSource], tokens: Sequence[Tokens | None]) -> None:
     """Raise an InputError unless all models cut the texts into the same tokens."""
     first, *others = tokens
     for name, other in zip(models[1:], others, strict=True):
@@ -163,8 +166,3 @@ def check_same_tokens(models: Sequence[str], tokens: Sequence[Tokens | None]) ->
                 f"--rows tokens must compare the same tokens, but {models[0]} and {name} cut texts differently; "
                 "use --rows cls or --rows mean"
             )
-
-
-def read_shape(model: str) -> FolderShape:
-    """Return a model's sizes, head and style, read from its JSON files alone."""
-    return find_model(model).facts

@@ -24,7 +24,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.source import find_model
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.shape.cost import cost_of
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import score
@@ -81,11 +81,11 @@ def measure_models(
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
-    dataset = check_inputs(models, data, settings)
+    sources, dataset = check_inputs(models, data, settings)
     check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     max_length = (data or DataSettings()).length_limit
-    candidates = [load_candidate(name, dataset, max_length) for name in models]
+    candidates = [load_candidate(source, dataset, max_length) for source in sources]
     for candidate in candidates:
         candidate.loaded.model.to(device)
     first = candidates[0].dev
@@ -110,9 +110,11 @@ def measure_models(
     return result if dataset is None else {**result, "metric": dataset.metric}
 
 
-def check_inputs(models: Sequence[str], data: DataSettings | None, settings: MeasureSettings) -> Dataset | None:
-    """Return the task's rows, or raise all mistakes together."""
-    mistakes = Mistakes()
+def check_inputs(
+    models: Sequence[str], data: DataSettings | None, settings: MeasureSettings
+) -> tuple[list[ModelSource], Dataset | None]:
+    """Return where the models are, and the task's rows, or raise all mistakes together."""
+    mistakes, sources = Mistakes(), []
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
@@ -120,26 +122,29 @@ def check_inputs(models: Sequence[str], data: DataSettings | None, settings: Mea
         dataset = None if data is None else load_dataset(data)
     for name in models:
         with mistakes.collect():
-            check_model(name, data, dataset, settings)
+            source = find_model(name)
+            check_model(source, data, dataset, settings)
+            sources.append(source)
     mistakes.check(InputError)
-    return dataset
+    return sources, dataset
 
 
-def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings) -> None:
-    """Raise unless a model can be read, has positions for the lengths, and has the task's head where there is a task.
+def check_model(
+    source: ModelSource, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings
+) -> None:
+    """Raise unless a model has positions for the lengths, and has the task's head where there is a task.
 
     The default --max-length is shortened to the positions of a model that has fewer.
     """
-    facts = find_model(name).facts
-    room, mistakes = facts.max_tokens, Mistakes()
+    name, room, mistakes = source.name, source.facts.max_tokens, Mistakes()
     if settings.length is not None and settings.length > room:
         mistakes.add(f"--length must be at most {room} for {name}, got {settings.length}")
     elif settings.length is None and data is None and room < DEFAULT_LENGTH:
         mistakes.add(f"--length must be given for {name}, which has positions for {room} tokens, not {DEFAULT_LENGTH}")
     if data is not None and data.max_length is not None and data.max_length > room:
         mistakes.add(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
-    if dataset is not None and output_rows(facts.head, dataset.head)[0] is None:
-        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
+    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
+        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(source.head)}")
     mistakes.check(ModelError)
 
 
@@ -153,9 +158,9 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
     mistakes.check(ModelError)
 
 
-def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:
+def load_candidate(source: ModelSource, dataset: Dataset | None, max_length: int) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
-    folder, loaded = find_model(name).folder, load_model(name)
+    name, folder, loaded = source.name, source.folder, load_model(source)
     if dataset is None:
         return Candidate(name, folder, loaded)
     max_length = min(max_length, loaded.tokenizer.model_max_length)

@@ -8,6 +8,7 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
+from cutbert.hub.source import ModelSource
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.shape import EncoderShape
 
@@ -35,6 +36,11 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     if last_id >= shape.vocab_size:
         raise ModelError(f"{folder}: ids of the tokenizer must lie below vocab_size {shape.vocab_size}, got {last_id}")
     return plain_tokenizer(tokenizer, shape, style)
+
+
+def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a model, without its weights. Errors as in `load_tokenizer`."""
+    return load_tokenizer(source.folder, source.shape, EncoderStyle.from_json(source.facts.style_data))
 
 
 def plain_tokenizer(

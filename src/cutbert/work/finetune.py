@@ -10,10 +10,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError
 from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
-from cutbert.hub.source import ModelSource
-from cutbert.hub.tokenizer import load_tokenizer
+from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.settings import FinetuneSettings
-from cutbert.model.style import EncoderStyle
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -118,7 +116,7 @@ def check_teacher(inputs: Inputs, logit_weight: float) -> None:
         raise ModelError(f"--teacher {teacher} must have a head {wanted}")
     if head.is_sequence and logit_weight:
         return
-    same_tokens = vocabulary_of(teacher) == vocabulary_of(model)
+    same_tokens = tokenizer_of(teacher).get_vocab() == tokenizer_of(model).get_vocab()
     if not head.is_sequence and not same_tokens:
         raise ModelError(f"--teacher {teacher} must have the tokenizer of {model}: its outputs are learned per token")
     if not logit_weight and not (same_tokens and have_like_states(teacher.shape, model.shape)):
@@ -126,9 +124,3 @@ def check_teacher(inputs: Inputs, logit_weight: float) -> None:
             f"--logit-weight must be above 0 with --teacher {teacher}, whose hidden states do not match those of "
             f"{model}: it gives nothing but logits"
         )
-
-
-def vocabulary_of(source: ModelSource) -> dict[str, int]:
-    """Return the tokens of a model, without its weights."""
-    style = EncoderStyle.from_json(source.facts.style_data)
-    return load_tokenizer(source.folder, source.shape, style).get_vocab()
