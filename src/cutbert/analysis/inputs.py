@@ -70,7 +70,7 @@ class AnalyzedModel:
 def check_inputs(
     models: Sequence[str], data: DataSettings, settings: AnalyzeSettings
 ) -> tuple[list[ModelSource], Dataset]:
-    """Find the models, read the task's rows and check everything else that the user gave, before anything expensive runs.
+    """Find the models, read the task's rows and check all else that the user gave, before anything expensive runs.
 
     Raises:
         InputError: mistakes in settings, models or data, all together.
