@@ -258,7 +258,11 @@ def read_choices(
             of_steps = {step: each for step, each in options.items() if is_shared and isinstance(each, dict)}
             yield Choice(
                 label_of(value["name"]),
-                {option: Given(each, f"{place}.{option}") for option, each in options.items() if option not in of_steps},
+                {
+                    option: Given(each, f"{place}.{option}")
+                    for option, each in options.items()
+                    if option not in of_steps
+                },
                 {
                     step: {option: Given(each, f"{place}.{step}.{option}") for option, each in table.items()}
                     for step, table in of_steps.items()

@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 import cutbert
 from cutbert.data.dataset import load_dataset
+from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER
 from cutbert.exporters.int8 import instruction_set, int8_file
@@ -28,19 +28,19 @@ from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.runner import Runner
-from recording import make_parser, recorded, spread
+from recording import make_parser, parse, recorded, spread
 
 SEED = 0
 CALIBRATIONS = ("dynamic", "static")
 BASE = "ONNX Runtime int8 dynamic"  # what the others are shares of: our onnx-int8 backend
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="finished run folder on texts with labels; only read")
     parser.add_argument("--texts", type=int, default=100, help="of dev, drawn at random")
     parser.add_argument("--rounds", type=int, default=12)
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("openvino_latency", args, lambda: measure(args), seeds=[SEED])
     for each in record["runners"]:
         share = each["share_of_onnx_int8"]
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Export, load everything, and time all in turns."""
+    """Export, load everything, and time them in turn."""
     feeds = real_feeds(args)
     with tempfile.TemporaryDirectory() as work, num_threads(args.threads) as threads:
         runners = runners_of(exported(args, Path(work)), threads)
@@ -83,6 +83,7 @@ def real_feeds(args: argparse.Namespace) -> list[dict[str, NDArray[np.int64]]]:
     """Return the inputs of texts of dev, one by one, at their own lengths."""
     data = DataSettings(**RunFolder.read(args.run).settings["data"])
     rows, tokenizer = load_dataset(data).dev, load_model(str(args.run)).tokenizer
+    assert isinstance(rows, Rows)
     drawn = np.random.default_rng(SEED).permutation(len(rows))[: args.texts]
     taken = rows.take(np.sort(drawn))
     pairs = [taken.text] if taken.text_pair is None else [taken.text, taken.text_pair]
@@ -93,8 +94,8 @@ def real_feeds(args: argparse.Namespace) -> list[dict[str, NDArray[np.int64]]]:
 
 
 def exported(args: argparse.Namespace, work: Path) -> dict[str, Path]:
-    """Return the files of the run's model by number type; ranges are found on what it was trained on."""
-    files = {}
+    """Return the files of the run's model by dtype; ranges are found on what it was trained on."""
+    files: dict[str, Path] = {}
     data = RunFolder.read(args.run).settings["data"]
     for calibration in CALIBRATIONS:
         out = work / calibration
@@ -120,27 +121,36 @@ class OpenVinoRunner:
     Args:
         path: an .onnx file.
         threads: of the processor.
-        precision: number type of what is not int8: f32 or bf16.
+        precision: dtype of what is not int8: f32 or bf16.
     """
 
     def __init__(self, path: Path, threads: int, precision: str) -> None:
+        import openvino
+
         core = openvino.Core()
         settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
         settings |= {"INFERENCE_PRECISION_HINT": precision}
         self.request = core.compile_model(core.read_model(path), "CPU", settings).create_infer_request()
 
-    def __call__(self, **feeds: NDArray[np.int64]) -> NDArray[np.float32]:
+    def __call__(
+        self,
+        input_ids: NDArray[np.int64],
+        attention_mask: NDArray[np.int64] | None = None,
+        token_type_ids: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float32]:
+        given = {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        feeds = {name: array for name, array in given.items() if array is not None}
         return np.array(self.request.infer(feeds, share_inputs=True)[0])
 
 
 def median_ms(runner: Runner, feeds: list[dict[str, NDArray[np.int64]]]) -> float:
     """Return the median time of one text."""
-    found = []
+    seconds = []
     for feed in feeds:
         begun = time.perf_counter()
         runner(**feed)
-        found.append(time.perf_counter() - begun)
-    return 1000 * float(np.median(found))
+        seconds.append(time.perf_counter() - begun)
+    return 1000 * float(np.median(seconds))
 
 
 if __name__ == "__main__":

@@ -8,23 +8,29 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from cutbert.methods.samples import take_tokens
-from cutbert.methods.settings import DynabertSettings
-from cutbert.shape.shape import EncoderShape
-from cutbert.train.loop import Trainer
 from cutbert.train.progress import progress_bar
-from recording import make_parser, recorded, spread
-from workload import BATCH_SIZE, CountedStep, add_inputs, make_trainer, prepare_task, spread_rows
+from matrix_rate import SQUARE, MatrixRates
+from recording import make_parser, parse, recorded, spread
+from workload import (
+    BATCH_SIZE,
+    CountedStep,
+    DynabertSettings,
+    Trainer,
+    add_inputs,
+    distillation,
+    prepare_task,
+    spread_rows,
+    take_tokens,
+)
 
 RELEASE = "release_12"
 VARIANTS = {
@@ -32,9 +38,6 @@ VARIANTS = {
     "ours_12": DynabertSettings(stock=False, subnets_per_step=0),
     "ours_default": DynabertSettings(),
 }
-DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
-SQUARE = 2048
-RATE_REPEATS = 3
 TOP_OPERATORS = 15
 
 
@@ -66,13 +69,14 @@ class Variant:
         self.macs.append(float(np.mean(self.counted.macs[first:])))
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     add_inputs(parser)
     parser.add_argument("--rounds", type=int, default=6, help="how often each variant takes its turn")
     parser.add_argument("--batches", type=int, default=24, help="steps of ours per round, over as many batches")
+    parser.add_argument("--square", type=int, default=SQUARE, help="size of the largest matrix product")
     parser.add_argument("--seed", type=int, default=0, help="of batches and of the subnets drawn")
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("step_time", args, lambda: measure(args), seeds=[args.seed])
     for name, seen in record["variants"].items():
         share = seen["share_of_matrix_rate"]["median_share"]
@@ -89,9 +93,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         tokens = take_tokens(prepared.train, chosen)
         variants = {}
         for name, settings in VARIANTS.items():
-            made = make_trainer(prepared, tokens, settings, args.seed, args.threads, Path(work))
+            made = distillation(prepared, tokens, settings, args.seed, args.threads, Path(work))
             variants[name] = Variant(*made, 1 if name == RELEASE else args.batches)
-        rates = MatrixRates(prepared.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE))
+        rates = MatrixRates(prepared.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE), args.square)
         rounds = take_turns(variants, rates, args.rounds)
         profiles = {name: profiled(variant) for name, variant in variants.items()}
     return {
@@ -130,11 +134,10 @@ def summary(variant: Variant, rates: MatrixRates) -> dict[str, Any]:
     """Return seconds, work and the share of the matrix rate of one variant."""
     dtype = "bf16" if variant.trainer.engine.dtype == torch.bfloat16 else "float32"
     reached = np.divide(variant.macs, variant.seconds)
-    recipe = variant.counted.step.recipe
     return {
         "dtype": dtype,
-        "subnets_per_step": recipe.subnets_per_step or len(variant.counted.step.points),
-        "family_size": len(variant.counted.step.points),
+        "subnets_per_step": variant.counted.subnets_per_step,
+        "family_size": len(variant.counted.point_names),
         "pad_to_tokens": variant.trainer.plan.pad_to,
         "steps": len(variant.seconds) * variant.steps_per_round,
         "step": spread(variant.seconds, "s"),
@@ -143,64 +146,6 @@ def summary(variant: Variant, rates: MatrixRates) -> dict[str, Any]:
         "share_of_matrix_rate": spread(reached / rates.best(dtype), "share"),
         "share_of_own_sizes_rate": spread(reached / rates.best(dtype, own_sizes_only=True), "share"),
     }
-
-
-class MatrixRates:
-    """The fastest matrix products of this machine, at a large square and at the model's own sizes.
-
-    Args:
-        shape: of the model.
-        num_tokens: in a batch.
-    """
-
-    def __init__(self, shape: EncoderShape, num_tokens: int) -> None:
-        hidden, inner = shape.hidden_size, max(layer.intermediate_size for layer in shape.layers)
-        sizes = {
-            "square": (SQUARE, SQUARE, SQUARE),
-            "attention": (num_tokens, hidden, hidden),
-            "up": (num_tokens, hidden, inner),
-            "down": (num_tokens, inner, hidden),
-        }
-        self.products = {
-            (dtype, name): product_of(*size, DTYPES[dtype]) for dtype in DTYPES for name, size in sizes.items()
-        }
-        self.sizes = sizes
-        self.found: dict[tuple[str, str], list[float]] = {key: [] for key in self.products}
-
-    def measure(self) -> None:
-        """Time every product a few times and keep each one's best."""
-        for key, product in self.products.items():
-            rows, inner, columns = self.sizes[key[1]]
-            product()
-            best = min(timed(product) for _ in range(RATE_REPEATS))
-            self.found[key].append(rows * inner * columns / best)
-
-    def best(self, dtype: str, *, own_sizes_only: bool = False) -> float:
-        """Return the highest rate seen in a number type, in multiply-adds per second."""
-        kept = [key for key in self.found if key[0] == dtype and not (own_sizes_only and key[1] == "square")]
-        return max(max(self.found[key]) for key in kept)
-
-    def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = {}
-        for dtype in DTYPES:
-            by_size = {
-                name: {"rows_inner_columns": list(size), **spread(self.found[dtype, name], "macs_per_s")}
-                for name, size in self.sizes.items()
-            }
-            data[dtype] = {"best_macs_per_s": self.best(dtype), **by_size}
-        return data
-
-
-def product_of(rows: int, inner: int, columns: int, dtype: torch.dtype) -> Callable[[], torch.Tensor]:
-    """Return a linear layer's product, ready to run."""
-    x, weight = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
-    return lambda: F.linear(x, weight)
-
-
-def timed(product: Callable[[], torch.Tensor]) -> float:
-    begun = time.perf_counter()
-    product()
-    return time.perf_counter() - begun
 
 
 def profiled(variant: Variant) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Our evolution beside optuna's NSGA-II: area gained over the grid on made-up scores, with as many scored networks.
+"""Our evolution beside optuna's NSGA-II: area gained over the grid on made-up scores, in equal numbers of trials.
 
 Scores rise with heads and neurons, more slowly with each, by weights that differ between layers; they fall where
 neighbouring sub-layers differ much; noise is as large as that of a select split of some hundred rows, or none.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import grid
 from cutbert.shape.subnet import Subnet
 from cutbert.train.progress import say
-from recording import make_parser, recorded
+from recording import make_parser, parse, recorded
 
 SHAPE = EncoderShape.uniform(
     hidden_size=384, num_layers=6, num_heads=12, intermediate_size=1536, vocab_size=30522, num_positions=512
@@ -34,12 +34,12 @@ NOISES = (0.0, 0.006)
 POPULATIONS = (10, 20, 40)
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--problems", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3, help="search seeds")
     parser.add_argument("--trials", type=int, default=400)
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("search_samplers", args, lambda: measure(args), seeds=list(range(args.seeds)))
     for noise, gains in record["mean_gain"].items():
         print(f"noise {noise}:", ", ".join(f"{name} {gain:.4f}" for name, gain in gains.items()))

@@ -19,34 +19,33 @@ import cutbert
 from cutbert.files import replacing_folder
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.search import hypervolume
-from recording import make_parser, recorded
+from recording import make_parser, numbers, parse, recorded
 
 SHARES = (1 / 2, 1 / 3, 1 / 4, 1 / 8, 1 / 16)
 Cost = Callable[[Entry], float]
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert; only read")
     parser.add_argument("--name", required=True, help="of the record, such as sst2")
     parser.add_argument("--work", type=Path, default=Path("runs/search"), help="folder of the copies")
-    parser.add_argument("--seeds", default="0,1,2", help="search seeds by commas")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="search seeds by commas")
     parser.add_argument("--trials", type=int, default=400)
     parser.add_argument("--keep", type=int, default=16)
     parser.add_argument("--sample", type=int, help="rows of select for trials; None for all")
     parser.add_argument("--train-steps", type=int, default=0)
     parser.add_argument("--backend", default="onnx-int8")
     parser.add_argument("--cost", default="macs", help="macs or latency_ms")
-    args = parser.parse_args()
-    seeds = [int(word) for word in args.seeds.split(",")]
-    record = recorded(f"search_{args.name}", args, lambda: measure(args, seeds), seeds=seeds)
+    args = parse(parser, argv)
+    record = recorded(f"search_{args.name}", args, lambda: measure(args), seeds=args.seeds)
     for cost in ("macs", "latency_ms"):
         print(cost, record["mean_difference_points"][cost])
 
 
-def measure(args: argparse.Namespace, seeds: Sequence[int]) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Search once a seed, and compare."""
-    rows = [compare(args, seed, searched(args, seed)) for seed in seeds]
+    rows = [compare(args, seed, searched(args, seed)) for seed in args.seeds]
     differences = {
         cost: {
             share: mean(found)

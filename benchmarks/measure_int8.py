@@ -7,33 +7,33 @@ select within a share of the teacher's multiply-adds; scores in the table are de
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cutbert
-from alternatives import option
 from cutbert.fronts.front import Front
 from cutbert.fronts.pick import choose
 from cutbert.shape.budget import Limits
-from cuts import cutbert as command
-from recording import make_parser, recorded
-from workload import add_inputs
-
-SHARES = (2, 3, 4, 8, 16)
-BACKENDS = ("torch", "onnx", "onnx-int8")
+from recording import make_parser, numbers, parse, recorded
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
-    add_inputs(parser)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert, searched or not")
     parser.add_argument("--teacher", required=True, help="run folder of its teacher")
     parser.add_argument("--layers", type=Path, help="run folder of fewer layers distilled from the same teacher")
     parser.add_argument("--task", required=True)
+    parser.add_argument("--data-dir", default=os.environ.get("CUTBERT_DATA"), help="folder of the GLUE tasks")
+    parser.add_argument(
+        "--shares", type=numbers, default=[2, 3, 4, 8, 16], help="of the teacher's cost, by commas: 1/2, ..."
+    )
+    parser.add_argument("--backends", default="torch,onnx,onnx-int8", help="by commas, torch among them")
     parser.add_argument("--work", type=Path, default=Path("runs/int8"), help="folder of the networks picked")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--max-eval-samples", type=int, help="score on so many rows, to try the script out")
-    args = parser.parse_args()
+    parser.add_argument("--max-eval-samples", type=int, help="score on this many rows only")
+    args = parse(parser, argv)
     record = recorded(f"int8_{args.task}", args, lambda: measure(args), seeds=[0])
     print(markdown(record))
 
@@ -41,18 +41,23 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Pick, measure side by side, and return a row for each network and backend."""
     networks = {"teacher": args.teacher} | fewer_layers(args) | picked(args)
-    words = ["measure", *networks.values(), "--task", args.task, "--rounds", str(args.rounds)]
-    words += [word for backend in BACKENDS for word in ("--backend", backend)]
-    words += [*option("--data-dir", args.data_dir), *option("--threads", args.threads)]
-    found = command(*words, *option("--max-eval-samples", args.max_eval_samples))
+    result = cutbert.measure(
+        *networks.values(),
+        task=args.task,
+        data_dir=args.data_dir,
+        max_eval_samples=args.max_eval_samples,
+        backend=args.backends.split(","),
+        rounds=args.rounds,
+        threads=args.threads,
+    ).to_json()
     names = {path: name for name, path in networks.items()}
-    rows = [{"name": names[row["model"]], **row, "model": Path(row["model"]).name} for row in found["models"]]
+    rows = [{"name": names[row["model"]], **row, "model": Path(row["model"]).name} for row in result["models"]]
     whole = {row["backend"]: row for row in rows if row["name"] == "teacher"}
     for row in rows:
         row["macs_share"] = row["macs"] / whole[row["backend"]]["macs"]
         row["latency_share"] = row["latency_ms"] / whole[row["backend"]]["latency_ms"]
         row["points_below_float_teacher"] = 100 * (whole["torch"]["score"] - row["score"])
-    return {"task": args.task, "metric": found["metric"], "measured": found["measured"], "networks": rows}
+    return {"task": args.task, "metric": result["metric"], "measured": result["measured"], "networks": rows}
 
 
 def fewer_layers(args: argparse.Namespace) -> dict[str, str]:
@@ -69,9 +74,9 @@ def fewer_layers(args: argparse.Namespace) -> dict[str, str]:
 def picked(args: argparse.Namespace) -> dict[str, str]:
     """Return the folder of the best network at each share, but for shares that none meets or whose best is there."""
     front = Front.load(args.run)
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     names: set[str] = set()
-    for share in SHARES:
+    for share in args.shares:
         limit = front.teacher.macs // share
         if all(entry.macs > limit for entry in front):
             continue
@@ -82,8 +87,8 @@ def picked(args: argparse.Namespace) -> dict[str, str]:
         out = args.work / f"{args.task}-{share}"
         if not out.exists():
             cutbert.pick(args.run, max_macs=limit, out=out)
-        found[f"1/{share} of the multiply-adds"] = str(out)
-    return found
+        folders[f"1/{share} of the multiply-adds"] = str(out)
+    return folders
 
 
 def markdown(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""How near forward passes at batch 32 come to this machine's matrix rate: torch and ONNX Runtime, by number type.
+"""How near forward passes at batch 32 come to this machine's matrix rate: torch and ONNX Runtime, by dtype.
 
 The rate of a type is the fastest product seen in it, by torch or by ONNX Runtime, at a large square or at the model's
 own sizes. Work is the model's multiply-adds; in int8 those of attention itself stay float32. ONNX Runtime's own
@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,24 +29,24 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar
-from recording import make_parser, recorded, spread
-from step_time import MatrixRates, timed
+from matrix_rate import SQUARE, MatrixRates, rate_of
+from recording import make_parser, numbers, parse, recorded, spread
 
 TYPES = {"torch": "float32", "torch-bf16": "bf16", "onnx": "float32", "onnx-int8": "int8"}
 PRODUCTS = {"float32": ("MatMul", np.float32, np.float32), "int8": ("MatMulInteger", np.uint8, np.int8)}
-REPEATS = 3  # of a product in a round; the best counts
 SEED = 0
 OPSET, IR_VERSION = 20, 10
 KERNEL = "_kernel_time"
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run or model folder; only read")
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--lengths", default="32,128", help="tokens of every text, by commas")
+    parser.add_argument("--square", type=int, default=SQUARE, help="size of the largest matrix product")
+    parser.add_argument("--lengths", type=numbers, default=[32, 128], help="tokens of every text, by commas")
     parser.add_argument("--rounds", type=int, default=8)
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("runtime_rate", args, lambda: measure(args), seeds=[SEED])
     for each in record["passes"]:
         share, speed = each["share_of_matrix_rate"]["median_share"], each["macs_per_s"]["median_macs_per_s"]
@@ -59,11 +59,10 @@ def main() -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Time passes beside products, round by round, then profile."""
     model = load_model(str(args.run)).model.eval()
-    lengths = [int(length) for length in args.lengths.split(",")]
     draw = np.random.default_rng(SEED)
-    batches = {length: draw.integers(model.shape.vocab_size, size=(args.batch_size, length)) for length in lengths}
+    batches = {length: draw.integers(model.shape.vocab_size, size=(args.batch_size, length)) for length in args.lengths}
     with num_threads(args.threads) as threads:
-        rates = Rates(model, args.batch_size * max(lengths), threads)
+        rates = Rates(model, args.batch_size * max(args.lengths), threads, args.square)
         seconds = time_passes(model, batches, rates, args.rounds, threads)
         profiles = [
             {"backend": name, "length": length, **profiled(BACKENDS[name], model, batch, threads, args.rounds)}
@@ -85,39 +84,38 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 class Rates:
-    """The fastest matrix products of this machine by number type: torch's, and ONNX Runtime's at the same sizes.
+    """The fastest matrix products of this machine by dtype: torch's, and ONNX Runtime's at the same sizes.
 
     Args:
         model: gives its own sizes.
         num_tokens: in a batch.
         threads: of ONNX Runtime; torch's are set.
+        square: size of the largest product.
     """
 
-    def __init__(self, model: TaskModel, num_tokens: int, threads: int) -> None:
-        self.torch = MatrixRates(model.shape, num_tokens)
+    def __init__(self, model: TaskModel, num_tokens: int, threads: int, square: int) -> None:
+        self.torch = MatrixRates(model.shape, num_tokens, square)
         self.products = {
             (kind, name): onnx_product(kind, *size, threads)
             for kind in PRODUCTS
             for name, size in self.torch.sizes.items()
         }
-        self.found: dict[tuple[str, str], list[float]] = {key: [] for key in self.products}
+        self.rates: dict[tuple[str, str], list[float]] = {key: [] for key in self.products}
 
     def measure(self) -> None:
         """Time every product a few times and keep each one's best."""
         self.torch.measure()
         for key, product in self.products.items():
-            product()
-            rows, inner, columns = self.torch.sizes[key[1]]
-            self.found[key].append(rows * inner * columns / min(timed(product) for _ in range(REPEATS)))
+            self.rates[key].append(rate_of(product, self.torch.sizes[key[1]]))
 
     def best(self, kind: str) -> float:
-        """Return the highest rate seen in a number type, in multiply-adds per second."""
-        seen = [max(values) for key, values in self.found.items() if key[0] == kind]
+        """Return the highest rate seen in a dtype, in multiply-adds per second."""
+        seen = [max(values) for key, values in self.rates.items() if key[0] == kind]
         return max([*seen, *([] if kind == "int8" else [self.torch.best(kind)])])
 
     def to_json(self) -> dict[str, Any]:
         onnx_rates: dict[str, dict[str, Any]] = defaultdict(dict)
-        for (kind, name), values in self.found.items():
+        for (kind, name), values in self.rates.items():
             onnx_rates[kind][name] = spread(values, "macs_per_s")
         best = {f"best_{kind}_macs_per_s": self.best(kind) for kind in dict.fromkeys(TYPES.values())}
         return {**best, "torch": self.torch.to_json(), "onnx": dict(onnx_rates)}

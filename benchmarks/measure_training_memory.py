@@ -7,18 +7,17 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cutbert.bench.memory import clear_peak
-from cutbert.methods.samples import take_tokens
-from cutbert.methods.settings import DynabertSettings
 from cutbert.train.machine import own_peak_bytes
 from cutbert.train.progress import say
-from recording import make_parser, recorded, spread
-from workload import BATCH_SIZE, add_inputs, longest_rows, make_trainer, prepare_task
+from recording import make_parser, numbers, parse, recorded, spread
+from workload import BATCH_SIZE, DynabertSettings, add_inputs, distillation, longest_rows, prepare_task, take_tokens
 
 WIDTHS_OF_24 = tuple(float(mult) for mult in np.linspace(1.0, 0.25, 8).round(4))
 FAMILIES = {
@@ -28,32 +27,34 @@ FAMILIES = {
 }
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     add_inputs(parser)
     parser.add_argument("--steps", type=int, default=4, help="training steps of each process")
     parser.add_argument("--repeats", type=int, default=3, help="processes for each number of subnets")
+    parser.add_argument("--subnets", type=numbers, default=list(FAMILIES), help="a step, by commas")
     parser.add_argument("--only", type=int, choices=FAMILIES, help="measure this one here and print it, no record")
-    args = parser.parse_args()
+    args = parse(parser, argv)
     if args.only:
         print(json.dumps(train_here(args)))
         return
-    record = recorded("training_memory", args, lambda: measure(args), seeds=[0])
+    words = sys.argv[1:] if argv is None else list(argv)
+    record = recorded("training_memory", args, lambda: measure(args, words), seeds=[0])
     for count, seen in record["by_subnets_per_step"].items():
         peak = seen["training_peak"]
         print(f"{count} subnets a step: {peak['median_bytes'] / 2**20:.0f} MiB ({peak['count']} processes)")
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
     """Run the processes in turn and gather what they print."""
-    found: dict[int, list[dict[str, Any]]] = {count: [] for count in FAMILIES}
+    seen: dict[int, list[dict[str, Any]]] = {count: [] for count in args.subnets}
     for _ in range(args.repeats):
-        for count in FAMILIES:
+        for count in args.subnets:
             done = subprocess.run(
-                [sys.executable, *sys.argv, "--only", str(count)], stdout=subprocess.PIPE, text=True, check=True
+                [sys.executable, __file__, *words, "--only", str(count)], stdout=subprocess.PIPE, text=True, check=True
             )
-            found[count].append(json.loads(done.stdout.splitlines()[-1]))
-            say(f"{count} subnets: {found[count][-1]['training_peak_bytes'] / 2**20:.0f} MiB")
+            seen[count].append(json.loads(done.stdout.splitlines()[-1]))
+            say(f"{count} subnets: {seen[count][-1]['training_peak_bytes'] / 2**20:.0f} MiB")
     return {
         "batch_size": BATCH_SIZE,
         "steps": args.steps,
@@ -64,7 +65,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 "training_peak": spread([one["training_peak_bytes"] for one in each], "bytes"),
                 "before_training": spread([one["before_training_bytes"] for one in each], "bytes"),
             }
-            for count, each in found.items()
+            for count, each in seen.items()
         },
     }
 
@@ -75,12 +76,12 @@ def train_here(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         prepared = prepare_task(args, Path(work))
         tokens = take_tokens(prepared.train, longest_rows(prepared.train.lengths, args.steps * BATCH_SIZE))
-        trainer, counted = make_trainer(prepared, tokens, settings, 0, args.threads, Path(work))
+        trainer, counted = distillation(prepared, tokens, settings, 0, args.threads, Path(work))
         before = clear_peak()
         for _ in range(args.steps):
             trainer.step()
     return {
-        "subnets": [point.name for point in counted.step.points],
+        "subnets": counted.point_names,
         "longest_row_tokens": int(tokens.lengths.max()),
         "before_training_bytes": before,
         "training_peak_bytes": own_peak_bytes(),

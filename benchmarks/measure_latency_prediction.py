@@ -7,6 +7,7 @@ divided by the uncut network's own.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,18 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.train.counting import counter
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import progress_bar
-from recording import make_parser, recorded, spread
+from recording import make_parser, parse, recorded, spread
 
 UNCUT = "uncut"
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert; only read")
     parser.add_argument("--backends", default="torch,onnx,onnx-int8", help="by commas")
     parser.add_argument("--subnets", type=int, default=24, help="random subnets to measure")
     parser.add_argument("--rounds", type=int, default=8)
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("latency_prediction", args, lambda: measure(args), seeds=[0])
     for each in record["backends"]:
         print(each["backend"], each["error"], each["error_without_drift"])

@@ -1,7 +1,7 @@
 """How near ONNX Runtime's answers come to torch's on real rows, and whether an exported folder runs without torch.
 
 Rows are those of dev and, beyond them, of training; each runs alone, as it is served, and in padded batches. The
-example beside the exported model runs in an environment made anew with onnxruntime, tokenizers, numpy and what these
+example beside the exported model runs in a new environment with onnxruntime, tokenizers, numpy and what these
 ask for.
 """
 
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.runner import Runner, TorchRunner, run_rows
-from recording import make_parser, recorded, spread
+from recording import make_parser, parse, recorded, spread
 
 SEED = 0  # of the training rows that are taken
 LIMIT = 1e-4
@@ -40,16 +41,22 @@ FORBIDDEN = ("torch", "transformers", "cutbert")
 LOADED_TEXTS = 8
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     parser.add_argument("--run", type=Path, required=True, help="finished run folder, texts with labels; only read")
     parser.add_argument("--rows", type=int, default=1000, help="of dev, then of training")
-    args = parser.parse_args()
+    parser.add_argument(
+        "--load-test",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also answer texts in a new environment, whose packages come from the package index",
+    )
+    args = parse(parser, argv)
     record = recorded("onnx_parity", args, lambda: measure(args), seeds=[SEED])
     for name in ("alone", "in_batches"):
         print(f"{name}: at most {record[name]['max_abs_diff']:.1e} apart on {record[name]['count']} rows")
-    test = record["load_test"]
-    print(f"in the clean environment: at most {test['max_abs_diff']:.1e} apart on {test['texts']} texts")
+    if test := record.get("load_test"):
+        print(f"in the clean environment: at most {test['max_abs_diff']:.1e} apart on {test['texts']} texts")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -73,12 +80,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "largest_answer": float(np.abs(ours).max()),
         "alone": spread(alone, "abs_diff"),
         "in_batches": spread(in_batches, "abs_diff"),
-        "load_test": load_test(args.run, loaded, texts_of(dataset)),
+        **({"load_test": load_test(args.run, loaded, texts_of(dataset))} if args.load_test else {}),
     }
 
 
 def real_rows(dataset: Dataset, loaded: Loaded, limit: int, count: int) -> dict[str, Tokens]:
-    """Return so many rows as tokens, by split: dev's first ones, then training rows at random."""
+    """Return `count` rows as tokens, by split: dev's first ones, then training rows at random."""
     limit = min(limit, loaded.tokenizer.model_max_length)
     of_dev = np.arange(min(count, len(dataset.dev)))
     of_train = np.random.default_rng(SEED).permutation(len(dataset.train))[: count - len(of_dev)]

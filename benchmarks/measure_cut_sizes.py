@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,8 +18,6 @@ from cutbert.bench.latency_table import new_network
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
-from cutbert.methods.rounds import SETTLING_ROWS
-from cutbert.methods.samples import sample_batches
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, places_of, resized, size_at
@@ -27,25 +25,23 @@ from cutbert.surgery.cut import choose_by_sizes, cut
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import settle_norms
 from cutbert.train.evaluate import predict_logits, score
-from recording import make_parser, recorded
-from workload import add_inputs, prepare_task
+from recording import make_parser, numbers, parse, recorded
+from workload import add_inputs, prepare_task, sample
 
-LENGTHS = (16, 24, 32, 64, 128)
-ODD = {"h": 189, "f": 765, "k": 15, "v": 15}
-EVEN = {"h": 192, "f": 768, "k": 16, "v": 16}
-KEPT_HIDDEN = (383, 376, 352, 320, 256, 192)
-DEV_ROWS = 872
+SETTLING_ROWS = 512  # as in `cutbert schubert`
+LESS = {"h": 3, "f": 3, "k": 1, "v": 1}  # than half of the model's own size, where MiniLM's are multiples of 8
 
 
-def main() -> None:
-    parser = make_parser(__doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
     add_inputs(parser)
-    parser.add_argument("--teacher", required=True, help="a model fine-tuned on SST-2, its run folder")
+    parser.add_argument("--kept", type=numbers, default=[383, 376, 352, 320, 256, 192], help="hidden units, by commas")
+    parser.add_argument("--lengths", type=numbers, default=[16, 24, 32, 64, 128], help="tokens, by commas")
     parser.add_argument("--rounds", type=int, default=12)
-    args = parser.parse_args()
+    args = parse(parser, argv)
     record = recorded("cut_sizes", args, lambda: measure(args), seeds=[0])
     for row in record["sizes"]:
-        print(f"{row['dim']}: {row['odd']} instead of {row['even']} takes {row['odd_by_even']:.2f} of the time", end="")
+        print(f"{row['dim']}: odd instead of even takes {row['odd_by_even']:.2f} of the time", end="")
         print(f", in batches {row['odd_by_even_in_batches']:.2f}")
     for row in record["hidden"]:
         scores = (f"{name} {100 * row[f'{name}_score']:.2f}" for name in ("zeroed", "cut", "settled"))
@@ -53,52 +49,61 @@ def main() -> None:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    args.weights = Path(args.teacher)
     with TemporaryDirectory() as folder:
-        prepared = prepare_task(args, Path(folder), eval_rows=DEV_ROWS)
+        prepared = prepare_task(args, Path(folder), eval_rows=None)
     model = prepared.loaded.model
-    batches = sample_batches(model, prepared.train, SETTLING_ROWS, 0, prepared.engine.device)
+    batches = sample(prepared, SETTLING_ROWS)
     return {
-        "lengths": list(LENGTHS),
+        "lengths": args.lengths,
         "sizes": odd_sizes(model, args),
-        "hidden": hidden_jump(model, prepared.dev, batches),
+        "hidden": hidden_jump(model, prepared.dev, batches, args.kept),
     }
 
 
 def odd_sizes(model: TaskModel, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Time each dimension at a multiple of 8 and a little below, side by side."""
+    even = {place: size_at(model.shape, place) // 2 for place in places_of(model.shape, tuple(LESS))}
+    odd = {place: size - LESS[place.dim] for place, size in even.items()}
     shapes: dict[str, EncoderShape] = {}
-    for dim in ODD:
-        for name, sizes in (("odd", ODD), ("even", EVEN)):
-            shapes[f"{dim} {name}"] = resized(model.shape, {p: sizes[dim] for p in places_of(model.shape, dim)})
-    everything = {p: ODD[p.dim] for p in places_of(model.shape, tuple(ODD))}
-    shapes["all odd"] = resized(model.shape, everything)
-    shapes["all even"] = resized(model.shape, {place: EVEN[place.dim] for place in everything})
+    for name, sizes in (("odd", odd), ("even", even)):
+        for dim in LESS:
+            shapes[f"{dim} {name}"] = resized(model.shape, {p: size for p, size in sizes.items() if p.dim == dim})
+        shapes[f"all {name}"] = resized(model.shape, sizes)
     networks = {name: new_network(model, shape).eval() for name, shape in shapes.items()}
-    times = time_networks(networks, LENGTHS, LatencySettings(threads=args.threads, rounds=args.rounds))
+    times = time_networks(networks, args.lengths, LatencySettings(threads=args.threads, rounds=args.rounds))
     rows = []
-    for dim in (*ODD, "all"):
-        odd, even = times[f"{dim} odd"], times[f"{dim} even"]
+    for dim in (*LESS, "all"):
+        one, other = times[f"{dim} odd"], times[f"{dim} even"]
         rows.append(
             {
                 "dim": dim,
-                "odd": ODD.get(dim),
-                "even": EVEN.get(dim),
-                "odd_ms": odd.latency_ms,
-                "even_ms": even.latency_ms,
-                "odd_by_even": odd.latency_ms / even.latency_ms,
-                "odd_by_even_in_batches": even.throughput_per_s / odd.throughput_per_s,
+                **(
+                    {}
+                    if dim == "all"
+                    else {name: size_of(sizes, dim) for name, sizes in (("odd", odd), ("even", even))}
+                ),
+                "odd_ms": one.latency_ms,
+                "even_ms": other.latency_ms,
+                "odd_by_even": one.latency_ms / other.latency_ms,
+                "odd_by_even_in_batches": other.throughput_per_s / one.throughput_per_s,
             }
         )
     return rows
 
 
-def hidden_jump(model: TaskModel, dev: Tokens, batches: Sequence[Batch]) -> list[dict[str, Any]]:
+def size_of(sizes: Mapping[Place, int], dim: str) -> int:
+    """Return the size of a dimension in the first layer."""
+    return next(size for place, size in sizes.items() if place.dim == dim)
+
+
+def hidden_jump(
+    model: TaskModel, dev: Tokens, batches: Sequence[Batch], kept_units: Sequence[int]
+) -> list[dict[str, Any]]:
     """Score the network with its weakest hidden units closed, and cut away with norms as they are or settled."""
     strength = hidden_strength(model)
     plain = predict_logits(model, dev)
     rows = []
-    for kept in KEPT_HIDDEN:
+    for kept in kept_units:
         values = {place: torch.ones(size_at(model.shape, place)) for place in places_of(model.shape, tuple(DIMS))}
         values[Place("h")][strength.argsort()[: model.shape.hidden_size - kept]] = 0.0
         closed = copy.deepcopy(model)
@@ -118,6 +123,7 @@ def hidden_jump(model: TaskModel, dev: Tokens, batches: Sequence[Batch]) -> list
 def hidden_strength(model: TaskModel) -> Tensor:
     """Return how much each hidden unit is written and read: the norms of its rows and columns, summed."""
     total = torch.zeros(model.shape.hidden_size)
+    layer: Any
     with torch.no_grad():
         for layer in model.encoder.layers:
             for linear in (layer.attention.query, layer.attention.key, layer.attention.value, layer.feed_forward.up):
