@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--problems", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3, help="search seeds")
     parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--ours-only", action="store_true", help="without optuna")
     args = parse(parser, argv)
     record = recorded("search_samplers", args, lambda: measure(args), seeds=list(range(args.seeds)))
     for noise, gains in record["mean_gain"].items():
@@ -50,9 +51,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     seeds = [point.subnet for point in grid(SHAPE, width_mults=(1, 0.75, 0.5, 0.25), depth_mults=(1, 0.75, 0.5))]
     space = search_space(SHAPE, "free", seeds)
     samplers: dict[str, Callable[..., list[Trial]]] = {"ours": search}
-    for population in POPULATIONS:
+    for population in () if args.ours_only else POPULATIONS:
         samplers[f"optuna, {population}"] = partial(by_optuna, population=population, mutates=False)
-    samplers["optuna, 20, polynomial"] = partial(by_optuna, population=20, mutates=True)
+    if not args.ours_only:
+        samplers["optuna, 20, polynomial"] = partial(by_optuna, population=20, mutates=True)
     gains: dict[str, dict[str, list[list[float]]]] = {}
     for noise in NOISES:
         of_noise = gains[str(noise)] = {name: [] for name in samplers}
