@@ -17,6 +17,7 @@ from cutbert.api.sweeps import SWEPT, kinds_of
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from tiny_runs import save_tiny, tiny_model, tiny_rows
+from tiny_sweeps import compute_here
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HEADER = {"format_version", "name", "commit", "has_uncommitted_changes", "command", "started", "finished", "machine",
@@ -149,7 +150,9 @@ class OnnxInOpenVinosPlace:
 
 def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", OnnxInOpenVinosPlace())
-    record = record_of("measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency")
+    record = record_of(
+        "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
+    )
     assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
 
 
@@ -199,6 +202,86 @@ def test_sentence_split(tmp_path: Path, glue: Path) -> None:
         name: (tmp_path / "held-out" / "SST-2" / f"{name}.tsv").read_text().splitlines() for name in ("train", "dev")
     }
     assert len(files["dev"]) == 3 and not set(files["dev"][1:]) & set(files["train"])
+
+
+STUDY = """
+[defaults]
+threads = 1
+max_length = 16
+epochs = 0.5
+[grid]
+data = [{{name = "one", task = "sst2"}}, {{name = "two", task = "sst2", max_train_samples = 40}}]
+seed = [0, 1]
+[steps.teacher]
+verb = "finetune"
+model = "{teacher}"
+[steps.family]
+verb = "dynabert"
+model = "{{teacher}}"
+width_mult = [1.0, 0.5]
+depths = [3, 1]
+[steps.layers]
+verb = "dynabert"
+model = "{{teacher}}"
+width_mult = [1.0]
+stock = false
+grid.depths = [1]
+[steps.first]
+verb = "depth"
+model = "{teacher}"
+axes = ["data"]
+grid.depth = [1]
+seeds = [0, 1]
+[steps.picked]
+verb = "pick"
+model = "{{layers}}"
+max_params = 1_000_000
+[steps.tuned]
+verb = "finetune"
+model = "{{picked}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) -> dict[str, Any]:
+    """The record of a small sweep."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "plan.toml").write_text(STUDY.format(teacher=teacher), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        compute_here(patch)
+        done = cutbert.sweep(folder / "plan.toml", out=folder / "sweep", set=[f"data_dir={glue}"])
+    assert {run["status"] for run in done["runs"]} == {"finished"}
+    words = ("--against", "layers", "--against", "layers/1", "--shares", "0.5")
+    return record_of("study", folder, folder / "sweep", *words, name="sweep")
+
+
+@pytest.mark.slow
+def test_study_gathers(study: dict[str, Any]) -> None:
+    networks = {
+        (each["group"]["data"], each["step"], *each["own"].values(), each["name"]): each for each in study["networks"]
+    }
+    whole, single = networks["one", "family", "w1.0-d1.0"], networks["one", "layers", "1", "w1.0-d0.3333"]
+    assert whole["seeds"] == ["0", "1"] and len(whole["scores"]) == 2 and whole["macs"] > single["macs"]
+    assert whole["kl_to_teacher"] >= 0 and len(whole["minus_teacher"]["by_seed"]) == 2
+    assert networks["two", "first", "1", "depth-1"]["seeds"] == ["0", "1"]
+    assert networks["two", "tuned", "1", "model"]["params"] == single["params"]
+    assert study["unfinished"] == [] and study["runs"][0]["line"].startswith("cutbert finetune")
+    assert study["seeds"] == [0, 1]
+
+
+@pytest.mark.slow
+def test_study_compares_at_equal_cost(study: dict[str, Any]) -> None:
+    rows = {(each["group"]["data"], each["step"], each["name"]): each for each in study["networks"]}
+    minus = rows["one", "family", "w1.0-d0.3333"]["minus"]
+    assert minus["layers"]["no_more"]["title"] == minus["layers"]["at_least"]["title"] == "layers 1 w1.0-d0.3333"
+    assert minus["layers/1"]["beside"]["difference"] == minus["layers"]["no_more"]["difference"]
+    assert set(rows["one", "family", "w1.0-d1.0"]["minus"]["layers"]) == {"no_more"}  # no three layers are there
+    means = {(each["network"], each["against"], each["side"]): each for each in study["mean_over_groups"]}
+    mean = means["family w1.0-d0.3333", "layers", "no_more"]
+    assert mean["difference"] == pytest.approx(sum(mean["differences"].values()) / 2)
+    assert mean["differences"]["one"] == pytest.approx(minus["layers"]["no_more"]["difference"])
+    within = {each["step"]: each for each in study["best_within"]}
+    assert set(within["family"]["networks"]) == {"one", "two"} and within["family"]["minus_layers"]["low"] <= 1
 
 
 @pytest.mark.parametrize("plan", PLANS)

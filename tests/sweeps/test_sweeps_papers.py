@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_plan import make_plan
 
 import cutbert
 from cutbert.api.sweeps import SWEPT, kinds_of
-from cutbert.cli.main import main
 from cutbert.shape.head import HeadSpec
-from cutbert.sweeps import sweep as module
 from cutbert.sweeps.expand import read_runs
-from cutbert.sweeps.job import Ended, Job
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
+from tiny_sweeps import compute_here
 
 TEXTS = {"train": "text", "dev": "held-out"}
 SMALL = ("epochs=0.1", "threads=1", "max_length=16", "sequence_length=16")
@@ -81,38 +76,10 @@ def test_depth_runs(tmp_path: Path) -> None:
     assert 0 <= done["runs"][0]["score"] <= 1
 
 
-class Here:
-    """An engine that computes a run in this very process: what starting Python costs is spared."""
-
-    def __init__(self) -> None:
-        self._ended: list[Ended] = []
-
-    def share(self, wanted: int | None) -> int:
-        return 1
-
-    def has_room(self) -> bool:
-        return True
-
-    def begin(self, job: Job) -> None:
-        code = main([*job.words, "--threads", str(job.threads)])
-        self._ended.append(Ended(job.name, f"exit code {code}" if code else None))
-
-    def ended(self) -> list[Ended]:
-        found, self._ended = self._ended, []
-        return found
-
-    def stop(self) -> None: ...
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sweeps compute in this process."""
-
-    @contextmanager
-    def engine_of(*args: Any) -> Iterator[Here]:
-        yield Here()
-
-    monkeypatch.setattr(module, "engine_of", engine_of)
+    compute_here(monkeypatch)
 
 
 def text_sets(folder: Path, *steps: str) -> list[str]:
