@@ -170,8 +170,9 @@ class Expansion:
 
     def _is_on(self, step: Step, axis: Axis) -> bool:
         """Return whether a step has runs for each value of an axis: the axis sets what the step leaves open."""
-        if axis.option_names(step.name) <= self.plan.overrides.keys():
-            return False
+        models = [each for name, each in choices_of([axis], step.name) if name == MODEL]
+        if axis.option_names(step.name) <= self.plan.overrides.keys() and not any(each.references() for each in models):
+            return False  # --set gives one value for all; models that are other steps' runs stay
         if axis in step.axes:
             return True
         if step.shared is not None:
