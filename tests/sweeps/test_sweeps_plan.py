@@ -141,9 +141,14 @@ def test_a_step_may_pick_from_a_front(tmp_path: Path) -> None:
 
 
 def test_an_axis_of_other_steps_runs_stays_where_the_model_is_set(tmp_path: Path) -> None:
-    text = CHAIN.replace('model = "{small}/model"', "").replace(
-        "stock = false", 'grid.of = [{name = "small", model = "{small}"}, {name = "teacher", model = "{teacher}"}]'
-    ).replace("task = [", "data_dir = [").replace('grid.budget = ["macs=0.75", "macs=0.5"]', 'budget = "macs=0.5"')
+    text = (
+        CHAIN.replace('model = "{small}/model"', "")
+        .replace(
+            "stock = false", 'grid.of = [{name = "small", model = "{small}"}, {name = "teacher", model = "{teacher}"}]'
+        )
+        .replace("task = [", "data_dir = [")
+        .replace('grid.budget = ["macs=0.75", "macs=0.5"]', 'budget = "macs=0.5"')
+    )
     for sets in ((), ("model=tiny",)):
         runs = runs_of(tmp_path, text.replace("seed = [0, 1, 2]", "seed = [0]"), "task=sst2", *sets)
         assert {run.labels["family.of"] for run in runs if run.step == "family"} == {"small", "teacher"}
