@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,31 +82,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """How one process of a run ended.
-
-    Args:
-        seconds: it lived.
-        was_killed: or came to its end.
-    """
-
-    seconds: float
-    was_killed: bool
-
-
 def kill_runs(args: argparse.Namespace) -> dict[str, Any]:
     """Run once undisturbed, then kill and restart runs until enough kills have fallen."""
     moments = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as work:
         whole = Path(work) / "whole"
-        undisturbed = attempt(run_words(args, whole), None)
-        expected = digests(whole)
-        say(f"undisturbed: {undisturbed.seconds:.1f} s")
+        begun = time.monotonic()
+        completes(run_words(args, whole), None)
+        undisturbed_s, expected = time.monotonic() - begun, digests(whole)
+        say(f"undisturbed: {undisturbed_s:.1f} s")
         runs: list[dict[str, Any]] = []
         while (left := args.kills - sum(len(run["kills"]) for run in runs)) > 0:
             out = Path(work) / f"run{len(runs)}"
-            kills = killed_run(run_words(args, out), out, undisturbed.seconds, left, moments)
+            kills = killed_run(run_words(args, out), out, undisturbed_s, left, moments)
             got = digests(out)
             differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
             runs.append({"kills": kills, "is_equal": not differing, "differing_files": differing})
@@ -116,7 +103,7 @@ def kill_runs(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "run": run_words(args, Path("OUT"))[1:],
         "compared_files": sorted(expected),
-        "undisturbed_s": round(undisturbed.seconds, 2),
+        "undisturbed_s": round(undisturbed_s, 2),
         "kills": sum(len(run["kills"]) for run in runs),
         "all_equal": all_equal,
         "holds": all_equal,
@@ -146,51 +133,27 @@ def killed_run(
     """Kill and restart one run until it is finished, at most `most` times; return where each kill fell."""
     kills: list[dict[str, Any]] = []
     while True:
-        limit = moments.uniform(0, whole_seconds / 2) if len(kills) < most else None
-        done = attempt(words, limit)
-        if not done.was_killed:
+        begun = time.monotonic()
+        if completes(words, moments.uniform(0, whole_seconds / 2) if len(kills) < most else None):
             return kills
-        kills.append({"lived_s": round(done.seconds, 2), **state_of(out)})
-        say(f"killed after {done.seconds:.1f} s: {kills[-1]}")
+        phases = list(read_json(out / "run.json")["timings"]) if (out / "run.json").is_file() else []
+        saved = len(list(out.glob("checkpoint/*/*/position.json")))
+        lived = round(time.monotonic() - begun, 2)
+        kills.append({"lived_s": lived, "phase": phases[-1] if phases else "loading", "saved_stages": saved})
+        say(f"killed: {kills[-1]}")
 
 
-def attempt(words: list[str], limit: float | None) -> Attempt:
-    """Run a command to its end, or kill it after some seconds.
+def completes(words: list[str], limit: float | None) -> bool:
+    """Return whether a command came to its end, or was killed after some seconds.
 
     Raises:
         CalledProcessError: it failed by itself.
     """
-    begun = time.monotonic()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        _, errors = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return Attempt(time.monotonic() - begun, True)
-    if process.returncode != 0:
-        print(errors, file=sys.stderr)
-        raise subprocess.CalledProcessError(process.returncode, words)
-    return Attempt(time.monotonic() - begun, False)
-
-
-def state_of(out: Path) -> dict[str, Any]:
-    """Return what a killed run had left: saved stages and steps, scored subnets.
-
-    The phase is the last one run.json knows of; it is written every few seconds, so it may lag behind.
-    """
-    if not (out / "run.json").is_file():
-        return {"phase": "before the run folder"}
-    begun = [name for name in read_json(out / "run.json")["timings"] if name != "total"]
-    saved = {
-        path.parent.parent.name: read_json(path)["step"] for path in sorted(out.glob("checkpoint/*/*/position.json"))
-    }
-    return {
-        "phase": begun[-1] if begun else "loading",
-        "finished_stages": sorted(path.stem for path in out.glob("checkpoint/*.safetensors")),
-        "saved_steps": saved,
-        "scored": len(list(out.glob("predictions/*.json"))),
-    }
+        subprocess.run(words, stdout=subprocess.DEVNULL, timeout=limit, check=True)
+    except subprocess.TimeoutExpired:  # run() has killed it
+        return False
+    return True
 
 
 def digests(run: Path) -> dict[str, str]:

@@ -25,9 +25,10 @@ from cutbert.sweeps.folder import Stored, SweepFolder
 from networks import Network, networks_of, seeds_of
 from recording import make_parser, parse, recorded, shares
 
-COSTS = ("macs", "params", "latency_ms")
+COSTS = ("macs", "params", "latency_ms", "latency_share")
 SAME = 1.01  # costs this near count as equal
 SIDES = {"no_more": "at no more", "at_least": "at no less", "beside": "beside"}
+CUTS = ("schubert", "undivided")  # whose sizes are the result
 LONG = ("teacher", "subnets", "series", "measured", "others", "out")  # of a run's result: is elsewhere, or no number
 
 
@@ -42,7 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="a step whose networks the others are compared with at equal cost, or STEP/NAME for one network or one "
         "value of the step's own axes; repeat",
     )
-    parser.add_argument("--cost", default="macs", choices=COSTS, help="what is equal")
+    parser.add_argument(
+        "--cost",
+        default="macs",
+        choices=COSTS,
+        help="what is equal; latency_share is of the own teacher, timed beside it",
+    )
     parser.add_argument("--backend", default="torch", help="whose measured latencies are taken")
     parser.add_argument(
         "--shares",
@@ -76,7 +82,7 @@ def measure(args: argparse.Namespace, sweep: SweepFolder) -> dict[str, Any]:
 
 def describe(network: Network, networks: Sequence[Network], args: argparse.Namespace) -> dict[str, Any]:
     """Return what the record says of one network."""
-    scores, costs = network.scores(), {name: network.cost(name) for name in (*COSTS, "latency_share")}
+    scores, costs = network.scores(), {name: network.cost(name) for name in COSTS}
     return {
         "step": network.step,
         "group": dict(network.group),
@@ -103,7 +109,9 @@ def describe(network: Network, networks: Sequence[Network], args: argparse.Names
 
 def rivals_of(network: Network, name: str, networks: Sequence[Network], cost: str) -> dict[str, Network]:
     """Return the networks that STEP or STEP/NAME sets beside a network, by side."""
-    meant = [each for each in networks if each.group == network.group and each is not network and each.is_meant(name)]
+    if network.is_meant(name):
+        return {}
+    meant = [each for each in networks if each.group == network.group and each.is_meant(name)]
     if "/" in name and len(meant) == 1:
         return {"beside": meant[0]}
     own, costs = network.cost(cost), [(each.cost(cost), each) for each in meant]
@@ -248,6 +256,8 @@ def facts_of(run: Stored, folder: Path) -> dict[str, Any]:
     record = read_json(folder / "run.json")
     result = {name: value for name, value in record["result"].items() if name not in LONG}
     facts = {name: record[name] for name in ("line", "timings", "peak_bytes") if name in record}
+    if run.verb in CUTS:
+        facts["shape"] = read_json(folder / "model" / "shape.json")
     return {"name": run.name, **facts, "result": result}
 
 
