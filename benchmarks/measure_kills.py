@@ -25,7 +25,7 @@ from typing import Any
 
 from cutbert.files import file_sha256, read_json
 from cutbert.train.progress import say
-from recording import make_parser, parse, recorded
+from recording import make_parser, numbers, parse, recorded
 from workload import add_inputs, cutbert_json, model_of, option
 
 COMPARED = ("teacher/model.safetensors", "model/model.safetensors", "predictions/*.json")
@@ -42,7 +42,7 @@ checkpoint_seconds = 0.5
 
 [grid]
 task = {tasks}
-seed = [0, 1]
+seed = {seeds}
 
 [steps.teacher]
 verb = "finetune"
@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.set_defaults(max_train_samples=600)
     parser.add_argument("what", choices=("run", "sweep"))
     parser.add_argument("--tasks", default="sst2,mrpc", help="of the sweep, by commas")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1], help="of the sweep, by commas")
     parser.add_argument("--max-eval-samples", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=2.0, help="of each training")
     parser.add_argument("--kills", type=int, default=20)
@@ -204,6 +205,7 @@ def plan_text(args: argparse.Namespace) -> str:
         threads=args.threads or 1,
         epochs=args.epochs,
         tasks=json.dumps(args.tasks.split(",")),
+        seeds=args.seeds,
         model=model_of(args),
     )
 

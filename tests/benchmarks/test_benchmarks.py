@@ -76,6 +76,7 @@ def inputs(glue: Path, teacher: Path) -> tuple[object, ...]:
     return ("--model", teacher, "--data-dir", glue)
 
 
+@pytest.mark.slow
 def test_step_time(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     record = record_of("measure_step_time", tmp_path, *inputs, "--rounds", 1, "--batches", 1, "--square", 64)
     assert set(record["variants"]) == {"release_12", "ours_12", "ours_default"}
@@ -187,9 +188,9 @@ def test_samplers(tmp_path: Path) -> None:
 def test_kills(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = (*inputs, "--kills", 1, "--epochs", 0.5)
     assert record_of("measure_kills", tmp_path, "run", *words, name="kill_resume")["all_equal"]
-    words = (*words, "--tasks", "sst2", "--no-ray")
+    words = (*words, "--tasks", "sst2", "--seeds", 0, "--no-ray")
     record = record_of("measure_kills", tmp_path, "sweep", *words, name="sweep_kills")
-    assert record["lost"] == record["done_twice"] == 0 and record["runs"] == 4
+    assert record["lost"] == record["done_twice"] == 0 and record["runs"] == 2
 
 
 def test_sentence_split(tmp_path: Path, glue: Path) -> None:
