@@ -26,7 +26,7 @@ from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import settle_norms
 from cutbert.train.evaluate import predict_logits, score
 from recording import make_parser, numbers, parse, recorded
-from workload import add_inputs, prepare_task, sample
+from workload import add_inputs, prepare_task
 
 SETTLING_ROWS = 512  # as in `cutbert schubert`
 LESS = {"h": 3, "f": 3, "k": 1, "v": 1}  # than half of the model's own size, where MiniLM's are multiples of 8
@@ -50,13 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
-        prepared = prepare_task(args, Path(folder), eval_rows=None)
-    model = prepared.loaded.model
-    batches = sample(prepared, SETTLING_ROWS)
+        task = prepare_task(args, Path(folder), eval_rows=None)
+    model = task.loaded.model
+    batches = task.sample(model, SETTLING_ROWS, 0)
     return {
         "lengths": args.lengths,
         "sizes": odd_sizes(model, args),
-        "hidden": hidden_jump(model, prepared.dev, batches, args.kept),
+        "hidden": hidden_jump(model, task.dev, batches, args.kept),
     }
 
 

@@ -24,7 +24,7 @@ from cutbert.surgery.importance import measure_importance
 from cutbert.sweeps.folder import Stored, SweepFolder
 from cutbert.train.progress import say
 from recording import make_parser, parse, recorded
-from workload import prepare_task, sample
+from workload import prepare_task
 
 STEP = "without"
 MEASURES = ("cka", "importance")
@@ -76,9 +76,9 @@ def measures_of(args: argparse.Namespace, run: Stored) -> dict[str, dict[int, fl
     given = {name: run.options.get(name) for name in ("task", "data_dir", "max_train_samples")}
     inputs = argparse.Namespace(model=run.model, threads=args.threads, **given)
     with tempfile.TemporaryDirectory() as work:
-        prepared = prepare_task(inputs, Path(work))
-    seed, model = int(run.options.get("seed", 0)), prepared.loaded.model
-    batches = sample(prepared, args.samples, seed)
+        task = prepare_task(inputs, Path(work))
+    seed, model = int(run.options.get("seed", 0)), task.loaded.model
+    batches = task.sample(model, args.samples, seed)
     neurons = measure_importance(model, batches).neurons
     return {
         "cka": ffn_changes(model, batches, seed=seed),

@@ -22,9 +22,8 @@ from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.shape import EncoderShape
-from cutbert.train.counting import counter
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar
 from recording import make_parser, parse, recorded, spread
 
 UNCUT = "uncut"

@@ -29,7 +29,6 @@ from workload import (
     distillation,
     prepare_task,
     spread_rows,
-    take_tokens,
 )
 
 RELEASE = "release_12"
@@ -88,14 +87,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take turns, then profile each variant."""
     with tempfile.TemporaryDirectory() as work:
-        prepared = prepare_task(args, Path(work))
-        chosen = spread_rows(prepared.train.lengths, args.batches, args.seed)
-        tokens = take_tokens(prepared.train, chosen)
+        task = prepare_task(args, Path(work))
+        chosen = spread_rows(task.train.lengths, args.batches, args.seed)
+        tokens = task.train.take(chosen)
         variants = {}
         for name, settings in VARIANTS.items():
-            made = distillation(prepared, tokens, settings, args.seed, args.threads, Path(work))
+            made = distillation(task, tokens, settings, args.seed, args.threads, Path(work))
             variants[name] = Variant(*made, 1 if name == RELEASE else args.batches)
-        rates = MatrixRates(prepared.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE), args.square)
+        rates = MatrixRates(task.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE), args.square)
         rounds = take_turns(variants, rates, args.rounds)
         profiles = {name: profiled(variant) for name, variant in variants.items()}
     return {
@@ -103,7 +102,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "threads_used": torch.get_num_threads(),
         "mean_length_tokens": float(tokens.lengths.mean()),
-        "epoch_mean_length_tokens": float(prepared.train.lengths.mean()),
+        "epoch_mean_length_tokens": float(task.train.lengths.mean()),
         "matrix_rate": rates.to_json(),
         "variants": {
             name: {**summary(variant, rates), "profile": profiles[name]} for name, variant in variants.items()

@@ -17,7 +17,7 @@ from cutbert.bench.memory import clear_peak
 from cutbert.train.machine import own_peak_bytes
 from cutbert.train.progress import say
 from recording import make_parser, numbers, parse, recorded, spread
-from workload import BATCH_SIZE, DynabertSettings, add_inputs, distillation, longest_rows, prepare_task, take_tokens
+from workload import BATCH_SIZE, DynabertSettings, add_inputs, distillation, longest_rows, prepare_task
 
 WIDTHS_OF_24 = tuple(float(mult) for mult in np.linspace(1.0, 0.25, 8).round(4))
 FAMILIES = {
@@ -74,9 +74,9 @@ def train_here(args: argparse.Namespace) -> dict[str, Any]:
     """Take a few steps on the longest batches and return this process's peak since they began."""
     settings = FAMILIES[args.only]
     with tempfile.TemporaryDirectory() as work:
-        prepared = prepare_task(args, Path(work))
-        tokens = take_tokens(prepared.train, longest_rows(prepared.train.lengths, args.steps * BATCH_SIZE))
-        trainer, counted = distillation(prepared, tokens, settings, 0, args.threads, Path(work))
+        task = prepare_task(args, Path(work))
+        tokens = task.train.take(longest_rows(task.train.lengths, args.steps * BATCH_SIZE))
+        trainer, counted = distillation(task, tokens, settings, 0, args.threads, Path(work))
         before = clear_peak()
         for _ in range(args.steps):
             trainer.step()

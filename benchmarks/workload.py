@@ -22,32 +22,29 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.data.batches import Batch, plan_batches
-from cutbert.data.dataset import load_dataset
 from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.distil import DistillStep, Teacher, choose_points
-from cutbert.methods.prepare import Prepared, prepare
-from cutbert.methods.pretrain import PRETRAIN
-from cutbert.methods.recipes import resolve_recipe
-from cutbert.methods.samples import sample_batches, take_tokens
+from cutbert.methods.dynabert import DistillStep, choose_points, family
+from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.space import grid
 from cutbert.train.engine import make_engine
-from cutbert.train.loop import Stage, StepInfo, Trainer
-from cutbert.train.masked_lm import masked_lm_stage
+from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer
+from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working import frozen_copy
+from cutbert.train.working_copy import frozen_copy
+from cutbert.work.imitate import LabelStep
+from cutbert.work.inputs import check_inputs
+from cutbert.work.losses import Teacher, TextLosses
+from cutbert.work.objective import MASKED_LM_PLAN, TaskObjective
 
-__all__ = [  # what is imported from here, defined here or not
-    "DynabertSettings", "Prepared", "Trainer", "take_tokens",
-]  # fmt: skip
+__all__ = ["DynabertSettings", "TaskObjective", "Trainer"]  # what is imported from here and not defined here
 BATCH_SIZE = 32
 MAX_LENGTH = 128
 SUBNET_PASSES = 3  # forward, and backward to inputs and to weights
@@ -79,8 +76,8 @@ def cutbert_json(*words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None = 32) -> Prepared:
-    """Return the model with a head for the task, and the task's tokens."""
+def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None = 32) -> TaskObjective:
+    """Return the task: the model with a head for it, and its tokens."""
     data = DataSettings(
         task=args.task,
         data_dir=args.data_dir,
@@ -88,13 +85,9 @@ def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None 
         max_train_samples=args.max_train_samples,
         max_eval_samples=eval_rows,
     )
+    train = TrainSettings(threads=args.threads)
     run = RunFolder.open(work / "prepared", "benchmark", {})
-    return prepare(model_of(args), load_dataset(data), MAX_LENGTH, TrainSettings(threads=args.threads), run)
-
-
-def sample(prepared: Prepared, size: int, seed: int = 0) -> list[Batch]:
-    """Return a random sample of the training rows as batches."""
-    return sample_batches(prepared.loaded.model, prepared.train, size, seed, prepared.engine.device)
+    return TaskObjective.prepare(check_inputs(model_of(args), data, train), train, run)
 
 
 def spread_rows(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -122,7 +115,7 @@ class CountedStep:
     lengths: NDArray[np.int64]
     macs: list[float] = field(default_factory=list)
 
-    def __call__(self, work: Any, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         chosen = choose_points(self.step.points, self.step.recipe.subnets_per_step, copy.deepcopy(info.random))
         shapes = [point.subnet.shape_in(self.step.supernet.shape) for point in chosen]
         head, counts = self.step.supernet.head_spec, Counter(self.lengths[info.rows].tolist())
@@ -130,7 +123,7 @@ class CountedStep:
         teacher_runs = len(widths) if self.step.recipe.reruns_teacher else 1
         total = teacher_runs * batch_macs(self.step.teacher.model.shape, head, counts)
         self.macs.append(total + SUBNET_PASSES * sum(batch_macs(shape, head, counts) for shape in shapes))
-        return self.step(work, batch, info)
+        return self.step(view, batch, info)
 
     @property
     def point_names(self) -> list[str]:
@@ -153,11 +146,11 @@ def text_macs(shape: EncoderShape, head: HeadSpec, length: int) -> int:
 
 
 def distillation(
-    prepared: Prepared, tokens: Tokens, settings: DynabertSettings, seed: int, threads: int | None, work: Path
+    task: TaskObjective, tokens: Tokens, settings: DynabertSettings, seed: int, threads: int | None, work: Path
 ) -> tuple[Trainer, CountedStep]:
     """Return a trainer of the recipe's last stage, to be stepped by hand for ever.
 
-    The supernet starts from the prepared model, unrewired, and the rate is tiny and constant: both leave the
+    The supernet starts from the task's model, unrewired, and the rate is tiny and constant: both leave the
     time and the memory of a step as they are.
     """
     train = TrainSettings(
@@ -165,16 +158,10 @@ def distillation(
     )
     recipe = resolve_recipe(settings, train, MAX_LENGTH)
     engine = make_engine(replace(train, precision=recipe.precision))
-    model = prepared.loaded.model
+    model = task.loaded.model
     supernet, stage = copy.deepcopy(model), recipe.stages[-1]
-    points = grid(
-        model.shape,
-        width_mults=settings.width_mult,
-        depth_mults=settings.depth_mult,
-        rule=recipe.layer_rule,
-        stock=recipe.stock,
-    )
-    step = DistillStep(supernet, Teacher(frozen_copy(model, engine.dtype), None, True), points, stage, recipe)
+    teacher = Teacher(frozen_copy(model, engine.dtype))
+    step = DistillStep(task.losses, supernet, teacher, family(model.shape, settings, recipe), stage, recipe)
     counted = CountedStep(step, tokens.lengths)
     run = RunFolder.open(work / "trainer", "benchmark", {})
     return Trainer(supernet, Stage(stage.plan, tokens, counted), engine, train, run), counted
@@ -186,5 +173,6 @@ def masked_lm(
     """Return a trainer of masked LM, to be stepped by hand for ever."""
     train = TrainSettings(seed=seed, threads=threads)
     engine = make_engine(train)
-    stage = masked_lm_stage(replace(PRETRAIN, batch_size=batch_size), tokens, masking)
+    step = LabelStep(TextLosses(StepMasks(tokens, masking)))
+    stage = Stage(replace(MASKED_LM_PLAN, batch_size=batch_size), tokens, step)
     return Trainer(model.to(engine.device), stage, engine, train, RunFolder.open(work / "trainer", "benchmark", {}))

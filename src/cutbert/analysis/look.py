@@ -19,8 +19,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.model.sites import Site, SiteKind
 from cutbert.model.task_model import TaskModel
 from cutbert.train.collating import padded_batch
-from cutbert.train.counting import counter
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import counter, progress_bar, say
 
 IMPORTANCE_TOKENS = 1024  # of a batch, forward and backward
 EMBEDDINGS = Site("embeddings")

@@ -16,11 +16,11 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.source import find_source
+from cutbert.hub.source import find_model
 from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import FolderShape, read_folder_shape
+from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 
 
@@ -128,7 +128,7 @@ def load_subjects(
     tokens = []
     for name in models:
         facts = facts_of(name)
-        tokenizer = load_tokenizer(find_source(name).folder, facts.shape, EncoderStyle.from_json(facts.style_data))
+        tokenizer = load_tokenizer(find_model(name).folder, facts.shape, EncoderStyle.from_json(facts.style_data))
         tokens.append(
             {
                 part: None if rows is None else tokenize_rows(rows, tokenizer, name, limit)
@@ -165,4 +165,4 @@ def check_same_tokens(models: Sequence[str], tokens: Sequence[Tokens | None]) ->
 
 def facts_of(model: str) -> FolderShape:
     """Return what a model's files say of it, weights unread."""
-    return read_folder_shape(find_source(model).folder)
+    return find_model(model).facts

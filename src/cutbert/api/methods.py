@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import data_settings, is_on_text, run_method
+from cutbert.api.running import data_settings, run_method
 from cutbert.api.runs import Run
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
@@ -34,7 +34,7 @@ def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def method() -> Callable[..., dict[str, Any]]:
-        from cutbert.methods.finetune import finetune
+        from cutbert.work.finetune import finetune
 
         return finetune
 
@@ -57,9 +57,8 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
     def method() -> Callable[..., dict[str, Any]]:
         from cutbert.methods.dynabert import dynabert
-        from cutbert.methods.dynabert_text import dynabert_text
 
-        return dynabert_text if is_on_text(options) else dynabert
+        return dynabert
 
     return run_method("dynabert", method, (data_settings(options), DynabertSettings), model, {"out": out, **options})
 
@@ -100,9 +99,9 @@ def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def method() -> Callable[..., dict[str, Any]]:
-        from cutbert.methods.schubert import schubert, schubert_text
+        from cutbert.methods.schubert import schubert
 
-        return schubert_text if is_on_text(options) else schubert
+        return schubert
 
     return run_method("schubert", method, (data_settings(options), SchubertSettings), model, {"out": out, **options})
 
@@ -123,9 +122,9 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def method() -> Callable[..., dict[str, Any]]:
-        from cutbert.methods.undivided import undivided, undivided_text
+        from cutbert.methods.undivided import undivided
 
-        return undivided_text if is_on_text(options) else undivided
+        return undivided
 
     return run_method("undivided", method, (data_settings(options), UndividedSettings), model, {"out": out, **options})
 

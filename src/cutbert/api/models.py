@@ -107,8 +107,8 @@ def cost(model: str | Path, **options: Any) -> Result:
     if not path.exists():
         if str(model) in PAPER_SHAPES:
             return Result(cost_of(PAPER_SHAPES[str(model)], HeadSpec("none"), settings.sequence_length).to_json())
-        from cutbert.hub.source import find_source
+        from cutbert.hub.source import find_model
 
-        path = find_source(model).folder
+        path = find_model(model).folder
     facts = read_folder_shape(path)
     return Result(cost_of(facts.shape, facts.head, settings.sequence_length).to_json())

@@ -24,14 +24,12 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.source import find_source
+from cutbert.hub.source import find_model
 from cutbert.shape.cost import cost_of
-from cutbert.shape.folder import read_folder_shape
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 from cutbert.train.settings import TrainSettings
 
@@ -132,7 +130,7 @@ def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, s
 
     The default --max-length stands for all the positions of a model that has fewer.
     """
-    facts = read_folder_shape(find_source(name).folder)
+    facts = find_model(name).facts
     room, mistakes = facts.max_tokens, Mistakes()
     if settings.length is not None and settings.length > room:
         mistakes.add(f"--length must be at most {room} for {name}, got {settings.length}")
@@ -157,7 +155,7 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
 
 def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
-    folder, loaded = find_source(name).folder, load_model(name)
+    folder, loaded = find_model(name).folder, load_model(name)
     if dataset is None:
         return Candidate(name, folder, loaded)
     max_length = min(max_length, loaded.tokenizer.model_max_length)

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cutbert.data.batches import Batch
+from cutbert.data.batches import Batch, collate
 from cutbert.data.tokens import Tokens
 from cutbert.errors import ModelError
+from cutbert.shape.head import IGNORED
 
 SHARE_MASKED = 0.8
 SHARE_RANDOM = 0.1
@@ -240,3 +241,12 @@ def disguise(ids: NDArray[np.int64], masking: Masking, random: np.random.Generat
     other = masking.ordinary_ids[random.integers(len(masking.ordinary_ids), size=len(ids))]
     shown = np.where(kind < SHARE_MASKED + SHARE_RANDOM, other, ids)
     return np.where(kind < SHARE_MASKED, masking.mask_id, shown)
+
+
+def masked_batch(tokens: Tokens, rows: np.ndarray, masking: Masking, seed: int) -> Batch:
+    """Return rows of one length as a batch with masked tokens, which are its labels."""
+    masks = draw_masks(tokens, rows, masking, np.random.default_rng([seed, int(rows[0])]))
+    masked = masks.apply(collate(tokens, rows, pad_token_id=masking.pad_id, use_token_types=False), rows)
+    labels = torch.full_like(masked.batch.input_ids, IGNORED).flatten()
+    labels[masked.positions] = masked.targets
+    return replace(masked.batch, labels=labels.view_as(masked.batch.input_ids))

@@ -240,3 +240,10 @@ def write_sequences(folder: Path, sequences: Iterable[NDArray[np.int32]], *, hol
             train.append(row)
         for row in held_out.rows():
             held.append(row)
+
+
+def every_second(tokens: Tokens, first: int) -> Tokens:
+    """Return every second row of rows of one length."""
+    S = int(tokens.offsets[1])
+    ids = np.asarray(tokens.ids).reshape(-1, S)[first::2]
+    return Tokens(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * S)

@@ -22,7 +22,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import loads_stock, save_model
-from cutbert.hub.source import find_source
+from cutbert.hub.source import find_model
 from cutbert.shape.folder import read_folder_shape
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
@@ -81,7 +81,7 @@ def check_inputs(
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        folder = find_source(source).folder
+        folder = find_model(source).folder
         facts = read_folder_shape(folder)
         if settings.out is None and not Path(source).exists():
             mistakes.add(f"--out must be given with a hub id, got {source}")
@@ -151,7 +151,7 @@ def write(
             add_files(aside, loaded, files)
             write_card(aside)
     else:
-        folder = find_source(source).folder
+        folder = find_model(source).folder
         add_files(folder, loaded, files)
         write_json(folder / FILE_NAME, provenance)
         write_card(folder)

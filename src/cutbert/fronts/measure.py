@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
+from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
 from cutbert.errors import RunError
 from cutbert.fronts.front import Front
@@ -15,10 +16,9 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.settings import TrainSettings
 
 
@@ -93,3 +93,14 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
         measured = measure_front(front, models, teacher, lengths, settings, on_round=counter(bar))
     measured.save(run)
     return measured
+
+
+def timed_table(
+    model: TaskModel, dims: Sequence[str], lengths: Sequence[int], settings: LatencySettings
+) -> LatencyTable:
+    """Return a network's table of latencies, measured now, and say how far it is off."""
+    say(f"latency: timing sub-layers of several sizes on {settings.backend}")
+    with progress_bar("latency table", num_rounds(settings)) as bar:
+        table = measure_table(model, dims, lengths, settings, on_round=counter(bar))
+    say(f"latency: on networks that are not in it the table is off by {100 * table.error:.1f} % (median)")
+    return table

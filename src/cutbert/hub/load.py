@@ -16,12 +16,12 @@ from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
 from cutbert.hub.families import TOKEN_TABLE, Family, family_of
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
-from cutbert.hub.source import find_source
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.hub.weights import modern_name, read_weights, weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import FolderShape, read_folder_shape
+from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 
@@ -51,9 +51,9 @@ class Loaded:
 
 
 def load_model(
-    source: str | Path, head: HeadSpec | None = None, *, seed: int = 0, revision: str | None = None
+    model: str | Path | ModelSource, head: HeadSpec | None = None, *, seed: int = 0, revision: str | None = None
 ) -> Loaded:
-    """Load a model folder, a run folder's model or a hub id.
+    """Load a model folder, a run folder's model, a hub id, or a source that is found already.
 
     The checkpoint's own head is kept where it fits the wanted one: the same kind, and the same label
     names in any order and letter case (outputs are reordered), or as many labels where the checkpoint's are
@@ -61,7 +61,7 @@ def load_model(
     where that has one (BERT's pooler). What was new or left out is in the notes.
 
     Args:
-        source: model folder, run folder, or hub id.
+        model: as in `find_model`.
         head: the wanted head; None for the checkpoint's own.
         seed: of weights that are new.
         revision: branch, tag or commit of a hub id.
@@ -70,46 +70,43 @@ def load_model(
         ModelError: the files are missing, of an architecture we cannot express, hold weights we do not
             know, or lack weights of the encoder.
     """
-    found = find_source(source, revision)
-    refuse_remote_code(found.folder)
-    facts = read_folder_shape(found.folder)
-    files = weight_files(found.folder)
-    stored = Stored.of(read_weights(files), facts)
-    spec = head or stored.own_head()
-    model = new_model(facts, spec, seed)
-    notes, new = fill(model, stored)
-    tokenizer = load_tokenizer(found.folder, model.shape, model.style)
-    if (found.folder / FILE_NAME).is_file():
-        provenance = read_provenance(found.folder)
+    source = find_model(model, revision)
+    refuse_remote_code(source.folder)
+    files = weight_files(source.folder)
+    stored = Stored.of(read_weights(files), source.facts)
+    network = new_model(source.facts, head or stored.own_head(), seed)
+    notes, new = fill(network, stored)
+    tokenizer = load_tokenizer(source.folder, network.shape, network.style)
+    if (source.folder / FILE_NAME).is_file():
+        provenance = read_provenance(source.folder)
     else:
-        provenance = first_provenance(str(source), found.folder, files, found.commit)
-    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, bool(new))
+        provenance = first_provenance(source.name, source.folder, files, source.commit)
+    return Loaded(network.eval(), tokenizer, source.name, tuple(notes), provenance, bool(new))
 
 
-def new_loaded(source: str | Path, shape: EncoderShape, head: HeadSpec, *, seed: int = 0) -> Loaded:
+def new_loaded(source: ModelSource, shape: EncoderShape, head: HeadSpec, *, seed: int = 0) -> Loaded:
     """Return a network of another shape with new weights, in the style and with the tokenizer of a model.
 
     Args:
-        source: model folder, run folder or hub id; its weights are not read.
+        source: the model; its weights are not read.
         shape: of the new network; must hold the tokenizer's vocabulary.
         head: the wanted head.
         seed: of the weights.
 
     Raises:
-        ModelError: the files are missing, of an architecture we cannot express, or the tokenizer does not fit.
+        ModelError: the files are of an architecture we cannot express, or the tokenizer does not fit.
     """
-    found = find_source(source)
-    refuse_remote_code(found.folder)
-    facts = replace(read_folder_shape(found.folder), shape=shape)
-    model = new_model(facts, head, seed)
-    tokenizer = load_tokenizer(found.folder, shape, model.style)
-    provenance = first_provenance(f"none: new weights, with the tokenizer of {source}", found.folder, (), found.commit)
-    notes = [f"all weights are new; tokenizer and style are those of {source}"]
+    refuse_remote_code(source.folder)
+    network = new_model(replace(source.facts, shape=shape), head, seed)
+    tokenizer = load_tokenizer(source.folder, shape, network.style)
+    base = f"none: new weights, with the tokenizer of {source.name}"
+    provenance = first_provenance(base, source.folder, (), source.commit)
+    notes = [f"all weights are new; tokenizer and style are those of {source.name}"]
     if len(tokenizer) < shape.vocab_size:
         notes.append(
             f"the tokenizer has {len(tokenizer):,} tokens, the shape {shape.vocab_size:,} rows: some are never used"
         )
-    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, has_new_head=True)
+    return Loaded(network.eval(), tokenizer, source.name, tuple(notes), provenance, has_new_head=True)
 
 
 @dataclass

@@ -68,6 +68,9 @@ class DynabertSettings:
     hidden_weight: float | None = field(default=None, metadata={"help": "Weight of the embedding and hidden losses."})
     temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
     final_epochs: float = field(default=0.0, metadata={"help": "Epochs of a last training on labels."})
+    rewire: bool = field(
+        default=True, metadata={"help": "Order heads and neurons by importance first; without, they keep their order."}
+    )
     importance_samples: int = field(
         default=2048, metadata={"help": "Training rows on which importance is measured (never select or dev)."}
     )
@@ -139,12 +142,20 @@ class SchubertSettings:
     uniform: bool = field(
         default=False, metadata={"help": "Shrink all --dims by one share; gates only say which units stay."}
     )
-    multiple_of: int = field(default=8, metadata={"help": "Sizes stay multiples of this (heads apart); 1 for any."})
-    rounds: int = field(default=1, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
-    gate_steps: int = field(default=100, metadata={"help": "Steps that gates are trained for in a round."})
+    multiple_of: int | None = field(
+        default=None, metadata={"help": "Sizes stay multiples of this (heads apart); 1 for any."}
+    )
+    recipe: Literal["ours", "paper"] = field(
+        default="ours", metadata={"help": "ours, or paper: an L1 price of constant strength, several rounds."}
+    )
+    gamma: float | None = field(
+        default=None, metadata={"help": "Strength of the L1 price of --recipe paper (the paper's gamma)."}
+    )
+    rounds: int | None = field(default=None, metadata={"help": "Rounds of gates, cut and healing (the paper's T)."})
+    gate_steps: int | None = field(default=None, metadata={"help": "Steps that gates are trained for in a round."})
     gate_learning_rate: float = field(default=0.02, metadata={"help": "Learning rate of gates."})
-    last_share: float = field(
-        default=0.6, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
+    last_share: float | None = field(
+        default=None, metadata={"help": "Share of the healing that comes after the last cut; the rest is spread."}
     )
     backend: BackendName = field(
         default="torch", metadata={"help": f"What --budget latency_ms is measured on: {BACKENDS_HELP}."}
@@ -159,6 +170,11 @@ class SchubertSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(dim for dim in DIMS if dim in self.dims))
+
+    @property
+    def parsed_budget(self) -> Budget | None:
+        """The budget; None where a named architecture is the target."""
+        return None if self.budget is None else Budget.parse(self.budget)
 
     @property
     def is_timed(self) -> bool:
@@ -177,7 +193,7 @@ class SchubertSettings:
             with mistakes.collect():
                 paper_shape(self.from_paper)
         for name in ("multiple_of", "rounds", "gate_steps"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         for name in ("logit_weight", "hidden_weight"):
             if not 0 <= getattr(self, name) < float("inf"):
@@ -187,7 +203,7 @@ class SchubertSettings:
         with mistakes.collect():
             LatencySettings(backend=self.backend, length=self.length).check()
         mistakes.extend(self._without_effect())
-        if not 0 < self.last_share <= 1:
+        if self.last_share is not None and not 0 < self.last_share <= 1:
             mistakes.add(f"--last-share must lie in (0, 1], got {self.last_share}")
         for name in ("gate_learning_rate", "temperature"):
             if not 0 < getattr(self, name) < float("inf"):
@@ -210,6 +226,6 @@ class SchubertSettings:
         if not self.is_timed:
             timed = [name for name in ("backend", "length") if name in given]
             found += [f"--{name} must come with --budget latency_ms=X" for name in timed]
-        if self.rounds == 1 and "last_share" in given:
+        if self.rounds in (None, 1) and "last_share" in given:
             found.append("--last-share must come with --rounds of at least 2")
         return found

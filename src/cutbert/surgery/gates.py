@@ -39,7 +39,9 @@ class Gates(nn.Module):
         return dict(zip(self.places, self.values_, strict=True))
 
 
-def gated_weights(model: TaskModel, values: Values, inner: Values | None = None) -> dict[str, Tensor]:
+def gated_weights(
+    model: TaskModel, values: Values, inner: Values | None = None, *, gates_norms: bool = True
+) -> dict[str, Tensor]:
     """Return every matrix and bias that gates act on, multiplied by them, by its name in the model.
 
     Factors of 1 leave every bit as it is.
@@ -49,16 +51,17 @@ def gated_weights(model: TaskModel, values: Values, inner: Values | None = None)
         values: a factor per unit at every place of its shape.
         inner: factors for the inner one of the two matrices that a unit stands between (up, key and value, and of a
             head the query); None for the same.
+        gates_norms: whether hidden factors also multiply what puts hidden units on the residual stream.
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5. Ours, where the paper is silent: a bias is multiplied
         by the factors of the rows it belongs to, and the head's matrices that read hidden units are gated too. Ours,
-        where it is not: hidden factors also multiply every LayerNorm's weight and bias and a projection's rows. A
-        hidden unit at zero is then gone from the residual stream, not merely unread, and training the gates sees
-        what its cut will cost.
+        where it is not, and left out without `gates_norms`: hidden factors also multiply every LayerNorm's weight and
+        bias and a projection's rows. A hidden unit at zero is then gone from the residual stream, not merely unread,
+        and training the gates sees what its cut will cost.
     """
     hidden, inner = values[Place("h")], values if inner is None else inner
-    found = head_weights(model, hidden) | stream_weights(model, hidden)
+    found = head_weights(model, hidden) | (stream_weights(model, hidden) if gates_norms else {})
     for i, layer in enumerate(model.encoder.layers):
         where = f"encoder.layers.{i}."
         if isinstance(layer.attention, Attention):
@@ -117,12 +120,12 @@ def gated_head_parts(head: HeadSpec) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def fold(model: TaskModel, values: Values) -> None:
+def fold(model: TaskModel, values: Values, *, gates_norms: bool = True) -> None:
     """Multiply gates into a network's weights for good, in place: its function is that of the gated network.
 
     Where a closed gate has its unit between two matrices, the outer one alone becomes 0: with both at 0 no gradient
     would reach either, and a unit that stays, because sizes come in groups or are given, could not be healed.
     """
     inner = {p: v if p.dim == "h" else torch.where(v == 0, 1.0, v) for p, v in values.items()}
-    for name, weight in gated_weights(model, values, inner).items():
+    for name, weight in gated_weights(model, values, inner, gates_norms=gates_norms).items():
         model.get_parameter(name).copy_(weight)

@@ -20,14 +20,12 @@ from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file
 from cutbert.hub.load import load_model
-from cutbert.hub.source import find_source
-from cutbert.shape.folder import read_folder_shape
+from cutbert.hub.source import find_model
 from cutbert.shape.head import HeadSpec
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar
 from cutbert.train.settings import TrainSettings
 
 LABEL_JOIN = ","
@@ -61,13 +59,13 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
 
 
 def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]:
-    """Return the model's head and the texts, or raise every mistake found."""
+    """Return the model's head and the texts, or raise every mistake."""
     mistakes = Mistakes()
     head, rows = HeadSpec("none"), Rows([])
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        head = read_folder_shape(find_source(model).folder).head
+        head = find_model(model).facts.head
         if not head.is_sequence:
             raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {head.kind}")
     with mistakes.collect():
@@ -78,9 +76,9 @@ def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]
 
 def read_texts(settings: PredictSettings) -> Rows:
     """Return the texts of the input file."""
-    found: list[str] = []
-    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), found)
-    check_mistakes(found)
+    mistakes: list[str] = []
+    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), mistakes)
+    check_mistakes(mistakes)
     return Rows(raw.text, raw.text_pair)
 
 

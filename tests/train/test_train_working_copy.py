@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cutbert.model.task_model import TaskModel
-from cutbert.train.working import WorkingCopy
+from cutbert.train.working_copy import WorkingCopy
 from tiny_runs import tiny_model
 
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 9, 5, 3]])
@@ -66,5 +66,5 @@ def test_dropout_is_the_stages_and_ends_with_it() -> None:
     assert not torch.equal(master(IDS).logits, master(IDS).logits)
     none = WorkingCopy(master, torch.float32, dropout=0.0)
     assert torch.equal(none.model(IDS).logits, none.model(IDS).logits)
-    work.rest()
+    work.close()
     assert not master.training and all(p.grad is None and p.requires_grad for p in master.parameters())

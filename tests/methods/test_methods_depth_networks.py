@@ -5,15 +5,14 @@ from __future__ import annotations
 import pytest
 
 from cutbert.fronts.front import Entry
-from cutbert.methods.depth_nets import Net
-from cutbert.methods.depth_result import summary
+from cutbert.methods.depth_networks import ScoredDepth, summary
 from cutbert.shape.subnet import Subnet
 from tiny_runs import SHAPE
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 
 
-def net(depth: int, seed: int, score: float) -> Net:
+def net(depth: int, seed: int, score: float) -> ScoredDepth:
     entry = Entry(
         name=f"depth-{depth}-seed-{seed}",
         shape=SHAPE,
@@ -24,7 +23,7 @@ def net(depth: int, seed: int, score: float) -> Net:
         select_score=score / 2,
         metrics={"accuracy": score},
     )
-    return Net(depth, seed, entry, training_seconds=depth + seed, scoring_seconds=1.0)
+    return ScoredDepth(depth, seed, entry, training_seconds=depth + seed, scoring_seconds=1.0)
 
 
 def test_a_depth_is_summed_up_over_its_own_seeds() -> None:

@@ -1,4 +1,4 @@
-"""The network as a training step sees it: layers in the training number type, gradients in place."""
+"""The network as a training step sees it: layers in the training dtype, gradients added in place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cutbert.model.task_model import TaskModel
 
 
 class WorkingCopy:
-    """A copy of a float32 network whose layers and head compute in another number type.
+    """A copy of a float32 network whose layers and head compute in another dtype.
 
     The embeddings are the float32 network's own: they run once a step, on few rows. In float32 training
     the copy is the network itself. Weights are cast once a step by `refresh`; every backward adds to the
@@ -21,7 +21,7 @@ class WorkingCopy:
 
     Args:
         master: the float32 network the optimizer updates.
-        dtype: number type of the layers.
+        dtype: of layers and head.
         dropout: probability of every dropout, hidden and attention.
     """
 
@@ -52,7 +52,7 @@ class WorkingCopy:
 
     @torch.no_grad()
     def token_table(self) -> Tensor:
-        """Return the token table in the layers' number type, for a tied output; without gradient.
+        """Return the token table in the layers' dtype, for a tied output; without gradient.
 
         Cast at a step's first use: most heads have no use for it.
         """
@@ -74,7 +74,7 @@ class WorkingCopy:
         gradients = [weight.grad for weight, _ in self.pairs if weight.grad is not None]
         torch._foreach_copy_(gradients, layer_gradients(self.model))
 
-    def rest(self) -> None:
+    def close(self) -> None:
         """Put the float32 network out of training: no dropout, no leftover gradients."""
         self.master.eval()
         self.master.requires_grad_(True)
@@ -83,7 +83,7 @@ class WorkingCopy:
 
 
 def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
-    """Return a copy with layers and head in another number type; the embeddings are shared, not copied."""
+    """Return a copy with layers and head in another dtype; the embeddings are shared, not copied."""
     shared = {id(parameter): parameter for parameter in model.encoder.embeddings.parameters()}
     twin = copy.deepcopy(model, memo={**shared, id(model.encoder.embeddings): model.encoder.embeddings})
     cast_layers(twin, dtype)
@@ -91,14 +91,14 @@ def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
 
 
 def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
-    """Return a copy that stands still: layers and head in the given number type, out of training."""
+    """Return a copy that is never updated: layers and head in the given dtype, in evaluation mode."""
     twin = copy.deepcopy(model)
     cast_layers(twin, dtype)
     return twin.eval().requires_grad_(False)
 
 
 def cast_layers(model: TaskModel, dtype: torch.dtype) -> None:
-    """Put layers and head into a number type, in place; the embeddings stay as they are."""
+    """Cast layers and head, in place; the embeddings stay as they are."""
     model.encoder.layers.to(dtype)
     if model.head is not None:
         model.head.to(dtype)

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cutbert.methods.schubert_gates import CLOSING_SHARE, Price, priced_share, pulled_down
 from cutbert.shape.units import Place
-from cutbert.train.price import CLOSING_SHARE, Price, give_way, priced_share
 
 
 def test_the_price_of_gates_at_1_is_whole_and_of_closed_ones_nothing() -> None:
@@ -29,7 +29,7 @@ def test_a_gate_half_open_costs_more_than_half() -> None:
 )
 def test_gates_cost_what_is_allowed_and_no_gate_rises(gates: list[tuple[float, float, float]], allowed: float) -> None:
     values, prices, noise = torch.tensor(gates, dtype=torch.float64).unbind(1)
-    found = give_way(values, prices, noise, allowed)
+    found = pulled_down(values, prices, noise, allowed)
     before = float(priced_share(values.clamp(min=0), prices))
     assert (found >= 0).all() and (found <= values.clamp(min=0) + 1e-12).all()
     assert float(priced_share(found, prices)) <= max(allowed, 0.0) + 1e-9
@@ -40,7 +40,7 @@ def test_noisy_and_cheap_and_open_gates_hold_out() -> None:
     values = torch.tensor([1.0, 1.0, 1.0, 0.2], dtype=torch.float64)
     prices = torch.tensor([1.0, 1.0, 3.0, 1.0], dtype=torch.float64)
     noise = torch.tensor([4.0, 1.0, 1.0, 1.0], dtype=torch.float64)
-    fell = values - give_way(values, prices, noise, 0.9)
+    fell = values - pulled_down(values, prices, noise, 0.9)
     assert fell[0] == pytest.approx(fell[1] / 4) and fell[2] == pytest.approx(3 * fell[1])
     assert fell[3] == pytest.approx(fell[1] * 1.1 / 0.3)
 
@@ -48,8 +48,8 @@ def test_noisy_and_cheap_and_open_gates_hold_out() -> None:
 def test_gates_without_a_price_stay() -> None:
     values, noise = torch.tensor([1.0, 0.5, -0.5], dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     prices = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
-    assert give_way(values, prices, noise, 0.0).tolist() == [0.0, 0.5, 0.0]
-    assert give_way(values, torch.zeros(3, dtype=torch.float64), noise, 0.0).tolist() == [1.0, 0.5, 0.0]
+    assert pulled_down(values, prices, noise, 0.0).tolist() == [0.0, 0.5, 0.0]
+    assert pulled_down(values, torch.zeros(3, dtype=torch.float64), noise, 0.0).tolist() == [1.0, 0.5, 0.0]
 
 
 def test_what_is_left_falls_to_the_aim_and_stays() -> None:

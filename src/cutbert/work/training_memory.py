@@ -1,6 +1,6 @@
 """Peak memory of fine-tuning one model, in a process of its own, on the longest batches of its training rows.
 
-Two models trained in one process cannot be told apart by its peak. `python -m cutbert.methods.depth_memory FOLDER`
+Two models trained in one process cannot be told apart by its peak. `python -m cutbert.work.training_memory FOLDER`
 reads what `training_memory` wrote there and prints one JSON object.
 """
 
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,6 @@ from cutbert.bench.memory import clear_peak
 from cutbert.data.tokens import Tokens
 from cutbert.errors import MissingError
 from cutbert.files import read_json, write_json
-from cutbert.methods.samples import take_tokens
 from cutbert.shape.head import HeadSpec
 from cutbert.train.machine import own_peak_bytes
 from cutbert.train.settings import StagePlan, TrainSettings
@@ -42,12 +42,12 @@ class TrainingMemory:
 
 
 def training_memory(
-    source: str, head: HeadSpec, plan: StagePlan, train: TrainSettings, tokens: Tokens, folder: Path
+    source: Path, head: HeadSpec, plan: StagePlan, train: TrainSettings, tokens: Tokens, folder: Path
 ) -> TrainingMemory:
     """Measure a fine-tuning in a fresh process: a few steps on the longest rows.
 
     Args:
-        source: model to fine-tune.
+        source: folder of the model to fine-tune.
         head: of the task.
         plan: of the fine-tuning.
         train: flags of the fine-tuning.
@@ -57,16 +57,16 @@ def training_memory(
     Raises:
         MissingError: that process failed, for want of memory as a rule.
     """
-    done = folder / "found.json"
+    done = folder / "memory.json"
     if not done.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         rows = np.argsort(-tokens.lengths, kind="stable")[: STEPS * plan.batch_size]
-        longest = take_tokens(tokens, rows)
+        longest = tokens.take(rows)
         arrays = {name: getattr(longest, name) for name in ("ids", "offsets", "pair_starts", "labels", "token_labels")}
         np.savez(folder / "rows.npz", **{name: array for name, array in arrays.items() if array is not None})
-        job = {"source": source, "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
+        job = {"source": str(source), "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
         write_json(folder / "job.json", job)
-        command = [sys.executable, "-m", "cutbert.methods.depth_memory", str(folder)]
+        command = [sys.executable, "-m", "cutbert.work.training_memory", str(folder)]
         alone = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
         ended = subprocess.run(command, capture_output=True, text=True, env=alone)
         if ended.returncode != 0:
@@ -81,10 +81,11 @@ def train_here(folder: Path) -> TrainingMemory:
     import torch
 
     from cutbert.hub.load import load_model
-    from cutbert.methods.finetune import LabelStep
     from cutbert.train.engine import make_engine
     from cutbert.train.loop import Stage, Trainer
     from cutbert.train.run_folder import RunFolder
+    from cutbert.work.imitate import LabelStep
+    from cutbert.work.losses import TaskLosses
 
     job = read_json(folder / "job.json")
     train, plan = TrainSettings(**job["train"]), StagePlan(**job["plan"])
@@ -92,13 +93,14 @@ def train_here(folder: Path) -> TrainingMemory:
         tokens = Tokens(**dict(arrays))
     engine = make_engine(train)
     before = clear_peak()
-    model = load_model(job["source"], HeadSpec.from_json(job["head"])).model.to(engine.device)
+    head = HeadSpec.from_json(job["head"])
+    model = load_model(job["source"], head).model.to(engine.device)
     clear_peak()
     is_cuda = engine.device.type == "cuda"
     if is_cuda:
         torch.cuda.reset_peak_memory_stats(engine.device)
     run = RunFolder.open(folder / "steps", "memory", {})
-    trainer = Trainer(model, Stage(plan, tokens, LabelStep(model)), engine, train, run)
+    trainer = Trainer(model, Stage(plan, tokens, LabelStep(partial(TaskLosses, head))), engine, train, run)
     for _ in range(min(STEPS, trainer.num_steps)):
         trainer.step()
     if is_cuda:

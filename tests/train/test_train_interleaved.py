@@ -8,13 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny_training import NUM_STEPS, PLAN, RARELY, OnStep, assert_equal, open_tiny, tiny_engine, train_stages, watched
+from tiny_training import (
+    NUM_STEPS,
+    PLAN,
+    RARELY,
+    OnStep,
+    assert_equal,
+    label_step,
+    open_tiny,
+    tiny_engine,
+    train_stages,
+    watched,
+)
 
 from cutbert.errors import InterruptedRun
-from cutbert.methods.finetune import LabelStep
 from cutbert.model.task_model import TaskModel
+from cutbert.train.interleaved import train_interleaved
 from cutbert.train.loop import Stage
-from cutbert.train.turns import train_in_turns
 from tiny_runs import tiny_model, tiny_tokens
 
 NAMES = ("one", "two")
@@ -24,7 +34,7 @@ def pairs(on_step: OnStep = lambda name, calls: None) -> list[tuple[TaskModel, S
     found = []
     for seed, name in enumerate(NAMES):
         model = tiny_model(seed=seed)
-        stage = Stage(replace(PLAN, name=name), tiny_tokens(), LabelStep(model))
+        stage = Stage(replace(PLAN, name=name), tiny_tokens(), label_step(model))
         found.append((model, watched(stage, on_step)))
     return found
 
@@ -32,7 +42,7 @@ def pairs(on_step: OnStep = lambda name, calls: None) -> list[tuple[TaskModel, S
 def in_turns(out: Path, on_step: OnStep) -> list[TaskModel]:
     made, run = pairs(on_step), open_tiny(out)
     with run.start():
-        positions = train_in_turns(made, tiny_engine(), RARELY, run, block_steps=3)
+        positions = train_interleaved(made, tiny_engine(), RARELY, run, block_steps=3)
     assert [position.step for position in positions] == [NUM_STEPS, NUM_STEPS]
     return [model for model, _ in made]
 

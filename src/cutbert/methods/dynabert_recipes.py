@@ -1,15 +1,16 @@
-"""DynaBERT's recipes as data: the paper's, the released code's, and ours. No torch."""
+"""DynaBERT's recipes as data: the paper's (Hou et al. 2020, 2004.04037), the released code's, and ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cutbert.methods.settings import DynabertSettings, TeacherWidth
 from cutbert.shape.space import Rule
 from cutbert.train.settings import Precision, StagePlan, TrainSettings
+from cutbert.work.imitate import DISTIL
 
-Imitated = Literal["teacher", "width"]
+StageTeacher = Literal["model", "width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +19,14 @@ class DistillStage:
 
     Args:
         plan: how it is trained.
-        imitates: the fine-tuned `teacher`, or the network as the `width` stage left it.
+        teacher: the fine-tuned `model`, or the supernet as the `width` stage left it (the paper's DynaBERT_W).
         all_depths: whether subnets of every depth are trained, or full depth only.
         logit_weight, hidden_weight: the paper's lambda 1 and lambda 2.
         teacher_width: whether the teacher runs at the student's width or full.
     """
 
     plan: StagePlan
-    imitates: Imitated
+    teacher: StageTeacher
     all_depths: bool
     logit_weight: float
     hidden_weight: float
@@ -44,8 +45,8 @@ class Recipe:
         subnets_per_step: 0 for all.
         temperature: of the logit loss.
         mean_over_layers: whether the hidden loss is the mean over matched states, or their sum.
-        precision: number type where the user leaves it to `auto`.
-        reruns_teacher: run the teacher anew for each width, even where its outputs are the same.
+        precision: dtype of training where the user leaves it to `auto`.
+        reruns_teacher: run the teacher again for each width, even where its outputs are the same.
         counts_padding: hidden losses include padding.
         skips_regression_logits: no logit loss in regression.
     """
@@ -63,18 +64,6 @@ class Recipe:
     skips_regression_logits: bool = False
 
 
-OURS = StagePlan(
-    name="distil",
-    epochs=2.0,
-    min_steps=1000,
-    batch_size=32,
-    learning_rate=3e-4,
-    warmup_ratio=0.06,
-    weight_decay=0.01,
-    schedule="linear",
-    dropout=0.0,
-    token_table="frozen",
-)
 PAPERS = StagePlan(
     name="width",
     epochs=3.0,
@@ -87,11 +76,11 @@ PAPERS = StagePlan(
     token_table="dense",
 )
 PAPER_WIDTH = DistillStage(
-    plan=PAPERS, imitates="teacher", all_depths=False, logit_weight=1.0, hidden_weight=0.1, teacher_width="full"
+    plan=PAPERS, teacher="model", all_depths=False, logit_weight=1.0, hidden_weight=0.1, teacher_width="full"
 )
 PAPER_DEPTH = DistillStage(
     plan=replace(PAPERS, name="width-depth"),
-    imitates="width",
+    teacher="width",
     all_depths=True,
     logit_weight=1.0,
     hidden_weight=1.0,
@@ -109,15 +98,15 @@ RECIPES: dict[str, Recipe] = {
     "default": Recipe(
         stages=(
             DistillStage(
-                plan=OURS,
-                imitates="teacher",
+                plan=DISTIL,
+                teacher="model",
                 all_depths=True,
                 logit_weight=1.0,
                 hidden_weight=30.0,
                 teacher_width="full",
             ),
         ),
-        final_plan=replace(OURS, name="final", learning_rate=2e-5),
+        final_plan=replace(DISTIL, name="final", learning_rate=2e-5),
         layer_rule="paper",
         stock=True,
         subnets_per_step=4,
@@ -148,36 +137,29 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
     pad_to = max_length if settings.recipe == "release" else None
     stages = []
     for stage in recipe.stages:
-        is_second = stage.imitates == "width"
+        is_second = stage.teacher == "width"
         stages.append(
             replace(
                 stage,
-                plan=replace(override_plan(stage.plan, train), pad_to=pad_to),
-                logit_weight=given(settings.logit_weight, stage.logit_weight),
-                hidden_weight=given(settings.hidden_weight, stage.hidden_weight),
+                plan=replace(stage.plan.overridden(train), pad_to=pad_to),
+                logit_weight=first_given(settings.logit_weight, stage.logit_weight),
+                hidden_weight=first_given(settings.hidden_weight, stage.hidden_weight),
                 teacher_width=settings.teacher_width or stage.teacher_width if is_second else stage.teacher_width,
             )
         )
-    final = replace(override_plan(recipe.final_plan, train), epochs=settings.final_epochs, min_steps=0, pad_to=pad_to)
+    final = replace(recipe.final_plan.overridden(train), epochs=settings.final_epochs, min_steps=0, pad_to=pad_to)
     return replace(
         recipe,
         stages=tuple(stages),
         final_plan=final,
         layer_rule=settings.layer_rule or recipe.layer_rule,
-        stock=given(settings.stock, recipe.stock),
+        stock=first_given(settings.stock, recipe.stock),
         temperature=settings.temperature,
-        subnets_per_step=given(settings.subnets_per_step, recipe.subnets_per_step),
+        subnets_per_step=first_given(settings.subnets_per_step, recipe.subnets_per_step),
         precision=recipe.precision if train.precision == "auto" else train.precision,
     )
 
 
-def override_plan(plan: StagePlan, train: TrainSettings) -> StagePlan:
-    """Return the plan with every training flag that was given in place of its own value."""
-    if train.epochs is not None:
-        plan = replace(plan, min_steps=0)
-    names = {field.name for field in fields(StagePlan)} & {field.name for field in fields(TrainSettings)}
-    return replace(plan, **{name: given(getattr(train, name), getattr(plan, name)) for name in names})
-
-
-def given(value: Any, otherwise: Any) -> Any:
+def first_given(value: Any, otherwise: Any) -> Any:
+    """Return a setting, or what stands where it is not given."""
     return otherwise if value is None else value

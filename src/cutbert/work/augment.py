@@ -1,4 +1,4 @@
-"""More rows to imitate on: variants of the training texts, by a masked LM or a word list."""
+"""More rows to distil on: variants of the training texts, by a masked LM or a word list."""
 
 from __future__ import annotations
 
@@ -8,59 +8,65 @@ from pathlib import Path
 import torch
 
 from cutbert.data.augment import augment_rows, masked_lm_source, read_word_list, word_list_source
-from cutbert.data.dataset import Dataset, Rows
+from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import AugmentSettings
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.hub.load import Loaded, load_model
-from cutbert.hub.source import find_source
 from cutbert.methods.settings import DynabertSettings
-from cutbert.shape.folder import read_folder_shape
+from cutbert.work.inputs import Inputs
 
 MASKS_PER_BATCH = 64
 
 
-def check_source(settings: DynabertSettings) -> None:
-    """Raise unless candidates can be had from where the settings say.
+def check_augmentation(inputs: Inputs, settings: DynabertSettings) -> None:
+    """Raise unless the task's rows can be varied, and candidates can be had from where the settings say.
 
     Raises:
-        ModelError: the model that proposes words has no masked-LM head.
-        DataError: the word list is broken.
+        InputError: labels of words in a text, a model without a masked-LM head, a broken word list; all together.
     """
+    mistakes = Mistakes()
     if settings.augment == "words":
-        read_word_list(Path(str(settings.augment_words)))
+        with mistakes.collect():
+            read_word_list(Path(str(settings.augment_words)))
     if settings.augment == "mlm":
-        kind = read_folder_shape(find_source(str(settings.augment_model)).folder).head.kind
-        if kind != "masked_lm":
-            raise ModelError(f"--augment-model {settings.augment_model} must have a masked-LM head, got {kind}")
+        source = inputs.others["augment_model"]
+        if source.head.kind != "masked_lm":
+            mistakes.add(f"--augment-model {source} must have a masked-LM head, got {source.head.kind}")
+    if settings.augment != "none" and not inputs.head.is_sequence:
+        mistakes.add(f"--augment must be none where labels are of words in a text, got {settings.augment}")
+    mistakes.check(InputError)
 
 
-def augmented_rows(rows: Rows, data: Dataset, settings: DynabertSettings, seed: int, kept: Path) -> Rows:
+def augmented_rows(inputs: Inputs, settings: DynabertSettings, seed: int, checkpoint: Path, rows: Examples) -> Examples:
     """Return the rows and their variants, or the rows themselves where none are asked for.
 
     Args:
-        rows: labelled and unlabelled training rows.
-        data: select and dev texts must not arise.
+        inputs: of the run; texts of select and dev must not arise.
         settings: where candidates come from, and the paper's M, p and N.
         seed: of the run.
-        kept: file the variants are kept in, so that a resumed run does not make them again.
+        checkpoint: folder that the variants are kept in, so that a resumed run does not make them again.
+        rows: labelled and unlabelled training rows.
     """
     if settings.augment == "none":
         return rows
+    assert isinstance(rows, Rows) and inputs.dataset is not None
+    kept = checkpoint / "augmented.json"
     if not kept.exists():
         if settings.augment == "words":
-            source = word_list_source(read_word_list(Path(str(settings.augment_words))))
+            candidates = word_list_source(read_word_list(Path(str(settings.augment_words))))
         else:
-            proposer = WordProposer(load_model(str(settings.augment_model)))
-            source = masked_lm_source(proposer, proposer.tokenizer.mask_token)
+            proposer = WordProposer(load_model(inputs.others["augment_model"]))
+            candidates = masked_lm_source(proposer, proposer.tokenizer.mask_token)
         numbers = AugmentSettings(
             num_candidates=settings.augment_candidates,
             replace_prob=settings.augment_probability,
             num_rounds=settings.augment_rounds,
         )
-        found = augment_rows(rows, source, numbers, seed=seed, keep_out=(data.select, data.dev))
+        keep_out = (inputs.dataset.select, inputs.dataset.dev)
+        variants = augment_rows(rows, candidates, numbers, seed=seed, keep_out=keep_out)
         with replacing_file(kept) as aside:
-            aside.write_text(json.dumps([found.text, found.text_pair]), encoding="utf-8")
+            aside.write_text(json.dumps([variants.text, variants.text_pair]), encoding="utf-8")
     text, text_pair = json.loads(kept.read_text(encoding="utf-8"))
     return Rows(text, text_pair)
 

@@ -1,4 +1,7 @@
-"""Which feed-forwards go, and in which order: by their place, by importance, or by CKA on the training rows."""
+"""Which feed-forwards go, and in which order: by their place, by importance, or by CKA on the training rows.
+
+All of it is our choice: Sridhar and Sarah 2020 (2012.11881) train such networks from scratch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from cutbert.analysis.changes import ffn_changes
 from cutbert.data.batches import Batch
 from cutbert.errors import InputError
 from cutbert.files import read_json, write_json
-from cutbert.methods.objectives import Objective
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pattern import (
@@ -27,6 +29,7 @@ from cutbert.shape.subnet import Subnet
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
+from cutbert.work.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Removal:
 
     Args:
         order: their layers, the first to go first.
-        scores: what was measured, by layer; empty where nothing was. Of cka the change at the moment each went.
+        scores: what was measured, by layer; empty where nothing was. For cka the change at the moment each went.
     """
 
     order: tuple[int, ...]
@@ -75,8 +78,7 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
     Where nothing is measured, feed-forwards go from the input side up.
 
     Source:
-        Going from below is our choice, after Khetan and Karnin 2020 (2005.06628): the lower feed-forwards are the
-        least needed.
+        Lower feed-forwards first: they are the least needed in Khetan and Karnin 2020 (2005.06628).
     """
     model = objective.loaded.model
     if not settings.measures:
@@ -91,10 +93,10 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         batches = objective.sample(model, settings.choose_samples, seed)
         assert settings.num_ffn is not None
         if settings.chosen_by == "importance":
-            found = by_importance(model, batches, settings.num_ffn)
+            removal = by_importance(model, batches, settings.num_ffn)
         else:
-            found = by_cka(model, batches, settings.num_ffn, seed)
-        write_json(path, asdict(found))
+            removal = by_cka(model, batches, settings.num_ffn, seed)
+        write_json(path, asdict(removal))
 
     objective.engine.on_main(choose_once)
     data = read_json(path)
@@ -122,10 +124,10 @@ def by_cka(model: TaskModel, batches: Sequence[Batch], count: int, seed: int) ->
     Source:
         Ours. Sridhar and Sarah 2020 (2012.11881) use CKA to compare whole networks after the fact.
     """
-    there = feed_forward_layers(model.shape)
+    present = feed_forward_layers(model.shape)
     gone: list[int] = []
     scores: dict[int, float] = {}
-    while len(there) - len(gone) > count:
+    while len(present) - len(gone) > count:
         changes = ffn_changes(model, batches, subnet=without(model.shape, gone), seed=seed)
         check_changes(changes)
         least = min(changes, key=lambda layer: changes[layer])

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch.func import functional_call
 
+from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price, priced_share
 from cutbert.shape.units import DIMS, places_of
 from cutbert.surgery.gates import gated_weights
 from cutbert.train.engine import make_engine
-from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
-from cutbert.train.price import Price, priced_share
 from cutbert.train.settings import StagePlan, TrainSettings
 from tiny_runs import tiny_model
 
@@ -37,7 +36,7 @@ def gated_model(dims: tuple[str, ...] = tuple(DIMS), aim: float = 0.5) -> GatedM
     return GatedModel(model, [Price({place: 1.0 for place in places_of(model.shape, dims)}, aim)])
 
 
-def backward(work: GateWork) -> None:
+def backward(work: GateView) -> None:
     work.refresh()
     work.model(IDS).logits.float().square().sum().backward()
     work.collect()
@@ -53,7 +52,7 @@ def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
     with torch.no_grad():
         for gate in gated.parameters():
             gate.uniform_(0.5, 1.5)
-    work = GateWork(gated, dtype, dropout=0.0)
+    work = GateView(gated, dtype, dropout=0.0)
     for _ in range(2):  # a second step starts from nothing
         backward(work)
     got = flat([gate.grad for gate in gated.parameters()])
@@ -67,7 +66,7 @@ def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
 def test_only_gates_move_and_none_below_zero() -> None:
     gated = gated_model()
     before = {name: weight.clone() for name, weight in gated.base.state_dict().items()}
-    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    work, engine = GateView(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
     optimizer = GateOptimizer(gated, PLAN, engine, max_grad_norm=1.0)
     for step in range(4):
         backward(work)
@@ -76,12 +75,12 @@ def test_only_gates_move_and_none_below_zero() -> None:
     values = flat(list(gated.parameters()))
     assert values.min() == 0.0 and values.max() > 0.0
     assert optimizer.rate == 0.5 and not optimizer.updates_rows
-    work.rest()
+    work.close()
 
 
 def test_gates_of_other_dimensions_stay_at_1() -> None:
     gated = gated_model(("f",))
-    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    work, engine = GateView(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
     optimizer = GateOptimizer(gated, PLAN, engine, max_grad_norm=1.0)
     assert {name.split(".")[3] for name in work.casts} == {"feed_forward"}  # nothing else needs gradients
     for step in range(4):
@@ -95,7 +94,7 @@ def test_the_prices_are_kept_to_at_every_step() -> None:
     model = tiny_model()
     prices = [Price({place: 2.0 for place in places_of(model.shape, (dim,))}, 0.3) for dim in ("f", "v")]
     gated = GatedModel(model, prices)
-    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    work, engine = GateView(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
     plan = replace(PLAN, learning_rate=0.02, exact_steps=20)
     optimizer = GateOptimizer(gated, plan, engine, max_grad_norm=1.0)
     for step in range(20):
@@ -110,7 +109,7 @@ def test_the_prices_are_kept_to_at_every_step() -> None:
 
 def test_one_step_is_enough_for_the_price() -> None:
     gated = gated_model(("f",), aim=0.25)
-    work, engine = GateWork(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
+    work, engine = GateView(gated, torch.float32, dropout=0.0), make_engine(TrainSettings(threads=1))
     optimizer = GateOptimizer(gated, replace(PLAN, exact_steps=1), engine, max_grad_norm=1.0)
     backward(work)
     optimizer.step(0.0, torch.empty(0))
@@ -118,7 +117,7 @@ def test_one_step_is_enough_for_the_price() -> None:
 
 
 def test_weights_that_no_gate_acts_on_get_no_gradients() -> None:
-    work = GateWork(gated_model(("f",)), torch.float32, dropout=0.0)
+    work = GateView(gated_model(("f",)), torch.float32, dropout=0.0)
     for _ in range(2):
         backward(work)
     assert {name for name, weight in work.model.named_parameters() if weight.grad is not None} == set(work.casts)
@@ -129,7 +128,7 @@ def test_a_stored_optimizer_goes_on_to_the_bit() -> None:
     found = []
     for is_stored in (False, True):
         gated = gated_model()
-        work, optimizer = GateWork(gated, torch.float32, 0.0), GateOptimizer(gated, PLAN, engine, 1.0)
+        work, optimizer = GateView(gated, torch.float32, 0.0), GateOptimizer(gated, PLAN, engine, 1.0)
         for step in range(4):
             if is_stored and step == 2:
                 state = optimizer.state()
