@@ -8,6 +8,7 @@ goes (3), folding and cutting (4 and 5), healing (6). How gates are trained is i
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -66,7 +67,8 @@ class Recipe:
 
     Args:
         rounds: the paper's T.
-        gate_steps: steps of a round's gates; None for the paper's share of the healing's.
+        gate_steps: steps of a round's gates, at least.
+        gate_share: steps of a round's gates as a share of its healing's; None for `gate_steps` alone.
         last_share: share of the healing that comes after the last cut, the rest is spread; None for equal shares.
         multiple_of: what sizes other than heads are multiples of.
         gamma: strength of the L1 price; None for the price that follows a schedule.
@@ -75,7 +77,8 @@ class Recipe:
     """
 
     rounds: int
-    gate_steps: int | None
+    gate_steps: int
+    gate_share: float | None
     last_share: float | None
     multiple_of: int
     gamma: float | None
@@ -83,21 +86,23 @@ class Recipe:
     settles_norms: bool
 
 
-PAPERS_GATE_SHARE = 1 / 50  # gates take 1/1000, each healing 1/20 of the steps of pre-training (algorithm 1)
 RECIPES = {
     "ours": Recipe(
         rounds=1,
         gate_steps=100,
+        gate_share=None,
         last_share=0.6,
         multiple_of=8,
         gamma=None,
         gates_norms=True,
         settles_norms=True,
     ),
-    # The paper gives neither T nor gamma: 3 rounds and 0.001 are our choice. Units go one by one.
+    # Algorithm 1: gates take 1/1000, a healing 1/20 of the steps of pre-training. The paper gives neither T nor gamma:
+    # 3 rounds and 0.001 are our choice, and so are 100 steps at least: in fewer Adam hardly moves a gate.
     "paper": Recipe(
         rounds=3,
-        gate_steps=None,
+        gate_steps=100,
+        gate_share=1 / 50,
         last_share=None,
         multiple_of=1,
         gamma=1e-3,
@@ -111,7 +116,9 @@ def resolve_recipe(settings: SchubertSettings) -> Recipe:
     """Return the named recipe with the user's own settings in place of its choices."""
     recipe = RECIPES[settings.recipe]
     names = ("rounds", "gate_steps", "last_share", "multiple_of", "gamma")
-    given = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    given: dict[str, Any] = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    if "gate_steps" in given:
+        given["gate_share"] = None
     return replace(recipe, **given)
 
 
@@ -322,11 +329,11 @@ def prices_by_size(shape: EncoderShape, sizes: Sizes) -> list[Price]:
 
 def gate_stage(cutting: Cutting, now: Cut, number: int) -> Stage:
     """Return the training of a round's gates."""
-    steps = cutting.recipe.gate_steps
-    if steps is None:
+    steps, share = cutting.recipe.gate_steps, cutting.recipe.gate_share
+    if share is not None:
         healing = heal_plan_of(cutting, now, number)
-        num_epoch_steps = -(-len(cutting.tokens) // healing.batch_size)
-        steps = max(1, round(PAPERS_GATE_SHARE * healing.num_steps(num_epoch_steps)))
+        num_epoch_steps = math.ceil(len(cutting.tokens) / healing.batch_size)
+        steps = max(steps, round(share * healing.num_steps(num_epoch_steps)))
     plan = replace(
         cutting.plan,
         name=f"round-{number}-gates",
