@@ -57,8 +57,8 @@ def review(template: Template, label: str, rng: random.Random, *, all_words: boo
 
 
 def seen_template(rng: random.Random) -> Template:
-    groups, shares = zip(*SEEN, strict=True)
-    return rng.choice(rng.choices(groups, shares)[0])
+    (group,) = rng.choices([group for group, _ in SEEN], [share for _, share in SEEN])
+    return rng.choice(group)
 
 
 def rows(count: int, rng: random.Random, taken: set[str], *, all_words: bool, reworded: bool) -> list[tuple[str, str]]:

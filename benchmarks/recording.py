@@ -24,13 +24,38 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 
 
-def make_parser(about: str | None) -> argparse.ArgumentParser:
+def make_parser(script: str, about: str | None) -> argparse.ArgumentParser:
     """Return a parser with what every benchmark takes."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=Path(script).name, description=about, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--records", type=Path, default=RECORDS, help="folder of the record")
     parser.add_argument("--again", action="store_true", help="measure again although the record is there")
     parser.add_argument("--threads", type=int, help="CPU threads; None for all cores")
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return the parsed arguments, with the whole command as `command`.
+
+    Args:
+        parser: of `make_parser`.
+        argv: words behind the script's name; None for those of this process.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    args = parser.parse_args(words)
+    args.command = shlex.join(["python", f"benchmarks/{parser.prog}", *words])
+    return args
+
+
+def numbers(text: str) -> list[int]:
+    """Return the integers of a list by commas."""
+    return [int(part) for part in text.split(",")]
+
+
+def shares(text: str) -> list[float]:
+    """Return the numbers of a list by commas."""
+    return [float(part) for part in text.split(",")]
 
 
 def recorded(
@@ -40,7 +65,7 @@ def recorded(
 
     Args:
         name: of the file, without .json.
-        args: as parsed by `make_parser`.
+        args: as returned by `parse`.
         measure: returns the measured numbers; called only where there is no record yet.
         seeds: of everything random in it.
     """
@@ -55,7 +80,7 @@ def recorded(
         "format_version": FORMAT_VERSION,
         "name": name,
         **before,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": args.command,
         "started": started,
         "finished": now(),
         "machine": describe_machine(args.threads or default_threads()),
@@ -78,8 +103,8 @@ def spread(values: ArrayLike, unit: str) -> dict[str, Any]:
     """Return count, median, quartiles and extremes of a sample, keys ending in their unit."""
     array = np.asarray(values, dtype=np.float64)
     names = ("min", "q1", "median", "q3", "max")
-    found = zip(names, np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0)), strict=True)
-    return {"count": len(array), **{f"{name}_{unit}": float(f"{value:.6g}") for name, value in found}}
+    quantiles = zip(names, np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0)), strict=True)
+    return {"count": len(array), **{f"{name}_{unit}": float(f"{value:.6g}") for name, value in quantiles}}
 
 
 def now() -> str:

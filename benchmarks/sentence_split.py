@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from cutbert.files import replacing_folder
@@ -20,13 +21,13 @@ SHORTEST_SENTENCE = 8
 SHORTEST_LEAK = 3
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data_dir", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--sentences", type=int, default=1500)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     lines = (options.data_dir / "SST-2" / "train.tsv").read_text(encoding="utf-8").splitlines()[1:]
     rows = [tuple(line.split("\t")[0].split()) for line in lines]
     sentences = whole_sentences(rows)

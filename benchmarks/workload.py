@@ -1,68 +1,93 @@
-"""What the benchmarks of training steps share: SST-2 in tokens, chosen batches, and a trainer to step by hand."""
+"""What the measured scripts run: a model on a task, chosen rows, trainers to step by hand.
+
+Every import of cutbert's methods, training loop and stages by a benchmark is here: a change of theirs ends here.
+"""
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.data.batches import Batch, plan_batches
-from cutbert.data.dataset import load_dataset
+from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.distil import DistillStep, Teacher, choose_points
-from cutbert.methods.dynabert import family
-from cutbert.methods.prepare import Prepared, prepare
-from cutbert.methods.recipes import resolve_recipe
+from cutbert.methods.dynabert import DistillStep, choose_points, family
+from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.settings import DynabertSettings
+from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.engine import make_engine
-from cutbert.train.loop import Stage, StepInfo, Trainer
+from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer
+from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working import WorkingCopy, frozen_copy
+from cutbert.train.working_copy import frozen_copy
+from cutbert.work.imitate import LabelStep
+from cutbert.work.inputs import check_inputs
+from cutbert.work.losses import Teacher, TextLosses
+from cutbert.work.objective import MASKED_LM_PLAN, TaskObjective
 
+__all__ = ["DynabertSettings", "TaskObjective", "Trainer"]  # what is imported from here and not defined here
 BATCH_SIZE = 32
 MAX_LENGTH = 128
 SUBNET_PASSES = 3  # forward, and backward to inputs and to weights
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Add where weights and data are."""
-    parser.add_argument("--weights", type=Path, help="MiniLM folder; None for the installed package's")
+    """Add where model and data are."""
+    parser.add_argument("--model", help="model or run folder; None for MiniLM of the installed package")
+    parser.add_argument("--task", default="sst2")
     parser.add_argument(
         "--data-dir", default=os.environ.get("CUTBERT_DATA"), help="folder of the GLUE tasks; None for the hub's"
     )
-    parser.add_argument("--max-train-samples", type=int, help="read only so many rows, to try the script out")
+    parser.add_argument("--max-train-samples", type=int, help="read only this many rows")
 
 
-def weights_of(args: argparse.Namespace) -> str:
-    """Return the model folder, checked by hash where it is the installed package's."""
-    return str(args.weights or checked_weights())
+def model_of(args: argparse.Namespace) -> str:
+    """Return the model, checked by hash where it is the installed package's."""
+    return str(args.model or checked_weights())
 
 
-def prepare_task(args: argparse.Namespace, work: Path, task: str = "sst2", eval_rows: int = 32) -> Prepared:
-    """Return the pre-trained model with a head for a task, and the task's tokens."""
+def option(name: str, value: object) -> list[str]:
+    """Return an option as words of a command line, none where it has no value."""
+    return [] if value is None else [name, str(value)]
+
+
+def cutbert_json(*words: str) -> dict[str, Any]:
+    """Return the --json object of a command in a process of its own."""
+    done = subprocess.run([sys.executable, "-m", "cutbert", *words, "--json"], stdout=subprocess.PIPE, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None = 32) -> TaskObjective:
+    """Return the task: the model with a head for it, and its tokens."""
     data = DataSettings(
-        task=task,
+        task=args.task,
         data_dir=args.data_dir,
         max_length=MAX_LENGTH,
         max_train_samples=args.max_train_samples,
         max_eval_samples=eval_rows,
     )
+    train = TrainSettings(threads=args.threads)
     run = RunFolder.open(work / "prepared", "benchmark", {})
-    return prepare(weights_of(args), load_dataset(data), MAX_LENGTH, TrainSettings(threads=args.threads), run)
+    return TaskObjective.prepare(check_inputs(model_of(args), data, train), train, run)
 
 
 def spread_rows(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -90,7 +115,7 @@ class CountedStep:
     lengths: NDArray[np.int64]
     macs: list[float] = field(default_factory=list)
 
-    def __call__(self, work: WorkingCopy, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         chosen = choose_points(self.step.points, self.step.recipe.subnets_per_step, copy.deepcopy(info.random))
         shapes = [point.subnet.shape_in(self.step.supernet.shape) for point in chosen]
         head, counts = self.step.supernet.head_spec, Counter(self.lengths[info.rows].tolist())
@@ -98,7 +123,16 @@ class CountedStep:
         teacher_runs = len(widths) if self.step.recipe.reruns_teacher else 1
         total = teacher_runs * batch_macs(self.step.teacher.model.shape, head, counts)
         self.macs.append(total + SUBNET_PASSES * sum(batch_macs(shape, head, counts) for shape in shapes))
-        return self.step(work, batch, info)
+        return self.step(view, batch, info)
+
+    @property
+    def point_names(self) -> list[str]:
+        """The subnets of the family."""
+        return [point.name for point in self.step.points]
+
+    @property
+    def subnets_per_step(self) -> int:
+        return self.step.recipe.subnets_per_step or len(self.step.points)
 
 
 def batch_macs(shape: EncoderShape, head: HeadSpec, counts: Counter[int]) -> float:
@@ -111,12 +145,12 @@ def text_macs(shape: EncoderShape, head: HeadSpec, length: int) -> int:
     return cost_of(shape, head, length).macs
 
 
-def make_trainer(
-    prepared: Prepared, tokens: Tokens, settings: DynabertSettings, seed: int, threads: int | None, work: Path
+def distillation(
+    task: TaskObjective, tokens: Tokens, settings: DynabertSettings, seed: int, threads: int | None, work: Path
 ) -> tuple[Trainer, CountedStep]:
     """Return a trainer of the recipe's last stage, to be stepped by hand for ever.
 
-    The supernet starts from the prepared model, unrewired, and the rate is tiny and constant: both leave the
+    The supernet starts from the task's model, unrewired, and the rate is tiny and constant: both leave the
     time and the memory of a step as they are.
     """
     train = TrainSettings(
@@ -124,10 +158,21 @@ def make_trainer(
     )
     recipe = resolve_recipe(settings, train, MAX_LENGTH)
     engine = make_engine(replace(train, precision=recipe.precision))
-    supernet = copy.deepcopy(prepared.loaded.model)
-    stage = recipe.stages[-1]
-    teacher = Teacher(frozen_copy(prepared.loaded.model, engine.dtype), None, True)
-    step = DistillStep(supernet, teacher, family(supernet.shape, settings, recipe), stage, recipe)
+    model = task.loaded.model
+    supernet, stage = copy.deepcopy(model), recipe.stages[-1]
+    teacher = Teacher(frozen_copy(model, engine.dtype))
+    step = DistillStep(task.losses, supernet, teacher, family(model.shape, settings, recipe), stage, recipe)
     counted = CountedStep(step, tokens.lengths)
     run = RunFolder.open(work / "trainer", "benchmark", {})
     return Trainer(supernet, Stage(stage.plan, tokens, counted), engine, train, run), counted
+
+
+def masked_lm(
+    model: TaskModel, tokens: Tokens, masking: Masking, *, batch_size: int, seed: int, threads: int | None, work: Path
+) -> Trainer:
+    """Return a trainer of masked LM, to be stepped by hand for ever."""
+    train = TrainSettings(seed=seed, threads=threads)
+    engine = make_engine(train)
+    step = LabelStep(TextLosses(StepMasks(tokens, masking)))
+    stage = Stage(replace(MASKED_LM_PLAN, batch_size=batch_size), tokens, step)
+    return Trainer(model.to(engine.device), stage, engine, train, RunFolder.open(work / "trainer", "benchmark", {}))

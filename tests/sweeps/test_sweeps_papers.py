@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_plan import make_plan
 
 import cutbert
 from cutbert.api.sweeps import SWEPT, kinds_of
-from cutbert.cli.main import main
 from cutbert.shape.head import HeadSpec
-from cutbert.sweeps import sweep as module
-from cutbert.sweeps.engines import Job, JobEnd
 from cutbert.sweeps.expand import read_runs
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
+from tiny_sweeps import compute_here
 
 TEXTS = {"train": "text", "dev": "held-out"}
 SMALL = ("epochs=0.1", "threads=1", "max_length=16", "sequence_length=16")
-PAPERS = Path(__file__).parents[2] / "benchmarks" / "papers"
+PLANS = Path(__file__).parents[2] / "benchmarks" / "plans"
 STEPS = {
     "dynabert": {"teacher": 16, "family": 16},
     "schubert": {"cut": 25, "base": 6, "tuned": 150},
@@ -32,10 +27,10 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("paper", sorted(path.stem for path in PAPERS.glob("*.toml")))
+@pytest.mark.parametrize("paper", STEPS)
 def test_a_plan_has_the_runs_of_its_table(paper: str) -> None:
     verbs = {verb.__name__: partial(kinds_of, verb) for verb in SWEPT}
-    runs = read_runs(PAPERS / f"{paper}.toml", (), verbs, Path("out"))
+    runs = read_runs(PLANS / f"paper_{paper}.toml", (), verbs, Path("out"))
     assert Counter(run.step for run in runs) == STEPS[paper]
 
 
@@ -59,7 +54,7 @@ def test_dynabert_runs(tmp_path: Path) -> None:
         "threads=1",
         "max_length=16",
     ]
-    done = cutbert.sweep(PAPERS / "dynabert.toml", out=tmp_path / "out", set=sets)
+    done = cutbert.sweep(PLANS / "paper_dynabert.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"] * 2
     networks = {row["network"] for row in done["table"] if row["step"] == "family"}
     assert "teacher" in networks and len(networks) > 4  # a network of three layers has fewer depths than the paper's
@@ -76,43 +71,15 @@ def test_depth_runs(tmp_path: Path) -> None:
         "threads=1",
         "max_length=16",
     ]
-    done = cutbert.sweep(PAPERS / "depth.toml", out=tmp_path / "out", set=sets)
+    done = cutbert.sweep(PLANS / "paper_depth.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"]
     assert 0 <= done["runs"][0]["score"] <= 1
-
-
-class Here:
-    """An engine that computes a run in this very process: what starting Python costs is spared."""
-
-    def __init__(self) -> None:
-        self._ended: list[JobEnd] = []
-
-    def share(self, wanted: int | None) -> int:
-        return 1
-
-    def has_room(self) -> bool:
-        return True
-
-    def begin(self, job: Job) -> None:
-        code = main([*job.words, "--threads", str(job.threads)])
-        self._ended.append(JobEnd(job.name, f"exit code {code}" if code else None))
-
-    def ended(self) -> list[JobEnd]:
-        found, self._ended = self._ended, []
-        return found
-
-    def stop(self) -> None: ...
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sweeps compute in this process."""
-
-    @contextmanager
-    def engine_of(*args: Any) -> Iterator[Here]:
-        yield Here()
-
-    monkeypatch.setattr(module, "engine_of", engine_of)
+    compute_here(monkeypatch)
 
 
 def text_sets(folder: Path, *steps: str) -> list[str]:
@@ -133,7 +100,7 @@ def test_schubert_runs(tmp_path: Path) -> None:
         "cut.gate_steps=2",
         "cut.multiple_of=1",
     ]
-    done = cutbert.sweep(PAPERS / "schubert.toml", out=tmp_path / "out", set=sets)
+    done = cutbert.sweep(PLANS / "paper_schubert.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"] * 5
     assert {run["values"]["cut.cut"] for run in done["runs"] if run["step"] == "tuned"} == {"all", "f"}
 
@@ -147,6 +114,6 @@ def test_undivided_runs(tmp_path: Path) -> None:
         f"new.from_scratch={shape}",
         "new.grid.kept=[{name = '1', num_ffn = 1}, {name = '1-equal', num_ffn = 1, equal_params = true}]",
     ]
-    done = cutbert.sweep(PAPERS / "undivided.toml", out=tmp_path / "out", set=sets)
+    done = cutbert.sweep(PLANS / "paper_undivided.toml", out=tmp_path / "out", set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"] * 6
     assert Counter(run["step"] for run in done["runs"]) == {"base": 1, "new": 2, "base_tuned": 1, "tuned": 2}

@@ -54,7 +54,7 @@ def one_step(options: str) -> str:
 
 def test_every_verb_that_makes_a_run_of_a_model_is_swept() -> None:
     making = [verb.name for verb in VERBS if RunSettings in verb.settings]
-    assert sorted(making) == sorted(KINDS)
+    assert sorted([*making, "pick"]) == sorted(KINDS)
 
 
 def test_a_chain_is_a_product_in_order(tmp_path: Path) -> None:
@@ -96,6 +96,62 @@ def test_tables_in_the_grid_set_several_options(tmp_path: Path) -> None:
     teacher, own, family, _ = runs_of(tmp_path, text)
     assert teacher.options == {"task": "cola"} and family.options["augment_rounds"] == 30
     assert own.name == "teacher-data=own" and own.options["train"] == ("a.tsv",) and own.options["label"] == "0"
+
+
+def test_a_table_in_the_grid_may_set_options_of_one_step(tmp_path: Path) -> None:
+    text = """
+        grid.data = [
+            {name = "cola", task = "cola", epochs = 2, small = {epochs = 1.5, teacher = "{other}"}},
+            {name = "mrpc", task = "mrpc", epochs = 3},
+        ]
+        [steps.teacher]
+        verb = "finetune"
+        model = "m"
+        [steps.other]
+        verb = "finetune"
+        model = "n"
+        [steps.small]
+        verb = "schubert"
+        model = "{teacher}"
+        budget = "macs=0.5"
+    """
+    runs = {run.name: run for run in runs_of(tmp_path, text)}
+    assert [runs[f"small-data={name}"].options["epochs"] for name in ("cola", "mrpc")] == [1.5, 3]
+    assert runs["teacher-data=cola"].options["epochs"] == 2
+    assert runs["small-data=cola"].after == ("other-data=cola", "teacher-data=cola")
+    assert runs["small-data=mrpc"].after == ("teacher-data=mrpc",)
+    nearer = {run.name: run for run in runs_of(tmp_path, text, "small.epochs=9")}
+    assert nearer["small-data=cola"].options["epochs"] == 9 and nearer["teacher-data=cola"].options["epochs"] == 2
+    wrong = text.replace("small = {epochs", "smal = {epochs").replace("epochs = 3", "small = {rund = 1}")
+    assert mistakes(tmp_path, wrong) == [
+        "grid.data.small.rund: schubert has no such option; did you mean rounds?",
+        "grid.data.smal must be a step, since it is a table of options; did you mean small?",
+    ]
+
+
+def test_a_step_may_pick_from_a_front(tmp_path: Path) -> None:
+    text = CHAIN.replace('model = "{small}/model"', 'model = "{half}"')
+    text += '[steps.half]\nverb = "pick"\nmodel = "{small}"\nmax_macs = 1000\n'
+    runs = {run.name: run for run in runs_of(tmp_path, text)}
+    half = runs["half-task=mrpc-seed=0-small.budget=macs=0.5"]
+    assert half.words == (
+        "pick", f"/out/runs/{half.after[0]}", "--out", f"/out/runs/{half.name}", "--max-macs", "1000",
+    )  # fmt: skip
+    assert runs[half.name.replace("half", "family")].model == f"/out/runs/{half.name}"
+
+
+def test_an_axis_of_other_steps_runs_stays_where_the_model_is_set(tmp_path: Path) -> None:
+    text = (
+        CHAIN.replace('model = "{small}/model"', "")
+        .replace(
+            "stock = false", 'grid.of = [{name = "small", model = "{small}"}, {name = "teacher", model = "{teacher}"}]'
+        )
+        .replace("task = [", "data_dir = [")
+        .replace('grid.budget = ["macs=0.75", "macs=0.5"]', 'budget = "macs=0.5"')
+    )
+    for sets in ((), ("model=tiny",)):
+        runs = runs_of(tmp_path, text.replace("seed = [0, 1, 2]", "seed = [0]"), "task=sst2", *sets)
+        assert {run.labels["family.of"] for run in runs if run.step == "family"} == {"small", "teacher"}
 
 
 def test_a_step_with_its_own_value_leaves_the_axis(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ from typing import Any
 from cutbert.api.methods import depth, dynabert, finetune, pretrain, schubert, undivided
 from cutbert.api.result import Result
 from cutbert.api.running import data_kind
+from cutbert.api.runs import pick
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.settings import build_settings, takes
 from cutbert.sweeps.settings import SweepSettings
 
-# Every verb that makes a run folder out of one MODEL.
-SWEPT: tuple[Callable[..., Any], ...] = (finetune, dynabert, schubert, undivided, depth, pretrain)
+# Every verb that makes a run folder out of one MODEL, and `pick`, which makes a model folder out of a run.
+SWEPT: tuple[Callable[..., Any], ...] = (finetune, dynabert, schubert, undivided, depth, pretrain, pick)
 
 
 def kinds_of(verb: Callable[..., Any], options: Mapping[str, Any]) -> tuple[type[Any], ...]:

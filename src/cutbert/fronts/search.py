@@ -1,7 +1,7 @@
 """Searches a space of subnets for the best scores at the lowest cost, by mutation and crossover within a budget.
 
 A library's sampler (optuna's NSGA-II) was tried first: on artificial problems of a MiniLM's size it gained less over
-the grid with the same number of trials (benchmarks/search_samplers.py).
+the grid with the same number of trials (benchmarks/measure_samplers.py).
 """
 
 from __future__ import annotations

@@ -116,11 +116,16 @@ class Expansion:
                     self.mistakes.add(
                         f"steps.{step.name}.axes: {name!r} is not an axis of grid{did_you_mean(name, axes)}"
                     )
-            for name, each in (*step.options.items(), *choices_of(step.axes)):
+            for name, each in (*step.options.items(), *choices_of(step.axes), *self._for_one_step(step.name)):
                 if not accepted.takes(name):
                     close = did_you_mean(name, (MODEL, *accepted.options))
                     why = f"{step.verb} has no such option{close}"
                     self.mistakes.add(f"{each.place}: {OUT_IS_OURS if name == OUT else why}")
+        for axis in self.plan.grid:
+            names = dict.fromkeys(name for choice in axis.choices for name in choice.of_steps)
+            for name in names.keys() - self.plan.steps.keys():
+                close = did_you_mean(name, tuple(self.plan.steps))
+                self.mistakes.add(f"{axis.place}.{name} must be a step, since it is a table of options{close}")
         if len(steps) == len(self.plan.steps):
             known = (MODEL, *dict.fromkeys(name for step in steps for name in self.accepted[step.name].options))
             shared = (*self.plan.defaults.items(), *choices_of(self.plan.grid), *self.plan.overrides.items())
@@ -133,10 +138,16 @@ class Expansion:
                     close = did_you_mean(name, tuple(self.plan.steps))
                     self.mistakes.add(f"{each.place}: {{{name}}} must name a step{close}")
 
+    def _for_one_step(self, step: str) -> Iterator[tuple[str, PlanValue]]:
+        """Yield the options that the plan's grid sets for one step alone."""
+        for axis in self.plan.grid:
+            for choice in axis.choices:
+                yield from choice.of_steps.get(step, {}).items()
+
     def _all_values(self) -> Iterator[PlanValue]:
         for step in self.plan.steps.values():
             yield from step.options.values()
-            yield from (each for _, each in choices_of(step.axes))
+            yield from (each for _, each in (*choices_of(step.axes), *self._for_one_step(step.name)))
         yield from self.plan.defaults.values()
         yield from (each for _, each in choices_of(self.plan.grid))
         yield from self.plan.overrides.values()
@@ -159,19 +170,20 @@ class Expansion:
     def _references(self, step: Step) -> set[str]:
         """Return the names of the steps that a step's runs refer to."""
         axes = [axis for axis in (*self.plan.grid, *step.axes) if self._is_on(step, axis)]
-        values = [*self._layer(step, {}).values(), *(each for _, each in choices_of(axes))]
+        values = [*self._layer(step, {}).values(), *(each for _, each in choices_of(axes, step.name))]
         return {name for each in values for name in each.references() if name in self.plan.steps}
 
     def _is_on(self, step: Step, axis: Axis) -> bool:
         """Return whether a step has a run for each value of an axis: the axis sets an option the step leaves open."""
-        if axis.option_names() <= self.plan.overrides.keys():
-            return False
+        models = [each for name, each in choices_of([axis], step.name) if name == MODEL]
+        if axis.option_names(step.name) <= self.plan.overrides.keys() and not any(each.references() for each in models):
+            return False  # --set gives one value for all; models that are other steps' runs stay
         if axis in step.axes:
             return True
         if step.shared is not None:
             return axis.key in step.shared
-        own = step.options.keys() | {name for each in step.axes for name in each.option_names()}
-        return any(self.accepted[step.name].takes(name) and name not in own for name in axis.option_names())
+        own = step.options.keys() | {name for each in step.axes for name in each.option_names(step.name)}
+        return any(self.accepted[step.name].takes(name) and name not in own for name in axis.option_names(step.name))
 
     def _find_axes(self, step: Step) -> None:
         inherited = {key: axis for name in sorted(self._references(step)) for key, axis in self.axes[name].items()}
@@ -194,7 +206,7 @@ class Expansion:
             chosen: dict[str, PlanValue] = {}
             for axis, choice in sorted(zip(axes.values(), choices, strict=True), key=lambda pair: pair[0] in step.axes):
                 if self._is_on(step, axis):
-                    chosen |= choice.options
+                    chosen |= choice.options_of(step.name)
             labels = {key: choice.label for key, choice in zip(axes, choices, strict=True)}
             run = self._run(step, labels, self._layer(step, chosen))
             if run is not None:
@@ -238,11 +250,11 @@ class Expansion:
         return replace(given, value=[folder(each) for each in value] if isinstance(value, list) else folder(value))
 
 
-def choices_of(axes: Iterable[Axis]) -> Iterator[tuple[str, PlanValue]]:
-    """Yield every option that some axes set, with each of its values."""
+def choices_of(axes: Iterable[Axis], step: str = "") -> Iterator[tuple[str, PlanValue]]:
+    """Yield every option that axes set for all steps, and for one where it is named, with its value."""
     for axis in axes:
         for choice in axis.choices:
-            yield from choice.options.items()
+            yield from choice.options_of(step).items()
 
 
 def run_name(step: str, labels: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
+from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import LOCK, is_locked, locked
@@ -159,6 +160,8 @@ class SweepFolder:
         if run.name in self._finished:
             return self._finished[run.name]
         folder = self.path / RUNS / run.name
+        if (folder / PROVENANCE).is_file():  # a picked network: a model folder, written whole or not at all
+            return RunState("finished", result={})
         began = RunFolder.read(folder) if (folder / RECORD).is_file() else None
         seconds = None if began is None else began.data["timings"].get("total")
         threads = None if began is None else began.data.get("machine", {}).get("threads")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,21 @@ class PlanValue:
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of an axis: its label in the names of runs, and the options it sets."""
+    """One value of an axis.
+
+    Args:
+        label: what runs are called by it.
+        options: that it sets, for every step that is on the axis.
+        of_steps: further options, by step.
+    """
 
     label: str
     options: Mapping[str, PlanValue]
+    of_steps: Mapping[str, Mapping[str, PlanValue]] = field(default_factory=dict)
+
+    def options_of(self, step: str) -> dict[str, PlanValue]:
+        """Return the options it sets for one step."""
+        return {**self.options, **self.of_steps.get(step, {})}
 
 
 @dataclass(frozen=True)
@@ -63,8 +74,9 @@ class Axis:
         """Whether its values are seeds, over which scores are averaged."""
         return self.key.rpartition(".")[2] == "seed"
 
-    def option_names(self) -> set[str]:
-        return {name for choice in self.choices for name in choice.options}
+    def option_names(self, step: str) -> set[str]:
+        """Return the options that it sets for one step."""
+        return {name for choice in self.choices for name in choice.options_of(step)}
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mista
         for option, value in table.items()
         if option not in ("verb", "grid", "needs", "axes")
     }
-    twice = [option for axis in axes for option in axis.option_names() if option in options]
+    twice = [option for axis in axes for option in axis.option_names(name) if option in options]
     mistakes.extend(f"{place}.{option} must not be given beside {place}.grid, which sets it too" for option in twice)
     return Step(name, verb, options, axes, own, None if shared is None else tuple(shared))
 
@@ -220,7 +232,7 @@ def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mista
         elif not isinstance(values, list) or not values:
             mistakes.add(f"{at} must be a list of values, got {values!r}")
         else:
-            choices = tuple(read_choices(name, values, at, mistakes))
+            choices = tuple(read_choices(name, values, at, mistakes, is_shared=not prefix))
             labels = [choice.label for choice in choices]
             double = dict.fromkeys(label for label in labels if labels.count(label) > 1)
             mistakes.extend(f"{at} must have values of different names, got {label!r} twice" for label in double)
@@ -228,18 +240,34 @@ def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mista
     return tuple(axes)
 
 
-def read_choices(name: str, values: Sequence[Any], place: str, mistakes: Mistakes) -> Iterator[Choice]:
-    """Yield the choices of an axis: values of the option with the axis's name, or tables of several options."""
+def read_choices(
+    name: str, values: Sequence[Any], place: str, mistakes: Mistakes, *, is_shared: bool
+) -> Iterator[Choice]:
+    """Yield the choices of an axis: plain values of the option it is named by, or tables of several options.
+
+    Args:
+        is_shared: whether it is an axis of the plan's grid, where a table within a table has options of one step.
+    """
     for value in values:
         if not isinstance(value, dict):
             yield Choice(label_of(value), {name: PlanValue(value, place)})
         elif not isinstance(value.get("name"), str):
             mistakes.add(f"{place}: a table among the values must have a name, which runs are called by, got {value!r}")
         else:
-            options = {
-                option: PlanValue(each, f"{place}.{option}") for option, each in value.items() if option != "name"
-            }
-            yield Choice(label_of(value["name"]), options)
+            options = {option: each for option, each in value.items() if option != "name"}
+            of_steps = {step: each for step, each in options.items() if is_shared and isinstance(each, dict)}
+            yield Choice(
+                label_of(value["name"]),
+                {
+                    option: PlanValue(each, f"{place}.{option}")
+                    for option, each in options.items()
+                    if option not in of_steps
+                },
+                {
+                    step: {option: PlanValue(each, f"{place}.{step}.{option}") for option, each in table.items()}
+                    for step, table in of_steps.items()
+                },
+            )
 
 
 def label_of(value: Any) -> str:

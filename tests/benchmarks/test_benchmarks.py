@@ -1,0 +1,298 @@
+"""Every benchmark runs on 64 rows with a tiny network, and leaves a record with its header and its numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+
+import cutbert
+from cutbert.api.sweeps import SWEPT, kinds_of
+from cutbert.shape.head import HeadSpec
+from cutbert.sweeps.expand import read_runs
+from tiny_runs import save_tiny, tiny_model, tiny_rows
+from tiny_sweeps import compute_here
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+HEADER = {"format_version", "name", "commit", "has_uncommitted_changes", "command", "started", "finished", "machine",
+          "versions", "seeds"}  # fmt: skip
+PLANS = sorted(path.name for path in (BENCHMARKS / "plans").glob("*.toml"))
+
+
+@pytest.fixture(scope="module")
+def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny SST-2 in GLUE's layout: 64 training rows, 20 of dev."""
+    folder = tmp_path_factory.mktemp("glue")
+    (folder / "SST-2").mkdir()
+    for name, count, seed in (("train", 64, 3), ("dev", 20, 4)):
+        rows = tiny_rows(count, seed)
+        assert rows.labels is not None
+        lines = [f"{text}\t{label}" for text, label in zip(rows.text, rows.labels, strict=True)]
+        (folder / "SST-2" / f"{name}.tsv").write_text("\n".join(["sentence\tlabel", *lines, ""]), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with a head for SST-2's labels."""
+    head = HeadSpec("single_label", ("0", "1"))
+    return save_tiny(tmp_path_factory.mktemp("teacher") / "model", tiny_model(head))
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) -> Path:
+    """A finished run of dynabert on the tiny SST-2."""
+    out = tmp_path_factory.mktemp("family") / "run"
+    tiny = {"task": "sst2", "data_dir": str(glue), "epochs": 0.5, "threads": 1, "max_length": 16}
+    cutbert.dynabert(str(teacher), out=str(out), width_mult=[1.0, 0.5], depths=[3, 1], **tiny)
+    return out
+
+
+def record_of(script: str, folder: Path, *words: object, name: str | None = None) -> dict[str, Any]:
+    """Run a benchmark and return its record, whose header is complete."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        main = import_module(script).main
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    main([*map(str, words), "--records", str(folder), "--threads", "1"])
+    path = folder / f"{name or script.removeprefix('measure_')}.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    assert set(record) >= HEADER
+    assert record["command"].startswith(f"python benchmarks/{script}.py ")
+    main([*map(str, words), "--records", str(folder), "--threads", "1"])  # it is there, and not measured again
+    assert json.loads(path.read_text(encoding="utf-8")) == record
+    return dict(record)
+
+
+@pytest.fixture
+def inputs(glue: Path, teacher: Path) -> tuple[object, ...]:
+    return ("--model", teacher, "--data-dir", glue)
+
+
+@pytest.mark.slow
+def test_step_time(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    record = record_of("measure_step_time", tmp_path, *inputs, "--rounds", 1, "--batches", 1, "--square", 64)
+    assert set(record["variants"]) == {"release_12", "ours_12", "ours_default"}
+    assert record["variants"]["ours_12"]["subnets_per_step"] == 8  # of three layers
+    assert record["times_faster_than_release"]["ours_12"]["median_ratio"] > 0
+
+
+def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = ("--steps", 1, "--repeats", 1, "--subnets", 4)
+    record = record_of("measure_training_memory", tmp_path, *inputs, *words)
+    assert record["by_subnets_per_step"]["4"]["training_peak"]["median_bytes"] > 0
+
+
+def test_mlm_speed(tmp_path: Path) -> None:
+    words = ("--rounds", 1, "--steps", 1, "--batch-size", 2, "--layers", 1, "--hidden-size", 24, "--square", 64)
+    record = record_of("measure_mlm_speed", tmp_path, *words)
+    assert record["speed"]["median_tokens_per_s"] > 0 and record["share_of_matrix_rate"]["median_share"] > 0
+
+
+def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    record = record_of("measure_analysis_memory", tmp_path, *inputs, "--texts", 40, "--hidden-size", 24, "--layers", 2)
+    assert record["peak_bytes"] > 0 and record["seconds"] > 0
+
+
+def test_cut_sizes(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    record = record_of("measure_cut_sizes", tmp_path, *inputs, "--rounds", 1, "--kept", 16, "--lengths", 8)
+    assert [row["dim"] for row in record["sizes"]] == ["h", "f", "k", "v", "all"]
+    assert record["sizes"][0]["even"] == 12 and record["sizes"][0]["odd"] == 9
+    assert record["hidden"][0]["kept"] == 16 and record["hidden"][0]["settled_kl"] >= 0
+
+
+def test_latency_prediction(tmp_path: Path, family: Path) -> None:
+    words = ("--run", family, "--backends", "torch", "--subnets", 2, "--rounds", 1)
+    (backend,) = record_of("measure_latency_prediction", tmp_path, *words)["backends"]
+    assert len(backend["subnets"]) == 2 and backend["error"]["count"] == 2
+
+
+def test_runtime_rate(tmp_path: Path, family: Path) -> None:
+    words = ("--run", family, "--batch-size", 2, "--lengths", 8, "--rounds", 1, "--square", 64)
+    record = record_of("measure_runtime_rate", tmp_path, *words)
+    assert {each["backend"] for each in record["passes"]} == {"torch", "torch-bf16", "onnx", "onnx-int8"}
+    assert record["profiles"][0]["operators"]
+
+
+@pytest.mark.slow
+def test_int8(tmp_path: Path, glue: Path, family: Path, teacher: Path) -> None:
+    words = ("--run", family, "--teacher", teacher, "--task", "sst2", "--data-dir", glue, "--work", tmp_path / "picked")
+    record = record_of("measure_int8", tmp_path, *words, "--shares", 2, "--rounds", 1, name="int8_sst2")
+    assert {row["name"] for row in record["networks"]} == {"teacher", "1/2 of the multiply-adds"}
+    assert len(record["networks"]) == 6
+
+
+def test_onnx_parity(tmp_path: Path, family: Path) -> None:
+    record = record_of("measure_onnx_parity", tmp_path, "--run", family, "--rows", 30, "--no-load-test")
+    assert record["rows"] == {"dev": 20, "train": 10} and record["alone"]["max_abs_diff"] < record["limit"]
+
+
+class OnnxInOpenVinosPlace:
+    """What the script uses of openvino, done by onnxruntime."""
+
+    def __init__(self) -> None:
+        self.Core = self.read_model = self.compile_model = self.create_infer_request = self.same
+
+    def same(self, *given: Any) -> OnnxInOpenVinosPlace:
+        if given and isinstance(given[0], Path):
+            self.session = onnxruntime.InferenceSession(str(given[0]))
+        return self
+
+    def infer(self, feeds: dict[str, Any], share_inputs: bool) -> Any:
+        return self.session.run(None, feeds)
+
+
+def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", OnnxInOpenVinosPlace())
+    record = record_of(
+        "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
+    )
+    assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
+
+
+def test_search(tmp_path: Path, family: Path) -> None:
+    cutbert.front(str(family), measure=True, backend="onnx", rounds=1, threads=1)
+    words = (
+        "--run",
+        family,
+        "--name",
+        "tiny",
+        "--work",
+        tmp_path / "copies",
+        "--seeds",
+        0,
+        "--trials",
+        12,
+        "--keep",
+        2,
+    )
+    record = record_of("measure_search", tmp_path, *words, "--backend", "onnx", name="search_tiny")
+    areas = record["searches"][0]["area"]["macs"]
+    assert areas["searched"] >= areas["grid"] > 0
+
+
+def test_samplers(tmp_path: Path) -> None:
+    words = ("--problems", 1, "--seeds", 1, "--trials", 30, "--ours-only")
+    record = record_of("measure_samplers", tmp_path, *words, name="search_samplers")
+    assert record["mean_gain"]["0.0"]["ours"] >= 0
+
+
+@pytest.mark.slow
+def test_kills(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = (*inputs, "--kills", 1, "--epochs", 0.5)
+    assert record_of("measure_kills", tmp_path, "run", *words, name="kill_resume")["all_equal"]
+    words = (*words, "--tasks", "sst2", "--seeds", 0, "--no-ray")
+    record = record_of("measure_kills", tmp_path, "sweep", *words, name="sweep_kills")
+    assert record["lost"] == record["done_twice"] == 0 and record["runs"] == 2
+
+
+def test_sentence_split(tmp_path: Path, glue: Path) -> None:
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import_module("sentence_split").main([str(glue), str(tmp_path / "held-out"), "--sentences", "2"])
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    files = {
+        name: (tmp_path / "held-out" / "SST-2" / f"{name}.tsv").read_text().splitlines() for name in ("train", "dev")
+    }
+    assert len(files["dev"]) == 3 and not set(files["dev"][1:]) & set(files["train"])
+
+
+STUDY = """
+[defaults]
+threads = 1
+max_length = 16
+epochs = 0.5
+[grid]
+data = [{{name = "one", task = "sst2"}}, {{name = "two", task = "sst2", max_train_samples = 40}}]
+seed = [0, 1]
+[steps.teacher]
+verb = "finetune"
+model = "{teacher}"
+[steps.family]
+verb = "dynabert"
+model = "{{teacher}}"
+width_mult = [1.0, 0.5]
+depths = [3, 1]
+[steps.layers]
+verb = "dynabert"
+model = "{{teacher}}"
+width_mult = [1.0]
+stock = false
+grid.depths = [1]
+[steps.first]
+verb = "depth"
+model = "{teacher}"
+axes = ["data"]
+grid.depth = [1]
+seeds = [0, 1]
+[steps.picked]
+verb = "pick"
+model = "{{layers}}"
+max_params = 1_000_000
+[steps.tuned]
+verb = "finetune"
+model = "{{picked}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) -> dict[str, Any]:
+    """The record of a small sweep."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "plan.toml").write_text(STUDY.format(teacher=teacher), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        compute_here(patch)
+        done = cutbert.sweep(folder / "plan.toml", out=folder / "sweep", set=[f"data_dir={glue}"])
+    assert {run["status"] for run in done["runs"]} == {"finished"}
+    words = ("--against", "layers", "--against", "layers/1", "--shares", "0.5")
+    return record_of("study", folder, folder / "sweep", *words, name="sweep")
+
+
+@pytest.mark.slow
+def test_study_gathers(study: dict[str, Any]) -> None:
+    networks = {
+        (each["group"]["data"], each["step"], *each["own"].values(), each["name"]): each for each in study["networks"]
+    }
+    whole, single = networks["one", "family", "w1.0-d1.0"], networks["one", "layers", "1", "w1.0-d0.3333"]
+    assert whole["seeds"] == ["0", "1"] and len(whole["scores"]) == 2 and whole["macs"] > single["macs"]
+    assert whole["kl_to_teacher"] >= 0 and len(whole["minus_teacher"]["by_seed"]) == 2
+    assert networks["two", "first", "1", "depth-1"]["seeds"] == ["0", "1"]
+    assert networks["two", "tuned", "1", "model"]["params"] == single["params"]
+    assert study["unfinished"] == [] and study["runs"][0]["line"].startswith("cutbert finetune")
+    assert study["seeds"] == [0, 1]
+
+
+@pytest.mark.slow
+def test_study_compares_at_equal_cost(study: dict[str, Any]) -> None:
+    rows = {(each["group"]["data"], each["step"], each["name"]): each for each in study["networks"]}
+    minus = rows["one", "family", "w1.0-d0.3333"]["minus"]
+    assert minus["layers"]["no_more"]["title"] == minus["layers"]["at_least"]["title"] == "layers 1 w1.0-d0.3333"
+    assert minus["layers/1"]["beside"]["difference"] == minus["layers"]["no_more"]["difference"]
+    assert set(rows["one", "family", "w1.0-d1.0"]["minus"]["layers"]) == {"no_more"}  # no three layers are there
+    means = {(each["network"], each["against"], each["side"]): each for each in study["mean_over_groups"]}
+    mean = means["family w1.0-d0.3333", "layers", "no_more"]
+    assert mean["difference"] == pytest.approx(sum(mean["differences"].values()) / 2)
+    assert mean["differences"]["one"] == pytest.approx(minus["layers"]["no_more"]["difference"])
+    within = {each["step"]: each for each in study["best_within"]}
+    assert set(within["family"]["networks"]) == {"one", "two"} and within["family"]["minus_layers"]["low"] <= 1
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_a_plan_expands(plan: str) -> None:
+    verbs = {verb.__name__: partial(kinds_of, verb) for verb in SWEPT}
+    runs = read_runs(BENCHMARKS / "plans" / plan, (), verbs, Path("out"))
+    assert len({run.name for run in runs}) == len(runs) > 1
+
+
+def test_the_readme_names_every_script_and_plan() -> None:
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    names = [*PLANS, *(path.name for path in BENCHMARKS.glob("*.py"))]
+    assert [name for name in names if f"`{name}`" not in text] == []
