@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cutbert.cli.verb import Verb
+from cutbert.cli.verbs import VERBS
 from rich.console import Console
 
 import cutbert
 from cutbert import api
 from cutbert.cli import demo, dynabert, finetune, front
 from cutbert.cli.main import main
-from cutbert.cli.verb import Verb
-from cutbert.cli.verbs import VERBS
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
-from cutbert.methods.settings import DynabertSettings, SchubertSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.settings import build_settings

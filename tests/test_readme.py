@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cutbert.cli.verb import Verb
 
 import cutbert
 from cutbert.cli import main as command_line
-from cutbert.cli.verb import Verb
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.settings import build_settings

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-
-from cutbert import api
-from cutbert.cli.main import main
 from cutbert.cli.tables import pairs_table
 from cutbert.cli.verb import Verb, Word, read_words
 from cutbert.cli.verbs import VERBS
+
+from cutbert import api
+from cutbert.cli.main import main
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.settings import is_required
 from cutbert.shape.cost import cost_of

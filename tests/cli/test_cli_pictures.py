@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cutbert.cli.pictures import bar, shape_picture
 from rich.console import Console
 
-from cutbert.cli.pictures import bar, shape_picture
 from cutbert.shape.shape import LayerShape
 from tiny_runs import SHAPE
 

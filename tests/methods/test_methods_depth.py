@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cutbert.cli.depth import VERB
 from rich.console import Console
 from tiny_task import tiny_task, weights
 
 import cutbert
 from cutbert.analysis.depth_selectors import SELECTORS
-from cutbert.cli.depth import VERB
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.hub.load import load_model
 from cutbert.methods.depth_memory import TrainingMemory, training_memory

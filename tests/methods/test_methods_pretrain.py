@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from cutbert.cli.pretrain import VERB
 from tiny_task import command_words, tiny_task, tiny_text, weights
 
 import cutbert
 import cutbert.hub
 from cutbert.cli.main import main
-from cutbert.cli.pretrain import VERB
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.methods import pretrain as method

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from cutbert.errors import InputError
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.recipes import RECIPES, Recipe, resolve_recipe
-from cutbert.methods.settings import DynabertSettings
 from cutbert.train.settings import TrainSettings
 
 

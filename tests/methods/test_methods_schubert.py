@@ -19,7 +19,7 @@ from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
 from cutbert.methods.meters import Timed, count_meter
-from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.paper_shapes import PAPER_SHAPES

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cutbert.cli.verbs import VERBS
 
 from cutbert.api.sweeps import SWEPT, kinds_of
-from cutbert.cli.verbs import VERBS
 from cutbert.errors import InputError
 from cutbert.settings import RunSettings
 from cutbert.sweeps.expand import Run, read_runs

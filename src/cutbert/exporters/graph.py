@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from cutbert import __version__
 from cutbert.exporters.activations import apply_activation, check_activation
 from cutbert.exporters.nodes import Nodes
 from cutbert.model.attention import Attention
@@ -27,6 +26,7 @@ from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
 from cutbert.model.norm import PrefixNorm
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.version import __version__
 
 OPSET = 20
 IR_VERSION = 10

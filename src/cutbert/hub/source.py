@@ -9,9 +9,8 @@ from typing import NamedTuple
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from cutbert.errors import ModelError
-from cutbert.shape.folder import model_folder
+from cutbert.shape.folder import local_folder
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SMALL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
@@ -36,16 +35,12 @@ def find_source(source: str | Path, revision: str | None = None) -> Source:
     Raises:
         ModelError: neither a model folder nor a hub id that can be fetched or is in the hub's cache.
     """
-    path = Path(source).expanduser()
-    if path.exists():
-        if revision is not None:
-            raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {path}")
-        if not path.is_dir():
-            raise ModelError(f"a model to load must be a folder or a hub id, got the file {path}")
-        return Source(model_folder(path))
-    if not HUB_ID.fullmatch(str(source)):
-        raise ModelError(f"a model must be a folder or a hub id, got {str(source)!r}, which is no folder here")
-    return fetch(str(source), revision)
+    folder = local_folder(source)
+    if folder is None:
+        return fetch(str(source), revision)
+    if revision is not None:
+        raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {source}")
+    return Source(folder)
 
 
 def fetch(hub_id: str, revision: str | None) -> Source:

@@ -14,7 +14,7 @@ from cutbert.errors import ModelError
 from cutbert.files import replacing_file
 from cutbert.hub.load import Loaded, load_model
 from cutbert.hub.source import find_source
-from cutbert.methods.settings import DynabertSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.shape.folder import read_folder_shape
 
 MASKS_PER_BATCH = 64

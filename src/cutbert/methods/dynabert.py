@@ -18,10 +18,10 @@ from cutbert.fronts.score import whole_point
 from cutbert.hub.source import find_source
 from cutbert.methods.augment import augmented_rows, check_source
 from cutbert.methods.distil import DistillStep, FinalStep, Teacher
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.objectives import Objective, TaskObjective
 from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
 from cutbert.methods.recipes import Recipe, resolve_recipe
-from cutbert.methods.settings import DynabertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape

@@ -25,10 +25,10 @@ from cutbert.methods.distil import (
     train_points,
 )
 from cutbert.methods.dynabert import check_teacher_width, family, finish, rewired, train_family
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.objectives import TextObjective, check_halves, check_text, options_of_tasks
 from cutbert.methods.prepare_text import prepare_text
 from cutbert.methods.recipes import resolve_recipe
-from cutbert.methods.settings import DynabertSettings
 from cutbert.model.task_model import TaskOutput
 from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
 from cutbert.shape.shape import EncoderShape

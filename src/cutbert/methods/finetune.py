@@ -14,9 +14,9 @@ from cutbert.fronts.outputs import interval_fact
 from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
+from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.methods.prepare import Prepared, check_inputs, prepare
 from cutbert.methods.recipes import override_plan
-from cutbert.methods.settings import FinetuneSettings
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel
 from cutbert.train.loop import Stage, StepInfo, Work, train_stage

@@ -12,7 +12,7 @@ from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.measure import num_rounds
-from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.cost import BYTES_PER_PARAM, cost_of, matrix_params

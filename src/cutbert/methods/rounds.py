@@ -17,7 +17,7 @@ from cutbert.methods.meters import MARGIN, Meter, time_cut
 from cutbert.methods.objectives import Objective
 from cutbert.methods.recipes import override_plan
 from cutbert.methods.results import Found, scored
-from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.paper_shapes import paper_shape

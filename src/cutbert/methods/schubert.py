@@ -28,7 +28,7 @@ from cutbert.methods.pretrain import PRETRAIN
 from cutbert.methods.recipes import OURS
 from cutbert.methods.results import finish, latency_settings
 from cutbert.methods.rounds import Job, all_rounds, target_sizes
-from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
