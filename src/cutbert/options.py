@@ -239,7 +239,7 @@ class Option:
         form = self.field.metadata.get("form")
         if self.kind in (int, float):
             if value not in self.range:
-                unit = "" if self.unit is None else f" {self.unit}"
+                unit = f" {self.unit}" if self.unit is not None and self.range.has_top else ""
                 yield self.range.mistake(self.name, value, self.kind, unit)
         elif self.choices and value not in self.choices:
             yield f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}"

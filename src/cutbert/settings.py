@@ -30,7 +30,7 @@ HIDDEN_WEIGHT = option("Weight of the embedding and hidden losses.", least=0)
 class Settings:
     """A frozen set of options that knows what is wrong with it.
 
-    Type, range and choices are metadata of each field; `conflicts` says what does not fit together.
+    Type, range and choices are metadata of each field; `missing` and `conflicts` join several fields.
     """
 
     GROUP: ClassVar[str] = METHOD
@@ -45,8 +45,13 @@ class Settings:
         mistakes = Mistakes()
         for name, each in options_of(type(self)).items():
             mistakes.extend(each.mistakes(getattr(self, name)))
+        mistakes.extend(self.missing())
         mistakes.extend(self.conflicts())
         mistakes.check(self.ERROR)
+
+    def missing(self) -> Iterable[str]:
+        """Yield a mistake for each thing that must be given, in one option or another, and is not."""
+        return ()
 
     def conflicts(self) -> Iterable[str]:
         """Yield a mistake for each rule that joins several fields and is broken."""

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from cutbert.cli.pretrain import VERB
 from tiny_task import command_words, tiny_task, tiny_text, weights
 
 import cutbert
 import cutbert.hub
+from cutbert.api.table import VERBS
 from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
@@ -172,6 +172,6 @@ def test_an_architecture_of_the_paper_is_trained(
 
 
 def test_options_have_their_defaults() -> None:
-    names = {option.name: option for option in VERB.options()}
+    names = {option.name: option for option in VERBS["pretrain"].options().values()}
     assert "Default: 128." in names["--sequence-length"].help and "Default: 0.15." in names["--mask-probability"].help
     assert "--max-length" not in names and "--task" not in names

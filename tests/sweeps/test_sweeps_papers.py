@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from tiny_plan import make_plan
 
 import cutbert
-from cutbert.api.sweeps import SWEPT, kinds_of
+from cutbert.api.sweeps import SWEPT
 from cutbert.cli.main import main
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps import sweep as module
@@ -34,8 +33,7 @@ STEPS = {
 
 @pytest.mark.parametrize("paper", sorted(path.stem for path in PAPERS.glob("*.toml")))
 def test_a_plan_has_the_runs_of_its_table(paper: str) -> None:
-    verbs = {verb.__name__: partial(kinds_of, verb) for verb in SWEPT}
-    runs = read_runs(PAPERS / f"{paper}.toml", (), verbs, Path("out"))
+    runs = read_runs(PAPERS / f"{paper}.toml", (), SWEPT, Path("out"))
     assert Counter(run.step for run in runs) == STEPS[paper]
 
 

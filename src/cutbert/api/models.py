@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import check_early, open_run_folder
+from cutbert.api.running import check_classifies, check_early, open_run_folder
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.data.settings import DataSettings
@@ -25,7 +25,7 @@ def predict(model: str | Path, **options: Any) -> Result:
         InputError: mistakes in the arguments, the file or the model, before the model is loaded.
     """
     (settings,) = build_settings(options, *VERBS["predict"].settings)
-    check_early([settings], [str(model)])
+    check_early([settings], [str(model)], check_classifies)
     from cutbert.train.predict import predict_to_file
 
     return Result("predict", predict_to_file(str(model), settings))

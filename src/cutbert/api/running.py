@@ -16,6 +16,7 @@ from cutbert.errors import InputError, Mistakes, ModelError, RunError
 from cutbert.options import option_name
 from cutbert.settings import Settings, build_settings, command_line
 from cutbert.shape.folder import local_folder, read_folder_shape
+from cutbert.shape.head import HeadSpec
 from cutbert.train.run_folder import RunFolder
 
 OTHER_MODELS = ("teacher", "augment_model", "against")  # fields that name a model
@@ -93,7 +94,7 @@ def open_run_folder(
     out: str,
     allow_changed: bool,
 ) -> RunFolder:
-    """Return a verb's run folder; unless its run is finished, settings and models are sound.
+    """Return a verb's run folder; unless its run is finished, nothing is missing and the models can be used.
 
     Args:
         verb, settings, line, out, allow_changed: as in `RunFolder.open`.
@@ -108,47 +109,73 @@ def open_run_folder(
         run = RunFolder.open(out, verb, settings, line=line, allow_changed=allow_changed)
     if run is not None and run.result is not None:
         return run
-    collect_mistakes(mistakes, parts, [model])
-    mistakes.check(InputError if run is not None else RunError)
-    assert run is not None
+    if run is None:
+        collect_settings(mistakes, parts)
+        raise RunError(*mistakes.found)
+    check_early(parts, [model])
     return run
 
 
-def check_early(parts: Sequence[Settings], models: Sequence[str]) -> None:
-    """Raise what is wrong with settings and models, as far as it can be known without torch.
+def check_early(
+    parts: Sequence[Settings], models: Sequence[str], check_head: Callable[[str, HeadSpec], None] | None = None
+) -> None:
+    """Refuse before torch is loaded, where something required is missing or a model cannot be used.
+
+    Then every mistake in the settings is said too. Where only these are wrong they are left to the verb itself,
+    which says them with what it alone can find, in the data for instance.
+
+    Args:
+        parts: settings.
+        models: words of the verb; models that the settings name are checked too. A hub id is left to the hub.
+        check_head: raises unless a word's head is the right one; None takes any, or a masked-LM head where the
+            objective is mlm.
 
     Raises:
         InputError: every mistake, together.
     """
-    mistakes = Mistakes()
-    collect_mistakes(mistakes, parts, models)
-    mistakes.check()
+    wrong = Mistakes()
+    if any(getattr(each, "objective", None) == "mlm" and getattr(each, "from_scratch", None) is None for each in parts):
+        check_head = check_masked_lm
+    for model in models:
+        with wrong.collect():
+            check_model(model, check_head)
+    for model in [getattr(each, name, None) for each in parts for name in OTHER_MODELS]:
+        with wrong.collect():
+            if model is not None:
+                check_model(model, None)
+    if wrong.found or any(True for each in parts for _ in each.missing()):
+        mistakes = Mistakes()
+        collect_settings(mistakes, parts)
+        mistakes.extend(wrong.found)
+        mistakes.check()
 
 
-def collect_mistakes(mistakes: Mistakes, parts: Sequence[Settings], models: Sequence[str]) -> None:
+def collect_settings(mistakes: Mistakes, parts: Sequence[Settings]) -> None:
     for each in parts:
         with mistakes.collect():
             each.check()
-    needs_masked_lm = any(
-        getattr(each, "objective", None) == "mlm" and getattr(each, "from_scratch", None) is None for each in parts
-    )
-    others = [getattr(each, name, None) for each in parts for name in OTHER_MODELS]
-    for model in (*models, *(other for other in others if other is not None)):
-        with mistakes.collect():
-            check_model(model, needs_masked_lm=needs_masked_lm and model in models)
 
 
-def check_model(source: str, *, needs_masked_lm: bool = False) -> None:
-    """Raise a ModelError where the config.json of a model on this machine cannot be read or is of no use.
-
-    A hub id is left to the hub.
-    """
+def check_model(source: str, check_head: Callable[[str, HeadSpec], None] | None) -> None:
+    """Raise a ModelError where the config.json of a model on this machine cannot be read or is of no use."""
     folder = local_folder(source)
-    if folder is None:
-        return
-    kind = read_folder_shape(folder).head.kind
-    if needs_masked_lm and kind != "masked_lm":
+    if folder is not None:
+        facts = read_folder_shape(folder)
+        if check_head is not None:
+            check_head(source, facts.head)
+
+
+def check_masked_lm(source: str, head: HeadSpec) -> None:
+    if head.kind != "masked_lm":
         raise ModelError(
-            f"--objective mlm must start from a model with a masked-LM head, got {kind} in {source}; "
+            f"--objective mlm must start from a model with a masked-LM head, got {head.kind} in {source}; "
             f"cutbert pretrain trains one"
+        )
+
+
+def check_classifies(source: str, head: HeadSpec) -> None:
+    if not head.is_sequence:
+        raise ModelError(
+            f"{source}: must classify whole texts to predict labels, got a head of kind {head.kind}; "
+            "cutbert finetune makes such a model"
         )

@@ -98,10 +98,18 @@ def documented(verbs: Mapping[str, Verb]) -> Callable[[Function], Function]:
             )
         signature = ListedSignature(list(shown.values()), return_annotation=own.return_annotation)
         function.__signature__ = signature  # type: ignore[attr-defined]
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{options_text(verb.listed_options())}"
+        own_lines = inspect.cleandoc(function.__doc__ or "").splitlines()
+        told = "\n".join(line for each in own_lines for line in wrapped(each))
+        function.__doc__ = f"{told}\n\n{options_text(verb.listed_options())}"
         return function
 
     return decorate
+
+
+def wrapped(line: str) -> list[str]:
+    """Return a line of a docstring in the width of the help, what follows indented further."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(line, HELP_WIDTH, subsequent_indent=indent + "    " if indent else "") or [""]
 
 
 def options_text(options: Iterable[Option]) -> str:

@@ -109,6 +109,16 @@ class DataSettings(Settings):
             return self.max_length
         return MAX_LENGTH_OF_QUESTIONS if self.has_questions else MAX_LENGTH
 
+    def missing(self) -> Iterable[str]:
+        if self.task is not None:
+            return
+        wanted = ("train", "dev", "text", "label")
+        absent = [name for name in wanted if not getattr(self, name)]
+        if len(absent) == len(wanted):
+            yield "data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"
+        else:
+            yield from (f"{option_name(name)} must be given with own files" for name in absent)
+
     def conflicts(self) -> Iterable[str]:
         yield from self._own_file_mistakes() if self.task is None else self._task_mistakes()
         yield from self._stride_mistakes()
@@ -137,13 +147,6 @@ class DataSettings(Settings):
             yield f"--text-pair must not be given: the texts of --task {self.task} come singly"
 
     def _own_file_mistakes(self) -> Iterable[str]:
-        named = [name for name in ("train", "dev", "text", "label") if getattr(self, name)]
-        if not named:
-            yield "data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"
-            return
-        for name in ("train", "dev", "text", "label"):
-            if name not in named:
-                yield f"{option_name(name)} must be given with own files"
         columns = [value for value in (self.text, self.text_pair, self.label) if value is not None]
         if len(set(columns)) < len(columns):
             yield "--text, --text-pair and --label must name different columns"

@@ -53,9 +53,11 @@ class TextSettings(Settings):
         for name in ("train", "dev"):
             object.__setattr__(self, name, paths_as_text(getattr(self, name)))
 
-    def conflicts(self) -> Iterable[str]:
+    def missing(self) -> Iterable[str]:
         if not self.train and self.dataset is None:
             yield "text must be given: --train FILE, or --dataset NAME"
+
+    def conflicts(self) -> Iterable[str]:
         if self.train and self.dataset is not None:
             yield "--train and --dataset must not be given together"
         if self.dataset is None:

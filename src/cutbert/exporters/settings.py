@@ -39,9 +39,11 @@ class ExportSettings(ThreadSettings):
         default=128, metadata=option("Training rows of --calibration static.", least=1, unit="rows")
     )
 
-    def conflicts(self) -> Iterable[str]:
+    def missing(self) -> Iterable[str]:
         if not (self.onnx or self.int8 or self.stock):
             yield "export must be told what to write: --onnx, --int8 or --stock"
+
+    def conflicts(self) -> Iterable[str]:
         if not self.int8:
             for name in self.given("max_drop", "gate", "calibration"):
                 yield f"{'--no-gate' if name == '--gate' else name} must come with --int8"

@@ -80,10 +80,12 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
         """Whether the budget is in milliseconds."""
         return (self.budget or "").startswith(f"{LATENCY}=")
 
-    def conflicts(self) -> Iterable[str]:
-        yield from super().conflicts()
+    def missing(self) -> Iterable[str]:
         if (self.budget is None) == (self.from_paper is None):
             yield "schubert must have one of --budget NAME=X and --from-paper NAME"
+
+    def conflicts(self) -> Iterable[str]:
+        yield from super().conflicts()
         if self.budget is not None:
             try:
                 Budget.parse(self.budget)

@@ -98,11 +98,13 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
         """Whether the choice needs the model and rows, not sizes alone."""
         return self.num_ffn is not None and self.chosen_by != "even"
 
-    def conflicts(self) -> Iterable[str]:
+    def missing(self) -> Iterable[str]:
         ways = [option_name(name) for name in self.ways]
         if len(ways) > 1 or (not ways and self.from_scratch is None):
             got = " and ".join(ways) or "none"
             yield f"undivided must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got {got}"
+
+    def conflicts(self) -> Iterable[str]:
         if self.pattern is not None:
             try:
                 parse_pattern(self.pattern)
