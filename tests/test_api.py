@@ -111,7 +111,7 @@ def test_family_front_and_pick(family: api.Run, tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "small")
     assert loaded.model.shape == picked.entry.shape and loaded.model.head_spec == HEAD
     assert loaded.provenance["commands"][-1] == (
-        f"cutbert pick {family.path} --out {tmp_path / 'small'} --max-latency-ms {limit}"
+        f"cutbert pick {family.path} --max-latency-ms {limit} --out {tmp_path / 'small'}"
     )
     stored = json.loads((family.path / "predictions" / f"{picked.entry.name}.json").read_text())
     tokens = tokenize_rows(tiny_rows(24, 4), loaded.tokenizer, "small", 16, cache=False)

@@ -69,6 +69,7 @@ def option(
     choices: Iterable[str] = (),
     form: tuple[str, str] | None = None,
     flag: str | None = None,
+    group: str | None = None,
     is_common: bool = False,
 ) -> dict[str, Any]:
     """Return the metadata of a settings field.
@@ -80,6 +81,7 @@ def option(
         choices: the words accepted, where no Literal can list them.
         form: regular expression of the words accepted, and how a message names them.
         flag: its name on the command line, where that is not made of the field's name.
+        group: its heading in the help, where that is not its class's GROUP.
         is_common: among the first of its heading in the help.
     """
     return {
@@ -89,6 +91,7 @@ def option(
         "choices": tuple(choices),
         "form": form,
         "flag": flag,
+        "group": group,
         "is_common": is_common,
     }
 
@@ -275,7 +278,7 @@ def options_of(*kinds: type[Any]) -> dict[str, Option]:
         hints = get_type_hints(kind)
         for each in fields(kind):
             if each.name not in options:
-                options[each.name] = option_of(each, hints[each.name], group_of(kind, each.name))
+                options[each.name] = option_of(each, hints[each.name], group_of(kind, each))
     return options
 
 
@@ -288,10 +291,10 @@ def option_of(each: Field[Any], hint: Any, group: str) -> Option:
     return Option(each, get_args(hint)[0] if is_list else hint, is_list, may_be_none, group)
 
 
-def group_of(kind: type[Any], name: str) -> str:
-    """Return the heading of the class that defines a field, of the kind itself or inherited."""
-    owner = next(each for each in kind.__mro__ if name in get_annotations(each))
-    return str(getattr(owner, "GROUP", ""))
+def group_of(kind: type[Any], each: Field[Any]) -> str:
+    """Return the heading of a field: its own, or that of the class that defines it, the kind itself or one above."""
+    owner = next(above for above in kind.__mro__ if each.name in get_annotations(above))
+    return str(each.metadata.get("group") or vars(owner)["GROUP"])  # not inherited: a class says what it adds
 
 
 def given_words(name: str, value: Any) -> list[str]:

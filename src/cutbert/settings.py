@@ -33,7 +33,7 @@ class Settings:
     Type, range and choices are metadata of each field; `missing` and `conflicts` join several fields.
     """
 
-    GROUP: ClassVar[str] = METHOD
+    GROUP: ClassVar[str]
     ERROR: ClassVar[type[InputError]] = InputError
 
     def check(self) -> None:

@@ -216,26 +216,15 @@ def test_mistakes_come_together_and_make_nothing(
     model: Path, task: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["analyze", str(model), "--train", str(task["train"]), "--dev", "none.tsv", "--text", "text"]
-    words += [
-        "--label",
-        "label",
-        "--against",
-        str(tmp_path / "gone"),
-        "--num-examples",
-        "3",
-        "--out",
-        str(tmp_path / "o"),
-    ]
-    assert main([*words, "--bandwidth", "0.2"]) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert all(line.startswith("cutbert: error: ") for line in lines)
-    for text in (
-        "--num-examples must be at least 8, got 3",
-        "--bandwidth must come with --kernel rbf",
-        "gone",
-        "none.tsv",
-    ):
-        assert any(text in line for line in lines), lines
+    words += ["--label", "label", "--num-examples", "3", "--bandwidth", "0.2", "--out", str(tmp_path / "o")]
+    of_settings = ("--num-examples must be at least 8, got 3", "--bandwidth must come with --kernel rbf")
+    against = ["--against", str(tmp_path / "gone")]  # a model that cannot be used is refused before data is read
+    for more, texts in (([], (*of_settings, "none.tsv")), (against, (*of_settings, "gone"))):
+        assert main([*words, *more]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == len(texts) and all(line.startswith("cutbert: error: ") for line in lines)
+        for text in texts:
+            assert any(text in line for line in lines), lines
     assert not (tmp_path / "o").exists()
 
 

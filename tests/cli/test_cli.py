@@ -19,7 +19,7 @@ from cutbert.cli.main import main
 from cutbert.cli.parser import Call
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.options import option
-from cutbert.settings import GROUPS, Settings
+from cutbert.settings import GROUPS, RUN, Settings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape
@@ -227,6 +227,8 @@ def test_other_processes_print_nothing(
 @dataclass(frozen=True, kw_only=True)
 class Sample(Settings):
     """Every type a setting may have."""
+
+    GROUP = RUN
 
     name: str = field(metadata=option("A name."))
     kind: Literal["a", "b"] | None = field(default=None, metadata=option("A kind."))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cutbert.options import option
-from cutbert.settings import RUN, DeviceSettings, SeedSettings, Settings
+from cutbert.settings import METHOD, RUN, DeviceSettings, SeedSettings
 
 Kernel = Literal["linear", "rbf"]
 Estimator = Literal["minibatch", "exact", "biased"]
@@ -24,25 +24,21 @@ SAME = 1e-6  # features that differ by less, relative to the largest, are equal 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyzeFolder(Settings):
-    """Where the result goes."""
-
-    GROUP = RUN
-
-    out: str | None = field(
-        default=None,
-        metadata=option(
-            "Run folder for analysis.json and the pictures: absent, empty, or this command's own run.", is_common=True
-        ),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AnalyzeSettings(AnalyzeFolder, DeviceSettings, SeedSettings):
+class AnalyzeSettings(DeviceSettings, SeedSettings):
     """What is looked at, on how many texts, and where the result goes."""
+
+    GROUP = METHOD
 
     against: str | None = field(
         default=None, metadata=option("Another model to compare with, of any shape.", is_common=True)
+    )
+    out: str | None = field(
+        default=None,
+        metadata=option(
+            "Run folder for analysis.json and the pictures: absent, empty, or this command's own run.",
+            group=RUN,
+            is_common=True,
+        ),
     )
     split: Split = field(default="train", metadata=option("Rows that CKA is measured on."))
     num_examples: int = field(
@@ -84,7 +80,9 @@ class AnalyzeSettings(AnalyzeFolder, DeviceSettings, SeedSettings):
     )
     pictures: Pictures | None = field(
         default=None,
-        metadata=option("Kind of pictures in --out; default svg, or none where matplotlib is missing, said aloud."),
+        metadata=option(
+            "Kind of pictures in --out; default svg, or none where matplotlib is missing, which a line says."
+        ),
     )
 
     @property

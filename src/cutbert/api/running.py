@@ -139,10 +139,10 @@ def check_early(
     for model in models:
         with wrong.collect():
             check_model(model, check_head)
-    for model in [getattr(each, name, None) for each in parts for name in OTHER_MODELS]:
+    others = [getattr(each, name, None) for each in parts for name in OTHER_MODELS]
+    for model in [other for other in others if other is not None]:
         with wrong.collect():
-            if model is not None:
-                check_model(model, None)
+            check_model(model, None)
     if wrong.found or any(True for each in parts for _ in each.missing()):
         mistakes = Mistakes()
         collect_settings(mistakes, parts)

@@ -21,7 +21,7 @@ from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.options import option
 from cutbert.pages.settings import ReportSettings
-from cutbert.settings import RunSettings, Settings
+from cutbert.settings import MEASURING, RunSettings, Settings
 from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
 from cutbert.sweeps.settings import SweepSettings
 from cutbert.train.predict_settings import PredictSettings
@@ -31,6 +31,8 @@ from cutbert.train.settings import TrainSettings
 @dataclass(frozen=True, kw_only=True)
 class CostSettings(Settings):
     """What costs depend on beside the model."""
+
+    GROUP = MEASURING
 
     sequence_length: int = field(
         default=DEFAULT_SEQUENCE_LENGTH,

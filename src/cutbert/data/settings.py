@@ -10,7 +10,7 @@ from typing import ClassVar
 from cutbert.data.tasks import QUESTION_TASKS, TASK_NAMES, TASKS
 from cutbert.errors import DataError, InputError
 from cutbert.options import option, option_name
-from cutbert.settings import DATA, Settings, paths_as_text
+from cutbert.settings import DATA, METHOD, Settings, paths_as_text
 
 OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging")
 MAX_LENGTH = 128
@@ -166,6 +166,7 @@ class DataSettings(Settings):
 class AugmentSettings(Settings):
     """How many variants of a text to make, and how far from it; options of `dynabert`."""
 
+    GROUP = METHOD
     ERROR: ClassVar[type[InputError]] = DataError
 
     num_candidates: int = field(default=15, metadata=CANDIDATES)

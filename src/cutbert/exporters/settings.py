@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from cutbert.options import option
-from cutbert.settings import ThreadSettings, out_mistakes
+from cutbert.settings import METHOD, RUN, ThreadSettings, out_mistakes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings(ThreadSettings):
     """What to write, where, and how much int8 may cost."""
+
+    GROUP = METHOD
 
     onnx: bool = field(default=False, metadata=option("Write onnx/model.onnx in float32.", is_common=True))
     int8: bool = field(
@@ -24,7 +26,7 @@ class ExportSettings(ThreadSettings):
     )
     out: str | None = field(
         default=None,
-        metadata=option("New model folder; default: MODEL itself gets the files.", is_common=True),
+        metadata=option("New model folder; default: MODEL itself gets the files.", group=RUN, is_common=True),
     )
     max_drop: float = field(
         default=0.5,

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from cutbert.bench.settings import BackendSettings, LatencySettings
 from cutbert.errors import InputError
 from cutbert.options import option
-from cutbert.settings import METHOD, MachineSettings, ResumeSettings
+from cutbert.settings import DATA, MEASURING, METHOD, TRAINING, MachineSettings, ResumeSettings
 from cutbert.shape.budget import Limits
 from cutbert.shape.search_space import SpaceName
 
@@ -48,16 +48,22 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
     )
     train_steps: int = field(
         default=0,
-        metadata=option("Distillation from the supernet for each network kept; 0 for none.", least=0, unit="steps"),
+        metadata=option(
+            "Distillation from the supernet for each network kept; 0 for none.", least=0, unit="steps", group=TRAINING
+        ),
     )
-    learning_rate: float = field(default=1e-4, metadata=option("Peak learning rate of --train-steps.", above=0))
+    learning_rate: float = field(
+        default=1e-4, metadata=option("Peak learning rate of --train-steps.", above=0, group=TRAINING)
+    )
     batch_size: int = field(
-        default=32, metadata=option("Examples per step of --train-steps.", least=1, unit="examples")
+        default=32, metadata=option("Examples per step of --train-steps.", least=1, unit="examples", group=TRAINING)
     )
-    data_dir: str | None = field(default=None, metadata=option("Where the task's data is now, if it was moved."))
+    data_dir: str | None = field(
+        default=None, metadata=option("Where the task's data is now, if it was moved.", group=DATA)
+    )
     remeasure: bool = field(
         default=False,
-        metadata=option("Make the table of latencies again, though the run has one for the backend."),
+        metadata=option("Make the table of latencies again, though the run has one for the backend.", group=MEASURING),
     )
 
     @property

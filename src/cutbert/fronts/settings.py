@@ -9,7 +9,7 @@ from typing import ClassVar
 from cutbert.bench.settings import BackendSettings, LatencySettings
 from cutbert.errors import InputError, RunError
 from cutbert.options import option
-from cutbert.settings import MEASURING, RUN, Settings, out_mistakes
+from cutbert.settings import LIMITS, MEASURING, RUN, out_mistakes
 from cutbert.shape.budget import Limits
 
 
@@ -32,24 +32,18 @@ class FrontSettings(LatencySettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PickFolder(Settings):
-    """Where a picked subnet goes."""
-
-    GROUP = RUN
-
-    out: str | None = field(default=None, metadata=option("New model folder for the picked subnet.", is_common=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PickSettings(Limits, BackendSettings, PickFolder):
+class PickSettings(Limits, BackendSettings):
     """The limits a picked subnet must keep to, and where it goes."""
 
-    GROUP = Limits.GROUP
+    GROUP = LIMITS
     ERROR: ClassVar[type[InputError]] = RunError
 
     stock: bool = field(
         default=False,
         metadata=option("Only shapes that load in plain transformers, with no cutbert installed.", is_common=True),
+    )
+    out: str | None = field(
+        default=None, metadata=option("New model folder for the picked subnet.", group=RUN, is_common=True)
     )
 
     def conflicts(self) -> Iterable[str]:

