@@ -12,7 +12,7 @@ from cutbert.table import Shown, View
 
 @dataclass(frozen=True, repr=False)
 class Result(Shown):
-    """What a verb found: the --json object, also by key.
+    """The result of a verb: the --json object, also by key; shown as a short table.
 
     Args:
         verb: its name.

@@ -142,7 +142,7 @@ def pick(run: str | Path, **options: Any) -> Picked:
 
 @documented(VERBS)
 def search(run: str | Path, **options: Any) -> Run:
-    """Search the supernet of a run beyond its grid, and add what is found to the run's front.
+    """Search the supernet of a run beyond its grid, and add the best to the run's front.
 
     Args:
         run: finished run folder of dynabert on a task.

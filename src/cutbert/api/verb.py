@@ -99,8 +99,8 @@ def documented(verbs: Mapping[str, Verb]) -> Callable[[Function], Function]:
         signature = ListedSignature(list(shown.values()), return_annotation=own.return_annotation)
         function.__signature__ = signature  # type: ignore[attr-defined]
         own_lines = inspect.cleandoc(function.__doc__ or "").splitlines()
-        told = "\n".join(line for each in own_lines for line in wrapped(each))
-        function.__doc__ = f"{told}\n\n{options_text(verb.listed_options())}"
+        text = "\n".join(line for each in own_lines for line in wrapped(each))
+        function.__doc__ = f"{text}\n\n{options_text(verb.listed_options())}"
         return function
 
     return decorate

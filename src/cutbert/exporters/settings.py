@@ -35,7 +35,7 @@ class ExportSettings(ThreadSettings):
     gate: bool = field(default=True, metadata=option("Whether int8 must keep to --max-drop; --no-gate needs no data."))
     calibration: Literal["dynamic", "static"] = field(
         default="dynamic",
-        metadata=option("Ranges of int8 activations: found at run time, or fixed on training rows."),
+        metadata=option("Ranges of int8 activations: measured at run time, or fixed on training rows."),
     )
     calibration_samples: int = field(
         default=128, metadata=option("Training rows of --calibration static.", least=1, unit="rows")
@@ -43,7 +43,7 @@ class ExportSettings(ThreadSettings):
 
     def missing(self) -> Iterable[str]:
         if not (self.onnx or self.int8 or self.stock):
-            yield "export must be told what to write: --onnx, --int8 or --stock"
+            yield "export must have one of --onnx, --int8 and --stock, got none"
 
     def conflicts(self) -> Iterable[str]:
         if not self.int8:

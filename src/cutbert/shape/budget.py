@@ -60,7 +60,7 @@ class Budget:
             BudgetError: names the reachable range, absolute and as shares.
         """
         if not least <= self.limit(uncut) < uncut:
-            lowest = max(1.0, least)  # what lies below 1 is a share
+            lowest = max(1.0, least)  # below 1 it would be a share
             numbers = f"{rounded_up(lowest):.3f}..{uncut:.3f}" if self.name == LATENCY else f"{lowest:.0f}..{uncut:.0f}"
             raise BudgetError(
                 f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
@@ -123,7 +123,7 @@ class Limits(Settings):
         """Return by how much an entry breaks the limits, as shares of each limit, summed; 0 where it fits.
 
         Args:
-            entry: as of `violations`.
+            entry: as in `violations`.
         """
         over = [math.inf if value is None else max(0.0, value / limit - 1) for _, value, limit in self.limited(entry)]
         if self.min_score is not None:

@@ -68,4 +68,4 @@ class SweepSettings(ThreadSettings):
         if self.engine == "ray" and self.jobs != 1:
             yield "--jobs is for --engine local; Ray places as many runs as the plan's needs leave room for"
         if self.engine == "ray" and self.threads is not None:
-            yield "--threads is for --engine local; on Ray a run has as many as its needs.cores"
+            yield "--threads is for --engine local; on Ray a run has its needs.cores"

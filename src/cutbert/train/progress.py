@@ -1,4 +1,4 @@
-"""What the user is told while work goes on: lines, and a live progress bar with the time left."""
+"""What the user sees while work goes on: lines, and a live progress bar with the time left."""
 
 from __future__ import annotations
 
