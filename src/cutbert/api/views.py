@@ -100,7 +100,7 @@ def search_view(data: Mapping[str, Any]) -> View:
     """Return the front with what the search added, and how much of the area it covers."""
     areas = data["hypervolume"]
     lines = [
-        f"{data['trials']} networks scored on select; the best are now in the front of {data['out']}",
+        f"{data['trials']} networks scored on select; the best of these are now in the front of {data['out']}",
         f"area under the front of select score and {areas['cost']}: {areas['grid']:.4f} before, "
         f"{areas['found']:.4f} with the search (1 is a perfect score at no cost)",
         "select scores of the networks it added are optimistic, being the best of many; dev was not looked at before",
