@@ -229,7 +229,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
         {"backend": "onnx", "device": "cuda:1"},
         ["--device must be auto or cpu with ONNX, which runs on the CPU, got cuda:1"],
     ),
-    (MeasureSettings, {"backend": ()}, ["--backend must name at least one backend, got none"]),
+    (MeasureSettings, {"backend": ()}, [f"--backend must name at least one of {BACKENDS}, got none"]),
     (FrontSettings, {"length": 9}, ["--length must come with --measure"]),
     (PickSettings, {"backend": "onnx"}, ["--backend must come with --max-latency-ms"]),
     (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from cutbert.options import option
 from cutbert.settings import MEASURING, DeviceSettings, SeedSettings, Settings
@@ -47,7 +47,7 @@ class TimingSettings(DeviceSettings, SeedSettings):
 
     def conflicts(self) -> Iterable[str]:
         if not self.backends:
-            yield "--backend must name at least one backend, got none"
+            yield f"--backend must name at least one of {', '.join(get_args(BackendName))}, got none"
         if self.is_on_cpu and self.device.startswith("cuda"):
             yield f"--device must be auto or cpu with ONNX, which runs on the CPU, got {self.device}"
 
