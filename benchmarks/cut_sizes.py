@@ -25,7 +25,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, places_of, resized, size_at
 from cutbert.surgery.cut import choose_by_sizes, cut
 from cutbert.surgery.gates import fold
-from cutbert.surgery.norms import settle_norms
+from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.evaluate import predict_logits, score
 from recording import make_parser, recorded
 from workload import add_inputs, prepare_task
@@ -105,7 +105,7 @@ def hidden_jump(model: TaskModel, dev: Tokens, batches: Sequence[Batch]) -> list
         fold(closed, values)
         units = choose_by_sizes(model.shape, {**values, Place("h"): strength}, {Place("h"): kept})
         settled = copy.deepcopy(closed)
-        settle_norms(settled, units[Place("h")], batches)
+        recalibrate_norms(settled, units[Place("h")], batches)
         row: dict[str, Any] = {"kept": kept}
         for name, network in (("zeroed", closed), ("cut", cut(closed, units)), ("settled", cut(settled, units))):
             logits = predict_logits(network, dev)

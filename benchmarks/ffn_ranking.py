@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap, rankdata, spearmanr
 
 from alternatives import numbers, place
-from cutbert.analysis.changes import ffn_changes
+from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.data.dataset import load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.fronts.front import Front

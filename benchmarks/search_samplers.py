@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.fronts.search import Quest, Trial, hypervolume, search
+from cutbert.fronts.search import Problem, Trial, hypervolume, search
 from cutbert.shape.cost import cost_of
 from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.shape import EncoderShape
@@ -58,10 +58,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         of_noise = gains[str(noise)] = {name: [] for name in samplers}
         for problem in range(args.problems):
             score_of = made_up(problem, noise)
-            quest = Quest(space, score_of, share_of_macs)
+            problem = Problem(space, score_of, share_of_macs)
             before = area([Trial(each, score_of(each), share_of_macs(each)) for each in seeds])
             for name, sampler in samplers.items():
-                found = [sampler(quest, seeds, trials=args.trials, seed=seed) for seed in range(args.seeds)]
+                found = [sampler(problem, seeds, trials=args.trials, seed=seed) for seed in range(args.seeds)]
                 of_noise[name].append([area(each) - before for each in found])
                 say(f"noise {noise}, problem {problem}, {name}: {np.mean(of_noise[name][-1]):.4f}")
     means = {noise: {name: float(np.mean(each)) for name, each in found.items()} for noise, found in gains.items()}
@@ -100,7 +100,7 @@ def made_up(problem: int, noise: float) -> Callable[[Subnet], float]:
 
 
 def by_optuna(
-    quest: Quest, seeds: list[Subnet], *, trials: int, seed: int, population: int, mutates: bool
+    problem: Problem, seeds: list[Subnet], *, trials: int, seed: int, population: int, mutates: bool
 ) -> list[Trial]:
     """Search by optuna's NSGA-II; a network that was scored before is not told again and costs no trial."""
     import optuna
@@ -110,7 +110,7 @@ def by_optuna(
     mutation = optuna.samplers.nsgaii.PolynomialMutation() if mutates else None
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed, mutation=mutation)
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-    space: SearchSpace = quest.space
+    space: SearchSpace = problem.space
     for each in seeds:
         genes = space.genes(each)
         assert genes is not None
@@ -125,7 +125,7 @@ def by_optuna(
         if subnet is None or subnet in found:
             study.tell(asked, state=optuna.trial.TrialState.FAIL)
             continue
-        trial = found[subnet] = Trial(subnet, quest.score_of(subnet), quest.cost_of(subnet))
+        trial = found[subnet] = Trial(subnet, problem.score_of(subnet), problem.cost_of(subnet))
         study.tell(asked, (trial.score, trial.cost))
     return list(found.values())
 

@@ -1,14 +1,14 @@
 """Every error cutbert raises on purpose, as one tree.
 
 CutbertError
-├── InputError            the user's input; exit code 2; may hold several mistakes
-│   ├── ShapeError        sizes that cannot be a network, or a subnet that is no part of one
+├── InputError            a mistake in the user's input, or several; exit code 2
+│   ├── ShapeError        sizes that cannot be a network, or a subnet that is not a part of one
 │   ├── DataError         a data file, column, label or row
 │   ├── ModelError        a model folder or hub id that cannot be read as an encoder we know
-│   ├── BudgetError       a limit that nothing meets, or a limit that is no number
-│   └── RunError          a run folder: occupied, locked, of another command or version
+│   ├── BudgetError       a limit that nothing meets, or that is not a number
+│   └── RunError          a run folder: occupied, locked, or of another command or version
 ├── MissingError          something the machine lacks (a package, a device); exit code 2
-└── InterruptedRun        stopped by the user; state saved; exit code 130
+└── InterruptedRun        stopped by the user, state saved; exit code 130
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class CutbertError(Exception):
 
 
 class InputError(CutbertError):
-    """One or several mistakes in what the user gave.
+    """One or several mistakes in the user's input.
 
     Args:
-        mistakes: one message per mistake; each says what must hold, then what was got.
+        mistakes: one message per mistake; each says what must hold, then what was given.
     """
 
     def __init__(self, *mistakes: str) -> None:
@@ -62,33 +62,41 @@ class InterruptedRun(CutbertError):
 
 
 class Mistakes:
-    """Collects the user's mistakes so that they are shown together."""
+    """Collects the user's mistakes, to raise them together.
+
+    >>> mistakes = Mistakes()
+    >>> mistakes.add("--seed must be at least 0, got -1")
+    >>> with mistakes.collect():
+    ...     raise DataError("no.tsv: cannot be read")
+    >>> mistakes.messages
+    ['--seed must be at least 0, got -1', 'no.tsv: cannot be read']
+    """
 
     def __init__(self) -> None:
-        self.found: list[str] = []
+        self.messages: list[str] = []
 
     def add(self, message: str) -> None:
-        self.found.append(message)
+        self.messages.append(message)
 
     def extend(self, messages: Iterable[str]) -> None:
-        self.found.extend(messages)
+        self.messages.extend(messages)
 
     @contextmanager
     def collect(self) -> Iterator[None]:
-        """Turn an InputError raised inside into collected mistakes."""
+        """Collect the mistakes of an InputError raised in the with block, which ends there."""
         try:
             yield
         except InputError as error:
-            self.found.extend(error.mistakes)
+            self.messages.extend(error.mistakes)
 
     def passes(self, check: Callable[[], object]) -> bool:
-        """Collect what a check raises, and return whether that was nothing."""
-        before = len(self.found)
+        """Collect the mistakes a check raises; return whether it raised none."""
+        before = len(self.messages)
         with self.collect():
             check()
-        return len(self.found) == before
+        return len(self.messages) == before
 
     def check(self, kind: type[InputError] = InputError) -> None:
         """Raise all collected mistakes as one error, or do nothing."""
-        if self.found:
-            raise kind(*self.found)
+        if self.messages:
+            raise kind(*self.messages)

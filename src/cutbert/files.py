@@ -17,7 +17,7 @@ from cutbert.errors import InputError
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`; on success it takes the name `path`, on any error it is removed."""
+    """Yield a temporary path in the same folder; on success it is renamed to `path`, on any error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(handle)
@@ -32,9 +32,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; on success it takes the name `path`, on any error it is removed.
+    """Yield a new temporary folder beside `path`; on success it is renamed to `path`, on any error it is removed.
 
-    A folder already at `path` is replaced; a kill between the two renames leaves it under its aside name.
+    A folder already at `path` is replaced; a kill between the two renames leaves it under the name `.NAME.*.old`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -60,7 +60,7 @@ def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: of the given kind, where the file is missing, unreadable or no JSON.
+        InputError: of the given kind, where the file is missing, unreadable or not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cutbert.analysis.cka import CkaMeter, cka
+from cutbert.analysis.cka import MinibatchCka, cka
 from cutbert.errors import InputError
 
 
@@ -102,11 +102,11 @@ def test_agrees_with_a_public_implementation(kernel: Any, biased: bool) -> None:
 
 def test_minibatches_agree_with_a_public_implementation() -> None:
     x, y = related(rows=240)
-    meter = CkaMeter()
+    summed = MinibatchCka()
     for a, b in zip(x.split(40), y.split(40), strict=True):
-        meter.add([a], [b])
+        summed.add([a], [b])
     theirs = ckatorch.cka_batch(x.view(6, 40, -1), y.view(6, 40, -1))
-    assert float(meter.matrix()) == pytest.approx(float(theirs), abs=1e-9)
+    assert float(summed.matrix()) == pytest.approx(float(theirs), abs=1e-9)
 
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
@@ -116,12 +116,12 @@ def test_minibatches_equal_the_exact_value_within_their_error(kernel: Any) -> No
     x, y = related(rows=rows)
     exact = cka(x, y, kernel=kernel)
     for size in (8, 32, 128):
-        meter, biased = CkaMeter(kernel=kernel), CkaMeter(kernel=kernel, biased=True)
+        summed, biased = MinibatchCka(kernel=kernel), MinibatchCka(kernel=kernel, biased=True)
         for a, b in zip(x.split(size), y.split(size), strict=True):
-            meter.add([a], [b])
+            summed.add([a], [b])
             biased.add([a], [b])
-        assert meter.num_rows == rows
-        assert float(meter.matrix()) == pytest.approx(exact, abs=3 / math.sqrt(rows))
+        assert summed.num_rows == rows
+        assert float(summed.matrix()) == pytest.approx(exact, abs=3 / math.sqrt(rows))
         if size == 8:
             assert abs(float(biased.matrix()) - exact) > 3 / math.sqrt(rows)
 
@@ -129,12 +129,12 @@ def test_minibatches_equal_the_exact_value_within_their_error(kernel: Any) -> No
 def test_all_pairs_at_once_and_two_networks() -> None:
     x, y = related()
     sites = [x, y, x[:, :3]]
-    meter, between = CkaMeter(), CkaMeter()
-    meter.add(sites)
+    summed, between = MinibatchCka(), MinibatchCka()
+    summed.add(sites)
     between.add(sites, [y, x])
     for i, a in enumerate(sites):
         for j, b in enumerate(sites):
-            assert float(meter.matrix()[i, j]) == pytest.approx(cka(a, b), abs=1e-12)
+            assert float(summed.matrix()[i, j]) == pytest.approx(cka(a, b), abs=1e-12)
         for j, b in enumerate([y, x]):
             assert float(between.matrix()[i, j]) == pytest.approx(cka(a, b), abs=1e-12)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cutbert.analysis.importance import layer_importance
+from cutbert.analysis.report import layer_importance
 from cutbert.surgery.importance import measure_importance
 from tiny_models import random_batch, random_model
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cutbert.analysis.rows import Picks, draw_tokens, read_texts
+from cutbert.analysis.rows import DrawnTokens, draw_tokens, read_texts
 from cutbert.data.tokens import Tokens
 from cutbert.model.sites import Site, walk
 from cutbert.model.task_model import TaskModel
@@ -47,10 +47,10 @@ def test_tokens_are_drawn_once_and_alike_from_all() -> None:
     lengths, counts = np.array([1, 6, 3]), np.zeros((3, 6))
     for seed in range(600):
         picks = draw_tokens(lengths, 5, np.random.default_rng(seed))
-        counts[picks.texts, picks.places] += 1
+        counts[picks.texts, picks.tokens] += 1
         assert len(set(zip(*picks, strict=True))) == 5
     drawn = counts[np.arange(6) < lengths[:, None]]
     assert len(drawn) == 10 and drawn.sum() == counts.sum()
     assert np.abs(drawn - 300).max() < 60
     everything = draw_tokens(lengths, 99, np.random.default_rng(0))
-    assert isinstance(everything, Picks) and everything.texts.tolist() == [0, 1, 1, 1, 1, 1, 1, 2, 2, 2]
+    assert isinstance(everything, DrawnTokens) and everything.texts.tolist() == [0, 1, 1, 1, 1, 1, 1, 2, 2, 2]

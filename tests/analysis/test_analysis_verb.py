@@ -15,7 +15,7 @@ import torch
 
 import cutbert
 from cutbert.analysis.cka import center_unbiased, cka
-from cutbert.analysis.look import labelled_batches
+from cutbert.analysis.report import labelled_batches
 from cutbert.analysis.rows import read_texts
 from cutbert.cli.main import main
 from cutbert.data.tokens import tokenize_rows

@@ -9,7 +9,7 @@ import torch
 from cutbert.analysis.depth_features import depth_features
 from cutbert.data.rows import Rows
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.methods.depth_nets import first_layers
+from cutbert.methods.depth_networks import first_layers
 from cutbert.shape.head import HeadSpec
 from tiny_runs import tiny_model, tiny_rows, tiny_tokenizer, tiny_tokens
 

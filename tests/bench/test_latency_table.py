@@ -14,11 +14,11 @@ from cutbert.bench.latency import Latency
 from cutbert.bench.latency_table import (
     Curve,
     LatencyTable,
+    interpolated,
     measure_table,
     new_network,
     part_shapes,
     random_cut,
-    straight,
 )
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.style import EncoderStyle
@@ -88,7 +88,7 @@ def test_a_cut_is_never_dearer_whatever_the_noise() -> None:
 
 
 def test_straight_lines_go_on_beyond_the_ends() -> None:
-    assert [straight((1, 2, 4), (1.0, 3.0, 4.0), at) for at in (0, 1.5, 3, 6)] == [-1.0, 2.0, 3.5, 5.0]
+    assert [interpolated((1, 2, 4), (1.0, 3.0, 4.0), at) for at in (0, 1.5, 3, 6)] == [-1.0, 2.0, 3.5, 5.0]
 
 
 def test_parts_are_stacks_of_one_sub_layer() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tiny_tokenizer import build_tokenizer
 
-from cutbert.data.answers import MAX_ANSWER_TOKENS, AnswerJudge, best_spans, normalized, right_answers, word_f1
+from cutbert.data.answers import MAX_ANSWER_TOKENS, AnswerScorer, best_spans, normalized, right_answers, word_f1
 from cutbert.data.questions import Answer, Questions
 from cutbert.data.tokens import Tokens, tokenize_rows
 
@@ -107,8 +107,8 @@ def asked(has_unanswerable: bool = False) -> Tokens:
         3,
     )
     tokens = tokenize_rows(rows, build_tokenizer(), "tiny", 18, cache=False)
-    assert isinstance(tokens.judge, AnswerJudge)
-    assert tokens.judge.arrays["rows_W"].tolist() == [0, 0, 1]
+    assert isinstance(tokens.scorer, AnswerScorer)
+    assert tokens.scorer.arrays["rows_W"].tolist() == [0, 0, 1]
     return tokens
 
 
@@ -121,39 +121,39 @@ def logits_for(tokens: Tokens, *spans: tuple[int, int, int, float]) -> np.ndarra
 
 def test_the_best_window_answers_and_only_with_its_text() -> None:
     tokens = asked()
-    assert tokens.judge is not None
+    assert tokens.scorer is not None
     high = [(0, 0, 2, 50.0), (1, 1, 2, 50.0)]  # special tokens and the question are no answers
-    verdict = tokens.judge(logits_for(tokens, *high, (0, 3, 4, 3.0), (1, 3, 3, 4.0), (2, 4, 6, 2.0)))
-    window = tokens.judge.arrays["starts_T"][tokens.offsets[1] :]  # type: ignore[attr-defined]
-    first = verdict.outputs["answers"][0]
-    assert first and tokens.judge.questions.context[0][window[3] :].startswith(first)  # type: ignore[attr-defined]
-    assert verdict.outputs["answers"][1] == "Very dull Plot"
-    assert verdict.outputs["ids"] == ["x", "y"]
-    assert verdict.outputs["f1"][1] == pytest.approx(0.5) and verdict.outputs["exact_match"][1] == 0.0
-    assert verdict.metrics["f1"] == pytest.approx(np.mean(verdict.outputs["f1"]))
+    scored = tokens.scorer(logits_for(tokens, *high, (0, 3, 4, 3.0), (1, 3, 3, 4.0), (2, 4, 6, 2.0)))
+    window = tokens.scorer.arrays["starts_T"][tokens.offsets[1] :]  # type: ignore[attr-defined]
+    first = scored.outputs["answers"][0]
+    assert first and tokens.scorer.questions.context[0][window[3] :].startswith(first)  # type: ignore[attr-defined]
+    assert scored.outputs["answers"][1] == "Very dull Plot"
+    assert scored.outputs["ids"] == ["x", "y"]
+    assert scored.outputs["f1"][1] == pytest.approx(0.5) and scored.outputs["exact_match"][1] == 0.0
+    assert scored.metrics["f1"] == pytest.approx(np.mean(scored.outputs["f1"]))
 
 
 def test_the_best_of_several_right_answers_counts() -> None:
     tokens = asked()
-    assert tokens.judge is not None
-    verdict = tokens.judge(logits_for(tokens, (2, 6, 6, 3.0)))
-    assert verdict.outputs["answers"][1] == "Plot" and verdict.outputs["exact_match"][1] == 1.0
+    assert tokens.scorer is not None
+    scored = tokens.scorer(logits_for(tokens, (2, 6, 6, 3.0)))
+    assert scored.outputs["answers"][1] == "Plot" and scored.outputs["exact_match"][1] == 1.0
 
 
 def test_no_answer_wins_where_it_scores_higher_in_every_window() -> None:
     tokens = asked(has_unanswerable=True)
-    assert tokens.judge is not None
+    assert tokens.scorer is not None
     given = logits_for(tokens, (0, 0, 0, 9.0), (1, 0, 0, 2.0), (1, 4, 4, 3.0), (2, 0, 0, 5.0), (2, 4, 4, 4.0))
-    verdict = tokens.judge(given)
-    assert verdict.outputs["answers"][0] != "" and verdict.outputs["answers"][1] == ""
-    assert verdict.outputs["exact_match"][1] == verdict.outputs["f1"][1] == 1.0
+    scored = tokens.scorer(given)
+    assert scored.outputs["answers"][0] != "" and scored.outputs["answers"][1] == ""
+    assert scored.outputs["exact_match"][1] == scored.outputs["f1"][1] == 1.0
     given[0, 0], given[1, 0] = 9.0, 3.5
-    assert tokens.judge(given).outputs["answers"][0] == ""
+    assert tokens.scorer(given).outputs["answers"][0] == ""
 
 
 def test_logits_that_are_not_finite_score_nothing() -> None:
     tokens = asked()
-    assert tokens.judge is not None
+    assert tokens.scorer is not None
     logits = logits_for(tokens, (2, 6, 6, 3.0))
     logits[0, 0, 0] = np.nan
-    assert tokens.judge(logits).metrics == {"f1": 0.0, "exact_match": 0.0}
+    assert tokens.scorer(logits).metrics == {"f1": 0.0, "exact_match": 0.0}

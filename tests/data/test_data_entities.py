@@ -106,11 +106,11 @@ def test_words_without_a_token(names: tuple[str, str], cut: str | None) -> None:
     tokens = tokenize_rows(rows, build_tokenizer(), "tiny", 5, cache=False)
     logits = np.zeros((2, 5, 2), dtype=np.float32)
     logits[0, 1:4, 0] = logits[1, 1, 1] = 1.0
-    assert tokens.judge is not None
-    verdict = tokens.judge(logits)
+    assert tokens.scorer is not None
+    scored = tokens.scorer(logits)
     first = names[0]
-    assert verdict.outputs["predicted"] == [[first, first, cut, first, cut], [names[1]]]
-    assert verdict.outputs["labels"] == [[first, names[1], names[1], first, first], [names[1]]]
-    assert verdict.metrics["accuracy"] == (4 / 6 if cut else 3 / 6)
+    assert scored.outputs["predicted"] == [[first, first, cut, first, cut], [names[1]]]
+    assert scored.outputs["labels"] == [[first, names[1], names[1], first, first], [names[1]]]
+    assert scored.metrics["accuracy"] == (4 / 6 if cut else 3 / 6)
     logits[0, 0, 0] = np.inf
-    assert set(tokens.judge(logits).metrics.values()) == {0.0}
+    assert set(tokens.scorer(logits).metrics.values()) == {0.0}

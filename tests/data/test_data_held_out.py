@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cutbert.data.held_out import HeldOut
+from cutbert.data.splits import HeldOut
 
 
 def test_held_out_rows_depend_on_the_rows_alone() -> None:

@@ -163,7 +163,7 @@ def test_select_dev_is_dev_and_train_is_whole(load: Callable[..., Dataset]) -> N
 
 
 def test_train_must_remain(load: Callable[..., Dataset]) -> None:
-    expected = ["train must hold rows beside those of select; give more rows, or another file by --select"]
+    expected = ["train must have rows besides those of select; give more rows, or another file by --select"]
     assert mistakes_of(lambda: load(numbered(6), numbered(2), select=numbered(8))) == expected
     same = table(("x", "a"), ("x", "b"))
     assert mistakes_of(lambda: load(same, same)) == expected

@@ -100,7 +100,7 @@ def test_broken_files_are_named_by_place(write: Write) -> None:
     with pytest.raises(DataError) as caught:
         load_dataset(DataSettings(task="squad", data_dir=folder))
     train, found = folder / "train-v1.1.json", list(caught.value.mistakes)
-    assert found[0].startswith(f"{train}: article 1, paragraph 1, question 1: an answer must stand at its answer_start")
+    assert found[0].startswith(f"{train}: article 1, paragraph 1, question 1: an answer must be at its answer_start")
     assert found[1:5] == [
         f"{train}: article 1, paragraph 2, question 1: 'context' must not be empty",
         f"{train}: article 1, paragraph 3, question 1: 'id' must be text, got None",

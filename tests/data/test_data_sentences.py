@@ -15,9 +15,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from cutbert.data.dataset import load_dataset
-from cutbert.data.pieces import engine_for_words
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import DataSettings
+from cutbert.data.subwords import engine_for_words
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import DataError
 
@@ -159,7 +159,9 @@ def test_first_pieces_carry_the_labels() -> None:
     assert tokens.token_labels is not None and tokens.lengths.tolist() == [8, 8]
     assert tokens.token_labels.tolist() == [-100, 0, 1, -100, 2, -100, -100, -100, -100, 2, 2, 1, -100, -100, 0, -100]
     assert tokens.label_counts.tolist() == [3, 4]
-    assert tokens.notes == ("3 words are lost: behind the first 8 tokens of their sentence, or none of the tokenizer",)
+    assert tokens.notes == (
+        "3 words are lost: after the first 8 tokens of their sentence, or dropped by the tokenizer",
+    )
     again = tokenize_rows(rows, build_tokenizer(), "tiny", 8)
     assert isinstance(again.ids, np.memmap) and again.token_labels is not None
     assert again.token_labels.tolist() == tokens.token_labels.tolist()
@@ -170,7 +172,7 @@ def test_the_cache_knows_where_sentences_end() -> None:
     together = tokenize_rows(Sentences([["a", "film"], ["good"]], None, ("x",)), tokenizer, "t", 16)
     apart = tokenize_rows(Sentences([["a"], ["film", "good"]], None, ("x",)), tokenizer, "t", 16)
     assert (together.lengths.tolist(), apart.lengths.tolist()) == ([4, 3], [3, 4])
-    assert together.token_labels is None and together.judge is None
+    assert together.token_labels is None and together.scorer is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data import text as text_file
 from cutbert.data.batches import plan_batches
 from cutbert.data.cache import cache_folder
-from cutbert.data.held_out import num_held_out
+from cutbert.data.splits import num_held_out
 from cutbert.data.text import TextData, TextSources, find_texts, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.text_sources import TextSource, dataset_pieces
@@ -136,7 +136,7 @@ def test_a_stream_that_breaks_off_leaves_nothing(tokenizer: PreTrainedTokenizerF
         raise ConnectionError("no route\nto host")
 
     source = TextSource({"far": "fingerprint"}, lambda: dataset_pieces("far", rows(), "text"))
-    with pytest.raises(DataError, match=r"--dataset far broke off \(no route\); the same command reads it anew"):
+    with pytest.raises(DataError, match=r"--dataset far broke off \(no route\); the same command reads it again"):
         load_texts(TextSources(source, None), tokenizer, "tiny", S)
     assert not list((cache_folder() / "tokens").glob("*/*"))
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_tokenizer import build_tokenizer
 from transformers import AutoTokenizer
 
-from cutbert.data.answers import AnswerJudge, normalized
+from cutbert.data.answers import AnswerScorer, normalized
 from cutbert.data.dataset import load_dataset
 from cutbert.data.questions import Answer, Questions
 from cutbert.data.settings import DataSettings, question_limit
@@ -36,9 +36,9 @@ def random_questions(count: int = 30, stride: int = 4, longest: int = 60) -> Que
     return Questions(question, context, [str(i) for i in range(count)], answers, True, stride)
 
 
-def judge_of(tokens: Tokens) -> AnswerJudge:
-    assert isinstance(tokens.judge, AnswerJudge)
-    return tokens.judge
+def scorer_of(tokens: Tokens) -> AnswerScorer:
+    assert isinstance(tokens.scorer, AnswerScorer)
+    return tokens.scorer
 
 
 @pytest.mark.parametrize("token_types", [True, False])
@@ -51,7 +51,7 @@ def test_windows_equal_those_of_transformers(token_types: bool) -> None:
     )  # fmt: skip
     found = [tokens.ids[a:b].tolist() for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
     assert found == wanted["input_ids"] and len(found) > len(rows)
-    assert judge_of(tokens).arrays["rows_W"].tolist() == wanted["overflow_to_sample_mapping"]
+    assert scorer_of(tokens).arrays["rows_W"].tolist() == wanted["overflow_to_sample_mapping"]
     assert tokens.pair_starts is not None
     types = [[0] * s + [1] * (n - s) for s, n in zip(tokens.pair_starts, tokens.lengths, strict=True)]
     if token_types:
@@ -64,7 +64,7 @@ def test_windows_equal_those_of_transformers(token_types: bool) -> None:
 def test_labels_read_back_to_the_answer(token_types: bool) -> None:
     rows = random_questions()
     tokens = tokenize_rows(rows, build_tokenizer(token_types), "tiny", 40, cache=False)
-    arrays, labels = judge_of(tokens).arrays, tokens.labels
+    arrays, labels = scorer_of(tokens).arrays, tokens.labels
     assert labels is not None and labels.shape == (len(tokens), 2) and rows.answers is not None
     found: dict[int, set[str]] = {}
     for window, (first, last) in enumerate(labels):
@@ -81,7 +81,7 @@ def test_labels_read_back_to_the_answer(token_types: bool) -> None:
 
 def test_every_character_of_a_text_is_in_a_window() -> None:
     rows = random_questions()
-    arrays = judge_of(tokenize_rows(rows, build_tokenizer(), "tiny", 40, cache=False)).arrays
+    arrays = scorer_of(tokenize_rows(rows, build_tokenizer(), "tiny", 40, cache=False)).arrays
     row_T = np.repeat(arrays["rows_W"], np.diff(arrays["offsets"]))
     for row, context in enumerate(rows.context):
         seen = {place for a, b in zip(arrays["starts_T"][row_T == row], arrays["ends_T"][row_T == row], strict=True)
@@ -96,7 +96,7 @@ def test_a_long_question_is_cut_and_that_is_said() -> None:
     tokens = tokenize_rows(rows, build_tokenizer(), "tiny", 40, cache=False)
     assert tokens.lengths.tolist() == [limit + 5, 2 + 5, limit + 5]
     assert tokens.notes == ("2 questions of more than 13 tokens are cut to that",)
-    assert tokens.labels is None and tokens.judge is None and not tokens.is_labelled
+    assert tokens.labels is None and tokens.scorer is None and not tokens.is_labelled
 
 
 def test_answers_with_space_around_them_are_found() -> None:
@@ -132,7 +132,7 @@ def test_real_answers_are_read_back(real_data: Path, real_weights: Path) -> None
     has = np.flatnonzero(tokens.labels[:, 1] > 0)
     for side in (0, 1):
         logits[has, tokens.labels[has, side], side] = 10.0
-    assert len(np.unique(judge_of(tokens).arrays["rows_W"][has])) == len(data.dev)
-    given = judge_of(tokens).answers(logits)
+    assert len(np.unique(scorer_of(tokens).arrays["rows_W"][has])) == len(data.dev)
+    given = scorer_of(tokens).answers(logits)
     pairs = zip(given, data.dev.answers, strict=True)
     assert np.mean([normalized(answer) == normalized(right[0].text) for answer, right in pairs]) >= 0.995

@@ -9,8 +9,8 @@ import pytest
 from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
 
 from cutbert.errors import ModelError
-from cutbert.exporters.activations import ACTIVATIONS
 from cutbert.exporters.graph import build_graph, input_names
+from cutbert.exporters.nodes import ACTIVATIONS
 from cutbert.exporters.session import OnnxRunner
 from cutbert.model.style import FAMILIES
 from cutbert.model.task_model import TaskModel

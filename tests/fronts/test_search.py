@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutbert.fronts.search import Quest, Trial, front_of, hypervolume, search, widest
-from cutbert.fronts.trial_book import TrialBook
+from cutbert.fronts.search import Problem, ScoreCache, Trial, front_of, hypervolume, search, widest
 from cutbert.shape.cost import cost_of
 from cutbert.shape.search_space import search_space
 from cutbert.shape.shape import EncoderShape
@@ -48,17 +47,17 @@ def area(trials: list[Trial]) -> float:
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_front_of_a_small_space_is_the_exhaustive_one(seed: int) -> None:
     """3,374 subnets; the search may score 700."""
-    quest = Quest(SPACE, lambda subnet: score(subnet, seed), macs)
-    exhaustive = search(quest, [], trials=SPACE.size, seed=0)
+    problem = Problem(SPACE, lambda subnet: score(subnet, seed), macs)
+    exhaustive = search(problem, [], trials=SPACE.size, seed=0)
     assert len(exhaustive) == SPACE.size == 3374
-    found = search(quest, [Subnet.full(SHAPE)], trials=700, seed=seed)
+    found = search(problem, [Subnet.full(SHAPE)], trials=700, seed=seed)
     assert len(found) == len({each.subnet for each in found}) == 700
     assert area(found) == pytest.approx(area(exhaustive), rel=1e-3) and area(found) <= area(exhaustive)
 
 
 def test_a_stock_space_is_searched_whole() -> None:
-    quest = Quest(search_space(SHAPE, "stock"), score, macs)
-    assert len(search(quest, [], trials=400, seed=0)) == quest.space.size == 7 * 4
+    problem = Problem(search_space(SHAPE, "stock"), score, macs)
+    assert len(search(problem, [], trials=400, seed=0)) == problem.space.size == 7 * 4
 
 
 def test_limits_are_kept_and_nothing_beyond_them_is_scored() -> None:
@@ -68,18 +67,18 @@ def test_limits_are_kept_and_nothing_beyond_them_is_scored() -> None:
         seen.append(subnet)
         return score(subnet)
 
-    quest = Quest(SPACE, watched, macs, lambda subnet: max(0.0, macs(subnet) - 0.2), least_score=0.2)
-    found = search(quest, [Subnet.full(SHAPE)], trials=60, seed=1)
+    problem = Problem(SPACE, watched, macs, lambda subnet: max(0.0, macs(subnet) - 0.2), least_score=0.2)
+    found = search(problem, [Subnet.full(SHAPE)], trials=60, seed=1)
     assert len(found) == len(seen) == 60 and all(each.cost <= 0.2 for each in found)
-    assert all(each.score >= 0.2 for each in quest.fitting(found)) and len(quest.fitting(found)) < 60
+    assert all(each.score >= 0.2 for each in problem.fitting(found)) and len(problem.fitting(found)) < 60
     every = map(SPACE.subnet, np.ndindex(*(len(choice.sizes) for choice in SPACE.choices)))
     best = max(score(each) for each in every if each is not None and macs(each) <= 0.2)
-    assert max(each.score for each in search(quest, [], trials=300, seed=0)) == best
+    assert max(each.score for each in search(problem, [], trials=300, seed=0)) == best
 
 
 def test_nothing_fits() -> None:
-    quest = Quest(SPACE, score, macs, lambda subnet: 1.0)
-    assert search(quest, [Subnet.full(SHAPE)], trials=5, seed=0) == []
+    problem = Problem(SPACE, score, macs, lambda subnet: 1.0)
+    assert search(problem, [Subnet.full(SHAPE)], trials=5, seed=0) == []
 
 
 def test_killed_and_begun_again_it_is_the_same(tmp_path: Path) -> None:
@@ -91,18 +90,18 @@ def test_killed_and_begun_again_it_is_the_same(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return score(subnet)
 
-    straight = search(Quest(SPACE, score, macs), [Subnet.full(SHAPE)], trials=40, seed=3)
+    straight = search(Problem(SPACE, score, macs), [Subnet.full(SHAPE)], trials=40, seed=3)
     path = tmp_path / "scores.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        search(Quest(SPACE, TrialBook(path, dear), macs), [Subnet.full(SHAPE)], trials=40, seed=3)
+        search(Problem(SPACE, ScoreCache(path, dear), macs), [Subnet.full(SHAPE)], trials=40, seed=3)
     with path.open("a") as file:
         file.write('{"subnet": {"hid')  # a kill in the middle of a line
     told: list[Trial] = []
-    book = TrialBook(path, dear)
-    again = search(Quest(SPACE, book, macs), [Subnet.full(SHAPE)], trials=40, seed=3, on_trial=told.append)
+    book = ScoreCache(path, dear)
+    again = search(Problem(SPACE, book, macs), [Subnet.full(SHAPE)], trials=40, seed=3, on_trial=told.append)
     assert again == straight == told and len(calls) == 1 + 40
-    assert len(path.read_text().splitlines()) == 40 == len(TrialBook(path, dear).scores)
-    assert search(Quest(SPACE, book, macs), [Subnet.full(SHAPE)], trials=40, seed=4) != straight
+    assert len(path.read_text().splitlines()) == 40 == len(ScoreCache(path, dear).scores)
+    assert search(Problem(SPACE, book, macs), [Subnet.full(SHAPE)], trials=40, seed=4) != straight
 
 
 points = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=8)

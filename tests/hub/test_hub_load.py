@@ -274,7 +274,7 @@ def test_all_wrong_weights_are_named_together(tmp_path: Path) -> None:
     assert caught.value.mistakes == (
         "weights must have embeddings.LayerNorm.bias, got none",
         "pooler.dense.bias must have the shape (24,), got (3,)",
-        "weights must be of a bert, got encoder.gadget.weight, which is none",
+        "weights must be of a bert, got encoder.gadget.weight, which is not one",
     )
 
 

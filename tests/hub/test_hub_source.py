@@ -15,7 +15,7 @@ from cutbert.files import file_sha256
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import extend_provenance, licence_in, read_provenance
 from cutbert.hub.save import save_model
-from cutbert.hub.source import OLD_WEIGHTS, SMALL_FILES, find_source
+from cutbert.hub.source import OLD_WEIGHTS, SMALL_FILES, find_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlanguage: en\nlicense: 'apache-2.0'\n---\n# tiny\nlicense: other\n"
@@ -49,7 +49,7 @@ def test_hub_id_from_the_cache(cached: Path, tmp_path: Path) -> None:
         "data": {},
         "scores": {},
     }
-    assert find_source("house/tiny", COMMIT).folder == weights.parent
+    assert find_model("house/tiny", COMMIT).folder == weights.parent
     save_model(tmp_path / "model", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
     assert load_model(tmp_path / "model").provenance == loaded.provenance
 
@@ -62,7 +62,7 @@ def test_cache_in_part_is_used(cached: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     (cached / "snapshots" / COMMIT / "README.md").unlink()
     monkeypatch.setattr("cutbert.hub.source.snapshot_download", incomplete)
-    found = find_source("house/tiny")
+    found = find_model("house/tiny")
     assert found.folder.name == COMMIT and found.commit == COMMIT
     assert load_model("house/tiny").provenance["licence"] is None
 
@@ -75,9 +75,9 @@ def test_old_weights_are_fetched_where_there_are_no_others(cached: Path, monkeyp
         return str(folder)
 
     monkeypatch.setattr("cutbert.hub.source.snapshot_download", download)
-    find_source("house/tiny")
+    find_model("house/tiny")
     (folder / "model.safetensors").unlink()
-    find_source("house/tiny")
+    find_model("house/tiny")
     assert wanted == [(SMALL_FILES, ["*/*"]), (SMALL_FILES, ["*/*"]), (OLD_WEIGHTS, ["*/*"])]
 
 
@@ -97,7 +97,7 @@ def test_what_is_no_hub_id(source: str) -> None:
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     save_tiny(tmp_path / "house" / "tiny")
-    assert find_source("house/tiny").folder == Path("house/tiny")
+    assert find_model("house/tiny").folder == Path("house/tiny")
     with pytest.raises(ModelError, match="a revision goes with a hub id, got revision 'main'"):
         load_model("house/tiny", revision="main")
     (tmp_path / "shape.json").write_text("{}")

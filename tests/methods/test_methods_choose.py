@@ -10,16 +10,16 @@ import torch
 from tiny_task import measure_quickly, tiny_task, tiny_text
 
 import cutbert
-from cutbert.analysis.changes import ffn_changes
+from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.errors import InputError
-from cutbert.methods.choose import by_cka, by_importance, check_changes, without
-from cutbert.methods.removal import Course, rounds_of
-from cutbert.methods.samples import sample_batches
+from cutbert.methods.undivided import RemovalSchedule, rounds_of
+from cutbert.methods.undivided_choice import by_cka, by_importance, check_changes, without
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pattern import feed_forward_layers, pattern_of
 from cutbert.surgery.extract import extract
+from cutbert.train.collating import sample_batches
 from tiny_runs import HEAD, SHAPE, save_tiny, tiny_model, tiny_tokens
 
 
@@ -100,9 +100,9 @@ def test_rounds() -> None:
 
 def test_a_course_removes_at_even_distances() -> None:
     shape = without(SHAPE, (1,)).shape_in(SHAPE)
-    course = Course.of(shape, [(1,), (0,), (2,)], share=0.6)
+    course = RemovalSchedule.of(shape, [(1,), (0,), (2,)], share=0.6)
     assert course.moments == pytest.approx((0.0, 0.2, 0.4))
     assert [course(progress) for progress in (0.0, 0.19)] == [None, None]
     patterns = [pattern_of(found.shape_in(shape)) for progress in (0.21, 0.41, 0.99) if (found := course(progress))]
     assert patterns == ["AAAF", "AAA", "AAA"]
-    assert Course.of(SHAPE, [(0, 1)], share=0.4)(0.99) is None
+    assert RemovalSchedule.of(SHAPE, [(0, 1)], share=0.4)(0.99) is None

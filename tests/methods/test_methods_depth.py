@@ -16,11 +16,11 @@ from cutbert.analysis.depth_selectors import SELECTORS
 from cutbert.api.views import VIEWS
 from cutbert.errors import InputError, InterruptedRun, MissingError
 from cutbert.hub.load import load_model
-from cutbert.methods.depth_memory import TrainingMemory, training_memory
-from cutbert.methods.finetune import FINETUNE
 from cutbert.shape.head import HeadSpec
 from cutbert.table import as_text
 from cutbert.train.settings import TrainSettings
+from cutbert.work.finetune import FINETUNE
+from cutbert.work.training_memory import TrainingMemory, training_memory
 from tiny_runs import HEAD, WORDS, save_tiny, tiny_model, tiny_tokens
 
 MEASURED = TrainingMemory(peak_bytes=1000, before_bytes=400)
@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure no memory: that takes a process each."""
-    monkeypatch.setattr("cutbert.methods.depth_nets.training_memory", lambda *of: MEASURED)
+    monkeypatch.setattr("cutbert.methods.depth_networks.training_memory", lambda *of: MEASURED)
 
 
 def depth(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -153,7 +153,7 @@ def test_how_results_look() -> None:
 def test_naive_rules_look_at_nothing(
     base: str, tmp_path: Path, task: dict[str, Any], rule: str, depths: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutbert.methods.depth_choice.depth_features", None)
+    monkeypatch.setattr("cutbert.methods.depth.depth_features", None)
     run = cutbert.depth(base, out=tmp_path / "run", selector=rule, against_full=True, **task)
     assert run["chosen_depth"] == depths and run["choosing_seconds"] == 0 and run["depth_scores"] == {}
     assert (run["verdict"] == "the full model was chosen") == (rule == "full")
@@ -203,7 +203,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     options = {"depth": 2, "all_depths": True, "seeds": [0, 1]}
     whole = depth(base, tmp_path / "whole", task, **options)
     import cutbert.methods.depth as method
-    import cutbert.methods.depth_nets as nets
+    import cutbert.methods.depth_networks as nets
     import cutbert.train.loop as loop
 
     def stop_before(name: str, owner: Any, count: int) -> None:
@@ -223,7 +223,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     stop_before("stored_choice", method, 1)
     stop_before("_plan_epoch", loop.Trainer, 3)  # within the second pass of the pair
     for count in (1, 4):
-        stop_before("train_in_turns", nets, count)
+        stop_before("train_interleaved", nets, count)
     stop_before("score_points", nets, 1)
     stop_before("save_model", nets, 1)
     stop_before("save_trained", nets, 1)
@@ -240,7 +240,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
 def test_its_networks_can_be_cut_further(
     base: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutbert.methods.objectives.sample_lengths", lambda lengths: [4, 6])
+    monkeypatch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
     run = depth(base, tmp_path / "run", task, depth=2)
     family = cutbert.dynabert(
         run["truncated"], out=tmp_path / "family", width_mult=(1.0, 0.5), depths=[2, 1], importance_samples=8, **task

@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,15 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutbert.data.batches import Batch, collate, collate_blocks
-from cutbert.methods.distil import DistillStep, FinalStep, Teacher, choose_points
-from cutbert.methods.recipes import RECIPES, DistillStage, Recipe
+from cutbert.methods.dynabert import DistillStep, FinalStep, choose_points
+from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, Recipe
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.space import GridPoint, grid, grid_point, kept_layers
 from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import StepInfo
-from cutbert.train.working import WorkingCopy
+from cutbert.train.working_copy import WorkingCopy
+from cutbert.work.losses import TaskLosses, Teacher
 from tiny_runs import HEAD, SHAPE, tiny_model, tiny_tokens
 
 ROWS = np.arange(6)
@@ -55,9 +57,19 @@ def points_of(recipe: Recipe, stage: DistillStage) -> list[GridPoint]:
 class CountingTeacher(Teacher):
     """A teacher that remembers what it was asked."""
 
-    def __call__(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None) -> TaskOutput:
+    def outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None = None) -> TaskOutput:
         self.__dict__.setdefault("asked", []).append(subnet)
-        return super().__call__(batch, rows, subnet)
+        return super().outputs(batch, rows, subnet)
+
+
+def distil_step(
+    net: TaskModel, teacher: Teacher, points: Sequence[GridPoint], stage: DistillStage, recipe: Recipe
+) -> DistillStep:
+    return DistillStep(partial(TaskLosses, net.head_spec), net, teacher, points, stage, recipe)
+
+
+def final_step(net: TaskModel, points: Sequence[GridPoint], recipe: Recipe) -> FinalStep:
+    return FinalStep(partial(TaskLosses, net.head_spec), points, recipe.subnets_per_step)
 
 
 def run_step(step: DistillStep | FinalStep, net: TaskModel, batch: Batch) -> tuple[TaskModel, dict[str, Tensor]]:
@@ -123,7 +135,7 @@ def test_gradients_equal_subnets_run_one_by_one(name: str, number: int, head: He
     stage = recipe.stages[number]
     net, teacher = tiny_model(head), tiny_model(head, seed=1)
     points, batch = points_of(recipe, stage), padded_batch(pad_to=12 if name == "release" else None)
-    step = DistillStep(net, Teacher(teacher, None, True), points, stage, recipe)
+    step = distil_step(net, Teacher(teacher), points, stage, recipe)
     got, losses = run_step(step, net, batch)
     wanted = torch.zeros(())
     for point in points:
@@ -140,8 +152,8 @@ def test_same_width_and_full_width_teachers_differ() -> None:
     net, found = tiny_model(), {}
     for width in ("same", "full"):
         stage = replace(recipe.stages[1], teacher_width=width)
-        teacher = CountingTeacher(tiny_model(seed=1), None, True)
-        step = DistillStep(net, teacher, points_of(recipe, stage), stage, recipe)
+        teacher = CountingTeacher(tiny_model(seed=1))
+        step = distil_step(net, teacher, points_of(recipe, stage), stage, recipe)
         found[width] = run_step(step, net, batch)[1]["hidden"]
         asked = teacher.__dict__["asked"]
         if width == "full":
@@ -156,8 +168,8 @@ def test_same_width_and_full_width_teachers_differ() -> None:
 def test_only_the_release_runs_its_full_width_teacher_for_each_width(name: str, runs: int) -> None:
     recipe = replace(RECIPES[name], subnets_per_step=0)
     stage = replace(recipe.stages[-1], teacher_width="full")
-    teacher = CountingTeacher(tiny_model(seed=1), None, True)
-    step = DistillStep(tiny_model(), teacher, points_of(recipe, stage), stage, recipe)
+    teacher = CountingTeacher(tiny_model(seed=1))
+    step = distil_step(tiny_model(), teacher, points_of(recipe, stage), stage, recipe)
     run_step(step, tiny_model(), padded_batch())
     assert teacher.__dict__["asked"] == [None] * runs
 
@@ -166,7 +178,7 @@ def test_only_the_release_runs_its_full_width_teacher_for_each_width(name: str, 
 def test_regression_trains_logits_but_not_in_the_release(name: str, trains: bool) -> None:
     recipe = replace(RECIPES[name], subnets_per_step=0)
     stage, net = recipe.stages[0], tiny_model(SCORE)
-    step = DistillStep(net, Teacher(tiny_model(SCORE, seed=1), None, True), points_of(recipe, stage), stage, recipe)
+    step = distil_step(net, Teacher(tiny_model(SCORE, seed=1)), points_of(recipe, stage), stage, recipe)
     got, losses = run_step(step, net, padded_batch())
     assert ("logits" in losses) == trains and "hidden" in losses
     assert got.head is not None and bool(got.head.out.weight.grad.any()) == trains
@@ -176,7 +188,7 @@ def test_a_teacher_without_states_is_imitated_in_logits() -> None:
     recipe = replace(RECIPES["default"], subnets_per_step=0)
     stage, net = recipe.stages[0], tiny_model()
     teacher = Teacher(tiny_model(seed=1), tiny_tokens(seed=5), False)
-    step = DistillStep(net, teacher, points_of(recipe, stage), stage, recipe)
+    step = distil_step(net, teacher, points_of(recipe, stage), stage, recipe)
     got, losses = run_step(step, net, padded_batch())
     assert losses.keys() == {"logits"}
     own = collate(tiny_tokens(seed=5), ROWS, pad_token_id=0, use_token_types=False)
@@ -193,7 +205,7 @@ def test_the_last_training_is_on_labels() -> None:
     recipe = replace(RECIPES["paper"], subnets_per_step=0)
     points = points_of(recipe, recipe.stages[1])
     net, batch = tiny_model(), padded_batch()
-    got, losses = run_step(FinalStep(net, points, recipe), net, batch)
+    got, losses = run_step(final_step(net, points, recipe), net, batch)
     total = 0.0
     for point in points:
         loss = task_loss(HEAD, net(batch.input_ids, batch.attention_mask, subnet=point.subnet).logits, batch.labels)
@@ -206,7 +218,7 @@ def test_the_last_training_is_on_labels() -> None:
 def test_micro_batches_add_up_to_the_whole() -> None:
     recipe = replace(RECIPES["default"], subnets_per_step=0)
     stage, net = recipe.stages[0], tiny_model()
-    step = DistillStep(net, Teacher(tiny_model(seed=1), None, True), points_of(recipe, stage), stage, recipe)
+    step = distil_step(net, Teacher(tiny_model(seed=1)), points_of(recipe, stage), stage, recipe)
     whole, losses = run_step(step, net, padded_batch())
     parts = WorkingCopy(net, torch.float32, dropout=0.0)
     parts.refresh()
@@ -232,8 +244,8 @@ def test_blocks_change_nothing(own_tokens: bool) -> None:
     recipe = replace(RECIPES["paper"], subnets_per_step=0)
     stage, net = recipe.stages[1], tiny_model()
     teacher = Teacher(tiny_model(seed=1), tiny_tokens(seed=5) if own_tokens else None, not own_tokens)
-    assert_blocks_change_nothing(DistillStep(net, teacher, points_of(recipe, stage), stage, recipe), net)
-    assert_blocks_change_nothing(FinalStep(net, points_of(recipe, stage), recipe), net)
+    assert_blocks_change_nothing(distil_step(net, teacher, points_of(recipe, stage), stage, recipe), net)
+    assert_blocks_change_nothing(final_step(net, points_of(recipe, stage), recipe), net)
 
 
 def choices(points: Sequence[GridPoint], count: int) -> list[list[str]]:

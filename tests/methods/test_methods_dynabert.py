@@ -123,6 +123,20 @@ def test_recipes_of_two_stages(recipe: str, model: str, task: dict[str, Any], tm
     assert (half["subnet"]["layers"][-1]["index"] == NUM_LAYERS - 1) == (recipe == "paper")
 
 
+def test_without_rewiring_units_keep_their_order(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    runs = {
+        rewire: cutbert.dynabert(model, out=tmp_path / str(rewire), rewire=rewire, **{**task, "epochs": 0.0})
+        for rewire in (True, False)
+    }
+    before, ordered, kept = (
+        weights(Path(path)) for path in (model, *(runs[flag].path / "model" for flag in (True, False)))
+    )
+    assert all(torch.equal(kept[name], before[name]) for name in before)
+    name = next(name for name in before if name.endswith("intermediate.dense.weight"))
+    assert not torch.equal(ordered[name], before[name])
+    assert sorted(ordered[name].flatten().tolist()) == sorted(before[name].flatten().tolist())
+
+
 def test_depths_parts_and_further_rows(
     model: str,
     task: dict[str, Any],
@@ -158,7 +172,7 @@ def test_depths_parts_and_further_rows(
     grid = {(e["head_mult"], e["ffn_mult"], e["subnet"]["layers"][0]["index"]) for e in run["subnets"]}
     assert grid >= {(head, ffn, first) for head in (1.0, 0.5) for ffn in (1.0, 0.25) for first in (0, 3)}
     assert {len(entry["subnet"]["layers"]) for entry in run["subnets"]} == {3, 1}
-    assert "only logits are imitated" in " ".join(capsys.readouterr().err.split())
+    assert "its logits alone are learned" in " ".join(capsys.readouterr().err.split())
     assert seen["num_rows"] > NUM_TRAIN + 13
     assert not seen["teacher"].has_states and len(seen["teacher"].tokens) == seen["num_rows"]
     assert list(stages_logged(run.path).values()) == [math.ceil(seen["num_rows"] / 8)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,15 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.methods.distil import DistillStep, FinalStep, Teacher
-from cutbert.methods.finetune import LabelStep
-from cutbert.methods.recipes import RECIPES
+from cutbert.methods.dynabert import DistillStep, FinalStep
+from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import IGNORED, HeadSpec
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.loop import StepInfo, TrainingStep
-from cutbert.train.working import WorkingCopy
+from cutbert.train.working_copy import WorkingCopy
+from cutbert.work.imitate import LabelStep
+from cutbert.work.losses import TaskLosses, Teacher
 from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer, tiny_tokens
 
 SPAN, TAGS = HeadSpec("span"), HeadSpec("token", ("B-X", "I-X", "O"))
@@ -54,11 +56,12 @@ def steps(net: TaskModel, name: str) -> TrainingStep:
     recipe = replace(RECIPES["default"], subnets_per_step=0)
     stage = recipe.stages[0]
     points = points_of(recipe, stage)
-    teacher = Teacher(tiny_model(net.head_spec, seed=1), None, True)
+    teacher = Teacher(tiny_model(net.head_spec, seed=1))
+    losses_of = partial(TaskLosses, net.head_spec)
     made: dict[str, TrainingStep] = {
-        "labels": LabelStep(net),
-        "distil": DistillStep(net, teacher, points, stage, recipe),
-        "final": FinalStep(net, points, recipe),
+        "labels": LabelStep(losses_of),
+        "distil": DistillStep(losses_of, net, teacher, points, stage, recipe),
+        "final": FinalStep(losses_of, points, recipe.subnets_per_step),
     }
     return made[name]
 
@@ -300,8 +303,7 @@ def test_what_does_not_go_with_labels_of_words(runs: Runs, tmp_path: Path) -> No
         cutbert.dynabert(teacher.path, out=tmp_path / "run", **options, **task)
     assert list(caught.value.mistakes) == [
         "--augment must be none where labels are of words in a text, got words",
-        f"--teacher {tmp_path / 'other'} must have the tokenizer of {teacher.path}: outputs are imitated token by "
-        "token",
+        f"--teacher {tmp_path / 'other'} must have the tokenizer of {teacher.path}: its outputs are learned per token",
     ]
     wanted = "must have a head of kind span" if kind == "squad" else "must have a head with the labels B-X, I-X, O"
     with pytest.raises(InputError, match=wanted):

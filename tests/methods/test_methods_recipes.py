@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from cutbert.methods.dynabert_recipes import RECIPES, Recipe, resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.recipes import RECIPES, Recipe, resolve_recipe
 from cutbert.train.settings import TrainSettings
 
 

@@ -18,13 +18,13 @@ from cutbert.bench.latency_table import LatencyTable, part_shapes, table_of
 from cutbert.errors import BudgetError, InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
-from cutbert.methods.meters import Timed, count_meter
-from cutbert.methods.schubert_settings import SchubertSettings
+from cutbert.shape.budget import Budget
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, places_of, size_at, unit_prices
+from cutbert.work.cost_limit import Times, counted_limit
 from tiny_runs import SHAPE, save_tiny
 
 QUICK: dict[str, Any] = {"rounds": 2, "gate_steps": 3, "multiple_of": 1, "gate_learning_rate": 0.1}
@@ -42,7 +42,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.objectives.sample_lengths", lambda lengths: [4, 6])
+    monkeypatch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
 
 
 def schubert(teacher: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -75,7 +75,7 @@ def test_the_result_keeps_the_budget_and_little_below(
 def test_a_budget_of_bytes_is_priced_as_one_of_parameters(teacher: str) -> None:
     head = load_model(teacher).model.head_spec
     params, in_bytes = (
-        count_meter(SchubertSettings(budget=f"{name}=0.5"), SHAPE, head) for name in ("params", "bytes")
+        counted_limit(Budget.parse(f"{name}=0.5"), tuple(DIMS), 8, SHAPE, head) for name in ("params", "bytes")
     )
     assert in_bytes.price(SHAPE) / in_bytes.uncut == pytest.approx(params.price(SHAPE) / params.uncut)
 
@@ -114,7 +114,7 @@ def test_an_architecture_of_the_paper_is_cut_to(
     ]
     found = replace(SHAPE, hidden_size=20, layers=tuple(layers), vocab_size=SHAPE.vocab_size + 7)
     monkeypatch.setitem(PAPER_SHAPES, "33M", found)
-    first, last = shapes(schubert(teacher, tmp_path / "run", task, from_paper="33M", multiple_of=8))
+    first, last = shapes(schubert(teacher, tmp_path / "run", task, from_paper="33M", multiple_of=None))
     assert last == replace(found, vocab_size=SHAPE.vocab_size)  # its own tables stay
     assert first.hidden_size == (SHAPE.hidden_size + 20) // 2
 
@@ -135,9 +135,9 @@ def test_latency_is_cut_to_what_is_measured(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_macs = table_of_rates(1e-6)
-    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
-    times = iter([Timed(9.0, 10.0), Timed(7.0, 10.0)])
-    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
+    monkeypatch.setattr("cutbert.fronts.measure.measure_table", lambda *of, **how: by_macs)
+    times = iter([Times(9.0, 10.0), Times(7.0, 10.0)])
+    monkeypatch.setattr("cutbert.methods.schubert.time_cut", lambda *of: next(times))
     run = schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8")
     assert next(times, None) is None, "the first cut was too slow by measurement, so it was cut further"
     share = by_macs(shapes(run)[-1]) / by_macs(SHAPE)
@@ -148,8 +148,8 @@ def test_a_latency_that_measurement_never_confirms(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_macs = table_of_rates(1e-6)
-    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
-    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: Timed(9.0, 10.0))
+    monkeypatch.setattr("cutbert.fronts.measure.measure_table", lambda *of, **how: by_macs)
+    monkeypatch.setattr("cutbert.methods.schubert.time_cut", lambda *of: Times(9.0, 10.0))
     wanted = r"--budget latency_ms must be reachable by measurement, got 0\.8, the last cut took 9\.000 ms"
     with pytest.raises(BudgetError, match=wanted):
         schubert(teacher, tmp_path / "run", task, budget="latency_ms=0.8", dims=["f"])
@@ -159,10 +159,10 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_macs = table_of_rates(1e-3)
-    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
+    monkeypatch.setattr("cutbert.fronts.measure.measure_table", lambda *of, **how: by_macs)
     limit = 0.8 * by_macs(SHAPE)
-    times = iter([Timed(1.1 * limit, 5 * limit), Timed(0.9 * limit, 5 * limit)])
-    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: next(times))
+    times = iter([Times(1.1 * limit, 5 * limit), Times(0.9 * limit, 5 * limit)])
+    monkeypatch.setattr("cutbert.methods.schubert.time_cut", lambda *of: next(times))
     schubert(teacher, tmp_path / "run", task, budget=f"latency_ms={limit}")
     assert limit > 1 and next(times, None) is None
 
@@ -172,14 +172,14 @@ def test_milliseconds_of_another_backend_at_a_fixed_length(
 ) -> None:
     pytest.importorskip("onnxruntime")
     by_macs = table_of_rates(1e-6)
-    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: by_macs)
+    monkeypatch.setattr("cutbert.fronts.measure.measure_table", lambda *of, **how: by_macs)
     seen = []
 
     def time_networks(networks: Any, lengths: Any, settings: Any) -> Any:
         seen.append((settings.backend, list(lengths)))
         return {"uncut": Spent(10.0), "cut": Spent(5.0)}
 
-    monkeypatch.setattr("cutbert.methods.meters.time_networks", time_networks)
+    monkeypatch.setattr("cutbert.work.cost_limit.time_networks", time_networks)
     run = schubert(
         teacher, tmp_path / "run", task, budget="latency_ms=0.8", backend="onnx", length=7, rounds=1, dims=["f"]
     )
@@ -221,7 +221,7 @@ def test_gates_decide_which_units_stay(teacher: str, tmp_path: Path, task: dict[
 def test_gates_really_close_so_that_the_cut_hurts_little(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import cutbert.methods.rounds as method
+    import cutbert.methods.schubert as method
 
     plain, seen = method.kept_units, []
 
@@ -261,6 +261,32 @@ def test_stages_read_on_where_the_last_one_ended(
     assert sorted(rows[:count]) == list(range(count)) and sorted(rows[count : 2 * count]) == list(range(count))
 
 
+def test_the_papers_recipe_keeps_the_budget_in_equal_rounds(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    run = cutbert.schubert(
+        teacher, out=tmp_path / "run", recipe="paper", gamma=0.01, gate_steps=3, budget="params_encoder=0.4", **task
+    )
+    entries, head = list(run.front), load_model(teacher).model.head_spec
+    shares = [cost_of(entry.shape, head).params_encoder / cost_of(SHAPE, head).params_encoder for entry in entries]
+    assert (
+        len(shares) == 3 and [share <= most for share, most in zip(shares, (0.8, 0.6, 0.4), strict=True)] == [True] * 3
+    )
+    assert shares[-1] > 0.36  # units go one by one, so little is cut beyond the limit
+    log = [json.loads(line) for line in (run.path / "log.jsonl").open()]
+    healing = [line["step"] for line in log if line["stage"] in ("round-1", "round-2", "round-3") and "loss" in line]
+    assert len(set(healing)) == 1  # every round is healed equally long
+
+
+def test_gamma_decides_which_units_the_papers_gates_give_up(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    runs = [
+        cutbert.schubert(
+            teacher, out=tmp_path / str(gamma), recipe="paper", rounds=1, gamma=gamma, gate_steps=6,
+            budget="params_encoder=0.5", **{**task, "epochs": 0.0},
+        )
+        for gamma in (1e-6, 10.0)
+    ]  # fmt: skip
+    assert shapes(runs[0]) != shapes(runs[1])
+
+
 def test_every_round_can_be_picked_and_measured(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
     run = schubert(teacher, tmp_path / "run", task, budget="macs=0.5")
     first, last = run.front
@@ -278,7 +304,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = schubert(teacher, tmp_path / "whole", task, budget="macs=0.5")
-    import cutbert.methods.rounds as method
+    import cutbert.methods.schubert as method
 
     for stage in ("round-1-gates", "round-1", "round-2-gates", "round-2"):
         plain = method.train_stage
@@ -328,7 +354,7 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({"budget": "macs=0.5", "rounds": 0}, "--rounds must be at least 1, got 0"),
         ({"budget": "latency_ms=0.5", "length": 900}, "--length must be at most .* got 900"),
         ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must be one of h, f, a, k, v, got 'x'"),
-        ({"from_paper": "99M", "multiple_of": 8}, "num_layers must be 12 for --from-paper 99M, got 3"),
+        ({"from_paper": "99M", "multiple_of": None}, "num_layers must be 12 for --from-paper 99M, got 3"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_made(

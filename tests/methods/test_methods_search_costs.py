@@ -11,7 +11,7 @@ import pytest
 from cutbert.bench.latency_table import Curve, LatencyTable, Plane
 from cutbert.errors import BudgetError, RunError
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.methods.search_costs import check_reachable, check_table, numbers_of
+from cutbert.methods.search_trials import check_reachable, check_table, numbers_of
 from cutbert.shape.cost import cost_of
 from cutbert.shape.search_space import search_space
 from cutbert.shape.shape import EncoderShape

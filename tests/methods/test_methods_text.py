@@ -13,23 +13,23 @@ from torch.nn import functional as F
 
 import cutbert
 from cutbert.data.batches import collate_blocks
-from cutbert.data.masking import Masking, masking_of
+from cutbert.data.masking import Masking, masked_batch, masking_of
+from cutbert.data.text import every_second
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
 from cutbert.methods import dynabert as method
-from cutbert.methods.distil import DistillStep, Teacher
-from cutbert.methods.dynabert_text import MaskedDistillStep
-from cutbert.methods.objectives import every_second, masked_batch
-from cutbert.methods.recipes import RECIPES
+from cutbert.methods.dynabert import DistillStep
+from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import IGNORED, HeadSpec
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import StepMasks
-from cutbert.train.working import WorkingCopy, frozen_copy
+from cutbert.train.working_copy import WorkingCopy, frozen_copy
+from cutbert.work.losses import Teacher, TextLosses
 from tiny_runs import SHAPE, SPECIAL, WORDS, save_tiny, tiny_grid, tiny_model, tiny_tokenizer
 
 MASKED_LM = HeadSpec("masked_lm")
@@ -97,16 +97,16 @@ def test_a_family_of_full_width_ends_the_same_when_stopped(
     cutbert.dynabert(source, out=tmp_path / "whole", **options)
     calls = 0
 
-    def stop(self: MaskedDistillStep, *of: Any) -> Any:
+    def stop(self: DistillStep, *of: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
         return step(self, *of)
 
-    step = MaskedDistillStep.__call__
+    step = DistillStep.__call__
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(MaskedDistillStep, "__call__", stop)
+        patch.setattr(DistillStep, "__call__", stop)
         cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     wanted, found = (weights(tmp_path / name / "model") for name in ("whole", "run"))
@@ -126,10 +126,9 @@ def masked_losses(
 ) -> tuple[TaskModel, dict[str, float]]:
     """Return the gradients of one distillation step in micro-batches, and its losses."""
     net, recipe = tiny_model(MASKED_LM), RECIPES["default"]
-    teacher = Teacher(frozen_copy(tiny_model(MASKED_LM, seed=3), torch.float32), None, True)
-    step = MaskedDistillStep(
-        DistillStep(net, teacher, tiny_grid(), recipe.stages[0], recipe), StepMasks(tokens, masking)
-    )
+    teacher = Teacher(frozen_copy(tiny_model(MASKED_LM, seed=3), torch.float32))
+    losses_of = TextLosses(StepMasks(tokens, masking))
+    step = DistillStep(losses_of, net, teacher, tiny_grid(), recipe.stages[0], recipe)
     work = WorkingCopy(net, torch.float32, dropout=0.0)
     work.refresh()
     totals: dict[str, float] = {}
@@ -158,10 +157,9 @@ def test_imitating_oneself_is_no_loss_and_has_no_gradient() -> None:
     rows, net, recipe = np.arange(6), tiny_model(MASKED_LM), RECIPES["default"]
     far = {}
     for name, teacher in (("self", net), ("other", tiny_model(MASKED_LM, seed=3))):
-        plain = DistillStep(
-            net, Teacher(frozen_copy(teacher, torch.float32), None, True), tiny_grid()[:1], recipe.stages[0], recipe
-        )
-        step, work = MaskedDistillStep(plain, StepMasks(TOKENS, MASKING)), WorkingCopy(net, torch.float32, dropout=0.0)
+        losses_of, frozen = TextLosses(StepMasks(TOKENS, MASKING)), frozen_copy(teacher, torch.float32)
+        step = DistillStep(losses_of, net, Teacher(frozen), tiny_grid()[:1], recipe.stages[0], recipe)
+        work = WorkingCopy(net, torch.float32, dropout=0.0)
         work.refresh()
         random = np.random.default_rng(5)
         info = StepInfo(rows, 6, int(TOKENS.lengths[rows].sum()), 6, 0.0, random, 0, rows)
@@ -169,7 +167,7 @@ def test_imitating_oneself_is_no_loss_and_has_no_gradient() -> None:
         losses = step(work, batch, info)
         gradients = [weight.grad.abs().max() for weight in net.head.parameters() if weight.grad is not None]
         far[name] = (float(losses["logits"]), float(max(gradients)))
-        masks = step.masks(info)
+        masks = losses_of.masks(info)
         masked = masks.apply(batch, rows)
         with torch.no_grad():
             both = [

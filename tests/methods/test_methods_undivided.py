@@ -19,7 +19,6 @@ from cutbert.cli.main import main
 from cutbert.errors import InputError, InterruptedRun
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
-from cutbert.methods.meters import Timed
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -28,6 +27,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.shape.units import DIMS
 from cutbert.surgery.extract import extract
+from cutbert.work.cost_limit import Times
 from tiny_runs import SHAPE, save_tiny, tiny_model
 
 IDS = torch.tensor([[2, 5, 4, 7, 3], [2, 9, 4, 5, 3]])
@@ -172,7 +172,7 @@ def test_no_healing_and_a_last_training(
 def test_a_stopped_run_ends_with_the_same_bits(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
-    import cutbert.methods.removal as method
+    import cutbert.methods.undivided as method
     from cutbert.train.loop import Trainer
 
     options = {**task, **options, "final_epochs": 1.0, "checkpoint_seconds": 0.0}
@@ -243,8 +243,8 @@ def test_it_can_be_divided_further_and_cut_by_latency(
     shape = read_folder_shape(second.path).shape
     times = {key: 1e-6 * cost_of(each, None, 5).macs for key, each in part_shapes(shape, tuple(DIMS)).items()}
     table = table_of(shape, times, 1e-6 * cost_of(shape, None, 5).macs, {})
-    monkeypatch.setattr("cutbert.methods.meters.measure_table", lambda *of, **how: table)
-    monkeypatch.setattr("cutbert.methods.rounds.time_cut", lambda *of: Timed(0.5, 1.0))
+    monkeypatch.setattr("cutbert.fronts.measure.measure_table", lambda *of, **how: table)
+    monkeypatch.setattr("cutbert.methods.schubert.time_cut", lambda *of: Times(0.5, 1.0))
     cut = cutbert.schubert(
         second.path, out=tmp_path / "cut", budget="latency_ms=0.95", gate_steps=2, multiple_of=1, **task
     )
@@ -357,7 +357,7 @@ def test_logits_must_count_where_states_do_not_match(
         ({"ffn_every": 4}, r"--ffn-every must lie in 1\.\.3, the model's layers, got 4"),
         ({"num_ffn": 4}, r"--num-ffn must lie in 0\.\.3, the model's feed-forwards, got 4"),
         ({"num_ffn": 4, "choose": "importance"}, r"--num-ffn must lie in 0\.\.3"),
-        ({"pattern": "AFA"}, "--pattern must have as many A as the model has attention layers, 3, got 2 in 'AFA'"),
+        ({"pattern": "AFA"}, "--pattern must have one A for each attention layer of the model, 3, got 2 in 'AFA'"),
         ({"ffn_keep": [3]}, "feed-forwards to keep must be of layers 0, 1, 2, got 3"),
         ({"num_ffn": 1, "removal": "gradual", "epochs": 0.0}, "--removal gradual must come with healing, got --epochs"),
     ],

@@ -57,7 +57,7 @@ def command_words(options: dict[str, Any]) -> list[str]:
 
 def measure_quickly(patch: pytest.MonkeyPatch) -> None:
     """Measure latencies at two lengths only."""
-    patch.setattr("cutbert.methods.objectives.sample_lengths", lambda lengths: [4, 6])
+    patch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

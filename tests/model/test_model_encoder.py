@@ -12,7 +12,7 @@ from torch import Tensor
 from cutbert.data.batches import Batch, collate
 from cutbert.errors import ModelError
 from cutbert.model.layout import blocks_of, padding_biases
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import LayerShape

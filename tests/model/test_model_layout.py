@@ -8,8 +8,8 @@ import torch
 
 from cutbert.data.batches import Batch, collate, collate_blocks
 from cutbert.data.tokens import Tokens
-from cutbert.model.layout import blocks_of, first_positions, padding_biases, places
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.layout import blocks_of, first_positions, padding_biases, positions_in_text
+from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import Block, num_positions, placed
@@ -118,8 +118,8 @@ def test_blocks_lie_end_to_end() -> None:
 
 def test_places_count_from_the_start_of_each_text() -> None:
     ids = torch.full((15,), 7)
-    assert places(ids, BLOCKS).tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 0, 0, 0, 0, 0]
-    assert places(ids.view(3, 5), None).tolist() == [0, 1, 2, 3, 4]
+    assert positions_in_text(ids, BLOCKS).tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 0, 0, 0, 0, 0]
+    assert positions_in_text(ids.view(3, 5), None).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_first_positions_are_of_every_text_and_of_no_other() -> None:

@@ -23,11 +23,10 @@ from cutbert.fronts.front import LATENCIES, Front
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
 from cutbert.pages import page as page_module
-from cutbert.pages.commands import pick_command
-from cutbert.pages.drawing import WIDTH, draw, scale_of, tell
+from cutbert.pages.drawing import WIDTH, describe, draw, scale_of
 from cutbert.pages.logs import MOST_VALUES, read_curves
 from cutbert.pages.points import point_of
-from cutbert.pages.reading import MOST_RUNS, read_sources, short_names
+from cutbert.pages.reading import MOST_RUNS, pick_command, read_sources, short_names
 from cutbert.pages.repeats import spreads
 from cutbert.shape.budget import Limits
 from cutbert.shape.shape import EncoderShape, LayerShape
@@ -191,10 +190,10 @@ def test_drawings_are_to_scale() -> None:
     assert drawing.paths["ghost"].count("M") == 1 + 3 * 2
     whole = draw(point_of(front.teacher, "teacher", "torch", "run"), None, scale)
     assert "ghost" not in whole.paths and max(width["ghost"]) <= WIDTH
-    assert tell(front["bare"].shape) == (
+    assert describe(front["bare"].shape) == (
         "hidden size 24, 2 layers; layer 0: 2 heads (key 6, value 4), no feed-forward; layer 1: no attention, 8 neurons"
     )
-    assert "layers 0 to 2: 4 heads (key 6, value 6), 32 neurons" in tell(UNCUT)
+    assert "layers 0 to 2: 4 heads (key 6, value 6), 32 neurons" in describe(UNCUT)
 
 
 def test_a_wide_hidden_size_fits_too() -> None:

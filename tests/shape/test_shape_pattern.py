@@ -112,9 +112,9 @@ def test_equal_parameters_of_bert_base() -> None:
     [
         ("", "--pattern must be a string of A and F, got ''"),
         ("AXF", "--pattern must be a string of A and F, got 'AXF'"),
-        ("FAA", "--pattern must have every F directly behind the A of its layer, got 'FAA'"),
-        ("AFF", "--pattern must have every F directly behind the A of its layer, got 'AFF'"),
-        ("AFAF", "--pattern must have as many A as the model has attention layers, 6, got 2 in 'AFAF'"),
+        ("FAA", "--pattern must have every F directly after the A of its layer, got 'FAA'"),
+        ("AFF", "--pattern must have every F directly after the A of its layer, got 'AFF'"),
+        ("AFAF", "--pattern must have one A for each attention layer of the model, 6, got 2 in 'AFAF'"),
     ],
 )
 def test_patterns_that_are_none(text: str, message: str) -> None:

@@ -71,5 +71,5 @@ def test_a_subnet_must_fit() -> None:
 
 def test_a_hidden_prefix_as_wide_as_electras_tables_is_refused() -> None:
     model = random_model(shape=tiny_shape(10))
-    with pytest.raises(ShapeError, match="must differ from the supernet's embedding_size, got 10 for both"):
+    with pytest.raises(ShapeError, match="must differ from embedding_size, got 10 for both"):
         extract(model, Subnet((), 10))

@@ -14,7 +14,7 @@ from torch import Tensor
 from cutbert.data.batches import Batch, join_blocks
 from cutbert.errors import InputError
 from cutbert.model import attention as attention_module
-from cutbert.model.linear import accumulate_in_place
+from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec

@@ -1,4 +1,4 @@
-"""Settled norms give, after the cut, what they gave before, on the average."""
+"""Recalibrated norms give, after the cut, what they gave before, on the average."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.units import DIMS, Place, places_of, size_at
 from cutbert.surgery.cut import cut
 from cutbert.surgery.gates import fold
-from cutbert.surgery.norms import settle_norms
+from cutbert.surgery.norms import recalibrate_norms
 from tiny_models import random_batch, random_model, run
 
 
@@ -45,7 +45,7 @@ def test_a_norm_whose_units_all_carry_the_same_is_settled_exactly() -> None:
     x = embeddings.token.weight[:5] + embeddings.position.weight[:5] + embeddings.token_type.weight[0]
     wanted = torch.nn.functional.layer_norm(x, (24,), norm.weight, norm.bias, norm.eps)[:, kept]
     batch = random_batch()
-    settle_norms(model, kept, [batch])
+    recalibrate_norms(model, kept, [batch])
     small = cut_to(model, kept).encoder.embeddings.norm
     got = torch.nn.functional.layer_norm(x[:, kept], (12,), small.weight, small.bias, small.eps)
     torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
@@ -60,7 +60,7 @@ def test_the_jump_is_smaller_for_it(seed: int) -> None:
     kept = list(range(12))
     before = closed(model, kept)
     settled = copy.deepcopy(before)
-    settle_norms(settled, kept, [batch])
+    recalibrate_norms(settled, kept, [batch])
     last = run(before, batch)[-3][:, kept]
     far = [float((run(cut_to(each, kept), batch)[-3] - last).square().mean()) for each in (settled, before)]
     assert far[0] < far[1]
@@ -68,16 +68,16 @@ def test_the_jump_is_smaller_for_it(seed: int) -> None:
 
 def test_hooks_mode_and_rows() -> None:
     model = random_model().train()
-    settle_norms(model, list(range(20)), [random_batch()])
+    recalibrate_norms(model, list(range(20)), [random_batch()])
     assert model.training and not any(module._forward_pre_hooks for module in model.modules())
-    with pytest.raises(InputError, match="norms must be settled on at least one row, got none"):
-        settle_norms(model, [0, 1], [])
+    with pytest.raises(InputError, match="norms must be recalibrated on at least one row, got none"):
+        recalibrate_norms(model, [0, 1], [])
 
 
 @pytest.mark.parametrize("kind", ["masked_lm", "none"])
 def test_all_units_kept_is_nothing_done(kind: str) -> None:
     model, batch = random_model(HeadSpec(kind)), random_batch()
     twin = copy.deepcopy(model)
-    settle_norms(twin, list(range(model.shape.hidden_size)), [batch])
+    recalibrate_norms(twin, list(range(model.shape.hidden_size)), [batch])
     for name, weight in twin.state_dict().items():
         torch.testing.assert_close(weight, model.state_dict()[name])

@@ -14,7 +14,7 @@ import pytest
 from tiny_plan import make_plan, scores
 
 import cutbert
-from cutbert.sweeps.job import Job, Process, error_of
+from cutbert.sweeps.engines import Job, Process, error_of
 from cutbert.train.run_folder import RunFolder
 
 KILLS = 2

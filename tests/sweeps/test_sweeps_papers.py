@@ -16,8 +16,8 @@ from cutbert.api.sweeps import SWEPT
 from cutbert.cli.main import main
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps import sweep as module
+from cutbert.sweeps.engines import Job, JobEnd
 from cutbert.sweeps.expand import read_runs
-from cutbert.sweeps.job import Ended, Job
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
 
 TEXTS = {"train": "text", "dev": "held-out"}
@@ -83,7 +83,7 @@ class Here:
     """An engine that computes a run in this very process: what starting Python costs is spared."""
 
     def __init__(self) -> None:
-        self._ended: list[Ended] = []
+        self._ended: list[JobEnd] = []
 
     def share(self, wanted: int | None) -> int:
         return 1
@@ -93,9 +93,9 @@ class Here:
 
     def begin(self, job: Job) -> None:
         code = main([*job.words, "--threads", str(job.threads)])
-        self._ended.append(Ended(job.name, f"exit code {code}" if code else None))
+        self._ended.append(JobEnd(job.name, f"exit code {code}" if code else None))
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[JobEnd]:
         found, self._ended = self._ended, []
         return found
 

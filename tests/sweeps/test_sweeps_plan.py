@@ -193,7 +193,7 @@ def test_mistakes_come_together_with_their_places(tmp_path: Path) -> None:
         ("needs.gpus = -1", "steps.a.needs.gpus must be a number of at least 0, got -1"),
         ('train = "x.tsv"', "steps.a: --train is for own files and must not be given with --task"),
         ("axes = 3", "steps.a.axes must be a list of axes of grid, got 3"),
-        ('axes = ["sed"]\n[grid]\nseed = [1]', "steps.a.axes: 'sed' is no axis of grid; did you mean seed?"),
+        ('axes = ["sed"]\n[grid]\nseed = [1]', "steps.a.axes: 'sed' is not an axis of grid; did you mean seed?"),
         ("grid = 3", "steps.a.grid must be a table, got 3"),
     ],
 )

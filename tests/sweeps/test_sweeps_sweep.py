@@ -19,7 +19,7 @@ import cutbert
 from cutbert.cli.main import main
 from cutbert.errors import InputError, InterruptedRun, RunError
 from cutbert.sweeps import sweep as module
-from cutbert.sweeps.job import Ended, Job
+from cutbert.sweeps.engines import Job, JobEnd
 from cutbert.sweeps.table import main_score, table_rows
 from cutbert.train.run_folder import RunFolder
 
@@ -46,7 +46,7 @@ class MadeUp:
     def __init__(self, fail: tuple[str, ...] = (), then: Callable[[str], None] = lambda name: None) -> None:
         self.fail, self.then = fail, then
         self.jobs: list[Job] = []
-        self._ended: list[Ended] = []
+        self._ended: list[JobEnd] = []
 
     def share(self, wanted: int | None) -> int:
         return wanted or 2
@@ -59,15 +59,15 @@ class MadeUp:
         error = "no luck" if job.name in self.fail else None
         if error is None:
             finish(job.folder, SCORES.get(job.name, 0.25))
-        self._ended.append(Ended(job.name, error))
+        self._ended.append(JobEnd(job.name, error))
         self.then(job.name)
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[JobEnd]:
         found, self._ended = self._ended, []
         return found
 
     def stop(self) -> None:
-        self._ended = [Ended(each.name, was_stopped=True) for each in self._ended]
+        self._ended = [JobEnd(each.name, was_stopped=True) for each in self._ended]
 
 
 def finish(folder: Path, score: float) -> None:
@@ -145,7 +145,7 @@ def test_an_interrupt_stops_the_jobs_and_the_same_call_goes_on(plan: Path, tmp_p
     before = signal.getsignal(signal.SIGTERM)
     use(MadeUp(then=interrupt))
     out = tmp_path / "out"
-    with pytest.raises(InterruptedRun, match="the same command goes on"):
+    with pytest.raises(InterruptedRun, match="the same command resumes"):
         cutbert.sweep(plan, out=out)
     assert signal.getsignal(signal.SIGTERM) == before
     engine = use(MadeUp())
@@ -159,7 +159,7 @@ def test_a_plan_may_grow_but_not_change(plan: Path, tmp_path: Path, use: Any) ->
     cutbert.sweep(plan, out=out)
     with pytest.raises(RunError, match="holds the sweep of another plan; a plan may grow, not change") as found:
         cutbert.sweep(plan, out=out, set=["epochs=7", "grid.seed=[1]"])
-    assert any("teacher-seed=0 is no run of this plan" in each for each in found.value.mistakes)
+    assert any("teacher-seed=0 is not a run of this plan" in each for each in found.value.mistakes)
     assert any("epochs 7.0" in each for each in found.value.mistakes)
     engine = use(MadeUp())
     cutbert.sweep(plan, out=out, set=["grid.seed=[0,1,2]", "threads=1"])
@@ -240,14 +240,14 @@ def test_every_network_of_a_front_is_a_row() -> None:
         for name, score, params in (("teacher", 0.9, 9), ("small", 0.4, 1), ("large", 0.8, 7))
     ]
     result = {"metric": "matthews", "teacher": entries[0], "subnets": entries[1:]}
-    run = module.Stored("f", "f", "dynabert", {}, (), "m", (), {})
-    rows = table_rows([run], {"f": module.State("finished", result=result, seconds=3.0)})
+    run = module.StoredRun("f", "f", "dynabert", {}, (), "m", (), {})
+    rows = table_rows([run], {"f": module.RunState("finished", result=result, seconds=3.0)})
     assert [(row["network"], row["split"], row["mean"]) for row in rows][::2] == [
         ("teacher", "dev", 0.9), ("small", "dev", 0.4), ("large", "dev", 0.8),
     ]  # fmt: skip
     assert rows[0]["std"] is None and rows[2]["params"] == 1
     assert main_score("dynabert", result) == 0.8 and main_score("schubert", {**result, "subnets": entries[:2]}) == 0.4
     new = {"metric": "accuracy", "subnets": entries[1:2]}  # from scratch, as undivided makes it: nothing was cut
-    assert {row["network"] for row in table_rows([run], {"f": module.State("finished", result=new)})} == {"small"}
-    text = table_rows([run], {"f": module.State("finished", result={"loss": 1.0, "perplexity": 2.5})})
+    assert {row["network"] for row in table_rows([run], {"f": module.RunState("finished", result=new)})} == {"small"}
+    text = table_rows([run], {"f": module.RunState("finished", result={"loss": 1.0, "perplexity": 2.5})})
     assert (text[0]["metric"], text[0]["mean"]) == ("perplexity", 2.5) and main_score("pretrain", {"loss": 1.0}) is None

@@ -34,10 +34,12 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import Position
-from cutbert.train.loop import StepInfo
-from cutbert.train.masked_lm import EVAL_SEED, MaskedStep, StepMasks, masked_lm_stage, masked_outcomes
+from cutbert.train.loop import Stage, StepInfo
+from cutbert.train.masked_lm import EVAL_SEED, StepMasks, check_token_table, masked_outcomes
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.working import WorkingCopy
+from cutbert.train.working_copy import WorkingCopy
+from cutbert.work.imitate import LabelStep
+from cutbert.work.losses import TextLosses
 from tiny_runs import SHAPE, SPECIAL, WORDS, tiny_model, tiny_tokenizer
 
 S = 16
@@ -59,6 +61,10 @@ def text_tokens(count: int = 37, seed: int = 0) -> Tokens:
     return Tokens(ids.flatten(), np.arange(0, ids.size + 1, S))
 
 
+def masked_step(tokens: Tokens, how: Masking) -> LabelStep:
+    return LabelStep(TextLosses(StepMasks(tokens, how)))
+
+
 def train(
     out: Path,
     plan: StagePlan = PLAN,
@@ -71,14 +77,15 @@ def train(
     model: TaskModel | None = None,
 ) -> tuple[TaskModel, Position]:
     model = model or masked_model()
-    stage = watched(masked_lm_stage(plan, tokens or text_tokens(), how or masking()), on_step)
+    rows = tokens or text_tokens()
+    stage = watched(Stage(plan, rows, masked_step(rows, how or masking())), on_step)
     return model, train_stages(out, model, [stage], settings=settings, dtype=dtype)[0]
 
 
 def one_step(model: TaskModel, dtype: torch.dtype, parts: int = 1) -> float:
     """Run one step's forwards and backwards; return its loss, gradients are on the model."""
     tokens, rows = text_tokens(), np.arange(8)
-    step, work = MaskedStep(StepMasks(tokens, masking())), WorkingCopy(model, dtype, dropout=0.0)
+    step, work = masked_step(tokens, masking()), WorkingCopy(model, dtype, dropout=0.0)
     work.refresh()
     total = 0.0
     for i in range(parts):
@@ -199,6 +206,6 @@ def test_evaluation_equals_a_plain_one() -> None:
 
 def test_what_cannot_be_trained_or_evaluated_is_refused() -> None:
     with pytest.raises(ModelError, match=r"--token-table must be dense or frozen for masked LM, .* got rows"):
-        masked_lm_stage(replace(PLAN, token_table="rows"), text_tokens(), masking())
+        check_token_table("rows")
     with pytest.raises(ModelError, match="a model with a masked-LM head is needed, got head kind 'single_label'"):
         masked_outcomes(tiny_model(), text_tokens(), masking())

@@ -20,13 +20,13 @@ from tiny_training import (
     assert_close,
     assert_equal,
     kill_at,
+    label_step,
     tiny_engine,
     train_stages,
     watched,
 )
 
 from cutbert.errors import InterruptedRun
-from cutbert.methods.finetune import LabelStep
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import Position, latest_checkpoint, load_checkpoint, save_checkpoint
 from cutbert.train.loop import Stage
@@ -44,7 +44,7 @@ def train(
 ) -> tuple[TaskModel, list[Position]]:
     """Train a tiny model through stages; `on_step` is called before each step function's call."""
     model = tiny_model()
-    stages = [watched(Stage(plan, tiny_tokens(), LabelStep(model)), on_step) for plan in plans or (PLAN,)]
+    stages = [watched(Stage(plan, tiny_tokens(), label_step(model)), on_step) for plan in plans or (PLAN,)]
     return model, train_stages(out, model, stages, settings=settings, dtype=dtype)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,9 +15,11 @@ from cutbert.data.batches import Batch
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import Position
 from cutbert.train.engine import Engine
-from cutbert.train.loop import Stage, StepInfo, Work, train_stage
+from cutbert.train.loop import ModelView, Stage, StepInfo, train_stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.work.imitate import LabelStep
+from cutbert.work.losses import TaskLosses
 
 PLAN = StagePlan(
     name="first",
@@ -62,11 +65,15 @@ def train_stages(
         return [train_stage(model, stage, engine, settings, run) for stage in stages]
 
 
+def label_step(model: TaskModel) -> LabelStep:
+    return LabelStep(partial(TaskLosses, model.head_spec))
+
+
 def watched(stage: Stage, on_step: OnStep) -> Stage:
     """Return a stage that tells its name and the number of its calls so far before each call of its step."""
     calls = 0
 
-    def step(work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+    def step(work: ModelView, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         nonlocal calls
         on_step(stage.plan.name, calls)
         calls += 1

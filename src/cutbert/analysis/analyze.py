@@ -1,4 +1,4 @@
-"""Looks into a model, alone or beside another: CKA between layers, linear probes, importance; numbers and pictures."""
+"""The verb `analyze`: CKA between the layers of one model or two, linear probes, importance; numbers and pictures."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
-from cutbert.analysis.look import look
+from cutbert.analysis.inputs import check_inputs, draw_texts, load_models
+from cutbert.analysis.report import analysis_report
 from cutbert.analysis.settings import AnalyzeSettings
-from cutbert.analysis.subjects import check_inputs, draw_texts, load_subjects
 from cutbert.data.settings import DataSettings
 from cutbert.errors import MissingError
 from cutbert.files import write_json
@@ -22,33 +22,33 @@ HOW_TO_GET_PICTURES = "pictures need matplotlib: pip install 'cutbert[report]'"
 
 
 def analyze(model: str, data: DataSettings, settings: AnalyzeSettings, run: RunFolder | None) -> dict[str, Any]:
-    """Return what a model's layers represent, and write it with pictures where there is a run folder.
+    """Analyse a model's layers; with a run folder, write the numbers and their pictures there.
 
     Args:
         model: hub id, model folder or run folder.
         data: the task.
-        settings: what is looked at.
+        settings: what to measure.
         run: opened run folder, None for numbers alone.
 
     Returns:
-        The result; docs/analyze.md says what each key holds.
+        The --json object; docs/analyze.md explains each key.
 
     Raises:
         InputError: mistakes in settings, models or data, all together, before anything is made.
         MissingError: pictures are asked for and matplotlib is not installed.
     """
-    models = [model] if settings.against is None else [model, settings.against]
-    dataset = check_inputs(models, data, settings)
+    names = [model] if settings.against is None else [model, settings.against]
+    sources, dataset = check_inputs(names, data, settings)
     kind = kind_of_pictures(settings)
     texts = draw_texts(dataset, settings)
     with run.start() if run is not None else nullcontext():
         device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
-        subjects = load_subjects(models, texts, data, settings, device)
+        models = load_models(sources, texts, data, settings, device)
         if run is not None:
             run.record(data=dataset.files)
-        for note in (*dataset.notes, *(note for each in subjects for note in each.loaded.notes)):
+        for note in (*dataset.notes, *(note for each in models for note in each.loaded.notes)):
             say(note)
-        result = look(subjects, texts, settings)
+        result = analysis_report(models, texts, settings)
         if run is None:
             return result
         result = {"out": str(run.path), **result}

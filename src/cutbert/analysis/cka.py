@@ -21,11 +21,11 @@ def cka(
 ) -> float:
     """Return the CKA of two representations of the same rows, all rows at once.
 
-    1 for equal ones; unchanged where one is rotated, moved or multiplied by a number. The unbiased one is
-    near 0 for independent ones, and may fall below; the biased one is larger the fewer rows there are.
+    1 for equal ones; rotating, shifting or scaling either of them does not change it. The unbiased estimate is near 0
+    for independent ones, and may be negative; the biased one is too large where there are few rows.
 
     Args:
-        x_NH, y_NH: [rows, features]; as many rows, any number of features each.
+        x_NH, y_NH: [rows, features]; the same number of rows, any number of features.
         kernel: linear, or rbf: a Gaussian of distances.
         biased: Kornblith's own estimate instead of the unbiased one.
         bandwidth: of rbf, as a fraction of the median distance.
@@ -37,28 +37,27 @@ def cka(
         Kornblith et al. 2019 (1905.00414), equations 2 and 3 and section 3 for the two kernels; the unbiased HSIC is
         Song et al. 2012 (JMLR 13), equation 5. The median is over all pairs, as in Kornblith's released code.
     """
-    meter = CkaMeter(kernel=kernel, biased=biased, bandwidth=bandwidth)
-    meter.add([x_NH], [y_NH])
-    return float(meter.matrix()[0, 0])
+    minibatch_cka = MinibatchCka(kernel=kernel, biased=biased, bandwidth=bandwidth)
+    minibatch_cka.add([x_NH], [y_NH])
+    return float(minibatch_cka.matrix()[0, 0])
 
 
-class CkaMeter:
-    """CKA of every site of one list with every site of another, summed up over minibatches of rows.
+class MinibatchCka:
+    """CKA of every site of one list with every site of another, summed over minibatches of rows.
 
-    Memory does not grow with the number of minibatches. Each gives an unbiased HSIC of the rows it has; CKA is
-    the quotient of their means, so its error falls with the number of all rows (roughly as one over its square
-    root) and, unlike the error of biased HSICs, does not stay where minibatches are small. A minibatch of all rows
-    is the exact value.
+    Memory does not grow with the number of minibatches. Each gives an unbiased HSIC of its rows, and CKA is the
+    quotient of their means: its error falls roughly as 1 / sqrt(all rows), however small the minibatches. With biased
+    HSICs a bias would remain that depends on the minibatch size. One minibatch of all rows gives the exact value.
 
     Args:
         kernel: linear or rbf.
         biased: Kornblith's estimate of a minibatch instead of the unbiased one.
-        bandwidth: of rbf, as a fraction of the median distance; the median is of the first minibatch and
-            stays, so that all minibatches have one kernel (our choice; the papers' minibatches are linear).
+        bandwidth: of rbf, as a fraction of the median distance; the first minibatch's median is used for
+            all, so that they have one kernel (our choice; the papers' minibatches are linear).
 
     Source:
         Nguyen, Raghu and Kornblith 2021 (2010.15327), equations 2 and 3, with HSIC_1 of Song et al. 2012. Ours:
-        minibatches weigh as much as their rows, which is the paper's mean where they are equally large.
+        minibatches are weighted by their rows, which gives the paper's mean where all have the same size.
     """
 
     def __init__(self, *, kernel: Kernel = "linear", biased: bool = False, bandwidth: float = BANDWIDTH) -> None:
@@ -68,14 +67,14 @@ class CkaMeter:
         self._cross = self._own = self._other = torch.zeros((), dtype=torch.float64)
 
     def add(self, ours: Sequence[Tensor], theirs: Sequence[Tensor] | None = None) -> None:
-        """Count a minibatch.
+        """Add a minibatch.
 
         Args:
             ours: per site [N, H]; always the same sites in the same order.
             theirs: sites of another network on the same rows; None for ours again.
 
         Raises:
-            InputError: fewer than 4 rows, or numbers of rows that differ.
+            InputError: fewer than 4 rows, or sites with different numbers of rows.
         """
         rows = {len(x) for x in (*ours, *(theirs or ()))}
         if len(rows) != 1 or min(rows) < LEAST_ROWS:
@@ -109,7 +108,7 @@ class CkaMeter:
 
 
 def spread(x_NH: Tensor) -> Tensor:
-    """Return features less their means, in float64; 0 where all rows are equal up to rounding."""
+    """Return the features minus their means, in float64; 0 where all rows are equal up to rounding."""
     x = x_NH.to(torch.float64)
     largest = x.abs().max()
     x = x - x.mean(0)
@@ -125,8 +124,8 @@ def center_unbiased(gram_NN: Tensor) -> Tensor:
     """Return a Gram matrix centered so that the sum of products of two is N (N - 3) times the unbiased HSIC.
 
     Source:
-        Szekely and Rizzo 2014 (1310.2926), definition 2 and proposition 1: their U-centering; equal to the sum of three
-        terms in Song et al. 2012, equation 5, and without their cancellation.
+        Szekely and Rizzo 2014 (1310.2926), definition 2 and proposition 1: their U-centering. It equals the sum of
+        three terms in Song et al. 2012, equation 5, which cancel and lose digits.
     """
     count = len(gram_NN)
     gram = gram_NN.clone().fill_diagonal_(0)

@@ -1,4 +1,4 @@
-"""One vector per text and depth, out of one forward pass of a frozen network with all its hidden states.
+"""One vector per text and depth, from the hidden states of one forward pass of a frozen network.
 
 Axes: B batch, S sequence, H hidden, N rows, F features.
 """
@@ -31,15 +31,15 @@ def depth_features(
     max_tokens: int = MAX_TOKENS,
     on_batch: Callable[[int], None] | None = None,
 ) -> list[Features]:
-    """Return the features of some rows at every depth, 1 layer first.
+    """Return the features of some rows at every depth, that of 1 layer first.
 
-    Runs without dropout, in float32; the model's training mode is left as it was.
+    Runs without dropout, in float32; the model's mode is restored.
 
     Args:
         model: any network; its head is not used.
-        tokens: rows, of texts or pairs.
-        rows: which of them, [N].
-        pooling: of POOLINGS.
+        tokens: of texts or pairs.
+        rows: indices of the rows to read, [N].
+        pooling: one of POOLINGS.
         max_tokens: positions per batch at most, padding counted (a longer row runs alone).
         on_batch: called after each batch with its number of rows.
 
@@ -48,20 +48,20 @@ def depth_features(
     """
     was_training = model.training
     model.eval()
-    found: list[Features] = []
+    features: list[Features] = []
     try:
         for places in plan_eval_batches(tokens.lengths[rows], max_tokens):
             picked = rows[places]
             pooled = [each.cpu().numpy() for each in batch_features(model, tokens, picked, pooling)]
-            if not found:
-                found = [np.empty((len(rows), each.shape[1]), dtype=np.float32) for each in pooled]
-            for whole, each in zip(found, pooled, strict=True):
+            if not features:
+                features = [np.empty((len(rows), each.shape[1]), dtype=np.float32) for each in pooled]
+            for whole, each in zip(features, pooled, strict=True):
                 whole[places] = each
             if on_batch is not None:
                 on_batch(len(picked))
     finally:
         model.train(was_training)
-    return found
+    return features
 
 
 def batch_features(model: TaskModel, tokens: Tokens, rows: NDArray[np.int64], pooling: str) -> list[Tensor]:
@@ -76,7 +76,7 @@ def batch_features(model: TaskModel, tokens: Tokens, rows: NDArray[np.int64], po
 def sides_of(batch: Batch, pair_starts: NDArray[np.int32] | None) -> list[Tensor]:
     """Return which positions belong to each text of a row, [B, S, 1]: one mask, two for pairs.
 
-    Pairs of families with one token type count as one text, since nothing says where the second begins.
+    Pairs in families with a single token type count as one text, since nothing marks where the second begins.
     """
     ids = batch.input_ids
     real_BS1 = (torch.ones_like(ids) if batch.attention_mask is None else batch.attention_mask)[..., None].float()
@@ -90,16 +90,16 @@ def sides_of(batch: Batch, pair_starts: NDArray[np.int32] | None) -> list[Tensor
 
 
 def first_state(x_BSH: Tensor, sides: list[Tensor]) -> Tensor:
-    """Return the state of the first token, the one the task head reads."""
+    """Return the state of the first token, which the task head reads."""
     return x_BSH[:, 0]
 
 
 def mean_state(x_BSH: Tensor, sides: list[Tensor]) -> Tensor:
-    """Return the mean over a text's tokens; of pairs both means, their distance and their product.
+    """Return the mean over a text's tokens; for pairs both means, their absolute difference and their product.
 
     Source:
-        Conneau et al. 2017 (1705.02364), section 3.1, for the four parts of a pair. There the texts are encoded
-        apart; here they see each other, as in fine-tuning (our choice).
+        Conneau et al. 2017 (1705.02364), section 3.1, for the four parts of a pair. There the two texts are encoded
+        separately; here they attend to each other, as in fine-tuning (our choice).
     """
     means = [(x_BSH * side).sum(1) / side.sum(1) for side in sides]
     if len(means) == 1:
@@ -109,7 +109,7 @@ def mean_state(x_BSH: Tensor, sides: list[Tensor]) -> Tensor:
 
 
 def both_states(x_BSH: Tensor, sides: list[Tensor]) -> Tensor:
-    """Return the first token's state and the mean."""
+    """Return the first token's state followed by the mean."""
     return torch.cat([first_state(x_BSH, sides), mean_state(x_BSH, sides)], dim=-1)
 
 

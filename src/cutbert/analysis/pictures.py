@@ -1,6 +1,6 @@
 """Pictures of an analysis: CKA as a heat map, probes as curves, importance as bars. Loads matplotlib.
 
-Nothing is told by hue alone: the map's colours differ in lightness and small maps print their values, curves differ
+Nothing depends on hue alone: the map's colours differ in lightness and small maps print their values, curves differ
 in markers and dashes, bars in hatching.
 """
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from cutbert.files import replacing_file
 
 COLOURS = "cividis"  # made to look the same with and without colour vision (Nunez et al. 2018)
-LEAST_HEIGHT = 3.6  # inches of a map; its colour bar's label is as long
+LEAST_HEIGHT = 3.6  # inches of a map: the length of its colour bar's label
 MOST_PRINTED = 14  # layers on a side of a map whose values are printed
 CURVES = (  # marker, dashes, colour: of the layers' outputs, attention's, the feed-forwards'
     ("o", "-", "#00204d"),
@@ -31,11 +31,11 @@ Draw = Callable[[Figure], None]
 
 
 def draw_all(result: Mapping[str, Any], folder: Path, kind: str) -> list[str]:
-    """Draw what there are numbers for; return the names of the files written.
+    """Draw every picture that the result has numbers for; return the names of the files written.
 
     Args:
-        result: of an analysis, as JSON.
-        folder: where the files go; each is written whole or not at all.
+        result: JSON object of an analysis.
+        folder: where the files are written, each whole or not at all.
         kind: svg or png.
     """
     drawings: dict[str, Draw] = {"cka": lambda figure: draw_map(figure, result, "layer")}
@@ -59,7 +59,7 @@ def save(draw: Draw, path: Path, kind: str) -> str:
 
 
 def draw_map(figure: Figure, result: Mapping[str, Any], site: str) -> None:
-    """Draw CKA of one kind of site: rows are our layers, columns those of the other model or ours again."""
+    """Draw the CKA of one kind of site: rows are our layers, columns those of the other model, or ours again."""
     values = result["cka"] if site == "layer" else result["cka_sites"][site]
     end = "_against" if "against" in result else ""
     rows, columns = (names_of(result, site, side) for side in ("", end))
@@ -86,7 +86,7 @@ def print_values(axes: Axes, values: Sequence[Sequence[float | None]]) -> None:
 
 
 def draw_probes(figure: Figure, result: Mapping[str, Any]) -> None:
-    """Draw what probes read at each layer, beside the control with shuffled labels."""
+    """Draw the score of the probes at each layer, beside the control with shuffled labels."""
     figure.set_size_inches(7.0, 4.4)
     axes = figure.add_subplot()
     names = ["embeddings", *max(result["layers"], result.get("layers_against", []), key=len)]
@@ -96,8 +96,8 @@ def draw_probes(figure: Figure, result: Mapping[str, Any]) -> None:
         theirs = by_layer(result, "probe", names, end="_against")
         curves[f"{short(result['against'])} (against)"] = theirs
     else:
-        for site, found in result["probe_sites"].items():
-            curves[SITE_NAMES[site]] = [found.get(name) for name in names]
+        for site, probes_at in result["probe_sites"].items():
+            curves[SITE_NAMES[site]] = [probes_at.get(name) for name in names]
     for (label, probes), (marker, dashes, colour) in zip(curves.items(), CURVES, strict=False):
         plot(axes, probes, "score", label, marker=marker, linestyle=dashes, color=colour)
     ours = by_layer(result, "probe", names)
@@ -106,7 +106,7 @@ def draw_probes(figure: Figure, result: Mapping[str, Any]) -> None:
         plot(axes, ours, key, label, marker=marker, linestyle=style, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_xlabel("layer")
-    axes.set_ylabel(f"{result['metric']} (fraction of 1),\non dev where nothing else is said")
+    axes.set_ylabel(f"{result['metric']} (fraction of 1),\non dev unless said otherwise")
     rows = "[CLS]" if result["probe_rows"] == "cls" else "mean of tokens"
     axes.set_title(f"linear probes of {rows}, {result['probe_examples']:,} training texts", fontsize=9)
     axes.grid(axis="y", alpha=0.3)
@@ -117,13 +117,13 @@ def by_layer(
     result: Mapping[str, Any], key: str, names: Sequence[str], end: str = ""
 ) -> list[Mapping[str, float] | None]:
     """Return the probes of the embeddings and the layers, in the order of names; None where there is none."""
-    found = {"embeddings": result[f"{key}_embeddings{end}"], **result[f"{key}{end}"]}
-    return [found.get(name) for name in names]
+    probes = {"embeddings": result[f"{key}_embeddings{end}"], **result[f"{key}{end}"]}
+    return [probes.get(name) for name in names]
 
 
 def plot(axes: Axes, probes: Sequence[Mapping[str, float] | None], key: str, label: str, **style: Any) -> None:
-    there = [(i, probe[key]) for i, probe in enumerate(probes) if probe is not None]
-    axes.plot([i for i, _ in there], [value for _, value in there], label=label, markersize=5, linewidth=1.3, **style)
+    points = [(i, probe[key]) for i, probe in enumerate(probes) if probe is not None]
+    axes.plot([i for i, _ in points], [value for _, value in points], label=label, markersize=5, linewidth=1.3, **style)
 
 
 def draw_importance(figure: Figure, result: Mapping[str, Any]) -> None:
@@ -148,7 +148,7 @@ def names_of(result: Mapping[str, Any], site: str, end: str) -> list[str]:
 
 
 def conditions(result: Mapping[str, Any]) -> str:
-    """Return in a line what a map was measured on."""
+    """Return one line about how a map was measured."""
     rows = {"tokens": "tokens", "cls": "texts by [CLS]", "mean": "texts by their mean"}[result["rows"]]
     return f"{result['kernel']}, {result['estimator']}, {result['num_rows']:,} {rows} of {result['split']}"
 

@@ -1,4 +1,4 @@
-"""Linear probes: how well a linear model reads the task's labels out of a representation, beside shuffled labels.
+"""Linear probes: how well a linear model predicts the task's labels from a representation, beside shuffled labels.
 
 Axes: N texts, H features, C classes.
 """
@@ -19,12 +19,12 @@ from cutbert.shape.head import HeadSpec
 
 STRENGTHS = {"C": (1e-4, 1e-3, 1e-2, 1e-1), "alpha": (1e1, 1e2, 1e3, 1e4)}  # of standardised features
 TOLERANCE, MAX_ITERATIONS = 1e-3, 300
-UNSEEN = -1e9  # the logit of a class that no training text has
+UNSEEN = -1e9  # logit of a class without training texts
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Texts as a probe sees them.
+    """The inputs and targets of a probe.
 
     Args:
         features: float [N, H].
@@ -37,15 +37,15 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Probe:
-    """How well a probe reads labels, as values of the task's metric.
+    """The scores of a probe, by the task's metric.
 
     Args:
         score: on dev.
-        control: of the same probe with shuffled labels, on dev with shuffled labels: what chance gives.
-        selectivity: score less control.
-        train_score: on the texts it was trained on.
-        control_train_score: of the control on the texts it was trained on: what the probe can learn by heart.
-        strength: the regularisation chosen: scikit-learn's C of a logistic regression, alpha of a ridge.
+        control: of a probe trained on shuffled labels, on dev with shuffled labels: the score of chance.
+        selectivity: score - control.
+        train_score: on its training texts.
+        control_train_score: of the control on its training texts: how much the probe can memorise.
+        strength: the chosen regularisation: scikit-learn's C of a logistic regression, alpha of a ridge.
     """
 
     score: float
@@ -60,27 +60,26 @@ class Probe:
 
 
 def fit_probe(head: HeadSpec, metric: str, train: Labelled, dev: Labelled, *, seed: int = 0) -> Probe:
-    """Return how well a linear model reads the labels out of features.
+    """Return how well a linear model predicts the labels from features.
 
-    Logistic regression for classes (one per label where several may hold), ridge regression for scores, on features
+    Logistic regression for classes (one per label for multi-label tasks), ridge regression for scores, on features
     standardised by the training texts. The strength of regularisation is the best of four by the task's metric in
     cross-validation on the training texts; dev is only scored.
 
     Args:
         head: the kind of the labels; of whole texts.
         metric: name of the task's metric.
-        train: what the probe is trained on.
-        dev: what it is scored on.
+        train: features and labels that the probe is trained on.
+        dev: features and labels that it is scored on.
         seed: of folds and shuffling; the same seed shuffles every site's labels in the same way.
 
     Raises:
-        InputError: fewer than 2 training texts a fold, fewer than two classes of two texts, or one score only.
+        InputError: fewer than 2 training texts per fold, fewer than two classes with two texts, or only one score.
 
     Source:
         Alain and Bengio 2016 (1610.01644) for probes of each layer; Hewitt and Liang 2019 (1909.03368) for control
-        tasks and selectivity. Theirs gives each word a random label, which a probe can learn for words it sees again.
-        Texts do not come again, so ours shuffles the texts' labels, and what the probe can learn by heart shows on its
-        training texts.
+        tasks and selectivity. Their control gives each word a random label, which a probe can memorise for words that
+        occur again. Texts do not, so ours shuffles the texts' labels, and memorising shows in control_train_score.
     """
     check_labels(head, train.labels)
     random = np.random.default_rng(seed)
@@ -113,7 +112,7 @@ def check_labels(head: HeadSpec, labels: NDArray[Any]) -> None:
 
 
 def best_strength(head: HeadSpec, metric: str, x_NH: NDArray[Any], labels: NDArray[Any], seed: int) -> float:
-    """Return the strength with the best mean score of held-out folds; of equals, the strongest regularisation."""
+    """Return the strength with the best mean score on held-out folds; among equals the strongest regularisation."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     kind = StratifiedKFold if head.kind == "single_label" else KFold
@@ -121,14 +120,14 @@ def best_strength(head: HeadSpec, metric: str, x_NH: NDArray[Any], labels: NDArr
         warnings.filterwarnings("ignore", message="The least populated class")  # rare classes are in some folds only
         folds = list(kind(PROBE_FOLDS, shuffle=True, random_state=seed).split(x_NH, labels))
     strengths = STRENGTHS["alpha"][::-1] if head.kind == "regression" else STRENGTHS["C"]
-    found = []
+    means = []
     for strength in strengths:
         scores = []
         for inside, outside in folds:
             model = fitted(head, strength, x_NH[inside], labels[inside])
             scores.append(metrics_for(head, logits_of(head, model, x_NH[outside]), labels[outside])[metric])
-        found.append(float(np.mean(scores)))
-    return strengths[int(np.argmax(found))]
+        means.append(float(np.mean(scores)))
+    return strengths[int(np.argmax(means))]
 
 
 def fitted(head: HeadSpec, strength: float, x_NH: NDArray[Any], labels: NDArray[Any]) -> Any:
@@ -143,13 +142,13 @@ def fitted(head: HeadSpec, strength: float, x_NH: NDArray[Any], labels: NDArray[
     if head.kind == "multi_label":
         model = OneVsRestClassifier(model)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a last digit of a probe's weights
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it concerns the last digits of a probe's weights
         warnings.filterwarnings("ignore", message="Label (not )?.* is present in all training examples")
         return model.fit(x_NH, labels.astype(np.int64))
 
 
 def logits_of(head: HeadSpec, model: Any, x_NH: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the outputs that `metrics_for` reads: [N, C], or [N, 1] of a regression."""
+    """Return a probe's outputs as `metrics_for` takes them: [N, C], or [N, 1] for regression."""
     if head.kind == "regression":
         return model.predict(x_NH)[:, None]
     decided = np.asarray(model.decision_function(x_NH), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""From the states of a batch to rows of a representation: one per text, or one per token drawn.
+"""Representations as rows: from the states of a batch to one row per text, or one per drawn token.
 
 Axes: T positions of a batch, B texts, N rows, H hidden.
 """
@@ -23,24 +23,24 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import placed
 from cutbert.train.collating import block_batch
 
-MAX_TOKENS = 4096  # of a forward pass
+MAX_TOKENS = 4096  # positions of a forward pass
 Reader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
-    """Where the texts of a batch lie among its positions.
+class TextPositions:
+    """The positions of each text in a flattened batch.
 
     Args:
         starts: int64 [B], the first position of each text.
-        lengths: int64 [B], its tokens.
+        lengths: int64 [B], its number of tokens.
     """
 
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, batch: Batch) -> Places:
+    def of(cls, batch: Batch) -> TextPositions:
         mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
         flat = mask.reshape(-1).cpu().numpy()
         starts, lengths = [], []
@@ -50,37 +50,37 @@ class Places:
         return cls(np.concatenate(starts), np.concatenate(lengths))
 
     def tokens(self) -> NDArray[np.int64]:
-        """Return the position of every token, text after text."""
+        """Return the positions of all tokens, text by text."""
         return np.concatenate([np.arange(s, s + n) for s, n in zip(self.starts, self.lengths, strict=True)])
 
 
-class Picks(NamedTuple):
-    """Tokens drawn of some texts, rising: which text, and which of its tokens. Both int64 [N]."""
+class DrawnTokens(NamedTuple):
+    """Tokens drawn from some texts, in order: the index of the text, and of the token in it. Both int64 [N]."""
 
     texts: NDArray[np.int64]
-    places: NDArray[np.int64]
+    tokens: NDArray[np.int64]
 
 
-def draw_tokens(lengths: NDArray[np.int64], size: int, random: np.random.Generator) -> Picks:
-    """Return `size` tokens of texts of these lengths, drawn without repeating; all where there are fewer.
+def draw_tokens(lengths: NDArray[np.int64], size: int, random: np.random.Generator) -> DrawnTokens:
+    """Draw `size` tokens from texts of these lengths, without replacement; all where there are fewer.
 
     Special tokens are drawn like others.
     """
     texts = np.repeat(np.arange(len(lengths)), lengths)
-    places = np.arange(len(texts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    tokens = np.arange(len(texts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     drawn = np.sort(random.permutation(len(texts))[:size])
-    return Picks(texts[drawn], places[drawn])
+    return DrawnTokens(texts[drawn], tokens[drawn])
 
 
-def first_tokens(places: Places, device: torch.device) -> Reader:
-    """Return what reads each text's first token."""
-    return at(places.starts, device)
+def text_reader(rows: RowKind, texts_at: TextPositions, device: torch.device) -> Reader:
+    """Return the function that reads one row per text: its first token (`cls`), or the mean over its tokens."""
+    return position_reader(texts_at.starts, device) if rows == "cls" else mean_reader(texts_at, device)
 
 
-def means(places: Places, device: torch.device) -> Reader:
-    """Return what reads the mean over each text's tokens, special ones too."""
-    positions = torch.from_numpy(places.tokens()).to(device)
-    lengths = torch.from_numpy(places.lengths).to(device)
+def mean_reader(texts_at: TextPositions, device: torch.device) -> Reader:
+    """Return the function that reads the mean over each text's tokens, special tokens included."""
+    positions = torch.from_numpy(texts_at.tokens()).to(device)
+    lengths = torch.from_numpy(texts_at.lengths).to(device)
     texts = torch.repeat_interleave(lengths)
 
     def read(states_TH: Tensor) -> Tensor:
@@ -90,8 +90,8 @@ def means(places: Places, device: torch.device) -> Reader:
     return read
 
 
-def at(positions: NDArray[np.int64], device: torch.device) -> Reader:
-    """Return what reads the given positions."""
+def position_reader(positions: NDArray[np.int64], device: torch.device) -> Reader:
+    """Return the function that reads the given positions."""
     index = torch.from_numpy(positions).to(device)
     return lambda states_TH: states_TH.index_select(0, index)
 
@@ -104,26 +104,26 @@ def read_texts(
     *,
     sites: Collection[SiteKind],
     rows: Collection[RowKind],
-    picks: Picks | None = None,
+    picks: DrawnTokens | None = None,
 ) -> dict[RowKind, dict[Site, Tensor]]:
-    """Return the rows of a representation at each site, for some texts, in one pass of a model.
+    """Return the rows of a representation at each site, for some texts, in one forward pass.
 
     Args:
         model: in evaluation mode, in float32.
         tokens: all texts.
-        texts: [B], indices of those to read.
-        sites: the kinds to read.
-        rows: what rows are: `cls` and `mean` give one per text; `tokens` one per pick.
-        picks: the tokens drawn of `texts`, for rows of `tokens`.
+        texts: [B], indices of the texts to read.
+        sites: the kinds of site to read.
+        rows: the kinds of row: `cls` and `mean` give one per text, `tokens` one per drawn token.
+        picks: the tokens drawn from `texts`, for rows of kind `tokens`.
 
     Returns:
         By kind of row and by site: [N, H] in the order of `texts` or of `picks`, on the model's device.
     """
-    found: dict[RowKind, dict[Site, Tensor]] = {kind: {} for kind in rows}
+    representations: dict[RowKind, dict[Site, Tensor]] = {kind: {} for kind in rows}
     device = next(model.parameters()).device
     for part in plan_eval_batches(tokens.lengths[texts], MAX_TOKENS):
         batch = block_batch(model, tokens, texts[part]).to(device)
-        readers = {kind: reader(kind, Places.of(batch), part, picks, device) for kind in rows}
+        readers = {kind: reader(kind, TextPositions.of(batch), part, picks, device) for kind in rows}
         for site, states in walk(
             model.encoder, batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks
         ):
@@ -132,28 +132,28 @@ def read_texts(
             for kind, (where, read) in readers.items():
                 part_rows = read(states.flatten(0, -2))
                 size = len(picks.texts) if kind == "tokens" and picks is not None else len(texts)
-                whole = found[kind].setdefault(site, part_rows.new_empty(size, part_rows.shape[-1]))
+                whole = representations[kind].setdefault(site, part_rows.new_empty(size, part_rows.shape[-1]))
                 whole[where] = part_rows
-    return found
+    return representations
 
 
 def reader(
-    kind: RowKind, places: Places, part: NDArray[np.int64], picks: Picks | None, device: torch.device
+    kind: RowKind, texts_at: TextPositions, part: NDArray[np.int64], picks: DrawnTokens | None, device: torch.device
 ) -> tuple[Tensor, Reader]:
-    """Return which rows a batch gives, and what reads them.
+    """Return the indices of the rows that a batch gives, and the function that reads them.
 
     Args:
-        kind: what rows are.
-        places: of the batch.
-        part: [B], the place of each text of the batch in the list of texts.
-        picks: the tokens drawn of that list.
+        kind: of row.
+        texts_at: positions of the texts in the batch.
+        part: [B], the index of each text of the batch in the list of texts.
+        picks: the tokens drawn from that list.
         device: of the batch.
     """
     if kind != "tokens":
-        return torch.from_numpy(part).to(device), (first_tokens if kind == "cls" else means)(places, device)
+        return torch.from_numpy(part).to(device), text_reader(kind, texts_at, device)
     assert picks is not None
-    place_in_batch = np.full(max(part.max(), picks.texts.max()) + 1, -1)
-    place_in_batch[part] = np.arange(len(part))
-    where = np.flatnonzero(place_in_batch[picks.texts] >= 0)
-    positions = places.starts[place_in_batch[picks.texts[where]]] + picks.places[where]
-    return torch.from_numpy(where).to(device), at(positions, device)
+    row_in_batch = np.full(max(part.max(), picks.texts.max()) + 1, -1)
+    row_in_batch[part] = np.arange(len(part))
+    where = np.flatnonzero(row_in_batch[picks.texts] >= 0)
+    positions = texts_at.starts[row_in_batch[picks.texts[where]]] + picks.tokens[where]
+    return torch.from_numpy(where).to(device), position_reader(positions, device)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import check_early, is_on_text, run_method
+from cutbert.api.running import check_early, run_method
 from cutbert.api.runs import Run
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
@@ -29,7 +29,7 @@ def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def load() -> Method:
-        from cutbert.methods.finetune import finetune
+        from cutbert.work.finetune import finetune
 
         return finetune
 
@@ -50,9 +50,8 @@ def dynabert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
     def load() -> Method:
         from cutbert.methods.dynabert import dynabert
-        from cutbert.methods.dynabert_text import dynabert_text
 
-        return dynabert_text if is_on_text(options) else dynabert
+        return dynabert
 
     return run_method("dynabert", load, model, {"out": out, **options})
 
@@ -90,9 +89,9 @@ def schubert(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def load() -> Method:
-        from cutbert.methods.schubert import schubert, schubert_text
+        from cutbert.methods.schubert import schubert
 
-        return schubert_text if is_on_text(options) else schubert
+        return schubert
 
     return run_method("schubert", load, model, {"out": out, **options})
 
@@ -111,9 +110,9 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """
 
     def load() -> Method:
-        from cutbert.methods.undivided import undivided, undivided_text
+        from cutbert.methods.undivided import undivided
 
-        return undivided_text if is_on_text(options) else undivided
+        return undivided
 
     return run_method("undivided", load, model, {"out": out, **options})
 

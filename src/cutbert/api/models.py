@@ -104,9 +104,9 @@ def cost(model: str | Path, **options: Any) -> Result:
         if str(model) in PAPER_SHAPES:
             shape = PAPER_SHAPES[str(model)]
             return Result("cost", cost_of(shape, HeadSpec("none"), settings.sequence_length).to_json())
-        from cutbert.hub.source import find_source
+        from cutbert.hub.source import find_model
 
-        path = find_source(model).folder
+        path = find_model(model).folder
     facts = read_folder_shape(path)
     return Result("cost", cost_of(facts.shape, facts.head, settings.sequence_length).to_json())
 

@@ -111,7 +111,7 @@ def open_run_folder(
         return run
     if run is None:
         collect_settings(mistakes, parts)
-        raise RunError(*mistakes.found)
+        raise RunError(*mistakes.messages)
     check_early(parts, [model])
     return run
 
@@ -143,10 +143,10 @@ def check_early(
     for model in [other for other in others if other is not None]:
         with wrong.collect():
             check_model(model, None)
-    if wrong.found or any(True for each in parts for _ in each.missing()):
+    if wrong.messages or any(True for each in parts for _ in each.missing()):
         mistakes = Mistakes()
         collect_settings(mistakes, parts)
-        mistakes.extend(wrong.found)
+        mistakes.extend(wrong.messages)
         mistakes.check()
 
 

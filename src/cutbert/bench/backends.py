@@ -1,4 +1,4 @@
-"""What can run a network: each backend behind one small interface, in a table. Importing this loads no torch."""
+"""The backends that run a network, in a table, behind one small interface. Importing this loads no torch."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class Backend(Protocol):
     """One way to run a network.
 
     Args:
-        name: as users give it.
-        batch_tokens: tokens per batch, at most, when rows are scored.
+        name: as the user gives it.
+        batch_tokens: largest number of tokens per batch when rows are scored.
     """
 
     name: str
     batch_tokens: int
 
     def load(self, network: TaskModel | Path, threads: int) -> Runner:
-        """Return what runs a network: one in memory, or one stored as `stored` says."""
+        """Return a runner of a network, given in memory or as the path of `stored`."""
         ...
 
     def stored(self, folder: Path) -> Path:
-        """Return where a model folder keeps what this backend loads; it need not be there."""
+        """Return the path in a model folder of the file or folder this backend loads; it need not exist."""
         ...
 
     def store(self, model: TaskModel, path: Path) -> None:
-        """Write what this backend loads, where a model folder has none."""
+        """Write the file this backend loads, where a model folder has none."""
         ...
 
 
 class TorchBackend:
-    """torch on the device a network lies on, in float32 or in bf16."""
+    """torch on the network's device, in float32 or in bf16."""
 
     batch_tokens = 4096
 
@@ -97,7 +97,7 @@ class OnnxBackend:
 
 
 class Int8Backend(OnnxBackend):
-    """ONNX Runtime in int8, activations by their range at run time unless the stored file says otherwise."""
+    """ONNX Runtime in int8, with activation ranges found at run time unless the stored file fixes them."""
 
     def stored(self, folder: Path) -> Path:
         from cutbert.exporters.folder import FOLDER
@@ -126,7 +126,7 @@ def check_backends(names: Iterable[str]) -> None:
     """Raise unless the packages that backends need are installed.
 
     Raises:
-        MissingError: names what is missing and how to install it.
+        MissingError: names the missing package and how to install it.
     """
     if any(name.startswith("onnx") for name in names):
         check_onnx_installed()

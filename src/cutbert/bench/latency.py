@@ -1,4 +1,4 @@
-"""How long several networks take side by side: every round runs all of them, in shuffled order."""
+"""Latency of several networks measured interleaved: every round runs all of them, in shuffled order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ THROUGHPUT_ROUNDS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Times of one network: batch 1 over the given lengths, and texts a second in larger batches."""
+    """Times of one network: at batch 1 over the given lengths, and texts per second in larger batches."""
 
     latency_ms: float
     latency_q1_ms: float
@@ -36,10 +36,10 @@ class Latency:
 
 
 def sample_lengths(lengths: ArrayLike, count: int = NUM_LENGTHS) -> list[int]:
-    """Return `count` lengths that stand for all: the midpoints of equal shares of the sorted lengths."""
+    """Return `count` lengths that represent all: the midpoints of equal shares of the sorted lengths."""
     ordered = np.sort(np.asarray(lengths))
-    places = (2 * np.arange(count) + 1) * len(ordered) // (2 * count)
-    return [int(length) for length in ordered[places]]
+    midpoints = (2 * np.arange(count) + 1) * len(ordered) // (2 * count)
+    return [int(length) for length in ordered[midpoints]]
 
 
 def settings_lengths(settings: TimingSettings, lengths: Sequence[int] | None) -> list[int]:
@@ -50,7 +50,7 @@ def settings_lengths(settings: TimingSettings, lengths: Sequence[int] | None) ->
 
 
 def conditions(settings: TimingSettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
-    """Return what must stand beside every latency: machine, versions, threads, lengths, batch sizes."""
+    """Return the conditions recorded with every latency: machine, versions, threads, lengths, batch sizes."""
     versions = describe_versions()
     if settings.is_on_cpu:
         versions["onnxruntime"] = package_version("onnxruntime")
@@ -75,7 +75,7 @@ def time_networks(
     *,
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
-    """Return the times of several networks by name, interleaved; arguments as of `measure_latency`."""
+    """Return the times of several networks by name, interleaved; arguments as in `measure_latency`."""
     check_backends(settings.backends)
     with num_threads(settings.threads) as threads:
         runners = {name: BACKENDS[settings.backend].load(network, threads) for name, network in networks.items()}
@@ -91,7 +91,7 @@ def time_runners(
     vocab_size: int,
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
-    """Return the times of loaded networks, measured as the settings say; arguments as of `measure_latency`."""
+    """Return the times of loaded networks, measured as the settings say; arguments as in `measure_latency`."""
     return measure_latency(
         runners,
         lengths,
@@ -116,16 +116,16 @@ def measure_latency(
 ) -> dict[str, Latency]:
     """Return the times of each runner, measured warm and interleaved.
 
-    In one round each runner, in an order shuffled anew, runs once untimed, so that its weights are as near
-    the processor as in use, and then every length once at batch 1. Rounds let what else the machine does
-    fall on all alike. Throughput is the batch size divided by the median time of a batch at the median
-    length, interleaved likewise, but without the untimed run.
+    In one round, each runner (in a new random order) runs once untimed, which brings its weights into the caches,
+    and then every length once at batch 1. Rounds spread the other load of the machine evenly over all runners.
+    Throughput is the batch size divided by the median time of a batch at the median length, interleaved in the
+    same way, but without the untimed run.
 
     Args:
         runners: by name.
         lengths: tokens per text; each is run once a round, in shuffled order.
         vocab_size: token ids are drawn below this.
-        rounds: how often each runner takes its turn.
+        rounds: how often each runner is timed.
         batch_size: texts per batch for throughput.
         seed: of the order and the token ids.
         on_round: called after each round, throughput rounds included.
@@ -140,8 +140,8 @@ def measure_latency(
             run(text)
     singles: dict[str, list[float]] = {name: [] for name in runners}
     batches: dict[str, list[float]] = {name: [] for name in runners}
-    turns = [(texts, singles)] * rounds + [([batch], batches)] * THROUGHPUT_ROUNDS
-    for inputs, times in turns:
+    schedule = [(texts, singles)] * rounds + [([batch], batches)] * THROUGHPUT_ROUNDS
+    for inputs, times in schedule:
         time_round(runners, inputs, times, order, clock, is_warmed=inputs is texts)
         if on_round is not None:
             on_round()
@@ -157,14 +157,14 @@ def time_round(
     *,
     is_warmed: bool,
 ) -> None:
-    """Let every runner take one turn on all inputs, and append the seconds of each input to `times`."""
+    """Run every runner once on all inputs, and append the seconds of each input to `times`."""
     for name in order.sample(list(runners), len(runners)):
         if is_warmed:
             runners[name](inputs[0])
         for input_ids in order.sample(inputs, len(inputs)):
-            begun = clock()
+            start = clock()
             runners[name](input_ids)
-            times[name].append(clock() - begun)
+            times[name].append(clock() - start)
 
 
 def summary(singles: Sequence[float], batches: Sequence[float], batch_size: int) -> Latency:

@@ -1,4 +1,4 @@
-"""A table of measured sub-layer times, from which the milliseconds of any cut of a network on this machine follow."""
+"""A table of measured sub-layer times that predicts the latency of any cut of a network on this machine."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cutbert.train.machine import num_threads
 SHARES = (0.25, 0.5, 0.75, 1.0)
 SHARES_OF_HIDDEN = (0.25, 0.5, 1.0)
 SHARES_OF_DIMS = (0.25, 0.5, 1.0)
-LEAST_SLOPE = 0.1  # of the mean slope: noise must not make a unit look free
+LEAST_SLOPE = 0.1  # share of the mean slope: noise must not make a unit look free
 NUM_CHECKED = 6
-TABLE_ROWS = 2048  # of the token table: how many there are costs no time, but memory in every timed network
+TABLE_ROWS = 2048  # of the timed networks' token tables: more rows cost no time, but memory
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Milliseconds of one sub-layer by size: rising, straight between measured sizes and beyond them; 0 for none.
+    """Milliseconds of one sub-layer by size: rising, linear between measured sizes and beyond them.
 
     Args:
-        sizes: rising.
-        ms: of each.
+        sizes: measured sizes, rising.
+        ms: the time at each.
     """
 
     sizes: tuple[float, ...]
@@ -38,7 +38,7 @@ class Curve:
 
     @classmethod
     def rising(cls, sizes: Sequence[float], ms: Sequence[float]) -> Curve:
-        """Return the nearest curve that rises everywhere."""
+        """Return the nearest curve that rises everywhere (isotonic regression)."""
         if len(set(sizes)) < len(sizes):  # a small dimension has fewer sizes than shares
             merged = {size: float(np.mean([t for s, t in zip(sizes, ms, strict=True) if s == size])) for size in sizes}
             sizes, ms = tuple(merged), tuple(merged.values())
@@ -49,23 +49,23 @@ class Curve:
         return cls(tuple(map(float, sizes)), tuple(map(float, smooth)))
 
     def __call__(self, size: float) -> float:
-        return straight(self.sizes, self.ms, size)
+        return interpolated(self.sizes, self.ms, size)
 
     @property
     def at_none(self) -> float:
-        """What a sub-layer costs beside its units."""
+        """The fixed time of a sub-layer, apart from that of its units."""
         return max(0.0, self(0.0))
 
 
 @dataclass(frozen=True)
 class Plane:
-    """What a network of one hidden size is made of.
+    """The times of the parts of a network with one hidden size.
 
     Args:
-        hidden_size: of it.
-        base_ms: embeddings and head.
-        attention: by heads x (key_dim + value_dim), heads being cut.
-        feed_forward: by neurons.
+        hidden_size: of the network.
+        base_ms: embeddings and task head.
+        attention: an attention by its heads x (key_dim + value_dim), where heads are cut.
+        feed_forward: a feed-forward by its neurons.
     """
 
     hidden_size: int
@@ -76,24 +76,24 @@ class Plane:
 
 @dataclass(frozen=True, eq=False)
 class LatencyTable:
-    """Milliseconds as a sum over sub-layers, each looked up in what was measured on this machine.
+    """Milliseconds of a shape as a sum over sub-layers, each interpolated between times measured on this machine.
 
-    Medians over texts of several lengths add up as times of one length do, since every part takes longer on a longer
-    text; so one table holds for the mix of lengths it was measured at.
+    Medians over texts of several lengths can be added like times of one length, since every part takes longer on a
+    longer text; so the table holds for the mix of lengths it was measured at.
 
     Args:
-        planes: by hidden size, rising.
-        dims: attention by heads x (key_dim + value_dim), keys and values being cut, all heads kept; None where they
-            are never cut.
-        most_heads, most_dims: of a layer of the uncut network, key_dim + value_dim being one's dims.
-        uncut_ms: the whole network, measured beside the rest.
-        factor: of the sum, so that it gives the uncut network its measured time.
-        error: median relative error on networks that are not in the table, measured beside the rest.
-        measured: conditions, as of a front.
+        planes: one for each measured hidden size, rising.
+        dims: an attention by its heads x (key_dim + value_dim), where keys and values are cut and all heads kept;
+            None where they are never cut.
+        most_heads, most_dims: num_heads and key_dim + value_dim of a layer of the uncut network.
+        uncut_ms: the whole network, measured with the parts.
+        factor: on the sum, so that the uncut network gets its measured time.
+        error: median relative error on random cuts, which are measured too but are not in the table.
+        measured: the conditions, as in a front.
 
     Source:
-        Our choice, as is the rule for layers that lost heads and dimensions both: what each cut leaves of an
-        attention's time beyond its fixed part is multiplied.
+        Our choice. So is the rule for layers that lost both heads and dimensions: of an attention's time beyond its
+        fixed part, the shares that the two cuts leave are multiplied.
     """
 
     planes: tuple[Plane, ...]
@@ -107,7 +107,7 @@ class LatencyTable:
 
     def __call__(self, shape: EncoderShape) -> float:
         sizes = [plane.hidden_size for plane in self.planes]
-        ms = straight(sizes, [self.at(plane, shape) for plane in self.planes], shape.hidden_size)
+        ms = interpolated(sizes, [self.at(plane, shape) for plane in self.planes], shape.hidden_size)
         return self.factor * max(0.0, ms)
 
     def at(self, plane: Plane, shape: EncoderShape) -> float:
@@ -149,11 +149,11 @@ def measure_table(
     *,
     on_round: Callable[[], None] | None = None,
 ) -> LatencyTable:
-    """Time stacks of attentions and of feed-forwards of several sizes side by side, and make a table of them.
+    """Time stacks of attentions and of feed-forwards of several sizes, interleaved, and make a table of them.
 
-    Timed are, in turn and with new weights: no layers at all; for each size as many attentions alone, and as many
-    feed-forwards alone, as the network has layers; the uncut network; and random cuts that check the table. Where
-    hidden units may be cut this is done at several hidden sizes.
+    The timed networks have new weights: one without layers; for each size one with attentions alone, and one with
+    feed-forwards alone, the network's number of each; the uncut network; and random cuts that check the table. Where
+    hidden units may be cut, all this is done at several hidden sizes.
 
     Args:
         model: the uncut network.
@@ -171,8 +171,8 @@ def measure_table(
     with num_threads(settings.threads) as threads:
         timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
     times = {name: each.latency_ms for name, each in timed.items()}
-    said = conditions(settings, lengths, threads, next(model.parameters()).device.type)
-    table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], said)
+    measured = conditions(settings, lengths, threads, next(model.parameters()).device.type)
+    table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], measured)
     errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
     return replace(table, error=float(np.median(errors)))
 
@@ -181,28 +181,28 @@ def part_shapes(shape: EncoderShape, dims: Sequence[str]) -> dict[tuple[str, int
     """Return the shapes to time, by kind, hidden size and size of the sub-layer."""
     widest = widest_layer(shape)
     none = replace(shape, layers=())
-    found = {}
+    parts = {}
     for hidden in hidden_sizes(shape) if "h" in dims else [shape.hidden_size]:
-        found["base", hidden, 0.0] = replace(none, hidden_size=hidden)
+        parts["base", hidden, 0.0] = replace(none, hidden_size=hidden)
         for layer in cuts(widest, "num_heads", SHARES):
-            found["attention", hidden, attention_size(layer)] = stack(shape, hidden, layer, "attention")
+            parts["attention", hidden, attention_size(layer)] = stack(shape, hidden, layer, "attention")
         for layer in cuts(widest, "intermediate_size", SHARES):
-            found["feed_forward", hidden, float(layer.intermediate_size)] = stack(shape, hidden, layer, "feed_forward")
+            parts["feed_forward", hidden, float(layer.intermediate_size)] = stack(shape, hidden, layer, "feed_forward")
     if widest.has_attention and ("k" in dims or "v" in dims):
         for share in SHARES_OF_DIMS:
             layer = replace(
                 widest, key_dim=max(1, round(share * widest.key_dim)), value_dim=max(1, round(share * widest.value_dim))
             )
-            found["dims", shape.hidden_size, attention_size(layer)] = stack(
+            parts["dims", shape.hidden_size, attention_size(layer)] = stack(
                 shape, shape.hidden_size, layer, "attention"
             )
-    return found
+    return parts
 
 
 def table_of(
     shape: EncoderShape, times: Mapping[tuple[str, int, float], float], uncut_ms: float, measured: dict[str, Any]
 ) -> LatencyTable:
-    """Return the table of the times of `part_shapes`."""
+    """Return the table made of the times of `part_shapes`."""
 
     def curve(kind: str, hidden: int) -> Curve:
         sizes = sorted(size for each, at, size in times if (each, at) == (kind, hidden))
@@ -222,8 +222,8 @@ def table_of(
     return replace(table, factor=uncut_ms / (table(shape) or uncut_ms))
 
 
-def straight(sizes: Sequence[float], values: Sequence[float], at: float) -> float:
-    """Return the value at a size on straight lines through the known ones, the outer lines going on."""
+def interpolated(sizes: Sequence[float], values: Sequence[float], at: float) -> float:
+    """Return the value at a size by linear interpolation, and by linear extrapolation beyond the known sizes."""
     if len(sizes) == 1:
         return values[0]
     i = int(np.clip(np.searchsorted(sizes, at), 1, len(sizes) - 1))
@@ -232,13 +232,13 @@ def straight(sizes: Sequence[float], values: Sequence[float], at: float) -> floa
 
 
 def widest_layer(shape: EncoderShape) -> LayerShape:
-    """Return a layer of the largest sizes there are."""
+    """Return a layer with the largest of each size over all layers."""
     most = (max(each) for each in zip(*(layer.to_json().values() for layer in shape.layers), strict=True))
     return LayerShape(*most)
 
 
 def cuts(layer: LayerShape, name: str, shares: Sequence[float]) -> list[LayerShape]:
-    """Return a layer with one of its sizes at each share, at least 1; none where it has none of it."""
+    """Return the layer with one of its sizes at each share, at least 1; an empty list where that size is 0."""
     whole = getattr(layer, name)
     return (
         [replace(layer, **{name: size}) for size in sorted({max(1, round(s * whole)) for s in shares})] if whole else []
@@ -246,7 +246,7 @@ def cuts(layer: LayerShape, name: str, shares: Sequence[float]) -> list[LayerSha
 
 
 def stack(shape: EncoderShape, hidden_size: int, layer: LayerShape, kind: str) -> EncoderShape:
-    """Return a network of as many layers as a shape has, of which each is one sub-layer of a layer."""
+    """Return the shape with every layer replaced by one sub-layer of the given layer."""
     part = replace(layer, intermediate_size=0) if kind == "attention" else replace(layer, num_heads=0)
     return replace(shape, hidden_size=hidden_size, layers=(part,) * shape.num_layers)
 
@@ -256,13 +256,13 @@ def attention_size(layer: LayerShape) -> float:
 
 
 def hidden_sizes(shape: EncoderShape) -> list[int]:
-    """Return the hidden sizes to time at; as many units as separate tables are wide would need no projection."""
+    """Return the hidden sizes to time at; never the width of separate tables, which would need no projection."""
     sizes = (max(1, round(share * shape.hidden_size)) for share in SHARES_OF_HIDDEN)
     return sorted({size - 1 if size == shape.embedding_size and size > 1 else size for size in sizes})
 
 
 def random_cut(shape: EncoderShape, dims: Sequence[str], seed: int) -> EncoderShape:
-    """Return a shape whose layers lost a random share of what may be cut."""
+    """Return the shape with random sizes in the dimensions that may be cut."""
     draw = np.random.default_rng(seed)
 
     def some(size: int, dim: str) -> int:
@@ -286,7 +286,7 @@ def curve_of(data: Mapping[str, Any]) -> Curve:
 
 
 def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
-    """Return a network of another shape with new weights, as its timing alone matters.
+    """Return a network of another shape with random weights, for timing alone.
 
     Where no output runs over the vocabulary, the token table is cut short.
     """

@@ -1,4 +1,4 @@
-"""Everything a user asks of model folders: size, latency side by side, throughput, memory, and score on a task."""
+"""The verb `measure`: size, interleaved latency, throughput, memory, and score on a task, of model folders."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.source import find_source
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.shape.cost import cost_of
-from cutbert.shape.folder import read_folder_shape
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 from cutbert.train.settings import TrainSettings
 
@@ -42,10 +40,10 @@ class Candidate:
 
     Args:
         name: as the user gave it.
-        folder: where its files lie.
-        loaded: the model, with the outputs it was stored with.
+        folder: with its files.
+        loaded: the model, with its stored head.
         dev: dev's tokens where there is a task.
-        columns: which of its outputs are the task's, in order.
+        columns: for each label of the task the index of the model's output.
     """
 
     name: str
@@ -56,8 +54,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """A candidate on one backend: what runs it, and the file or folder it is loaded from."""
+class RunnableModel:
+    """A candidate on one backend: its runner, and the file or folder it was loaded from."""
 
     candidate: Candidate
     backend: str
@@ -70,11 +68,11 @@ def measure_models(
     data: DataSettings | None,
     settings: MeasureSettings,
 ) -> dict[str, Any]:
-    """Return the numbers of each model on each backend, latencies measured in one interleaved run.
+    """Measure each model on each backend, all latencies in one interleaved run.
 
     Args:
         models: model folders, run folders or hub ids.
-        data: a task to score on, whose dev lengths are measured at; None for lengths alone.
+        data: a task to score on, whose dev lengths are used for latency; None for latency alone.
         settings: how latency is measured.
 
     Returns:
@@ -83,38 +81,40 @@ def measure_models(
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
-    dataset = check_inputs(models, data, settings)
+    sources, dataset = check_inputs(models, data, settings)
     check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     max_length = (data or DataSettings()).length_limit
-    candidates = [load_candidate(name, dataset, max_length) for name in models]
+    candidates = [load_candidate(source, dataset, max_length) for source in sources]
     for candidate in candidates:
         candidate.loaded.model.to(device)
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
     with num_threads(settings.threads) as threads, tempfile.TemporaryDirectory() as scratch:
-        contestants = [
-            enter(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
+        runnables = [
+            load_on_backend(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
             for i, candidate in enumerate(candidates)
             for name in settings.backends
         ]
-        with progress_bar("measure", settings.rounds + THROUGHPUT_ROUNDS + len(contestants)) as bar:
+        with progress_bar("measure", settings.rounds + THROUGHPUT_ROUNDS + len(runnables)) as bar:
             advance = counter(bar)
-            runners = {str(i): each.runner for i, each in enumerate(contestants)}
+            runners = {str(i): each.runner for i, each in enumerate(runnables)}
             vocab_size = min(each.loaded.model.shape.vocab_size for each in candidates)
             times = time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=advance)
-            found = []
-            for i, contestant in enumerate(contestants):
-                found.append(describe(contestant, dataset, times[str(i)], max(lengths), threads))
+            measured = []
+            for i, runnable in enumerate(runnables):
+                measured.append(describe(runnable, dataset, times[str(i)], max(lengths), threads))
                 advance()
-    result: dict[str, Any] = {"models": found, "measured": conditions(settings, lengths, threads, device.type)}
+    result: dict[str, Any] = {"models": measured, "measured": conditions(settings, lengths, threads, device.type)}
     return result if dataset is None else {**result, "metric": dataset.metric}
 
 
-def check_inputs(models: Sequence[str], data: DataSettings | None, settings: MeasureSettings) -> Dataset | None:
-    """Return the task's rows, or raise every mistake found."""
-    mistakes = Mistakes()
+def check_inputs(
+    models: Sequence[str], data: DataSettings | None, settings: MeasureSettings
+) -> tuple[list[ModelSource], Dataset | None]:
+    """Return where the models are, and the task's rows, or raise all mistakes together."""
+    mistakes, sources = Mistakes(), []
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
@@ -122,31 +122,34 @@ def check_inputs(models: Sequence[str], data: DataSettings | None, settings: Mea
         dataset = None if data is None else load_dataset(data)
     for name in models:
         with mistakes.collect():
-            check_model(name, data, dataset, settings)
+            source = find_model(name)
+            check_model(source, data, dataset, settings)
+            sources.append(source)
     mistakes.check(InputError)
-    return dataset
+    return sources, dataset
 
 
-def check_model(name: str, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings) -> None:
-    """Raise unless a model can be read, has room for the lengths, and has the task's head where there is one.
+def check_model(
+    source: ModelSource, data: DataSettings | None, dataset: Dataset | None, settings: MeasureSettings
+) -> None:
+    """Raise unless a model has positions for the lengths, and has the task's head where there is a task.
 
-    The default --max-length stands for all the positions of a model that has fewer.
+    The default --max-length is shortened to the positions of a model that has fewer.
     """
-    facts = read_folder_shape(find_source(name).folder)
-    room, mistakes = facts.max_tokens, Mistakes()
+    name, room, mistakes = source.name, source.facts.max_tokens, Mistakes()
     if settings.length is not None and settings.length > room:
         mistakes.add(f"--length must be at most {room} for {name}, got {settings.length}")
     elif settings.length is None and data is None and room < DEFAULT_LENGTH:
         mistakes.add(f"--length must be given for {name}, which has positions for {room} tokens, not {DEFAULT_LENGTH}")
     if data is not None and data.max_length is not None and data.max_length > room:
         mistakes.add(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
-    if dataset is not None and output_rows(facts.head, dataset.head)[0] is None:
-        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(facts.head)}")
+    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
+        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(source.head)}")
     mistakes.check(ModelError)
 
 
 def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> None:
-    """Raise unless every model has room for the longest text to measure at: the lengths are the first model's."""
+    """Raise unless every model has positions for the longest text; lengths are in tokens of the first model."""
     mistakes = Mistakes()
     for each in candidates:
         room = each.loaded.tokenizer.model_max_length
@@ -155,9 +158,9 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
     mistakes.check(ModelError)
 
 
-def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candidate:
+def load_candidate(source: ModelSource, dataset: Dataset | None, max_length: int) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
-    folder, loaded = find_source(name).folder, load_model(name)
+    name, folder, loaded = source.name, source.folder, load_model(source)
     if dataset is None:
         return Candidate(name, folder, loaded)
     max_length = min(max_length, loaded.tokenizer.model_max_length)
@@ -165,23 +168,25 @@ def load_candidate(name: str, dataset: Dataset | None, max_length: int) -> Candi
     return Candidate(name, folder, loaded, dev, output_rows(loaded.model.head_spec, dataset.head)[0])
 
 
-def enter(candidate: Candidate, backend: str, scratch: Path, threads: int) -> Contestant:
-    """Load a candidate on a backend, from its folder's file or from one that is written for this measurement."""
-    way = BACKENDS[backend]
-    path = way.stored(candidate.folder)
+def load_on_backend(candidate: Candidate, backend: str, scratch: Path, threads: int) -> RunnableModel:
+    """Load a candidate on a backend, from its folder's file or from one written for this measurement."""
+    loader = BACKENDS[backend]
+    path = loader.stored(candidate.folder)
     if not path.exists():
         say(f"{candidate.name} has no {path.relative_to(candidate.folder)}: measured on one made for this measurement")
         path = scratch
-        way.store(candidate.loaded.model, path)
+        loader.store(candidate.loaded.model, path)
     is_in_memory = path == candidate.folder
-    return Contestant(candidate, backend, way.load(candidate.loaded.model if is_in_memory else path, threads), path)
+    return RunnableModel(
+        candidate, backend, loader.load(candidate.loaded.model if is_in_memory else path, threads), path
+    )
 
 
 def describe(
-    contestant: Contestant, dataset: Dataset | None, times: Latency, length: int, threads: int
+    runnable: RunnableModel, dataset: Dataset | None, times: Latency, length: int, threads: int
 ) -> dict[str, Any]:
-    """Return the object of one model on one backend."""
-    candidate, backend = contestant.candidate, BACKENDS[contestant.backend]
+    """Return the JSON object of one model on one backend."""
+    candidate, backend = runnable.candidate, BACKENDS[runnable.backend]
     model, dev = candidate.loaded.model, candidate.dev
     cost = cost_of(model.shape, model.head_spec)
     data: dict[str, Any] = {
@@ -190,11 +195,11 @@ def describe(
         "params": cost.params,
         "macs": cost.macs,
         **times.to_json(),
-        **measure_alone(backend.name, contestant.path, length=length, threads=threads),
-        "file_bytes": file_bytes(contestant.path),
+        **measure_alone(backend.name, runnable.path, length=length, threads=threads),
+        "file_bytes": file_bytes(runnable.path),
     }
     if dataset is not None and dev is not None:
-        logits = run_rows(contestant.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
+        logits = run_rows(runnable.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
         scores = score(dataset.head, dataset.metric, logits, dev)
         data |= {"score": scores.score, "metrics": scores.metrics}
     return data

@@ -1,4 +1,4 @@
-"""Peak memory and load time of one network on one backend, in a process of its own.
+"""Peak memory and load time of one network on one backend, in a separate process.
 
 `python -m cutbert.bench.memory BACKEND PATH LENGTH THREADS` prints one JSON object.
 """
@@ -21,26 +21,26 @@ WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
 
 def measure_alone(backend: str, path: Path, *, length: int, threads: int) -> dict[str, Any]:
-    """Return what a fresh process needs to load a network and run it at batch 1 on the CPU.
+    """Return the memory and time a fresh process needs to load a network and run it at batch 1 on the CPU.
 
     Returns:
-        `peak_bytes`, its largest resident memory: Python, the libraries, the weights, all of it;
-        `load_ms`, the time from the stored files to a network that can run, libraries imported before.
+        `peak_bytes`, its largest resident memory, with Python, libraries and weights;
+        `load_ms`, the time from the stored files to a network that can run, after importing the libraries.
 
     Raises:
-        MissingError: that process failed, for want of memory as a rule.
+        MissingError: that process failed, usually for lack of memory.
     """
     command = [sys.executable, "-m", "cutbert.bench.memory", backend, str(path), str(length), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         reason = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
         raise MissingError(f"{path}: a process that runs it could not be measured: {reason}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def file_bytes(path: Path) -> int:
-    """Return the size of an ONNX file with its external data, or of a folder's weights of the first format there."""
+    """Return the size of an ONNX file with its external data, or of a folder's weights (safetensors, else pickles)."""
     if path.is_file():
         return sum(each.stat().st_size for each in path.parent.glob(f"{path.name}*"))
     for pattern in WEIGHTS:
@@ -51,7 +51,7 @@ def file_bytes(path: Path) -> int:
 
 
 def clear_peak() -> int:
-    """Set this process's peak back to what it holds now, where the system can, and return it."""
+    """Reset this process's peak memory to what it uses now, where the system can (Linux), and return the peak."""
     if CLEAR_PEAK.exists():
         CLEAR_PEAK.write_text("5")
     return own_peak_bytes()
@@ -74,9 +74,9 @@ def run_here(backend: str, path: str, length: int, threads: int) -> dict[str, An
         import onnxruntime
 
         assert onnxruntime
-    begun = time.perf_counter()
+    start = time.perf_counter()
     run = BACKENDS[backend].load(Path(path), threads)
-    load_ms = 1000 * (time.perf_counter() - begun)
+    load_ms = 1000 * (time.perf_counter() - start)
     for _ in range(RUNS):
         run(np.zeros((1, length), dtype=np.int64))
     return {"peak_bytes": own_peak_bytes(), "load_ms": load_ms}

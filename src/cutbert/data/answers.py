@@ -1,4 +1,4 @@
-"""From the logits of windows to answers, and how near those are to the right ones.
+"""From the logits of windows to answers of questions, and their scores: exact match and F1.
 
 Axes: W windows, S positions, N questions.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.cache import Arrays
-from cutbert.data.metrics import Verdict
+from cutbert.data.metrics import ScoredOutputs
 from cutbert.data.questions import Answer, Questions
 
 MAX_ANSWER_TOKENS = 30
@@ -26,8 +26,8 @@ WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, eq=False)
-class AnswerJudge:
-    """Reads the answers to questions out of the logits of their windows, and scores them.
+class AnswerScorer:
+    """Decodes the answers to questions from the logits of their windows, and scores them.
 
     Args:
         questions: with their right answers.
@@ -37,19 +37,19 @@ class AnswerJudge:
     questions: Questions
     arrays: Arrays
 
-    def __call__(self, logits: NDArray[np.float32]) -> Verdict:
-        """Return exact match and F1, means over questions, and of each question both and the answer given."""
+    def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
+        """Return exact match and F1 as means over questions, and for each question both with the predicted answer."""
         is_finite = bool(np.isfinite(logits).all())
-        given = self.answers(logits if is_finite else np.nan_to_num(logits))
+        predicted = self.answers(logits if is_finite else np.nan_to_num(logits))
         exact, f1 = [], []
-        for answer, right in zip(given, self._right, strict=True):
-            said = normalized(answer)
-            exact.append(float(max(said == each for each in right)))
-            f1.append(max(word_f1(said, each, self.questions.has_unanswerable) for each in right))
+        for answer, right in zip(predicted, self._right, strict=True):
+            words = normalized(answer)
+            exact.append(float(max(words == each for each in right)))
+            f1.append(max(word_f1(words, each, self.questions.has_unanswerable) for each in right))
         metrics = {"f1": f1, "exact_match": exact}
-        return Verdict(
+        return ScoredOutputs(
             {name: float(np.mean(values)) if is_finite else 0.0 for name, values in metrics.items()},
-            {"ids": self.questions.ids, "answers": given, **metrics},
+            {"ids": self.questions.ids, "answers": predicted, **metrics},
         )
 
     @cached_property
@@ -58,14 +58,14 @@ class AnswerJudge:
         return [right_answers(each, self.questions.has_unanswerable) for each in self.questions.answers]
 
     def answers(self, logits: NDArray[np.float32]) -> list[str]:
-        """Return the answer to each question: the stretch of its text whose first and last token score highest.
+        """Return the answer to each question: the span of its text whose first and last token score highest.
 
-        The best over all windows of a question, at most 30 tokens long. Where questions may have no answer it
-        is empty if the first position (the special token) scores higher, taken where it scores lowest.
+        It is the best span over all windows of a question, at most 30 tokens long. Where questions may have no answer,
+        the answer is empty if the first position ([CLS]) scores higher; of its scores in all windows the lowest counts.
 
         Source:
-            Devlin et al. 2018 (1810.04805), section 4.2 and 4.3, with the released run_squad's 30 tokens, minimum
-            over windows and threshold 0. That tries the 20 best starts with the 20 best ends; we try all.
+            Devlin et al. 2018 (1810.04805), section 4.2 and 4.3, with 30 tokens, minimum over windows and threshold 0
+            of the released run_squad. That tries the 20 best starts with the 20 best ends; we try all.
         """
         rows_W, offsets = self.arrays["rows_W"], self.arrays["offsets"]
         score_W, first_W, last_W = self._best_spans(logits)
@@ -85,19 +85,19 @@ class AnswerJudge:
 
     def _best_spans(self, logits: NDArray[np.float32]) -> tuple[NDArray[np.float64], ...]:
         """Return score, first and last position of the best span of each window; -inf where there is none."""
-        found = []
+        chunks = []
         for first in range(0, len(logits), CHUNK_WINDOWS):
             rows = np.arange(first, min(first + CHUNK_WINDOWS, len(logits)))
             places_WS = self.arrays["offsets"][rows][:, None] + np.arange(logits.shape[1])
             real_WS = places_WS < self.arrays["offsets"][rows + 1][:, None]
             places_WS = np.where(real_WS, places_WS, 0)
             in_text_WS = real_WS & (self.arrays["ends_T"][places_WS] > self.arrays["starts_T"][places_WS])
-            found.append(best_spans(np.where(in_text_WS[..., None], logits[rows].astype(np.float64), -np.inf)))
-        return tuple(np.concatenate(each) for each in zip(*found, strict=True))
+            chunks.append(best_spans(np.where(in_text_WS[..., None], logits[rows].astype(np.float64), -np.inf)))
+        return tuple(np.concatenate(each) for each in zip(*chunks, strict=True))
 
 
 def best_spans(logits_WS2: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return score, first and last position of the span with the highest sum; -inf at positions that cannot be."""
+    """Return score, first and last position of the span with the highest sum; logits are -inf where none may be."""
     W, S, _ = logits_WS2.shape
     start_WS, end_WS = logits_WS2[..., 0], logits_WS2[..., 1]
     score_W, first_W, last_W = np.full(W, -np.inf), np.zeros(W, np.int64), np.zeros(W, np.int64)
@@ -113,7 +113,7 @@ def best_spans(logits_WS2: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def normalized(answer: str) -> str:
-    """Return an answer in lower case without punctuation, articles and surplus white space.
+    """Return an answer in lower case without punctuation, articles and extra white space.
 
     Source:
         `normalize_answer` of the official evaluation script of SQuAD (Rajpurkar et al. 2016, 1606.05250).
@@ -122,23 +122,23 @@ def normalized(answer: str) -> str:
 
 
 def right_answers(answers: Sequence[Answer], has_unanswerable: bool) -> list[str]:
-    """Return the right answers, normalised; the empty one where there is none.
+    """Return the right answers, normalised; an empty one where there is none.
 
-    SQuAD v2's script leaves out answers of which nothing remains, v1.1's does not.
+    SQuAD v2's script drops answers that are empty once normalised, v1.1's does not.
     """
-    found = [normalized(answer.text) for answer in answers]
+    texts = [normalized(answer.text) for answer in answers]
     if has_unanswerable:
-        found = [answer for answer in found if answer]
-    return found or [""]
+        texts = [text for text in texts if text]
+    return texts or [""]
 
 
 def word_f1(given: str, right: str, has_unanswerable: bool) -> float:
-    """Return the harmonic mean of precision and recall of an answer's words, both answers normalised.
+    """Return F1 of an answer's words, the harmonic mean of precision and recall; both answers normalised.
 
-    Of two empty answers it is 1 in SQuAD v2's script, 0 in v1.1's.
+    For two empty answers it is 1 in SQuAD v2's script, 0 in v1.1's.
     """
-    words, wanted = given.split(), right.split()
-    if has_unanswerable and not (words and wanted):
-        return float(words == wanted)
-    common = sum((Counter(words) & Counter(wanted)).values())
-    return 2 * common / (len(words) + len(wanted)) if common else 0.0
+    words, right_words = given.split(), right.split()
+    if has_unanswerable and not (words and right_words):
+        return float(words == right_words)
+    common = sum((Counter(words) & Counter(right_words)).values())
+    return 2 * common / (len(words) + len(right_words)) if common else 0.0

@@ -1,4 +1,4 @@
-"""More training texts by replacing words, as TinyBERT and DynaBERT did, for distillation."""
+"""Data augmentation for distillation: more training texts by replacing words, as in TinyBERT and DynaBERT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cutbert.data.rows import Examples, Rows, text_key
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import DataError
 
-# A stretch of text that a reader takes for one word, with what is glued to it: film2, don't, 's, well-made.
+# What a reader takes for one word, with attached characters: film2, don't, 's, well-made.
 STRETCH = re.compile(r"['\u2019]?\w+(?:['\u2019-]\w+)*")
 CANDIDATE = re.compile(r"[^\W\d_]+(?:['\u2019-][^\W\d_]+)*")
 CHUNK_ROWS = 256
@@ -38,10 +38,10 @@ Proposer = Callable[[list[str]], list[list[str]]]
 def augment_rows(
     rows: Rows, source: CandidateSource, settings: AugmentSettings, *, seed: int, keep_out: Sequence[Examples] = ()
 ) -> Rows:
-    """Return the rows as they are, each once, and after them their variants.
+    """Return the rows unchanged, each once, followed by their variants.
 
-    In each of N rounds every word that is alphabetic and no stop word is replaced with probability p by one of
-    its M best candidates. Variants keep the row's label; distillation makes no use of it. A variant that equals
+    In each of N rounds every word that is alphabetic and not a stop word is replaced with probability p by one of
+    its M best candidates. Variants keep the row's label; distillation does not use it. A variant that equals
     a row, another variant or a row of `keep_out` is left out. The result depends on the rows, the candidates
     and the seed only.
 
@@ -50,15 +50,15 @@ def augment_rows(
         source: gives candidates, best first, for each open word.
         settings: M, p and N.
         seed: of the run, at least 0.
-        keep_out: rows whose texts must not arise, such as select and dev.
+        keep_out: rows whose texts must not be made, such as select and dev.
 
     Raises:
         DataError: the source does not return one list of candidates per word.
 
     Source:
         Jiao et al. 2020 (TinyBERT, 1909.10351), algorithm 1; Hou et al. 2020 (DynaBERT, 2004.04037) take it over.
-        Departures: every word is masked as a whole, however many pieces it has; and each side of a pair is varied
-        beside the other side's original (the release pairs the second side with the first one's last variant).
+        Departures: every word is masked as a whole, however many subwords it has; and each side of a pair is varied
+        next to the other side's original (the release pairs the second side with the first one's last variant).
     """
     seen = {key for part in (rows, *keep_out) for key in part.text_keys()}
     text, origin = list(rows.text), list(range(len(rows)))
@@ -88,22 +88,22 @@ def vary_texts(
         spans = [open_spans(text) for text in chunk]
         words = [
             OpenWord(text[:first], text[first:last], text[last:])
-            for text, found in zip(chunk, spans, strict=True)
-            for first, last in found
+            for text, open_words in zip(chunk, spans, strict=True)
+            for first, last in open_words
         ]
         lists = source(words) if words else []
         if len(lists) != len(words):
             raise DataError(f"a source of candidates must return {len(words)} lists, one per word, got {len(lists)}")
         proposed = iter(lists)
-        for offset, (text, found) in enumerate(zip(chunk, spans, strict=True)):
-            choices = [usable(text[span[0] : span[1]], next(proposed), settings.num_candidates) for span in found]
+        for offset, (text, open_words) in enumerate(zip(chunk, spans, strict=True)):
+            choices = [usable(text[span[0] : span[1]], next(proposed), settings.num_candidates) for span in open_words]
             rng = random.Random(f"{seed}:{start + offset}")
             for _ in range(settings.num_rounds):
-                yield start + offset, replace_words(text, found, choices, settings.replace_prob, rng)
+                yield start + offset, replace_words(text, open_words, choices, settings.replace_prob, rng)
 
 
 def open_spans(text: str) -> list[tuple[int, int]]:
-    """Return the places of the words that may be replaced: alphabetic and no stop words."""
+    """Return the spans of the words that may be replaced: alphabetic and not stop words."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
     return [
@@ -115,19 +115,19 @@ def open_spans(text: str) -> list[tuple[int, int]]:
 
 def usable(word: str, candidates: Sequence[str], limit: int) -> list[str]:
     """Return the first `limit` candidates that are whole words other than the word itself, in its case."""
-    found: list[str] = []
+    words: list[str] = []
     for candidate in candidates:
         if CANDIDATE.fullmatch(candidate) and candidate.lower() != word.lower():
-            found.append(candidate.capitalize() if word[0].isupper() and candidate.islower() else candidate)
-        if len(found) == limit:
+            words.append(candidate.capitalize() if word[0].isupper() and candidate.islower() else candidate)
+        if len(words) == limit:
             break
-    return found
+    return words
 
 
 def replace_words(
     text: str, spans: Sequence[tuple[int, int]], choices: Sequence[Sequence[str]], prob: float, rng: random.Random
 ) -> str:
-    """Return the text with each open word replaced with probability `prob`; all else stays as it is."""
+    """Return the text with each open word replaced with probability `prob`; everything else is kept."""
     parts, end = [], 0
     for (first, last), candidates in zip(spans, choices, strict=True):
         if candidates and rng.random() < prob:
@@ -140,8 +140,8 @@ def masked_lm_source(propose: Proposer, mask_token: str) -> CandidateSource:
     """Return a source of candidates from a masked-LM model.
 
     Args:
-        propose: takes texts with one mask token each, returns words for it, best first; pieces such as `##ly`
-            may be among them and are passed over.
+        propose: takes texts with one mask token each, returns words for it, best first; subwords such as `##ly`
+            among them are skipped.
         mask_token: the tokenizer's, such as `[MASK]`.
     """
     return lambda words: propose([f"{word.before}{mask_token}{word.after}" for word in words])
@@ -156,7 +156,7 @@ def read_word_list(path: Path) -> dict[str, list[str]]:
     """Read a word list: a word, a tab, its candidates with spaces between, best first.
 
     Raises:
-        DataError: the file cannot be read, or lines that are not so or come twice.
+        DataError: the file cannot be read, or a line has another form or repeats a word.
     """
     table: dict[str, list[str]] = {}
     mistakes = []

@@ -1,4 +1,4 @@
-"""Rows of like length to groups, groups to batches, batches to tensors.
+"""Length-bucketed batches: rows of similar length to groups, groups to batches, batches to tensors.
 
 Axes: B rows of a batch or block, S positions, T positions of all blocks.
 """
@@ -18,25 +18,24 @@ from cutbert.errors import DataError
 from cutbert.shape.blocks import Block, Blocks
 from cutbert.shape.head import IGNORED
 
-NUM_GROUPS = 4  # of like length in a batch
-MAX_PADDING = 1 / 32  # of a block
-ROUND_TO = 32  # positions of a batch: oneDNN builds and keeps a kernel for every new size
+NUM_GROUPS = 4  # groups of similar length in a batch
+MAX_PADDING = 1 / 32  # share of a block's positions
+ROUND_TO = 32  # positions of a batch are a multiple: oneDNN compiles and keeps a kernel for every new size
 
 
 def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Return the rows of each training batch of an epoch.
 
-    Rows are drawn at random, put beside rows of the same length and cut into groups; each group, longest first,
-    goes to the batch with the fewest tokens. So a group has no padding but where two lengths meet, every batch has
-    long and short texts (batches of one length cost the same and gave worse scores, docs/recipe.md), and nearly as
-    many tokens as any other. Where all rows are equally long, this is a random order cut into batches, and is made
-    so: rows may be tens of millions then. Every row comes once; there are ceil(N / batch_size) batches, in random
-    order.
-    Processes that share a run compute the same plan and take `rows[rank::world]` of each.
+    Rows are shuffled, sorted by length and cut into groups; each group, longest first, goes to the batch with the
+    fewest tokens so far. So a group has padding only where two lengths meet, every batch has long and short texts
+    (batches of one length cost the same and gave worse scores, docs/recipe.md), and all batches have nearly the same
+    number of tokens. Every row comes once; there are ceil(N / batch_size) batches, in random order. Where all rows are
+    equally long (plain text, maybe tens of millions of them), the plan is just a random order cut into batches.
+    Processes that share a run compute the same plan and take `rows[rank::world]` of each batch.
 
     Args:
         lengths: tokens of each row, [N].
-        batch_size: rows in a batch; a few batches may hold fewer.
+        batch_size: rows in a batch; a few batches may have fewer.
         seed: of the run, at least 0.
         epoch: number of the pass over the data; each has its own order.
     """
@@ -63,12 +62,12 @@ def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> 
 
 
 def group_size(batch_size: int) -> int:
-    """Return the rows of a group: a NUM_GROUPS-th of a batch, or the next smaller number that divides it."""
+    """Return the number of rows in a group: batch_size / NUM_GROUPS, or the next smaller divisor of batch_size."""
     return next(size for size in range(max(1, batch_size // NUM_GROUPS), 0, -1) if batch_size % size == 0)
 
 
 def plan_blocks(lengths: ArrayLike) -> list[int]:
-    """Return how many rows each block of a batch has: neighbours stay together while little of a block is padding.
+    """Return the number of rows of each block of a batch: neighbours share a block while little of it is padding.
 
     Args:
         lengths: tokens of each row of the batch, in its order, [B].
@@ -87,11 +86,11 @@ def plan_blocks(lengths: ArrayLike) -> list[int]:
 
 
 def plan_eval_batches(lengths: ArrayLike, max_tokens: int) -> list[NDArray[np.int64]]:
-    """Return the rows of each evaluation batch, longest rows first, always the same.
+    """Return the rows of each evaluation batch, longest rows first; deterministic.
 
     Args:
         lengths: tokens of each row, [N].
-        max_tokens: most positions in a batch, padding counted; a longer row is a batch of its own.
+        max_tokens: largest number of positions in a batch, padding included; a longer row is a batch by itself.
     """
     if max_tokens < 1:
         raise DataError(f"max_tokens must be at least 1, got {max_tokens}")
@@ -111,14 +110,14 @@ class Batch:
 
     Args:
         input_ids: int64 [B, S]; or [T], the rows in blocks.
-        attention_mask: as input_ids, 1 at tokens, 0 at padding; None where there is no padding.
-        token_type_ids: as input_ids; None where all are 0.
-        labels: int64 [B], float32 [B], float32 [B, C]; int64 [B, 2] of spans; as input_ids where labels are per
-            token, -100 where none counts; or None.
-        num_rows: texts, B of all blocks.
-        num_tokens: real tokens, padding not counted.
+        attention_mask: shaped as input_ids, 1 at tokens, 0 at padding; None where there is no padding.
+        token_type_ids: shaped as input_ids; None where all are 0.
+        labels: int64 [B], float32 [B], float32 [B, C]; int64 [B, 2] for spans; shaped as input_ids where labels are
+            per token, -100 where ignored; or None.
+        num_rows: number of texts.
+        num_tokens: number of tokens, without padding.
         blocks: rows and positions of each block of [T]; None for [B, S].
-        num_labelled: labelled tokens where labels are per token, else None.
+        num_labelled: number of labelled tokens where labels are per token, else None.
     """
 
     input_ids: torch.Tensor
@@ -132,7 +131,7 @@ class Batch:
 
     @property
     def num_labels(self) -> int:
-        """Labels that count in a loss: labelled tokens where labels are per token, else rows."""
+        """Number of labels that a loss averages over: labelled tokens where labels are per token, else rows."""
         return self.num_rows if self.num_labelled is None else self.num_labelled
 
     def to(self, device: torch.device | str) -> Batch:
@@ -154,11 +153,11 @@ class Batch:
 
 
 def collate_blocks(tokens: Tokens, rows: ArrayLike, *, pad_token_id: int, use_token_types: bool) -> Batch:
-    """Return some rows as one batch in blocks of like length, in the order of the rows.
+    """Return some rows as one batch in blocks of similar length, in the order of the rows.
 
     Args:
-        tokens, pad_token_id, use_token_types: as `collate`.
-        rows: indices of the batch's rows, at least one; few blocks where neighbours have the same length.
+        tokens, pad_token_id, use_token_types: as in `collate`.
+        rows: indices of the batch's rows, at least one; sorted by length they need few blocks.
     """
     rows = np.asarray(rows)
     stops = np.cumsum(plan_blocks(tokens.offsets[rows + 1] - tokens.offsets[rows]))
@@ -170,7 +169,7 @@ def collate_blocks(tokens: Tokens, rows: ArrayLike, *, pad_token_id: int, use_to
 
 
 def join_blocks(parts: Sequence[Batch], pad_token_id: int) -> Batch:
-    """Return batches of [B, S] end to end, filled up to a multiple of ROUND_TO positions."""
+    """Return batches of [B, S] concatenated to [T], padded to a multiple of ROUND_TO positions."""
     size = sum(part.input_ids.numel() for part in parts)
     rest = -size % ROUND_TO
 
@@ -209,8 +208,8 @@ def collate(
     Args:
         tokens: all rows.
         rows: indices of the batch's rows, at least one.
-        pad_token_id: the id that fills up short rows.
-        use_token_types: the model has two token types.
+        pad_token_id: id of the padding.
+        use_token_types: whether the model has two token types.
         pad_to: pad to this length instead; no row may be longer.
     """
     rows = np.asarray(rows)

@@ -1,4 +1,4 @@
-"""The token cache: arrays in a folder of their own per key, written whole or not at all, read memory-mapped."""
+"""The token cache: a folder of arrays for each key, written whole or not at all, read memory-mapped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
     """Return the arrays stored under a key, memory-mapped; make and store them where there are none.
 
     Args:
-        key, about: as `cached_files`.
+        key, about: as in `cached_files`.
         make: returns the arrays by name.
 
     Raises:
@@ -46,34 +46,34 @@ def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
 
 
 def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
-    """Return the arrays stored under a key, memory-mapped; let them be written where there are none.
+    """Return the arrays stored under a key, memory-mapped; call `write` where there are none.
 
-    A damaged entry is made anew. Of several processes that want the same key, one makes it, the others wait.
+    A damaged entry is made again. Of several processes that want the same key, one makes it and the others wait.
 
     Args:
-        key: name of the entry; says all that the arrays depend on.
-        write: writes the arrays as NAME.npy into a folder; for arrays too large to be held, by `ArrayWriter`.
-        about: for a person who looks into the folder; not read again.
+        key: name of the entry; must cover everything the arrays depend on.
+        write: writes the arrays as NAME.npy into a folder; arrays too large for memory with `ArrayWriter`.
+        about: a description for people who look into the folder; never read.
 
     Raises:
         DataError: the cache cannot be written.
     """
     folder = cache_folder() / "tokens" / key
-    found = load_arrays(folder)
-    if found is not None:
-        return found
+    arrays = load_arrays(folder)
+    if arrays is not None:
+        return arrays
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            found = load_arrays(folder)
-            if found is None:
+            arrays = load_arrays(folder)
+            if arrays is None:
                 store_arrays(folder, write, about)
-                found = load_arrays(folder)
+                arrays = load_arrays(folder)
     except OSError as error:
         raise cache_error(error.strerror or str(error)) from None
-    if found is None:
+    if arrays is None:
         raise cache_error("what was written cannot be read back")
-    return found
+    return arrays
 
 
 def cache_error(problem: str) -> DataError:
@@ -100,7 +100,7 @@ def store_arrays(folder: Path, write: Callable[[Path], None], about: str) -> Non
 
 
 class ArrayWriter:
-    """Writes a flat array part by part, as .npy; the header gets its length at the end of the with block.
+    """Writes a flat array part by part as .npy; its length is written into the header at the end of the with block.
 
     Args:
         path: of the file.
@@ -118,7 +118,7 @@ class ArrayWriter:
     def __exit__(self, *error: object) -> None:
         with self.file:
             self.file.seek(0)
-            self._write_header()  # numpy pads headers so that any length has room
+            self._write_header()  # fits: numpy pads headers, so that one with any length has the same size
 
     def append(self, part: NDArray[Any]) -> None:
         """Add the elements of a part, in C order."""

@@ -1,4 +1,4 @@
-"""From settings to rows: a named task or own files, as train, select and dev."""
+"""From settings to rows: a named task or the user's own files, split into train, select and dev."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Dataset:
 
     Args:
         name: the task's name, or "own".
-        head: the kind of task head the labels want, and their names in id order.
+        head: kind of task head for the labels, with their names in id order.
         metric: name of the primary metric, one of those `metrics_for` returns.
         train: rows to train on; none of their texts is in select, unless select is dev.
-        select: rows to choose by.
-        dev: rows to report on.
+        select: rows for all choices.
+        dev: rows that are only reported on.
         unlabeled: rows without labels for distillation; none of their texts is in select or dev.
-        select_is_dev: choices are made on dev, as the papers did; to be said aloud.
-        files: SHA-256 of each file that was read (of the rows, for a hub data set).
-        notes: what the user should hear about the rows: some left out, and why.
+        select_is_dev: whether choices are made on dev, as in the papers; always shown to the user.
+        files: SHA-256 of each file that was read (for a hub data set, of the rows).
+        notes: for the user: which rows were left out, and why.
     """
 
     name: str
@@ -60,33 +60,33 @@ def load_dataset(settings: DataSettings) -> Dataset:
     """Return the rows that the settings name.
 
     Raises:
-        DataError: every mistake in the settings, else every mistake in the files, else every label that cannot
-            be (the first 20 in words).
+        DataError: all mistakes in the settings, else all in the files, else all invalid labels (the first 20 in
+            full).
     """
     settings.check()
-    found = read_parts(settings)
-    parts, notes = found.parts, list(found.notes)
+    files = read_parts(settings)
+    parts, notes = files.parts, list(files.notes)
     train, select = split_select(settings, parts, notes)
     unlabeled = parts.get("unlabeled")
     if unlabeled is not None:
         unlabeled = without(unlabeled, [select, parts["dev"]], "unlabeled", "select or dev", notes)
     return Dataset(
         name=settings.task or "own",
-        head=found.head,
-        metric=found.metric,
+        head=files.head,
+        metric=files.metric,
         train=train.take(sample(len(train), settings.max_train_samples)),
         select=first_rows(select, settings.max_eval_samples),
         dev=first_rows(parts["dev"], settings.max_eval_samples),
         unlabeled=unlabeled,
         select_is_dev=settings.select == "dev",
-        files=found.files,
+        files=files.files,
         notes=tuple(notes),
     )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What the files hold: rows by split (train, dev, perhaps select and unlabeled), and the rest as in Dataset."""
+    """The contents of the files: rows by split (train, dev, perhaps select and unlabeled); the rest as in Dataset."""
 
     parts: Mapping[str, Examples]
     head: HeadSpec
@@ -96,7 +96,7 @@ class Parts:
 
 
 def read_parts(settings: DataSettings) -> Parts:
-    """Return the rows of every split that the settings name, as the files have them."""
+    """Read the rows of every split that the settings name."""
     if settings.has_questions:
         questions, files = read_questions(settings)
         return Parts(questions, HeadSpec("span"), "f1", files)
@@ -108,7 +108,7 @@ def read_parts(settings: DataSettings) -> Parts:
 
 
 def read_texts(settings: DataSettings) -> Parts:
-    """Return the rows of a task whose texts have labels as a whole."""
+    """Read the rows of a task with one label (or several) for each whole text."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None
     mistakes: list[str] = []
@@ -138,16 +138,16 @@ def split_select(settings: DataSettings, parts: Mapping[str, Examples], notes: l
         mask = select_mask(train.text_keys())
         train, select = train.take(np.flatnonzero(~mask)), train.take(np.flatnonzero(mask))
     if not len(train) or not len(select):
-        raise DataError("train must hold rows beside those of select; give more rows, or another file by --select")
+        raise DataError("train must have rows besides those of select; give more rows, or another file by --select")
     return train, select
 
 
 def without(rows: Some, others: Sequence[Examples], part: str, other: str, notes: list[str]) -> Some:
-    """Return the rows whose texts none of the others holds, and note how many that left out."""
+    """Return the rows whose texts are in none of the others, and add a note on how many were left out."""
     kept = outside(rows.text_keys(), [other.text_keys() for other in others])
-    gone = len(rows) - len(kept)
-    if gone:
-        notes.append(f"{gone:,} rows of {part} left out, because {other} holds the same text")
+    dropped = len(rows) - len(kept)
+    if dropped:
+        notes.append(f"{dropped:,} rows of {part} left out, because {other} holds the same text")
     return rows.take(kept)
 
 

@@ -1,4 +1,4 @@
-"""From the logits of tokens to labels of words, and how good those are: entities found, words right.
+"""Tagging: from the logits of tokens to labels of words, and their scores: F1 of entities, accuracy of words.
 
 Axes: N sentences, S positions, C labels, T tokens of all sentences, V words of all sentences.
 """
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.cache import Arrays
-from cutbert.data.metrics import Verdict
-from cutbert.data.pieces import NO_WORD, word_places
+from cutbert.data.metrics import ScoredOutputs
 from cutbert.data.sentences import Sentences
+from cutbert.data.subwords import NO_WORD, word_places
 from cutbert.errors import DataError
 
 OUTSIDE = "O"
@@ -25,11 +25,11 @@ NO_LABEL = -1
 
 
 @dataclass(frozen=True, eq=False)
-class TagJudge:
-    """Reads the labels of words out of the logits of their first pieces, and scores them.
+class TagScorer:
+    """Decodes the labels of words from the logits of their first subwords, and scores them.
 
-    A word without a token, such as one behind the longest input, has the label O where the set has it, else none,
-    which is never right.
+    A word without a token, such as one cut off at the longest input, gets the label O where the label set has it, else
+    none, which is always wrong.
 
     Args:
         sentences: with their labels.
@@ -39,8 +39,8 @@ class TagJudge:
     sentences: Sentences
     arrays: Arrays
 
-    def __call__(self, logits: NDArray[np.float32]) -> Verdict:
-        """Return the metrics of `tag_metrics`, and of each sentence the labels predicted and the true ones."""
+    def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
+        """Return the metrics of `tag_metrics`, and for each sentence the predicted and the true labels."""
         assert self.sentences.labels is not None
         names, counts = self.sentences.names, [len(labels) for labels in self.sentences.labels]
         predicted_V, true_V = self.labels(logits), np.concatenate(self.sentences.labels)
@@ -48,31 +48,31 @@ class TagJudge:
         if not np.isfinite(logits).all():
             metrics = dict.fromkeys(metrics, 0.0)
         stops = np.cumsum(counts)[:-1]
-        said = [*names, None]  # NO_LABEL is the last
+        names_of = [*names, None]  # NO_LABEL, -1, is the last
         rows = {
-            key: [[said[i] for i in part] for part in np.split(labels, stops)]
+            key: [[names_of[i] for i in part] for part in np.split(labels, stops)]
             for key, labels in (("predicted", predicted_V), ("labels", true_V))
         }
-        return Verdict(metrics, rows)
+        return ScoredOutputs(metrics, rows)
 
     def labels(self, logits: NDArray[np.float32]) -> NDArray[np.int64]:
         """Return the id of the label predicted for each word, [V]; NO_LABEL where there is none."""
         names, offsets = self.sentences.names, self.arrays["offsets"]
-        found_V = np.full(
+        predicted_V = np.full(
             sum(map(len, self.sentences.words)), names.index(OUTSIDE) if OUTSIDE in names else NO_LABEL, dtype=np.int64
         )
         row_T = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         is_first_T = self.arrays["words_T"] != NO_WORD
         rows, places = row_T[is_first_T], (np.arange(len(row_T)) - offsets[row_T])[is_first_T]
-        found_V[word_places(self.sentences, self.arrays)] = logits[rows, places].argmax(axis=-1)
-        return found_V
+        predicted_V[word_places(self.sentences, self.arrays)] = logits[rows, places].argmax(axis=-1)
+        return predicted_V
 
 
 def tag_metric(names: Sequence[str]) -> str:
-    """Return the name of the primary metric of a set of labels: f1 of entities, or accuracy where it has none.
+    """Return the name of the primary metric of a label set: f1 of entities, or accuracy where no label marks entities.
 
     Raises:
-        DataError: some labels mark entities and others are neither that nor O.
+        DataError: some labels mark entities and others neither do nor are O.
     """
     marked = [name for name in names if PREFIX.fullmatch(name)]
     others = [name for name in names if name != OUTSIDE and name not in marked]
@@ -95,8 +95,8 @@ def tag_metrics(
 
     Returns:
         accuracy, the share of words with the right label; with labels of entities also precision, recall and f1
-        of entities, all types together: right is one with the true one's type, first and last word. Without a
-        value (nothing found, nothing there) they are 0.
+        of entities, over all types: one is right where type, first and last word are those of a true one. They are 0
+        where nothing is predicted or nothing is true.
 
     Source:
         Tjong Kim Sang and De Meulder 2003 (cs/0306050), section 2.4, and the script of that task, conlleval.
@@ -104,19 +104,19 @@ def tag_metrics(
     accuracy = float(np.mean(predicted == true))
     if tag_metric(names) != "f1":
         return {"accuracy": accuracy}
-    found, wanted = entities(names, predicted, counts), entities(names, true, counts)
-    hits = len(found & wanted)
-    precision, recall = hits / max(1, len(found)), hits / max(1, len(wanted))
-    f1 = 2 * hits / max(1, len(found) + len(wanted))
+    ours, gold = entities(names, predicted, counts), entities(names, true, counts)
+    hits = len(ours & gold)
+    precision, recall = hits / max(1, len(ours)), hits / max(1, len(gold))
+    f1 = 2 * hits / max(1, len(ours) + len(gold))
     return {"f1": f1, "precision": precision, "recall": recall, "accuracy": accuracy}
 
 
 def entities(names: Sequence[str], labels: NDArray[np.int64], counts: Sequence[int]) -> set[tuple[int, int, int]]:
     """Return first word, last word and type of every entity, as conlleval reads labels.
 
-    An entity begins at B and S, at any label of another type than the word before, and at I or E after O, E or S;
+    An entity begins at B and S, at any label whose type is not that of the word before, and at I or E after O, E or S;
     it ends before one that begins, before O, and after E and S. L counts as E and U as S (our choice).
-    No entity goes on from one sentence to the next.
+    No entity continues from one sentence to the next.
     """
     mark_of, type_of = parsed(names)
     marks_V, types_V = mark_of[labels], type_of[labels]
@@ -136,7 +136,7 @@ def entities(names: Sequence[str], labels: NDArray[np.int64], counts: Sequence[i
 
 def parsed(names: Sequence[str]) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
     """Return the mark (B, I, E, S or O) and the type's number of each label, and of NO_LABEL after them."""
-    found = [PREFIX.fullmatch(name) for name in names]
-    types = sorted({match[2] for match in found if match})
-    marks = [SAME_AS.get(match[1], match[1]) if match else "O" for match in found]
-    return np.array([*marks, "O"]), np.array([types.index(m[2]) if m else NO_LABEL for m in found] + [NO_LABEL])
+    matches = [PREFIX.fullmatch(name) for name in names]
+    types = sorted({match[2] for match in matches if match})
+    marks = [SAME_AS.get(match[1], match[1]) if match else "O" for match in matches]
+    return np.array([*marks, "O"]), np.array([types.index(m[2]) if m else NO_LABEL for m in matches] + [NO_LABEL])

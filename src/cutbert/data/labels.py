@@ -1,4 +1,4 @@
-"""Raw labels to ids, scores or multi-hot rows; labels that cannot be are named by file and row."""
+"""Raw labels to ids, scores or multi-hot rows; invalid labels are reported by file and row."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ LabelReader = Callable[[RawRows], NDArray[Any]]
 def label_reader(
     settings: DataSettings, task: Task | None, train: RawRows, mistakes: list[str]
 ) -> tuple[HeadSpec, LabelReader]:
-    """Return the head that the labels of train want, and what turns raw labels into numbers for it.
+    """Return the head for the labels of train, and the function that turns raw labels into numbers for it.
 
     Args:
-        settings: what the labels are.
+        settings: say what the labels are.
         task: the named task, whose labels are fixed, or None.
-        train: the rows that hold every label there is.
-        mistakes: takes what the reader finds wrong.
+        train: the rows that must have every label.
+        mistakes: collects the function's mistakes.
 
     Raises:
-        DataError: train holds too few labels.
+        DataError: train has too few different labels.
     """
     if settings.regression or (task is not None and task.regression):
         name = task.labels[0] if task else settings.label or ""
@@ -66,12 +66,12 @@ def class_ids(rows: RawRows, names: tuple[str, ...], mistakes: list[str]) -> NDA
     """Return the id of each row's label; a label outside `names` is a mistake."""
     known = {name: i for i, name in enumerate(names)}
     labels = rows.labels or []
-    mistakes.extend(unknown_label(rows, i, label, names) for i, label in enumerate(labels) if label not in known)
+    mistakes.extend(unknown_label(rows.place(i), each, names) for i, each in enumerate(labels) if each not in known)
     return np.array([known.get(label, 0) for label in labels], dtype=np.int64)
 
 
 def parts_of(label: str, separator: str) -> list[str]:
-    """Return the labels in one field; an empty field holds none."""
+    """Return the labels in one field; an empty field has none."""
     return [part.strip() for part in label.split(separator)] if label else []
 
 
@@ -85,7 +85,7 @@ def multi_hot(rows: RawRows, separator: str, names: tuple[str, ...], mistakes: l
             if part in known:
                 hot[i, known[part]] = 1.0
             elif part:
-                mistakes.append(unknown_label(rows, i, part, names))
+                mistakes.append(unknown_label(rows.place(i), part, names))
             else:
                 mistakes.append(f"{rows.place(i)}: no label beside {separator!r} must be empty, got {label!r}")
     return hot
@@ -106,6 +106,7 @@ def scores(rows: RawRows, mistakes: list[str]) -> NDArray[np.float32]:
     return values
 
 
-def unknown_label(rows: RawRows, index: int, label: str, names: tuple[str, ...]) -> str:
+def unknown_label(place: str, label: str, names: tuple[str, ...]) -> str:
+    """Return the message about a label outside `names`, at a place in a file."""
     more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
-    return f"{rows.place(index)}: label must be one of {', '.join(names[:MAX_SHOWN])}{more}, got {label!r}"
+    return f"{place}: label must be one of {', '.join(names[:MAX_SHOWN])}{more}, got {label!r}"

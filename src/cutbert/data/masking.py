@@ -1,4 +1,4 @@
-"""Dynamic masking: which tokens of a step's rows are hidden, and what a batch shows instead.
+"""Dynamic masking for masked-LM training: which tokens of a step's rows are hidden, and what replaces them.
 
 Axes: N rows, S positions, W words of a row, M hidden tokens, V vocabulary.
 """
@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cutbert.data.batches import Batch
+from cutbert.data.batches import Batch, collate
 from cutbert.data.tokens import Tokens
 from cutbert.errors import ModelError
+from cutbert.shape.head import IGNORED
 
 SHARE_MASKED = 0.8
 SHARE_RANDOM = 0.1
@@ -27,9 +28,9 @@ class Masking:
 
     Args:
         mask_id, pad_id: special tokens.
-        ordinary_ids: ids of all tokens that are not special, [any]; these may be hidden, or shown for others.
-        is_ordinary: [V].
-        continues_word: [V], whether a token goes on with the word before it; None hides token by token.
+        ordinary_ids: ids of all tokens that are not special; these may be hidden, and may replace others.
+        is_ordinary: [V], whether an id is one of them.
+        continues_word: [V], whether a token continues the word before it; None hides single tokens.
         probability: share of a row's ordinary tokens that is hidden.
     """
 
@@ -48,13 +49,13 @@ def masking_of(
 
     Args:
         tokenizer: a fast tokenizer of transformers.
-        tokenizer_id: its name for people.
+        tokenizer_id: its name, for messages.
         vocab_size: rows of the model's token table.
         probability: in (0, 1).
-        whole_word: hide all pieces of a word together.
+        whole_word: hide all subwords of a word together.
 
     Raises:
-        ModelError: the tokenizer has no mask token, or its tokens do not say where words begin.
+        ModelError: the tokenizer has no mask token, or its tokens do not mark where words begin.
     """
     if tokenizer.mask_token_id is None:
         raise ModelError(f"{tokenizer_id}: the tokenizer must have a mask token, got none")
@@ -75,7 +76,7 @@ def masking_of(
 def word_continuations(
     tokenizer: Any, tokenizer_id: str, vocabulary: dict[str, int], vocab_size: int
 ) -> NDArray[np.bool_]:
-    """Return for each id whether its token goes on with the word before it, [V].
+    """Return for each id whether its token continues the word before it, [V].
 
     WordPiece marks such tokens (##), byte-level BPE and SentencePiece mark all others.
 
@@ -100,7 +101,7 @@ def word_continuations(
 
 
 def begin_mark(pre_tokenizer: dict[str, Any] | None) -> str:
-    """Return what a pre-tokenizer puts before the tokens that begin words; empty where it puts nothing."""
+    """Return the mark that a pre-tokenizer puts before tokens that begin a word; empty where it has none."""
     steps = [pre_tokenizer or {}, *(pre_tokenizer or {}).get("pretokenizers", [])]
     for step in steps:
         if step.get("type") == "ByteLevel":
@@ -114,9 +115,9 @@ class MaskedBatch(NamedTuple):
     """A batch with hidden tokens.
 
     Args:
-        batch: what the model sees.
-        positions: [M], the hidden tokens' places in the flattened batch.
-        targets: [M], what they were.
+        batch: the model's input.
+        positions: [M], the hidden tokens' positions in the flattened batch.
+        targets: [M], their original ids.
     """
 
     batch: Batch
@@ -126,13 +127,13 @@ class MaskedBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Masks:
-    """What is hidden of some rows.
+    """The hidden tokens of some rows.
 
     Args:
         rows: [N], indices into Tokens, rising.
         is_real: [N, S], False beyond a row's end.
-        ids: [N, S], as they were.
-        shown: [N, S], as the model sees them.
+        ids: [N, S], the original ids.
+        shown: [N, S], the ids that the model sees.
         is_hidden: [N, S], the positions to predict.
     """
 
@@ -150,8 +151,8 @@ class Masks:
         """Hide the tokens of a batch, of [N, S] or in blocks.
 
         Args:
-            batch: some of the rows, on any device.
-            rows: which, in the batch's order.
+            batch: of some of the rows, on any device.
+            rows: their indices, in the batch's order.
         """
         places = np.searchsorted(self.rows, rows)
         real = self.is_real[places]
@@ -168,22 +169,22 @@ class Masks:
 
 
 def draw_masks(tokens: Tokens, rows: NDArray[np.int64], masking: Masking, random: np.random.Generator) -> Masks:
-    """Return what is hidden of some rows; the order they are given in does not matter.
+    """Draw the hidden tokens of some rows; the order of `rows` does not matter.
 
-    Special tokens are never hidden. Of each row round(probability x ordinary tokens) are, at least one: exactly,
-    not on average, our choice. Whole words are taken in random order while they fit into that number, so that it
-    is missed only where no word of the right size is left.
+    Special tokens are never hidden. Of each row exactly round(probability x ordinary tokens) are, at least one
+    (exactly, not on average: our choice). Whole words are taken in random order as long as they fit into that number,
+    so that fewer are hidden only where no word of the right size is left.
 
     Args:
         tokens: all rows.
-        rows: those of a whole step, each once; the masks of one depend on the others, so that micro-batches and
-            processes must draw for the step and then take theirs.
-        masking: how.
-        random: gives the same masks from the same state.
+        rows: those of a whole step, each once. The masks of a row depend on the other rows, so micro-batches and
+            processes must draw for the whole step and then take their part.
+        masking: of the tokenizer.
+        random: the same state gives the same masks.
 
     Source:
-        Devlin et al. 2019 (1810.04805), section 3.1: of the hidden 80 % show [MASK], 10 % a random token, 10 % stay;
-        whole words, and skipping those that do not fit, as in its released code (create_pretraining_data.py).
+        Devlin et al. 2019 (1810.04805), section 3.1: of the hidden tokens 80 % become [MASK], 10 % a random token,
+        10 % stay; whole words, and skipping those that do not fit, as in its released create_pretraining_data.py.
         Dynamic: Liu et al. 2019 (1907.11692), section 4.1.
     """
     rows = np.sort(rows)
@@ -202,7 +203,7 @@ def draw_masks(tokens: Tokens, rows: NDArray[np.int64], masking: Masking, random
 
 
 def word_starts(ids_NS: NDArray[np.int64], ordinary_NS: NDArray[np.bool_], masking: Masking) -> NDArray[np.bool_]:
-    """Return which ordinary tokens begin a word: all of them, or those that go on with no ordinary one."""
+    """Return which ordinary tokens begin a word; without whole words each is a word by itself."""
     if masking.continues_word is None:
         return ordinary_NS
     follows_NS = np.zeros_like(ordinary_NS)
@@ -216,7 +217,7 @@ def choose_words(
     wanted_N: NDArray[np.int64],
     random: np.random.Generator,
 ) -> NDArray[np.bool_]:
-    """Return the tokens of words taken in random order, each where it fits into what is still wanted of its row."""
+    """Return the tokens of words taken in random order, each where it fits into the number its row still needs."""
     N, W = len(starts_NS), max(1, int(starts_NS.sum(1).max()))
     word_NS = np.maximum(starts_NS.cumsum(1) - 1, 0)
     flat_NS = word_NS + W * np.arange(N)[:, None]
@@ -235,8 +236,17 @@ def choose_words(
 
 
 def disguise(ids: NDArray[np.int64], masking: Masking, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return what hidden tokens are shown as: the mask, a random ordinary token, or themselves."""
+    """Return the replacements of hidden tokens: the mask, a random ordinary token, or the token itself."""
     kind = random.random(len(ids))
     other = masking.ordinary_ids[random.integers(len(masking.ordinary_ids), size=len(ids))]
     shown = np.where(kind < SHARE_MASKED + SHARE_RANDOM, other, ids)
     return np.where(kind < SHARE_MASKED, masking.mask_id, shown)
+
+
+def masked_batch(tokens: Tokens, rows: np.ndarray, masking: Masking, seed: int) -> Batch:
+    """Return some rows as a batch with masked tokens, whose original ids are its labels; for rows of one length."""
+    masks = draw_masks(tokens, rows, masking, np.random.default_rng([seed, int(rows[0])]))
+    masked = masks.apply(collate(tokens, rows, pad_token_id=masking.pad_id, use_token_types=False), rows)
+    labels = torch.full_like(masked.batch.input_ids, IGNORED).flatten()
+    labels[masked.positions] = masked.targets
+    return replace(masked.batch, labels=labels.view_as(masked.batch.input_ids))

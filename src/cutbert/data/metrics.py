@@ -14,28 +14,28 @@ from cutbert.shape.head import HeadSpec
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How good predictions are.
+class ScoredOutputs:
+    """The scores of a model's predictions, and the predictions.
 
     Args:
         metrics: by name, fractions of 1.
-        outputs: what is kept of the predictions, by name: one item per row, as JSON holds it.
+        outputs: what is stored of the predictions, by name: one JSON value per row.
     """
 
     metrics: dict[str, float]
     outputs: dict[str, Any]
 
 
-class Judge(Protocol):
-    """Knows the right outputs of some tokens, one split's, and reads a model's out of its logits."""
+class Scorer(Protocol):
+    """Has the right outputs of one split's tokens, decodes a model's outputs from its logits, and scores them."""
 
-    def __call__(self, logits: NDArray[np.float32]) -> Verdict: ...
+    def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs: ...
 
 
 def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
     """Return every metric of the head's kind; the primary one is among them.
 
-    A metric without a value (constant predictions) is 0.0, and so is every metric of outputs that are not finite.
+    A metric that is undefined (constant predictions) is 0.0, and so is every metric of outputs that are not finite.
 
     Args:
         head: a sequence head.
@@ -53,8 +53,8 @@ def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> d
     finite = bool(np.isfinite(logits).all())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = compute[head.kind](np.nan_to_num(logits), np.asarray(labels))
-    return {name: float(value) if finite and np.isfinite(value) else 0.0 for name, value in found.items()}
+        values = compute[head.kind](np.nan_to_num(logits), np.asarray(labels))
+    return {name: float(value) if finite and np.isfinite(value) else 0.0 for name, value in values.items()}
 
 
 def class_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
@@ -62,14 +62,14 @@ def class_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
 
     predicted = logits.argmax(axis=1)
     classes = range(logits.shape[1])
-    found = {
+    values = {
         "accuracy": metrics.accuracy_score(labels, predicted),
         "matthews": metrics.matthews_corrcoef(labels, predicted),
         "f1_macro": metrics.f1_score(labels, predicted, labels=list(classes), average="macro", zero_division=0),
     }
     if len(classes) == 2:
-        found["f1"] = metrics.f1_score(labels, predicted, zero_division=0)
-    return found
+        values["f1"] = metrics.f1_score(labels, predicted, zero_division=0)
+    return values
 
 
 def score_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.hub_rows import load_split
 from cutbert.data.reading import check_mistakes, expand_files, read_files
 from cutbert.data.records import is_text, read_text
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
+from cutbert.data.sources import load_split
 from cutbert.data.tasks import QUESTION_TASKS, Layout, QuestionTask
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
@@ -26,7 +26,7 @@ HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 @dataclass(frozen=True)
 class Answer:
-    """A stretch of a text: what it says, and the character it starts at."""
+    """A span of a text: its characters, and the index of the first."""
 
     text: str
     start: int
@@ -39,9 +39,9 @@ class Questions:
     Args:
         question, context: the two texts of each row.
         ids: names of the rows, or None where they have none.
-        answers: of each row, all that are right, the one to train on first; empty where the text holds none;
+        answers: for each row all right answers, the one to train on first; empty where the text has none;
             None in rows without labels.
-        has_unanswerable: a model may say that the text holds no answer (SQuAD v2).
+        has_unanswerable: whether a model may answer that the text has no answer (SQuAD v2).
         stride: tokens that neighbouring windows of a long text share.
     """
 
@@ -67,21 +67,21 @@ class Questions:
         )
 
     def joined(self, others: Questions) -> Questions:
-        """Return these rows and others after them, without labels."""
+        """Return these rows followed by others, without labels."""
         question, context = [*self.question, *others.question], [*self.context, *others.context]
         return Questions(question, context, None, None, self.has_unanswerable, self.stride)
 
     def text_keys(self) -> list[bytes]:
-        """Return one key per row; all questions of one text have the same, so that they lie in one split."""
+        """Return one key per row; all questions about one text have the same key, so that they are in one split."""
         known = {context: text_key(context) for context in set(self.context)}
         return [known[context] for context in self.context]
 
 
 def read_questions(settings: DataSettings) -> tuple[dict[str, Questions], dict[str, str]]:
-    """Return the splits that a task of question answering names, and the SHA-256 of each file.
+    """Read the splits of a question-answering task; return them and the SHA-256 of each file.
 
     Raises:
-        DataError: every mistake in the files (the first 20 in words).
+        DataError: all mistakes in the files together (the first 20 in full).
     """
     task, mistakes = QUESTION_TASKS[settings.task or ""], list[str]()
     parts, hashes = {}, {}
@@ -113,20 +113,20 @@ def task_files(root: Path, task: QuestionTask) -> dict[str, Path]:
     """Return the files of train and dev, in the task's folder of the root or in `root` itself.
 
     Raises:
-        DataError: neither folder holds both, or a folder holds several that could be one of them.
+        DataError: neither folder has both, or a folder has several files for one of them.
     """
     for folder in (root / task.folder, root):
-        found = {part: files_of(folder, part, task) for part in ("train", "dev")}
-        if not all(found.values()):
+        candidates = {part: files_of(folder, part, task) for part in ("train", "dev")}
+        if not all(candidates.values()):
             continue
         mistakes = [
             f"{folder}: must hold one file {part}*{task.version}.json (or .json.gz), got {names_of(paths)}"
-            for part, paths in found.items()
+            for part, paths in candidates.items()
             if len(paths) > 1
         ]
         if mistakes:
             raise DataError(*mistakes)
-        return {part: paths[0] for part, paths in found.items()}
+        return {part: paths[0] for part, paths in candidates.items()}
     names = [f"{part}-{task.version}.json" for part in ("train", "dev")]
     inside = " and ".join(f"{task.folder}/{name}" for name in names)
     raise DataError(
@@ -139,12 +139,12 @@ def names_of(paths: Sequence[Path]) -> str:
 
 
 def files_of(folder: Path, part: str, task: QuestionTask) -> list[Path]:
-    """Return the files of a folder that could be a split: a part of the official one has a longer name."""
+    """Return the files of a folder that could be a split: parts of the official file have longer names."""
     return sorted(path for ending in (".json", ".json.gz") for path in folder.glob(f"{part}*{task.version}{ending}"))
 
 
 def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
-    """Read a JSON file in SQuAD's layout; what is wrong goes to `mistakes`."""
+    """Read a JSON file in SQuAD's layout; mistakes in it are added to `mistakes`."""
     try:
         text = read_text(path, zipped=path.suffix == ".gz")
         try:
@@ -162,27 +162,27 @@ RawQuestion = tuple[str, Any, Any, Any, Any]
 
 
 def squad_rows(articles: Any) -> Iterator[RawQuestion]:
-    """Yield place, id, question, context and answers (text and start each) of every question; None where broken."""
+    """Yield place, id, question, context and answers (text and start) of every question; None for what is missing."""
     for a, article in enumerate(as_objects(articles), 1):
         for p, paragraph in enumerate(as_objects(article.get("paragraphs")), 1):
             for q, asked in enumerate(as_objects(paragraph.get("qas")), 1):
-                found = asked.get("answers")
-                if isinstance(found, list):
-                    found = [(each.get("text"), each.get("answer_start")) for each in as_objects(found)]
+                answers = asked.get("answers")
+                if isinstance(answers, list):
+                    answers = [(each.get("text"), each.get("answer_start")) for each in as_objects(answers)]
                 place = f"article {a}, paragraph {p}, question {q}"
-                yield place, asked.get("id"), asked.get("question"), paragraph.get("context"), found
+                yield place, asked.get("id"), asked.get("question"), paragraph.get("context"), answers
 
 
 def as_objects(value: Any) -> list[dict[str, Any]]:
-    """Return a list of JSON objects, empty objects for what is none; a list of one empty object for no list."""
+    """Return a list of JSON objects, with {} for items that are not objects; [{}] where the value is not a list."""
     return [each if isinstance(each, dict) else {} for each in value] if isinstance(value, list) else [{}]
 
 
-def collect(found: Iterator[RawQuestion], file: str, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
-    """Return the rows without fault; the others go to `mistakes`."""
+def collect(raw: Iterator[RawQuestion], file: str, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
+    """Return the valid rows; each of the others adds a message to `mistakes`."""
     rows, before = empty_questions(task, stride), len(mistakes)
     assert rows.ids is not None and rows.answers is not None
-    for place, name, question, context, answers in found:
+    for place, name, question, context, answers in raw:
         problem = question_problem(name, question, context, answers, task)
         if problem is not None:
             mistakes.append(f"{file}: {place}: {problem}")
@@ -210,7 +210,7 @@ def question_problem(name: Any, question: Any, context: Any, answers: Any, task:
     for text, start in answers:
         whole = isinstance(text, str) and isinstance(start, int) and start >= 0
         if not whole or not text.strip() or context[start : start + len(text)] != text:
-            return f"an answer must stand at its answer_start, got {text!r:.40} at {start!r}"
+            return f"an answer must be at its answer_start, got {text!r:.40} at {start!r}"
     return None
 
 
@@ -223,12 +223,12 @@ def read_hub_split(
 ) -> tuple[Questions, str]:
     """Return the rows of one hub split and the SHA-256 of them."""
 
-    def found() -> Iterator[RawQuestion]:
+    def raw_questions() -> Iterator[RawQuestion]:
         for row, item in enumerate(data, 1):
             answers = list(zip(item["answers"]["text"], item["answers"]["answer_start"], strict=True))
             yield f"row {row}", item["id"], item["question"], item["context"], answers
 
-    rows = collect(found(), name, task, stride, mistakes)
+    rows = collect(raw_questions(), name, task, stride, mistakes)
     digest = hashlib.sha256()
     for column in (rows.ids or [], rows.question, rows.context):
         digest.update("\n".join(column).encode())

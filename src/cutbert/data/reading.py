@@ -1,4 +1,4 @@
-"""Files to texts and raw labels, with every mistake in them named by file and row."""
+"""Files to texts and raw labels; every mistake in them is reported by file and row."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAX_MISTAKES = 20
 
 @dataclass
 class RawRows:
-    """Texts and labels as the files hold them.
+    """Texts and labels as in the files.
 
     Args:
         text: the texts.
         text_pair: the second texts, or None.
         labels: the labels as text without surrounding spaces, or None.
-        places: for each row, what names it in a message: file, row and line.
-        left_out: rows that the layout allows to leave out, by file.
+        places: for each row its file, row and line, for messages.
+        left_out: number of incomplete rows left out, by file, where the layout allows it.
     """
 
     text: list[str] = field(default_factory=list)
@@ -36,7 +36,7 @@ class RawRows:
     left_out: dict[str, int] = field(default_factory=dict)
 
     def place(self, index: int) -> str:
-        """Return the words that name row `index` in a message."""
+        """Return the name of row `index` for messages."""
         return place_name(*self.places[index])
 
     def add(self, record: Record, file: str, layout: Layout) -> None:
@@ -49,7 +49,7 @@ class RawRows:
 
 
 def read_files(paths: Sequence[Path], layout: Layout, mistakes: list[str]) -> RawRows:
-    """Read several files of one layout, one after the other; what is wrong goes to `mistakes`."""
+    """Read several files of one layout, one after the other; mistakes in them are added to `mistakes`."""
     rows = empty_rows(layout)
     for path in paths:
         try:
@@ -67,7 +67,7 @@ def empty_rows(layout: Layout) -> RawRows:
 
 
 def read_records(records: Iterable[Record], file: str, layout: Layout, rows: RawRows, mistakes: list[str]) -> None:
-    """Append records to rows; broken ones go to `mistakes`, or are counted where the layout says so."""
+    """Append records to rows; broken ones add to `mistakes`, or are only counted where the layout says so."""
     before = len(rows.text), len(mistakes)
     for record in records:
         if layout.skip_incomplete and is_incomplete(record):
@@ -105,7 +105,7 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
 
 
 def label_text(value: Any) -> str:
-    """Return a label as text: numbers and truth values as JSON writes them."""
+    """Return a label as text: numbers, true and false as JSON writes them."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else json.dumps(value)
@@ -118,17 +118,17 @@ def place_name(file: str, row: int, line: int | None) -> str:
 def expand_files(patterns: Sequence[str], option: str, mistakes: list[str]) -> list[Path]:
     """Return the files that an option names, globs expanded in sorted order.
 
-    A pattern that is itself the name of a file stands for that file.
+    A pattern that is itself the name of an existing file means that file.
     """
     paths: list[Path] = []
     for pattern in patterns:
         if Path(pattern).exists() or not glob.has_magic(pattern):
             paths.append(Path(pattern))
             continue
-        found = sorted(glob.glob(pattern, recursive=True))
-        if not found:
+        matches = sorted(glob.glob(pattern, recursive=True))
+        if not matches:
             mistakes.append(f"{option} {pattern}: no file matches")
-        paths.extend(Path(name) for name in found)
+        paths.extend(Path(name) for name in matches)
     twice = sorted({str(path) for path in paths if paths.count(path) > 1})
     mistakes.extend(f"{option} names {name} more than once" for name in twice)
     return paths

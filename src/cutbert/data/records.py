@@ -1,7 +1,7 @@
-"""The rows of one file in any format we read, each as values by column, with their place in the file.
+"""The rows of one file in any format we read, each as values by column, with its row and line number.
 
-Formats: `.tsv` is split on tabs and knows no quotes; `.csv` is RFC 4180; `.jsonl` holds one object a line;
-`.parquet`. All but Parquet also as `.gz`. A byte order mark is skipped, LF and CRLF both end lines.
+Formats: `.tsv` is split on tabs, without quoting; `.csv` is RFC 4180; `.jsonl` has one object per line;
+`.parquet`. All but Parquet also as `.gz`. A byte order mark is skipped; LF and CRLF both end lines.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | Non
     """Yield the rows of a file, broken ones too.
 
     Args:
-        path: the file; its suffix tells the format.
+        path: the file; its suffix is the format.
         columns: the wanted columns.
         header: names of the columns of a .tsv or .csv file without a header row.
 
@@ -66,7 +66,7 @@ def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | Non
 def read_text(path: Path, zipped: bool) -> str:
     """Return a file's text without byte order mark and without empty lines at its end.
 
-    Bytes that are not UTF-8 become lone surrogates, so that the row that holds them can be named.
+    Bytes that are not UTF-8 become lone surrogates, so that a message can name their row.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
@@ -105,7 +105,7 @@ def tsv_rows(text: str) -> Iterator[Fields]:
 
 
 def csv_rows(text: str) -> Iterator[Fields]:
-    """Yield line number, fields and problem; after a row that breaks the quoting there is no next row."""
+    """Yield line number, fields and problem; a row with broken quoting is the last, since its end is unknown."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     limit = csv.field_size_limit(sys.maxsize)
     try:
@@ -125,7 +125,7 @@ def csv_rows(text: str) -> Iterator[Fields]:
 def table_records(
     path: Path, rows: Iterator[Fields], columns: Sequence[str], header: Sequence[str] | None
 ) -> Iterator[Record]:
-    """Yield the wanted fields of each row; the header is read at once, so that its mistakes come first."""
+    """Return the wanted fields of each row; the header is read at once, so that its mistakes are raised first."""
     headless = header is not None
     if header is None:
         _, header, problem = next(rows)
@@ -154,22 +154,22 @@ def jsonl_records(path: Path, text: str, columns: Sequence[str]) -> Iterator[Rec
 
 def pick_keys(text: str, columns: Sequence[str]) -> Iterator[Record]:
     for row, line in numbered_lines(text):
-        found = parse_object(line)
-        if isinstance(found, str):
-            yield Record(row, row, (), found)
+        parsed = parse_object(line)
+        if isinstance(parsed, str):
+            yield Record(row, row, (), parsed)
             continue
-        missing = [column for column in columns if column not in found]
-        problem = f"has no column {missing[0]!r}; columns: {listed(found)}" if missing else None
-        yield Record(row, row, () if missing else tuple(found[column] for column in columns), problem)
+        missing = [column for column in columns if column not in parsed]
+        problem = f"has no column {missing[0]!r}; columns: {listed(parsed)}" if missing else None
+        yield Record(row, row, () if missing else tuple(parsed[column] for column in columns), problem)
 
 
 def parse_object(line: str) -> dict[str, Any] | str:
     """Return the JSON object of one line, or what is wrong with it."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except (ValueError, RecursionError) as error:
         return f"must be a JSON object: {error}"
-    return found if isinstance(found, dict) else "must be a JSON object"
+    return value if isinstance(value, dict) else "must be a JSON object"
 
 
 def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
@@ -177,7 +177,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     import pyarrow.parquet
 
     try:
-        path.open("rb").close()  # so that a missing file is named in the words of every other format
+        path.open("rb").close()  # so that a missing file gives the same message as in the other formats
         file = pyarrow.parquet.ParquetFile(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -203,17 +203,17 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> It
 
 
 def is_text(text: str) -> bool:
-    """Return whether a string holds no lone surrogate: bytes that were no UTF-8, or such JSON escapes."""
+    """Return whether a string has no lone surrogates, which come from bytes that are not UTF-8 or from JSON escapes."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return column names for a message, whatever characters they hold."""
+    """Return column names for a message; characters that cannot be encoded are escaped."""
     return ", ".join(names).encode(errors="backslashreplace").decode()
 
 
 def check_columns(path: Path, header: Sequence[str], columns: Sequence[str]) -> None:
-    """Refuse a header that lacks a wanted column or has it twice."""
+    """Raise a DataError where a header lacks a wanted column or has it twice."""
     mistakes = []
     for column in columns:
         count = header.count(column)

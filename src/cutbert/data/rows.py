@@ -1,4 +1,4 @@
-"""Texts with their labels, what makes two texts the same, and what the rows of any task can do."""
+"""Texts with their labels, the interface of the rows of any task, and the hash of a text."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Examples(Protocol):
         ...
 
     def text_keys(self) -> list[bytes]:
-        """Return one key per row; rows of equal keys must lie in one split."""
+        """Return one key per row; rows with equal keys must be in one split."""
         ...
 
     def joined(self, others: Self) -> Self:
-        """Return these rows and others after them, without labels."""
+        """Return these rows followed by others, without labels."""
         ...
 
 
@@ -33,7 +33,7 @@ class Rows:
     """Texts, perhaps in pairs, perhaps with labels.
 
     Args:
-        text: the texts, as they are in the file.
+        text: the texts, as in the file.
         text_pair: the second texts, or None.
         labels: int64 ids [N], float32 scores [N], float32 multi-hot [N, C], or None.
     """
@@ -54,7 +54,7 @@ class Rows:
         )
 
     def joined(self, others: Rows) -> Rows:
-        """Return these rows and others after them, without labels."""
+        """Return these rows followed by others, without labels."""
         pairs = None if self.text_pair is None else [*self.text_pair, *(others.text_pair or [])]
         return Rows([*self.text, *others.text], pairs)
 

@@ -1,4 +1,4 @@
-"""Sentences with a label per word, from the user's own files: .conll, .jsonl and .parquet."""
+"""Sentences with one label per word, from the user's own files: .conll, .jsonl and .parquet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.labels import MAX_SHOWN, check_names, class_names
+from cutbert.data.labels import check_names, class_names, unknown_label
 from cutbert.data.reading import check_mistakes, expand_files, place_name
 from cutbert.data.records import Record, is_text, open_lines, open_records
 from cutbert.data.rows import text_key
@@ -26,11 +26,11 @@ DOCUMENT_START = "-DOCSTART-"
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Sentences in words.
+    """Sentences as words.
 
     Args:
         words: of each sentence, at least one.
-        labels: of each sentence int64 ids, one per word; None in rows without labels.
+        labels: int64 ids of each sentence, one per word; None in rows without labels.
         names: the labels in id order.
     """
 
@@ -47,7 +47,7 @@ class Sentences:
         return Sentences([self.words[i] for i in indices], labels, self.names)
 
     def joined(self, others: Sentences) -> Sentences:
-        """Return these rows and others after them, without labels."""
+        """Return these rows followed by others, without labels."""
         return Sentences([*self.words, *others.words], None, self.names)
 
     def text_keys(self) -> list[bytes]:
@@ -56,10 +56,10 @@ class Sentences:
 
 
 def read_sentences(settings: DataSettings) -> tuple[dict[str, Sentences], dict[str, str]]:
-    """Return the splits that the user's own files hold, and the SHA-256 of each file.
+    """Read the splits of the user's own files; return them and the SHA-256 of each file.
 
     Raises:
-        DataError: every mistake in the files, else every label that train does not have (the first 20 in words).
+        DataError: all mistakes in the files, else all labels that train does not have (the first 20 in full).
     """
     mistakes: list[str] = []
     files = {name: expand_files(getattr(settings, name), f"--{name}", mistakes) for name in ("train", "dev")}
@@ -79,7 +79,7 @@ def read_sentences(settings: DataSettings) -> tuple[dict[str, Sentences], dict[s
 
 @dataclass(frozen=True)
 class RawSentence:
-    """A sentence as the file holds it, and the words that name its place in a message."""
+    """A sentence as in the file, and its place there, for messages."""
 
     words: list[str]
     labels: list[str]
@@ -89,7 +89,7 @@ class RawSentence:
 def read_tagged(
     paths: Sequence[Path], settings: DataSettings, has_labels: bool, mistakes: list[str]
 ) -> list[RawSentence]:
-    """Read several files, one after the other; what is wrong goes to `mistakes`."""
+    """Read several files, one after the other; mistakes in them are added to `mistakes`."""
     columns = [str(settings.text), str(settings.label)] if has_labels else [str(settings.text)]
     rows: list[RawSentence] = []
     for path in paths:
@@ -113,7 +113,7 @@ def tagged_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     """Return the rows of a file, each value a list.
 
     Raises:
-        DataError: the file is of no format that holds labels per word, cannot be read, or lacks a column.
+        DataError: the file's format has no labels per word, or it cannot be read or lacks a column.
     """
     stem = path.with_suffix("") if path.suffix == ".gz" else path
     if stem.suffix not in FORMATS:
@@ -123,7 +123,7 @@ def tagged_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def conll_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """Return the sentences of a file with a word a line: columns by number, an empty line after each sentence."""
+    """Return the sentences of a file with one word per line: columns by number, an empty line after each sentence."""
     wrong = [column for column in columns if not re.fullmatch(r"-?[0-9]+", column)]
     if wrong:
         raise DataError(f"{path}: columns of a .conll file must be numbers from 0, got {', '.join(wrong)}")
@@ -131,21 +131,21 @@ def conll_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def pick_columns(path: Path, places: list[int]) -> Iterator[Record]:
-    row, begun, problem = 0, 0, None
-    found: list[list[str]] = []
+    row, first_line, problem = 0, 0, None
+    words: list[list[str]] = []
     for number, line in [*open_lines(path), (0, "")]:
         fields = GAPS.split(line.strip(" \t"))
         if fields[0] and fields[0] != DOCUMENT_START:
-            begun = begun or number
+            first_line = first_line or number
             short = [place for place in places if not -len(fields) <= place < len(fields)]
             if short and problem is None:
                 problem = f"line {number} must have a column {short[0]}, got {len(fields)} columns"
-            found.append([] if short else [fields[place] for place in places])
-        elif found:
+            words.append([] if short else [fields[place] for place in places])
+        elif words:
             row += 1
-            values = () if problem else tuple([word[i] for word in found] for i in range(len(places)))
-            yield Record(row, begun, values, problem)
-            found, begun, problem = [], 0, None
+            values = () if problem else tuple([word[i] for word in words] for i in range(len(places)))
+            yield Record(row, first_line, values, problem)
+            words, first_line, problem = [], 0, None
 
 
 def sentence_problem(values: tuple[Any, ...], columns: Sequence[str]) -> str | None:
@@ -163,14 +163,13 @@ def sentence_problem(values: tuple[Any, ...], columns: Sequence[str]) -> str | N
 
 
 def numbered(rows: Sequence[RawSentence], names: tuple[str, ...], has_labels: bool, mistakes: list[str]) -> Sentences:
-    """Return sentences with ids for labels; a label outside `names` is a mistake."""
+    """Return sentences with ids in place of label names; a label outside `names` is a mistake."""
     words = [sentence.words for sentence in rows]
     if not has_labels:
         return Sentences(words, None, names)
     known = {name: i for i, name in enumerate(names)}
-    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
     mistakes.extend(
-        f"{sentence.place}: label must be one of {', '.join(names[:MAX_SHOWN])}{more}, got {label!r}"
+        unknown_label(sentence.place, label, names)
         for sentence in rows
         for label in dict.fromkeys(sentence.labels)
         if label not in known

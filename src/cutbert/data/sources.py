@@ -1,29 +1,33 @@
-"""The files of a named task or of the user's own, read into train, dev, select and unlabelled rows."""
+"""The raw rows of a task, from its files, from the hub or from the user's own files: train, dev, select, unlabelled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from cutbert.data.hub_rows import read_hub
-from cutbert.data.reading import RawRows, check_mistakes, expand_files, read_files
+from cutbert.data.reading import RawRows, check_mistakes, empty_rows, expand_files, read_files, read_records
+from cutbert.data.records import Record
 from cutbert.data.settings import DataSettings
 from cutbert.data.tasks import TASKS, Layout, Task
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 
+HUB_NAME = "nyu-mll/glue"
+
 
 @dataclass(frozen=True)
 class RawData:
-    """What the files hold, before labels become numbers.
+    """The rows of all files, before labels become numbers.
 
     Args:
         train: labelled rows to train on and, without a select file, to take select from.
-        dev: labelled rows to report on.
-        select: labelled rows to choose by, or None.
+        dev: labelled rows that are only reported on.
+        select: labelled rows for all choices, or None.
         unlabeled: rows without labels, or None.
-        hashes: SHA-256 of each file (of the rows, for a hub data set).
+        hashes: SHA-256 of each file (for a hub data set, of the rows).
     """
 
     train: RawRows
@@ -39,10 +43,10 @@ class RawData:
 
 
 def read_raw(settings: DataSettings) -> RawData:
-    """Return all rows that the settings name.
+    """Read all rows that the settings name.
 
     Raises:
-        DataError: every mistake in the files (the first 20 in words).
+        DataError: all mistakes in the files together (the first 20 in full).
     """
     if settings.task is None:
         return read_own(settings)
@@ -55,10 +59,10 @@ def read_raw(settings: DataSettings) -> RawData:
 
 
 def task_folder(root: Path, task: Task) -> Path:
-    """Return the folder that holds the task's files: its own in the root, or `root` itself.
+    """Return the folder with the task's files: its own folder in the root, or `root` itself.
 
     Raises:
-        DataError: neither holds train.tsv and the dev file.
+        DataError: neither has train.tsv and the dev file.
     """
     for folder in (root / task.folder, root):
         if (folder / "train.tsv").is_file() and (folder / task.dev_file).is_file():
@@ -70,7 +74,7 @@ def task_folder(root: Path, task: Task) -> Path:
 
 
 def read_from_hub(settings: DataSettings, task: Task, unlabeled: Layout) -> RawData:
-    """Read train and dev from the hub, and before them the files that the settings name."""
+    """Read train and dev from the hub; before that, the files that the settings name."""
     mistakes: list[str] = []
     local = read_paths(settings, [], [], task.layout, unlabeled, mistakes)
     train, dev, hashes = read_hub(settings.task or "", task, mistakes)
@@ -79,7 +83,7 @@ def read_from_hub(settings: DataSettings, task: Task, unlabeled: Layout) -> RawD
 
 
 def read_own(settings: DataSettings) -> RawData:
-    """Read own files."""
+    """Read the user's own files."""
     text, pair = settings.text or "", settings.text_pair
     layout = Layout(text, pair, settings.label, labels_may_be_empty=settings.multi_label is not None)
     mistakes: list[str] = []
@@ -110,3 +114,60 @@ def read_paths(
         unlabeled=bare if unlabeled else None,
         hashes={str(path): file_sha256(path) for path in (*train, *dev, *select, *unlabeled)},
     )
+
+
+def read_hub(name: str, task: Task, mistakes: list[str]) -> tuple[RawRows, RawRows, dict[str, str]]:
+    """Return train, dev and the SHA-256 of their rows, from the hub (as Parquet) or its cache on this machine.
+
+    Raises:
+        DataError: the task is not on the hub, or the hub cannot be reached.
+    """
+    if not task.hub_text:
+        raise DataError(f"--task {name} is not on the hub; give --data-dir")
+    parts, files = [], {}
+    for split in ("train", task.hub_dev):
+        source = f"{HUB_NAME} {name} {split}"
+        rows, digest = read_split(load_split(name, HUB_NAME, name, split=split), source, task, mistakes)
+        parts.append(rows)
+        files[source] = digest
+    return parts[0], parts[1], files
+
+
+def load_split(task: str, *source: str, split: str) -> Any:
+    """Return one split of a data set on the hub; `source` is its name and, where it has several, its configuration."""
+    import datasets
+
+    try:
+        return datasets.load_dataset(*source, split=split)
+    except Exception as error:  # the hub's client raises many kinds offline; they mean the same to the user
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise DataError(f"--task {task}: {source[0]} cannot be had from the hub ({reason}); give --data-dir") from error
+
+
+def read_split(data: Any, source: str, task: Task, mistakes: list[str]) -> tuple[RawRows, str]:
+    """Return the rows of one hub split and the SHA-256 of them."""
+    layout = Layout(
+        task.hub_text[0],
+        task.hub_text[1] if len(task.hub_text) > 1 else None,
+        "label",
+        skip_incomplete=task.layout.skip_incomplete,
+    )
+    rows = empty_rows(layout)
+    read_records(hub_records(data, layout, task), source, layout, rows, mistakes)
+    digest = hashlib.sha256()
+    for column in (rows.text, rows.text_pair or [], rows.labels or []):
+        digest.update("\n".join(column).encode())
+    return rows, digest.hexdigest()
+
+
+def hub_records(data: Any, layout: Layout, task: Task) -> Iterator[Record]:
+    """Yield rows with labels as in the official files: names where the hub has ids.
+
+    An id without a name stays a number, which the label reader then refuses.
+    """
+    names = task.hub_labels or task.labels
+    for row, item in enumerate(data, 1):
+        label = item["label"]
+        if not task.regression and 0 <= label < len(names):
+            label = names[label]
+        yield Record(row, None, (*(item[column] for column in layout.text_columns), label))

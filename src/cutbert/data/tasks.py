@@ -1,4 +1,4 @@
-"""The named tasks: where their files lie, which columns they have, what is scored."""
+"""The named tasks: their files, columns, labels and metric."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a file hold what.
+    """The columns of a file.
 
     Args:
         text: column of the text.
         text_pair: column of the second text, or None.
-        label: column of the label, or None where the file has none that matters.
+        label: column of the label, or None for rows without labels.
         header: names of the columns of a file without a header row; None where the first row names them.
-        labels_may_be_empty: an empty label is a label (multi-label: none of them).
-        skip_incomplete: rows with an empty field or a wrong number of fields are left out and counted, not refused.
+        labels_may_be_empty: whether an empty label is valid (multi-label: no label applies).
+        skip_incomplete: leave out and count rows with an empty field or a wrong number of fields, instead of an error.
     """
 
     text: str
@@ -43,9 +43,9 @@ class Task:
         layout: columns of its files.
         labels: class names in id order; one name for regression.
         metric: the primary metric.
-        regression: labels are numbers.
+        regression: whether labels are numbers.
         dev_file: name of the dev file.
-        hub_text: text columns of the same task in `nyu-mll/glue`; empty where it is not there.
+        hub_text: text columns of the same task in `nyu-mll/glue`; empty where it does not have the task.
         hub_dev: name of the dev split on the hub.
         hub_labels: class names in the order of the hub's ids; empty where they are `labels`.
         augment_rounds: N of augmentation in the papers' release; 20 for tasks it does not name.
@@ -67,7 +67,7 @@ BINARY = ("0", "1")
 ENTAILMENT = ("entailment", "not_entailment")
 COLA_HEADER = ("source", "label", "mark", "sentence")
 
-# Official QQP files hold a few rows torn by line ends inside a question; the hub's version leaves them out too.
+# Official QQP files have a few rows broken by line ends inside a question; the hub's version leaves them out too.
 TASKS: dict[str, Task] = {
     "sst2": Task(folder="SST-2", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=("sentence",)),
     "cola": Task(
@@ -121,9 +121,9 @@ class QuestionTask:
     """A task of extractive question answering, in SQuAD's own layout.
 
     Args:
-        version: as it stands at the end of its files' names.
+        version: as at the end of its files' names.
         hub: its name on the hub.
-        has_unanswerable: some questions have no answer, and a model may say so.
+        has_unanswerable: whether some questions have no answer, and a model may say so.
         folder: name of its folder in the data root.
     """
 

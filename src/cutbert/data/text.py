@@ -1,4 +1,4 @@
-"""Plain text to full sequences of tokens: documents end to end, no padding, kept in the token cache.
+"""Plain text to full sequences of tokens: documents concatenated, no padding, stored in the token cache.
 
 Axes: N sequences, S positions of each.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.cache import ArrayWriter, cached_files
-from cutbert.data.held_out import HeldOut
+from cutbert.data.splits import HeldOut
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.text_sources import TextSource, find_dev, find_train
 from cutbert.data.tokens import Tokens, bare_engine
@@ -31,7 +31,7 @@ UNKNOWN_MARK = "<unk>"  # how corpora of whole words, such as WikiText, write a 
 
 
 class TextSources(NamedTuple):
-    """Where the text comes from; without dev, a share of the training sequences is held out."""
+    """The sources of training and held-out text; without dev, a share of the training sequences is held out."""
 
     train: TextSource
     dev: TextSource | None
@@ -45,7 +45,7 @@ class TextData:
         train: sequences to train on.
         dev: held-out sequences, none of which is in train.
         files: SHA-256 of each file, or the fingerprint of a hub data set.
-        notes: what the user should hear.
+        notes: for the user.
     """
 
     train: Tokens
@@ -55,12 +55,12 @@ class TextData:
 
 
 class Frame(NamedTuple):
-    """How a sequence is made of ordinary tokens.
+    """The form of a sequence: special tokens around ordinary ones.
 
     Args:
         first: id of the token that begins every sequence ([CLS]).
         separator: id of the token between documents and at the end of every sequence ([SEP]).
-        length: S, both included.
+        length: S, special tokens included.
     """
 
     first: int
@@ -69,16 +69,16 @@ class Frame(NamedTuple):
 
 
 def find_texts(settings: TextSettings) -> TextSources:
-    """Return the sources that the settings name; of files, only that they are there is known yet.
+    """Return the sources that the settings name; files are only checked to exist, not read.
 
     Raises:
-        DataError: every mistake in the settings, and every file or data set that cannot be had.
+        DataError: all mistakes in the settings, and all files or data sets that cannot be found.
     """
     mistakes = Mistakes()
     with mistakes.collect():
         settings.check()
     train = dev = None
-    if bool(settings.train) != (settings.dataset is not None):  # else `check` has said it
+    if bool(settings.train) != (settings.dataset is not None):  # else `check` has reported it
         with mistakes.collect():
             train = find_train(settings)
     with mistakes.collect():
@@ -91,7 +91,7 @@ def find_texts(settings: TextSettings) -> TextSources:
 
 
 def shared_texts(train: TextSource, dev: TextSource) -> list[str]:
-    """Return a mistake for every text that is both trained on and held out, under whatever name."""
+    """Return a mistake for every file that is both trained on and held out, by content, not by name."""
     names = {digest: name for name, digest in train.files.items()}
     return [
         f"--train and --dev must not both hold the same text, got {' and '.join(dict.fromkeys((names[digest], name)))}"
@@ -103,14 +103,14 @@ def shared_texts(train: TextSource, dev: TextSource) -> list[str]:
 def load_texts(sources: TextSources, tokenizer: Any, tokenizer_id: str, sequence_length: int) -> TextData:
     """Return text as sequences of a model's tokens, all of one length.
 
-    Documents follow each other with [SEP] between; every sequence is [CLS], the next S - 2 of these tokens, [SEP].
-    The rest that fills no sequence is left out, unless it is all there is. Text is read as a stream, once: memory
-    does not grow with it.
+    Documents are concatenated with [SEP] between; every sequence is [CLS], the next S - 2 of these tokens, [SEP].
+    The rest that does not fill a sequence is left out, unless it is all there is. Text is read once, as a stream:
+    memory does not grow with it.
 
     Args:
-        sources: what `find_texts` found.
+        sources: of `find_texts`.
         tokenizer: a fast tokenizer of transformers.
-        tokenizer_id: its name for people.
+        tokenizer_id: its name, for messages.
         sequence_length: S.
 
     Raises:
@@ -148,8 +148,8 @@ class Packer:
     """Turns text into sequences.
 
     Args:
-        engine: of the tokenizer, neither cutting nor padding.
-        unknown: what a corpus' mark of a rare word becomes; None leaves it.
+        engine: of the tokenizer, without truncation and padding.
+        unknown: the tokenizer's unknown token, which replaces <unk> in the text; None leaves it.
         frame: of a sequence.
     """
 
@@ -158,7 +158,7 @@ class Packer:
     frame: Frame
 
     def tokens_of(self, source: TextSource, *, holds_out: bool) -> tuple[Tokens, Tokens]:
-        """Return a source's sequences, and those of them that were held out (none unless wanted)."""
+        """Return a source's sequences, and those held out (none unless `holds_out`)."""
         about = f"{', '.join(source.files)} in sequences of {self.frame.length} tokens"
         key = hashlib.sha256(repr((FORMAT, self.engine.to_str(), self.unknown, self.frame, holds_out)).encode())
         key.update(repr(list(source.files.values())).encode())
@@ -174,7 +174,7 @@ class Packer:
         return Tokens(ids, np.arange(0, len(ids) + 1, length))
 
     def sequences(self, pieces: Iterable[str | None]) -> Iterator[NDArray[np.int32]]:
-        """Yield [N, S] sequences of a stream of text; a single shorter one where there is too little for one."""
+        """Yield the sequences of a stream of text, [N, S]; one shorter sequence where the text does not fill one."""
         inner = self.frame.length - 2
         rest, is_empty = np.empty(0, np.int32), True
         for ids in self.ids_of(pieces):
@@ -204,11 +204,11 @@ class Packer:
                     starts_document = True
                     continue
                 begins.append(starts_document and not is_first)
-                # The space says to byte-level tokenizers that a word begins here.
+                # For byte-level tokenizers (RoBERTa) the space marks that a word begins here.
                 texts.append(self._plain(piece if starts_document else f" {piece}"))
                 starts_document = is_first = False
-            found = [encoding.ids for encoding in self.engine.encode_batch_fast(texts, add_special_tokens=False)]
-            separated = ([self.frame.separator, *ids] if new else ids for new, ids in zip(begins, found, strict=True))
+            encoded = [encoding.ids for encoding in self.engine.encode_batch_fast(texts, add_special_tokens=False)]
+            separated = ([self.frame.separator, *ids] if new else ids for new, ids in zip(begins, encoded, strict=True))
             yield np.fromiter(chain.from_iterable(separated), dtype=np.int32)
 
     def _plain(self, piece: str) -> str:
@@ -216,7 +216,7 @@ class Packer:
 
 
 def chunks(pieces: Iterable[str | None]) -> Iterator[list[str | None]]:
-    """Yield a stream in parts that are held at once."""
+    """Yield a stream in parts that fit into memory."""
     chunk: list[str | None] = []
     characters = 0
     for piece in pieces:
@@ -240,3 +240,10 @@ def write_sequences(folder: Path, sequences: Iterable[NDArray[np.int32]], *, hol
             train.append(row)
         for row in held_out.rows():
             held.append(row)
+
+
+def every_second(tokens: Tokens, first: int) -> Tokens:
+    """Return every second row, beginning with row `first`; all rows must have one length."""
+    S = int(tokens.offsets[1])
+    ids = np.asarray(tokens.ids).reshape(-1, S)[first::2]
+    return Tokens(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * S)

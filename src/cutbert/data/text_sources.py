@@ -1,4 +1,4 @@
-"""Where plain text comes from: files, or a hub data set, as a stream of pieces of documents."""
+"""Plain text as a stream of lines of documents, from files or from a hub data set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TextSource:
 
     Args:
         files: SHA-256 of each file, or a hub data set's fingerprint, by name.
-        pieces: begins the stream: parts of documents, each without line ends; None ends a document.
+        pieces: starts the stream: lines of documents, without line ends; None ends a document.
     """
 
     files: dict[str, str]
@@ -36,7 +36,7 @@ def find_train(settings: TextSettings) -> TextSource:
     """Return the training text.
 
     Raises:
-        DataError: files are not there or not text files, or the data set cannot be had.
+        DataError: files do not exist or are not text files, or the data set cannot be read.
     """
     if settings.dataset is not None:
         return find_dataset(settings.dataset, settings.dataset_config, settings.text_column)
@@ -47,7 +47,7 @@ def find_dev(settings: TextSettings) -> TextSource | None:
     """Return the held-out text, None where no files are named.
 
     Raises:
-        DataError: files are not there or not text files.
+        DataError: files do not exist or are not text files.
     """
     return find_files(settings.dev, "--dev") if settings.dev else None
 
@@ -56,7 +56,7 @@ def find_files(patterns: Iterable[str], option: str) -> TextSource:
     """Return the text of files.
 
     Raises:
-        DataError: every file that is not there, or not of a name we read.
+        DataError: all files that do not exist, or whose names have another suffix.
     """
     mistakes: list[str] = []
     paths = expand_files(list(patterns), option, mistakes)
@@ -76,7 +76,7 @@ def files_pieces(paths: Iterable[Path]) -> Iterator[str | None]:
 
 
 def file_pieces(path: Path) -> Iterator[str | None]:
-    """Yield the lines of a file without white space around them; a blank line or the file's end ends a document.
+    """Yield the lines of a file, stripped; a blank line or the end of the file ends a document.
 
     Raises:
         DataError: a line is not UTF-8, or the file cannot be read to its end.
@@ -104,7 +104,7 @@ def find_dataset(name: str, config: str | None, column: str) -> TextSource:
     """Return the text of a hub data set, or of a local folder of one.
 
     Raises:
-        DataError: it cannot be had, or has no such split or column.
+        DataError: it cannot be read, or has no such split or column.
     """
     import datasets
 
@@ -112,7 +112,7 @@ def find_dataset(name: str, config: str | None, column: str) -> TextSource:
         builder = datasets.load_dataset_builder(name, config)
         stream = builder.as_streaming_dataset(split=SPLIT)
         row: dict[str, Any] = next(iter(stream), {})
-    except Exception as error:  # whatever the hub's client raises, it means the same to the user
+    except Exception as error:  # the hub's client raises many kinds; they mean the same to the user
         raise DataError(f"--dataset {name} cannot be had ({first_line(error)}); give text files by --train") from error
     if not isinstance(row.get(column), str):
         raise DataError(f"--dataset {name} must have a column of text {column!r}, got {', '.join(row)}")
@@ -133,7 +133,7 @@ def dataset_pieces(name: str, stream: Iterable[dict[str, Any]], column: str) -> 
                     yield line.strip()
             yield None
     except Exception as error:  # as above
-        raise DataError(f"--dataset {name} broke off ({first_line(error)}); the same command reads it anew") from error
+        raise DataError(f"--dataset {name} broke off ({first_line(error)}); the same command reads it again") from error
 
 
 def first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Texts to token ids, once: flat arrays, memory-mapped from the cache the next time."""
+"""Texts to token ids: flat arrays, computed once and then memory-mapped from the token cache."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.answers import AnswerJudge
+from cutbert.data.answers import AnswerScorer
 from cutbert.data.cache import Arrays, cached_arrays
-from cutbert.data.entities import TagJudge
-from cutbert.data.metrics import Judge
-from cutbert.data.pieces import encode_words, lost_words, token_labels
+from cutbert.data.entities import TagScorer
+from cutbert.data.metrics import Scorer
 from cutbert.data.questions import Questions
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import question_limit
+from cutbert.data.subwords import encode_words, lost_words, token_labels
 from cutbert.data.windows import encode_windows, span_labels
 from cutbert.errors import ModelError
 from cutbert.shape.head import IGNORED
@@ -31,17 +31,17 @@ CHUNK_ROWS = 10_000
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """Token ids of many texts, one after the other, no padding.
+    """Token ids of many texts, concatenated, without padding.
 
     Args:
-        ids: int32, all rows' ids end to end, special tokens included.
+        ids: int32, the ids of all rows concatenated, special tokens included.
         offsets: int64 [N + 1]; row i is `ids[offsets[i]:offsets[i + 1]]`.
-        pair_starts: int32 [N], the first position in the row of token type 1 (the row's length where the
-            tokenizer has one token type only), or None where texts come singly.
-        labels: as in Rows; of windows int64 [N, 2], the positions of an answer's first and last token; or None.
-        token_labels: int64, one label per id, -100 where none counts; None where labels are not per token.
-        judge: scores logits of these rows; None where `labels` alone do.
-        notes: what the user should hear: how much was cut off.
+        pair_starts: int32 [N], the first position in the row with token type 1 (the row's length where the
+            tokenizer has a single token type), or None where texts are not in pairs.
+        labels: as in Rows; for windows int64 [N, 2], the positions of an answer's first and last token; or None.
+        token_labels: int64, one label per id, -100 where ignored; None where labels are not per token.
+        scorer: scores logits of these rows; None where their `labels` are enough.
+        notes: for the user: how much was cut off.
     """
 
     ids: NDArray[np.int32]
@@ -49,11 +49,22 @@ class Tokens:
     pair_starts: NDArray[np.int32] | None = None
     labels: NDArray[np.generic] | None = None
     token_labels: NDArray[np.int64] | None = None
-    judge: Judge | None = None
+    scorer: Scorer | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def take(self, rows: NDArray[np.int64]) -> Tokens:
+        """Return some rows, with their labels but without a scorer."""
+        positions = np.concatenate([np.arange(self.offsets[row], self.offsets[row + 1]) for row in rows])
+        return Tokens(
+            np.asarray(self.ids)[positions],
+            np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64),
+            pair_starts=None if self.pair_starts is None else self.pair_starts[rows],
+            labels=None if self.labels is None else np.asarray(self.labels)[rows],
+            token_labels=None if self.token_labels is None else self.token_labels[positions],
+        )
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -67,7 +78,7 @@ class Tokens:
 
     @cached_property
     def label_counts(self) -> NDArray[np.int64]:
-        """Labels of each row that count in a loss: one, or as many as its labelled tokens, [N]."""
+        """Number of labels of each row that a loss averages over, [N]: 1, or its number of labelled tokens."""
         if self.token_labels is None:
             return np.ones(len(self), dtype=np.int64)
         counted = np.concatenate([[0], np.cumsum(self.token_labels != IGNORED)])
@@ -77,18 +88,18 @@ class Tokens:
 def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length: int, cache: bool = True) -> Tokens:
     """Return the rows' tokens.
 
-    The tokenizer itself is not changed; padding or truncation it is set to does by itself is ignored. Pairs
-    are cut at the longer side first, sentences at their end; of questions each window is a row.
+    The tokenizer itself is not changed; its own padding and truncation settings are ignored. Pairs are
+    truncated on the longer side first, sentences at their end; each window of a question is a row.
 
     Args:
         rows: texts, questions or sentences.
         tokenizer: a fast tokenizer of transformers.
-        tokenizer_id: its name for people, in messages and in the cache; not part of the cache's key.
+        tokenizer_id: its name, for messages and in the cache; not part of the cache's key.
         max_length: longest row in tokens, special tokens included.
         cache: read from and write to the token cache.
 
     Raises:
-        ModelError: the tokenizer is not a fast one, or `max_length` has no room beside its special tokens.
+        ModelError: the tokenizer is not a fast one, or `max_length` only has room for its special tokens.
         DataError: the cache cannot be written.
     """
 
@@ -113,7 +124,7 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
 
 
 def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Tokens:
-    """Return the tokens of questions with the answers' places as labels."""
+    """Return the tokens of questions with the answers' positions as labels."""
     labels, cut = span_labels(questions, arrays), int(arrays["num_cut"][0])
     note = f"{cut:,} questions of more than {question_limit(max_length)} tokens are cut to that"
     return Tokens(
@@ -121,26 +132,28 @@ def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Toke
         offsets=arrays["offsets"],
         pair_starts=arrays["pair_starts"],
         labels=labels,
-        judge=None if labels is None else AnswerJudge(questions, arrays),
+        scorer=None if labels is None else AnswerScorer(questions, arrays),
         notes=(note,) if cut else (),
     )
 
 
 def word_tokens(sentences: Sentences, arrays: Arrays, max_length: int) -> Tokens:
-    """Return the tokens of sentences with the words' labels on their first pieces."""
+    """Return the tokens of sentences with the words' labels on their first subwords."""
     labels, lost = token_labels(sentences, arrays), lost_words(sentences, arrays)
-    note = f"{lost:,} words are lost: behind the first {max_length} tokens of their sentence, or none of the tokenizer"
+    note = (
+        f"{lost:,} words are lost: after the first {max_length} tokens of their sentence, or dropped by the tokenizer"
+    )
     return Tokens(
         ids=arrays["ids"],
         offsets=arrays["offsets"],
         token_labels=labels,
-        judge=None if labels is None else TagJudge(sentences, arrays),
+        scorer=None if labels is None else TagScorer(sentences, arrays),
         notes=(note,) if lost else (),
     )
 
 
 def plain_engine(tokenizer: Any, tokenizer_id: str, max_length: int, pairs: bool) -> Any:
-    """Return a copy of a fast tokenizer's engine that cuts at `max_length` and does not pad."""
+    """Return a copy of a fast tokenizer's engine that truncates at `max_length` and does not pad."""
     engine = bare_engine(tokenizer, tokenizer_id)
     special = engine.num_special_tokens_to_add(pairs)
     if max_length <= special:
@@ -150,7 +163,7 @@ def plain_engine(tokenizer: Any, tokenizer_id: str, max_length: int, pairs: bool
 
 
 def bare_engine(tokenizer: Any, tokenizer_id: str) -> Any:
-    """Return a copy of a fast tokenizer's engine that neither cuts nor pads."""
+    """Return a copy of a fast tokenizer's engine that neither truncates nor pads."""
     from tokenizers import Tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -164,7 +177,7 @@ def bare_engine(tokenizer: Any, tokenizer_id: str) -> Any:
 
 
 def cache_key(columns: Sequence[Sequence[str]], tokenizer: str, max_length: int, how: str) -> str:
-    """Return a hash of all that the tokens depend on."""
+    """Return a hash of everything the tokens depend on."""
     digest = hashlib.sha256(f"{FORMAT} {how} {max_length} {len(columns)}\n".encode())
     digest.update(tokenizer.encode())
     for column in columns:
@@ -177,7 +190,7 @@ def cache_key(columns: Sequence[Sequence[str]], tokenizer: str, max_length: int,
 
 
 def encode(rows: Rows, engine: Any) -> Arrays:
-    """Return the arrays of Tokens; some thousand texts at a time become Python objects."""
+    """Return the arrays of Tokens; only CHUNK_ROWS texts at a time are Python objects."""
     ids, lengths, starts = [], [], []
     for encodings in encode_chunks(rows, engine):
         texts = [encoding.ids for encoding in encodings]

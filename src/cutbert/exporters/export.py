@@ -1,4 +1,4 @@
-"""Adds ONNX files to a model folder, or writes a new one with them, after checking that they answer well enough."""
+"""The verb `export`: adds ONNX files to a model folder, or writes a new folder, after checking their outputs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import loads_stock, save_model
-from cutbert.hub.source import find_source
-from cutbert.shape.folder import read_folder_shape
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 
@@ -33,32 +32,31 @@ NEEDS_DATA = {
 }
 
 
-def export_model(source: str, data: DataSettings | None, settings: ExportSettings, line: str) -> dict[str, Any]:
-    """Write the files that are asked for and return the --json object.
+def export_model(model: str, data: DataSettings | None, settings: ExportSettings, line: str) -> dict[str, Any]:
+    """Write the wanted files and return the --json object.
 
     Args:
-        source: model folder, run folder or, with `out`, hub id.
-        data: a task to score on; None for the one the model was made for, where its cutbert.json names it.
-        settings: what to write.
+        model: model folder, run folder or, with `out`, hub id.
+        data: a task to score on; None for the model's own task, where its cutbert.json names it.
+        settings: which files to write.
         line: the command, for provenance.
 
     Raises:
         InputError: mistakes in settings, model or data, all together, before the model is loaded.
-        BudgetError: int8 loses more than it may; nothing is written.
-        ModelError: the graph does not answer as the model does; nothing is written.
+        BudgetError: int8 loses more score than allowed; nothing is written.
+        ModelError: the graph's outputs differ from the model's; nothing is written.
     """
-    dataset, data = check_inputs(source, data, settings)
+    source, dataset, data = check_inputs(model, data, settings)
     loaded = load_model(source)
-    model = loaded.model
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
         say(note)
     with num_threads(settings.threads) as threads:
-        if settings.stock and not loads_stock(model):
+        if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock needs a shape that plain transformers holds, and this one is free")
         if not (settings.onnx or settings.int8):
             return write(source, loaded, settings, {}, line, {"files": []})
         parts = tokens_of(loaded, dataset, data, settings)
-        graph = build_graph(model)
+        graph = build_graph(loaded.model)
         runner = OnnxRunner(graph, threads)
         result: dict[str, Any] = {"max_abs_diff": checked_diff(runner, loaded, parts.dev)}
         files = {FLOAT_FILE: graph} if settings.onnx else {}
@@ -73,31 +71,32 @@ def export_model(source: str, data: DataSettings | None, settings: ExportSetting
 
 
 def check_inputs(
-    source: str, data: DataSettings | None, settings: ExportSettings
-) -> tuple[Dataset | None, DataSettings | None]:
-    """Return the task's rows and settings, None where there is no task, or raise every mistake found."""
-    mistakes, facts = Mistakes(), None
+    model: str, data: DataSettings | None, settings: ExportSettings
+) -> tuple[ModelSource, Dataset | None, DataSettings | None]:
+    """Return where the model is, the task's rows and settings (None without a task), or raise all mistakes together."""
+    mistakes = Mistakes()
+    source: ModelSource | None = None
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        folder = find_source(source).folder
-        facts = read_folder_shape(folder)
-        if settings.out is None and not Path(source).exists():
+        source = find_model(model)
+        if settings.out is None and not Path(model).exists():
             mistakes.add(f"--out must be given with a hub id, got {source}")
         if data is None and settings.int8 and (settings.gate or settings.calibration == "static"):
-            data = recorded_task(folder)
+            data = recorded_task(source.folder)
             if data is None:
                 mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}")
             else:
                 say(f"the data are those {source} was made with: {', '.join(task_words(data))}")
     with mistakes.collect():
         dataset = None if data is None else load_dataset(data)
-    if dataset is not None and facts is not None and output_rows(facts.head, dataset.head)[0] is None:
-        wanted, got = named(dataset.head), named(facts.head)
+    if dataset is not None and source is not None and output_rows(source.head, dataset.head)[0] is None:
+        wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     mistakes.check(InputError)
-    return dataset, data
+    assert source is not None
+    return source, dataset, data
 
 
 def recorded_task(folder: Path) -> DataSettings | None:
@@ -107,14 +106,14 @@ def recorded_task(folder: Path) -> DataSettings | None:
 
 
 def task_words(data: DataSettings) -> list[str]:
-    """Return what names the data, for the user."""
+    """Return the words that name the data, for the user."""
     return [str(data.task), *([data.data_dir] if data.data_dir else [])] if data.task else [*data.train, *data.dev]
 
 
 def int8_graph(
     graph: onnx.ModelProto, loaded: Loaded, parts: Parts, settings: ExportSettings
 ) -> tuple[str, onnx.ModelProto]:
-    """Return the name of the int8 file and its graph, with a warning where it will not be quick here."""
+    """Return the name of the int8 file and its graph; warn where int8 is not fast on this processor."""
     instructions = instruction_set()
     if not has_int8_dot(instructions):
         say(
@@ -133,7 +132,7 @@ def int8_graph(
 
 
 def write(
-    source: str,
+    source: ModelSource,
     loaded: Loaded,
     settings: ExportSettings,
     files: Mapping[str, onnx.ModelProto],
@@ -151,7 +150,7 @@ def write(
             add_files(aside, loaded, files)
             write_card(aside)
     else:
-        folder = find_source(source).folder
+        folder = source.folder
         add_files(folder, loaded, files)
         write_json(folder / FILE_NAME, provenance)
         write_card(folder)

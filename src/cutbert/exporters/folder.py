@@ -1,4 +1,4 @@
-"""Puts graphs into the onnx/ of a model folder, with an example of their use; all of them or none."""
+"""Writes graphs into the onnx/ of a model folder, with an example script; all of them or none."""
 
 from __future__ import annotations
 
@@ -9,17 +9,36 @@ from pathlib import Path
 
 import onnx
 
-from cutbert.exporters.example import example_code
 from cutbert.files import replacing_folder
 from cutbert.hub.card import EXAMPLE
 from cutbert.hub.load import Loaded
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
-EXTERNAL_BYTES = 2**31 - 2**20  # what one protobuf file can hold
+EXTERNAL_BYTES = 2**31 - 2**20  # one protobuf file can hold no more
+TEXTS = ("a film that is anything but dull", "it is dull")
+HEAD = """import json, sys
+from pathlib import Path
+import numpy as np, onnxruntime, tokenizers
+
+folder = Path(__file__).resolve().parents[1]
+tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+tokenizer.enable_padding(pad_id={pad_id}, pad_token={pad_token!r})
+tokenizer.enable_truncation({longest})
+session = onnxruntime.InferenceSession(folder / "onnx" / "{file}")
+texts = tokenizer.encode_batch(sys.argv[1:] or {texts!r})  # of pairs of texts: [("one", "other"), ...]
+feeds = {{"input_ids": [each.ids for each in texts], "attention_mask": [each.attention_mask for each in texts],
+         "token_type_ids": [each.type_ids for each in texts]}}
+first = session.run(None, {{each.name: np.array(feeds[each.name]) for each in session.get_inputs()}})[0]
+"""
+LABELS = """labels = json.loads((folder / "config.json").read_text(encoding="utf-8"))["id2label"]
+for row in first:
+    print(labels[str(row.argmax())], row.tolist())
+"""
+SHAPE = "print(session.get_outputs()[0].name, first.shape)\n"
 
 
 def add_files(folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto]) -> None:
-    """Put graphs and an example of their use into a folder's onnx/; what else is there stays."""
+    """Write graphs and an example script into a folder's onnx/; other files there stay."""
     if not files:
         return
     if not (folder / "tokenizer.json").is_file():
@@ -35,7 +54,7 @@ def add_files(folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto]
 
 
 def link(source: str, target: str) -> None:
-    """Give a file a second name, or copy it where the file system has no links."""
+    """Hard-link a file, or copy it where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
@@ -43,6 +62,24 @@ def link(source: str, target: str) -> None:
 
 
 def save_graph(graph: onnx.ModelProto, path: Path) -> None:
-    """Write a graph; weights beyond what one file can hold go into a second one beside it."""
+    """Write a graph; where it exceeds what one file can hold, its weights go into a second file."""
     is_large = graph.ByteSize() > EXTERNAL_BYTES
     onnx.save(graph, path, save_as_external_data=is_large, location=f"{path.name}_data" if is_large else None)
+
+
+def example_code(loaded: Loaded, file: str) -> str:
+    """Return a Python script that runs texts through one file of a folder's onnx/; it needs no torch.
+
+    Args:
+        loaded: the model with its tokenizer.
+        file: name of the file.
+    """
+    tokenizer, kind = loaded.tokenizer, loaded.model.head_spec.kind
+    head = HEAD.format(
+        pad_id=tokenizer.pad_token_id,
+        pad_token=tokenizer.pad_token,
+        longest=tokenizer.model_max_length,
+        file=file,
+        texts=list(TEXTS),
+    )
+    return head + (LABELS if kind == "single_label" else SHAPE)

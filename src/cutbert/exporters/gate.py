@@ -1,4 +1,4 @@
-"""Whether a graph answers well enough to be written: as torch does, and in int8 with a score that falls little."""
+"""The checks before a graph is written: float32 outputs equal torch's, and int8 loses little of the score."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Parts:
 
     Args:
         dataset: the rows; None where there is no task.
-        select, dev, train: tokens; of demo texts alone where there is no task, and without train.
+        dev: tokens of dev, or of demo texts where there is no task.
+        select, train: tokens; None where there is no task. train: None also without static calibration.
     """
 
     dataset: Dataset | None
@@ -43,7 +44,7 @@ class Parts:
 
 
 def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
-    """Return the task's rows as tokens, or some demo texts where there is no task."""
+    """Tokenise the task's rows, or demo texts where there is no task."""
     room = loaded.tokenizer.model_max_length
 
     def tokens(rows: Examples, limit: int) -> Tokens:
@@ -60,20 +61,20 @@ def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None
 
 
 def checked_diff(runner: Runner, loaded: Loaded, tokens: Tokens) -> float:
-    """Return the largest difference between ONNX Runtime's answers and torch's on texts, each run alone.
+    """Return the largest difference between ONNX Runtime's outputs and torch's on texts, each run alone.
 
     Raises:
-        ModelError: it exceeds 1e-4, or 1e-4 of the largest answer where that exceeds 1.
+        ModelError: it exceeds 1e-4, or 1e-4 of the largest output where that exceeds 1.
     """
-    own, model = TorchRunner(loaded.model), loaded.model
+    torch_runner, model = TorchRunner(loaded.model), loaded.model
     worst, largest = 0.0, 1.0
     rows = range(min(len(tokens), COMPARED_ROWS))
     with progress_bar("compare with torch", len(rows)) as bar:
         for row in rows:
             feeds = feeds_of(model, tokens, row)
-            ours = own(**feeds)
-            worst = max(worst, float(np.abs(runner(**feeds) - ours).max()))
-            largest = max(largest, float(np.abs(ours).max()))
+            expected = torch_runner(**feeds)
+            worst = max(worst, float(np.abs(runner(**feeds) - expected).max()))
+            largest = max(largest, float(np.abs(expected).max()))
             bar(row + 1)
     if not worst <= MAX_DIFF * largest:
         raise ModelError(
@@ -91,11 +92,11 @@ def feeds_of(model: Any, tokens: Tokens, row: int) -> Feeds:
 
 
 def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any]:
-    """Return the scores of the model in torch float32 and of a runner, on dev and on select."""
+    """Return the scores of the model in torch float32 (before) and of a runner (after), on dev and on select."""
     dataset, model = parts.dataset, loaded.model
     assert dataset is not None and parts.select is not None
     columns = output_rows(model.head_spec, dataset.head)[0]
-    found: dict[str, Any] = {"metric": dataset.metric}
+    scores: dict[str, Any] = {"metric": dataset.metric}
     splits = {"": parts.dev, "select_": parts.select}
     runs: Mapping[str, tuple[Runner, int]] = {"before": (TorchRunner(model), MAX_TOKENS), "after": (runner, 1)}
     with progress_bar("score", sum(2 * len(tokens) for tokens in splits.values())) as bar:
@@ -109,14 +110,14 @@ def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any
         for when, (each, max_tokens) in runs.items():
             for split, tokens in splits.items():
                 logits = run_rows(each, model, tokens, max_tokens=max_tokens, on_batch=count)[..., columns]
-                found[f"{split}score_{when}"] = score(dataset.head, dataset.metric, logits, tokens).score
+                scores[f"{split}score_{when}"] = score(dataset.head, dataset.metric, logits, tokens).score
     if dataset.select_is_dev:
-        found["select_is_dev"] = True
-    return found
+        scores["select_is_dev"] = True
+    return scores
 
 
 def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
-    """Raise a BudgetError where int8 loses more of the select score than it may."""
+    """Raise a BudgetError where int8 loses more of the select score than --max-drop."""
     before, after = result["select_score_before"], result["select_score_after"]
     drop = 100 * (before - after)
     if drop > settings.max_drop:

@@ -1,4 +1,4 @@
-"""An ONNX graph in int8: weights per channel, activations by their range at run time or by a calibrated one."""
+"""An ONNX graph in int8: weights per channel, activations by ranges found at run time or calibrated."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-# Flags of a processor and the ending by which files made for it are known, best first.
+# A processor's flag and the suffix of files made for it, best first.
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
 WITH_INT8_DOT = ("avx512_vnni", "avx_vnni", "arm64")
-QUANTIZED = ["MatMul", "Gather"]  # the token table is half of a small model's file, and costs no time in int8
+QUANTIZED = ["MatMul", "Gather"]  # Gather: the token table is half of a small model's file, and int8 costs it no time
 
 Feeds = dict[str, NDArray[np.int64]]
 
 
 def instruction_set() -> str:
-    """Return what this processor computes int8 with, as the ending of a file's name."""
-    found = torch.cpu.get_capabilities()
-    if found.get("architecture") in ("aarch64", "arm64"):
+    """Return the instructions this processor computes int8 with, as the suffix of a file's name."""
+    capabilities = torch.cpu.get_capabilities()
+    if capabilities.get("architecture") in ("aarch64", "arm64"):
         return "arm64"
-    return next((ending for flag, ending in INSTRUCTIONS if found.get(flag)), "generic")
+    return next((suffix for flag, suffix in INSTRUCTIONS if capabilities.get(flag)), "generic")
 
 
 def int8_file(instructions: str) -> str:
-    """Return the name of the int8 file for a set of instructions, as other exporters have it."""
+    """Return the name of the int8 file for a set of instructions, as optimum and sentence-transformers name it."""
     return f"model_qint8_{instructions}.onnx"
 
 
 def has_int8_dot(instructions: str) -> bool:
-    """Return whether a set of instructions has products of 8-bit integers summed in 32 bits."""
+    """Return whether a set of instructions multiplies 8-bit integers and adds the products in 32 bits."""
     return instructions in WITH_INT8_DOT
 
 
 def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Feeds] | None = None) -> onnx.ModelProto:
-    """Return a graph of `build_graph` in int8; the given one is left as it is.
+    """Return a graph of `build_graph` in int8; the given graph is not changed.
 
-    Without int8 products of its own a processor adds pairs of products in 16 bits, which may overflow: weights have
-    7 bits there.
+    A processor without int8 dot products adds pairs of products in 16 bits, which may overflow: there weights get
+    7 bits (`reduce_range`).
 
     Args:
         model: the graph in float32.
         instructions: of `instruction_set`.
-        calibration: inputs whose ranges activations get, each a batch; None for ranges found at run time.
+        calibration: batches of inputs that fix the activations' ranges; None for ranges found at run time.
     """
     common: dict[str, Any] = {
         "op_types_to_quantize": QUANTIZED,
@@ -66,7 +66,7 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
             options: dict[str, Any] = {"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}
             quantize_dynamic(source, target, extra_options=options, **common)
         else:
-            # Products alone are calibrated, and give float32: what follows them is float32 anyway.
+            # Only the inputs of products are quantised, not their outputs: what follows is float32 anyway.
             options = {"OpTypesToExcludeOutputQuantization": QUANTIZED, "DefaultTensorType": TensorProto.FLOAT}
             quantize_static(
                 source,
@@ -78,12 +78,12 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
                 **common,
             )
         quantized = onnx.load(target)
-    del quantized.graph.value_info[:]  # it may speak of types that are no more
+    del quantized.graph.value_info[:]  # stale: it may name types from before quantisation, which onnx then refuses
     return quantized
 
 
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy that says which inputs of products are float32: shape inference stops at fused operators."""
+    """Return a copy that declares the inputs of products float32: shape inference stops at fused operators."""
     typed = onnx.ModelProto()
     typed.CopyFrom(model)
     weights = {each.name for each in model.graph.initializer}
@@ -95,7 +95,7 @@ def with_types(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class Batches(CalibrationDataReader):
-    """Hands the calibration's batches out one by one."""
+    """Yields the calibration batches one by one, as onnxruntime asks for them."""
 
     def __init__(self, batches: Sequence[Feeds]) -> None:
         self.batches = iter(batches)
@@ -106,7 +106,7 @@ class Batches(CalibrationDataReader):
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the quantiser's advice about its own steps from the user."""
+    """Silence the quantiser's warnings about its own steps."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

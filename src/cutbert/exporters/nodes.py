@@ -1,13 +1,16 @@
-"""Collects the nodes and weights of an ONNX graph, naming each."""
+"""The nodes and weights of an ONNX graph while it is built, each with a name; and activations as nodes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from cutbert.errors import ModelError
+from cutbert.model.task_model import TaskModel
 
 
 class Nodes:
@@ -20,17 +23,17 @@ class Nodes:
         self.initializers: list[TensorProto] = []
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node of one output."""
+        """Add a node with one output."""
         name = f"{kind}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes))
         return name
 
     def add_fused(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node of ONNX Runtime's own."""
+        """Add a node of ONNX Runtime's own operators."""
         return self.add(kind, *inputs, domain=self.FUSED, **attributes)
 
     def split(self, x: str, sizes: Sequence[int]) -> list[str]:
-        """Cut the last axis into parts."""
+        """Split the last axis into parts."""
         name = f"Split_{len(self.nodes)}"
         parts = [f"{name}_{i}" for i in range(len(sizes))]
         self.nodes.append(helper.make_node("Split", [x, self.integers(*sizes)], parts, name=name, axis=-1))
@@ -41,7 +44,7 @@ class Nodes:
         self.nodes.append(helper.make_node("Identity", [x], [output], name=output))
 
     def weight(self, array: ArrayLike, name: str | None = None) -> str:
-        """Add a weight; its number type is the array's."""
+        """Add a weight with the array's dtype."""
         name = name or f"weight_{len(self.initializers)}"
         self.initializers.append(numpy_helper.from_array(np.array(array, order="C"), name))
         return name
@@ -51,3 +54,64 @@ class Nodes:
 
     def scalar(self, number: int) -> str:
         return self.weight(np.array(number, dtype=np.int64))
+
+
+Activation = Callable[[Nodes, str], str]
+
+
+def plain(kind: str) -> Activation:
+    """Return an activation that is a single ONNX operator."""
+    return lambda nodes, x: nodes.add(kind, x)
+
+
+def fused(kind: str) -> Activation:
+    """Return an activation that is a single operator of ONNX Runtime's own."""
+    return lambda nodes, x: nodes.add_fused(kind, x)
+
+
+def silu(nodes: Nodes, x: str) -> str:
+    return nodes.add("Mul", x, nodes.add("Sigmoid", x))
+
+
+def quick_gelu(nodes: Nodes, x: str) -> str:
+    return nodes.add_fused("QuickGelu", x, alpha=1.702)
+
+
+def relu2(nodes: Nodes, x: str) -> str:
+    return nodes.add("Pow", nodes.add("Relu", x), nodes.weight(np.float32(2)))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    **dict.fromkeys(("gelu", "gelu_python"), plain("Gelu")),
+    **dict.fromkeys(
+        ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), fused("FastGelu")
+    ),
+    **dict.fromkeys(("silu", "swish"), silu),
+    "quick_gelu": quick_gelu,
+    "relu": plain("Relu"),
+    "relu2": relu2,
+    "sigmoid": plain("Sigmoid"),
+    "tanh": plain("Tanh"),
+    "mish": plain("Mish"),
+    "hardswish": plain("HardSwish"),
+    "linear": plain("Identity"),
+}
+# Activations whose ONNX Runtime operator also adds the bias.
+WITH_BIAS = {id(ACTIVATIONS["gelu"]): "BiasGelu", id(ACTIVATIONS["gelu_new"]): "FastGelu"}
+
+
+def apply_activation(nodes: Nodes, name: str, x: str, bias: str | None = None) -> str:
+    """Add an activation of x, or of x + bias."""
+    activation = ACTIVATIONS[name]
+    if bias is not None and id(activation) in WITH_BIAS:
+        return nodes.add_fused(WITH_BIAS[id(activation)], x, bias)
+    return activation(nodes, x if bias is None else nodes.add("Add", x, bias))
+
+
+def check_activation(model: TaskModel) -> None:
+    """Raise a ModelError where a network's activation is not in the table."""
+    other = {model.style.activation, model.style.head_activation} - ACTIVATIONS.keys()
+    if other:
+        raise ModelError(
+            f"activation must be one of {', '.join(ACTIVATIONS)} to be written as ONNX, got {', '.join(sorted(other))}"
+        )

@@ -1,4 +1,4 @@
-"""Runs an ONNX file in ONNX Runtime on the CPU. Loads no torch: its memory is what a server's would be.
+"""Runs an ONNX file in ONNX Runtime on the CPU. Loads no torch, so that memory is measured as on a server.
 
 Axes: B batch, S sequence, C classes.
 """
@@ -24,7 +24,7 @@ class OnnxRunner:
 
     Args:
         model: a file, or a model in memory.
-        threads: that one product may use.
+        threads: within one operator.
 
     Raises:
         MissingError: ONNX Runtime is not installed.
@@ -41,7 +41,7 @@ class OnnxRunner:
         source = str(model) if isinstance(model, Path) else model.SerializeToString()
         try:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # what ONNX Runtime raises has no common root
+        except Exception as error:  # ONNX Runtime's errors have no common base class
             name = model if isinstance(model, Path) else "the graph"
             raise ModelError(f"{name}: ONNX Runtime cannot load it: {str(error).partition(chr(10))[0]}") from None
         self.inputs = tuple(each.name for each in self.session.get_inputs())
@@ -57,12 +57,12 @@ class OnnxRunner:
             "attention_mask": np.ones_like(input_ids) if attention_mask is None else attention_mask,
             "token_type_ids": np.zeros_like(input_ids) if token_type_ids is None else token_type_ids,
         }
-        found: NDArray[np.float32] = self.session.run(None, {name: feeds[name] for name in self.inputs})[0]
-        return found
+        logits: NDArray[np.float32] = self.session.run(None, {name: feeds[name] for name in self.inputs})[0]
+        return logits
 
 
 def check_onnx_installed() -> None:
-    """Raise unless the packages that write and run ONNX are there; loads none of them.
+    """Raise unless the packages that write and run ONNX are installed; imports none of them.
 
     Raises:
         MissingError: names the missing packages and how to install them.

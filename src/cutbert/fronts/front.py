@@ -1,4 +1,4 @@
-"""The scored subnets of one run: how good each is, what it costs, and which nothing beats."""
+"""The front of one run: its scored subnets with their costs, and which of them nothing beats."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Entry(Shown):
     Args:
         name: short and unique in its front.
         shape: its sizes when cut out.
-        subnet: what it keeps of the supernet; of the teacher, all of it.
-        folder: the run's folder with the weights it is a subnet of; None for `model`.
-        search: the run's folder of the search that found it; None where it is of the run itself.
-        head_mult, ffn_mult, width_mult, depth_mult: what it was made of; None where it has no such number.
-        params, macs: cost with its head, macs at 128 tokens.
+        subnet: the part of the supernet it keeps; for the teacher, all of it.
+        folder: the folder in the run with the supernet's weights; None for `model`.
+        search: the folder in the run of the search that found it; None for subnets of the run itself.
+        head_mult, ffn_mult, width_mult, depth_mult: its multipliers; None where it has no such number.
+        params, macs: cost with its task head, macs at 128 tokens.
         score, metrics: on dev, fractions of 1.
         select_score: the same metric on the select split; all choices use this one.
         latency_ms, latency_q1_ms, latency_q3_ms, latency_p95_ms: median, quartiles and 95th percentile at
             batch 1; None until measured.
-        throughput_per_s: texts a second at the measured batch size.
-        on_front: nothing else has at least its select_score for at most its macs, one of them better.
+        throughput_per_s: texts per second at the measured batch size.
+        on_front: no other entry has at least its select_score for at most its macs, one of the two better.
     """
 
     name: str
@@ -89,15 +89,15 @@ class Entry(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Front(Shown):
-    """All scored subnets of a run, dominated ones too, beside the teacher.
+    """All scored subnets of a run, dominated ones too, and the teacher.
 
     Args:
         metric: name of the primary metric.
         teacher: the uncut model.
         subnets: in the run's order; names are unique.
         select_is_dev: whether choices were made on dev itself.
-        measured: under which conditions the entries' latencies were measured: backend, machine, threads, lengths.
-        others: by backend, what else was measured: its `measured`, and `times`, each entry's latencies by name.
+        measured: conditions of the entries' latencies: backend, machine, threads, lengths.
+        others: latencies on other backends, by backend: `measured`, their conditions, and `times`, by entry's name.
     """
 
     metric: str
@@ -122,7 +122,7 @@ class Front(Shown):
         """Return the subnet of that name.
 
         Raises:
-            RunError: there is none; lists the names.
+            RunError: there is no such subnet; lists the names.
         """
         for entry in self.subnets:
             if entry.name == name:
@@ -151,7 +151,7 @@ class Front(Shown):
             run: the run's folder, for the error.
 
         Raises:
-            RunError: never measured on it; says which command does.
+            RunError: it was never measured on that backend; names the command that does.
         """
         if self.measured is not None and self.measured["backend"] == backend:
             return self
@@ -163,15 +163,15 @@ class Front(Shown):
         return self.with_times(stored["times"], stored["measured"])
 
     def extended(self, entries: Sequence[Entry]) -> Front:
-        """Return the front with further subnets; one of a known name takes the place of the other."""
+        """Return the front with further subnets; one whose name is known replaces the old one."""
         by_name = {entry.name: entry for entry in (*self.subnets, *entries)}
         return replace(self, subnets=tuple(by_name.values()))
 
     def with_times(self, times: Mapping[str, Mapping[str, Any]], measured: dict[str, Any]) -> Front:
-        """Return the front with other latencies in its entries; those of another backend than theirs are kept aside.
+        """Return the front with these latencies in its entries; the old ones, of another backend, go to `others`.
 
         Args:
-            times: the LATENCIES of the teacher and of each subnet, by name; a subnet that came later has none.
+            times: the LATENCIES of the teacher and of each subnet, by name; a subnet added since then has none.
             measured: their conditions.
         """
         others = dict(self.others)
@@ -200,16 +200,16 @@ class Front(Shown):
         )
 
     def save(self, run: Path) -> None:
-        """Write front.json into a run folder; its entries have the latencies of torch where these are known."""
-        shown = self.on("torch", run) if "torch" in self.others else self
-        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **shown.to_json()})
+        """Write front.json into a run folder; its entries have torch's latencies where these are known."""
+        front = self.on("torch", run) if "torch" in self.others else self
+        write_json(run / FRONT, {"format_version": FORMAT_VERSION, **front.to_json()})
 
     @classmethod
     def load(cls, run: Path) -> Front:
         """Read front.json of a run folder.
 
         Raises:
-            RunError: there is no front, one of an unknown format, or a damaged one.
+            RunError: there is no front, or it has an unknown format or is damaged.
         """
         path = run / FRONT
         if not path.is_file():
@@ -228,7 +228,7 @@ class Front(Shown):
 
 
 def is_on_front(entry: Entry, others: Sequence[Entry]) -> bool:
-    """Return whether no other entry is at least as good for at most the MACs, and better in one of them."""
+    """Return whether no other entry has at least the score for at most the MACs, one of the two better."""
     return not any(
         other.select_score >= entry.select_score
         and other.macs <= entry.macs

@@ -1,4 +1,4 @@
-"""Measures the latency of a front's subnets beside the uncut teacher, each cut out as its own network."""
+"""Measures the latency of a front's subnets, each cut out, and of the uncut teacher, interleaved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
+from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
 from cutbert.errors import RunError
 from cutbert.fronts.front import Front
@@ -15,10 +16,9 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.settings import TrainSettings
 
 
@@ -33,14 +33,14 @@ def measure_front(
 ) -> Front:
     """Return the front with the latency of every subnet and of the teacher, measured in one interleaved run.
 
-    Subnets are extracted first; the embedding tables are shared among those that keep them whole, so
-    that a large family fits in memory.
+    Subnets are extracted first. Those that keep the embedding tables whole share the supernet's, so that a large
+    family fits in memory.
 
     Args:
         front: scored subnets.
-        models: by an entry's folder, the network that its subnet is a part of.
+        models: by an entry's folder, the supernet of its subnet.
         teacher: the uncut model.
-        lengths: tokens per text (`sample_lengths` of dev); settings.length takes their place.
+        lengths: tokens per text (`sample_lengths` of dev); settings.length replaces them.
         settings: backend, threads, rounds, batch size.
         on_round: called after each of `num_rounds(settings)` rounds.
     """
@@ -50,8 +50,8 @@ def measure_front(
     networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
     with num_threads(settings.threads) as threads:
         times = time_networks(networks, lengths, settings, on_round=on_round)
-    said = conditions(settings, lengths, threads, next(teacher.parameters()).device.type)
-    return front.with_times({name: each.to_json() for name, each in times.items()}, said)
+    measured = conditions(settings, lengths, threads, next(teacher.parameters()).device.type)
+    return front.with_times({name: each.to_json() for name, each in times.items()}, measured)
 
 
 def num_rounds(settings: LatencySettings) -> int:
@@ -60,7 +60,7 @@ def num_rounds(settings: LatencySettings) -> int:
 
 
 def cut_out(model: TaskModel, subnet: Subnet) -> TaskModel:
-    """Return a subnet as its own network, with the supernet's embedding tables where they are kept whole."""
+    """Return a subnet as a separate network, which shares the supernet's embedding tables where they are whole."""
     network = extract(model, subnet)
     if network.shape.hidden_size == model.shape.hidden_size:
         network.encoder.embeddings = model.encoder.embeddings
@@ -68,13 +68,13 @@ def cut_out(model: TaskModel, subnet: Subnet) -> TaskModel:
 
 
 def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
-    """Measure a finished run's front anew on this machine and store it in the run.
+    """Measure a finished run's front again on this machine and store it in the run.
 
-    Lengths are the run's recorded ones unless the settings fix one. The teacher is run with new weights:
+    Lengths are the run's recorded ones unless the settings fix one. The teacher runs with new weights:
     only its sizes matter here.
 
     Raises:
-        RunError: the fixed length, or the default of a run without recorded ones, exceeds the model's positions.
+        RunError: the fixed length, or the default one where none are recorded, exceeds the model's positions.
     """
     lengths = [] if front.measured is None else front.measured["lengths"]
     longest, room = max(settings_lengths(settings, lengths)), read_folder_shape(run).max_tokens
@@ -93,3 +93,14 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
         measured = measure_front(front, models, teacher, lengths, settings, on_round=counter(bar))
     measured.save(run)
     return measured
+
+
+def timed_table(
+    model: TaskModel, dims: Sequence[str], lengths: Sequence[int], settings: LatencySettings
+) -> LatencyTable:
+    """Measure a network's latency table, and tell the user its error."""
+    say(f"latency: timing sub-layers of several sizes on {settings.backend}")
+    with progress_bar("latency table", num_rounds(settings)) as bar:
+        table = measure_table(model, dims, lengths, settings, on_round=counter(bar))
+    say(f"latency: on networks that are not in it the table is off by {100 * table.error:.1f} % (median)")
+    return table

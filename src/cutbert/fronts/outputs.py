@@ -1,4 +1,4 @@
-"""What a network's stored dev outputs say: its answers, and the interval of its score.
+"""From a network's stored dev outputs: its answers, and the confidence interval of its score.
 
 Axes: R resamples, N rows, C classes.
 """
@@ -18,7 +18,7 @@ from cutbert.fronts.score import PREDICTIONS
 
 
 def answers_of(stored: Mapping[str, Any]) -> Answers:
-    """Return the class of each row, the number in regression, or 0 and 1 for each of several labels [N, C]."""
+    """Return the predicted class of each row, the number in regression, or 0 and 1 for each label [N, C]."""
     logits = np.asarray(stored["logits"], dtype=np.float64)
     if np.ndim(stored["labels"]) == 2:
         return (logits > 0).astype(np.float64)
@@ -26,24 +26,24 @@ def answers_of(stored: Mapping[str, Any]) -> Answers:
 
 
 def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
-    """Return the interval of a network's dev score as a fact of cutbert.json; nothing where it is not known.
+    """Return the interval of a network's dev score as a fact for cutbert.json, empty where it is not known.
 
     Args:
-        run: run folder that scored it.
+        run: run folder with its predictions.
         name: of its entry.
         metric: of the run.
     """
     path = Path(run) / PREDICTIONS / f"{name}.json"
-    found = score_interval(read_json(path), metric) if path.is_file() else None
-    return {} if found is None else {"score_interval": list(found)}
+    interval = score_interval(read_json(path), metric) if path.is_file() else None
+    return {} if interval is None else {"score_interval": list(interval)}
 
 
 def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
-    """Return the 95 % interval of a score by drawing the rows anew, None of words' and plain text's scores.
+    """Return the 95 % bootstrap interval of a score, None for scores of words (tagging) and of plain text.
 
     Args:
         stored: a file of predictions/: labels and logits, or a list of each question's score by the metric's name.
-        metric: as of METRICS, or such a list's name.
+        metric: one of METRICS, or the name of such a list.
     """
     if isinstance(stored.get(metric), list):
         of_rows = np.asarray(stored[metric], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Two networks on the same rows: the difference of their scores, its interval, and what may be said of it.
+"""Two networks on the same rows: the difference of their scores, its confidence interval, test and verdict.
 
 Axes: R resamples, N rows, C classes.
 """
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 10_000
-ELEMENTS_AT_ONCE = 1 << 22  # of a resampling's arrays
+ELEMENTS_AT_ONCE = 1 << 22  # array elements of the resamples computed together
 SIGNIFICANT = 0.05
 
 Answers = NDArray[np.float64]
@@ -30,10 +30,10 @@ class Paired:
     Args:
         difference: one's score minus the other's.
         low, high: its 95 % interval.
-        p_value: chance of a difference at least as far from 0 if the two were equally good.
-        test: which test gives it: mcnemar or permutation.
-        by_seed: the difference of each seed.
-        rows: how many were compared.
+        p_value: probability of a difference at least as far from 0 if the two were equally good.
+        test: the test it comes from: mcnemar or permutation.
+        by_seed: the difference for each seed.
+        rows: number of rows compared.
     """
 
     difference: float
@@ -48,10 +48,10 @@ class Paired:
         return {**asdict(self), "by_seed": list(self.by_seed)}
 
     def verdict(self, margin: float) -> Verdict:
-        """Return what may be said of the smaller network beside the full one.
+        """Return the verdict on the smaller network (one) against the full one (other).
 
-        Better or worse is said only where interval and test agree and every seed has that sign; no worse only where
-        the whole interval lies above minus the margin.
+        Better or worse only where interval and test agree and every seed has that sign; no worse only where the whole
+        interval is above -margin.
         """
         is_significant = self.p_value < SIGNIFICANT
         if is_significant and self.low > 0 and min(self.by_seed) > 0:
@@ -66,17 +66,18 @@ class Paired:
 def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth: Answers) -> Paired:
     """Return how two networks differ on the same rows.
 
-    The interval is a percentile bootstrap: rows are drawn anew, together for both networks and all seeds. Of networks
-    that answer all but alike it would have no width, however few the rows, so to either side it reaches at least as
-    far as the exact interval of a share that was 0 of so many rows (our choice for metrics other than accuracy).
+    The interval is a percentile bootstrap: rows are resampled, the same rows for both networks and all seeds. For two
+    networks with nearly the same answers it would have almost no width, however few the rows, so on either side it is
+    at least as wide as the exact interval of a share that was 0 in N rows (our choice for metrics other than accuracy).
 
-    The test of one seed's accuracy is McNemar's exact one; otherwise the two networks' answers are swapped at random,
-    row by row, for all seeds together. Neither interval nor test knows of the spread between seeds that were not run.
+    For the accuracy of one seed the test is McNemar's exact one; otherwise the two networks' answers are swapped at
+    random, row by row, the same rows for all seeds. Interval and test do not include the spread over other seeds.
 
     Args:
-        metric: of METRICS.
-        one, other: what each seed's network answers, as many of both: classes or numbers [N], or 0 and 1 [N, C].
-        truth: labels, as the answers.
+        metric: one of METRICS.
+        one, other: the answers of each seed's network, the same seeds for both: classes or numbers [N], or 0 and 1
+            [N, C].
+        truth: labels, in the form of the answers.
 
     Source:
         McNemar 1947; Dietterich 1998 (Approximate statistical tests for comparing supervised classifiers); Clopper and
@@ -96,7 +97,7 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
-    """Return the 95 % interval of the difference, by a bootstrap of the rows."""
+    """Return the 95 % interval of the difference, by bootstrapping the rows."""
 
     def statistic(rows_RN: NDArray[np.intp]) -> Answers:
         return gap(score, ours, theirs, truth, rows_RN)
@@ -105,7 +106,7 @@ def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> t
 
 
 def gap(score: Metric, ours: Answers, theirs: Answers, truth: Answers, rows: NDArray[np.intp]) -> Answers:
-    """Return the difference of two networks' scores on some rows, [N] or [R, N], the mean over seeds."""
+    """Return the difference of two networks' scores on some rows, [N] or [R, N], as the mean over seeds."""
     pairs, drawn = zip(ours, theirs, strict=True), truth[rows]
     return np.asarray(np.mean([score(a[rows], drawn) - score(b[rows], drawn) for a, b in pairs], axis=0))
 
@@ -114,10 +115,10 @@ def percentiles(statistic: Callable[..., Answers], *shapes: tuple[int, ...]) -> 
     """Return the 95 % interval of a statistic of rows, by scipy's percentile bootstrap.
 
     Args:
-        statistic: takes numbers of rows [R, N] of each of its samples, returns [R].
-        shapes: of what it takes them from: [N, ...], N at least 2; several are drawn from independently.
+        statistic: takes row indices [R, N] for each sample, returns [R].
+        shapes: of the samples' data, [N, ...], N at least 2; several samples are resampled independently.
     """
-    found = stats.bootstrap(
+    bounds = stats.bootstrap(
         [np.arange(shape[0]) for shape in shapes],
         lambda *rows_RN, axis: statistic(*rows_RN),
         n_resamples=RESAMPLES,
@@ -126,7 +127,7 @@ def percentiles(statistic: Callable[..., Answers], *shapes: tuple[int, ...]) -> 
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(bounds.low), float(bounds.high)
 
 
 def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
@@ -142,13 +143,14 @@ def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -
     both = np.concatenate([ours, theirs], axis=1)
 
     def statistic(one_RN: NDArray[np.intp], other_RN: NDArray[np.intp], axis: int) -> Answers:
-        found = []
+        # Rows 0..N-1 of `both` are our answers, N..2N-1 theirs: a swap within a pair swaps the answers of one row.
+        by_seed = []
         for answers in both:
-            found.append(score(answers[one_RN], truth[one_RN % N]) - score(answers[other_RN], truth[other_RN % N]))
-        return np.mean(found, axis=0)
+            by_seed.append(score(answers[one_RN], truth[one_RN % N]) - score(answers[other_RN], truth[other_RN % N]))
+        return np.mean(by_seed, axis=0)
 
     rows = np.arange(N)
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (rows, rows + N),
         statistic,
         permutation_type="samples",
@@ -158,7 +160,7 @@ def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -
         axis=-1,
         rng=np.random.default_rng(0),
     )
-    return float(found.pvalue)
+    return float(result.pvalue)
 
 
 def accuracy(answers: Answers, truth: Answers) -> Answers:
@@ -167,8 +169,8 @@ def accuracy(answers: Answers, truth: Answers) -> Answers:
 
 def matthews(answers: Answers, truth: Answers) -> Answers:
     """Return Matthews' correlation of two classes; 0 where one side is constant."""
-    said, is_so = answers == 1, truth == 1
-    parts = ((said, is_so), (said, ~is_so), (~said, is_so), (~said, ~is_so))
+    predicted, actual = answers == 1, truth == 1
+    parts = ((predicted, actual), (predicted, ~actual), (~predicted, actual), (~predicted, ~actual))
     tp, fp, fn, tn = ((a & b).sum(axis=-1).astype(np.float64) for a, b in parts)
     below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
     return np.asarray(np.divide(tp * tn - fp * fn, below, out=np.zeros_like(below), where=below > 0))
@@ -182,7 +184,7 @@ def pearson(answers: Answers, truth: Answers) -> Answers:
 
 
 def f1(answers: Answers, truth: Answers) -> Answers:
-    """Return F1 over all labels of all rows together; 0 where nothing is said and nothing is so."""
+    """Return micro-averaged F1 over all labels of all rows; 0 where no label is predicted or true."""
     hits = (answers * truth).sum(axis=(-2, -1))
     below = answers.sum(axis=(-2, -1)) + truth.sum(axis=(-2, -1))
     return np.asarray(np.divide(2 * hits, below, out=np.zeros_like(hits), where=below > 0))

@@ -1,4 +1,4 @@
-"""Chooses the best subnet of a front under limits, and cuts it out into a model folder of its own."""
+"""Picking: the best subnet of a front under limits, cut out into its own model folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cutbert.train.run_folder import RunFolder
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
-    """Return the subnet with the best select_score within the limits; equal scores: the fewer MACs, then the later.
+    """Return the subnet with the best select_score within the limits; of equal scores the one with the fewest MACs.
 
-    In a run of rounds the later is the healed one.
+    Of equal scores and MACs it is the later one: in a run of rounds, that which was trained after the cut.
 
     Args:
-        front: scored subnets; measured too where a latency is limited.
-        limits: what must hold.
-        stock: consider only shapes that transformers' own classes hold.
+        front: scored subnets; measured ones where a latency is limited.
+        limits: to meet.
+        stock: consider only shapes that transformers' own classes can hold.
 
     Raises:
         BudgetError: nothing fits; names the nearest subnet and what it misses.
@@ -36,23 +36,23 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
 
 
 def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
-    """Return the lines that say what is nearest to the limits and what it misses."""
+    """Return a message for each limit that the nearest subnet misses."""
     nearest = min(candidates, key=lambda entry: limits.excess(entry.to_json()))
     head = f"no subnet fits the limits; the nearest is {nearest.name}"
     return [f"{head}: {violation}" for violation in limits.violations(nearest.to_json())]
 
 
 def check_measured_here(run: Path, front: Front) -> None:
-    """Raise unless a measured front's latencies are of a machine with this processor.
+    """Raise unless a front's latencies were measured on a processor like this machine's.
 
     Raises:
-        RunError: they are of another.
+        RunError: they were measured on another.
     """
     assert front.measured is not None
     remedy = f"`cutbert front {run} --measure --backend {front.measured['backend']}` measures them here"
-    there, here = front.measured["machine"]["processor"], processor_name()
-    if there != here:
-        raise RunError(f"{run}: latencies were measured on {there}, but this machine is {here}; {remedy}")
+    measured_on, here = front.measured["machine"]["processor"], processor_name()
+    if measured_on != here:
+        raise RunError(f"{run}: latencies were measured on {measured_on}, but this machine is {here}; {remedy}")
 
 
 def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> None:
@@ -72,21 +72,21 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    task, known = loaded.provenance.get("task"), loaded.provenance
+    task, provenance = loaded.provenance.get("task"), loaded.provenance
     for each in search_lines(run, entry):
-        known = extend_provenance(known, each)
+        provenance = extend_provenance(provenance, each)
     facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
-    provenance = extend_provenance(known, line, scores=scores, facts=facts)
+    provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:
-    """Return the command of the search that found a subnet, none where it is of the run itself."""
+    """Return the command of the search that found a subnet, none for subnets of the run itself."""
     return [] if entry.search is None else [RunFolder.read(Path(run) / entry.search).line]
 
 
 def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
-    """Return what a run knows of a subnet, for cutbert.json: what it was cut from, interval of its score, latency."""
+    """Return the facts about a subnet for cutbert.json: cost of the uncut model, interval of its score, latency."""
     from cutbert.fronts.outputs import interval_fact
 
     facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
@@ -103,7 +103,7 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
 
 
 def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
-    """Return the --json object of a pick; whether it was chosen on dev is said only where it was."""
+    """Return the --json object of a pick; it has select_is_dev only where choices were made on dev."""
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
     data["stock"] = entry.shape.is_stock
     if select_is_dev:

@@ -1,4 +1,4 @@
-"""Scores the subnets of a supernet on select and dev, and keeps dev's outputs row by row."""
+"""Scores the subnets of a supernet on select and dev, and stores dev's outputs row by row."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def score_points(
 ) -> list[Entry]:
     """Return one scored entry per point, in order.
 
-    Each point's dev outputs go to predictions/NAME.json, whole or not at all; points whose file is
-    there already are read, not run, so a killed scoring goes on where it was. Where select and dev are
-    the same object it is run once.
+    Each point's dev outputs are written to predictions/NAME.json, whole or not at all. A point whose file
+    exists is read, not run, so scoring that was killed resumes where it was. Where select and dev are the
+    same object, a point runs once.
 
     Args:
         run: the run's folder, started.
         model: the supernet with its task head.
-        points: what to score.
+        points: the subnets to score.
         select: rows that choices are made on, with labels.
         dev: rows that are only reported, with labels.
         metric: the primary metric's name.
-        scores_of: how a subnet is scored on rows; None: its logits against their labels.
+        scores_of: scores a subnet on rows; None compares its logits with their labels.
         on_point: called with each entry, for progress.
 
     Raises:
@@ -85,7 +85,7 @@ def check_labelled(**parts: Tokens) -> None:
 def score_point(
     model: TaskModel, point: GridPoint, *, select: Tokens, dev: Tokens, metric: str, scores_of: ScoreFn
 ) -> dict[str, Any]:
-    """Return what predictions/NAME.json holds: scores on both splits, dev's outputs per row."""
+    """Return the contents of predictions/NAME.json: scores on both splits, dev's outputs per row."""
     dev_scores = scores_of(model, point.subnet, dev)
     select_scores = dev_scores if select is dev else scores_of(model, point.subnet, select)
     return {
@@ -105,7 +105,7 @@ def label_scores(model: TaskModel, subnet: Subnet, tokens: Tokens, metric: str) 
 
 
 def read_stored(path: Path, subnet: Subnet) -> dict[str, Any] | None:
-    """Return the stored predictions of a point, or None where they are missing or another subnet's."""
+    """Return the stored predictions of a point, or None where they are missing or belong to another subnet."""
     if not path.is_file():
         return None
     data = read_json(path)

@@ -1,24 +1,26 @@
 """Searches a space of subnets for the best scores at the lowest cost, by mutation and crossover within a budget.
 
-A library's sampler (optuna's NSGA-II) was tried first: on made-up problems of a MiniLM's size it gained less over the
-grid with as many trials (benchmarks/search_samplers.py).
+A library's sampler (optuna's NSGA-II) was tried first: on artificial problems of a MiniLM's size it gained less over
+the grid with the same number of trials (benchmarks/search_samplers.py).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
 from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
-TRIES_PER_TRIAL = 50  # a child is often a network that was scored before, and costs nothing then
-CROSSED = 0.9
-MORE_CHANGES = 0.7  # mean number of choices changed in a child beyond the first
-STEPPED = 0.6  # share of changes that go a few sizes up or down; the others go anywhere
+TRIES_PER_TRIAL = 50  # a child is often a network that was scored before, which costs nothing
+CROSSED = 0.9  # share of children with two parents
+MORE_CHANGES = 0.7  # mean number of genes changed in a child beyond the first
+STEPPED = 0.6  # share of changes by a few sizes up or down; the others take any size
 LONGEST_STEP = 3
 
 
@@ -27,7 +29,7 @@ class Trial:
     """One scored subnet.
 
     Args:
-        subnet: what is kept.
+        subnet: the subnet.
         score: larger is better.
         cost: smaller is better.
     """
@@ -38,15 +40,15 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Quest:
-    """What is searched for.
+class Problem:
+    """The problem to solve: a space, a score, a cost, and limits on both.
 
     Args:
-        space: where.
-        score_of: how good a subnet is; dear.
-        cost_of: what it takes; cheap.
-        excess: by how much a subnet breaks the limits on cost, 0 where it keeps them; cheap.
-        least_score: networks of a lower score are of no use, but may lead to others.
+        space: the subnets to choose from.
+        score_of: returns a subnet's score; expensive.
+        cost_of: returns its cost; cheap.
+        excess: by how much a subnet breaks the limits on cost, 0 where it meets them; cheap.
+        least_score: subnets with a lower score are of no use, but may be parents of better ones.
     """
 
     space: SearchSpace
@@ -56,64 +58,64 @@ class Quest:
     least_score: float | None = None
 
     def fitting(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the trials of a score that is of use."""
+        """Return the trials with at least the least score."""
         return [each for each in trials if self.least_score is None or each.score >= self.least_score]
 
 
 def search(
-    quest: Quest,
+    problem: Problem,
     seeds: Sequence[Subnet],
     *,
     trials: int,
     seed: int,
     on_trial: Callable[[Trial], None] | None = None,
 ) -> list[Trial]:
-    """Return the subnets scored, in order; all keep the limits on cost, and each is scored once.
+    """Return the subnets scored, in order; all meet the limits on cost, and each is scored once.
 
-    The same arguments give the same trials, so a search that was killed goes on by being run again with the scores
-    it had. A space of no more subnets than trials is scored whole. Otherwise the search ends with its budget, or when
-    it finds nothing new any more.
+    The same arguments give the same trials, so a search that was killed resumes by running again with a `ScoreCache`.
+    A space with no more subnets than trials is scored completely. Otherwise the search ends with its budget, or when
+    it finds no new subnet.
 
     Args:
-        quest: what is searched for.
+        problem: space, score, cost and limits.
         seeds: subnets to begin with; those outside the space or the limits are left out.
-        trials: subnets to score at most, seeds included.
+        trials: largest number of subnets to score, seeds included.
         seed: of everything random.
         on_trial: called after each scored subnet.
 
     Source:
-        Ours: an evolution of one child at a time, whose parents are on the front as it is now.
+        Ours: steady-state evolution, one child at a time, whose parents are on the current front.
     """
-    space, found = quest.space, dict[Subnet, Trial]()
+    space, scored = problem.space, dict[Subnet, Trial]()
     draw = np.random.default_rng(seed)
 
     def children() -> Iterator[Genes]:
         yield from (genes for each in seeds if (genes := space.genes(each)) is not None)
         for _ in range(TRIES_PER_TRIAL * trials):
-            yield shrunk_to_fit(quest, child(quest, list(found.values()), draw), draw)
+            yield shrunk_to_fit(problem, child(problem, list(scored.values()), draw), draw)
 
     every = product(*(range(len(choice.sizes)) for choice in space.choices))
     for genes in every if space.size <= trials else children():
-        if len(found) >= trials:
+        if len(scored) >= trials:
             break
         subnet = space.subnet(genes)
-        if subnet is None or subnet in found or quest.excess(subnet) > 0:
+        if subnet is None or subnet in scored or problem.excess(subnet) > 0:
             continue
-        found[subnet] = Trial(subnet, quest.score_of(subnet), quest.cost_of(subnet))
+        scored[subnet] = Trial(subnet, problem.score_of(subnet), problem.cost_of(subnet))
         if on_trial is not None:
-            on_trial(found[subnet])
-    return list(found.values())
+            on_trial(scored[subnet])
+    return list(scored.values())
 
 
-def child(quest: Quest, trials: Sequence[Trial], draw: np.random.Generator) -> Genes:
-    """Return a child of networks on the front, changed in one choice or more; anything where there are none."""
-    choices = quest.space.choices
-    parents = front_of(quest.fitting(trials) or trials)
+def child(problem: Problem, trials: Sequence[Trial], draw: np.random.Generator) -> Genes:
+    """Return a child of subnets on the front, with one gene or more changed; random genes where there are none."""
+    choices = problem.space.choices
+    parents = front_of(problem.fitting(trials) or trials)
     if not parents:
         return tuple(int(draw.integers(len(choice.sizes))) for choice in choices)
 
     def parent() -> Genes:
-        genes = quest.space.genes(parents[int(draw.integers(len(parents)))].subnet)
+        genes = problem.space.genes(parents[int(draw.integers(len(parents)))].subnet)
         assert genes is not None
         return genes
 
@@ -126,27 +128,27 @@ def child(quest: Quest, trials: Sequence[Trial], draw: np.random.Generator) -> G
     return tuple(genes)
 
 
-def changed(place: int, count: int, draw: np.random.Generator) -> int:
-    """Return another place among sizes: a few up or down, or anywhere."""
+def changed(gene: int, count: int, draw: np.random.Generator) -> int:
+    """Return another of `count` sizes: a few up or down, or any."""
     if draw.random() < STEPPED:
         step = int(draw.integers(1, LONGEST_STEP + 1)) * (1 if draw.random() < 0.5 else -1)
-        return min(max(place + step, 0), count - 1)
+        return min(max(gene + step, 0), count - 1)
     return int(draw.integers(count))
 
 
-def shrunk_to_fit(quest: Quest, genes: Genes, draw: np.random.Generator) -> Genes:
-    """Return genes with random choices a size smaller, one after the other, until the limits on cost are kept."""
+def shrunk_to_fit(problem: Problem, genes: Genes, draw: np.random.Generator) -> Genes:
+    """Return genes with random ones made a size smaller, one by one, until the limits on cost are met."""
     left = list(genes)
     while True:
-        subnet = quest.space.subnet(tuple(left))
-        larger = [i for i, place in enumerate(left) if place]
-        if subnet is None or not larger or quest.excess(subnet) <= 0:
+        subnet = problem.space.subnet(tuple(left))
+        larger = [i for i, gene in enumerate(left) if gene]
+        if subnet is None or not larger or problem.excess(subnet) <= 0:
             return tuple(left)
         left[larger[int(draw.integers(len(larger)))]] -= 1
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the trials that nothing beats in both score and cost, cheapest first; of equal ones the first."""
+    """Return the trials that no other beats in both score and cost, cheapest first; of equal ones the first."""
     front: list[Trial] = []
     for trial in sorted(trials, key=lambda each: (each.cost, -each.score)):
         if not front or trial.score > front[-1].score:
@@ -155,7 +157,7 @@ def front_of(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def hypervolume(points: Sequence[tuple[float, float]], least_score: float, most_cost: float) -> float:
-    """Return the area of score and cost that (score, cost) points dominate, down to the least score and the most cost.
+    """Return the area that (score, cost) points dominate, bounded by the least score and the most cost.
 
     Source:
         Zitzler and Thiele 1998, in two dimensions.
@@ -170,9 +172,9 @@ def hypervolume(points: Sequence[tuple[float, float]], least_score: float, most_
 
 
 def widest(front: Sequence[Trial], count: int) -> list[Trial]:
-    """Return at most `count` trials of a front, cheapest first: those without which least of its area is lost.
+    """Return at most `count` trials of a front, cheapest first, that dominate as much of its area as possible.
 
-    One after the other the trial goes that adds least; the best and the cheapest stay longest.
+    Greedily: the trial that adds least area is removed, again and again; the best and the cheapest stay longest.
     """
     left = sorted(front, key=lambda each: each.cost)
     while len(left) > count:
@@ -183,3 +185,35 @@ def widest(front: Sequence[Trial], count: int) -> list[Trial]:
         ]
         del left[1 + int(np.argmin(gains))]
     return left
+
+
+class ScoreCache:
+    """Scores by subnet, kept in a file of JSON lines, so that a resumed search scores no subnet twice.
+
+    The last line is ignored where a kill cut it short.
+
+    Args:
+        path: of the file; it need not exist.
+        score_of: scores a subnet that is not in the file.
+    """
+
+    def __init__(self, path: Path, score_of: Callable[[Subnet], float]) -> None:
+        self.path, self.score_of = path, score_of
+        self.scores: dict[str, float] = {}
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        whole, _, rest = text.rpartition("\n")
+        if rest:
+            path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+        for line in whole.splitlines():
+            data = json.loads(line)
+            self.scores[json.dumps(data["subnet"])] = data["score"]
+
+    def __call__(self, subnet: Subnet) -> float:
+        """Return a subnet's score, from the file or measured now."""
+        key = json.dumps(subnet.to_json())
+        if key not in self.scores:
+            score = self.scores[key] = self.score_of(subnet)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"subnet": subnet.to_json(), "score": score}) + "\n")
+        return self.scores[key]

@@ -1,4 +1,4 @@
-"""Our networks in transformers' world; importing this registers them with the Auto classes."""
+"""Loading and saving models; importing this registers our networks with transformers' Auto classes."""
 
 from cutbert.hub.modeling import register
 

@@ -1,4 +1,4 @@
-"""The model card of a model folder: what it is, where it comes from, what it costs and how good it is."""
+"""The model card of a model folder: origin, size, scores, latency and how to use it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ AUTO_CLASSES = {
 
 
 def write_card(folder: Path) -> None:
-    """Write the README.md of a model folder that has a cutbert.json, unless there is one that somebody else wrote."""
+    """Write the README.md of a model folder that has a cutbert.json, unless it has one that is not ours."""
     path = folder / CARD
     if not path.is_file() or MARK in path.read_text(encoding="utf-8", errors="replace"):
         with replacing_file(path) as aside:
@@ -47,7 +47,7 @@ def write_card(folder: Path) -> None:
 
 
 def model_card(folder: Path) -> str:
-    """Return the text of a model folder's card, made of its config.json, cutbert.json and onnx/."""
+    """Return the text of a model folder's card, from its config.json, cutbert.json and onnx/."""
     facts, provenance = read_folder_shape(folder), read_provenance(folder)
     is_stock = read_json(folder / "config.json")["model_type"] != OURS
     parts = [
@@ -66,7 +66,7 @@ def model_card(folder: Path) -> str:
 
 
 def card_data(facts: FolderShape, provenance: Mapping[str, Any]) -> ModelCardData:
-    """Return what the hub reads of a card; a base model that is a local folder has no place there."""
+    """Return the card's metadata for the hub; it names the base model only where that is a hub id."""
     base, pipeline = str(provenance["base_model"]), PIPELINES.get(facts.head.kind)
     return ModelCardData(
         model_name=title(provenance),
@@ -80,7 +80,7 @@ def card_data(facts: FolderShape, provenance: Mapping[str, Any]) -> ModelCardDat
 
 
 def evaluations(provenance: Mapping[str, Any], pipeline: str | None) -> list[EvalResult]:
-    """Return each score as the hub's model index has it."""
+    """Return each score in the form of the hub's model index."""
     task = task_name(provenance)
     return [
         EvalResult(
@@ -96,7 +96,7 @@ def evaluations(provenance: Mapping[str, Any], pipeline: str | None) -> list[Eva
 
 
 def scores_of(provenance: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """Return metric, split and value of each score that is known."""
+    """Return metric, split and value of each known score."""
     return [
         (name.removeprefix("select_"), "select" if name.startswith("select_") else "dev", value)
         for name, value in provenance["scores"].items()
@@ -104,18 +104,18 @@ def scores_of(provenance: Mapping[str, Any]) -> list[tuple[str, str, float]]:
 
 
 def task_name(provenance: Mapping[str, Any]) -> str:
-    """Return the name of the data that scores are of, as far as it is known."""
+    """Return the name of the data of the scores, where it is known."""
     task = provenance.get("task")
     return str(task.get("task") or "own data") if task else "data not recorded"
 
 
 def title(provenance: Mapping[str, Any]) -> str:
     base = str(provenance["base_model"]).rstrip("/").rpartition("/")[2]
-    return f"{base}, worked on by cutbert"
+    return f"{base}, cut or trained with cutbert"
 
 
 def origin(provenance: Mapping[str, Any]) -> str:
-    """Return what was made of which model, by which commands."""
+    """Return the part on the base model and the commands that made this one."""
     commands = "\n".join(provenance["commands"]) or "(none)"
     revision = provenance.get("base_revision")
     at = f" at revision {revision}" if revision else ""
@@ -123,7 +123,7 @@ def origin(provenance: Mapping[str, Any]) -> str:
 
 
 def size_part(shape: EncoderShape, cost: Cost, provenance: Mapping[str, Any]) -> str:
-    """Return costs, beside those of the network it was cut from where they are known, and the layers' sizes."""
+    """Return the part on costs, beside those of the uncut network where they are known, and on the layers' sizes."""
     uncut = provenance.get("cut_from") or {}
     lines = ["## Size", "", "| | this model | cut from |", "|---|---:|---:|"]
     numbers = {"parameters": "params", f"multiply-adds at {DEFAULT_SEQUENCE_LENGTH} tokens": "macs"}
@@ -140,35 +140,35 @@ def size_part(shape: EncoderShape, cost: Cost, provenance: Mapping[str, Any]) ->
 
 
 def score_parts(provenance: Mapping[str, Any]) -> list[str]:
-    """Return the scores, in points, dev's with its interval where that is known."""
-    found = scores_of(provenance)
-    if not found:
+    """Return the part on scores, in points, with the interval of dev's where it is known."""
+    scores = scores_of(provenance)
+    if not scores:
         return []
     task = task_name(provenance)
-    known = provenance.get("score_interval")
-    spread = f"{100 * known[0]:.2f} to {100 * known[1]:.2f}" if known else "not known"
+    interval = provenance.get("score_interval")
+    spread = f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}" if interval else "not known"
     lines = [f"## Scores on {task}", "", "| metric | split | points | 95 % interval |", "|---|---|---:|---|"]
-    for metric, split, value in found:
+    for metric, split, value in scores:
         lines.append(f"| {metric} | {split} | {100 * value:.2f} | {spread if split == 'dev' else ''} |")
-    note = "Choices were made on select; dev was only reported. The interval is what dev's rows, drawn anew, would give"
-    lines += ["", f"{note} this one network; the spread over seeds of training is not in it."]
+    note = "Choices were made on select; dev was only reported. The interval is a bootstrap over dev's rows for this"
+    lines += ["", f"{note} one network; the spread over training seeds is not included."]
     return ["\n".join(lines)]
 
 
 def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
-    """Return the measured latency with its machine, where it was measured."""
-    found = provenance.get("latency")
-    if not found:
+    """Return the part on measured latency with its machine, where it was measured."""
+    latency = provenance.get("latency")
+    if not latency:
         return []
-    p95 = f", 95th percentile {found['latency_p95_ms']:.2f} ms" if found.get("latency_p95_ms") is not None else ""
+    p95 = f", 95th percentile {latency['latency_p95_ms']:.2f} ms" if latency.get("latency_p95_ms") is not None else ""
     return [
-        f"## Latency\n\nMedian {found['latency_ms']:.2f} ms{p95}: one text at a time, lengths as in dev, "
-        f"{found['backend']} on {found['processor']}, {found['threads']} threads."
+        f"## Latency\n\nMedian {latency['latency_ms']:.2f} ms{p95}: one text at a time, lengths as in dev, "
+        f"{latency['backend']} on {latency['processor']}, {latency['threads']} threads."
     ]
 
 
 def use_part(facts: FolderShape, is_stock: bool) -> str:
-    """Return how to load the model in transformers."""
+    """Return the part on loading the model in transformers."""
     auto = AUTO_CLASSES.get(facts.head.kind, "AutoModel")
     lines = [] if is_stock else ["import cutbert.hub  # registers the class of this shape with transformers"]
     lines += [
@@ -181,7 +181,7 @@ def use_part(facts: FolderShape, is_stock: bool) -> str:
 
 
 def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
-    """Return which ONNX files there are, what int8 costs, and how to run them."""
+    """Return the part on the ONNX files: their sizes, the score int8 loses, and how to run them."""
     files = sorted((folder / "onnx").glob("*.onnx"))
     if not files:
         return []
@@ -190,8 +190,8 @@ def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
     int8 = provenance.get("int8")
     if int8:
         pairs = ((split, int8[f"{key}_before"], int8[f"{key}_after"]) for split, key in SPLIT_KEYS)
-        told = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
-        lines += ["", f"int8 ({int8['calibration']} ranges) changes the {int8['metric']}: {told}."]
+        changes = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
+        lines += ["", f"int8 ({int8['calibration']} ranges) changes the {int8['metric']}: {changes}."]
     example = folder / "onnx" / EXAMPLE
     if example.is_file():
         lines += ["", f"`onnx/{EXAMPLE}`, which needs onnxruntime, tokenizers and numpy only:", ""]
@@ -201,5 +201,5 @@ def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
 
 def licence_part(provenance: Mapping[str, Any]) -> str:
     licence = provenance["licence"]
-    said = f"{licence}, as the base model." if licence else "That of the base model, whose card names none."
-    return f"## Licence\n\n{said}"
+    text = f"{licence}, as the base model." if licence else "That of the base model, whose card names none."
+    return f"## Licence\n\n{text}"

@@ -12,19 +12,19 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import KINDS_BY_PROBLEM
 
-# What the names of weights begin with in a folder of ours: the TaskModel inside each class.
+# Prefix of the names of weights in our folders: the attribute with the TaskModel in each of our classes.
 OUR_PREFIX = "model."
 PROBLEM_TYPES = {kind: problem for problem, kind in KINDS_BY_PROBLEM.items()}
 
 
 class CutbertConfig(PretrainedConfig):
-    """Sizes, style and head of a network, each as the JSON of our own value.
+    """Sizes, style and head of a network, each as the JSON of our own type.
 
     Args:
         shape: JSON of an EncoderShape.
         style: JSON of an EncoderStyle.
         head: JSON of a HeadSpec. A class with a task head takes its labels from id2label instead, as
-            everywhere in transformers, and rewrites this.
+            everywhere in transformers, and rewrites this field.
     """
 
     model_type = "cutbert"
@@ -80,10 +80,10 @@ class CutbertConfig(PretrainedConfig):
 
 
 def label_values(head: HeadSpec) -> dict[str, Any]:
-    """Return the config values by which transformers knows labels and the kind of a sequence head.
+    """Return the values of transformers' own config keys for labels and the kind of a sequence head.
 
     Raises:
-        ModelError: a single_label head with one label, which transformers refuses.
+        ModelError: a single_label head with one label, which transformers does not allow.
     """
     if head.kind == "single_label" and head.num_outputs < 2:
         raise ModelError(f"a single_label head must have at least 2 labels, got {list(head.labels)}")

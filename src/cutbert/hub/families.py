@@ -1,4 +1,4 @@
-"""The names each family gives to the parameters, sizes and classes of one and the same encoder."""
+"""The families of transformers as tables: their names for the parameters and classes of the same encoder."""
 
 from __future__ import annotations
 
@@ -95,19 +95,19 @@ CLASS_SUFFIX = {
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How one family of transformers names the parameters that we name our way.
+    """One family of transformers: its names for our parameters and classes.
 
-    What a family calls sizes and choices in its config is in `shape.stock_config.STOCK_FAMILIES`.
+    Its names for sizes and choices in config.json are in `shape.stock_config.STOCK_FAMILIES`.
 
     Args:
         name: transformers' model_type.
-        prefix: attribute that holds the encoder inside a class with a task head.
-        encoder: our module name to theirs, without prefix; `{i}` is the layer's index.
-        heads: per head group, our module or parameter name inside the head to theirs, without prefix.
-        decoder: other names of the tied table and of the masked-LM bias, to our names.
-        other: beginnings of the names of weights of heads that we do not have.
-        has_special_ids: whether the tokenizer's first and last token belong in the config (RoBERTa).
-        masked_lm_activation: activation in the masked-LM head, where the classes fix it.
+        prefix: attribute with the encoder in a class with a task head.
+        encoder: our module name -> theirs, without prefix; `{i}` is the layer's index.
+        heads: per head group, our module or parameter name inside the head -> theirs, without prefix.
+        decoder: their further names of the tied table and of the masked-LM bias -> our names.
+        other: prefixes of weights of heads that we do not have.
+        has_special_ids: whether the ids of the first and last token belong in the config (RoBERTa).
+        masked_lm_activation: activation in the masked-LM head, where transformers' class fixes it.
     """
 
     name: str
@@ -140,15 +140,15 @@ class Family:
         return f"{self.prefix}.{name}" if inside and kind not in ("none", "pooler") else name
 
     def is_head_name(self, name: str) -> bool:
-        """Whether a name without prefix belongs to some head of the family, ours or not."""
-        known = {theirs for table in self.heads.values() for theirs in table.values()}
-        return any(name == begin or name.startswith(f"{begin}.") for begin in {*known, *self.decoder, *self.other})
+        """Whether a name without prefix belongs to a head of the family, one that we have or not."""
+        ours = {theirs for table in self.heads.values() for theirs in table.values()}
+        return any(name == head or name.startswith(f"{head}.") for head in {*ours, *self.decoder, *self.other})
 
     def check_head(self, kind: HeadKind, style: EncoderStyle) -> None:
-        """Raise unless the family has a head of this kind, as we build it.
+        """Raise unless the family has the same head of this kind as we.
 
         Raises:
-            ModelError: the family's classes have no such head, or one with another activation than ours.
+            ModelError: the family has no such head, or one with another activation.
         """
         if kind != "none" and head_group(kind) not in self.heads:
             raise ModelError(f"the head of a {self.name} must not be a {kind}: the family has none")
@@ -159,7 +159,7 @@ class Family:
             )
 
     def holds(self, shape: EncoderShape, style: EncoderStyle, kind: HeadKind) -> bool:
-        """Whether the family's own class of transformers can hold such a network."""
+        """Whether the family's own class in transformers can hold such a network."""
         stock = STOCK_FAMILIES[self.name]
         offset = style.pad_token_id + 1 if stock.positions_after_padding else 0
         return (
@@ -174,7 +174,7 @@ class Family:
         )
 
     def config_values(self, shape: EncoderShape, style: EncoderStyle) -> dict[str, Any]:
-        """Return sizes and choices by the family's config keys; the shape must be one that `holds`."""
+        """Return sizes and choices by the family's config keys, for a shape that it `holds`."""
         stock, first = STOCK_FAMILIES[self.name], shape.layers[0]
         sizes = {
             "hidden_size": shape.hidden_size,
@@ -199,12 +199,12 @@ def translate(table: Mapping[str, str], ours: str) -> str:
 
 
 def head_group(kind: HeadKind) -> str:
-    """Return the kind, the three sequence kinds as one."""
+    """Return the kind, with the three sequence kinds as one."""
     return "sequence" if kind in SEQUENCE_KINDS else kind
 
 
 def roberta_like(name: str) -> Family:
-    """RoBERTa's code under another name."""
+    """Return a family that uses RoBERTa's code under another name."""
     return Family(
         name=name,
         prefix="roberta",

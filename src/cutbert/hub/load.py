@@ -1,4 +1,4 @@
-"""Loading a model of any family, or of ours, as a TaskModel with its tokenizer."""
+"""Loading a model of any family, or one of ours, as a TaskModel with its tokenizer."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
 from cutbert.hub.families import TOKEN_TABLE, Family, family_of
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
-from cutbert.hub.source import find_source
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.hub.weights import modern_name, read_weights, weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import FolderShape, read_folder_shape
+from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 
@@ -31,14 +31,14 @@ OUTPUT = "head.out."
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, ready to run.
+    """A loaded model, ready to run.
 
     Args:
         model: in float32, on the CPU, in evaluation mode.
         tokenizer: fast, with padding and truncation off.
-        source: what the user gave.
-        notes: what a user should know: parts left out, parts new; one sentence each.
-        provenance: contents of cutbert.json, made anew for a model that is not ours.
+        source: as the user gave it.
+        notes: for the user: which parts were left out or are new, one sentence each.
+        provenance: contents of cutbert.json, or new provenance where the folder has none.
         has_new_head: whether weights of the head are new, so that it must be trained before use.
     """
 
@@ -51,70 +51,67 @@ class Loaded:
 
 
 def load_model(
-    source: str | Path, head: HeadSpec | None = None, *, seed: int = 0, revision: str | None = None
+    model: str | Path | ModelSource, head: HeadSpec | None = None, *, seed: int = 0, revision: str | None = None
 ) -> Loaded:
-    """Load a model folder, a run folder's model or a hub id.
+    """Load a model folder, a run folder's model, a hub id, or a resolved reference.
 
-    The checkpoint's own head is kept where it fits the wanted one: the same kind, and the same label
-    names in any order and letter case (outputs are reordered), or as many labels where the checkpoint's are
-    only LABEL_0, LABEL_1, ... Otherwise the output layer is new; its dense layer is taken from the checkpoint
-    where that has one (BERT's pooler). What was new or left out is in the notes.
+    The checkpoint's head is kept where it fits the wanted one: the same kind, and the same label names in any
+    order and letter case (outputs are reordered), or the same number of labels where the checkpoint's names are
+    only LABEL_0, LABEL_1, ... Otherwise the output layer is new, and the dense layer before it is the checkpoint's
+    where it has one (BERT's pooler). The notes list what is new or left out.
 
     Args:
-        source: model folder, run folder, or hub id.
+        model: as in `find_model`.
         head: the wanted head; None for the checkpoint's own.
         seed: of weights that are new.
         revision: branch, tag or commit of a hub id.
 
     Raises:
-        ModelError: the files are missing, of an architecture we cannot express, hold weights we do not
+        ModelError: the files are missing, have an architecture we cannot express or weights we do not
             know, or lack weights of the encoder.
     """
-    found = find_source(source, revision)
-    refuse_remote_code(found.folder)
-    facts = read_folder_shape(found.folder)
-    files = weight_files(found.folder)
-    stored = Stored.of(read_weights(files), facts)
-    spec = head or stored.own_head()
-    model = new_model(facts, spec, seed)
-    notes, new = fill(model, stored)
-    tokenizer = load_tokenizer(found.folder, model.shape, model.style)
-    if (found.folder / FILE_NAME).is_file():
-        provenance = read_provenance(found.folder)
+    source = find_model(model, revision)
+    refuse_remote_code(source.folder)
+    files = weight_files(source.folder)
+    stored = Stored.of(read_weights(files), source.facts)
+    network = new_model(source.facts, head or stored.own_head(), seed)
+    notes, new = fill(network, stored)
+    tokenizer = load_tokenizer(source.folder, network.shape, network.style)
+    if (source.folder / FILE_NAME).is_file():
+        provenance = read_provenance(source.folder)
     else:
-        provenance = first_provenance(str(source), found.folder, files, found.commit)
-    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, bool(new))
+        provenance = first_provenance(source.name, source.folder, files, source.commit)
+    return Loaded(network.eval(), tokenizer, source.name, tuple(notes), provenance, bool(new))
 
 
-def new_loaded(source: str | Path, shape: EncoderShape, head: HeadSpec, *, seed: int = 0) -> Loaded:
-    """Return a network of another shape with new weights, in the style and with the tokenizer of a model.
+def new_loaded(source: ModelSource, shape: EncoderShape, head: HeadSpec, *, seed: int = 0) -> Loaded:
+    """Return a new network of any shape, with random weights, and with the style and tokenizer of a model.
 
     Args:
-        source: model folder, run folder or hub id; its weights are not read.
+        source: the model; its weights are not read.
         shape: of the new network; must hold the tokenizer's vocabulary.
         head: the wanted head.
         seed: of the weights.
 
     Raises:
-        ModelError: the files are missing, of an architecture we cannot express, or the tokenizer does not fit.
+        ModelError: the files have an architecture we cannot express, or the tokenizer does not fit.
     """
-    found = find_source(source)
-    refuse_remote_code(found.folder)
-    facts = replace(read_folder_shape(found.folder), shape=shape)
-    model = new_model(facts, head, seed)
-    tokenizer = load_tokenizer(found.folder, shape, model.style)
-    provenance = first_provenance(f"none: new weights, with the tokenizer of {source}", found.folder, (), found.commit)
-    notes = [f"all weights are new; tokenizer and style are those of {source}"]
+    refuse_remote_code(source.folder)
+    network = new_model(replace(source.facts, shape=shape), head, seed)
+    tokenizer = load_tokenizer(source.folder, shape, network.style)
+    base = f"none: new weights, with the tokenizer of {source.name}"
+    provenance = first_provenance(base, source.folder, (), source.commit)
+    notes = [f"all weights are new; tokenizer and style are those of {source.name}"]
     if len(tokenizer) < shape.vocab_size:
         notes.append(
             f"the tokenizer has {len(tokenizer):,} tokens, the shape {shape.vocab_size:,} rows: some are never used"
         )
-    return Loaded(model.eval(), tokenizer, str(source), tuple(notes), provenance, has_new_head=True)
+    return Loaded(network.eval(), tokenizer, source.name, tuple(notes), provenance, has_new_head=True)
 
 
 @dataclass
 class Stored:
-    """The weights of a checkpoint by the family's names without prefix, and what is known of them."""
+    """The weights of a checkpoint by the family's names without prefix; and which of them have been used."""
 
     tensors: dict[str, Tensor]
     family: Family
@@ -128,17 +125,17 @@ class Stored:
         return cls({names[name]: tensor for name, tensor in tensors.items()}, family, facts.head)
 
     def own_head(self) -> HeadSpec:
-        """Return the head the checkpoint was saved with; a pooler that was not saved is no head."""
+        """Return the head the checkpoint was saved with; none where a pooler's weights are missing."""
         if self.head.kind == "pooler" and "pooler.dense.weight" not in self.tensors:
             return HeadSpec("none")
         return self.head
 
     def aliases(self, ours: str) -> list[str]:
-        """Return other names under which the family may store a parameter once more."""
+        """Return further names under which the family may store a second copy of a parameter."""
         return [name for name, known in self.family.decoder.items() if known == ours]
 
     def take(self, *names: str) -> Tensor | None:
-        """Return the first tensor there is of these names, and mark all as used."""
+        """Return the first tensor that has one of these names, and mark all of them as used."""
         self.used.update(names)
         return next((self.tensors[name] for name in names if name in self.tensors), None)
 
@@ -157,7 +154,7 @@ def family_name(name: str, family: Family, head: HeadSpec) -> str:
 
 
 def refuse_remote_code(folder: Path) -> None:
-    """Raise where a config asks for code of its own.
+    """Raise where a config asks for code from the model's repository.
 
     Raises:
         ModelError: config.json or tokenizer_config.json has an auto_map.
@@ -170,7 +167,7 @@ def refuse_remote_code(folder: Path) -> None:
 
 
 def new_model(facts: FolderShape, spec: HeadSpec, seed: int) -> TaskModel:
-    """Return a network of a folder's shape with seeded weights; torch's own generator is left as it was."""
+    """Return a network of a folder's shape with seeded random weights; torch's global generator is not changed."""
     style = EncoderStyle.from_json(facts.style_data)
     if style.activation not in ACT2FN:
         raise ModelError(f"activation must be one of {', '.join(sorted(ACT2FN))}, got {style.activation!r}")
@@ -185,10 +182,10 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
     """Copy a checkpoint's weights into a model.
 
     Returns:
-        Notes on outputs reordered, parts that are new and parts left out; and the names of new weights.
+        Notes on reordered outputs, new parts and parts left out; and the names of new weights.
 
     Raises:
-        ModelError: weights of the encoder are missing, of another size, or none we know.
+        ModelError: weights of the encoder are missing, have another size, or are unknown.
     """
     rows, notes = output_rows(stored.head, model.head_spec)
     mistakes = Mistakes()
@@ -209,17 +206,17 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
         mistakes.extend(untied(stored))
     left = stored.leftovers()
     unknown = [name for name in left if not stored.family.is_head_name(name)]
-    mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is none" for name in unknown)
+    mistakes.extend(f"weights must be of a {stored.family.name}, got {name}, which is not one" for name in unknown)
     mistakes.check(ModelError)
     notes.extend(f"{what}: {modules(names)}" for what, names in (("new, untrained", new), ("left out", left)) if names)
     return notes, new
 
 
 def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list[str]]:
-    """Return which of the checkpoint's outputs are the wanted ones, in order, and notes.
+    """Return for each wanted label the index of the checkpoint's output, and notes.
 
     Returns:
-        None where the output layer must be new, or the head has none.
+        None in origin of the indices where the output layer must be new, or the head has none.
     """
     same = list(range(wanted.num_outputs))
     if wanted.num_outputs == 0:
@@ -243,12 +240,12 @@ def named(head: HeadSpec) -> str:
 
 
 def modules(names: list[str]) -> str:
-    """Return the modules of parameters, each once, in order."""
+    """Return the modules of some parameters, each once, in order."""
     return ", ".join(dict.fromkeys(name.removesuffix(".weight").removesuffix(".bias") for name in names))
 
 
 def untied(stored: Stored) -> list[str]:
-    """Return a mistake for each copy of the token table, kept for the output side, that differs from it."""
+    """Return a mistake for each copy of the token table stored for the output that differs from the table."""
     table = stored.tensors[stored.family.name_of(TOKEN_TABLE, "masked_lm")]
     copies = [stored.take(name) for name in stored.aliases(TOKEN_TABLE)]
     return [

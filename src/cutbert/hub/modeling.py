@@ -1,4 +1,4 @@
-"""transformers' view of our networks: one PreTrainedModel per kind of head, registered with the Auto classes."""
+"""Our networks as transformers classes: one PreTrainedModel per kind of head, registered with the Auto classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from transformers.modeling_outputs import (
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from transformers.utils.generic import can_return_tuple
+from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from cutbert.errors import ModelError
 from cutbert.hub.config import PROBLEM_TYPES, CutbertConfig
@@ -35,9 +35,9 @@ from cutbert.shape.stock_config import KINDS_BY_PROBLEM
 
 
 class CutbertPreTrainedModel(PreTrainedModel):
-    """A TaskModel as a PreTrainedModel; subclasses say which head and which outputs.
+    """A TaskModel as a PreTrainedModel; subclasses choose the head and the outputs.
 
-    The masked-LM decoder is the token table itself, not a second parameter, so there is nothing to tie.
+    The masked-LM decoder is the token table itself, not a second parameter, so no weights need tying.
     """
 
     config_class = CutbertConfig
@@ -56,7 +56,7 @@ class CutbertPreTrainedModel(PreTrainedModel):
 
     @staticmethod
     def head_of(config: CutbertConfig) -> HeadSpec:
-        """Return the head this class puts on a config's encoder."""
+        """Return the head that this class adds to a config's encoder."""
         raise NotImplementedError
 
     def get_input_embeddings(self) -> nn.Module:
@@ -66,7 +66,7 @@ class CutbertPreTrainedModel(PreTrainedModel):
         self.model.encoder.embeddings.token = value
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> nn.Module:
-        """Refuse another size: the vocabulary is part of the shape."""
+        """Raise for another size: the vocabulary is part of the shape."""
         if new_num_tokens not in (None, self.config.vocab_size):
             raise ModelError(f"vocab_size of a cutbert model must stay {self.config.vocab_size}, got {new_num_tokens}")
         return self.get_input_embeddings()
@@ -87,7 +87,7 @@ class CutbertPreTrainedModel(PreTrainedModel):
         token_type_ids: Tensor | None,
         output_attentions: bool | None,
     ) -> TaskOutput:
-        """Run the network, refusing what it cannot give."""
+        """Run the network; raise for inputs and outputs it does not support."""
         if input_ids is None:
             raise ModelError("a cutbert model must be given input_ids, got none")
         if output_attentions or (output_attentions is None and self.config.output_attentions):
@@ -103,7 +103,7 @@ class CutbertPreTrainedModel(PreTrainedModel):
         return task_loss(self.model.head_spec, output.logits, labels)
 
     def states(self, output: TaskOutput, wanted: bool | None) -> tuple[Tensor, ...] | None:
-        """Return all hidden states where the call, or else the config, wants them."""
+        """Return all hidden states where the call asks for them, or, if it does not say, the config."""
         return output.hidden_states if (self.config.output_hidden_states if wanted is None else wanted) else None
 
 
@@ -131,8 +131,33 @@ class CutbertModel(CutbertPreTrainedModel):
         )
 
 
-class CutbertForSequenceClassification(CutbertPreTrainedModel):
-    """One output per label for a text or a pair; problem_type says single_label, multi_label or regression."""
+class CutbertWithLabels(CutbertPreTrainedModel):
+    """A network whose forward takes labels and returns loss and logits, in the subclass's own output class."""
+
+    output_class: ClassVar[type[ModelOutput]]
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> ModelOutput:
+        output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
+        return self.output_class(
+            loss=self.loss(output, labels),
+            logits=output.logits,
+            hidden_states=self.states(output, output_hidden_states),
+        )
+
+
+class CutbertForSequenceClassification(CutbertWithLabels):
+    """One output per label for a text or a pair; problem_type is single_label, multi_label or regression."""
+
+    output_class = SequenceClassifierOutput
 
     @staticmethod
     def head_of(config: CutbertConfig) -> HeadSpec:
@@ -140,51 +165,29 @@ class CutbertForSequenceClassification(CutbertPreTrainedModel):
             config.problem_type = PROBLEM_TYPES["regression" if config.num_labels == 1 else "single_label"]
         return HeadSpec(KINDS_BY_PROBLEM[config.problem_type], config.labels)
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> SequenceClassifierOutput:
-        output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
-        return SequenceClassifierOutput(
-            loss=self.loss(output, labels),
-            logits=output.logits,
-            hidden_states=self.states(output, output_hidden_states),
-        )
 
+class CutbertForTokenClassification(CutbertWithLabels):
+    """One output per label for each token."""
 
-class CutbertForTokenClassification(CutbertPreTrainedModel):
-    """One output per label and token."""
+    output_class = TokenClassifierOutput
 
     @staticmethod
     def head_of(config: CutbertConfig) -> HeadSpec:
         return HeadSpec("token", config.labels)
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> TokenClassifierOutput:
-        output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
-        return TokenClassifierOutput(
-            loss=self.loss(output, labels),
-            logits=output.logits,
-            hidden_states=self.states(output, output_hidden_states),
-        )
+
+class CutbertForMaskedLM(CutbertWithLabels):
+    """Logits of the whole vocabulary at every position."""
+
+    output_class = MaskedLMOutput
+
+    @staticmethod
+    def head_of(config: CutbertConfig) -> HeadSpec:
+        return HeadSpec("masked_lm")
 
 
 class CutbertForQuestionAnswering(CutbertPreTrainedModel):
-    """Scores of each token as the start and as the end of the answer."""
+    """Logits of each token as the start and as the end of the answer."""
 
     @staticmethod
     def head_of(config: CutbertConfig) -> HeadSpec:
@@ -215,33 +218,8 @@ class CutbertForQuestionAnswering(CutbertPreTrainedModel):
         )
 
 
-class CutbertForMaskedLM(CutbertPreTrainedModel):
-    """Scores of every token of the vocabulary at every position."""
-
-    @staticmethod
-    def head_of(config: CutbertConfig) -> HeadSpec:
-        return HeadSpec("masked_lm")
-
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-        output_hidden_states: bool | None = None,
-        output_attentions: bool | None = None,
-    ) -> MaskedLMOutput:
-        output = self.run(input_ids, attention_mask, token_type_ids, output_attentions)
-        return MaskedLMOutput(
-            loss=self.loss(output, labels),
-            logits=output.logits,
-            hidden_states=self.states(output, output_hidden_states),
-        )
-
-
 def register() -> None:
-    """Teach transformers' Auto classes our config and classes; again does no harm."""
+    """Register our config and classes with transformers' Auto classes; may be called more than once."""
     AutoConfig.register(CutbertConfig.model_type, CutbertConfig, exist_ok=True)
     for auto, ours in (
         (AutoModel, CutbertModel),

@@ -1,4 +1,4 @@
-"""Where a model comes from and what was done to it: the contents of cutbert.json."""
+"""Provenance, the contents of cutbert.json: a model's base model, licence, commands, data hashes and scores."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from cutbert.files import file_sha256, read_json
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
-# What may be known of a model besides: settings of its data, the interval of its dev score, params and macs of the
-# network it was cut from, measured latency with its conditions, and scores around int8.
+# Optional keys: settings of its data, interval of its dev score, params and macs of the network it was cut from,
+# measured latency with its conditions, and scores before and after int8.
 FACTS = ("task", "score_interval", "cut_from", "latency", "int8")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
@@ -22,7 +22,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     """Read the cutbert.json of a model folder.
 
     Raises:
-        ModelError: no JSON object, a format version other than ours, or a missing key.
+        ModelError: not a JSON object, another format version than ours, or a missing key.
     """
     path = folder / FILE_NAME
     data = read_json(path, ModelError)
@@ -37,11 +37,11 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def first_provenance(source: str, folder: Path, weights: tuple[Path, ...], revision: str | None) -> dict[str, Any]:
-    """Return the provenance of a model that cutbert has not touched yet.
+    """Return the provenance of a model that cutbert has not changed yet.
 
     Args:
         source: the hub id or folder as the user gave it.
-        folder: where its files lie.
+        folder: with the model's files.
         weights: its weight files, whose hashes are recorded.
         revision: commit on the hub, where known.
     """
@@ -65,20 +65,20 @@ def extend_provenance(
     scores: Mapping[str, float] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return provenance with one more command, more data hashes, and scores replaced.
+    """Return provenance with one more command, more data hashes, and new scores.
 
     Args:
-        provenance: as read or first made; left as it is.
-        command: what was run, as the user typed it.
+        provenance: as read or first made; not changed.
+        command: as the user typed it.
         data: SHA-256 by path of each data file the command read.
-        scores: scores of the model as it now is; None for the same model, whose scores and FACTS are kept.
-        facts: what is known of the model now, by names of FACTS.
+        scores: of the changed model; None where the model is the same: its scores and FACTS are kept.
+        facts: values of FACTS for the model as it is now.
     """
     commands = [*provenance["commands"], *([command] if command else [])]
     files = {**provenance["data"], **(data or {})}
-    now = dict(provenance["scores"] if scores is None else scores)
+    new_scores = dict(provenance["scores"] if scores is None else scores)
     kept = {key: value for key, value in provenance.items() if scores is None or key not in FACTS}
-    return {**kept, "commands": commands, "data": files, "scores": now, **(facts or {})}
+    return {**kept, "commands": commands, "data": files, "scores": new_scores, **(facts or {})}
 
 
 def licence_in(folder: Path) -> str | None:

@@ -1,4 +1,4 @@
-"""Writing a model folder: the family's own class where it holds the shape, else ours."""
+"""Writing a model folder, in the family's own class where that can hold the shape, else in ours."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def save_model(
     *,
     provenance: Mapping[str, Any],
 ) -> None:
-    """Write a model folder, whole or not at all; a folder already there is replaced.
+    """Write a model folder, whole or not at all; an existing folder is replaced.
 
     Args:
-        folder: where to.
-        model: any shape; its dtype is kept.
+        folder: the model folder.
+        model: of any shape; its dtype is kept.
         tokenizer: written with padding and truncation off.
         provenance: contents of cutbert.json.
 
     Raises:
-        ModelError: a head that transformers' configs cannot say.
+        ModelError: a head that transformers' configs cannot express.
     """
     family = family_of(model.style.family)
     stock = loads_stock(model)
@@ -51,7 +51,7 @@ def save_model(
 
 
 def loads_stock(model: TaskModel) -> bool:
-    """Whether a model is written in its family's own class, which loads with no cutbert installed."""
+    """Whether a model is written in its family's own class, which loads without cutbert."""
     return family_of(model.style.family).holds(model.shape, model.style, model.head_spec.kind)
 
 
@@ -80,7 +80,7 @@ def our_tensors(model: TaskModel) -> dict[str, Tensor]:
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return a tensor as safetensors wants it: on the CPU, contiguous, sharing no memory."""
+    """Return a tensor as safetensors needs it: on the CPU, contiguous, sharing no memory."""
     return tensor.detach().cpu().contiguous().clone()
 
 

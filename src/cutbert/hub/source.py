@@ -1,65 +1,99 @@
-"""Where a model's files lie: a model folder, a run folder, or the local copy of a hub repository."""
+"""From a model reference to its files, once: a model folder, a run folder or the copy of a hub repository. No torch."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from cutbert.errors import ModelError
-from cutbert.shape.folder import local_folder
+from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SMALL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
-class Source(NamedTuple):
-    """The folder a model is read from, and the hub's commit where it came from there."""
+@dataclass(frozen=True)
+class ModelSource:
+    """A model reference that has been resolved: its folder and sizes are known, its weights are not read yet.
 
-    folder: Path
-    commit: str | None = None
-
-
-def find_source(source: str | Path, revision: str | None = None) -> Source:
-    """Return the folder of a model, fetching it from the hub where source is a hub id.
-
-    An existing folder always wins over a hub id of the same name.
+    Everything that reads a model takes this value, so that a reference is resolved only once.
 
     Args:
-        source: model folder, run folder (its `model/`), or hub id.
+        name: as the user gave it.
+        folder: with the model's files.
+        facts: sizes, head and style, read from its JSON files.
+        commit: of the hub repository, where it came from the hub.
+    """
+
+    name: str
+    folder: Path
+    facts: FolderShape
+    commit: str | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def shape(self) -> EncoderShape:
+        return self.facts.shape
+
+    @property
+    def head(self) -> HeadSpec:
+        return self.facts.head
+
+
+def find_model(model: str | Path | ModelSource, revision: str | None = None) -> ModelSource:
+    """Resolve a model reference, downloading a hub id; a ModelSource is returned unchanged.
+
+    An existing folder takes precedence over a hub id of the same name.
+
+    Args:
+        model: model folder, run folder (its `model/`), or hub id.
         revision: branch, tag or commit on the hub; only for a hub id.
 
     Raises:
-        ModelError: neither a model folder nor a hub id that can be fetched or is in the hub's cache.
+        ModelError: neither a model folder nor a hub id that can be fetched or is in the hub's cache; no config, or
+            one that we cannot express.
     """
-    folder = local_folder(source)
+    if isinstance(model, ModelSource):
+        return model
+    folder, commit = find_folder(model, revision)
+    return ModelSource(str(model), folder, read_folder_shape(folder), commit)
+
+
+def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | None]:
+    """Return a model's folder, and the commit of a hub repository; arguments and errors as in `find_model`."""
+    folder = local_folder(model)
     if folder is None:
-        return fetch(str(source), revision)
+        return fetch(str(model), revision)
     if revision is not None:
-        raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {source}")
-    return Source(folder)
+        raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {model}")
+    return folder, None
 
 
-def fetch(hub_id: str, revision: str | None) -> Source:
-    """Return the local copy of a hub repository's root files, downloading what is not cached.
+def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
+    """Return the local copy of a hub repository's root files and its commit, downloading what is not cached.
 
-    `HF_HOME`, `HF_HUB_OFFLINE` and a login are the hub library's own affair.
+    `HF_HOME`, `HF_HUB_OFFLINE` and a login are handled by huggingface_hub.
     """
     folder = download(hub_id, revision, SMALL_FILES)
     if not any(folder.glob("*.safetensors")):
         folder = download(hub_id, revision, OLD_WEIGHTS)
     commit = folder.name if COMMIT.fullmatch(folder.name) else None
-    return Source(folder, commit)
+    return folder, commit
 
 
 def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
-    """Return the folder of the files that match, from the cache alone where the hub cannot be reached."""
+    """Return the folder of the files that match; from the cache alone where the hub cannot be reached."""
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
-    except Exception as error:  # what the hub, its transport and its cache raise has no common root
+    except Exception as error:  # the errors of the hub, its transport and its cache have no common base class
         cached = cached_config(hub_id, revision)
         if cached is not None:
             return cached.parent
@@ -72,9 +106,9 @@ def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
 
 
 def cached_config(hub_id: str, revision: str | None) -> Path | None:
-    """Return the cached config.json of a repository, where another tool has fetched only some of its files."""
+    """Return the cached config.json of a repository: another tool may have fetched only some of its files."""
     try:
-        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+        path = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     except ValueError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(path) if isinstance(path, str) else None

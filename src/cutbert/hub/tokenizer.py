@@ -8,11 +8,12 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
+from cutbert.hub.source import ModelSource
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.shape import EncoderShape
 
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-# What transformers notes down of the padding and truncation that a tokenizer.json does by itself.
+# Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
 
 
@@ -20,13 +21,13 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     """Load the tokenizer of a model folder.
 
     Raises:
-        ModelError: there is none, it is not a fast one, or it has more tokens than the model's table.
+        ModelError: there is no tokenizer, it is not a fast one, or it has more tokens than the model's table.
     """
     if not any((folder / name).is_file() for name in FILES):
         raise ModelError(f"{folder} must hold a tokenizer ({', '.join(FILES)}), got none")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # what transformers and tokenizers raise has no common root
+    except Exception as error:  # the errors of transformers and tokenizers have no common base class
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(f"{folder}: the tokenizer cannot be read: {reason}") from None
     if not getattr(tokenizer, "is_fast", False):
@@ -37,10 +38,15 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     return plain_tokenizer(tokenizer, shape, style)
 
 
+def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a model, without its weights. Errors as in `load_tokenizer`."""
+    return load_tokenizer(source.folder, source.shape, EncoderStyle.from_json(source.facts.style_data))
+
+
 def plain_tokenizer(
     tokenizer: PreTrainedTokenizerFast, shape: EncoderShape, style: EncoderStyle
 ) -> PreTrainedTokenizerFast:
-    """Return a copy that pads and truncates only when asked, and knows the model's longest input."""
+    """Return a copy that pads and truncates only when asked, with the model's longest input as model_max_length."""
     plain = copy.deepcopy(tokenizer)
     plain.backend_tokenizer.no_padding()
     plain.backend_tokenizer.no_truncation()

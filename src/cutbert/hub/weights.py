@@ -1,4 +1,4 @@
-"""Reading the weight files of a model folder, whatever their format."""
+"""Reading the weight files of a model folder, in any of transformers' formats."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """Return the files that hold a folder's weights: safetensors before pickles, one file before shards.
+    """Return a folder's weight files: safetensors before pickles, a single file before shards.
 
     Raises:
-        ModelError: there are none, or an index names a file that is missing.
+        ModelError: there are none, or an index names a missing file.
     """
     for stem in STEMS:
         index = folder / f"{stem}.index.json"
@@ -46,10 +46,10 @@ def shard_files(index: Path) -> tuple[Path, ...]:
 
 
 def read_weights(files: tuple[Path, ...]) -> dict[str, Tensor]:
-    """Return all tensors by the name they are stored under.
+    """Return all tensors by their stored names.
 
     Raises:
-        ModelError: a file is broken or holds anything but tensors.
+        ModelError: a file is broken or has anything but tensors.
     """
     tensors: dict[str, Tensor] = {}
     for path in files:
@@ -70,6 +70,6 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def modern_name(name: str) -> str:
-    """Return the name of today for a LayerNorm parameter stored by very old transformers."""
+    """Return today's name of a parameter: very old transformers called LayerNorm's weight and bias gamma and beta."""
     module, _, leaf = name.rpartition(".")
     return f"{module}.{OLD_LEAVES[leaf]}" if leaf in OLD_LEAVES and module.endswith("LayerNorm") else name

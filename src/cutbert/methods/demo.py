@@ -23,9 +23,7 @@ from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.dynabert import dynabert
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.finetune import finetune
 from cutbert.methods.finetune_settings import FinetuneSettings
-from cutbert.methods.prepare import check_inputs
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits
@@ -33,6 +31,8 @@ from cutbert.train.predict import answers
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+from cutbert.work.finetune import finetune
+from cutbert.work.inputs import check_inputs
 
 TEACHER, FAMILY, SMALL = "teacher", "family", "small"
 LATENCY_SHARE = 0.5
@@ -86,7 +86,7 @@ def make_teacher(model: str, settings: DemoSettings, out: Path) -> None:
     data, train, own = settings.data(), settings.teacher_training(), FinetuneSettings()
     run = open_part("finetune", model, data, train, own, out, settings.allow_changed)
     if run.result is None:
-        check_inputs(data, train, models=(model,))
+        check_inputs(model, data, train)
         say(f"1 of 4: fine-tuning {model}")
         finetune(model, data, train, own, run)
 

@@ -1,52 +1,70 @@
-"""DynaBERT: one supernet of adaptive width and depth, rewired by importance, trained by distillation."""
+"""DynaBERT (Hou et al. 2020, 2004.04037): one supernet of adaptive width and depth, rewired by importance, trained by
+distillation.
+
+In the paper's order: the family (section 2), importance and rewiring (2.1), the losses (equations 4 to 7), the stages
+(2.2 and 2.3: width, then width and depth, then labels). Values are in `dynabert_recipes`.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
-from cutbert.bench.settings import LatencySettings
-from cutbert.data.dataset import Examples, Rows
+import numpy as np
+import torch
+from torch import Tensor
+
+from cutbert.data.batches import Batch
 from cutbert.data.settings import DataSettings
-from cutbert.data.tokens import Tokens
+from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.fronts.front import Front
-from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.score import whole_point
-from cutbert.hub.source import find_source
-from cutbert.methods.augment import augmented_rows, check_source
-from cutbert.methods.distil import DistillStep, FinalStep, Teacher
+from cutbert.methods.dynabert_recipes import DistillStage, Recipe, resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.objectives import Objective, TaskObjective
-from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
-from cutbert.methods.recipes import Recipe, resolve_recipe
-from cutbert.methods.teacher import check_teacher, ensure_finetuned, imitated_teacher, rows_to_imitate
+from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import read_folder_shape
-from cutbert.shape.head import HeadSpec
-from cutbert.shape.space import GridPoint, Rule, grid
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.space import GridPoint, Rule, grid, grid_point
 from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
 from cutbert.train.checkpoint import load_weights, save_weights
-from cutbert.train.counting import counter
-from cutbert.train.engine import Engine
-from cutbert.train.loop import Stage, TrainingStep, train_stage
-from cutbert.train.progress import progress_bar
+from cutbert.train.loop import ModelView, Stage, StepInfo, train_stage
+from cutbert.train.losses import matched_states, state_loss
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working import frozen_copy
+from cutbert.train.working_copy import frozen_copy
+from cutbert.work.augment import augmented_rows, check_augmentation
+from cutbert.work.finetune import check_teacher, ensure_finetuned
+from cutbert.work.imitate import add_gradients
+from cutbert.work.inputs import Inputs, check_inputs, check_masked_lm
+from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Target, Teacher
+from cutbert.work.objective import Objective, check_halves
+from cutbert.work.run import carry_out, latency_settings, timed
+
+TASK_OPTIONS = (
+    "teacher", "augment", "augment_model", "augment_words", "augment_candidates", "augment_probability",
+    "augment_rounds", "final_epochs",
+)  # fmt: skip
 
 
 def dynabert(
-    model: str, data: DataSettings, train: TrainSettings, settings: DynabertSettings, run: RunFolder
+    model: str,
+    data: DataSettings | TextSettings,
+    train: TrainSettings,
+    settings: DynabertSettings,
+    run: RunFolder,
 ) -> dict[str, Any]:
-    """Make a family of subnets of a model for a task, and score and time every one.
+    """Make a family of subnets of a model for a task or on plain text, and score and time every one.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task.
-        data: the task.
+        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
+            masked-LM head on plain text.
+        data: the task or the text.
         train: training flags; None leaves the choice to the recipe.
         settings: the family and how it is made.
         run: opened run folder; receives model/ (the supernet), front.json, predictions/.
@@ -58,75 +76,59 @@ def dynabert(
         InputError: mistakes in settings, models or data, all together, before anything is made.
 
     Source:
-        Hou et al. 2020 (2004.04037); recipes and their departures in `methods.recipes`.
+        Hou et al. 2020 (2004.04037); recipes and their departures in `dynabert_recipes`. On plain text the vocabulary's
+        logits at masked positions take the place of a task's: our choice.
     """
-    models = [name for name in (settings.teacher, settings.augment_model) if name]
-    recipe = resolve_recipe(settings, train, data.length_limit)
-    dataset = check_inputs(
-        data,
-        train,
-        settings,
-        models=(model, *models),
-        choices=lambda rows: check_choices(model, settings, recipe, rows.head),
-    )
-    points = family(model, settings, recipe)
+    longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
+    recipe = resolve_recipe(settings, train, longest)
+    others = {"teacher": settings.teacher, "augment_model": settings.augment_model}
+    choices = partial(check_choices, settings, recipe)
+    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
     train = replace(train, precision=recipe.precision)
-    with run.start():
-        prepared = prepare(model, dataset, data.length_limit, train, run)
-        run.record(other_weights=weight_hashes(*models))
-        with run.timing("teacher"):
-            ensure_finetuned(prepared, train, run)
-        objective = TaskObjective(prepared)
-        with run.timing("rewire"):
-            supernet = rewired(objective, settings, recipe.layer_rule, train.seed, run)
-        rows, tokens = distillation_tokens(prepared, settings, data.length_limit, train.seed, run)
-        teacher = imitated_teacher(prepared, settings.teacher, rows, data.length_limit)
-        with run.timing("train"):
-            steps = train_family(supernet, teacher, points, recipe, tokens, prepared.engine, train, run)
-            if recipe.final_plan.epochs:
-                plan = replace(recipe.final_plan, first_step=steps)
-                final = Stage(plan, prepared.train, FinalStep(supernet, points, recipe))
-                train_stage(supernet, final, prepared.engine, train, run)
-        if prepared.engine.is_main:
-            finish(supernet, objective, points, train, run)
-        prepared.engine.accelerator.wait_for_everyone()
-    return RunFolder.read(run.path).result or {}
+    return carry_out(inputs, train, run, partial(make_family, settings=settings, recipe=recipe, train=train, run=run))
 
 
-def check_choices(model: str, settings: DynabertSettings, recipe: Recipe, head: HeadSpec) -> None:
-    """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
-    mistakes = Mistakes()
-    with mistakes.collect():
-        family(model, settings, recipe)
-    with mistakes.collect():
-        check_source(settings)
-    if settings.augment != "none" and not head.is_sequence:
-        mistakes.add(f"--augment must be none where labels are of words in a text, got {settings.augment}")
-    if settings.teacher is not None:
-        with mistakes.collect():
-            check_teacher(settings.teacher, model, head, min(stage.logit_weight for stage in recipe.stages))
-    with mistakes.collect():
-        check_teacher_width(settings, recipe)
-    needs_states = head.kind == "regression" and recipe.skips_regression_logits
-    if needs_states and (settings.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
-        mistakes.add("--recipe release imitates hidden states alone in regression, and there are none to imitate")
-    mistakes.check(InputError)
+def make_family(
+    objective: Objective, settings: DynabertSettings, recipe: Recipe, train: TrainSettings, run: RunFolder
+) -> None:
+    """Rewire the model, train its subnets together, score and store them: the whole method."""
+    check_halves(objective)
+    ensure_finetuned(objective, train, run)
+    points = family(objective.loaded.model.shape, settings, recipe)
+    with run.timing("rewire"):
+        supernet = rewired(objective, points, settings, recipe.layer_rule, train.seed, run)
+    more_rows = partial(augmented_rows, objective.inputs, settings, train.seed, run.path / "checkpoint")
+    teacher, tokens = objective.imitation(more_rows)
+    with run.timing("train"):
+        steps = 0
+        for stage in recipe.stages:
+            if stage.teacher == "width":  # section 2.3: the supernet of adaptive width teaches the one of both
+                teacher = Teacher(frozen_copy(supernet, objective.engine.dtype))
+            step = distil_step(objective.losses, supernet, teacher, points, stage, recipe)
+            plan = replace(stage.plan, first_step=steps)
+            steps += train_stage(supernet, Stage(plan, tokens, step), objective.engine, train, run).step
+        if recipe.final_plan.epochs:
+            plan = replace(recipe.final_plan, first_step=steps)
+            final = Stage(plan, objective.train, FinalStep(objective.losses, points, recipe.subnets_per_step))
+            train_stage(supernet, final, objective.engine, train, run)
+    if objective.engine.is_main:
+        score_and_store(supernet, objective, points, train, run)
 
 
-def check_teacher_width(settings: DynabertSettings, recipe: Recipe) -> None:
-    """Raise an InputError where a teacher's width is given and no stage imitates one."""
-    if settings.teacher_width and all(stage.imitates != "width" for stage in recipe.stages):
-        raise InputError(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+# The family
 
 
-def family(model: str, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
+def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
     """Return the subnets of a model's family, largest first.
 
     Raises:
         ShapeError: multipliers or depths out of range.
+
+    Source:
+        Section 2: every width times every depth; which layers a depth keeps is the rule of `shape.space`.
     """
     return grid(
-        read_folder_shape(find_source(model).folder).shape,
+        shape,
         width_mults=settings.width_mult,
         head_mults=settings.head_mult or None,
         ffn_mults=settings.ffn_mult or None,
@@ -137,10 +139,47 @@ def family(model: str, settings: DynabertSettings, recipe: Recipe) -> tuple[Grid
     )
 
 
-def rewired(objective: Objective, settings: DynabertSettings, rule: Rule, seed: int, run: RunFolder) -> TaskModel:
-    """Return the supernet: the trained model with heads and neurons in order of importance."""
+def check_choices(settings: DynabertSettings, recipe: Recipe, inputs: Inputs) -> None:
+    """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
+    mistakes, head = Mistakes(), inputs.head
+    if settings.teacher_width and all(stage.teacher != "width" for stage in recipe.stages):
+        mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
+    with mistakes.collect():
+        check_masked_lm(inputs)
+    with mistakes.collect():
+        family(inputs.model.shape, settings, recipe)
+    with mistakes.collect():
+        check_augmentation(inputs, settings)
+    with mistakes.collect():
+        check_teacher(inputs, min(stage.logit_weight for stage in recipe.stages))
+    needs_states = head.kind == "regression" and recipe.skips_regression_logits
+    if needs_states and (inputs.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
+        mistakes.add("--recipe release imitates hidden states alone in regression, and there are none to imitate")
+    mistakes.check(InputError)
+
+
+# Section 2.1: importance and rewiring
+
+
+def rewired(
+    objective: Objective,
+    points: Sequence[GridPoint],
+    settings: DynabertSettings,
+    rule: Rule,
+    seed: int,
+    run: RunFolder,
+) -> TaskModel:
+    """Return the supernet: a copy of the trained model with heads and neurons in order of importance.
+
+    The most important come first, so that a subnet's prefix keeps them. The function that the whole network computes
+    stays the same. A family on plain text whose members all have full width needs no order; on a task one is made all
+    the same, since `search` cuts further than the family.
+    """
     done = run.path / "checkpoint" / "rewired.safetensors"
     model = objective.loaded.model
+    if not settings.rewire or (objective.inputs.is_text and not cuts_units(points, model.shape)):
+        say("heads and neurons keep their order: no importance is measured", shown=objective.engine.is_main)
+        return copy.deepcopy(model)
     if done.exists():
         supernet = copy.deepcopy(model)
         load_weights(done, supernet)
@@ -152,52 +191,189 @@ def rewired(objective: Objective, settings: DynabertSettings, rule: Rule, seed: 
     return supernet
 
 
-def distillation_tokens(
-    prepared: Prepared, settings: DynabertSettings, max_length: int, seed: int, run: RunFolder
-) -> tuple[Examples, Tokens]:
-    """Return the rows to imitate on, and their tokens: training rows, unlabelled rows, variants of both."""
-    data = prepared.data
-    rows = rows_to_imitate(data)
-    if isinstance(rows, Rows):
-        rows = augmented_rows(rows, data, settings, seed, run.path / "checkpoint" / "augmented.json")
-    return rows, prepared.train if rows is data.train else prepared.tokenize(rows, max_length)
+def cuts_units(points: Sequence[GridPoint], shape: EncoderShape) -> bool:
+    """Return whether any member has fewer heads or neurons than the supernet in a layer that it keeps."""
+    return any(kept.shape != shape.layers[kept.index] for point in points for kept in point.subnet.layers)
 
 
-def train_family(
+# Sections 2.2 and 2.3: the losses
+
+
+@dataclass(frozen=True)
+class DistillStep:
+    """One training step: the chosen subnets run one after the other, so memory hardly grows with their number.
+
+    The embeddings run once; every subnet adds its gradient at their output.
+
+    Args:
+        losses_of: the objective's losses.
+        supernet: the float32 network, for its shape.
+        teacher: of this stage.
+        points: the subnets of this stage, largest first.
+        stage: losses and teacher width.
+        recipe: everything else.
+
+    Source:
+        Hou et al. 2020 (2004.04037), equations 4 to 7. Training the largest, the smallest and random others instead
+        of all is the sandwich rule of Yu and Huang 2019 (1903.05134).
+    """
+
+    losses_of: LossesOf
+    supernet: TaskModel
+    teacher: Teacher
+    points: Sequence[GridPoint]
+    stage: DistillStage
+    recipe: Recipe
+
+    def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
+        # Subnets are drawn before masks: both draw from the step's generator, and only a step's first part draws masks.
+        points = choose_points(self.points, self.recipe.subnets_per_step, info.random)
+        rows = self.losses_of(batch, info)
+        targets = Targets(rows, self.teacher)
+
+        def losses_at(states: States, point: GridPoint) -> Losses:
+            return self.losses(view, states, point, rows, self.target(point, targets), info)
+
+        return train_points(view.model, rows.batch, points, losses_at)
+
+    def losses(
+        self, view: ModelView, states: States, point: GridPoint, rows: BatchLosses, target: Target, info: StepInfo
+    ) -> Losses:
+        """Return L = lambda1 * l_pred(y_m, y) + lambda2 * (l_emb(E_m, E) + l_hidn(H_m, H)), a subnet's share of it.
+
+        Source:
+            Equation 6 in the width stage, equation 7 in the stage of width and depth: the same sum with another
+            teacher, other subnets and other weights lambda.
+        """
+        losses: Losses = {}
+        if not (self.supernet.head_spec.kind == "regression" and self.recipe.skips_regression_logits):
+            # Equation 4, l_pred: soft cross-entropy of the logits. The KL has the same gradient, and is 0 at its end.
+            l_pred = rows.logit_loss(view, states, target, self.recipe.temperature)
+            losses["logits"] = l_pred * (self.stage.logit_weight / rows.num_targets)
+        if self.stage.hidden_weight and self.teacher.has_states:
+            losses["hidden"] = self.hidden_loss(states, target.states, point, rows.batch, info)
+        return losses
+
+    def hidden_loss(self, student: States, teacher: States, point: GridPoint, batch: Batch, info: StepInfo) -> Tensor:
+        """Return lambda2 * (l_emb + l_hidn), the mean squared error of the embeddings and of each kept layer's output.
+
+        Source:
+            Equation 5 and the one before it, with padding left out (the release counts it). The paper sums over
+            layers; the default recipe takes their mean, so that one weight suits all depths: our choice.
+        """
+        mask, count = batch.attention_mask, info.num_tokens
+        if self.recipe.counts_padding:
+            mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
+        kept = [layer.index for layer in point.subnet.layers]
+        pairs = [(0, 0), *matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)]
+        errors = [state_loss(student[ours], teacher[theirs], mask) for ours, theirs in pairs]
+        total = torch.stack(errors).sum() * (self.stage.hidden_weight / count)
+        return total / len(pairs) if self.recipe.mean_over_layers else total
+
+    def target(self, point: GridPoint, targets: Targets) -> Target:
+        """Return the teacher's outputs that a subnet learns: at its own width in the paper, at full width elsewhere."""
+        width = (point.head_mult, point.ffn_mult)
+        if self.stage.teacher_width == "full":
+            return targets.at(width if self.recipe.reruns_teacher else None, None)
+        full_depth = grid_point(self.supernet.shape, *width, 1.0, self.recipe.layer_rule)
+        return targets.at(width, full_depth)
+
+
+@dataclass
+class Targets:
+    """The teacher's outputs for one micro-batch, by width; run once where it is the same for all."""
+
+    rows: BatchLosses
+    teacher: Teacher
+    by_width: dict[object, Target] = field(default_factory=dict)
+
+    def at(self, width: object, point: GridPoint | None) -> Target:
+        if width not in self.by_width:
+            self.by_width[width] = self.rows.target(self.teacher, None if point is None else point.subnet)
+        return self.by_width[width]
+
+
+def distil_step(
+    losses_of: LossesOf,
     supernet: TaskModel,
     teacher: Teacher,
     points: Sequence[GridPoint],
+    stage: DistillStage,
     recipe: Recipe,
-    tokens: Tokens,
-    engine: Engine,
-    train: TrainSettings,
-    run: RunFolder,
-    *,
-    make_step: Callable[[DistillStep], TrainingStep] = lambda step: step,
-) -> int:
-    """Run the recipe's distillation stages on the supernet, in place; return the steps of all.
+) -> DistillStep:
+    """Return the step of a stage: subnets of full depth alone in the first of the paper, all in the second."""
+    chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
+    return DistillStep(losses_of, supernet, teacher, chosen or points, stage, recipe)
+
+
+@dataclass(frozen=True)
+class FinalStep:
+    """Trains the chosen subnets of one step on true labels: the optional last fine-tuning of section 2.3.
 
     Args:
-        supernet: rewired.
-        teacher: who is imitated in the first stage.
-        points: the family.
-        recipe: with its stages.
-        tokens: the rows to imitate on.
-        engine, train, run: as of `train_stage`.
-        make_step: turns a stage's step into the one that is trained with.
+        losses_of: the objective's losses.
+        points: all subnets.
+        subnets_per_step: as in `choose_points`.
     """
-    imitated, steps = replace(teacher, model=frozen_copy(teacher.model, engine.dtype)), 0
-    for stage in recipe.stages:
-        if stage.imitates == "width":
-            imitated = Teacher(frozen_copy(supernet, engine.dtype), None, True)
-        chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
-        step = make_step(DistillStep(supernet, imitated, chosen or points, stage, recipe))
-        plan = replace(stage.plan, first_step=steps)
-        steps += train_stage(supernet, Stage(plan, tokens, step), engine, train, run).step
-    return steps
+
+    losses_of: LossesOf
+    points: Sequence[GridPoint]
+    subnets_per_step: int
+
+    def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
+        points = choose_points(self.points, self.subnets_per_step, info.random)
+        rows = self.losses_of(batch, info)
+        return train_points(view.model, rows.batch, points, lambda states, point: rows.label_losses(view, states))
 
 
-def finish(
+def train_points(
+    net: TaskModel, batch: Batch, points: Sequence[GridPoint], losses_at: Callable[[States, GridPoint], Losses]
+) -> Losses:
+    """Add the gradients of several subnets, one after the other, from one set of embeddings.
+
+    Args:
+        net: the supernet in the training dtype.
+        batch: of one step.
+        points: the subnets to train.
+        losses_at: the losses of a subnet by name, given its hidden states.
+
+    Returns:
+        Each loss, summed over subnets.
+    """
+    embedded = net.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+    blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
+    leaf = embedded.detach().requires_grad_()
+    totals: Losses = {}
+    for point in points:
+        states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
+        for name, loss in add_gradients(losses_at(states, point)).items():
+            totals[name] = totals[name] + loss if name in totals else loss
+    if embedded.requires_grad:
+        assert leaf.grad is not None
+        embedded.backward(leaf.grad)
+    return totals
+
+
+def choose_points(points: Sequence[GridPoint], count: int, random: np.random.Generator) -> list[GridPoint]:
+    """Return the subnets of one step: all, or the largest, the smallest and random others.
+
+    Args:
+        points: largest first.
+        count: how many; 0 for all; 1 is one at random.
+        random: the step's own generator.
+    """
+    if count == 0 or count >= len(points):
+        return list(points)
+    if count == 1:
+        return [points[int(random.integers(len(points)))]]
+    middle = random.choice(np.arange(1, len(points) - 1), size=count - 2, replace=False)
+    return [points[0], *(points[i] for i in sorted(middle)), points[-1]]
+
+
+# The result
+
+
+def score_and_store(
     supernet: TaskModel, objective: Objective, points: Sequence[GridPoint], train: TrainSettings, run: RunFolder
 ) -> None:
     """Score and time the family beside the uncut model, and store front, supernet and result."""
@@ -207,9 +383,6 @@ def finish(
         whole = objective.score(run, teacher, [whole_point(teacher.shape)], lambda entry: advance())[0]
         scored = objective.score(run, supernet, points, lambda entry: advance())
     front = Front(objective.metric, whole, tuple(scored), objective.select_is_dev)
-    latency = LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
-    with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
-        front = measure_front(front, {None: supernet}, teacher, objective.lengths, latency, on_round=counter(bar))
-    front.save(run.path)
+    front = timed(run, objective, front, {None: supernet}, latency_settings(train))
     objective.save(run, supernet, None, "model")
     run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})

@@ -1,55 +1,140 @@
-"""schuBERT: gates under a price choose the size of every dimension, then the network is cut and healed, in rounds."""
+"""schuBERT (Khetan and Karnin 2020, 2005.06628): gates under a price choose the size of every dimension, then the
+network is cut and healed, in rounds.
+
+In the order of the paper's algorithm 1: the objective and its limit, then per round the gates (steps 1 and 2), what
+goes (3), folding and cutting (4 and 5), healing (6). How gates are trained is in `schubert_gates`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from cutbert.bench.backends import check_backends
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
-from cutbert.errors import InputError, Mistakes
-from cutbert.hub.source import find_source
-from cutbert.methods.imitate import imitate_step
-from cutbert.methods.meters import Meter, count_meter, latency_meter
-from cutbert.methods.objectives import (
-    Objective,
-    TaskObjective,
-    TextObjective,
-    check_halves,
-    check_text,
-    options_of_tasks,
-)
-from cutbert.methods.prepare import check_inputs, prepare, weight_hashes
-from cutbert.methods.prepare_text import MASKED_LM, prepare_text
-from cutbert.methods.pretrain import PRETRAIN
-from cutbert.methods.recipes import OURS
-from cutbert.methods.results import finish, latency_settings
-from cutbert.methods.rounds import Job, all_rounds, target_sizes
+from cutbert.data.tokens import Tokens
+from cutbert.errors import BudgetError, InputError, Mistakes
+from cutbert.files import read_json, write_json
+from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
 from cutbert.methods.schubert_settings import SchubertSettings
-from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
-from cutbert.shape.folder import read_folder_shape
-from cutbert.shape.head import HeadSpec
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY, Budget
+from cutbert.shape.paper_shapes import paper_shape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import (
+    Place,
+    Sizes,
+    marginal_costs,
+    resized,
+    size_at,
+    sizes_of,
+    uniform_sizes,
+    unit_prices,
+)
+from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
+from cutbert.surgery.gates import fold
+from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.engine import uses_cuda
-from cutbert.train.masked_lm import MaskedStep, StepMasks
+from cutbert.train.loop import Stage, TrainingStep, train_stage
+from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from cutbert.train.settings import TrainSettings
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.work.cost_limit import CostLimit, counted_limit, measured_limit, time_cut
+from cutbert.work.finetune import check_teacher, ensure_finetuned
+from cutbert.work.imitate import ImitateStep
+from cutbert.work.inputs import Inputs, check_inputs, check_masked_lm
+from cutbert.work.objective import Objective, check_halves, heal_plan
+from cutbert.work.run import carry_out, finish, latency_settings, score_and_save
 
-HEAL = replace(OURS, name="heal")
-HEAL_TEXT = replace(PRETRAIN, name="heal")
 TASK_OPTIONS = ("teacher", "logit_weight", "hidden_weight", "temperature")
+MARGIN = 0.97  # of a limit on latency: the measurement after the cut is one of many
+MAX_CUTS = 7
+SETTLING_ROWS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every choice that makes one way of cutting.
+
+    Args:
+        rounds: the paper's T.
+        gate_steps: steps of a round's gates, at least.
+        gate_share: steps of a round's gates as a share of its healing's; None for `gate_steps` alone.
+        last_share: share of the healing that comes after the last cut, the rest is spread; None for equal shares.
+        multiple_of: what sizes other than heads are multiples of.
+        gamma: strength of the L1 price; None for the price that follows a schedule.
+        gates_norms: whether hidden gates multiply norms and projections beside the matrices.
+        settles_norms: whether norms are scaled and shifted for a cut of hidden units.
+    """
+
+    rounds: int
+    gate_steps: int
+    gate_share: float | None
+    last_share: float | None
+    multiple_of: int
+    gamma: float | None
+    gates_norms: bool
+    settles_norms: bool
+
+
+RECIPES = {
+    "ours": Recipe(
+        rounds=1,
+        gate_steps=100,
+        gate_share=None,
+        last_share=0.6,
+        multiple_of=8,
+        gamma=None,
+        gates_norms=True,
+        settles_norms=True,
+    ),
+    # Algorithm 1: gates take 1/1000, a healing 1/20 of the steps of pre-training. The paper gives neither T nor gamma:
+    # 3 rounds and 0.001 are our choice, and so are 100 steps at least: in fewer Adam hardly moves a gate.
+    "paper": Recipe(
+        rounds=3,
+        gate_steps=100,
+        gate_share=1 / 50,
+        last_share=None,
+        multiple_of=1,
+        gamma=1e-3,
+        gates_norms=False,
+        settles_norms=False,
+    ),
+}
+
+
+def resolve_recipe(settings: SchubertSettings) -> Recipe:
+    """Return the named recipe with the user's own settings in place of its choices."""
+    recipe = RECIPES[settings.recipe]
+    names = ("rounds", "gate_steps", "last_share", "multiple_of", "gamma")
+    given: dict[str, Any] = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
+    if "gate_steps" in given:
+        given["gate_share"] = None
+    return replace(recipe, **given)
 
 
 def schubert(
-    model: str, data: DataSettings, train: TrainSettings, settings: SchubertSettings, run: RunFolder
+    model: str,
+    data: DataSettings | TextSettings,
+    train: TrainSettings,
+    settings: SchubertSettings,
+    run: RunFolder,
 ) -> dict[str, Any]:
-    """Cut a model to a budget in every dimension, by gates learned on the task, and heal it by distillation.
+    """Cut a model to a budget in every dimension, by gates learned on a task or on plain text, and heal it.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task.
-        data: the task.
+        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
+            masked-LM head on plain text.
+        data: the task or the text.
         train: training flags of the healing; `epochs` counts the passes of all rounds together.
         settings: budget and how it is reached.
         run: opened run folder; receives model/ (the result), rounds/ (the larger ones before it), front.json.
@@ -61,88 +146,355 @@ def schubert(
         InputError: mistakes in settings, models or data, or a budget that no cut reaches, before anything is made.
 
     Source:
-        Khetan and Karnin 2020 (2005.06628), algorithm 1. Ours: the loss is how far the network is from the uncut,
-        fine-tuned one on the task's rows, and one group of every unit always stays.
+        Khetan and Karnin 2020 (2005.06628), algorithm 1, without next-sentence prediction. Ours: on a task the loss
+        is the distance to the uncut, fine-tuned network on the task's rows, and one group of every unit always stays.
     """
-    models = [settings.teacher] if settings.teacher else []
-    dataset = check_inputs(
-        data,
-        train,
-        settings,
-        models=(model, *models),
-        choices=lambda rows: check_choices(model, settings, train, rows.head),
-    )
-    with run.start():
-        prepared = prepare(model, dataset, data.length_limit, train, run)
-        run.record(other_weights=weight_hashes(*models))
-        objective = TaskObjective(prepared)
-        latency = timing_of(settings, train)
-        meter = meter_of(objective, settings, latency, run)
-        with run.timing("teacher"):
-            ensure_finetuned(prepared, train, run)
-        teacher, tokens = teacher_and_tokens(prepared, settings.teacher, data.length_limit)
-        make_step = partial(imitate_step, dataset.head, teacher, settings)
-        found = all_rounds(Job(objective, make_step, tokens, HEAL, meter, latency, settings, train, run))
-        finish(run, objective, latency, found)
-        prepared.engine.accelerator.wait_for_everyone()
-    return RunFolder.read(run.path).result or {}
+    recipe = resolve_recipe(settings)
+    choices = partial(check_choices, settings, recipe, train)
+    others = {"teacher": settings.teacher}
+    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
+    return carry_out(inputs, train, run, partial(cut_to_budget, settings=settings, recipe=recipe, train=train, run=run))
 
 
-def schubert_text(
-    model: str, data: TextSettings, train: TrainSettings, settings: SchubertSettings, run: RunFolder
-) -> dict[str, Any]:
-    """Cut a masked LM to a budget on plain text, as the paper does: gates and healing by the masked-LM loss.
+def cut_to_budget(
+    objective: Objective, settings: SchubertSettings, recipe: Recipe, train: TrainSettings, run: RunFolder
+) -> None:
+    """Run all rounds, score each round's network and store the last: the whole method."""
+    check_halves(objective)
+    latency = timing_of(settings, train)
+    limit = limit_of(objective, settings, recipe, latency, run)
+    ensure_finetuned(objective, train, run)
+    make_step, tokens = training_of(objective, settings)
+    cutting = Cutting(objective, make_step, tokens, limit, recipe, latency, settings, train, run)
+    units = torch.arange(cutting.uncut.shape.hidden_size, device=objective.engine.device)
+    now, networks = Cut(cutting.uncut, units, 0), []
+    for number in range(1, recipe.rounds + 1):
+        now = one_round(cutting, now, number)
+        is_last = number == recipe.rounds
+        networks.append(score_and_save(run, objective, now.model, f"round-{number}", is_last=is_last))
+    finish(run, objective, latency, networks)
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A network on its way down.
 
     Args:
-        model: hub id, model folder or run folder with a masked-LM head.
-        data: the text.
-        train, settings, run: as of `schubert`.
+        model: as small as it is now.
+        hidden_units: the uncut model's hidden units that it kept, in its order.
+        steps: taken so far, on gates and weights; each stage goes on with the rows where the last one ended.
+    """
 
-    Returns:
-        As `schubert`; the metric is the share of masked tokens that are found.
+    model: TaskModel
+    hidden_units: Tensor
+    steps: int
 
-    Raises:
-        InputError: mistakes in settings, model or text, or a budget that no cut reaches, before anything is made.
+
+@dataclass(frozen=True, eq=False)
+class Cutting:
+    """What all rounds share.
+
+    Args:
+        objective: what the network is for; holds the uncut model.
+        make_step: the training step of a cut network, given the uncut model's hidden units that it kept.
+        tokens: the rows that steps are made on.
+        limit: the cost, its slope and its limit.
+        recipe: how the cut is made.
+        latency: how networks are timed.
+        settings, train: as given.
+        run: the run's folder.
+    """
+
+    objective: Objective
+    make_step: Callable[[Tensor], TrainingStep]
+    tokens: Tokens
+    limit: CostLimit
+    recipe: Recipe
+    latency: LatencySettings
+    settings: SchubertSettings
+    train: TrainSettings
+    run: RunFolder
+
+    @property
+    def uncut(self) -> TaskModel:
+        return self.objective.loaded.model
+
+    @property
+    def plan(self) -> StagePlan:
+        """The plan of the healing, all rounds together."""
+        return heal_plan(self.objective.inputs.is_text).overridden(self.train)
+
+
+# The loss, equation 1
+
+
+class Unweighted(NamedTuple):
+    """Weights of a loss that has one part."""
+
+    logit_weight: float = 1.0
+    hidden_weight: float = 0.0
+    temperature: float = 1.0
+
+
+def training_of(objective: Objective, settings: SchubertSettings) -> tuple[Callable[[Tensor], TrainingStep], Tokens]:
+    """Return the training step of a network with given hidden units, and the rows that it is made on.
 
     Source:
-        Khetan and Karnin 2020 (2005.06628), algorithm 1, without next-sentence prediction.
+        Equation 1 on plain text: the masked-LM loss. On a task the logits and hidden states of the teacher: our choice.
     """
-    mistakes = Mistakes()
-    mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    choices = partial(check_choices, model, settings, train, MASKED_LM)
-    sources = check_text(model, data, train, settings, mistakes, choices)
-    with run.start():
-        prepared = prepare_text(model, sources, data, train, run)
-        check_halves(prepared)
-        objective = TextObjective(prepared)
-        latency = timing_of(settings, train)
-        meter = meter_of(objective, settings, latency, run)
-        tokens = prepared.text.train
-        step = MaskedStep(StepMasks(tokens, prepared.masking))
-        found = all_rounds(Job(objective, lambda units: step, tokens, HEAL_TEXT, meter, latency, settings, train, run))
-        finish(run, objective, latency, found)
-        prepared.engine.accelerator.wait_for_everyone()
-    return RunFolder.read(run.path).result or {}
+    if objective.inputs.is_text:
+        step = ImitateStep(objective.losses, None, Unweighted(), uses_labels=True)
+        return lambda units: step, objective.train
+    teacher, tokens = objective.imitation()
+    return lambda units: ImitateStep(objective.losses, teacher, settings, units), tokens
 
 
-def check_choices(model: str, settings: SchubertSettings, train: TrainSettings, head: HeadSpec) -> None:
+# The objective of algorithm 1: what a network costs, and what it may cost
+
+
+def limit_of(
+    objective: Objective, settings: SchubertSettings, recipe: Recipe, latency: LatencySettings, run: RunFolder
+) -> CostLimit:
+    """Return what the budget limits, counted or measured; under --from-paper the sizes are the limit."""
+    model = objective.loaded.model
+    if settings.is_timed:
+        kept = run.path / "checkpoint" / "latency.json"
+        budget = Budget.parse(str(settings.budget))
+        return measured_limit(objective, budget, settings.dims, recipe.multiple_of, latency, kept)
+    return counted_limit(settings.parsed_budget, settings.dims, recipe.multiple_of, model.shape, model.head_spec)
+
+
+# A round of algorithm 1
+
+
+def one_round(cutting: Cutting, before: Cut, number: int) -> Cut:
+    """Train gates, fold them, cut, heal: steps 1 to 6 of the algorithm."""
+    with cutting.run.timing("gates"):
+        after = gated_cut(cutting, before, number)
+    with cutting.run.timing("heal"):
+        stage = heal_stage(cutting, after, number)
+        healed = train_stage(after.model, stage, cutting.objective.engine, cutting.train, cutting.run)
+    return replace(after, steps=after.steps + healed.step)
+
+
+def gated_cut(cutting: Cutting, before: Cut, number: int) -> Cut:
+    """Train a round's gates, fold them into a copy of the network, and cut out what they chose: steps 1 to 5."""
+    recipe = cutting.recipe
+    # Steps 1 and 2: gates, all 1 at first, are trained under the price; weights do not change.
+    prices = prices_of(cutting, before.model.shape, number)
+    gated = GatedModel(before.model, prices, gates_norms=recipe.gates_norms)
+    stage = gate_stage(cutting, before, number)
+    trained = train_stage(gated, stage, cutting.objective.engine, cutting.train, cutting.run)
+    # Steps 3 and 4: the smallest gates go; the others are folded into the weights.
+    values = {place: value.detach() for place, value in gated.values().items()}
+    folded = copy.deepcopy(before.model)
+    fold(folded, values, gates_norms=recipe.gates_norms)
+    kept = kept_units(cutting, folded, {place: value.cpu() for place, value in values.items()}, number)
+    # Step 5: rows and columns without a unit go.
+    hidden = kept[Place("h")]
+    if recipe.settles_norms and len(hidden) < folded.shape.hidden_size:
+        recalibrate_norms(folded, hidden, cutting.objective.sample(folded, SETTLING_ROWS, cutting.train.seed))
+    units = before.hidden_units[torch.tensor(hidden, device=before.hidden_units.device)]
+    return Cut(cut(folded, kept), units, before.steps + trained.step)
+
+
+# Steps 1 and 2: prices and training of gates
+
+
+def prices_of(cutting: Cutting, shape: EncoderShape, number: int) -> list[Price]:
+    """Return the prices of a round's gates: one for all places, or one for each where its size is given beforehand.
+
+    Source:
+        The units' prices are the betas of equation 2. The paper's gamma is constant; ours keeps to a schedule that ends
+        where the round's limit is met.
+    """
+    settings, limit = cutting.settings, cutting.limit
+    if cutting.recipe.gamma is not None:
+        return [Price(unit_prices(shape, limit.price, settings.dims), gamma=cutting.recipe.gamma)]
+    if settings.from_paper is not None:
+        return prices_by_size(shape, on_the_way(cutting, number))
+    most = round_limit(cutting, number)
+    if settings.uniform:
+        return prices_by_size(shape, uniform_sizes_at(cutting, most))
+    costs = marginal_costs(shape, limit.price, settings.dims)
+    whole = sum(each * size_at(shape, place) for place, each in costs.items())
+    aim = 1.0 - (limit.cost(shape) - most) / whole if whole else 1.0
+    return [Price(unit_prices(shape, limit.price, settings.dims), aim=min(1.0, max(0.0, aim)))]
+
+
+def prices_by_size(shape: EncoderShape, sizes: Sizes) -> list[Price]:
+    """Return a price for each place, under which the share of its units that are to stay is left."""
+    return [Price({place: 1.0}, aim=min(1.0, size / size_at(shape, place))) for place, size in sizes.items()]
+
+
+def gate_stage(cutting: Cutting, now: Cut, number: int) -> Stage:
+    """Return the training of a round's gates."""
+    steps, share = cutting.recipe.gate_steps, cutting.recipe.gate_share
+    if share is not None:
+        healing = heal_plan_of(cutting, now, number)
+        num_epoch_steps = math.ceil(len(cutting.tokens) / healing.batch_size)
+        steps = max(steps, round(share * healing.num_steps(num_epoch_steps)))
+    plan = replace(
+        cutting.plan,
+        name=f"round-{number}-gates",
+        first_step=now.steps,
+        exact_steps=steps,
+        learning_rate=cutting.settings.gate_learning_rate,
+        schedule="constant",
+        warmup_ratio=0.0,
+    )
+    step = cutting.make_step(now.hidden_units)
+    return Stage(plan, cutting.tokens, step, view=GateView, optimizer=GateOptimizer)
+
+
+# Step 3: which units go
+
+
+def kept_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor], number: int) -> Kept:
+    """Return the units that stay in a round, chosen once by the main process and kept for a resumed run."""
+    path = cutting.run.path / "checkpoint" / f"round-{number}-kept.json"
+    dims = cutting.settings.dims
+
+    def choose_once() -> None:
+        if not path.exists():
+            sizes = {place: gate.abs() for place, gate in gates.items()}
+            kept = choose_units(cutting, folded, sizes, number)
+            write_json(path, [[*place, units] for place, units in kept.items()])
+            shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
+            closed = {dim: closed_share(gates, dim) for dim in dims if any(place.dim == dim for place in gates)}
+            cost = cutting.limit.cost(shape)
+            cutting.run.log(stage=f"round-{number}", cost=cost, shape=shape.to_json(), closed=closed)
+
+    cutting.objective.engine.on_main(choose_once)
+    return {Place(dim, layer): units for dim, layer, units in read_json(path)}
+
+
+def closed_share(gates: Mapping[Place, Tensor], dim: str) -> float:
+    """Return the share of a dimension's gates that are closed; there is at least one."""
+    own = torch.cat([values for place, values in gates.items() if place.dim == dim])
+    return float((own == 0).float().mean())
+
+
+def choose_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor], number: int) -> Kept:
+    """Return the units that stay in a round: those of the largest gates, within the round's limit."""
+    shape = folded.shape
+    if cutting.settings.from_paper is not None:
+        return choose_by_sizes(shape, gates, on_the_way(cutting, number))
+    limit = round_limit(cutting, number)
+    if cutting.limit.name == LATENCY and number == cutting.recipe.rounds:
+        return choose_by_measurement(cutting, folded, gates, limit)
+    return choose_within(cutting, shape, gates, limit)
+
+
+def choose_within(cutting: Cutting, shape: EncoderShape, gates: Mapping[Place, Tensor], limit: float) -> Kept:
+    """Return the units that stay within a limit, by the settings' way of choosing."""
+    settings, cost = cutting.settings, cutting.limit.cost
+    if settings.uniform:
+        return choose_by_sizes(shape, gates, uniform_sizes_at(cutting, limit))
+    return choose_by_limit(shape, gates, cost, limit, dims=settings.dims, multiple_of=cutting.recipe.multiple_of)
+
+
+def choose_by_measurement(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor], limit: float) -> Kept:
+    """Return the units that stay within a limit on latency, as measured: cut further where a cut is too slow.
+
+    Raises:
+        BudgetError: no cut that was tried is fast enough.
+    """
+    budget, times = Budget.parse(str(cutting.settings.budget)), None
+    for _ in range(MAX_CUTS):
+        try:
+            kept = choose_within(cutting, folded.shape, gates, limit)
+        except BudgetError:
+            break
+        times = time_cut(cut(folded, kept), cutting.uncut, cutting.objective.lengths, cutting.latency)
+        aim = MARGIN * budget.limit(times.uncut_ms)
+        if times.cut_ms <= aim:
+            return kept
+        limit *= MARGIN * aim / times.cut_ms
+        say(f"latency: the cut takes {times.cut_ms:.3f} ms, wanted at most {aim:.3f}: cutting further")
+    took = "" if times is None else f", the last cut took {times.cut_ms:.3f} ms, the uncut model {times.uncut_ms:.3f}"
+    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {budget.value:g}{took}")
+
+
+def round_limit(cutting: Cutting, number: int) -> float:
+    """Return the cost that a round must not exceed: eta / T of the way further down in each."""
+    if cutting.settings.from_paper is not None:
+        return cutting.limit.cost(resized(cutting.uncut.shape, on_the_way(cutting, number)))
+    return cutting.limit.at(number / cutting.recipe.rounds)
+
+
+def uniform_sizes_at(cutting: Cutting, limit: float) -> Sizes:
+    """Return the sizes of the uncut model shrunk by one share, within a limit: "uniform" in the paper's tables."""
+    return uniform_sizes(
+        cutting.uncut.shape, cutting.settings.dims, cutting.limit.cost, limit, cutting.recipe.multiple_of
+    )
+
+
+def on_the_way(cutting: Cutting, number: int) -> Sizes:
+    """Return a round's sizes on the way from the uncut network's to those of the named target."""
+    shape, share = cutting.uncut.shape, number / cutting.recipe.rounds
+    target = target_sizes(cutting.settings, shape)
+    return {
+        place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
+    }
+
+
+def target_sizes(settings: SchubertSettings, shape: EncoderShape) -> Sizes:
+    """Return the sizes of the architecture that --from-paper names.
+
+    Raises:
+        ShapeError: a network of this shape cannot be cut to them.
+    """
+    name = str(settings.from_paper)
+    return sizes_of(shape, paper_shape(name), f"--from-paper {name}")
+
+
+# Step 6: healing
+
+
+def heal_stage(cutting: Cutting, now: Cut, number: int) -> Stage:
+    """Return the training of all weights after a round's cut."""
+    return Stage(heal_plan_of(cutting, now, number), cutting.tokens, cutting.make_step(now.hidden_units))
+
+
+def heal_plan_of(cutting: Cutting, now: Cut, number: int) -> StagePlan:
+    """Return the plan of a round's healing: its share of all the healing there is."""
+    rounds, last = cutting.recipe.rounds, cutting.recipe.last_share
+    share = 1 / rounds
+    if rounds > 1 and last is not None:
+        share = last if number == rounds else (1 - last) / (rounds - 1)
+    plan = cutting.plan
+    return replace(
+        plan,
+        name=f"round-{number}",
+        first_step=now.steps,
+        epochs=share * plan.epochs,
+        min_steps=round(share * plan.min_steps),
+    )
+
+
+# What is refused
+
+
+def check_choices(settings: SchubertSettings, recipe: Recipe, train: TrainSettings, inputs: Inputs) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
-    shape = read_folder_shape(find_source(model).folder).shape
+    shape = inputs.model.shape
     mistakes = Mistakes()
-    if settings.teacher is not None:
-        with mistakes.collect():
-            check_teacher(settings.teacher, model, head, settings.logit_weight)
+    with mistakes.collect():
+        check_masked_lm(inputs)
+    with mistakes.collect():
+        check_teacher(inputs, settings.logit_weight)
     with mistakes.collect():
         if settings.from_paper is not None:
             target_sizes(settings, shape)
         elif settings.is_timed:
-            check_timing(model, settings, train)
+            check_timing(inputs, settings, train)
         else:
-            count_meter(settings, shape, head)
+            counted_limit(settings.parsed_budget, settings.dims, recipe.multiple_of, shape, inputs.head)
     mistakes.check(InputError)
 
 
-def check_timing(model: str, settings: SchubertSettings, train: TrainSettings) -> None:
+def check_timing(inputs: Inputs, settings: SchubertSettings, train: TrainSettings) -> None:
     """Raise unless texts of the length, and the backend, can be timed where training runs.
 
     Raises:
@@ -150,9 +502,9 @@ def check_timing(model: str, settings: SchubertSettings, train: TrainSettings) -
         MissingError: what the backend needs is not installed.
     """
     mistakes = Mistakes()
-    latency, room = timing_of(settings, train), read_folder_shape(find_source(model).folder).max_tokens
+    latency, room = timing_of(settings, train), inputs.model.facts.max_tokens
     if settings.length is not None and settings.length > room:
-        mistakes.add(f"--length must be at most {room} for {model}, got {settings.length}")
+        mistakes.add(f"--length must be at most {room} for {inputs.model}, got {settings.length}")
     if latency.is_on_cpu and uses_cuda(train.device):
         mistakes.add(f"--device must be cpu with --backend {settings.backend}, which runs there, got {train.device}")
     mistakes.check(InputError)
@@ -162,12 +514,3 @@ def check_timing(model: str, settings: SchubertSettings, train: TrainSettings) -
 def timing_of(settings: SchubertSettings, train: TrainSettings) -> LatencySettings:
     """Return how networks are timed."""
     return replace(latency_settings(train), backend=settings.backend, length=settings.length)
-
-
-def meter_of(objective: Objective, settings: SchubertSettings, latency: LatencySettings, run: RunFolder) -> Meter:
-    """Return what the budget is measured in."""
-    model = objective.loaded.model
-    if settings.is_timed:
-        kept = run.path / "checkpoint" / "latency.json"
-        return latency_meter(settings, model, objective.lengths, latency, objective.engine, kept)
-    return count_meter(settings, model.shape, model.head_spec)

@@ -44,7 +44,12 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
             is_common=True,
         ),
     )
-    gamma: float | None = field(default=None, metadata=option("Strength of the L1 price of --recipe paper.", above=0))
+    gamma: float | None = field(
+        default=None,
+        metadata=option(
+            "Strength of the L1 price of --recipe paper (the paper's gamma). Default 0.001 there.", above=0
+        ),
+    )
     dims: tuple[Dim, ...] = field(
         default=("h", "f", "a", "k", "v"),
         metadata=option("What may go: h hidden units, f neurons, a heads, k key units, v value units."),
@@ -52,17 +57,37 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     uniform: bool = field(
         default=False, metadata=option("Shrink all --dims by one share; gates only say which units stay.")
     )
-    multiple_of: int = field(
-        default=8, metadata=option("Sizes stay multiples of this (heads apart); 1 for any.", least=1)
+    multiple_of: int | None = field(
+        default=None,
+        metadata=option(
+            "Sizes stay multiples of this (heads apart); 1 for any. Default 8; 1 with --recipe paper.", least=1
+        ),
     )
-    rounds: int = field(
-        default=1, metadata=option("Rounds of gates, cut and healing (the paper's T).", least=1, is_common=True)
+    rounds: int | None = field(
+        default=None,
+        metadata=option(
+            "Rounds of gates, cut and healing (the paper's T). Default 1; 3 with --recipe paper.",
+            least=1,
+            is_common=True,
+        ),
     )
-    gate_steps: int = field(default=100, metadata=option("Training of the gates in a round.", least=1, unit="steps"))
+    gate_steps: int | None = field(
+        default=None,
+        metadata=option(
+            "Training of the gates in a round. Default 100; with --recipe paper a share of the healing, at least 100.",
+            least=1,
+            unit="steps",
+        ),
+    )
     gate_learning_rate: float = field(default=0.02, metadata=option("Learning rate of gates.", above=0))
-    last_share: float = field(
-        default=0.6,
-        metadata=option("Share of the healing that comes after the last cut; the rest is spread.", above=0, most=1),
+    last_share: float | None = field(
+        default=None,
+        metadata=option(
+            "Share of the healing that comes after the last cut; the rest is spread. Default 0.6; with --recipe paper "
+            "all rounds heal alike.",
+            above=0,
+            most=1,
+        ),
     )
     backend: BackendName = field(
         default="torch", metadata=option("What --budget latency_ms is measured on.", group=MEASURING)
@@ -79,6 +104,11 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dims", tuple(dim for dim in DIMS if dim in self.dims))
+
+    @property
+    def parsed_budget(self) -> Budget | None:
+        """The budget; None where a named architecture is the target."""
+        return None if self.budget is None else Budget.parse(self.budget)
 
     @property
     def is_timed(self) -> bool:
@@ -108,7 +138,8 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
         if not self.is_timed:
             for name in self.given("backend", "length"):
                 yield f"{name} must come with --budget latency_ms=X"
-        if self.rounds == 1 and self.is_given("last_share"):
+        has_one_round = self.rounds == 1 or (self.rounds is None and self.recipe == "ours")
+        if has_one_round and self.last_share is not None:
             yield "--last-share must come with --rounds of at least 2"
         if self.gamma is not None and self.recipe != "paper":
             yield "--gamma must come with --recipe paper"

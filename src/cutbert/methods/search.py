@@ -1,7 +1,8 @@
-"""Searches a finished family beyond its grid: heads and neurons layer by layer; what is found joins the run's front."""
+"""Searches a finished family beyond its grid: heads and neurons layer by layer; new networks join the run's front."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,27 +16,32 @@ from cutbert.data.settings import DataSettings
 from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_again
+from cutbert.fronts.score import whole_point
 from cutbert.fronts.search import Trial, hypervolume
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.methods.brief import train_briefly
-from cutbert.methods.objectives import TaskObjective
-from cutbert.methods.prepare import check_inputs, prepare
-from cutbert.methods.search_costs import check_reachable, table_of
-from cutbert.methods.search_trials import SEARCHES, Hunt, hunted
+from cutbert.methods.dynabert import DistillStep
+from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.settings import build_settings
-from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.search_space import search_space
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
-from cutbert.train.counting import counter
-from cutbert.train.progress import progress_bar
+from cutbert.surgery.extract import extract
+from cutbert.train.loop import Stage, train_stage
+from cutbert.train.progress import counter, progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
+from cutbert.train.working_copy import frozen_copy
+from cutbert.work.inputs import check_inputs
+from cutbert.work.losses import Teacher
+from cutbert.work.objective import TaskObjective
+
+NETWORKS = "networks"
 
 
 def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dict[str, Any]:
-    """Search the supernet of a finished run, and add what is found to the run's front.
+    """Search the supernet of a finished run, and add the best networks to the run's front.
 
     Args:
         source: a finished run of dynabert on a task.
@@ -43,36 +49,37 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
         line: the command line, for provenance.
 
     Returns:
-        The result with the keys trials, subnets (the front that was found), teacher, metric, and what was measured.
+        The result with the keys trials, subnets (the front of the search), teacher, metric, and what was measured.
 
     Raises:
         InputError: mistakes in settings, run or data, or limits that nothing keeps, before anything is made.
         MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)
-    dataset = check_inputs(data, settings, models=(str(source.path),))
-    check_same_data(source, dataset.files)
-    facts, front = read_folder_shape(source.path), Front.load(source.path)
-    space = search_space(facts.shape, settings.space, [each.subnet for each in front if each.folder is None])
-    check_reachable(space, facts.head, settings, None)
+    inputs = check_inputs(str(source.path), data, settings)
+    assert inputs.dataset is not None
+    check_same_data(source, inputs.dataset.files)
+    front, model = Front.load(source.path), inputs.model
+    space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
+    check_reachable(space, model.head, settings, None)
     check_backends([settings.backend])
     run = open_search(source, settings, data, line)
     if run.result is not None:
         return run.result
     with locked(source.path), run.start():
         train = train_settings(settings)
-        prepared = prepare(str(source.path), dataset, data.length_limit, train, run)
-        lengths = front.measured["lengths"] if front.measured else sample_lengths(prepared.dev.lengths)
+        objective = TaskObjective.prepare(inputs, train, run)
+        lengths = front.measured["lengths"] if front.measured else sample_lengths(objective.dev.lengths)
         with run.timing("table"):
-            table = table_of(source, prepared.loaded.model, lengths, space, settings)
-        hunt = Hunt(source, run, settings, prepared, space, data.length_limit, table)
+            table = table_of(source, objective.loaded.model, lengths, space, settings)
+        search_run = SearchRun(source, run, settings, objective, space, table)
         with run.timing("search"):
-            trials, found = hunted(hunt, front)
+            num_trials, best = run_trials(search_run, front)
         with run.timing("score"):
-            entries = scored(hunt, front, found, train)
+            entries = scored(search_run, front, best, train)
         with run.timing("latency"):
             front = measure_again(source.path, front.extended(entries), settings.timing)
-        run.finish(result_of(hunt, front, trials, [entry.name for entry in entries]))
+        run.finish(result_of(search_run, front, num_trials, [entry.name for entry in entries]))
     return RunFolder.read(run.path).result or {}
 
 
@@ -124,64 +131,97 @@ def train_settings(settings: SearchSettings) -> TrainSettings:
     )
 
 
-def scored(hunt: Hunt, front: Front, found: Sequence[Trial], train: TrainSettings) -> list[Entry]:
-    """Return the entries of the networks found: those the run has already, and new ones scored on select and dev."""
+def scored(search_run: SearchRun, front: Front, best: Sequence[Trial], train: TrainSettings) -> list[Entry]:
+    """Return the entries of the best networks: those the run has already, and new ones scored on select and dev."""
     known = {entry.subnet: entry for entry in front if entry.folder is None}
     entries = []
-    with progress_bar("found", len(found)) as bar:
+    with progress_bar("best networks", len(best)) as bar:
         advance = counter(bar)
-        for trial in found:
-            is_known = trial.subnet in known and not hunt.settings.train_steps
-            entries.append(known[trial.subnet] if is_known else new_entry(hunt, trial.subnet, train))
+        for trial in best:
+            is_known = trial.subnet in known and not search_run.settings.train_steps
+            entries.append(known[trial.subnet] if is_known else new_entry(search_run, trial.subnet, train))
             advance()
     return entries
 
 
-def new_entry(hunt: Hunt, subnet: Subnet, train: TrainSettings) -> Entry:
-    """Return the entry of a network that was found, trained for some steps where this is asked for."""
-    objective, owner = TaskObjective(hunt.prepared), RunFolder(hunt.source.path, hunt.source.data, is_writer=True)
+def new_entry(search_run: SearchRun, subnet: Subnet, train: TrainSettings) -> Entry:
+    """Return the entry of a new network, trained for some steps where this is asked for."""
+    objective, source = search_run.objective, search_run.source
+    owner = RunFolder(source.path, source.data, is_writer=True)
     point = GridPoint(name_of(subnet), 1.0, 1.0, None, 1.0, subnet)
-    if hunt.settings.train_steps:
-        entry = train_briefly(hunt.run, owner, objective, point, hunt.settings.train_steps, train)
+    if search_run.settings.train_steps:
+        entry = short_distillation(search_run.run, owner, objective, point, search_run.settings.train_steps, train)
     else:
-        entry = objective.score(owner, hunt.supernet, [point])[0]
-    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=hunt.place)
+        entry = objective.score(owner, search_run.supernet, [point])[0]
+    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=search_run.place)
 
 
 def name_of(subnet: Subnet) -> str:
-    """Return a short name made of what is kept, so that two searches that find the same call it the same."""
+    """Return a short name made from what is kept, so that two searches give the same network the same name."""
     return "s" + hashlib.sha256(json.dumps(subnet.to_json()).encode()).hexdigest()[:8]
 
 
-def result_of(hunt: Hunt, front: Front, trials: int, names: Sequence[str]) -> dict[str, Any]:
-    """Return the result: the front that was found as the run's front has it now, and how well times were foretold."""
-    found = [front[name] for name in names]
+def short_distillation(
+    run: RunFolder, owner: RunFolder, objective: TaskObjective, point: GridPoint, steps: int, train: TrainSettings
+) -> Entry:
+    """Return the entry of a subnet that was distilled for some steps, and store it as a model folder.
+
+    The step is that of dynabert's default recipe, with this subnet alone and the whole supernet as teacher. Units
+    outside the subnet get no gradient and are cut off at the end.
+
+    Args:
+        run: folder of the search, which receives networks/NAME.
+        owner: folder of the run that is searched, which receives predictions/NAME.json.
+        objective: the supernet and its task.
+        point: the subnet.
+        steps: optimizer steps.
+        train: training flags.
+    """
+    recipe, engine = RECIPES["default"], objective.engine
+    name = f"{point.name}-t{steps}-{run.path.name[:4]}"
+    plan = replace(recipe.stages[0].plan.overridden(train), name=name, exact_steps=steps)
+    stage = replace(recipe.stages[0], plan=plan)
+    supernet = objective.loaded.model
+    teacher = Teacher(frozen_copy(supernet, engine.dtype))
+    student = copy.deepcopy(supernet)
+    step = DistillStep(objective.losses, student, teacher, [point], stage, recipe)
+    train_stage(student, Stage(plan, objective.train, step), engine, train, run)
+    small = extract(student, point.subnet)
+    entry = objective.score(owner, small, [whole_point(small.shape, name)])[0]
+    folder = run.path / NETWORKS / name
+    objective.save(run, small, entry, f"{NETWORKS}/{name}")
+    return replace(entry, folder=str(folder.relative_to(owner.path)))
+
+
+def result_of(search_run: SearchRun, front: Front, num_trials: int, names: Sequence[str]) -> dict[str, Any]:
+    """Return the result: the search's networks as the run's front has them now, and how well times were predicted."""
+    own = [front[name] for name in names]
     result: dict[str, Any] = {
-        "out": str(hunt.source.path),
-        "search": hunt.place,
+        "out": str(search_run.source.path),
+        "search": search_run.place,
         "metric": front.metric,
         "select_is_dev": front.select_is_dev,
-        "trials": trials,
+        "trials": num_trials,
         "teacher": front.teacher.to_json(),
-        "subnets": [entry.to_json() for entry in found],
+        "subnets": [entry.to_json() for entry in own],
         "measured": front.measured,
-        "hypervolume": areas(hunt, front, found),
-        "seconds": hunt.run.seconds,
+        "hypervolume": areas(search_run, front, own),
+        "seconds": search_run.run.seconds,
     }
-    if hunt.table is not None:
-        errors = [abs(hunt.table(entry.shape) / entry.latency_ms - 1) for entry in found if entry.latency_ms]
+    if search_run.table is not None:
+        errors = [abs(search_run.table(entry.shape) / entry.latency_ms - 1) for entry in own if entry.latency_ms]
         result["latency_error"] = median(errors)
     return result
 
 
-def areas(hunt: Hunt, front: Front, found: Sequence[Entry]) -> dict[str, Any]:
+def areas(search_run: SearchRun, front: Front, own: Sequence[Entry]) -> dict[str, Any]:
     """Return the share of the area below score 1 and the largest cost that each front dominates, by select score."""
-    name = hunt.settings.cost_name
+    name = search_run.settings.cost_name
 
     def share(entries: Sequence[Entry]) -> float:
-        points = [(entry.select_score, hunt.numbers(entry.shape)[name] / most) for entry in entries]
+        points = [(entry.select_score, search_run.numbers(entry.shape)[name] / most) for entry in entries]
         return hypervolume(points, 0.0, 1.0)
 
-    most = hunt.numbers(hunt.supernet.shape)[name]
-    grid = [entry for entry in front if entry.search is None and not hunt.excess(entry.shape)]
-    return {"cost": name, "grid": share(grid), "found": share([*grid, *found])}
+    most = search_run.numbers(search_run.supernet.shape)[name]
+    grid = [entry for entry in front if entry.search is None and not search_run.excess(entry.shape)]
+    return {"cost": name, "grid": share(grid), "found": share([*grid, *own])}

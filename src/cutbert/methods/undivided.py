@@ -1,233 +1,314 @@
-"""Undivided Attention: attention layers without their own feed-forward, cut from a model and healed, or new."""
+"""Undivided Attention (Sridhar and Sarah 2020, 2012.11881): attention layers without their own feed-forward (the
+"intermediate layer" of BERT).
+
+The paper's own way comes first: a pattern of sub-layers, trained from scratch. Then ours: cut the feed-forwards out of
+a trained model, at once or one after the other, and heal it. Which ones go is in `undivided_choice`; CKA and probes, by
+which the paper judges, are in `cutbert.analysis`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
+from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import file_sha256
-from cutbert.hub.source import find_source
-from cutbert.methods.choose import check_removal, choose_removal, kept_layers, without
-from cutbert.methods.finetune import LabelStep
-from cutbert.methods.imitate import SubnetAt, imitate_step
-from cutbert.methods.imitate_text import MaskedImitateStep
-from cutbert.methods.objectives import TaskObjective, TextObjective, check_halves, check_text, options_of_tasks
-from cutbert.methods.prepare import Prepared, check_inputs, prepare, weight_hashes
-from cutbert.methods.prepare_text import MASKED_LM, NewShape, check_text_inputs, prepare_text
-from cutbert.methods.pretrain import FROM_SCRATCH, PRETRAIN, held_out, train_masked_lm
-from cutbert.methods.recipes import OURS, override_plan
-from cutbert.methods.removal import Job, remove_and_heal
-from cutbert.methods.results import finish, latency_settings, score_whole
-from cutbert.methods.teacher import check_teacher, ensure_finetuned, teacher_and_tokens
+from cutbert.methods.pretrain import FROM_SCRATCH, held_out, train_masked_lm
+from cutbert.methods.undivided_choice import Removal, check_removal, choose_removal, kept_layers, without
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.folder import read_folder_shape, read_shape_file
-from cutbert.shape.head import HeadSpec
-from cutbert.shape.pattern import pattern_of, shape_of_pattern, with_equal_params, with_feed_forwards
-from cutbert.train.loop import Stage, TrainingStep
-from cutbert.train.masked_lm import StepMasks
+from cutbert.shape.pattern import (
+    feed_forward_layers,
+    pattern_of,
+    shape_of_pattern,
+    with_equal_params,
+    with_feed_forwards,
+)
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
+from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.working import frozen_copy
+from cutbert.work.finetune import check_teacher, ensure_finetuned
+from cutbert.work.imitate import DISTIL, ImitateStep, LabelStep, SubnetAt
+from cutbert.work.inputs import Inputs, NewShape, check_inputs, check_masked_lm
+from cutbert.work.objective import Objective, TextObjective, check_halves, heal_plan
+from cutbert.work.run import Scored, carry_out, finish, latency_settings, score_and_save, score_whole
 
-HEAL = replace(OURS, name="heal")
-HEAL_TEXT = replace(PRETRAIN, name="heal")
-FINAL = replace(OURS, name="final", learning_rate=2e-5, min_steps=0)
+FINAL = replace(DISTIL, name="final", learning_rate=2e-5, min_steps=0)
 TASK_OPTIONS = ("teacher", "logit_weight", "temperature", "final_epochs")
 
 
 def undivided(
-    model: str, data: DataSettings, train: TrainSettings, settings: UndividedSettings, run: RunFolder
+    model: str,
+    data: DataSettings | TextSettings,
+    train: TrainSettings,
+    settings: UndividedSettings,
+    run: RunFolder,
 ) -> dict[str, Any]:
-    """Remove feed-forwards from a model, and heal it by distillation from the uncut one on a task.
+    """Train a masked LM of few feed-forwards from scratch, or remove them from a trained model and heal it.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task.
-        data: the task.
-        train: training flags of the healing.
+        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
+            masked-LM head on plain text. From scratch it gives tokenizer and style alone.
+        data: the task or the text; from scratch the text.
+        train: training flags of the training from scratch, or of the healing.
         settings: which feed-forwards stay, and how the others go.
         run: opened run folder; receives model/ (the result), rounds/ (the networks before it), front.json.
 
     Returns:
         The result with the keys out, pattern, removed, metric, teacher, subnets (the network as the removal left it,
-        healed, the result last), seconds; where the choice was measured, chosen_by and choice_scores.
+        healed, the result last), seconds; where the choice was measured, chosen_by and choice_scores. From scratch:
+        out, pattern, metric, subnets (the one network), loss, perplexity, tokens, seconds, tokens_per_s.
 
     Raises:
-        InputError: mistakes in settings, models or data, all together, before anything is made.
+        InputError: mistakes in settings, models, shape or data, all together, before anything is made.
 
     Source:
         Sridhar and Sarah 2020 (2012.11881) train such networks from scratch. Cutting them from a trained model,
         healing, and everything about both is our choice.
     """
-    models = [settings.teacher] if settings.teacher else []
-    plan = heal_plan(HEAL, settings, train)
-    dataset = check_inputs(
-        data,
-        train,
-        settings,
-        models=(model, *models),
-        choices=lambda rows: check_choices(model, settings, plan, rows.head),
-    )
-    with run.start():
-        prepared = prepare(model, dataset, data.length_limit, train, run)
-        run.record(other_weights=weight_hashes(*models))
-        objective = TaskObjective(prepared)
-        with run.timing("teacher"):
-            ensure_finetuned(prepared, train, run)
-        with run.timing("choose"):
-            removal = choose_removal(objective, settings, train.seed, run)
-        teacher, tokens = teacher_and_tokens(prepared, settings.teacher, data.length_limit)
-        units = torch.arange(prepared.loaded.model.shape.hidden_size, device=prepared.engine.device)
-
-        def make_step(subnet_at: SubnetAt) -> TrainingStep:
-            return imitate_step(dataset.head, teacher, settings, units, subnet_at=subnet_at)
-
-        final = partial(final_stage, prepared, settings, train) if settings.final_epochs else None
-        conclude(Job(objective, removal, make_step, tokens, plan, final, settings, train, run))
-    return RunFolder.read(run.path).result or {}
-
-
-def undivided_text(
-    model: str, data: TextSettings, train: TrainSettings, settings: UndividedSettings, run: RunFolder
-) -> dict[str, Any]:
-    """Remove feed-forwards from a masked LM, and heal it on plain text: true tokens and the uncut one's hidden states.
-
-    Args:
-        model: hub id, model folder or run folder with a masked-LM head; from scratch only its tokenizer and style.
-        data: the text.
-        train, settings, run: as of `undivided`.
-
-    Returns:
-        As `undivided`; the metric is the share of masked tokens that are found. From scratch as `undivided_new`.
-
-    Raises:
-        InputError: mistakes in settings, model or text, all together, before anything is made.
-    """
     if settings.from_scratch is not None:
-        return undivided_new(model, data, train, settings, run)
-    mistakes = Mistakes()
-    mistakes.extend(options_of_tasks(settings, TASK_OPTIONS))
-    plan = heal_plan(HEAL_TEXT, settings, train)
-    choices = partial(check_choices, model, settings, plan, MASKED_LM)
-    sources = check_text(model, data, train, settings, mistakes, choices)
-    with run.start():
-        prepared = prepare_text(model, sources, data, train, run)
-        check_halves(prepared)
-        objective, tokens = TextObjective(prepared), prepared.text.train
-        with run.timing("choose"):
-            removal = choose_removal(objective, settings, train.seed, run)
-        teacher, masks = frozen_copy(prepared.loaded.model, prepared.engine.dtype), StepMasks(tokens, prepared.masking)
-        make_step = partial(MaskedImitateStep, masks, teacher, settings.hidden_weight)
-        conclude(Job(objective, removal, make_step, tokens, plan, None, settings, train, run))
-    return RunFolder.read(run.path).result or {}
+        return train_from_scratch(model, data, train, settings, run)
+    plan = heal_plan(isinstance(data, TextSettings)).overridden(train if settings.heal else replace(train, epochs=0.0))
+    others = {"teacher": settings.teacher}
+    choices = partial(check_choices, settings, plan)
+    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
+    return carry_out(inputs, train, run, partial(cut_and_heal, settings=settings, plan=plan, train=train, run=run))
 
 
-def undivided_new(
-    model: str, data: TextSettings, train: TrainSettings, settings: UndividedSettings, run: RunFolder
+# The paper: a pattern of sub-layers, trained from scratch
+
+
+def train_from_scratch(
+    model: str,
+    data: DataSettings | TextSettings,
+    train: TrainSettings,
+    settings: UndividedSettings,
+    run: RunFolder,
 ) -> dict[str, Any]:
     """Train a masked LM of new weights, with fewer feed-forwards than a given shape, as `pretrain` does.
 
-    Args:
-        model: hub id, model folder or run folder that gives tokenizer and style.
-        data, train, run: as of `pretrain`.
-        settings: the shape, and which feed-forwards it keeps.
-
-    Returns:
-        The result with the keys out, pattern, metric, subnets (the one network), loss, perplexity, tokens, seconds,
-        tokens_per_s.
-
-    Raises:
-        InputError: mistakes in settings, model, shape or text, all together, before anything is made.
-
     Source:
-        Sridhar and Sarah 2020 (2012.11881); the same text and steps for every pattern are the user's to give.
+        Sridhar and Sarah 2020 (2012.11881). The same text and steps for every pattern are the user's to give.
     """
     mistakes, new = Mistakes(), None
     with mistakes.collect():
         settings.check()
-        new = new_shape(settings)
+        new = NewShape.of_file(str(settings.from_scratch), partial(shape_with_pattern, settings))
+    inputs: Inputs | None = None
     with mistakes.collect():
-        sources = check_text_inputs(model, data, train, new=new)
+        inputs = check_inputs(model, data, train, new=new)
     mistakes.check(InputError)
-    assert new is not None
-    with run.start():
-        prepared = prepare_text(model, sources, data, train, run, new=new)
-        check_halves(prepared)
-        pattern = pattern_of(new.shape)
-        say(f"sub-layers: {pattern}", shown=prepared.engine.is_main)
-        position = train_masked_lm(prepared, override_plan(FROM_SCRATCH, train), train, run)
-        objective = TextObjective(prepared)
-        entry = score_whole(run, objective, prepared.loaded.model, f"ffn{pattern.count('F')}")
-        if prepared.engine.is_main:
-            found = {"pattern": pattern, "metric": objective.metric, "subnets": [entry.to_json()]}
-            run.finish({"out": str(run.path), **found, **held_out(prepared, position, run), "seconds": run.seconds})
-        prepared.engine.accelerator.wait_for_everyone()
-    return RunFolder.read(run.path).result or {}
+    assert inputs is not None
+
+    def work(objective: Objective) -> None:
+        check_halves(objective)
+        assert isinstance(objective, TextObjective)
+        network = objective.loaded.model
+        pattern = pattern_of(network.shape)
+        say(f"sub-layers: {pattern}", shown=objective.engine.is_main)
+        position = train_masked_lm(objective, FROM_SCRATCH.overridden(train), train, run)
+        entry = score_whole(run, objective, network, f"ffn{pattern.count('F')}")
+        if objective.engine.is_main:
+            shown = {"pattern": pattern, "metric": objective.metric, "subnets": [entry.to_json()]}
+            run.finish({"out": str(run.path), **shown, **held_out(objective, position, run), "seconds": run.seconds})
+
+    return carry_out(inputs, train, run, work)
 
 
-def new_shape(settings: UndividedSettings) -> NewShape:
-    """Return the shape file's sizes with feed-forwards only where they are kept: where nothing says it, all of them.
+def shape_with_pattern(settings: UndividedSettings, whole: EncoderShape) -> EncoderShape:
+    """Return a shape with feed-forwards only where they are kept: where nothing says it, all of them.
+
+    With --equal-params attention layers are added up to the whole shape's own number of parameters.
 
     Raises:
-        InputError: no such file, a file without a shape, or a shape that the pattern does not fit.
+        ShapeError: the pattern does not fit the shape.
     """
-    path = str(settings.from_scratch)
-    whole = read_shape_file(Path(path)).shape
     if settings.pattern is not None:
         shape = shape_of_pattern(whole, settings.pattern)
     elif not settings.ways:
         shape = whole
     else:
         shape = with_feed_forwards(whole, kept_layers(settings, whole))
-    if settings.equal_params:
-        shape = with_equal_params(whole, pattern_of(shape))
-    return NewShape(path, shape, {path: file_sha256(Path(path))})
+    return with_equal_params(whole, pattern_of(shape)) if settings.equal_params else shape
 
 
-def heal_plan(plan: StagePlan, settings: UndividedSettings, train: TrainSettings) -> StagePlan:
-    """Return the plan of the healing, of no epochs where there is none."""
-    return override_plan(plan, train if settings.heal else replace(train, epochs=0.0))
+# Ours: cut from a trained model, and heal
 
 
-def final_stage(prepared: Prepared, settings: UndividedSettings, train: TrainSettings, model: TaskModel) -> Stage:
-    """Return the last training of a network, on labels."""
-    plan = replace(override_plan(FINAL, train), epochs=settings.final_epochs)
-    return Stage(plan, prepared.train, LabelStep(model))
+@dataclass(frozen=True, eq=False)
+class Healing:
+    """One removal and its healing.
+
+    Args:
+        objective: what the network is for; holds the uncut model.
+        removal: what goes.
+        make_step: the training step of a network that shrinks as it is told.
+        tokens: the rows that steps are made on.
+        plan: of the healing; of no epochs for none.
+        settings, train: as given.
+        run: the run's folder.
+    """
+
+    objective: Objective
+    removal: Removal
+    make_step: Callable[[SubnetAt], TrainingStep]
+    tokens: Tokens
+    plan: StagePlan
+    settings: UndividedSettings
+    train: TrainSettings
+    run: RunFolder
+
+    @property
+    def uncut(self) -> TaskModel:
+        return self.objective.loaded.model
 
 
-def check_choices(model: str, settings: UndividedSettings, plan: StagePlan, head: HeadSpec) -> None:
+def cut_and_heal(
+    objective: Objective, settings: UndividedSettings, plan: StagePlan, train: TrainSettings, run: RunFolder
+) -> None:
+    """Choose what goes, remove it, heal the rest and store the result."""
+    check_halves(objective)
+    ensure_finetuned(objective, train, run)
+    with run.timing("choose"):
+        removal = choose_removal(objective, settings, train.seed, run)
+    teacher, tokens = objective.imitation()
+    is_text = objective.inputs.is_text
+
+    def make_step(subnet_at: SubnetAt) -> TrainingStep:
+        # Masked LM: the true tokens take the place of the teacher's logits (our choice); its states are compared.
+        has_teacher = settings.hidden_weight > 0 or not is_text
+        return ImitateStep(
+            objective.losses, teacher if has_teacher else None, settings, uses_labels=is_text, subnet_at=subnet_at
+        )
+
+    healing = Healing(objective, removal, make_step, tokens, plan, settings, train, run)
+    pattern = report_removal(healing)
+    networks = remove_and_heal(healing)
+    measured = {"chosen_by": settings.chosen_by, "choice_scores": removal.scores} if removal.scores else {}
+    finish(run, objective, latency_settings(train), networks, pattern=pattern, removed=removal.order, **measured)
+
+
+def report_removal(healing: Healing) -> str:
+    """Tell the user what goes, and return the pattern of what stays."""
+    is_main, order, shape = healing.objective.engine.is_main, healing.removal.order, healing.uncut.shape
+    pattern = pattern_of(without(shape, order).shape_in(shape))
+    say(f"sub-layers: {pattern_of(shape)} becomes {pattern}", shown=is_main)
+    if not order:
+        say("no feed-forward is removed", shown=is_main)
+    elif not healing.plan.epochs:
+        say("the network is not healed: what the removal broke stays broken", shown=is_main)
+    return pattern
+
+
+def remove_and_heal(healing: Healing) -> list[Scored]:
+    """Return the networks of a removal with their scores: as it left the network, healed, trained on; the result last.
+
+    Where nothing goes and something is trained, the first of these is the uncut model and is left out.
+    """
+    run, objective, order = healing.run, healing.objective, healing.removal.order
+    heals, trains_last = healing.plan.epochs > 0, healing.settings.final_epochs > 0
+    name = f"ffn{len(feed_forward_layers(healing.uncut.shape)) - len(order)}"
+    model, networks = extract(healing.uncut, without(healing.uncut.shape, order)), []
+    trains, steps = heals or trains_last, 0
+    if order or not trains:
+        networks.append(score_and_save(run, objective, model, f"{name}-unhealed", is_last=not trains))
+    if heals:
+        with run.timing("heal"):
+            model, steps = healed(healing)
+        networks.append(score_and_save(run, objective, model, name, is_last=not trains_last))
+    if trains_last:
+        model = copy.deepcopy(model)
+        plan = replace(FINAL.overridden(healing.train), epochs=healing.settings.final_epochs, first_step=steps)
+        with run.timing("final"):
+            stage = Stage(plan, objective.train, LabelStep(objective.losses))
+            train_stage(model, stage, objective.engine, healing.train, run)
+        networks.append(score_and_save(run, objective, model, f"{name}-final", is_last=True))
+    return networks
+
+
+def healed(healing: Healing) -> tuple[TaskModel, int]:
+    """Return the network after the removal and its healing, which share one stage and one learning-rate schedule, and
+    the steps they took.
+
+    What goes first is cut out; what goes later is left out of the steps from its moment on, and cut out at the end.
+    """
+    rounds = rounds_of(healing.removal.order, healing.settings)
+    model = extract(healing.uncut, without(healing.uncut.shape, rounds[0] if rounds else ()))
+    schedule = RemovalSchedule.of(model.shape, rounds, healing.settings.removal_share)
+    stage = Stage(healing.plan, healing.tokens, healing.make_step(schedule))
+    steps = train_stage(model, stage, healing.objective.engine, healing.train, healing.run).step
+    last = schedule.subnets[-1]
+    return model if last is None else extract(model, last), steps
+
+
+def rounds_of(order: tuple[int, ...], settings: UndividedSettings) -> list[tuple[int, ...]]:
+    """Return the feed-forwards that go together, in order; the earlier rounds have one more where they differ."""
+    count = 1 if settings.removal == "sudden" else min(settings.removal_rounds or len(order), len(order))
+    if not order:
+        return []
+    size, more = divmod(len(order), count)
+    ends = [(i + 1) * size + min(i + 1, more) for i in range(count)]
+    return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+@dataclass(frozen=True)
+class RemovalSchedule:
+    """What is trained as a removal goes on: a subnet from each moment on.
+
+    Args:
+        moments: shares of the steps at which the subnets begin, rising from 0.
+        subnets: what is trained from each moment on; None for all.
+
+    Source:
+        Our choice: the rounds come at even distances within the first part of the steps. Separate healings, each with
+        a learning rate that starts again, would undo each other, as measured for schuBERT's rounds.
+    """
+
+    moments: tuple[float, ...]
+    subnets: tuple[Subnet | None, ...]
+
+    @classmethod
+    def of(cls, shape: EncoderShape, rounds: list[tuple[int, ...]], share: float) -> RemovalSchedule:
+        """Return the schedule of a network that has its first round behind it.
+
+        Args:
+            shape: of that network.
+            rounds: all of them.
+            share: of the steps, in which the rounds come.
+        """
+        moments: list[float] = [0.0]
+        subnets: list[Subnet | None] = [None]
+        gone: list[int] = []
+        for number, layers in enumerate(rounds[1:], start=1):
+            gone += layers
+            moments.append(share * number / len(rounds))
+            subnets.append(without(shape, gone))
+        return cls(tuple(moments), tuple(subnets))
+
+    def __call__(self, progress: float) -> Subnet | None:
+        """Return what is trained after a share of the steps."""
+        begun = sum(moment <= progress for moment in self.moments)
+        return self.subnets[begun - 1]
+
+
+def check_choices(settings: UndividedSettings, plan: StagePlan, inputs: Inputs) -> None:
     """Raise unless the model has the feed-forwards that stay and the teacher the task's labels; all together."""
     mistakes = Mistakes()
-    if settings.teacher is not None:
-        with mistakes.collect():
-            check_teacher(settings.teacher, model, head, settings.logit_weight)
     with mistakes.collect():
-        check_removal(settings, read_folder_shape(find_source(model).folder).shape)
+        check_masked_lm(inputs)
+    with mistakes.collect():
+        check_teacher(inputs, settings.logit_weight)
+    with mistakes.collect():
+        check_removal(settings, inputs.model.shape)
     if settings.removal == "gradual" and not plan.epochs:
         mistakes.add("--removal gradual must come with healing, got --epochs 0")
     mistakes.check(InputError)
-
-
-def conclude(job: Job) -> None:
-    """Say what goes, remove and heal, and store the result."""
-    engine, run = job.objective.engine, job.run
-    shape, order = job.uncut.shape, job.removal.order
-    pattern = pattern_of(without(shape, order).shape_in(shape))
-    say(f"sub-layers: {pattern_of(shape)} becomes {pattern}", shown=engine.is_main)
-    if not order:
-        say("no feed-forward is removed", shown=engine.is_main)
-    elif not job.plan.epochs:
-        say("the network is not healed: what the removal broke stays broken", shown=engine.is_main)
-    measured = {"chosen_by": job.settings.chosen_by, "choice_scores": job.removal.scores}
-    chosen = measured if job.removal.scores else {}
-    latency = latency_settings(job.train)
-    finish(run, job.objective, latency, remove_and_heal(job), pattern=pattern, removed=order, **chosen)
-    engine.accelerator.wait_for_everyone()

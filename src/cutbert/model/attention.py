@@ -15,24 +15,23 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cutbert.model.dropout import Dropout, draw_kept, kept_share
-from cutbert.model.linear import prefix_linear
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.shape.blocks import Block, Blocks, num_positions, placed
 
-TILE = 1 << 18  # scores of a tile, for each thread: 1 MiB of float32 stays in a core's own cache
+TILE = 1 << 18  # attention scores of a tile, per thread: 1 MiB of float32, which stays in a core's own cache
 
 
 class Attention(nn.Module):
-    """Self-attention of which any prefix of heads, keys, values and hidden units can run.
+    """Self-attention that can run with any prefix of its heads, key and value dimensions and hidden units.
 
     Args:
         hidden_size: width of the residual stream.
-        num_heads, key_dim, value_dim: sizes; key_dim and value_dim per head.
+        num_heads, key_dim, value_dim: full sizes; key_dim and value_dim per head.
         layer_norm_eps, hidden_dropout, attention_dropout: of the family.
 
     Source:
-        Vaswani et al. 2017 (1706.03762), equation 1; Hou et al. 2020 (2004.04037), section 2.1 for heads
-        as a sum of which a prefix can be kept. A prefix of the keys keeps the scale of the uncut layer.
+        Vaswani et al. 2017 (1706.03762), equation 1; Hou et al. 2020 (2004.04037), section 2.1: attention is a sum
+        over heads, so a prefix of the sum is a smaller attention.
     """
 
     def __init__(
@@ -66,21 +65,23 @@ class Attention(nn.Module):
         key_dim: int,
         value_dim: int,
     ) -> Tensor:
-        """Return what attention writes, which `add` adds to the states.
+        """Return the attention's output before residual and LayerNorm, which `add` applies.
 
         Args:
             x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
             blocks: texts and positions of each block of x.
             biases: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
-            num_heads, key_dim, value_dim: the prefixes that run.
+            num_heads, key_dim, value_dim: how many of the first ones run.
 
         Returns:
-            As x.
+            The shape of x.
         """
         q = self._project(x, self.query, num_heads, key_dim, self.key_dim)
         k = self._project(x, self.key, num_heads, key_dim, self.key_dim)
         v = self._project(x, self.value, num_heads, value_dim, self.value_dim)
         dropout = self.attention_dropout if self.training else 0.0
+        # The scale is that of the uncut layer even where a prefix of the key dimensions runs. A network cut out uses
+        # 1 / sqrt of its own key_dim, so `surgery.extract` multiplies the query by sqrt(new / old).
         c = attend(q, k, v, blocks, biases, num_heads=num_heads, scale=self.key_dim**-0.5, dropout=dropout)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
@@ -88,11 +89,11 @@ class Attention(nn.Module):
         return prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the states after residual and LayerNorm, given what attention wrote, y."""
+        """Return the states after residual and LayerNorm: x before attention, y the attention's output."""
         return self.norm(x + self.dropout(y))
 
     def _project(self, x: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:
-        """Project to the first heads, and of each its first dimensions: [..., num_heads * dim]."""
+        """Project to the first heads, and to the first dimensions of each: [..., num_heads * dim]."""
         weight: Tensor = linear.weight
         bias: Tensor = linear.bias
         if dim != full_dim:
@@ -112,10 +113,11 @@ def attend(
     scale: float,
     dropout: float,
 ) -> Tensor:
-    """Return softmax(q k' scale + bias) v of every head, block by block, by whichever kernel is fast.
+    """Return softmax(q k' scale + bias) v of every head, block by block, by the faster implementation.
 
-    Training on CPU writes the products out: torch's fused CPU kernel has a backward several times slower, and none
-    with dropout. Elsewhere torch's fused attention runs.
+    Training on CPU uses `ExplicitAttention`: torch's flash attention on CPU has a backward several times slower, and
+    with dropout, or where key_dim differs from value_dim, torch does not use it at all. Elsewhere torch's
+    scaled_dot_product_attention runs.
 
     Args:
         q, k: [B, S, N K], or [T, N K] where there are several blocks.
@@ -126,10 +128,10 @@ def attend(
         dropout: probability of dropping an attention weight.
 
     Returns:
-        As v; 0 at positions that belong to no text.
+        The shape of v; 0 at positions that belong to no text.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-        context: Tensor = WrittenOut.apply(q, k, v, blocks, biases, num_heads, scale, dropout)
+        context: Tensor = ExplicitAttention.apply(q, k, v, blocks, biases, num_heads, scale, dropout)
         return context
     flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
     parts = []
@@ -149,19 +151,19 @@ def in_heads(x_TC: Tensor, block: Block, start: int, num_heads: int) -> Tensor:
     return part.view(block.rows, block.length, num_heads, -1).transpose(1, 2)
 
 
-class WrittenOut(torch.autograd.Function):
-    """Attention as plain products in at least float32, whatever the number type around it; differentiable once.
+class ExplicitAttention(torch.autograd.Function):
+    """Attention as plain matrix products in at least float32, whatever the dtype around it; differentiable once.
 
-    The products are tiny: float32 costs nothing beside the copies that bring heads together, which convert on
-    the way. And oneDNN builds a kernel for every new bf16 size, at more than the product's own price: blocks
-    have many sizes. MKL's float32 products have no such price.
+    Float32 is as fast as bf16 here: the products are small compared with the copies that bring heads together, which
+    convert on the way. And oneDNN compiles a kernel for every new size of a bf16 product, which takes longer than
+    the product itself, and blocks have many sizes; MKL's float32 products need none.
 
-    Long texts run in tiles, whose scores stay in the cache. The backward computes their weights anew, which costs
-    no more than to store and read them: of T N S numbers only dropout's masks are kept, a byte each.
+    Long texts run in tiles, whose scores stay in the cache. The backward computes their attention weights again,
+    which costs no more than storing and reading them: of T N S numbers only dropout's masks are kept, a byte each.
 
     Source:
         Vaswani et al. 2017 (1706.03762), equation 1; tiles and recomputation after Dao et al. 2022 (2205.14135).
-        Number type and tiles of whole heads are our choice.
+        The dtype, and tiles of whole heads, are our choice.
     """
 
     @staticmethod
@@ -215,14 +217,14 @@ class WrittenOut(torch.autograd.Function):
 
 
 class Tile(NamedTuple):
-    """Heads of texts whose scores are computed together.
+    """The heads of some texts, whose scores are computed together.
 
     Args:
-        block, start: where the texts lie.
-        rows: texts of the block.
-        heads: of each of them.
+        block, start: the texts' block and its first position.
+        rows: which texts of the block.
+        heads: which heads of each of them.
         bias: added to their scores, [rows, 1, 1, S], or None.
-        is_whole: these are all texts and heads of the block.
+        is_whole: whether these are all texts and heads of the block.
     """
 
     block: Block
@@ -237,7 +239,7 @@ def tiles_of(blocks: Blocks, biases: Sequence[Tensor | None], num_heads: int) ->
     """Yield the tiles of all blocks: a whole block, some of its texts, or some heads of one text."""
     room = TILE * torch.get_num_threads()
     for (block, start), bias in zip(placed(blocks), biases, strict=True):
-        parts = -(-num_heads // max(1, room // block.length**2))  # of a text's heads, alike in size
+        parts = -(-num_heads // max(1, room // block.length**2))  # a text's heads in equal parts, not a small last one
         heads = -(-num_heads // parts)
         rows = min(block.rows, max(1, room // (block.length**2 * num_heads)))
         is_whole = rows == block.rows and heads == num_heads
@@ -257,12 +259,12 @@ def weights_of(q_MSK: Tensor, k_MSK: Tensor, bias: Tensor | None, scale: float) 
 
 
 def factors(kept: Tensor, dropout: float, like: Tensor) -> Tensor:
-    """Return what dropout multiplies by, in a tensor's number type: 0, or 1 over the share that is kept."""
+    """Return the factors of dropout, in a tensor's dtype: 0 where dropped, else 1 / the share kept."""
     return kept.to(like.dtype).mul_(1 / kept_share(dropout))
 
 
 def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return a @ b times a factor, [M, ., .]."""
+    """Return a @ b * scale, [M, ., .], in one pass."""
     empty = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
     return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
 
@@ -275,7 +277,7 @@ def gathered(x_TC: Tensor, tile: Tile, num_heads: int) -> Tensor:
 
 
 def scatter(x_TC: Tensor, heads_MSK: Tensor, tile: Tile, num_heads: int) -> None:
-    """Put a tile's heads back in their place."""
+    """Write a tile's heads back to their positions."""
     part = part_of(x_TC, tile, num_heads)
     part.copy_(heads_MSK.view(part.shape))
 

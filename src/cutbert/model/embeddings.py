@@ -8,9 +8,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cutbert.model.dropout import Dropout
-from cutbert.model.layout import places
-from cutbert.model.linear import prefix_linear
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.layout import positions_in_text
+from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.shape.blocks import Blocks
 
 
@@ -18,11 +17,11 @@ class Embeddings(nn.Module):
     """The input of the first layer.
 
     Args:
-        vocab_size, num_positions, num_token_types: rows of the tables; 0 token types for no table.
+        vocab_size, num_positions, num_token_types: rows of the tables; with 0 token types there is no such table.
         table_size: width of the tables.
         hidden_size: width of the output; a projection exists where it differs from table_size.
         layer_norm_eps, dropout: of the family.
-        position_offset: position id of the first real token. Above 0 (RoBERTa) padding takes no position.
+        position_offset: position id of the first real token. Above 0 (RoBERTa) padding does not advance positions.
     """
 
     def __init__(
@@ -60,9 +59,9 @@ class Embeddings(nn.Module):
         Args:
             input_ids: [B, S]; or [T] with blocks, padded on the right.
             attention_mask: 1 = token; None where nothing is padded.
-            token_type_ids: as input_ids; None for all zeros.
-            hidden_size: hidden units kept, the first ones.
-            blocks: of [T]; None for [B, S].
+            token_type_ids: shaped as input_ids; None for all zeros.
+            hidden_size: how many of the first hidden units are kept.
+            blocks: the layout of [T]; None for [B, S].
 
         Returns:
             [..., hidden_size].
@@ -82,4 +81,4 @@ class Embeddings(nn.Module):
         if self.position_offset and attention_mask is not None and blocks is None:
             real = attention_mask.long()
             return (real.cumsum(-1) - 1).clamp(min=0) * real + self.position_offset
-        return places(input_ids, blocks) + self.position_offset
+        return positions_in_text(input_ids, blocks) + self.position_offset

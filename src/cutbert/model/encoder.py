@@ -1,4 +1,4 @@
-"""The elastic encoder: runs any subnet of itself, given as an argument."""
+"""The elastic encoder: it runs any subnet of itself, given as an argument."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ class EncoderLayer(nn.Module):
 
 
 def attention_sizes(kept: LayerShape) -> dict[str, int]:
-    """Return which prefixes of a layer's attention run, by name."""
+    """Return the sizes of a layer's attention, by name."""
     return {"num_heads": kept.num_heads, "key_dim": kept.key_dim, "value_dim": kept.value_dim}
 
 
 class Encoder(nn.Module):
     """A post-LayerNorm encoder of any shape.
 
-    Subnets run on real slices, so compute shrinks with them, and nothing is stored on the module.
+    A subnet runs on slices of the weights, so it costs as little as a small network; the module itself keeps no state.
 
     Args:
         shape: all sizes.
@@ -90,17 +90,17 @@ class Encoder(nn.Module):
         subnet: Subnet | None = None,
         blocks: Blocks | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return all hidden states of a subnet: the embeddings', then each kept layer's.
+        """Return all hidden states of a subnet: the embeddings' output, then that of each kept layer.
 
         Args:
             input_ids: [B, S]; or [T] with blocks.
-            attention_mask: as input_ids, 1 = token, 0 = padding; None where nothing is padded.
-            token_type_ids: as input_ids; None for all zeros.
-            subnet: what runs; None for everything. Must fit this encoder (`Subnet.check_fits`).
-            blocks: of [T], texts padded on the right; None for [B, S].
+            attention_mask: shaped as input_ids, 1 = token, 0 = padding; None where nothing is padded.
+            token_type_ids: shaped as input_ids; None for all zeros.
+            subnet: the part that runs; None for everything. Must fit this encoder (`Subnet.check_fits`).
+            blocks: the layout of [T], texts padded on the right; None for [B, S].
 
         Returns:
-            1 + kept layers tensors of [B, S, hidden size of the subnet], or [T, hidden size].
+            1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size.
         """
         subnet = subnet or Subnet.full(self.shape)
         embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
@@ -115,20 +115,20 @@ class Encoder(nn.Module):
         hidden_size: int | None = None,
         blocks: Blocks | None = None,
     ) -> Tensor:
-        """Return the first hidden states, [..., hidden_size], in the layers' number type."""
+        """Return the embeddings' output, [..., hidden_size], in the layers' dtype."""
         kept = hidden_size or self.shape.hidden_size
         embedded = self.embeddings(input_ids, attention_mask, token_type_ids, hidden_size=kept, blocks=blocks)
         return embedded.to(self.layers_dtype)
 
     @property
     def layers_dtype(self) -> torch.dtype:
-        """Number type of the layers; training keeps the embedding tables in float32 beside bf16 layers."""
+        """The dtype of the layers; training with bf16 layers keeps the embedding tables in float32."""
         return next(self.layers.parameters(), self.embeddings.norm.weight).dtype
 
     def run_layers(
         self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
     ) -> tuple[Tensor, ...]:
-        """Run a subnet's layers from the embeddings' output; returns it and each kept layer's output."""
+        """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer."""
         biases = padding_biases(attention_mask, blocks, embedded.dtype)
         states = [embedded]
         for kept in subnet.layers:

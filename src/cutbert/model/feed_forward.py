@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from cutbert.model.dropout import Dropout
-from cutbert.model.linear import prefix_linear
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.prefix import PrefixNorm, prefix_linear
 
 
 class FeedForward(nn.Module):
-    """Two linear maps with an activation between, of which any prefix of neurons can run.
+    """Two linear maps with an activation between them, which can run with any prefix of the neurons.
 
     Args:
         hidden_size: width of the residual stream.
@@ -23,7 +22,8 @@ class FeedForward(nn.Module):
         layer_norm_eps, dropout: of the family.
 
     Source:
-        Hou et al. 2020 (2004.04037), section 2.1: the feed-forward as a sum over neurons.
+        Hou et al. 2020 (2004.04037), section 2.1: the feed-forward is a sum over neurons, so a prefix of the sum is a
+        smaller feed-forward.
     """
 
     def __init__(
@@ -37,11 +37,11 @@ class FeedForward(nn.Module):
         self.activation = ACT2FN[activation]
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
-        """Return what the feed-forward writes with its first neurons, which `add` adds to the states."""
+        """Return the output of the first neurons before residual and LayerNorm, which `add` applies."""
         H = x_BSH.shape[-1]
         h_BSF = self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, H))
         return prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
 
     def add(self, x_BSH: Tensor, y_BSH: Tensor) -> Tensor:
-        """Return the states after residual and LayerNorm, given what the feed-forward wrote, y."""
+        """Return the states after residual and LayerNorm: x before the feed-forward, y its output."""
         return self.norm(x_BSH + self.dropout(y_BSH))

@@ -1,4 +1,4 @@
-"""Task heads on an encoder; each runs on a prefix of the hidden units too.
+"""Task heads on an encoder; each can also run on a prefix of the hidden units.
 
 Axes: B batch, S sequence, H hidden, E table width, C outputs.
 """
@@ -10,15 +10,14 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from cutbert.model.dropout import Dropout
-from cutbert.model.linear import prefix_linear
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 
 
 class Pooler(nn.Module):
-    """Dense layer and activation on the first token, without an output layer."""
+    """A dense layer and an activation on the first token, without an output layer."""
 
     def __init__(self, hidden_size: int, activation: str) -> None:
         super().__init__()
@@ -34,8 +33,8 @@ class Pooler(nn.Module):
 class SequenceHead(Pooler):
     """One output per label for the whole text: dense, activation, dropout, linear.
 
-    BERT's pooler and classifier, and RoBERTa's, ELECTRA's and DistilBERT's classification heads, are all
-    this. Dropout sits before the last layer only: our choice where families differ.
+    BERT's pooler with its classifier and the classification heads of RoBERTa, ELECTRA and DistilBERT all have this
+    form. Dropout is before the last layer only: our choice, since the families differ.
     """
 
     def __init__(self, hidden_size: int, num_outputs: int, activation: str, dropout: float) -> None:
@@ -49,7 +48,7 @@ class SequenceHead(Pooler):
 
 
 class TokenHead(nn.Module):
-    """A linear layer on every token: token labels, or the start and end of a span."""
+    """A linear layer on every token, for token labels or for the start and end of a span."""
 
     def __init__(self, hidden_size: int, num_outputs: int, dropout: float) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class TokenHead(nn.Module):
 
 
 class MaskedLMHead(nn.Module):
-    """Scores of all tokens of the vocabulary, through the encoder's own token table."""
+    """Logits of the whole vocabulary, through the encoder's own token table."""
 
     def __init__(
         self, hidden_size: int, table_size: int, vocab_size: int, activation: str, layer_norm_eps: float
@@ -79,7 +78,7 @@ class MaskedLMHead(nn.Module):
         return nn.functional.linear(x, table_VE[:, : x.shape[-1]], self.bias)
 
     def transform(self, last_BSH: Tensor) -> Tensor:
-        """Return what is multiplied with the table: [..., E], or [..., H] for a hidden prefix."""
+        """Return the states that are multiplied by the table: [..., E], or [..., H] for a hidden prefix."""
         H = last_BSH.shape[-1]
         width = self.dense.out_features if self.is_projected else H
         return self.norm(self.activation(prefix_linear(last_BSH, self.dense.weight, self.dense.bias, width, H)))

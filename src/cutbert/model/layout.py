@@ -1,4 +1,4 @@
-"""What attention, places and pooling need to know of a batch in blocks; all else works position by position.
+"""Padding masks, positions and first tokens of a batch in blocks; everything else works position by position.
 
 Axes: B texts of a block, S positions of each; T positions of the whole batch (`shape.blocks`).
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cutbert.shape.blocks import Block, Blocks, placed
 
-AT_PADDING = -1e9  # finite, so that a difference of two is 0
+AT_PADDING = -1e9  # finite: the difference of two such logits is 0, of two infinities NaN
 
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
@@ -23,15 +23,15 @@ def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks |
 
 def padding_biases(attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> list[Tensor | None]:
     """Return for each block [B, 1, 1, S]: 0 at tokens, the lowest finite number at padding; None without padding."""
-    found: list[Tensor | None] = []
+    biases: list[Tensor | None] = []
     for block, start in placed(blocks):
         if not block.is_padded or attention_mask is None:
-            found.append(None)
+            biases.append(None)
             continue
         mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, 1, 1, block.length)
         bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-        found.append(bias.masked_fill_(mask == 0, torch.finfo(dtype).min))
-    return found
+        biases.append(bias.masked_fill_(mask == 0, torch.finfo(dtype).min))
+    return biases
 
 
 def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
@@ -45,32 +45,31 @@ def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
 
 
 def logits_by_text(logits: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> list[Tensor]:
-    """Return for each block its texts' logits with positions last, [B, C, S], far below all others at padding.
+    """Return for each block its texts' logits with positions last, [B, C, S], and AT_PADDING at padding.
 
     Args:
         logits: [B, S, C], or [T, C] in blocks.
-        attention_mask: as the batch has it.
-        blocks: of the batch; positions after the last belong to no text and are left out.
+        attention_mask: of the batch.
+        blocks: of the batch; positions after the last block belong to no text and are left out.
     """
-    own = blocks_of(logits[..., 0], attention_mask, blocks)
     flat = logits.flatten(0, -2)
-    found = []
-    for block, start in placed(own):
+    by_text = []
+    for block, start in placed(blocks_of(logits[..., 0], attention_mask, blocks)):
         part = flat[start : start + block.size].view(block.rows, block.length, -1).transpose(1, 2)
         if block.is_padded and attention_mask is not None:
             mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, 1, block.length)
             part = part.masked_fill(mask == 0, AT_PADDING)
-        found.append(part)
-    return found
+        by_text.append(part)
+    return by_text
 
 
-def places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
-    """Return each position's place in its text, counted from 0: [S], the same for all texts, or [T]."""
+def positions_in_text(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
+    """Return the position of each token in its text, counted from 0: [S], the same for all texts, or [T]."""
     if blocks is None:
         return torch.arange(input_ids.shape[-1], device=input_ids.device)
-    found = torch.zeros_like(input_ids)
+    positions = torch.zeros_like(input_ids)
     for block, start in placed(blocks):
-        found[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(
+        positions[start : start + block.size].view(block.rows, block.length)[:] = torch.arange(
             block.length, device=input_ids.device
         )
-    return found
+    return positions

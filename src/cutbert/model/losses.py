@@ -24,15 +24,15 @@ def task_loss(
 
     Args:
         spec: the head's kind.
-        logits: as in TaskOutput.
+        logits: of a `TaskOutput`.
         labels: ids [B]; float scores [B] or [B, C] for regression; multi-hot [B, C]; ids [B, S] or [T] per token and
             for masked LM, -100 where ignored; [B, 2] start and end positions for spans.
-        attention_mask: of the batch; positions it leaves out are no candidates for a span.
-        blocks: of the batch, where a text's positions are for spans.
+        attention_mask: of the batch; a span cannot start or end at padding.
+        blocks: the layout of [T]; None for [B, S].
 
     Returns:
         A scalar: cross-entropy, binary cross-entropy (multi_label) or squared error (regression), mean over
-        examples, labels or counted tokens (0 where none counts); of spans the mean of start and end.
+        examples, labels or tokens that are not ignored (0 where all are); for spans the mean of start and end.
 
     Raises:
         InputError: the head has no outputs, or the batch no labels.
@@ -55,8 +55,8 @@ def task_loss(
         texts = logits_by_text(logits, attention_mask, blocks)
         parts = labels.split([part.shape[0] for part in texts])
         sums = [
-            F.cross_entropy(part.flatten(0, 1), wanted.flatten(), reduction="sum")
-            for part, wanted in zip(texts, parts, strict=True)
+            F.cross_entropy(part.flatten(0, 1), targets.flatten(), reduction="sum")
+            for part, targets in zip(texts, parts, strict=True)
         ]
         return torch.stack(sums).sum() / labels.numel()
     raise InputError(f"a head of kind {spec.kind} has no loss; give the model a task head")

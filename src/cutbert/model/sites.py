@@ -1,4 +1,4 @@
-"""An encoder's places where a representation can be looked at, one after the other as a batch passes them.
+"""The sites of an encoder whose activations can be read, yielded one by one during a forward pass.
 
 Axes: B batch, S sequence, T positions of a batch in blocks, H hidden.
 """
@@ -19,11 +19,11 @@ SiteKind = Literal["embeddings", "attention", "between", "feed_forward", "layer"
 
 
 class Site(NamedTuple):
-    """A place in an encoder.
+    """A point in an encoder whose activations can be read.
 
     Args:
-        kind: `embeddings`: the first hidden states. `attention`, `feed_forward`: what the sub-layer writes, before
-            residual and LayerNorm. `between`: what a layer's feed-forward reads. `layer`: what the layer puts out.
+        kind: `embeddings`: the embeddings' output. `attention`, `feed_forward`: the sub-layer's output before residual
+            and LayerNorm. `between`: the input of a layer's feed-forward. `layer`: the layer's output.
         layer: index of the layer in the whole encoder; -1 for the embeddings.
     """
 
@@ -40,14 +40,14 @@ def walk(
     subnet: Subnet | None = None,
     blocks: Blocks | None = None,
 ) -> Iterator[tuple[Site, Tensor]]:
-    """Run a subnet and yield the states of each site on the way.
+    """Run a subnet and yield the activations at each site in turn.
 
-    Nothing is kept: who walks takes what it needs of a site before the next one comes. Sites of absent
-    sub-layers do not come. The states of `embeddings` and `layer` are the hidden states that the encoder returns.
+    Nothing is stored, so memory does not grow with depth. Sites of absent sub-layers are left out. The states of
+    `embeddings` and `layer` are the hidden states that the encoder returns.
 
     Args:
-        encoder: in evaluation mode, or dropout is part of what is seen.
-        input_ids, attention_mask, token_type_ids, subnet, blocks: as `Encoder.forward`.
+        encoder: in evaluation mode, unless dropout is wanted.
+        input_ids, attention_mask, token_type_ids, subnet, blocks: as in `Encoder.forward`.
 
     Yields:
         A site and its states, [B, S, H] or [T, H].

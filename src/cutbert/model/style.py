@@ -1,4 +1,4 @@
-"""What an encoder is apart from its sizes: activation, norms, dropout, positions. No torch."""
+"""The choices of an encoder that are not sizes: activation, norms, dropout, positions. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EncoderStyle:
 
     Args:
         family: transformers' model_type of the family the weights come from, one of FAMILIES.
-        activation: name in transformers' ACT2FN of the feed-forward's activation.
+        activation: of the feed-forward; a name in transformers' ACT2FN.
         head_activation: activation of the sequence head's dense layer ("tanh", "gelu" or "relu").
         layer_norm_eps: epsilon of every LayerNorm.
         hidden_dropout: dropout after embeddings, sub-layers and before the classifier, in training.

@@ -18,13 +18,13 @@ from cutbert.shape.subnet import Subnet
 
 
 class TaskOutput(NamedTuple):
-    """What a network says of a batch.
+    """The outputs of a network for a batch.
 
     Args:
-        logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] span, [B, S, vocabulary]
-            masked LM; None without an output layer. [T, ...] per token where the batch is in blocks, [M, ...] of
-            chosen positions.
-        hidden_states: embeddings' output, then each kept layer's, [B, S, H] or [T, H] each.
+        logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] for spans, [B, S, vocabulary] for a
+            masked LM; None without an output layer. [T, ...] in place of [B, S, ...] where the batch is in blocks,
+            [M, ...] for chosen positions.
+        hidden_states: the embeddings' output, then that of each kept layer, [B, S, H] or [T, H] each.
         pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
     """
 
@@ -34,7 +34,7 @@ class TaskOutput(NamedTuple):
 
 
 class TaskModel(nn.Module):
-    """An elastic encoder with a head; new weights are normal with the style's initializer_range.
+    """An elastic encoder with a head; new weights are drawn from N(0, style.initializer_range).
 
     Args:
         shape: sizes of the encoder.
@@ -58,19 +58,19 @@ class TaskModel(nn.Module):
         subnet: Subnet | None = None,
         blocks: Blocks | None = None,
     ) -> TaskOutput:
-        """Run a subnet (None: everything); arguments as `Encoder.forward`."""
+        """Run a subnet (None: everything); the arguments are those of `Encoder.forward`."""
         states = self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet, blocks=blocks)
         return self.finish(states, blocks)
 
     def finish(
         self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None, *, positions: Tensor | None = None
     ) -> TaskOutput:
-        """Run the head on an encoder's hidden states, of [B, S] or of blocks.
+        """Run the head on an encoder's hidden states.
 
         Args:
-            hidden_states: what the encoder returned.
-            blocks: of [T]; None for [B, S].
-            positions: [M], of the flattened batch: a head that works token by token gives logits of these only,
+            hidden_states: as the encoder returned them.
+            blocks: the layout of [T]; None for [B, S].
+            positions: [M], in the flattened batch: a head that works token by token returns logits of these only,
                 [M, C]; None for all.
         """
         last = hidden_states[-1]

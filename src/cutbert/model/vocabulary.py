@@ -1,4 +1,4 @@
-"""Losses over the whole vocabulary's logits, which are never held for more than a few positions.
+"""Losses of masked-LM logits over the whole vocabulary, computed for a few positions at a time to save memory.
 
 Axes: M positions, E table width, V vocabulary; m positions held at once.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-LOGITS_AT_ONCE = 1 << 23  # 34 MB in float32, of which there are a few copies
+LOGITS_AT_ONCE = 1 << 23  # 34 MB in float32; a few copies exist at once
 
 LogitLoss = Callable[[Tensor, slice], Tensor]
 
@@ -21,17 +21,17 @@ LogitLoss = Callable[[Tensor, slice], Tensor]
 def vocabulary_loss(x: Tensor, table: Tensor, cast_table: Tensor, bias: Tensor, loss_of: LogitLoss) -> Tensor:
     """Return a loss of the logits `x @ cast_table.T + bias`, a sum over positions.
 
-    Each part of the logits gives its gradient at once and goes, so memory does not grow with the positions. The
-    product is in the number type of x, the loss and the table's gradient in float32: the gradient goes to `table`
-    itself, beside the one that comes from its use as the input's embedding.
+    The gradient of each part of the logits is computed at once, in the forward pass, and the logits are freed: memory
+    does not grow with the number of positions. The product is in the dtype of x, the loss and the table's gradient in
+    float32. The gradient goes to `table` itself, where that of its use as the input embedding is added.
 
     Args:
-        x: [M, width], width at most E: a prefix of the table's columns.
+        x: [M, width], width at most E: it is multiplied by the first columns of the table.
         table: [V, E] float32, the token table.
-        cast_table: [V, E], the same numbers in x's number type; the table itself in float32.
+        cast_table: [V, E], the table in the dtype of x; in float32 the table itself.
         bias: [V].
-        loss_of: takes float32 logits [m, V] and which of the M positions they are; returns their sum of losses, a
-            scalar.
+        loss_of: takes float32 logits [m, V] and which of the M positions they are; returns the sum of their losses,
+            a scalar.
 
     Returns:
         A float32 scalar; 0 where M is 0.
@@ -40,7 +40,7 @@ def vocabulary_loss(x: Tensor, table: Tensor, cast_table: Tensor, bias: Tensor, 
 
 
 def cross_entropy_of(targets: Tensor) -> LogitLoss:
-    """Return the cross-entropy of targets, [M], summed, for `vocabulary_loss`."""
+    """Return the summed cross-entropy with targets, [M], as a function for `vocabulary_loss`."""
     return lambda logits, part: F.cross_entropy(logits, targets[part], reduction="sum")
 
 
@@ -74,7 +74,7 @@ class _VocabularyLoss(torch.autograd.Function):
 
 
 def graded(logits: Tensor, part: slice, loss_of: LogitLoss) -> tuple[Tensor, Tensor]:
-    """Return a loss of logits and its gradient."""
+    """Return a loss of logits, detached, and its gradient."""
     with torch.enable_grad():
         leaf = logits.detach().requires_grad_()
         loss = loss_of(leaf, part)

@@ -1,7 +1,7 @@
 """Draws a shape to scale as paths of an SVG: a row for each layer, bars for keys, values and neurons.
 
-One unit of any bar is as wide in every drawing of a page. What the uncut model has stands behind as an outline, so
-that what was cut, down to whole sub-layers and layers, stays visible.
+All drawings of a page have the same scale. The uncut model is drawn behind as an outline, so that what was cut, even
+whole sub-layers and layers, stays visible.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BAR, LOW_BAR = 11.0, 5.0  # height of a feed-forward's bar, and of the keys' or 
 
 @dataclass(frozen=True)
 class Scale:
-    """What all drawings of a page share.
+    """The scale of all drawings of a page.
 
     Args:
         unit: width of one key, value, neuron or hidden unit.
-        attention: width kept for the attentions.
+        attention: width reserved for the attentions.
     """
 
     unit: float
@@ -32,7 +32,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a drawing: its number in the uncut model, what is left of it, and what it was; None for nothing."""
+    """One layer of a drawing: its index in the uncut model, its sizes now, and its uncut sizes; None where absent."""
 
     index: int
     layer: LayerShape | None
@@ -45,9 +45,9 @@ class Drawing:
 
     Args:
         height: in the unit of WIDTH.
-        paths: by class, the d of a path.
-        texts: x, y and words.
-        words: the shape in a few words, for those who do not see it.
+        paths: by CSS class, the `d` attribute of a path.
+        texts: x, y and text.
+        words: the shape as text, for screen readers.
     """
 
     height: float
@@ -67,7 +67,7 @@ def scale_of(shapes: Sequence[EncoderShape]) -> Scale:
 
 
 def draw(point: Point, uncut: EncoderShape | None, scale: Scale) -> Drawing:
-    """Return a point's shape, before the uncut one where there is one."""
+    """Return the drawing of a point's shape, in front of the uncut shape where there is one."""
     shape = point.shape
     assert shape is not None
     paths: dict[str, list[str]] = {}
@@ -84,12 +84,12 @@ def draw(point: Point, uncut: EncoderShape | None, scale: Scale) -> Drawing:
         if row.layer is None:
             texts.append((LEFT + 4, top + 9, "left out"))
     return Drawing(
-        (len(rows) + 1) * ROW, {name: "".join(each) for name, each in paths.items()}, tuple(texts), tell(shape)
+        (len(rows) + 1) * ROW, {name: "".join(each) for name, each in paths.items()}, tuple(texts), describe(shape)
     )
 
 
 def rows_of(shape: EncoderShape, kept: Sequence[int] | None, uncut: EncoderShape | None) -> list[Row]:
-    """Return the layers of the uncut model with what is left of each; without one, the shape's own layers."""
+    """Return the layers of the uncut model with what is left of each; without an uncut model the shape's own layers."""
     if uncut is None or kept is None or any(index >= uncut.num_layers for index in kept):
         return [Row(i, layer, None) for i, layer in enumerate(shape.layers)]
     left = dict(zip(kept, shape.layers, strict=True))
@@ -98,36 +98,36 @@ def rows_of(shape: EncoderShape, kept: Sequence[int] | None, uncut: EncoderShape
 
 def row_paths(row: Row, top: float, scale: Scale) -> list[tuple[str, str]]:
     """Return class and path of every box of a row."""
-    found = []
+    paths = []
     right = LEFT + scale.attention + GAP
     if row.uncut is not None:
-        found += [("ghost", each) for each in outlines(row.uncut, top, right, scale)]
+        paths += [("ghost", each) for each in outlines(row.uncut, top, right, scale)]
     if row.layer is None:
-        return found
-    found += list(boxes(row.layer, top, right, scale).items())
+        return paths
+    paths += list(boxes(row.layer, top, right, scale).items())
     if row.layer.has_attention:
-        found.append(("ticks", head_ticks(row.layer, top, scale)))
+        paths.append(("ticks", head_ticks(row.layer, top, scale)))
     else:
-        found.append(("absent", f"M{LEFT:.1f} {top + BAR / 2:.1f}h{scale.attention:.1f}"))
+        paths.append(("absent", f"M{LEFT:.1f} {top + BAR / 2:.1f}h{scale.attention:.1f}"))
     if not row.layer.has_feed_forward:
         width = WIDTH - 1 - right
-        found.append(("absent", f"M{right:.1f} {top + BAR / 2:.1f}h{width:.1f}"))
-    return found
+        paths.append(("absent", f"M{right:.1f} {top + BAR / 2:.1f}h{width:.1f}"))
+    return paths
 
 
 def boxes(layer: LayerShape, top: float, right: float, scale: Scale) -> dict[str, str]:
-    """Return the bars of the sub-layers that are there: keys above values, neurons to the right."""
-    found = {}
+    """Return the bars of the layer's sub-layers: keys above values, neurons to the right."""
+    bars = {}
     if layer.has_attention:
-        found["keys"] = box(LEFT, top, keys_of(layer) * scale.unit, LOW_BAR)
-        found["values"] = box(LEFT, top + BAR - LOW_BAR, values_of(layer) * scale.unit, LOW_BAR)
+        bars["keys"] = box(LEFT, top, keys_of(layer) * scale.unit, LOW_BAR)
+        bars["values"] = box(LEFT, top + BAR - LOW_BAR, values_of(layer) * scale.unit, LOW_BAR)
     if layer.has_feed_forward:
-        found["neurons"] = box(right, top, layer.intermediate_size * scale.unit, BAR)
-    return found
+        bars["neurons"] = box(right, top, layer.intermediate_size * scale.unit, BAR)
+    return bars
 
 
 def outlines(layer: LayerShape, top: float, right: float, scale: Scale) -> list[str]:
-    """Return a box around each sub-layer that is there."""
+    """Return a box around each of the layer's sub-layers."""
     sizes = ((LEFT, max(keys_of(layer), values_of(layer))), (right, layer.intermediate_size))
     return [box(left, top, size * scale.unit, BAR) for left, size in sizes if size]
 
@@ -153,19 +153,19 @@ def values_of(layer: LayerShape) -> int:
     return layer.num_heads * layer.value_dim
 
 
-def tell(shape: EncoderShape) -> str:
-    """Return a shape in words, equal neighbouring layers together."""
+def describe(shape: EncoderShape) -> str:
+    """Return a shape as text, equal neighbouring layers together."""
     parts = [f"hidden size {shape.hidden_size}, {shape.num_layers} layers"]
     done = 0
     for layer, same in groupby(shape.layers):
         count = len(list(same))
         which = f"layer {done}" if count == 1 else f"layers {done} to {done + count - 1}"
-        parts.append(f"{which}: {tell_layer(layer)}")
+        parts.append(f"{which}: {describe_layer(layer)}")
         done += count
     return "; ".join(parts)
 
 
-def tell_layer(layer: LayerShape) -> str:
+def describe_layer(layer: LayerShape) -> str:
     attention = f"{layer.num_heads} heads (key {layer.key_dim}, value {layer.value_dim})"
     neurons = f"{layer.intermediate_size} neurons"
     parts = (

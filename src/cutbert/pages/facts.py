@@ -1,4 +1,4 @@
-"""Gathers what a page shows, for the template and, as JSON, for the scripts."""
+"""Collects the contents of a page, for the template and, as JSON, for the scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
 
 NUM_COLOURS = NUM_MARKERS = 6
-ROUNDED = ("torch-bf16", "onnx-int8")  # timed so, but a front's scores are the float32 network's
+ROUNDED = ("torch-bf16", "onnx-int8")  # backends for latency only: a front's scores are those of the float32 network
 COSTS = (
     {"key": "macs", "label": "multiply-adds at 128 tokens, millions", "unit": "M", "per": 1e6, "limit": "--max-macs"},
     {"key": "params", "label": "parameters, millions", "unit": "M", "per": 1e6, "limit": "--max-params"},
@@ -21,14 +21,14 @@ COSTS = (
 
 
 def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
-    """Return everything the template names: runs, points, drawings, pictures, and `data` for the scripts."""
+    """Return everything the template uses: runs, points, drawings, pictures, and `data` for the scripts."""
     runs = [run_facts(i, source) for i, source in enumerate(sources)]
-    found = spreads(sources)
+    spread_of = spreads(sources)
     drawings, places = draw_all(sources)
     points: list[dict[str, Any]] = []
     for run, source in zip(runs, sources, strict=True):
         for point in source.points:
-            spread = found.get((source.name, point.name))
+            spread = spread_of.get((source.name, point.name))
             points.append(point_facts(len(points), run, point, spread, places.get((source.name, point.name))))
     backends = dict.fromkeys(backend for source in sources for point in source.points for backend in point.latencies)
     data = {
@@ -56,7 +56,7 @@ def latency_axis(backend: str) -> dict[str, Any]:
 
 
 def run_facts(number: int, source: Source) -> dict[str, Any]:
-    """Return what is shown of a run; its colour and marker, as a pair, are its own."""
+    """Return the facts about a run; no other run has the same pair of colour and marker."""
     return {
         "id": number,
         "colour": (number + number // NUM_MARKERS) % NUM_COLOURS,
@@ -77,7 +77,7 @@ def run_facts(number: int, source: Source) -> dict[str, Any]:
 def point_facts(
     number: int, run: Mapping[str, Any], point: Point, spread: Spread | None, drawing: int | None
 ) -> dict[str, Any]:
-    """Return what is shown of a network."""
+    """Return the facts about a network."""
     return {
         "id": number,
         "run": run["id"],
@@ -100,7 +100,7 @@ def point_facts(
 
 
 def draw_all(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], dict[tuple[str, str], int]]:
-    """Return the drawings, equal ones once with all their names, and by run and network the number of its own."""
+    """Return the drawings, equal ones once with all their names, and the index of the drawing by run and network."""
     shaped = [(source, point) for source in sources for point in source.points if point.shape is not None]
     shapes = [point.shape for _, point in shaped if point.shape is not None]
     scale = scale_of([*shapes, *(source.uncut for source in sources if source.uncut is not None)])
@@ -118,7 +118,7 @@ def draw_all(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], dict[tupl
 
 
 def conditions(measured: Mapping[str, Any]) -> str:
-    """Return in a line what stands behind latencies; what was not recorded is left out."""
+    """Return the conditions of latencies in one line; what was not recorded is left out."""
     machine = measured.get("machine")
     processor = machine.get("processor") if isinstance(machine, Mapping) else None
     lengths = measured.get("lengths")

@@ -1,4 +1,4 @@
-"""The training curves of a run, out of its log."""
+"""The training curves of a run, from its log."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 from cutbert.shape.budget import is_number
 from cutbert.train.run_folder import LOG
 
-MOST_VALUES = 300  # of a curve; a page is no place for more
+MOST_VALUES = 300  # of a curve, to keep the page small
 Curve = list[tuple[int, float]]
 
 
 def read_curves(run: Path) -> tuple[dict[str, dict[str, Curve]], list[str]]:
-    """Return curves by stage and quantity, and what a reader must be told of them.
+    """Return curves by stage and quantity, and notes for the reader.
 
-    Where a resumed run went over a step again, the later value holds. What is no number is left out.
+    Where a resumed run repeated a step, the later value is used. Values that are not numbers are left out.
     """
-    found: dict[str, dict[str, dict[int, float]]] = {}
+    by_step: dict[str, dict[str, dict[int, float]]] = {}
     damaged = 0
     for line in log_lines(run):
         values = parsed(line)
@@ -30,10 +30,10 @@ def read_curves(run: Path) -> tuple[dict[str, dict[str, Curve]], list[str]]:
         if isinstance(stage, str) and isinstance(step, int):
             for name, value in values.items():
                 if is_number(value):
-                    found.setdefault(stage, {}).setdefault(name, {})[step] = value
+                    by_step.setdefault(stage, {}).setdefault(name, {})[step] = value
     curves = {
         stage: {name: thinned(sorted(values.items())) for name, values in quantities.items()}
-        for stage, quantities in found.items()
+        for stage, quantities in by_step.items()
     }
     return curves, [f"{damaged} lines of {LOG} could not be read and are left out"] if damaged else []
 
@@ -44,7 +44,7 @@ def log_lines(run: Path) -> list[str]:
 
 
 def parsed(line: str) -> dict[str, Any] | None:
-    """Return a line's object; None where a kill cut it off."""
+    """Return the JSON object of a line; None where a kill cut it off."""
     try:
         values = json.loads(line)
     except ValueError:
@@ -53,6 +53,6 @@ def parsed(line: str) -> dict[str, Any] | None:
 
 
 def thinned(curve: Curve) -> Curve:
-    """Return at most MOST_VALUES values, evenly taken, the last among them."""
+    """Return at most MOST_VALUES evenly spaced values, the last one included."""
     every = -(-len(curve) // MOST_VALUES)
     return curve[::-1][:: max(1, every)][::-1]

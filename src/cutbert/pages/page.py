@@ -1,8 +1,8 @@
-"""Writes the page of one run or several: one HTML file with everything in it.
+"""Writes the page of one run or several: one self-contained HTML file.
 
 The charts are drawn by small scripts of our own, in assets/, not by plotly: its library would add megabytes to each
-page, its points cannot be reached by keyboard, and it does not follow the reader's light or dark. A policy in the
-page itself forbids every request and every script but these; the tables and the drawings need no script.
+page, its points cannot be reached by keyboard, and it does not follow the reader's light or dark mode. A content
+security policy in the page forbids all requests and all scripts but these; the tables and drawings need no script.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def write_report(runs: Sequence[str], settings: ReportSettings) -> dict[str, Any
     """Write a report and return the --json object.
 
     Args:
-        runs: run folders, finished.
-        settings: where the page goes.
+        runs: folders of finished runs.
+        settings: where to write the page.
 
     Returns:
         The result with the keys out, runs, points, bytes.
 
     Raises:
-        InputError: none, unfinished or damaged runs, a file in the way; all together, before anything is written.
+        InputError: no runs, unfinished or damaged ones, or a file in the way; all together, before anything is written.
         MissingError: jinja2 is not installed.
     """
     check_extra()
@@ -62,7 +62,7 @@ def demo_report(out: Path) -> dict[str, str]:
     """Write the report of a finished demo into its folder.
 
     Returns:
-        `report`, the page; nothing where it cannot be made, which is said.
+        `report`, the page; empty where it cannot be made, which the user is told.
     """
     try:
         check_extra()
@@ -73,10 +73,10 @@ def demo_report(out: Path) -> dict[str, str]:
 
 
 def check_extra() -> None:
-    """Raise unless what the page is made with is installed.
+    """Raise unless the package that renders the page is installed.
 
     Raises:
-        MissingError: it is not; says how to get it.
+        MissingError: it is not; says how to install it.
     """
     if find_spec(PACKAGE) is None:
         raise MissingError(f"a report needs {PACKAGE}: pip install 'cutbert[report]'")
@@ -113,5 +113,5 @@ def asset(name: str) -> str:
 
 
 def digest(text: str) -> str:
-    """Return how a policy names an inline script or style that may stand."""
+    """Return the source by which a content security policy allows an inline script or style."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,4 +1,4 @@
-"""What a page knows of a run and of each of its networks: plain values, checked, nothing of how they look."""
+"""A run and its networks as plain, checked values, without anything about their display."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Point:
 
     Args:
         name: unique in its run.
-        kind: a subnet can be picked; the teacher and alternatives stand beside it.
+        kind: a subnet can be picked; the teacher and alternatives are shown for comparison.
         score, select_score: fractions of 1; no select_score where it was scored on dev alone.
         params, macs: its cost.
-        latencies: by backend, its times under the names of a front.
+        latencies: by backend, its times with a front's names.
         shape: its sizes; None where only its costs are known.
-        kept: per layer of `shape`, the uncut model's layer it comes from; None where there is no uncut model.
-        on_front: as its front says, by select_score and macs.
-        commands: what makes it, in order.
-        pick: the command that cuts it out of its run; None where no limit leads to it.
+        kept: for each layer of `shape` the uncut model's layer it comes from; None where there is no uncut model.
+        on_front: as in its front, by select_score and macs.
+        commands: the commands that make it, in order.
+        pick: the command that cuts it out of its run; None where no limit selects it.
     """
 
     name: str
@@ -53,21 +53,21 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One thing given to a report: a run, finished.
+    """A finished run that a report shows.
 
     Args:
-        path: as given.
-        name: what the page calls it; unique on the page.
+        path: as the user gave it.
+        name: its name on the page, unique.
         command, line: the verb and the whole command line.
         settings: of the run.
         metric: name of the primary metric; None where nothing is scored.
         select_is_dev: whether choices were made on dev itself.
-        points: the networks; empty where nothing is scored.
+        points: its networks; empty where nothing is scored.
         uncut: the shape its networks were cut from, where there is one.
         measured: by backend, the conditions of its latencies.
-        stages: by stage and quantity, pairs of step and value.
+        stages: training curves by stage and quantity, as pairs of step and value.
         pictures: by title, an image as a data URI.
-        notes: what a reader must be told.
+        notes: for the reader.
     """
 
     path: str
@@ -91,7 +91,7 @@ class Source:
 
     @property
     def task(self) -> str:
-        """Which rows the scores are of, and the metric: only such as are equal can be compared."""
+        """The data and metric of the scores; only runs of the same task can be compared."""
         data = self.settings.get("data")
         data = data if isinstance(data, Mapping) else {}
         files = data.get("dev") or data.get("train") or ()
@@ -104,13 +104,13 @@ def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point
     """Return an entry of a front as a point.
 
     Args:
-        entry: scored, perhaps measured.
+        entry: with scores, and latencies where measured.
         kind: teacher or subnet.
-        backend: what its latencies were measured on.
-        where: the run, for errors.
+        backend: of its latencies.
+        where: the run, for messages.
 
     Raises:
-        RunError: a score or a latency is no number.
+        RunError: a score or a latency is not a number.
     """
     times = {name: value for name in LATENCIES if (value := getattr(entry, name)) is not None}
     check_numbers(where, entry.name, {"score": entry.score, "select_score": entry.select_score, **times})
@@ -132,7 +132,7 @@ def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point
 
 
 def check_numbers(where: str, name: str, values: Mapping[str, Any]) -> None:
-    """Raise a RunError with every value that is no finite number."""
+    """Raise a RunError with every value that is not a finite number."""
     wrong = [f"{where}: {key} of {name} must be a number, got {each!r}" for key, each in values.items()
              if not is_number(each)]  # fmt: skip
     if wrong:

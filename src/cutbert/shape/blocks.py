@@ -1,9 +1,9 @@
-"""How the texts of a batch lie one after the other. No torch.
+"""The layout of a batch: blocks of texts padded to one length, one block after the other. No torch.
 
 Axes: B texts of a block, S positions of each; T positions of the whole batch.
 
-A batch is one block, [B, S], or several laid end to end, [T]: the texts of a block are padded to its longest, and
-positions after the last block belong to no text.
+A batch is one block, [B, S], or several blocks concatenated, [T]: the texts of a block are padded to its longest.
+Positions after the last block belong to no text (they round T up to a multiple).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 
 class Block(NamedTuple):
-    """Texts of one length, padding counted.
+    """Texts padded to one length.
 
     Args:
-        rows: B.
-        length: S.
-        is_padded: some text is shorter.
+        rows: number of texts, B.
+        length: positions of each text, S, padding included.
+        is_padded: whether some text is shorter than `length`.
     """
 
     rows: int
@@ -42,5 +42,5 @@ def placed(blocks: Blocks) -> Iterator[tuple[Block, int]]:
 
 
 def num_positions(blocks: Blocks) -> int:
-    """Return the positions of all blocks together, padding inside them counted."""
+    """Return the number of positions of all blocks together, padding inside them included."""
     return sum(block.size for block in blocks)

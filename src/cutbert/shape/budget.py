@@ -1,4 +1,4 @@
-"""Limits on cost and score: what a measured subnet breaks of them, and the one budget a method cuts to."""
+"""Limits on cost and score: the one budget a method cuts to, and the limits that a picked subnet must meet."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ BUDGET_NAMES = tuple(BUDGET_UNITS)
 
 @dataclass(frozen=True)
 class Budget:
-    """What a method must bring a network down to.
+    """The cost that a method must bring a network down to.
 
     Args:
         name: one of BUDGET_NAMES.
-        value: below 1 a share of the uncut model's, else absolute.
+        value: below 1 a share of the uncut model's cost, else an absolute limit.
+
+    >>> Budget.parse("params=0.5").limit(uncut=110_000_000)  # half of BERT-base
+    55000000.0
+    >>> Budget.parse("latency_ms=20").limit(uncut=43.7)  # 20 milliseconds, whatever the uncut model takes
+    20.0
     """
 
     name: str
@@ -35,7 +40,7 @@ class Budget:
         """Read NAME=X; X may be short, such as 15M parameters or 8MB.
 
         Raises:
-            BudgetError: not of that form, an unknown name, or a value that is no number above 0.
+            BudgetError: another form, an unknown name, or a value that is not a number above 0.
         """
         name, _, number = text.partition("=")
         if name not in BUDGET_NAMES:
@@ -60,7 +65,7 @@ class Budget:
             BudgetError: names the reachable range, absolute and as shares.
         """
         if not least <= self.limit(uncut) < uncut:
-            lowest = max(1.0, least)  # below 1 it would be a share
+            lowest = max(1.0, least)  # a value below 1 would be read as a share
             numbers = f"{rounded_up(lowest):.3f}..{uncut:.3f}" if self.name == LATENCY else f"{lowest:.0f}..{uncut:.0f}"
             raise BudgetError(
                 f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
@@ -70,7 +75,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits(Settings):
-    """What a picked subnet must keep to; None means no limit.
+    """The limits a picked subnet must meet; None means no limit.
 
     Args:
         max_latency_ms: largest median latency at batch 1, in milliseconds.
@@ -102,25 +107,25 @@ class Limits(Settings):
     )
 
     def violations(self, entry: Mapping[str, Any]) -> list[str]:
-        """Return one message per limit that an entry of a front breaks; empty where it fits.
+        """Return one message per limit that an entry of a front breaks; empty where it meets all.
 
-        A limit on a number the entry does not have is broken.
+        A limit on something that was not measured counts as broken.
 
         Args:
-            entry: with the keys params, macs, latency_ms and select_score, as far as known.
+            entry: with the keys params, macs, latency_ms and select_score, each where it is known.
         """
-        found = [
-            f"{name} must be at most {limit}, got {said(value)}"
+        messages = [
+            f"{name} must be at most {limit}, got {as_text(value)}"
             for name, value, limit in self.limited(entry)
             if value is None or value > limit
         ]
         score = entry.get("select_score")
         if self.min_score is not None and (score is None or score < self.min_score):
-            found.append(f"select_score must be at least {self.min_score}, got {said(score)}")
-        return found
+            messages.append(f"select_score must be at least {self.min_score}, got {as_text(score)}")
+        return messages
 
     def excess(self, entry: Mapping[str, Any]) -> float:
-        """Return by how much an entry breaks the limits, as shares of each limit, summed; 0 where it fits.
+        """Return by how much an entry breaks the limits: the excess as a share of each limit, summed; 0 where it fits.
 
         Args:
             entry: as in `violations`.
@@ -134,17 +139,17 @@ class Limits(Settings):
     def limited(self, entry: Mapping[str, Any]) -> list[tuple[str, float | None, float]]:
         """Return name, value and limit of each cost that has a limit."""
         params = entry.get("params")
-        has = {
+        costs = {
             "latency_ms": (entry.get("latency_ms"), self.max_latency_ms),
             "params": (params, self.max_params),
             "macs": (entry.get("macs"), self.max_macs),
             "bytes": (None if params is None else BYTES_PER_PARAM * params, self.max_bytes),
         }
-        return [(name, value, limit) for name, (value, limit) in has.items() if limit is not None]
+        return [(name, value, limit) for name, (value, limit) in costs.items() if limit is not None]
 
 
 def rounded_up(value: float) -> float:
-    """Return a number at three decimals that is not below it, so that what a message offers is accepted."""
+    """Round up to three decimals, so that a value copied from the message is accepted."""
     return math.ceil(1000 * value) / 1000
 
 
@@ -152,5 +157,5 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def said(value: object) -> str:
+def as_text(value: object) -> str:
     return "none measured" if value is None else repr(value)

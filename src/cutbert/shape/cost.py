@@ -1,4 +1,4 @@
-"""What an encoder of given sizes costs: parameters, multiply-adds and bytes, exactly."""
+"""The exact cost of an encoder of given sizes: parameters, multiply-adds and bytes."""
 
 from __future__ import annotations
 
@@ -39,17 +39,26 @@ class Cost:
 def cost_of(shape: EncoderShape, head: HeadSpec | None = None, sequence_length: int = DEFAULT_SEQUENCE_LENGTH) -> Cost:
     """Return the cost of an encoder and its head, from sizes alone.
 
-    The look-up in the embedding tables is no matrix product and has no macs. The tied decoder of a
-    masked LM has no parameters of its own but has macs. The sequence length is arithmetic only: it is
-    not held against the rows of the position table.
+    The look-up in the embedding tables is not a matrix product and has no macs. The tied decoder of a
+    masked LM has no parameters of its own but has macs. The sequence length is not checked against the
+    rows of the position table.
 
     Args:
         shape: sizes of the encoder.
-        head: what sits on top; None is a bare encoder.
-        sequence_length: tokens of the one text macs are counted for, at least 1.
+        head: what is on top; None for a bare encoder.
+        sequence_length: tokens of the one text that macs are counted for, at least 1.
 
     Raises:
-        ShapeError: sequence_length is no positive integer.
+        ShapeError: sequence_length is not a positive integer.
+
+    >>> bert_base = EncoderShape.uniform(
+    ...     hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, vocab_size=30522
+    ... )
+    >>> cost = cost_of(bert_base, HeadSpec("pooler"))
+    >>> f"{cost.params:,} = {cost.params_embeddings:,} + {cost.params_encoder:,} + {768 * 768 + 768:,} (pooler)"
+    '109,482,240 = 23,837,184 + 85,054,464 + 590,592 (pooler)'
+    >>> f"{cost.macs:,} for 128 tokens, of them {12 * 12 * 128**2 * (64 + 64):,} in attention scores and contexts"
+    '11,174,215,680 for 128 tokens, of them 301,989,888 in attention scores and contexts'
     """
     mistakes = Mistakes()
     check_size(mistakes, "sequence_length", sequence_length, least=1)
@@ -76,7 +85,7 @@ def projection_macs(shape: EncoderShape, sequence_length: int) -> int:
 
 
 def layer_params(layer: LayerShape, hidden_size: int) -> int:
-    """Return the parameters of one layer; an absent sub-layer has none, its LayerNorm included."""
+    """Return the parameters of one layer; an absent sub-layer has none, nor has its LayerNorm."""
     total = 0
     if layer.has_attention:
         keys, values = layer.num_heads * layer.key_dim, layer.num_heads * layer.value_dim
@@ -89,14 +98,14 @@ def layer_params(layer: LayerShape, hidden_size: int) -> int:
 
 
 def layer_macs(layer: LayerShape, hidden_size: int, sequence_length: int) -> int:
-    """Return the macs of one layer on one text: its linear layers, q @ k and p @ v."""
+    """Return the macs of one layer on one text: its linear layers, queries @ keys and probabilities @ values."""
     dims = layer.key_dim + layer.value_dim
     linear = sequence_length * hidden_size * 2 * (layer.num_heads * dims + layer.intermediate_size)
     return linear + layer.num_heads * sequence_length**2 * dims
 
 
 def head_params(head: HeadSpec, shape: EncoderShape) -> int:
-    """Return the parameters of a head; the token table a masked LM shares is not counted again."""
+    """Return the parameters of a head; a masked LM shares its token table with the encoder, which counts it."""
     hidden, table = shape.hidden_size, shape.table_size
     if head.kind == "pooler":
         return linear_params(hidden, hidden)
@@ -110,7 +119,7 @@ def head_params(head: HeadSpec, shape: EncoderShape) -> int:
 
 
 def head_macs(head: HeadSpec, shape: EncoderShape, sequence_length: int) -> int:
-    """Return the macs of a head: at one position for pooler and sequence heads, at all for the others."""
+    """Return the macs of a head: at one position for pooler and sequence heads, at every position for the others."""
     hidden, table = shape.hidden_size, shape.table_size
     if head.kind == "pooler" or head.is_sequence:
         return hidden * hidden + hidden * head.num_outputs
@@ -122,7 +131,7 @@ def head_macs(head: HeadSpec, shape: EncoderShape, sequence_length: int) -> int:
 
 
 def matrix_params(shape: EncoderShape, head: HeadSpec) -> int:
-    """Return the parameters of tables and matrices alone, biases and LayerNorm left out: what schuBERT prices.
+    """Return the parameters of tables and matrices alone, without biases and LayerNorm: what schuBERT's prices count.
 
     Source:
         Khetan and Karnin 2020 (2005.06628), section 4: their prices follow from these counts, the masked-LM

@@ -22,11 +22,11 @@ OURS = "cutbert"
 
 @dataclass(frozen=True)
 class FolderShape:
-    """What a model folder says of its model, weights unread.
+    """What the JSON files of a model folder say about its model.
 
     Args:
         shape: sizes of the encoder.
-        head: what sits on top; kind "none" for a shape file.
+        head: what is on top; kind "none" for a shape file.
         style_data: the fields of an EncoderStyle; empty for a shape file.
         family: transformers' model_type of the weights' family; None for a shape file.
     """
@@ -38,7 +38,7 @@ class FolderShape:
 
     @property
     def max_tokens(self) -> int:
-        """The longest input in tokens: the positions there are, less the family's offset."""
+        """The longest input in tokens: rows of the position table less the family's offset."""
         return self.shape.num_positions - int(self.style_data.get("position_offset", 0))
 
 
@@ -47,7 +47,7 @@ def read_folder_shape(path: Path) -> FolderShape:
 
     Raises:
         ModelError: no such path, no config, an unknown family, class, key or format version, or a
-            shape.json that says otherwise than the config; all mistakes of one file together.
+            shape.json that differs from the config; all mistakes of one file together.
     """
     if path.is_file():
         return read_shape_file(path)
@@ -56,9 +56,9 @@ def read_folder_shape(path: Path) -> FolderShape:
         if (folder / "shape.json").is_file():
             return read_shape_file(folder / "shape.json")
         raise ModelError(f"{folder} must hold a config.json or a shape.json, got neither")
-    read = read_config(folder / "config.json")
-    check_sidecars(folder, read.shape)
-    return read
+    folder_shape = read_config(folder / "config.json")
+    check_sidecars(folder, folder_shape.shape)
+    return folder_shape
 
 
 def local_folder(source: str | Path) -> Path | None:
@@ -80,7 +80,7 @@ def local_folder(source: str | Path) -> Path | None:
 
 
 def model_folder(path: Path) -> Path:
-    """Return the model folder that a path means: itself, or the `model/` of a run folder.
+    """Return the model folder that a path stands for: itself, or the `model/` of a run folder.
 
     Raises:
         ModelError: no such folder, or a run without its model/.
@@ -122,7 +122,7 @@ def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:
 
 
 def check_sidecars(folder: Path, shape: EncoderShape) -> None:
-    """Raise unless cutbert.json is of a version we know and shape.json says what the config says."""
+    """Raise unless cutbert.json has a version we know and shape.json equals the config's shape."""
     sidecar = folder / "cutbert.json"
     if sidecar.is_file():
         version = read_object(sidecar).get("format_version")

@@ -1,4 +1,4 @@
-"""What sits on top of an encoder: the kind of a task head and its labels."""
+"""The head on top of an encoder: its kind and its labels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ HEAD_KINDS: tuple[HeadKind, ...] = (
     "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm",
 )  # fmt: skip
 SEQUENCE_KINDS = ("single_label", "multi_label", "regression")
-IGNORED = -100  # the label of a token that no loss counts; torch's own choice
+IGNORED = -100  # label of a token that the loss ignores: torch's default ignore_index
 
 
 @dataclass(frozen=True)
 class HeadSpec:
     """The kind of a head and the names of its labels.
 
-    `none`: bare encoder. `pooler`: only BERT's pooler (dense, tanh). The three sequence kinds: dense of
-    hidden_size, activation, then one output per label. `token`: one output per label and token. `span`:
-    two outputs per token. `masked_lm`: transform, LayerNorm and the tied token table with its bias.
+    `none`: bare encoder. `pooler`: only BERT's pooler (dense, tanh). The three sequence kinds: a dense layer of
+    hidden_size, activation, then one output per label. `token`: one output per label, for each token. `span`:
+    two outputs per token, start and end. `masked_lm`: transform, LayerNorm and the tied token table with its bias.
 
     Args:
         kind: one of HEAD_KINDS.
@@ -57,7 +57,7 @@ class HeadSpec:
         """Read a head from parsed JSON.
 
         Raises:
-            ShapeError: keys are missing or unknown, labels are no list of names, or kind and labels do not go together.
+            ShapeError: keys are missing or unknown, labels are not a list of names, or do not go with the kind.
         """
         check_keys(data, "head", required=("kind", "labels"))
         labels = data["labels"]

@@ -1,4 +1,4 @@
-"""The architectures schuBERT's authors found, as named shapes."""
+"""The architectures that the schuBERT paper found, as named shapes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FOUND_88M = {
     "num_heads": (12, 12, 11, 12, 11, 12, 12, 12, 12, 12, 12, 12),
     "value_dim": (46, 48, 42, 52, 46, 54, 64, 62, 64, 64, 64, 40),
 }
-# Below 88M the best nets keep all but hidden units.
+# Below 88M the paper's best networks cut hidden units alone.
 FOUND_HIDDEN = {"77M": 544, "66M": 466, "55M": 390, "43M": 304, "33M": 234}
 
 
-def found_shape(hidden_size: int, sizes: Mapping[str, tuple[int, ...]]) -> EncoderShape:
-    """Return a shape of BERT-base's other sizes."""
+def cut_bert_base(hidden_size: int, sizes: Mapping[str, tuple[int, ...]]) -> EncoderShape:
+    """Return BERT-base with this hidden size and, where given, these sizes for each layer."""
     whole = {"num_heads": BERT_BASE_HEADS, "value_dim": HEAD_DIM, "intermediate_size": FEED_FORWARD}
     layers = tuple(
         LayerShape(
@@ -35,21 +35,21 @@ def found_shape(hidden_size: int, sizes: Mapping[str, tuple[int, ...]]) -> Encod
 
 
 PAPER_SHAPES: dict[str, EncoderShape] = {
-    "99M": found_shape(768, FOUND_99M),
-    "88M": found_shape(756, FOUND_88M),
-    **{name: found_shape(hidden_size, {}) for name, hidden_size in FOUND_HIDDEN.items()},
+    "99M": cut_bert_base(768, FOUND_99M),
+    "88M": cut_bert_base(756, FOUND_88M),
+    **{name: cut_bert_base(hidden_size, {}) for name, hidden_size in FOUND_HIDDEN.items()},
 }
 
 
 def paper_shape(name: str) -> EncoderShape:
-    """Return an architecture found by the paper, by its size in millions of parameters, such as 99M.
+    """Return an architecture that the paper found, by its size in millions of parameters, such as 99M.
 
     Raises:
         ShapeError: no architecture of that name; lists the names.
 
     Source:
-        Khetan and Karnin 2020 (2005.06628), tables 7, 9 and 14. That the one layer of 11 heads of the 99M net is
-        the fifth counted from 1 is our reading.
+        Khetan and Karnin 2020 (2005.06628), tables 7, 9 and 14. That the 99M network's one layer with 11 heads is
+        the fifth, counted from 1, is our reading.
     """
     if name not in PAPER_SHAPES:
         raise ShapeError(f"--from-paper must be one of {', '.join(PAPER_SHAPES)}, got {name!r}")

@@ -1,4 +1,15 @@
-"""Which attention layers have a feed-forward, as a string: A attention, F the same layer's feed-forward."""
+"""Which layers have a feed-forward, as a string: A for a layer's attention, F for its feed-forward.
+
+>>> parse_pattern("AFAAF")  # three layers; the second has no feed-forward
+(True, False, True)
+>>> bert_base = EncoderShape.uniform(
+...     hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, vocab_size=30522
+... )
+>>> pattern_of(with_feed_forwards(bert_base, every_nth(bert_base, 3)))  # every third layer keeps its feed-forward
+'AAAFAAAFAAAFAAAF'
+>>> pattern_of(with_feed_forwards(bert_base, even_layers(bert_base, 5)))  # five feed-forwards, evenly spaced
+'AAAFAAFAAAFAAFAAF'
+"""
 
 from __future__ import annotations
 
@@ -12,24 +23,24 @@ from cutbert.shape.shape import EncoderShape, LayerShape
 
 
 def pattern_of(shape: EncoderShape) -> str:
-    """Return the sub-layers of a shape in order, such as AFAAF; a layer without attention gives an F alone."""
+    """Return the sub-layers of a shape in order, such as AFAAF; a layer without attention is an F alone."""
     return "".join("A" * layer.has_attention + "F" * layer.has_feed_forward for layer in shape.layers)
 
 
 def parse_pattern(text: str) -> tuple[bool, ...]:
-    """Return for each A of a pattern, in order, whether an F stands directly behind it.
+    """Return for each A of a pattern, in order, whether an F follows it directly.
 
     Raises:
-        ShapeError: other letters, no A, or an F that stands behind no A.
+        ShapeError: other letters, no A, or an F that does not follow an A.
 
     Source:
-        Our choice; Sridhar and Sarah 2020 (2012.11881) write their networks in no such way.
+        Our notation; Sridhar and Sarah 2020 (2012.11881) have none.
     """
     if not text or set(text) - {"A", "F"}:
         raise ShapeError(f"--pattern must be a string of A and F, got {text!r}")
     if not re.fullmatch("(AF?)+", text):
-        raise ShapeError(f"--pattern must have every F directly behind the A of its layer, got {text!r}")
-    return tuple(bool(behind) for behind in re.findall("A(F?)", text))
+        raise ShapeError(f"--pattern must have every F directly after the A of its layer, got {text!r}")
+    return tuple(bool(feed_forward) for feed_forward in re.findall("A(F?)", text))
 
 
 def feed_forward_layers(shape: EncoderShape) -> tuple[int, ...]:
@@ -41,22 +52,22 @@ def layers_of_pattern(shape: EncoderShape, text: str) -> tuple[int, ...]:
     """Return the layers of a network that keep their feed-forward under a pattern.
 
     Raises:
-        ShapeError: no pattern, another number of A than the network has attention layers, or a layer without
-            attention, for which a pattern has no place.
+        ShapeError: not a pattern, a number of A other than the network's number of attention layers, or a network
+            with a layer without attention, which a pattern cannot express.
     """
-    found = parse_pattern(text)
+    has_feed_forward = parse_pattern(text)
     if not all(layer.has_attention for layer in shape.layers):
         raise ShapeError("--pattern must be of a model with attention in every layer; --ffn-keep names layers of any")
-    if len(found) != shape.num_layers:
+    if len(has_feed_forward) != shape.num_layers:
         raise ShapeError(
-            f"--pattern must have as many A as the model has attention layers, {shape.num_layers}, got {len(found)} "
-            f"in {text!r}"
+            f"--pattern must have one A for each attention layer of the model, {shape.num_layers}, "
+            f"got {len(has_feed_forward)} in {text!r}"
         )
-    return tuple(i for i, is_kept in enumerate(found) if is_kept)
+    return tuple(i for i, is_kept in enumerate(has_feed_forward) if is_kept)
 
 
 def every_nth(shape: EncoderShape, n: int) -> tuple[int, ...]:
-    """Return the last of every n layers; layers behind the last whole n keep none.
+    """Return the last layer of every group of n layers; layers after the last complete group are left out.
 
     Raises:
         ShapeError: n exceeds the number of layers.
@@ -70,41 +81,41 @@ def every_nth(shape: EncoderShape, n: int) -> tuple[int, ...]:
 
 
 def even_layers(shape: EncoderShape, count: int) -> tuple[int, ...]:
-    """Return `count` of the layers that have a feed-forward, evenly spaced, the last one among them.
+    """Return `count` of the layers that have a feed-forward, evenly spaced, the last one always included.
 
-    Where the count divides the layers, this is the last of every n.
+    Where the count divides the number of layers, this equals `every_nth`.
 
     Raises:
-        ShapeError: the network has fewer.
+        ShapeError: the network has fewer feed-forwards.
     """
-    there = feed_forward_layers(shape)
+    layers = feed_forward_layers(shape)
     check_count(shape, count)
-    return tuple(there[-(-j * len(there) // count) - 1] for j in range(1, count + 1))
+    return tuple(layers[-(-j * len(layers) // count) - 1] for j in range(1, count + 1))
 
 
 def check_count(shape: EncoderShape, count: int) -> None:
-    """Raise a ShapeError unless a network has so many feed-forwards."""
-    there = len(feed_forward_layers(shape))
-    if not 0 <= count <= there:
-        raise ShapeError(f"--num-ffn must lie in 0..{there}, the model's feed-forwards, got {count}")
+    """Raise a ShapeError unless a network has at least `count` feed-forwards."""
+    most = len(feed_forward_layers(shape))
+    if not 0 <= count <= most:
+        raise ShapeError(f"--num-ffn must lie in 0..{most}, the model's feed-forwards, got {count}")
 
 
 def check_layers(shape: EncoderShape, kept: Collection[int]) -> None:
     """Raise a ShapeError unless every layer named has a feed-forward to keep."""
-    there = feed_forward_layers(shape)
-    missing = sorted(set(kept) - set(there))
+    layers = feed_forward_layers(shape)
+    missing = sorted(set(kept) - set(layers))
     if missing:
         raise ShapeError(
-            f"feed-forwards to keep must be of layers {', '.join(map(str, there)) or '(none)'}, "
+            f"feed-forwards to keep must be of layers {', '.join(map(str, layers)) or '(none)'}, "
             f"got {', '.join(map(str, missing))}"
         )
 
 
 def with_feed_forwards(shape: EncoderShape, kept: Collection[int]) -> EncoderShape:
-    """Return a shape whose layers have their feed-forward only where it is kept.
+    """Return the shape without the feed-forwards of all layers but the kept ones.
 
     Raises:
-        ShapeError: a layer named has none.
+        ShapeError: a layer to keep has no feed-forward.
     """
     check_layers(shape, kept)
     layers = (layer if i in kept else replace(layer, intermediate_size=0) for i, layer in enumerate(shape.layers))
@@ -112,46 +123,51 @@ def with_feed_forwards(shape: EncoderShape, kept: Collection[int]) -> EncoderSha
 
 
 def shape_of_pattern(shape: EncoderShape, text: str) -> EncoderShape:
-    """Return a shape of the sub-layers of a pattern, which may have more A than the shape has layers.
+    """Return the shape with the sub-layers of a pattern, which may have more A than the shape has layers.
 
     Raises:
-        ShapeError: no pattern, fewer A than layers, or more where the layers are not all alike.
+        ShapeError: not a pattern, fewer A than layers, or more A where the layers are not all alike.
 
     Source:
-        Sridhar and Sarah 2020 (2012.11881): "a modified architecture"; that its attention layers are the others'
-        twins is our choice.
+        Sridhar and Sarah 2020 (2012.11881): "a modified architecture"; that added attention layers have the sizes of
+        the others is our choice.
     """
-    found = parse_pattern(text)
-    if len(found) == shape.num_layers:
+    has_feed_forward = parse_pattern(text)
+    count = len(has_feed_forward)
+    if count == shape.num_layers:
         return with_feed_forwards(shape, layers_of_pattern(shape, text))
-    if len(found) < shape.num_layers:
-        raise ShapeError(f"--pattern must have at least {shape.num_layers} A, the shape's layers, got {len(found)}")
+    if count < shape.num_layers:
+        raise ShapeError(f"--pattern must have at least {shape.num_layers} A, the shape's layers, got {count}")
     layer = common_layer(shape, "--pattern with more A than layers")
     bare = replace(layer, intermediate_size=0)
-    return replace(shape, layers=tuple(layer if has_one else bare for has_one in found))
+    return replace(shape, layers=tuple(layer if is_whole else bare for is_whole in has_feed_forward))
 
 
-def common_layer(shape: EncoderShape, asker: str) -> LayerShape:
-    """Return the layer that all layers of a shape are like.
+def common_layer(shape: EncoderShape, option: str) -> LayerShape:
+    """Return the sizes that all layers of a shape have.
+
+    Args:
+        shape: of an encoder.
+        option: what asks for it, for the message.
 
     Raises:
         ShapeError: they differ, or one lacks a sub-layer.
     """
     kinds = set(shape.layers)
     if len(kinds) != 1 or not all(each.has_attention and each.has_feed_forward for each in kinds):
-        raise ShapeError(f"{asker} must have a shape whose layers are all alike, with both sub-layers")
+        raise ShapeError(f"{option} must have a shape whose layers are all alike, with both sub-layers")
     return shape.layers[0]
 
 
 def with_equal_params(shape: EncoderShape, pattern: str) -> EncoderShape:
-    """Return a shape of a pattern with attention layers added, as many as the parameters of the whole shape allow.
+    """Return the shape of a pattern plus attention layers, until it has the parameters of the whole shape.
 
-    The number of feed-forwards stays. Attention layers go one by one to the shortest run of A between two F, the last
-    of the shortest, so that even runs stay even. What is left over is less than one attention layer.
+    The number of feed-forwards stays. Attention layers are added one by one to the shortest run of A between two F
+    (the last of the shortest), so that even runs stay even. The result may be smaller by less than one attention layer.
 
     Args:
-        shape: the undivided shape, every layer with its feed-forward, all alike; the limit on parameters.
-        pattern: of the shape's layers.
+        shape: the original shape, every layer with its feed-forward, all alike; the limit on parameters.
+        pattern: with one A for each of the shape's layers.
 
     Raises:
         ShapeError: the layers are not all alike, or the pattern has more parameters than the shape.

@@ -1,4 +1,4 @@
-"""The subnets a search may return: heads and neurons layer by layer, none of either, any set of layers."""
+"""The subnets a search may return: any number of heads and neurons in each layer, any set of layers."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 
 SpaceName = Literal["free", "stock"]
 Genes = tuple[int, ...]
-NEURON_STEPS = 12  # shares of neurons to choose from, beside none: quarters, thirds and halves are among them
+NEURON_STEPS = 12  # neurons are chosen in twelfths: quarters, thirds and halves are among them
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing to choose: a size, of the rising `sizes`, by its place among them."""
+    """One size to choose, by its index in `sizes`, which rise."""
 
     name: str
     sizes: tuple[int, ...]
@@ -26,15 +26,15 @@ class Choice:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """Subnets as tuples of places, one for each choice.
+    """Subnets as tuples of genes: for each choice the index of its size.
 
-    In the free space every layer chooses its heads and its neurons; 0 is none, and a layer of neither is left out.
-    In the stock space every layer is in or out, and all have the same neurons.
+    In the free space every layer chooses its heads and its neurons; 0 drops that sub-layer, and a layer with neither is
+    left out. In the stock space every layer is in or out, and all have the same number of neurons.
 
     Args:
         shape: the supernet.
-        choices: what there is to choose.
-        is_stock: whether only shapes come out that transformers' own classes hold.
+        choices: all sizes to choose.
+        is_stock: whether every subnet has a shape that transformers' own classes can hold.
     """
 
     shape: EncoderShape
@@ -43,24 +43,24 @@ class SearchSpace:
 
     @property
     def size(self) -> int:
-        """How many subnets there are; nothing kept at all is none."""
+        """The number of subnets; keeping nothing at all is not a subnet."""
         *layers, last = (len(choice.sizes) for choice in self.choices)
         return (prod(layers) - 1) * last if self.is_stock else prod(layers) * last - 1
 
     @property
     def smallest(self) -> list[Subnet]:
-        """The subnets of one sub-layer at its smallest; one of them is the cheapest of all. Stock: of one layer."""
-        found = []
+        """All subnets of a single sub-layer (stock: layer) at its smallest; the cheapest subnet is one of them."""
+        subnets = []
         for i, choice in enumerate(self.choices):
             genes = [0] * len(self.choices)
             genes[i] = min(1, len(choice.sizes) - 1)
             subnet = self.subnet(tuple(genes))
-            found += [] if subnet is None else [subnet]
-        return found
+            subnets += [] if subnet is None else [subnet]
+        return subnets
 
     def subnet(self, genes: Genes) -> Subnet | None:
-        """Return what is kept, None where that is nothing."""
-        sizes = [choice.sizes[place] for choice, place in zip(self.choices, genes, strict=True)]
+        """Return the subnet of these genes, None where they keep nothing."""
+        sizes = [choice.sizes[gene] for choice, gene in zip(self.choices, genes, strict=True)]
         pairs: Iterable[tuple[int, int]] = zip(sizes[::2], sizes[1::2], strict=True)
         if self.is_stock:
             heads = self.shape.layers[0].num_heads
@@ -73,7 +73,7 @@ class SearchSpace:
         return Subnet(kept, self.shape.hidden_size) if kept else None
 
     def genes(self, subnet: Subnet) -> Genes | None:
-        """Return the choices that make a subnet, None where it is outside the space."""
+        """Return the genes of a subnet, None where it is outside the space."""
         kept = {each.index: each.shape for each in subnet.layers}
         sizes = []
         for i in range(self.shape.num_layers):
@@ -83,19 +83,19 @@ class SearchSpace:
             sizes.append(max((each.intermediate_size for each in kept.values()), default=0))
         if any(size not in choice.sizes for choice, size in zip(self.choices, sizes, strict=True)):
             return None
-        found = tuple(choice.sizes.index(size) for choice, size in zip(self.choices, sizes, strict=True))
-        return found if self.subnet(found) == subnet else None
+        genes = tuple(choice.sizes.index(size) for choice, size in zip(self.choices, sizes, strict=True))
+        return genes if self.subnet(genes) == subnet else None
 
 
 def search_space(shape: EncoderShape, name: SpaceName = "free", known: Sequence[Subnet] = ()) -> SearchSpace:
     """Return the space of a supernet.
 
-    Heads go one by one, neurons in twelfths; sizes that known subnets have belong to it too.
+    Any number of heads, neurons in twelfths of all, and the sizes of the known subnets.
 
     Args:
         shape: the supernet.
-        name: "free", or "stock" for shapes that transformers' own classes hold.
-        known: subnets whose sizes may be chosen as well.
+        name: "free", or "stock" for shapes that transformers' own classes can hold.
+        known: subnets whose sizes may be chosen too.
 
     Raises:
         ShapeError: the stock space of a supernet that is not stock itself, or a supernet without layers.
@@ -113,7 +113,7 @@ def search_space(shape: EncoderShape, name: SpaceName = "free", known: Sequence[
 
 
 def stock_space(shape: EncoderShape, known: Sequence[Subnet]) -> SearchSpace:
-    """Return the space of shapes that transformers' own classes hold."""
+    """Return the space of subnets that transformers' own classes can hold."""
     if not shape.is_stock:
         raise ShapeError("--space stock must have a supernet of a stock shape, and this one is free; use --space free")
     stock = [each for each in known if each.shape_in(shape).is_stock]

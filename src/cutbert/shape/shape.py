@@ -1,4 +1,4 @@
-"""The sizes of an encoder, as plain data: one `LayerShape` per layer inside one `EncoderShape`."""
+"""The sizes of an encoder, as plain data: an `EncoderShape` with one `LayerShape` per layer."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ class LayerShape:
 
     Raises:
         ShapeError: a size is negative, not an integer, or missing where its sub-layer is present.
+
+    >>> LayerShape(num_heads=12, key_dim=64, value_dim=64, intermediate_size=0)  # attention alone
+    LayerShape(num_heads=12, key_dim=64, value_dim=64, intermediate_size=0)
+    >>> LayerShape(num_heads=0, key_dim=64, value_dim=64, intermediate_size=3072)  # feed-forward alone
+    LayerShape(num_heads=0, key_dim=0, value_dim=0, intermediate_size=3072)
     """
 
     num_heads: int
@@ -81,6 +86,14 @@ class EncoderShape:
 
     Raises:
         ShapeError: a size is out of range; all mistakes together.
+
+    >>> whole = LayerShape(num_heads=2, key_dim=32, value_dim=32, intermediate_size=256)
+    >>> bare = LayerShape(num_heads=1, key_dim=32, value_dim=32, intermediate_size=0)
+    >>> shape = EncoderShape(hidden_size=64, layers=(whole, bare), vocab_size=1000, num_positions=128)
+    >>> shape.num_layers, shape.is_stock  # the second layer has fewer heads and no feed-forward
+    (2, False)
+    >>> shape.to_json()["layers"][1]
+    {'num_heads': 1, 'key_dim': 32, 'value_dim': 32, 'intermediate_size': 0}
     """
 
     hidden_size: int

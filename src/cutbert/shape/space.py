@@ -1,4 +1,4 @@
-"""The space a supernet is trained on: a grid of width and depth multipliers, as named subnets."""
+"""The subnets a supernet is trained on: a grid of width and depth multipliers, each subnet with a name."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ RULES: tuple[Rule, ...] = ("paper", "release")
 
 @dataclass(frozen=True)
 class GridPoint:
-    """One subnet of a grid, with the multipliers it was made of.
+    """One subnet of a grid, with its multipliers.
 
     Args:
         name: short and unique within the grid, such as w0.5-d0.5 or h1.0-f0.5-d0.5.
         head_mult: share of heads kept, in (0, 1].
         ffn_mult: share of neurons kept, in (0, 1].
-        width_mult: the two where they are equal, else None.
+        width_mult: head_mult where ffn_mult is the same, else None.
         depth_mult: share of layers kept, in (0, 1].
         subnet: what is kept.
     """
@@ -55,22 +55,32 @@ def grid(
 ) -> Space:
     """Return the subnets of all widths at all depths, largest first, each subnet once.
 
-    Where two points keep the same, the one named first stays. Where only one of head_mults and
-    ffn_mults is given, width_mults serve for the other.
+    Where two points give the same subnet, the first one's name stays. Where only one of head_mults and
+    ffn_mults is given, width_mults are taken for the other.
 
     Args:
         shape: the supernet.
-        width_mults: shares of heads and neurons, reduced together.
-        head_mults: shares of heads; with it heads and neurons are reduced apart, all pairs.
-        ffn_mults: shares of neurons, likewise.
-        depth_mults: shares of layers.
-        depths: numbers of layers, added to depth_mults.
-        rule: how sizes are rounded and layers chosen, "paper" or "release".
+        width_mults: shares of heads and neurons kept, the same for both.
+        head_mults: shares of heads kept; with it all pairs of head and neuron shares are made.
+        ffn_mults: shares of neurons kept, likewise.
+        depth_mults: shares of layers kept.
+        depths: numbers of layers kept, added to depth_mults.
+        rule: how sizes are rounded and layers chosen, "paper" or "release" (the released code).
         stock: add all heads with each share of neurons, where that gives a stock shape.
 
     Raises:
         ShapeError: a multiplier outside (0, 1], a depth outside 1..num_layers, nothing to make a grid
-            of, or two subnets of one name; all mistakes together.
+            of, or two subnets with one name; all mistakes together.
+
+    >>> shape = EncoderShape.uniform(hidden_size=48, num_layers=4, num_heads=4, intermediate_size=96, vocab_size=100)
+    >>> for point in grid(shape, width_mults=(1.0, 0.5), depth_mults=(1.0, 0.5), stock=False):
+    ...     first = point.subnet.layers[0].shape
+    ...     indices = [kept.index for kept in point.subnet.layers]
+    ...     print(point.name, "layers", indices, "heads", first.num_heads, "neurons", first.intermediate_size)
+    w1.0-d1.0 layers [0, 1, 2, 3] heads 4 neurons 96
+    w0.5-d1.0 layers [0, 1, 2, 3] heads 2 neurons 48
+    w1.0-d0.5 layers [1, 3] heads 4 neurons 96
+    w0.5-d0.5 layers [1, 3] heads 2 neurons 48
     """
     check_grid(shape, width_mults, head_mults, ffn_mults, depth_mults, depths, rule)
     shares = [*depth_mults, *(count / shape.num_layers for count in depths or ())]
@@ -89,13 +99,18 @@ def kept_layers(num_layers: int, depth_mult: float, rule: Rule = "paper") -> tup
     """Return the 0-based indices of the layers kept at a depth multiplier.
 
     Under "paper" the last layer is always kept, and depth_mult = k / num_layers gives exactly k layers;
-    between two such shares the number may round up. Under "release" the last is dropped below 1.0.
+    between two such shares the number may round up. Under "release" the last layer is dropped below 1.0.
 
     Source:
-        Hou et al. 2020 (2004.04037): with d in 1..L, drop d where mod(d + 1, 1 / (1 - m)) = 0; at
-        m = 0.75 and 0.5 of 12 layers this is the paper's. Ours: 1 / (1 - m) that is no integer rounds
-        down; below 0.5 the multiples of 1 / m, rounded up, are kept; a drop that would reach the last
-        layer is left out. Release: keep floor(i / m) for i below round(m * L), 0-based.
+        Hou et al. 2020 (2004.04037): with d in 1..L, drop layer d where mod(d + 1, 1 / (1 - m)) = 0; at
+        m = 0.75 and 0.5 of 12 layers our layers are the paper's. Ours: multiples of 1 / (1 - m) are rounded
+        down where they are not integers; below 0.5 the multiples of 1 / m, rounded up, are kept; the last
+        layer is never dropped. Release: keep floor(i / m) for i below round(m * L), 0-based.
+
+    >>> kept_layers(12, 0.75)
+    (0, 1, 3, 4, 5, 7, 8, 9, 11)
+    >>> kept_layers(12, 0.75, "release")
+    (0, 1, 2, 4, 5, 6, 8, 9, 10)
     """
     share = as_fraction(depth_mult)
     if rule == "release":
@@ -109,7 +124,7 @@ def kept_layers(num_layers: int, depth_mult: float, rule: Rule = "paper") -> tup
 
 
 def kept_sizes(layer: LayerShape, head_mult: float, ffn_mult: float, rule: Rule = "paper") -> LayerShape:
-    """Return what is kept of a layer: the sizes rounded by the rule, at least 1 of what is present.
+    """Return the sizes kept of a layer, rounded by the rule; at least 1 of what is present.
 
     Source:
         Hou et al. 2020: floor(m * num_heads) and floor(m * intermediate_size). The release rounds
@@ -117,6 +132,7 @@ def kept_sizes(layer: LayerShape, head_mult: float, ffn_mult: float, rule: Rule 
     """
     heads, neurons = layer.num_heads, layer.intermediate_size
     if rule == "release" and layer.has_attention:
+        # Banker's rounding, as in the released Python: 0.5 of 5 heads is 2, of 7 heads is 4.
         kept_heads = round(heads * as_fraction(head_mult))
         kept_neurons = round(heads * as_fraction(ffn_mult)) * neurons // heads
     else:
@@ -131,7 +147,7 @@ def kept_sizes(layer: LayerShape, head_mult: float, ffn_mult: float, rule: Rule 
 
 
 def grid_point(shape: EncoderShape, head_mult: float, ffn_mult: float, depth_mult: float, rule: Rule) -> GridPoint:
-    """Return the named subnet of one triple of multipliers."""
+    """Return the subnet of one triple of multipliers, with its name."""
     kept = tuple(
         KeptLayer(i, kept_sizes(shape.layers[i], head_mult, ffn_mult, rule))
         for i in kept_layers(shape.num_layers, depth_mult, rule)
@@ -164,7 +180,7 @@ def check_grid(
     depths: Sequence[int] | None,
     rule: str,
 ) -> None:
-    """Raise a ShapeError naming everything no grid can be made of."""
+    """Raise a ShapeError that lists everything no grid can be made of."""
     mistakes = Mistakes()
     mults = {"width_mult": width_mults, "head_mult": head_mults, "ffn_mult": ffn_mults, "depth_mult": depth_mults}
     for name, values in mults.items():
@@ -188,7 +204,10 @@ def is_mult(value: object) -> bool:
 
 
 def as_fraction(mult: float) -> Fraction:
-    """Return the short fraction a float stands for: 0.29 is 29/100, 5 / 6 is 5/6."""
+    """Return the simple fraction a float stands for: 0.29 is 29/100, 5 / 6 is 5/6.
+
+    In floats floor(100 * 0.29) is 28, so sizes are rounded from exact fractions.
+    """
     return Fraction(mult).limit_denominator(10**9)
 
 

@@ -1,4 +1,4 @@
-"""How the stock families of transformers write sizes, style and head in their config.json."""
+"""How the model families of transformers write sizes, style and head in their config.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
 from cutbert.shape.shape import EncoderShape, check_size
 
-# What an EncoderShape calls a size, and what a family's config.json calls it.
+# An EncoderShape's name of a size -> the key in a family's config.json.
 BERT_SIZES = {
     "hidden_size": "hidden_size",
     "num_layers": "num_hidden_layers",
@@ -30,7 +30,7 @@ DISTILBERT_SIZES = {
     "vocab_size": "vocab_size",
     "num_positions": "max_position_embeddings",
 }
-# What an EncoderStyle calls a choice: the config's key, and transformers' default.
+# An EncoderStyle's name of a choice -> the config's key, and transformers' default.
 BERT_STYLE: dict[str, tuple[str, Any]] = {
     "activation": ("hidden_act", "gelu"),
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
@@ -47,7 +47,7 @@ DISTILBERT_STYLE: dict[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 0),
     "initializer_range": ("initializer_range", 0.02),
 }
-DISTILBERT_EPS = 1e-12  # written in its code, not in its config
+DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class StockFamily:
     """How one family of transformers writes its config.json.
 
     Args:
-        prefix: what its class names begin with.
+        prefix: of its class names.
         sizes: EncoderShape's name of a size -> the config's key.
         style: EncoderStyle's name of a choice -> the config's key and transformers' default.
         head_activation: of the dense layer of a sequence head.
@@ -91,7 +91,7 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
     """Return the sizes a stock config gives.
 
     Raises:
-        ShapeError: sizes are missing or no sizes, or the network is a decoder or has relative positions.
+        ShapeError: sizes are missing or invalid, or the network is a decoder or has relative positions.
     """
     sizes = STOCK_FAMILIES[model_type].sizes
     mistakes = Mistakes()
@@ -109,10 +109,10 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
 
 
 def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
-    """Return the fields of an EncoderStyle; a key absent or null has transformers' default.
+    """Return the fields of an EncoderStyle; a key that is absent or null gets transformers' default.
 
     Raises:
-        ShapeError: a dropout, epsilon, range or padding id that is none; all mistakes together.
+        ShapeError: an invalid dropout, epsilon, range or padding id; all mistakes together.
     """
     family = STOCK_FAMILIES[model_type]
     style: dict[str, Any] = {"family": model_type, "head_activation": family.head_activation}
@@ -121,7 +121,7 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
     mistakes = Mistakes()
     check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
-    if not mistakes.found and style["pad_token_id"] >= config["vocab_size"]:
+    if not mistakes.messages and style["pad_token_id"] >= config["vocab_size"]:
         mistakes.add(f"pad_token_id must lie below vocab_size {config['vocab_size']}, got {style['pad_token_id']}")
     for name, (key, _) in family.style.items():
         if name == "activation" and not isinstance(style[name], str):
@@ -142,14 +142,14 @@ def check_number(mistakes: Mistakes, key: str, value: object, wanted: str, most:
 
 
 def stock_head(config: Mapping[str, Any], model_type: str) -> HeadSpec:
-    """Return the head of the class a config names under architectures.
+    """Return the head of the class that a config names under `architectures`.
 
-    A config that names none is read as the family's class without a task, which is what AutoModel
-    makes of it. ELECTRA's discriminator (`ForPreTraining`) is read without its head, and BERT's
-    `ForPreTraining` without its next-sentence half.
+    A config that names no class is read as the family's class without a task, as AutoModel does.
+    ELECTRA's discriminator (`ForPreTraining`) is read without its head, and BERT's `ForPreTraining`
+    without its next-sentence part.
 
     Raises:
-        ShapeError: a class that is no encoder with a head we know, or labels that are none.
+        ShapeError: a class that is not an encoder with a head we know, or invalid labels.
     """
     family = STOCK_FAMILIES[model_type]
     names = config.get("architectures") or [f"{family.prefix}Model"]
@@ -182,7 +182,7 @@ def sequence_kind(config: Mapping[str, Any]) -> HeadKind:
 
 
 def stock_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the labels in id order; LABEL_0.. where the config has none, two unless it says how many."""
+    """Return the names of the labels in id order; without id2label LABEL_0.., num_labels of them or else two."""
     names = config.get("id2label")
     if not names:
         count = 2 if config.get("num_labels") is None else config["num_labels"]

@@ -1,4 +1,4 @@
-"""Which layers, and which prefixes of them, a subnet of an encoder keeps."""
+"""A subnet of an encoder: the layers it keeps, and of each layer the first heads and neurons."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
-from cutbert.shape.shape import EncoderShape, LayerShape, check_keys, check_size
+from cutbert.shape.shape import LAYER_KEYS, EncoderShape, LayerShape, check_keys, check_size
 
 
 @dataclass(frozen=True)
 class KeptLayer:
-    """One kept layer: its index in the supernet, and the sizes of the prefixes kept of it.
+    """One kept layer: its index in the supernet, and how many of its first heads, neurons and dimensions are kept.
 
     `shape.num_heads = 0` or `shape.intermediate_size = 0` skips that sub-layer.
     """
@@ -22,11 +22,19 @@ class KeptLayer:
 
 @dataclass(frozen=True)
 class Subnet:
-    """A part of a supernet that runs alone: kept layers in order, and a prefix of the hidden units.
+    """A part of a supernet that runs alone: kept layers in order, and the first hidden units.
 
     Args:
         layers: kept layers, indices strictly rising.
-        hidden_size: hidden units kept, the first ones.
+        hidden_size: number of hidden units kept, the first ones.
+
+    >>> shape = EncoderShape.uniform(hidden_size=48, num_layers=3, num_heads=4, intermediate_size=96, vocab_size=100)
+    >>> half = LayerShape(num_heads=2, key_dim=12, value_dim=12, intermediate_size=48)
+    >>> subnet = Subnet((KeptLayer(0, half), KeptLayer(2, half)), hidden_size=48)  # layer 1 is skipped
+    >>> subnet.shape_in(shape).layers == (half, half)
+    True
+    >>> Subnet.full(shape).shape_in(shape) == shape
+    True
     """
 
     layers: tuple[KeptLayer, ...]
@@ -51,7 +59,8 @@ class Subnet:
         mistakes = Mistakes()
         if not 1 <= self.hidden_size <= shape.hidden_size:
             mistakes.add(f"hidden_size of the subnet must lie in 1..{shape.hidden_size}, got {self.hidden_size}")
-        if self.hidden_size == shape.embedding_size:  # cut out, that shape would have no projection any more
+        # A shape whose tables are as wide as its hidden states has no projection, but the supernet's weights have one.
+        if self.hidden_size == shape.embedding_size:
             mistakes.add(f"hidden_size of the subnet must differ from embedding_size, got {self.hidden_size} for both")
         indices = [kept.index for kept in self.layers]
         if indices != sorted(set(indices)):
@@ -88,7 +97,7 @@ class Subnet:
         """Read a subnet from parsed JSON.
 
         Raises:
-            ShapeError: keys are missing or unknown, or sizes are no sizes.
+            ShapeError: keys are missing or unknown, or sizes are invalid.
         """
         check_keys(data, "subnet", required=("hidden_size", "layers"))
         mistakes = Mistakes()
@@ -110,9 +119,9 @@ class Subnet:
 
 def layer_misfits(kept: KeptLayer, whole: LayerShape) -> list[str]:
     """Return a message for each size of a kept layer that exceeds the supernet's."""
-    found = []
-    for name in ("num_heads", "key_dim", "value_dim", "intermediate_size"):
-        got, limit = getattr(kept.shape, name), getattr(whole, name)
-        if got > limit:
-            found.append(f"{name} of layer {kept.index} must lie in 0..{limit}, got {got}")
-    return found
+    messages = []
+    for name in LAYER_KEYS:
+        size, limit = getattr(kept.shape, name), getattr(whole, name)
+        if size > limit:
+            messages.append(f"{name} of layer {kept.index} must lie in 0..{limit}, got {size}")
+    return messages

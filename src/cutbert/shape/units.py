@@ -1,7 +1,19 @@
-"""The units a network can lose, dimension by dimension: how many there are, what one costs, sizes by share or limit.
+"""The units a network can lose, in the five dimensions of schuBERT: their number, their cost, sizes under a limit.
 
-The five dimensions of schuBERT: h hidden units of the whole net; in each layer f neurons, a heads, k and v the key and
-value units, which all heads of the layer share.
+The dimensions: h hidden units of the whole network; in each layer f neurons, a heads, k and v the key and value units,
+which are the same for all heads of the layer. A `Place` is a dimension in a layer, and `Sizes` give units by place.
+
+>>> shape = EncoderShape.uniform(hidden_size=48, num_layers=2, num_heads=4, intermediate_size=96, vocab_size=100)
+>>> {place: size_at(shape, place) for place in places_of(shape, "ha")}
+{Place(dim='h', layer=None): 48, Place(dim='a', layer=0): 4, Place(dim='a', layer=1): 4}
+>>> resized(shape, {Place("a", 1): 3, Place("h"): 40}).layers[1]
+LayerShape(num_heads=3, key_dim=12, value_dim=12, intermediate_size=96)
+
+One neuron of 48 weights in, 48 weights out and a bias costs 97 parameters:
+
+>>> from cutbert.shape.cost import cost_of
+>>> marginal_costs(shape, lambda shape: cost_of(shape).params, "f")[Place("f", 0)]
+97
 """
 
 from __future__ import annotations
@@ -14,12 +26,12 @@ from cutbert.errors import BudgetError, Mistakes, ShapeError
 from cutbert.shape.shape import EncoderShape
 
 DIMS = {"h": "hidden_size", "f": "intermediate_size", "a": "num_heads", "k": "key_dim", "v": "value_dim"}
-UNGROUPED = ("a",)  # a head is large enough to be counted one by one
+UNGROUPED = ("a",)  # multiple_of does not apply to heads: one head is already key_dim or value_dim columns wide
 CostFn = Callable[[EncoderShape], float]
 
 
 class Place(NamedTuple):
-    """Where units stand: a dimension of DIMS, and the layer; None for hidden units."""
+    """A group of units that are cut by number: a dimension of DIMS, in a layer (None for hidden units)."""
 
     dim: str
     layer: int | None = None
@@ -29,21 +41,21 @@ Sizes = Mapping[Place, int]
 
 
 def places_of(shape: EncoderShape, dims: Sequence[str]) -> list[Place]:
-    """Return the places of a network that hold units of the given dimensions."""
-    found = [Place("h")] if "h" in dims else []
+    """Return the places of a network that have units of the given dimensions."""
+    places = [Place("h")] if "h" in dims else []
     for i, layer in enumerate(shape.layers):
-        found += [Place(dim, i) for dim in DIMS if dim != "h" and dim in dims and getattr(layer, DIMS[dim])]
-    return found
+        places += [Place(dim, i) for dim in DIMS if dim != "h" and dim in dims and getattr(layer, DIMS[dim])]
+    return places
 
 
 def size_at(shape: EncoderShape, place: Place) -> int:
-    """Return how many units stand at a place."""
+    """Return the number of units at a place."""
     owner = shape if place.layer is None else shape.layers[place.layer]
     return int(getattr(owner, DIMS[place.dim]))
 
 
 def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
-    """Return a shape with other numbers of units at some places."""
+    """Return the shape with other numbers of units at some places."""
     layers = list(shape.layers)
     for place, size in sizes.items():
         if place.layer is not None:
@@ -52,10 +64,10 @@ def resized(shape: EncoderShape, sizes: Sizes) -> EncoderShape:
 
 
 def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
-    """Return what one more unit at each place costs, in the cost's own unit; never less than nothing.
+    """Return the cost of one more unit at each place, in the cost's own unit, at least 0.
 
-    Where one more hidden unit would make the stream as wide as separate tables, which then need no projection, the
-    last one counts.
+    Where one more hidden unit would make hidden states as wide as separate embedding tables, which then need no
+    projection (a jump in cost), the cost of the last unit is taken instead.
     """
 
     def costs(place: Place) -> float:
@@ -67,13 +79,13 @@ def marginal_costs(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tupl
 
 
 def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(DIMS)) -> dict[Place, float]:
-    """Return what one more unit at each place costs, in prices of one head (their mean over layers).
+    """Return the cost of one more unit at each place relative to the cost of one head (mean over layers).
 
     Where heads cost nothing, prices are in the cost's own unit.
 
     Args:
         shape: the network as it is.
-        cost: of any shape; parameters, multiply-adds, milliseconds.
+        cost: returns the cost of a shape: parameters, multiply-adds or milliseconds.
         dims: of DIMS.
 
     Source:
@@ -85,15 +97,15 @@ def unit_prices(shape: EncoderShape, cost: CostFn, dims: Sequence[str] = tuple(D
 
 
 def least_sizes(shape: EncoderShape, dims: Sequence[str], multiple_of: int = 1) -> dict[Place, int]:
-    """Return the fewest units that may stay at each place: one head, one group of the others; nothing goes whole."""
+    """Return the smallest size of each place: one head, one group of other units. No place is cut to 0."""
     return {place: in_groups(shape, place, 0, multiple_of) for place in places_of(shape, dims)}
 
 
 def in_groups(shape: EncoderShape, place: Place, wanted: float, multiple_of: int) -> int:
-    """Return the number of units nearest to a wanted one that a place can be cut to.
+    """Return the size nearest to a wanted one that a place can be cut to: whole groups, at least one, or all units.
 
-    That is whole groups, at least one; all units always go. As many hidden units as separate tables are wide would
-    need no projection: one group less is taken, or more where there is none less.
+    Hidden states as wide as separate embedding tables (ELECTRA) would need no projection: one group less is taken
+    instead, or one more where that would leave none.
     """
     whole, group = size_at(shape, place), group_size(place, multiple_of)
     if wanted >= whole:
@@ -105,14 +117,14 @@ def in_groups(shape: EncoderShape, place: Place, wanted: float, multiple_of: int
 
 
 def group_size(place: Place, multiple_of: int) -> int:
-    """Return how many units of a place come and go together."""
+    """Return how many units of a place are cut together."""
     return 1 if place.dim in UNGROUPED else multiple_of
 
 
 def uniform_sizes(
     shape: EncoderShape, dims: Sequence[str], cost: CostFn, limit: float, multiple_of: int = 1
 ) -> dict[Place, int]:
-    """Return the sizes of the largest common share of all dimensions that keeps the cost within a limit.
+    """Return the sizes when every dimension keeps the same share, the largest whose cost is within a limit.
 
     Sizes are rounded to whole groups, at least one.
 
@@ -135,15 +147,15 @@ def uniform_sizes(
 
 
 def sizes_of(shape: EncoderShape, target: EncoderShape, name: str) -> dict[Place, int]:
-    """Return the sizes of a target shape by place; its tables are not looked at.
+    """Return the sizes of a target shape by place, as the cut of a network; embedding tables are not compared.
 
     Args:
         shape: the network.
-        target: what it is to become.
+        target: the shape to cut it to.
         name: of the target, for messages.
 
     Raises:
-        ShapeError: another number of layers, or a size that exceeds the shape's; all mistakes together.
+        ShapeError: another number of layers, or a size above the network's; all mistakes together.
     """
     if shape.num_layers != target.num_layers:
         raise ShapeError(f"num_layers must be {target.num_layers} for {name}, got {shape.num_layers}")

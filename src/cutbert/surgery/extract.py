@@ -1,47 +1,36 @@
-"""Cutting a subnet out of a supernet as a network of its own."""
+"""Cutting a subnet out of a supernet as a separate network."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from cutbert.errors import ShapeError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import LayerShape
 from cutbert.shape.subnet import Subnet
 
 LAYERS = "encoder.layers."
-# The dimension of an attention weight that runs over heads, and the size of one head along it.
+# Of each attention weight the axis that runs over heads, and the size of one head along it.
 HEAD_AXES = {"query": (0, "key_dim"), "key": (0, "key_dim"), "value": (0, "value_dim"), "output": (1, "value_dim")}
 
 
 def extract(model: TaskModel, subnet: Subnet) -> TaskModel:
-    """Return a small model that computes what `model(..., subnet=subnet)` computes.
+    """Return a small model that computes the same as `model(..., subnet=subnet)`.
 
-    Its weights are copies. Of each attention the first heads are kept, and of each of them the first
-    key and value dimensions; the head of the model is cut with the hidden units. Where key_dim shrinks,
-    query weight and bias are multiplied by sqrt(new / old), since in place the scores keep the uncut
-    layer's 1 / sqrt(key_dim) and the small model uses its own.
+    Its weights are copies. Of each attention the first heads are kept, and of each head the first
+    key and value dimensions; the task head is cut with the hidden units. Where key_dim shrinks,
+    query weight and bias are multiplied by sqrt(new / old): in place, the scores keep the uncut
+    layer's scale 1 / sqrt(key_dim), and the small model has its own.
 
     Raises:
-        ShapeError: the subnet is no part of the model.
+        ShapeError: the subnet is not a part of the model.
     """
-    check_projection(model, subnet)
     shape = subnet.shape_in(model.shape)
     with torch.device("meta"):
         small = TaskModel(shape, model.style, model.head_spec)
     sizes = {name: tensor.shape for name, tensor in small.state_dict().items()}
     small.load_state_dict(subnet_state(model, subnet, sizes), assign=True)
     return small.train(model.training)
-
-
-def check_projection(model: TaskModel, subnet: Subnet) -> None:
-    """Raise where a shape would say that the tables need no projection, though the supernet has one."""
-    table_size = model.shape.embedding_size
-    if table_size is not None and subnet.hidden_size == table_size:
-        raise ShapeError(
-            f"hidden_size of the subnet must differ from the supernet's embedding_size, got {table_size} for both"
-        )
 
 
 @torch.no_grad()
@@ -51,10 +40,10 @@ def subnet_state(model: TaskModel, subnet: Subnet, sizes: dict[str, torch.Size])
     cut = {}
     for name, size in sizes.items():
         if name.startswith(LAYERS):
-            place, rest = name.removeprefix(LAYERS).split(".", 1)
-            kept = subnet.layers[int(place)]
-            weight = state[f"{LAYERS}{kept.index}.{rest}"]
-            weight = head_prefixes(rest, weight, model.shape.layers[kept.index], kept.shape)
+            index, leaf = name.removeprefix(LAYERS).split(".", 1)
+            kept = subnet.layers[int(index)]
+            weight = state[f"{LAYERS}{kept.index}.{leaf}"]
+            weight = head_prefixes(leaf, weight, model.shape.layers[kept.index], kept.shape)
         else:
             weight = state[name]
         cut[name] = weight[tuple(slice(length) for length in size)].clone(memory_format=torch.contiguous_format)
@@ -62,13 +51,13 @@ def subnet_state(model: TaskModel, subnet: Subnet, sizes: dict[str, torch.Size])
 
 
 def head_prefixes(name: str, weight: Tensor, whole: LayerShape, kept: LayerShape) -> Tensor:
-    """Return a layer's weight with its heads cut, whatever is no attention projection untouched.
+    """Return a layer's weight with its heads cut; weights other than attention projections are returned as they are.
 
     Args:
-        name: within the layer, such as attention.query.weight.
+        name: of the weight within the layer, such as attention.query.weight.
         weight: of the supernet.
         whole: sizes of the supernet's layer.
-        kept: sizes that stay.
+        kept: sizes of the cut layer.
     """
     part = name.removeprefix("attention.").split(".")[0]
     if not name.startswith("attention.") or part not in HEAD_AXES or name == "attention.output.bias":

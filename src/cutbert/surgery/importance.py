@@ -1,6 +1,12 @@
-"""How much the loss would change without each head and each neuron, to first order.
+"""The importance of each head and neuron: how much the loss would change without it, to first order.
 
-Axes: H hidden, N heads, V value_dim, F neurons; a trailing L: of all layers, one after the other.
+Axes: H hidden, N heads, V value_dim, F neurons; a trailing L: of all layers, concatenated.
+
+Source:
+    Hou et al. 2020 (2004.04037), section 2.1, network rewiring. By a Taylor expansion to first order, with h the output
+    of a head and w_1 .. w_2d the weights into and out of a neuron:
+
+        I_head = |dL/dh * h|        I_neuron = |sum_{i=1..2d} dL/dw_i * w_i|
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ LossFn = Callable[[TaskModel, Batch], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Importance:
-    """Scores of all units; larger is kept, and only the order within a layer means anything.
+    """Scores of all units; larger is kept, and only the order within a layer is used.
 
     Args:
         heads: per layer [num_heads]; empty where attention is absent.
@@ -54,54 +60,54 @@ def measure_importance(
 ) -> Importance:
     """Return the first-order importance of every head and neuron.
 
-    Measured on a copy without dropout: the model, its mode and its gradients stay as they are. No gates
-    are built: for a gate g on a head's context, dL/dg at g = 1 is exactly the sum of weight x gradient
-    over that head's columns of the output projection, and the release's gate on attention probabilities
-    has the same derivative. So importance needs weight gradients alone.
+    Measured on a copy without dropout: the model, its mode and its gradients are not changed. Weight gradients are
+    all it needs: for a gate g on a head's output, dL/dg at g = 1 (the paper's dL/dh * h) is exactly the sum of
+    weight x gradient over that head's columns of the output projection, and the release's gate on attention
+    probabilities has the same derivative.
 
     Args:
-        model: fine-tuned, with the head the loss is of.
+        model: fine-tuned, with the task head of the loss.
         batches: a sample of training rows, never of select or dev, on the model's device.
         loss_fn: mean loss of a batch, differentiable in the model's weights.
         rule: "paper", or "release" for what the released code computes.
 
     Returns:
-        float64 on the CPU. "paper": |change| of each batch, mean over examples (labelled
-        tokens, where labels are per token). "release": a sum.
+        float64 on the CPU. "paper": |change of the loss| of each batch, mean over examples (labelled tokens,
+        where labels are per token). "release": a sum over batches.
 
     Raises:
         InputError: no batches, no units to measure, no labels or no task head, or a loss that is not
             finite.
 
     Source:
-        Hou et al. 2020 (2004.04037), network rewiring: |dL/dh h| of a head; for a neuron one absolute value of
-        the sum of dL/dw w over its weights in and out and, as in the release, its bias in. Ours: the mean
-        of per-batch absolutes, examples as weights. Release: absolutes of running sums, since its
-        gradients are never zeroed, and a neuron's weights in and out under two absolutes.
+        Hou et al. 2020 (2004.04037): the equations at the top of this file; a neuron's input bias counts among its
+        weights, as in the release. Ours: the mean over batches of the absolute values, weighted by examples. Release:
+        absolute values of running sums, since its gradients are never zeroed between batches, and two absolute values
+        for a neuron, of its weights in and of its weights out.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
     weights = {name: weight.requires_grad_() for name, weight in twin.named_parameters() if is_gated(name)}
     if not weights:
         raise InputError("importance must have heads or neurons to measure, got a model without either")
-    tally = Tally(rule)
+    total = ImportanceSum(rule)
     for batch in batches:
         products = weights_times_gradients(weights, loss_fn(twin, batch))
-        tally.add(unit_changes(twin, products), batch.num_labels)
-    if not tally.num_examples:
+        total.add(unit_changes(twin, products), batch.num_labels)
+    if not total.num_examples:
         raise InputError("importance must be measured on at least one row, got none")
-    return by_layer(twin, tally)
+    return by_layer(twin, total)
 
 
 class UnitChanges(NamedTuple):
-    """First-order change of one batch's loss per unit, signed, all layers in one row."""
+    """First-order change of one batch's loss for each unit, signed, all layers concatenated."""
 
     heads_NL: Tensor
     neurons_in_FL: Tensor
     neurons_out_FL: Tensor
 
 
-class Tally:
-    """Sums changes over batches by a rule."""
+class ImportanceSum:
+    """Sums the changes of the loss over batches, by the paper's or the release's rule."""
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
@@ -156,9 +162,9 @@ def unit_changes(model: TaskModel, products: dict[str, Tensor]) -> UnitChanges:
     return UnitChanges(torch.cat(heads), torch.cat(ins), torch.cat(outs))
 
 
-def by_layer(model: TaskModel, tally: Tally) -> Importance:
-    """Split a tally's rows into layers."""
+def by_layer(model: TaskModel, total: ImportanceSum) -> Importance:
+    """Split the sums of all layers by layer."""
     layers = model.shape.layers
-    heads = (tally.heads_NL * tally.scale()).split([layer.num_heads for layer in layers])
-    neurons = (tally.neurons_FL * tally.scale()).split([layer.intermediate_size for layer in layers])
+    heads = (total.heads_NL * total.scale()).split([layer.num_heads for layer in layers])
+    neurons = (total.neurons_FL * total.scale()).split([layer.intermediate_size for layer in layers])
     return Importance(list(heads), list(neurons))

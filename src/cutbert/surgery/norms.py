@@ -1,4 +1,4 @@
-"""LayerNorms that hardly notice a cut of hidden units: each is scaled and shifted to give what it gave before.
+"""Recalibrating LayerNorms for a cut of hidden units: each is scaled and shifted to keep its outputs.
 
 Axes: T real tokens, H hidden units, J hidden units that stay.
 """
@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from cutbert.data.batches import Batch
 from cutbert.errors import InputError
-from cutbert.model.norm import PrefixNorm
+from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 
 
 @dataclass
 class Moments:
-    """Sums over tokens of how a norm over some hidden units differs from the norm over all.
+    """How the statistics of a LayerNorm over the units that stay differ from those over all units, summed over tokens.
 
     Args:
-        ratio: standard deviation over the units that stay, by that over all.
-        shift: mean over the units that stay less that over all, in standard deviations over all.
+        ratio: standard deviation over the units that stay / standard deviation over all.
+        shift: mean over the units that stay - mean over all, in standard deviations over all.
         num_tokens: tokens summed over.
     """
 
@@ -42,31 +42,31 @@ class Moments:
 
 
 @dataclass
-class Listener:
-    """Hears what every hidden norm of a network is given."""
+class MomentsRecorder:
+    """Records the moments of the inputs of every LayerNorm over hidden units, by forward hooks."""
 
     kept: Tensor
     mask: Tensor | None = None
     moments: dict[str, Moments] = field(default_factory=dict)
 
     def hook(self, name: str) -> Any:
-        def hear(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2)
             if self.mask is not None:
                 x = x[self.mask.flatten().bool()]
             self.moments.setdefault(name, Moments()).add(x, self.kept, float(module.eps))  # type: ignore[arg-type]
 
-        return hear
+        return on_input
 
 
 @torch.no_grad()
-def settle_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[Batch]) -> None:
-    """Scale and shift every LayerNorm over hidden units, in place, for a cut to the units that stay.
+def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[Batch]) -> None:
+    """Scale and shift every LayerNorm over hidden units, in place, before a cut to the units that stay.
 
-    Over fewer units a norm has another mean and standard deviation. On a sample of rows the mean ratio of the two
-    standard deviations goes into the norm's weight, and the mean distance of the two means into its bias, so that
-    after the cut each norm gives the units that stay what it gave them before, on the average over tokens. The
-    uncut function changes: cut next.
+    Over fewer units a LayerNorm has another mean and standard deviation. On a sample of rows the mean ratio of the two
+    standard deviations is multiplied into its weight, and the mean difference of the two means added to its bias, so
+    that after the cut its outputs at the units that stay are as before, on average over tokens. Until the cut the
+    network computes something else.
 
     Args:
         model: with its gates folded.
@@ -77,31 +77,31 @@ def settle_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[Batch]
         InputError: no rows.
 
     Source:
-        Our choice; the paper leaves the jump to the healing.
+        Ours; in the paper (2005.06628) the fine-tuning after each cut makes up for the change.
     """
-    listener = Listener(torch.tensor(kept, device=next(model.parameters()).device))
+    recorder = MomentsRecorder(torch.tensor(kept, device=next(model.parameters()).device))
     norms = {
         name: norm for name, norm in model.named_modules() if isinstance(norm, PrefixNorm) and is_hidden(model, name)
     }
-    handles = [norm.register_forward_pre_hook(listener.hook(name)) for name, norm in norms.items()]
+    handles = [norm.register_forward_pre_hook(recorder.hook(name)) for name, norm in norms.items()]
     was_training = model.training
     model.eval()
     try:
         for batch in batches:
-            listener.mask = batch.attention_mask
+            recorder.mask = batch.attention_mask
             model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
     finally:
         model.train(was_training)
         for handle in handles:
             handle.remove()
     for name, norm in norms.items():
-        found = listener.moments.get(name)
-        if found is None or not found.num_tokens:
-            raise InputError("norms must be settled on at least one row, got none")
-        norm.bias.add_(norm.weight, alpha=found.shift / found.num_tokens)
-        norm.weight.mul_(found.ratio / found.num_tokens)
+        moments = recorder.moments.get(name)
+        if moments is None or not moments.num_tokens:
+            raise InputError("norms must be recalibrated on at least one row, got none")
+        norm.bias.add_(norm.weight, alpha=moments.shift / moments.num_tokens)
+        norm.weight.mul_(moments.ratio / moments.num_tokens)
 
 
 def is_hidden(model: TaskModel, name: str) -> bool:
-    """Whether a norm runs over hidden units, not over the tables' own width."""
+    """Whether a LayerNorm runs over hidden units, not over the width of separate embedding tables."""
     return model.shape.embedding_size is None or name.startswith("encoder.layers.")

@@ -1,4 +1,12 @@
-"""Reordering units, heads and neurons by importance, without changing what the network computes."""
+"""Rewiring: reordering heads, neurons and other units by importance without changing what the network computes.
+
+Source:
+    Hou et al. 2020 (2004.04037), section 2.1. Attention is a sum over heads and the feed-forward a sum over neurons,
+
+        MHA(X) = sum_h Att_h(X)        FFN(X) = sum_j act(X W1[:, j] + b1[j]) W2[j, :] + b2
+
+    and a sum does not depend on the order of its terms: with the most important first, every prefix keeps the best.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +25,20 @@ from cutbert.shape.units import Place
 from cutbert.surgery.importance import Importance
 
 Orders = Mapping[Place, Tensor]
-"""Which unit comes to each place: a permutation of the units there; a place that is not named keeps its order."""
+"""For each place a permutation of its units: the old index of each new unit. Other places keep their order."""
 
 
 def rewire(model: TaskModel, importance: Importance) -> TaskModel:
-    """Return a copy whose heads and neurons stand in descending importance, layer by layer.
+    """Return a copy whose heads and neurons are sorted by descending importance in each layer.
 
     The copy computes the same function (up to the rounding of sums in another order), so a teacher need
     not be rewired with its student.
 
     Raises:
-        ShapeError: importance that does not fit the model's shape, or is not finite; all together.
+        ShapeError: importance that does not fit the model's shape, or is not finite; all mistakes together.
 
     Source:
-        Hou et al. 2020 (2004.04037), network rewiring: once, before training with widths.
+        Hou et al. 2020 (2004.04037), network rewiring: once, before width-adaptive training.
     """
     return permuted(model, plan_orders(model.shape, importance))
 
@@ -42,8 +50,8 @@ def plan_orders(shape: EncoderShape, importance: Importance) -> Orders:
         "heads": (importance.heads, [layer.num_heads for layer in shape.layers]),
         "neurons": (importance.neurons, [layer.intermediate_size for layer in shape.layers]),
     }
-    for name, (scores, wanted) in sizes.items():
-        mistakes.extend(misfits(name, scores, wanted))
+    for name, (scores, sizes_by_layer) in sizes.items():
+        mistakes.extend(misfits(name, scores, sizes_by_layer))
     mistakes.check(ShapeError)
     return {
         Place(dim, i): descending(scores)
@@ -57,13 +65,15 @@ def misfits(name: str, scores: list[Tensor], sizes: list[int]) -> list[str]:
     """Return a message per layer whose scores cannot order its units."""
     if len(scores) != len(sizes):
         return [f"importance of {name} must have {len(sizes)} layers, got {len(scores)}"]
-    found = []
+    messages = []
     for i, (score, size) in enumerate(zip(scores, sizes, strict=True)):
         if score.shape != (size,):
-            found.append(f"importance of {name} in layer {i} must have the shape ({size},), got {tuple(score.shape)}")
+            messages.append(
+                f"importance of {name} in layer {i} must have the shape ({size},), got {tuple(score.shape)}"
+            )
         elif not torch.isfinite(score).all():
-            found.append(f"importance of {name} in layer {i} must be finite, got {score.tolist()}")
-    return found
+            messages.append(f"importance of {name} in layer {i} must be finite, got {score.tolist()}")
+    return messages
 
 
 def descending(scores: Tensor) -> Tensor:
@@ -71,7 +81,7 @@ def descending(scores: Tensor) -> Tensor:
 
 
 def permuted(model: TaskModel, orders: Orders) -> TaskModel:
-    """Return a copy with the units of the named places in the given orders; hidden states come in the new order too."""
+    """Return a copy with the units of these places in the given orders; hidden states come out in the new order too."""
     twin = copy.deepcopy(model)
     for place, order in orders.items():
         order = order.to(next(twin.parameters()).device)
@@ -121,7 +131,7 @@ def permute_hidden(model: TaskModel, order: Tensor) -> None:
 
 
 def hidden_axes(model: TaskModel, name: str) -> tuple[int, ...]:
-    """Return the axes of a parameter that run over hidden units: those its cut shortens with them."""
+    """Return the axes of a parameter that run over hidden units."""
     part, _, leaf = name.rpartition(".")
     owner = part.rpartition(".")[2]
     is_projected = model.shape.embedding_size is not None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.sweeps.options import MODEL, THE_SWEEPS_OWN, Form, Verbs, form_of, typed_options, words_of
-from cutbert.sweeps.plan import REFERENCE, Axis, Given, Needs, Plan, Step, near, read_plan
+from cutbert.sweeps.options import MODEL, OUT, VerbOptions, Verbs, typed_options, verb_options, words_of
+from cutbert.sweeps.plan import REFERENCE, Axis, Needs, Plan, PlanValue, Step, did_you_mean, read_plan
 
 RUNS = "runs"
 OUT_IS_OURS = "the sweep gives every run its folder"
-THE_ENGINES_OWN = "threads"
+THREADS = "threads"
 MOST_CHARACTERS = 150  # of a run's name, which names a folder and a log
 
 
@@ -23,13 +23,13 @@ class Run:
     """One run of a sweep.
 
     Args:
-        name: of its folder.
-        step: of the plan it belongs to.
+        name: also of its folder.
+        step: name of its step in the plan.
         labels: its value on each axis.
-        seeds: those of the axes whose values are seeds.
-        options: of its command, typed, without --out and without those at their default.
+        seeds: names of the axes whose values are seeds.
+        options: of its command, as settings types, without --out and without defaults.
         after: names of the runs it uses.
-        needs: of a machine.
+        needs: what it needs of a machine.
         words: its command without `cutbert` and without --threads.
     """
 
@@ -50,85 +50,90 @@ def read_runs(path: Path, sets: Sequence[str], verbs: Verbs, out: Path) -> list[
 
     Args:
         path: plan file.
-        sets: what --set says.
-        verbs: that a step may run.
+        sets: values of --set.
+        verbs: the verbs a step may run.
         out: folder of the sweep.
 
     Raises:
-        InputError: every mistake in the plan, together, each with its place.
+        InputError: all mistakes in the plan together, each with its place.
     """
     mistakes = Mistakes()
     plan = read_plan(path, sets, mistakes)
     runs = Expansion(plan, out, mistakes).runs(verbs)
-    found = dict.fromkeys(mistakes.found)
-    if found:
-        raise InputError(*(each if each.startswith("--set") else f"{path}: {each}" for each in found))
+    messages = dict.fromkeys(mistakes.messages)
+    if messages:
+        raise InputError(*(each if each.startswith("--set") else f"{path}: {each}" for each in messages))
     return runs
 
 
 @dataclass
 class Expansion:
-    """The work of expanding one plan; what is wrong goes to `mistakes`.
+    """Expands one plan into its runs; mistakes in it are added to `mistakes`.
 
     Args:
-        forms: what each step's verb takes.
-        axes: of each step, those of the steps it refers to first.
+        plan: as read.
+        out: folder of the sweep.
+        mistakes: collects.
+        accepted: by step, the options its verb takes.
+        axes: by step, the axes its runs differ in, after those of the steps it refers to.
     """
 
     plan: Plan
     out: Path
     mistakes: Mistakes
-    forms: dict[str, Form] = field(default_factory=dict)
+    accepted: dict[str, VerbOptions] = field(default_factory=dict)
     axes: dict[str, dict[str, Axis]] = field(default_factory=dict)
 
     def runs(self, verbs: Verbs) -> list[Run]:
         for step in self.plan.steps.values():
-            self._find_form(step, verbs)
-        steps = [step for step in self.plan.steps.values() if step.name in self.forms]
+            self._find_options(step, verbs)
+        steps = [step for step in self.plan.steps.values() if step.name in self.accepted]
         self._check_names(steps)
-        found: list[Run] = []
+        runs: list[Run] = []
         for step in self._ordered(steps):
             self._find_axes(step)
-            found += self._runs_of(step)
-        return found
+            runs += self._runs_of(step)
+        return runs
 
-    def _find_form(self, step: Step, verbs: Verbs) -> None:
+    def _find_options(self, step: Step, verbs: Verbs) -> None:
         place = f"steps.{step.name}"
         if step.verb not in verbs:
-            close = near(step.verb, tuple(verbs))
+            close = did_you_mean(step.verb, tuple(verbs))
             self.mistakes.add(f"{place}.verb must be one of {', '.join(verbs)}, got {step.verb!r}{close}")
             return
         try:
-            self.forms[step.name] = form_of(self.plan, step, verbs)
+            self.accepted[step.name] = verb_options(self.plan, step, verbs)
         except InputError as error:
             self.mistakes.extend(f"{place}: {mistake}" for mistake in error.mistakes)
 
     def _check_names(self, steps: Sequence[Step]) -> None:
-        """Note options that no verb has, and references to steps that are none."""
+        """Collect options that no verb has, and references to steps that do not exist."""
         axes = [axis.key for axis in self.plan.grid]
         for step in steps:
-            form = self.forms[step.name]
+            accepted = self.accepted[step.name]
             for name in step.shared or ():
                 if name not in axes:
-                    self.mistakes.add(f"steps.{step.name}.axes: {name!r} is no axis of grid{near(name, axes)}")
+                    self.mistakes.add(
+                        f"steps.{step.name}.axes: {name!r} is not an axis of grid{did_you_mean(name, axes)}"
+                    )
             for name, each in (*step.options.items(), *choices_of(step.axes)):
-                if not form.takes(name):
-                    close = near(name, (MODEL, *form.options))
+                if not accepted.takes(name):
+                    close = did_you_mean(name, (MODEL, *accepted.options))
                     why = f"{step.verb} has no such option{close}"
-                    self.mistakes.add(f"{each.place}: {OUT_IS_OURS if name == THE_SWEEPS_OWN else why}")
+                    self.mistakes.add(f"{each.place}: {OUT_IS_OURS if name == OUT else why}")
         if len(steps) == len(self.plan.steps):
-            known = (MODEL, *dict.fromkeys(name for step in steps for name in self.forms[step.name].options))
+            known = (MODEL, *dict.fromkeys(name for step in steps for name in self.accepted[step.name].options))
             shared = (*self.plan.defaults.items(), *choices_of(self.plan.grid), *self.plan.overrides.items())
             for name, each in shared:
                 if name not in known:
-                    self.mistakes.add(f"{each.place}: no step's verb has an option {name}{near(name, known)}")
+                    self.mistakes.add(f"{each.place}: no step's verb has an option {name}{did_you_mean(name, known)}")
         for each in self._all_values():
             for name in each.references():
                 if name not in self.plan.steps:
-                    close = near(name, tuple(self.plan.steps))
+                    close = did_you_mean(name, tuple(self.plan.steps))
                     self.mistakes.add(f"{each.place}: {{{name}}} must name a step{close}")
 
-    def _all_values(self) -> Iterator[Given]:
+    def _all_values(self) -> Iterator[PlanValue]:
         for step in self.plan.steps.values():
             yield from step.options.values()
             yield from (each for _, each in choices_of(step.axes))
@@ -137,7 +142,7 @@ class Expansion:
         yield from self.plan.overrides.values()
 
     def _ordered(self, steps: Sequence[Step]) -> Iterator[Step]:
-        """Yield the steps, each after those it refers to; a circle is noted and left out."""
+        """Yield the steps, each after those it refers to; a circle is a mistake, and its steps are left out."""
         done: set[str] = set()
         waiting = list(steps)
         while waiting:
@@ -152,13 +157,13 @@ class Expansion:
             waiting = [step for step in waiting if step.name not in done]
 
     def _references(self, step: Step) -> set[str]:
-        """Return the steps that some run of a step uses."""
+        """Return the names of the steps that a step's runs refer to."""
         axes = [axis for axis in (*self.plan.grid, *step.axes) if self._is_on(step, axis)]
         values = [*self._layer(step, {}).values(), *(each for _, each in choices_of(axes))]
         return {name for each in values for name in each.references() if name in self.plan.steps}
 
     def _is_on(self, step: Step, axis: Axis) -> bool:
-        """Return whether a step has runs for each value of an axis: the axis sets what the step leaves open."""
+        """Return whether a step has a run for each value of an axis: the axis sets an option the step leaves open."""
         if axis.option_names() <= self.plan.overrides.keys():
             return False
         if axis in step.axes:
@@ -166,7 +171,7 @@ class Expansion:
         if step.shared is not None:
             return axis.key in step.shared
         own = step.options.keys() | {name for each in step.axes for name in each.option_names()}
-        return any(self.forms[step.name].takes(name) and name not in own for name in axis.option_names())
+        return any(self.accepted[step.name].takes(name) and name not in own for name in axis.option_names())
 
     def _find_axes(self, step: Step) -> None:
         inherited = {key: axis for name in sorted(self._references(step)) for key, axis in self.axes[name].items()}
@@ -175,18 +180,18 @@ class Expansion:
         both = inherited | own
         self.axes[step.name] = dict(sorted(both.items(), key=lambda item: ranks.get(item[0], len(ranks))))
 
-    def _layer(self, step: Step, chosen: Mapping[str, Given]) -> dict[str, Given]:
-        """Return the values of one run: defaults, what its axes choose, the step's own, what --set says."""
-        form, overrides = self.forms[step.name], dict(self.plan.overrides)
+    def _layer(self, step: Step, chosen: Mapping[str, PlanValue]) -> dict[str, PlanValue]:
+        """Return the values of one run; later ones win: defaults, chosen on the axes, the step's own, --set."""
+        accepted, overrides = self.accepted[step.name], dict(self.plan.overrides)
         given = {**self.plan.defaults, **chosen, **step.options}
         if MODEL in given and given[MODEL].references():
             overrides.pop(MODEL, None)
-        return {name: each for name, each in {**given, **overrides}.items() if form.takes(name)}
+        return {name: each for name, each in {**given, **overrides}.items() if accepted.takes(name)}
 
     def _runs_of(self, step: Step) -> Iterator[Run]:
         axes = self.axes[step.name]
         for choices in product(*(axis.choices for axis in axes.values())):
-            chosen: dict[str, Given] = {}
+            chosen: dict[str, PlanValue] = {}
             for axis, choice in sorted(zip(axes.values(), choices, strict=True), key=lambda pair: pair[0] in step.axes):
                 if self._is_on(step, axis):
                     chosen |= choice.options
@@ -195,7 +200,7 @@ class Expansion:
             if run is not None:
                 yield run
 
-    def _run(self, step: Step, labels: Mapping[str, str], given: dict[str, Given]) -> Run | None:
+    def _run(self, step: Step, labels: Mapping[str, str], given: dict[str, PlanValue]) -> Run | None:
         place, name = f"steps.{step.name}", run_name(step.name, labels)
         if len(name) > MOST_CHARACTERS:
             self.mistakes.add(f"{place}: a run's name must be shorter than {name}; give long values names")
@@ -206,38 +211,40 @@ class Expansion:
         if model is None or not isinstance(model.value, str) or not model.value:
             self.mistakes.add(f"{place}.model must be given: a model, or {{STEP}} for the run of another step")
             return None
-        form = self.forms[step.name]
-        options = typed_options(form, place, {n: each for n, each in resolved.items() if form.takes(n)}, self.mistakes)
+        accepted = self.accepted[step.name]
+        options = typed_options(
+            accepted, place, {n: each for n, each in resolved.items() if accepted.takes(n)}, self.mistakes
+        )
         words = (
             step.verb,
             model.value,
             "--out",
             str(self.out / RUNS / name),
-            *words_of(form, options, without=THE_ENGINES_OWN),
+            *words_of(accepted, options, without=THREADS),
         )
         seeds = frozenset(key for key, axis in self.axes[step.name].items() if axis.is_seed)
         after = tuple(dict.fromkeys(names.values()))
         return Run(name, step.name, step.verb, labels, seeds, model.value, options, after, step.needs, words)
 
-    def _resolved(self, given: Given, names: Mapping[str, str]) -> Given:
+    def _resolved(self, given: PlanValue, names: Mapping[str, str]) -> PlanValue:
         """Return a value with the folders of runs in place of references."""
 
         def folder(text: Any) -> Any:
             if not isinstance(text, str):
                 return text
-            return REFERENCE.sub(lambda found: str(self.out / RUNS / names.get(found[1], found[1])), text)
+            return REFERENCE.sub(lambda match: str(self.out / RUNS / names.get(match[1], match[1])), text)
 
         value = given.value
         return replace(given, value=[folder(each) for each in value] if isinstance(value, list) else folder(value))
 
 
-def choices_of(axes: Iterable[Axis]) -> Iterator[tuple[str, Given]]:
-    """Yield every option that axes set, with its value."""
+def choices_of(axes: Iterable[Axis]) -> Iterator[tuple[str, PlanValue]]:
+    """Yield every option that some axes set, with each of its values."""
     for axis in axes:
         for choice in axis.choices:
             yield from choice.options.items()
 
 
 def run_name(step: str, labels: Mapping[str, str]) -> str:
-    """Return what a run and its folder are called: its step, then its value on each axis."""
+    """Return the name of a run and its folder: its step, then its value on each axis."""
     return "-".join([step, *(f"{key}={label}" for key, label in labels.items())])

@@ -1,4 +1,4 @@
-"""A sweep's folder: refuses what is not its own, locks out a second sweep, tells what has become of each run."""
+"""A sweep's folder: refused where it belongs to another plan, locked against a second sweep, with each run's state."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from cutbert.train.run_record import RECORD
 SWEEP = "sweep.json"
 LOGS = "logs"
 FORMAT_VERSION = 1
-# Options that may differ between two calls of a sweep: where and how fast, not what.
+# Options that may differ between two calls of a sweep: they change where and how fast it runs, not its result.
 FREE_OPTIONS = ("threads", "checkpoint_seconds", "allow_changed", "device")
 
 Status = Literal["finished", "failed", "not run", "running", "begun", "waiting"]
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A run as sweep.json holds it.
+class StoredRun:
+    """A run as stored in sweep.json.
 
     Args:
-        name, step, verb, labels, seeds, model, after: as of a Run.
+        name, step, verb, labels, seeds, model, after: as in `Run`.
         options: of its command.
     """
 
@@ -45,32 +45,32 @@ class Stored:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, run: Run) -> Stored:
+    def of(cls, run: Run) -> StoredRun:
         options = json.loads(json.dumps(dict(run.options)))
         return cls(
             run.name, run.step, run.verb, dict(run.labels), tuple(sorted(run.seeds)), run.model, run.after, options
         )
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Stored:
+    def from_json(cls, data: Mapping[str, Any]) -> StoredRun:
         return cls(**{**data, "seeds": tuple(data["seeds"]), "after": tuple(data["after"])})
 
     def binding(self) -> dict[str, Any]:
-        """Return what makes it this run and no other."""
+        """Return what must not change between calls: verb, model and options but the free ones."""
         options = {name: value for name, value in self.options.items() if name not in FREE_OPTIONS}
         return {"verb": self.verb, "model": self.model, **options}
 
 
 @dataclass(frozen=True)
-class State:
-    """What has become of a run.
+class RunState:
+    """The state of a run.
 
     Args:
-        status: finished; failed; not run, since one it uses failed; running; begun and not finished; waiting.
-        error: of a failed one.
-        result: of a finished one.
-        seconds: it took so far, all its parts together.
-        threads: it began with.
+        status: finished; failed; not run, because a run it uses failed; running; begun but not finished; waiting.
+        error: of a failed run.
+        result: of a finished run.
+        seconds: it has taken so far, over all resumptions.
+        threads: it was started with.
     """
 
     status: Status
@@ -81,24 +81,24 @@ class State:
 
 
 class SweepFolder:
-    """The folder of one sweep. Opening checks and creates nothing; `start` creates, locks and records."""
+    """The folder of one sweep. Opening it checks but creates nothing; `start` creates, locks and records."""
 
-    def __init__(self, path: Path, runs: Sequence[Stored], failures: Mapping[str, str], identity: str) -> None:
+    def __init__(self, path: Path, runs: Sequence[StoredRun], failures: Mapping[str, str], identity: str) -> None:
         self.path = path
         self.runs = tuple(runs)
         self._by_name = {run.name: run for run in runs}
         self.failures = dict(failures)
         self.identity = identity
-        self._finished: dict[str, State] = {}
+        self._finished: dict[str, RunState] = {}
 
     @classmethod
     def open(cls, out: Path, runs: Sequence[Run]) -> SweepFolder:
-        """Return the folder of a sweep over these runs: new, or the same plan's, which may have grown.
+        """Return the folder of a sweep over these runs: a new one, or that of the same plan, which may have grown.
 
         Raises:
-            RunError: the folder is a file, holds something else, or a sweep with runs that the plan has not.
+            RunError: it is a file, has other contents, or a sweep with runs that the plan does not have.
         """
-        new = [Stored.of(run) for run in runs]
+        new = [StoredRun.of(run) for run in runs]
         if out.exists() and not out.is_dir():
             raise RunError(f"{out}: --out must be a folder, got a file")
         if not (out / SWEEP).is_file():
@@ -110,7 +110,7 @@ class SweepFolder:
         wrong = []
         for run in stored.runs:
             if run.name not in planned:
-                wrong.append(f"{run.name} is no run of this plan")
+                wrong.append(f"{run.name} is not a run of this plan")
             elif run.binding() != planned[run.name].binding():
                 wrong.append(f"{run.name} was {described(run)}, now {described(planned[run.name])}")
         if wrong:
@@ -122,10 +122,10 @@ class SweepFolder:
 
     @classmethod
     def read(cls, path: Path) -> SweepFolder:
-        """Return the sweep in a folder, for looking at.
+        """Return the sweep in a folder, to read it.
 
         Raises:
-            RunError: there is none, or one of another format.
+            RunError: there is no sweep, or it has another format.
         """
         if not (path / SWEEP).is_file():
             raise RunError(f"{path}: must be the folder of a sweep (with {SWEEP})")
@@ -133,11 +133,11 @@ class SweepFolder:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise RunError(f"{path / SWEEP}: format_version must be {FORMAT_VERSION}, got {version!r}")
-        return cls(path, [Stored.from_json(each) for each in data["runs"]], data["failures"], data["identity"])
+        return cls(path, [StoredRun.from_json(each) for each in data["runs"]], data["failures"], data["identity"])
 
     @contextmanager
     def start(self) -> Iterator[None]:
-        """Create and lock the folder, and record the runs; what failed before gets another chance.
+        """Create and lock the folder, and record the runs; failed runs will be tried again.
 
         Raises:
             RunError: another sweep is running in the folder.
@@ -149,12 +149,12 @@ class SweepFolder:
             yield
 
     def fail(self, name: str, error: str) -> None:
-        """Remember that a run failed."""
+        """Record that a run failed."""
         self.failures[name] = error
         self._save()
 
-    def state(self, name: str) -> State:
-        """Return what has become of a run, as the files say."""
+    def state(self, name: str) -> RunState:
+        """Return the state of a run, read from its files."""
         run = self._by_name[name]
         if run.name in self._finished:
             return self._finished[run.name]
@@ -163,26 +163,26 @@ class SweepFolder:
         seconds = None if began is None else began.data["timings"].get("total")
         threads = None if began is None else began.data.get("machine", {}).get("threads")
         if began is not None and began.result is not None:
-            found = State("finished", result=began.result, seconds=seconds, threads=threads)
-            self._finished[run.name] = found
-            return found
+            state = RunState("finished", result=began.result, seconds=seconds, threads=threads)
+            self._finished[run.name] = state
+            return state
         if began is not None and is_locked(folder):
-            return State("running", seconds=seconds, threads=threads)
+            return RunState("running", seconds=seconds, threads=threads)
         if run.name in self.failures:
-            return State("failed", self.failures[run.name], seconds=seconds, threads=threads)
+            return RunState("failed", self.failures[run.name], seconds=seconds, threads=threads)
         if any(name in self.lost() for name in run.after):
-            return State("not run")
-        return State("waiting" if began is None else "begun", seconds=seconds, threads=threads)
+            return RunState("not run")
+        return RunState("waiting" if began is None else "begun", seconds=seconds, threads=threads)
 
     def lost(self) -> set[str]:
-        """Return the runs that failed and those that use them, directly or not."""
+        """Return the runs that failed and those that use them, directly or indirectly."""
         lost = set(self.failures)
-        for run in self.runs:  # each after those it uses
+        for run in self.runs:  # in an order in which each comes after those it uses
             if lost & set(run.after):
                 lost.add(run.name)
         return lost
 
-    def states(self) -> dict[str, State]:
+    def states(self) -> dict[str, RunState]:
         """Return the state of every run, by name, in the plan's order."""
         return {run.name: self.state(run.name) for run in self.runs}
 
@@ -199,6 +199,6 @@ class SweepFolder:
         write_json(self.path / SWEEP, data)
 
 
-def described(run: Stored) -> str:
-    """Return in words what binds a run."""
+def described(run: StoredRun) -> str:
+    """Return what must not change of a run, as text."""
     return ", ".join(f"{name} {value!r}" for name, value in run.binding().items())

@@ -1,4 +1,4 @@
-"""The options of a plan's steps, read and checked by the settings classes that make the command line."""
+"""The options of a plan's steps, parsed and checked by the same settings classes as the command line."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option, given_words, options_of
 from cutbert.settings import build_settings
-from cutbert.sweeps.plan import Given, Plan, Step
+from cutbert.sweeps.plan import Plan, PlanValue, Step
 
 MODEL = "model"
-THE_SWEEPS_OWN = "out"
+OUT = "out"
 
 # For each verb that makes a run: its settings dataclasses, given values of its options.
 Verbs = Mapping[str, Callable[[Mapping[str, Any]], tuple[type[Any], ...]]]
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a step's verb takes.
+class VerbOptions:
+    """The options a step's verb takes.
 
     Args:
         kinds: its settings dataclasses.
-        options: by field name; the run's folder is none of them.
+        options: by field name, without the run's folder (--out).
     """
 
     kinds: tuple[type[Any], ...]
@@ -34,58 +34,60 @@ class Form:
         return name == MODEL or name in self.options
 
 
-def form_of(plan: Plan, step: Step, verbs: Verbs) -> Form:
-    """Return what a step's verb takes, as far as values that hold for all its runs decide it.
+def verb_options(plan: Plan, step: Step, verbs: Verbs) -> VerbOptions:
+    """Return the options a step's verb takes, given the values that are the same for all its runs.
 
     Raises:
-        InputError: such a value is none of its option's.
+        InputError: one of those values is not valid for its option.
     """
     layers = (plan.defaults, step.options, plan.overrides)
     kinds = verbs[step.verb]({name: each.value for layer in layers for name, each in layer.items()})
     options = options_of(*kinds)
-    del options[THE_SWEEPS_OWN]
-    return Form(kinds, options)
+    del options[OUT]
+    return VerbOptions(kinds, options)
 
 
-def typed_options(form: Form, place: str, given: Mapping[str, Given], mistakes: Mistakes) -> dict[str, Any]:
-    """Return options as settings hold them, those at their default left out; what is wrong goes to `mistakes`.
+def typed_options(
+    accepted: VerbOptions, place: str, given: Mapping[str, PlanValue], mistakes: Mistakes
+) -> dict[str, Any]:
+    """Return options as settings types, without those at their default; mistakes are added to `mistakes`.
 
     Args:
-        form: what the verb takes; all given is of it.
-        place: of the step in the plan.
-        given: references resolved.
+        accepted: options of the verb; every given one is among them.
+        place: of the step in the plan, for messages.
+        given: values, with references resolved.
         mistakes: collects.
     """
     options: dict[str, Any] = {}
     wrong = Mistakes()
     for name, each in given.items():
         try:
-            options[name] = parse_value(form.options[name], each.value)
+            options[name] = parse_value(accepted.options[name], each.value)
         except InputError as error:
             wrong.extend(f"{each.place}: {mistake}" for mistake in error.mistakes)
-    mistakes.extend(wrong.found)
-    if not wrong.found:
-        check_settings(form, place, options, mistakes)
-    defaults = {each.name: each.default for kind in form.kinds for each in fields(kind)}
+    mistakes.extend(wrong.messages)
+    if not wrong.messages:
+        check_settings(accepted, place, options, mistakes)
+    defaults = {each.name: each.default for kind in accepted.kinds for each in fields(kind)}
     return {name: value for name, value in options.items() if value != defaults[name]}
 
 
-def check_settings(form: Form, place: str, options: Mapping[str, Any], mistakes: Mistakes) -> None:
-    """Let the settings themselves say what does not fit together."""
-    found = Mistakes()
-    with found.collect():
-        for made in build_settings({**options, THE_SWEEPS_OWN: "-"}, *form.kinds):
+def check_settings(accepted: VerbOptions, place: str, options: Mapping[str, Any], mistakes: Mistakes) -> None:
+    """Collect the mistakes that the settings' own checks raise."""
+    collected = Mistakes()
+    with collected.collect():
+        for made in build_settings({**options, OUT: "-"}, *accepted.kinds):
             if hasattr(made, "check"):
-                with found.collect():
+                with collected.collect():
                     made.check()
-    mistakes.extend(f"{place}: {mistake}" for mistake in found.found)
+    mistakes.extend(f"{place}: {mistake}" for mistake in collected.messages)
 
 
 def parse_value(option: Option, value: Any) -> Any:
-    """Return a value of the plan as the command line would read it.
+    """Return a value of the plan as the command line would parse it.
 
     Raises:
-        InputError: it is no value of this option.
+        InputError: it is not valid for this option.
     """
     if option.is_flag:
         if not isinstance(value, bool):
@@ -102,7 +104,7 @@ def parse_value(option: Option, value: Any) -> Any:
     return option.parse([str(each) for each in values])
 
 
-def words_of(form: Form, options: Mapping[str, Any], *, without: str) -> list[str]:
-    """Return options as words of a command line, but for one."""
+def words_of(accepted: VerbOptions, options: Mapping[str, Any], *, without: str) -> list[str]:
+    """Return options as words of a command line, all but one."""
     given = {name: value for name, value in options.items() if name != without}
-    return [word for name, value in given.items() for word in given_words(form.options[name].name, value)]
+    return [word for name, value in given.items() for word in given_words(accepted.options[name].name, value)]

@@ -1,4 +1,4 @@
-"""A plan file as data: its steps, its grid and its defaults, each value with its place in the file."""
+"""A plan file as data: its steps, grid and defaults, each value with its place in the file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9._,=+-]+")
 
 
 @dataclass(frozen=True)
-class Given:
-    """A value and where it stands, as a dotted path in the plan."""
+class PlanValue:
+    """A value in a plan and its place there, as a dotted path."""
 
     value: Any
     place: str
@@ -32,24 +32,24 @@ class Given:
         return [each for each in values if isinstance(each, str)]
 
     def references(self) -> list[str]:
-        """Return the names that stand in braces in it."""
+        """Return the names in braces in the value: steps whose runs it refers to."""
         return [name for text in self.texts() for name in REFERENCE.findall(text)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One value of an axis: what runs are called by it, and the options it sets."""
+    """One value of an axis: its label in the names of runs, and the options it sets."""
 
     label: str
-    options: Mapping[str, Given]
+    options: Mapping[str, PlanValue]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """What runs are made for each value of.
+    """An axis of the grid: runs are made for each of its values.
 
     Args:
-        key: its name; of a step's own axis with the step's before it, so that all are told apart.
+        key: its name; a step's own axis has the step's name before it, so that keys are unique.
         place: in the plan.
         choices: its values.
     """
@@ -69,7 +69,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Needs:
-    """What one run wants of a machine; None leaves it to the engine."""
+    """What one run needs of a machine; None leaves it to the engine."""
 
     cores: int | None = None
     gpus: float = 0.0
@@ -81,12 +81,12 @@ class Step:
     """One kind of run: a verb with its own options and its own axes.
 
     Args:
-        shared: axes of the plan's grid that it is on; None for those that set what it takes and leaves open.
+        shared: axes of the plan's grid that apply to it; None for all that set an option it takes and leaves open.
     """
 
     name: str
     verb: str
-    options: Mapping[str, Given]
+    options: Mapping[str, PlanValue]
     axes: tuple[Axis, ...]
     needs: Needs
     shared: tuple[str, ...] | None = None
@@ -94,22 +94,22 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan as written, references and grid not yet resolved.
+    """A plan as written, with references and grid not yet resolved.
 
     Args:
-        defaults, grid: for every step whose verb takes them.
+        defaults, grid: for every step whose verb takes these options.
         steps: by name, in the order of the file.
-        overrides: what --set says for every step that takes it.
+        overrides: values of --set for every step that takes them.
     """
 
-    defaults: Mapping[str, Given]
+    defaults: Mapping[str, PlanValue]
     grid: tuple[Axis, ...]
     steps: Mapping[str, Step]
-    overrides: Mapping[str, Given]
+    overrides: Mapping[str, PlanValue]
 
 
 def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
-    """Read a plan; what is wrong with its form goes to `mistakes`, and is left out of what is returned.
+    """Read a plan; mistakes in its form are added to `mistakes`, and the parts with mistakes left out.
 
     Args:
         path: TOML file.
@@ -122,11 +122,11 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
     document = read_toml(path)
     overrides = apply_sets(document, sets, mistakes)
     unknown = [name for name in document if name not in PARTS]
-    mistakes.extend(f"{name} must be one of {', '.join(PARTS)}{near(name, PARTS)}" for name in unknown)
+    mistakes.extend(f"{name} must be one of {', '.join(PARTS)}{did_you_mean(name, PARTS)}" for name in unknown)
     tables = {name: as_table(document.get(name, {}), name, mistakes) for name in PARTS}
     if not tables["steps"]:
         mistakes.add("steps must have at least one step: [steps.NAME] with verb and model")
-    defaults = {name: Given(value, f"defaults.{name}") for name, value in tables["defaults"].items()}
+    defaults = {name: PlanValue(value, f"defaults.{name}") for name, value in tables["defaults"].items()}
     needs = read_needs(tables["needs"], "needs", Needs(), mistakes)
     grid = read_axes(tables["grid"], "grid", "", mistakes)
     steps = {}
@@ -146,8 +146,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: PLAN must be TOML: {error}") from None
 
 
-def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes) -> dict[str, Given]:
-    """Put dotted --set values into the document; return those for every step."""
+def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes) -> dict[str, PlanValue]:
+    """Write dotted --set values into the document; return those without a dot, for every step."""
     overrides = {}
     for text in sets:
         name, equals, word = text.partition("=")
@@ -155,14 +155,14 @@ def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes
         if not equals or not all(parts) or (not word and len(parts) == 1):
             mistakes.add(f"--set must be NAME=VALUE, got {text!r}")
         elif len(parts) == 1:
-            overrides[name] = Given(toml_value(word), f"--set {name}")
+            overrides[name] = PlanValue(toml_value(word), f"--set {name}")
         else:
             put(document, parts if parts[0] in PARTS else ["steps", *parts], word, text, mistakes)
     return overrides
 
 
 def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mistakes: Mistakes) -> None:
-    """Set a value deep in the document, or with no word leave out what is there; a step must be there already."""
+    """Set a value deep in the document, or with an empty word remove the value there; steps cannot be added."""
     if parts[0] == "steps" and parts[1] not in document.get("steps", {}):
         mistakes.add(f"--set {text}: must name a part of the plan ({', '.join(PARTS)}) or a step of it")
         return
@@ -179,7 +179,7 @@ def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mi
 
 
 def toml_value(word: str) -> Any:
-    """Return a word as the TOML value it is, or as text where it is none."""
+    """Return a word parsed as a TOML value, or as text where it is not one."""
     try:
         return tomllib.loads(f"value = {word}")["value"]
     except ValueError:
@@ -202,7 +202,7 @@ def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mista
         mistakes.add(f"{place}.axes must be a list of axes of grid, got {shared!r}")
         shared = None
     options = {
-        option: Given(value, f"{place}.{option}")
+        option: PlanValue(value, f"{place}.{option}")
         for option, value in table.items()
         if option not in ("verb", "grid", "needs", "axes")
     }
@@ -229,26 +229,28 @@ def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mista
 
 
 def read_choices(name: str, values: Sequence[Any], place: str, mistakes: Mistakes) -> Iterator[Choice]:
-    """Yield the choices of an axis: plain values of the option it is named by, or tables of several options."""
+    """Yield the choices of an axis: values of the option with the axis's name, or tables of several options."""
     for value in values:
         if not isinstance(value, dict):
-            yield Choice(label_of(value), {name: Given(value, place)})
+            yield Choice(label_of(value), {name: PlanValue(value, place)})
         elif not isinstance(value.get("name"), str):
             mistakes.add(f"{place}: a table among the values must have a name, which runs are called by, got {value!r}")
         else:
-            options = {option: Given(each, f"{place}.{option}") for option, each in value.items() if option != "name"}
+            options = {
+                option: PlanValue(each, f"{place}.{option}") for option, each in value.items() if option != "name"
+            }
             yield Choice(label_of(value["name"]), options)
 
 
 def label_of(value: Any) -> str:
-    """Return a value as a part of a folder's name."""
+    """Return a value as a part of a folder's name, such as 0.5 or 1,2,3."""
     values = value if isinstance(value, list) else [value]
     text = ",".join(str(each).lower() if isinstance(each, bool) else str(each) for each in values)
     return NOT_IN_A_LABEL.sub("-", text).strip("-.") or "-"
 
 
 def read_needs(table: Mapping[str, Any], place: str, base: Needs, mistakes: Mistakes) -> Needs:
-    """Return what a table asks of a machine, over what holds for all steps."""
+    """Return the needs in a table, over the `base` of all steps."""
     for name, value in table.items():
         is_whole = name == "cores"
         if name not in NEEDS:
@@ -268,6 +270,7 @@ def as_table(value: Any, place: str, mistakes: Mistakes) -> dict[str, Any]:
     return {}
 
 
-def near(name: str, known: Sequence[str]) -> str:
-    found = get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return the end of a message that suggests the nearest known name, empty where none is near."""
+    matches = get_close_matches(name, known, n=1)
+    return f"; did you mean {matches[0]}?" if matches else ""

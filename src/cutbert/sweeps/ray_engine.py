@@ -1,4 +1,4 @@
-"""The engine of a Ray cluster: a job is a task, which Ray places by its needs and starts again when a node is lost."""
+"""The engine of a Ray cluster: each job is a Ray task, scheduled by its needs and restarted when a node is lost."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, MissingError
+from cutbert.sweeps.engines import Job, JobEnd, Process
 from cutbert.sweeps.folder import SweepFolder
-from cutbert.sweeps.job import Ended, Job, Process
 from cutbert.train.machine import usable_cores
 from cutbert.train.progress import say
 
 POLL_SECONDS = 0.1
-MOST_LOSSES = 20  # of the nodes or workers under one job
+MOST_LOSSES = 20  # times that a job is restarted because its node or worker was lost
 GIB = 2**30
 DEFAULT_CORES = 1
 
 
 class RayEngine:
-    """Hands jobs to Ray.
+    """Submits jobs to Ray.
 
     Args:
-        identity: of the sweep, by which a node knows that it sees the same folder.
+        identity: of the sweep; a node compares it to make sure that it sees the same folder.
     """
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
-        self._names: dict[Any, str] = {}  # by the reference Ray gives
+        self._names: dict[Any, str] = {}  # jobs by Ray's references
         self._warned: set[tuple[float | None, ...]] = set()
 
     def share(self, wanted: int | None) -> int:
@@ -51,22 +51,22 @@ class RayEngine:
         )
         self._names[task.remote(job, self.identity)] = job.name
 
-    def ended(self) -> list[Ended]:
+    def ended(self) -> list[JobEnd]:
         import ray
         from ray.exceptions import RayError, TaskCancelledError
 
-        found = []
+        ends = []
         done = ray.wait(list(self._names), num_returns=len(self._names), timeout=0)[0] if self._names else []
         for reference in done:
             name = self._names.pop(reference)
             try:
-                found.append(ray.get(reference))
+                ends.append(ray.get(reference))
             except TaskCancelledError:
-                found.append(Ended(name, was_stopped=True))
+                ends.append(JobEnd(name, was_stopped=True))
             except RayError as error:
                 lines = str(error).strip().splitlines()
-                found.append(Ended(name, error=f"{type(error).__name__}: {lines[-1] if lines else 'lost'}"))
-        return found
+                ends.append(JobEnd(name, error=f"{type(error).__name__}: {lines[-1] if lines else 'lost'}"))
+        return ends
 
     def stop(self) -> None:
         import ray
@@ -75,7 +75,7 @@ class RayEngine:
             ray.cancel(reference)
 
     def _warn(self, job: Job) -> None:
-        """Say where no node is large enough for a job: it waits until one joins."""
+        """Tell the user where no node is large enough for a job: it waits until one joins."""
         import ray
 
         wanted = (job.cores, job.gpus, job.memory_gib)
@@ -87,7 +87,7 @@ class RayEngine:
 
 @contextmanager
 def ray_engine(address: str | None, out: Path, identity: str) -> Iterator[RayEngine]:
-    """Yield an engine on the cluster at an address, or on one of this machine alone that is started and stopped.
+    """Yield an engine on the cluster at an address, or on a local cluster that is started and stopped here.
 
     Args:
         address: as ray.init takes it.
@@ -119,7 +119,7 @@ def connect(ray: Any, address: str | None) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
-        except Exception as error:  # Ray's own for this is Exception itself
+        except Exception as error:  # Ray raises a bare Exception here
             raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
         return
     try:
@@ -134,7 +134,7 @@ def first_line(error: Exception) -> str:
 
 
 def check_shared(ray: Any, out: Path) -> None:
-    """Let every node look for a new file beside the sweep's folder.
+    """Check on every node that it sees a new file beside the sweep's folder.
 
     Raises:
         InputError: a node does not see it.
@@ -143,11 +143,11 @@ def check_shared(ray: Any, out: Path) -> None:
 
     parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
     with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
-        look = ray.remote(missing_here)
+        check = ray.remote(missing_here)
         places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
         answers = ray.get(
             [
-                look.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
+                check.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
                 for place in places
             ]
         )
@@ -163,16 +163,16 @@ def missing_here(paths: Sequence[str]) -> tuple[str, list[str]]:
     return socket.gethostname(), [path for path in paths if not Path(path).exists()]
 
 
-def compute(job: Job, identity: str) -> Ended:
-    """Compute a job on the node this is called on; a cancelled one saves first."""
+def compute(job: Job, identity: str) -> JobEnd:
+    """Run a job on the node this is called on; where Ray cancels it, it saves first."""
     sweep = job.log.parents[1]
     try:
-        is_there = SweepFolder.read(sweep).identity == identity and job.place.is_dir()
+        is_shared = SweepFolder.read(sweep).identity == identity and job.place.is_dir()
     except InputError:
-        is_there = False
-    if not is_there:
+        is_shared = False
+    if not is_shared:
         where = f"{socket.gethostname()} does not see {sweep} and {job.place}"
-        return Ended(job.name, error=f"{where}; they must be on storage that all nodes share")
+        return JobEnd(job.name, error=f"{where}; they must be on storage that all nodes share")
     process = Process(job)
     ended = None
     while ended is None:

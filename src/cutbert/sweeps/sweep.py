@@ -1,4 +1,4 @@
-"""Computes the runs of a plan, each after those it uses, on any engine; skips what is finished, goes past failures."""
+"""Computes the runs of a plan on an engine, each after those it uses; skips finished runs, goes on after failures."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from types import FrameType
 from typing import Any
 
 from cutbert.errors import InterruptedRun
-from cutbert.sweeps.engines import Engine, LocalEngine
+from cutbert.sweeps.engines import Engine, Job, LocalEngine
 from cutbert.sweeps.expand import RUNS, Run, read_runs
-from cutbert.sweeps.folder import State, Stored, SweepFolder
-from cutbert.sweeps.job import Job
+from cutbert.sweeps.folder import RunState, StoredRun, SweepFolder
 from cutbert.sweeps.options import Verbs
 from cutbert.sweeps.settings import SweepSettings
 from cutbert.sweeps.table import main_score, table_rows, write_tables
@@ -25,24 +24,24 @@ from cutbert.train.machine import usable_cores
 
 POLL_SECONDS = 0.1
 SHOW_SECONDS = 1.0
-PASSED_ON = ("CUTBERT_", "HF_")  # variables that runs on other machines must see too
+PASSED_ON = ("CUTBERT_", "HF_")  # prefixes of environment variables passed to runs on other machines
 ENDS = ("finished", "failed", "not run")
 
 
 def sweep(plan: Path, verbs: Verbs, settings: SweepSettings) -> dict[str, Any]:
-    """Compute what a plan asks for and is not finished yet; return the sweep's result.
+    """Compute the runs of a plan that are not finished; return the sweep's result.
 
     Args:
         plan: plan file.
-        verbs: that its steps may run.
+        verbs: the verbs its steps may run.
         settings: checked.
 
     Raises:
         InputError: mistakes in the plan, all together, before anything is made.
-        MissingError: the engine is not to be had.
-        InterruptedRun: Ctrl-C or SIGTERM; what ran has saved its state.
+        MissingError: the engine is not available.
+        InterruptedRun: Ctrl-C or SIGTERM; running runs have saved their state.
     """
-    # Absolute, so that the runs' own commands stay the same wherever the sweep is called from.
+    # Absolute, so that the runs' recorded commands are the same wherever the sweep is called from.
     out = Path(settings.out or "").absolute()
     runs = read_runs(plan, settings.set, verbs, out)
     folder = SweepFolder.open(out, runs)
@@ -52,7 +51,7 @@ def sweep(plan: Path, verbs: Verbs, settings: SweepSettings) -> dict[str, Any]:
 
 
 def show(path: str) -> dict[str, Any]:
-    """Return the result of a sweep, finished or not, as it stands now.
+    """Return the present result of a sweep, finished or not.
 
     Raises:
         RunError: there is no sweep.
@@ -65,7 +64,7 @@ def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
     """Yield the engine the settings name.
 
     Raises:
-        MissingError: it is not to be had.
+        MissingError: it is not available.
         InputError: it cannot be used for this sweep.
     """
     if settings.engine == "ray":
@@ -79,7 +78,7 @@ def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
 
 
 class Sweep:
-    """One call of `sweep`: what has become of each run, and which the engine has."""
+    """One call of `sweep`: the state of each run, and which runs the engine has now."""
 
     def __init__(self, folder: SweepFolder, runs: Mapping[str, Run], engine: Engine) -> None:
         self.folder = folder
@@ -90,30 +89,30 @@ class Sweep:
         self.stops = 0
 
     def compute(self) -> None:
-        """Run everything that is not finished; write the table whenever a run has ended.
+        """Run everything that is not finished; write the table whenever a run ends.
 
         Raises:
-            InterruptedRun: stopped before all had ended.
+            InterruptedRun: stopped before all runs had ended.
         """
         self._write_tables()
-        shown, heard = 0.0, 0
+        shown_at, stops_passed_on = 0.0, 0
         with sweep_view() as view, self._interrupts():
             while True:
-                if self.stops > heard:
-                    heard = self.stops
+                if self.stops > stops_passed_on:
+                    stops_passed_on = self.stops
                     self.engine.stop()
                 changed = self._take_ended() | self._begin_ready()
-                if changed or time.monotonic() - shown > SHOW_SECONDS:
+                if changed or time.monotonic() - shown_at > SHOW_SECONDS:
                     view(self._with_seconds())
-                    shown = time.monotonic()
+                    shown_at = time.monotonic()
                 if not self.begun_at:
                     break
                 time.sleep(POLL_SECONDS)
         if any(state.status not in ENDS for state in self.states.values()):
-            raise InterruptedRun("interrupted; the runs have saved their state, the same command goes on")
+            raise InterruptedRun("interrupted; the runs have saved their state, the same command resumes them")
 
     def _take_ended(self) -> bool:
-        """Note what the jobs that ended have left behind."""
+        """Record the results and failures of the jobs that ended; return whether there were any."""
         ended = self.engine.ended()
         for each in ended:
             del self.begun_at[each.name]
@@ -126,8 +125,8 @@ class Sweep:
         return bool(ended)
 
     def _begin_ready(self) -> bool:
-        """Hand in the runs whose turn it is."""
-        begun = False
+        """Submit the runs that are ready; return whether there were any."""
+        has_begun = False
         for name, run in self.runs.items():
             if self.stops or not self.engine.has_room():
                 break
@@ -137,11 +136,11 @@ class Sweep:
                 self.engine.begin(self._job(run, state))
                 self.begun_at[name] = time.monotonic()
                 self.states[name] = replace(state, status="running")
-                begun = True
-        return begun
+                has_begun = True
+        return has_begun
 
-    def _job(self, run: Run, state: State) -> Job:
-        """Return a run for the engine; one that has begun keeps its threads, on which its bits depend."""
+    def _job(self, run: Run, state: RunState) -> Job:
+        """Return a run as a job; one that resumes keeps its number of threads, since its results depend on it."""
         threads = run.options.get("threads")
         cores = self.engine.share(run.needs.cores or threads)
         return Job(
@@ -157,11 +156,11 @@ class Sweep:
             memory_gib=run.needs.memory_gib,
         )
 
-    def _with_seconds(self) -> dict[str, State]:
+    def _with_seconds(self) -> dict[str, RunState]:
         now = time.monotonic()
-        lived = {name: now - begun for name, begun in self.begun_at.items()}
+        elapsed = {name: now - start for name, start in self.begun_at.items()}
         return {
-            name: replace(state, seconds=(state.seconds or 0.0) + lived[name]) if name in lived else state
+            name: replace(state, seconds=(state.seconds or 0.0) + elapsed[name]) if name in elapsed else state
             for name, state in self.states.items()
         }
 
@@ -170,14 +169,14 @@ class Sweep:
 
     @contextmanager
     def _interrupts(self) -> Iterator[None]:
-        """Within the block Ctrl-C and SIGTERM are counted, for the loop to hand on to the jobs."""
+        """Count Ctrl-C and SIGTERM within the block; the loop passes them on to the jobs."""
 
         def count(signum: int, frame: FrameType | None) -> None:
             self.stops += 1
 
         try:
             old = {sig: signal.signal(sig, count) for sig in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where no signal arrives
+        except ValueError:  # outside the main thread, where signals do not arrive
             old = {}
         try:
             yield
@@ -194,9 +193,9 @@ def result_of(folder: SweepFolder, out: str) -> dict[str, Any]:
     return {"out": out, "runs": runs, "table": table}
 
 
-def run_json(run: Stored, state: State, out: str) -> dict[str, Any]:
+def run_json(run: StoredRun, state: RunState, out: str) -> dict[str, Any]:
     result = state.result or {}
-    found = {
+    data = {
         "name": run.name,
         "status": state.status,
         "out": out,
@@ -208,7 +207,7 @@ def run_json(run: Stored, state: State, out: str) -> dict[str, Any]:
         "seconds": state.seconds,
         "error": state.error,
     }
-    return without_nothing(found)
+    return without_nothing(data)
 
 
 def without_nothing(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The scores of a sweep as one table, mean and spread over seeds: rows, and Markdown, CSV and Parquet files."""
+"""The scores of a sweep as one table with mean and spread over seeds, also as Markdown, CSV and Parquet files."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.files import replacing_file
-from cutbert.sweeps.folder import State, Stored
+from cutbert.sweeps.folder import RunState, StoredRun
 
 FORMATS = ("table.md", "table.csv", "table.parquet")
-WHOLE = "model"  # the one network of a run without a front
+WHOLE = "model"  # name of the single network of a run without a front
 SPREAD = ("mean", "std", "min", "max")
 SIZES = ("params", "macs")
 MILLION = 1_000_000
 
 
-def table_rows(runs: Sequence[Stored], states: Mapping[str, State]) -> list[dict[str, Any]]:
+def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> list[dict[str, Any]]:
     """Return a row for each network, metric and split, over all seeds that are finished.
 
-    `std` is the standard deviation of a sample (n - 1), None where there is one seed. `seconds` is the mean of
-    whole runs. A network of a front has its name there, `model` is the network of a run without one.
+    `std` is the sample standard deviation (n - 1), None for a single seed. `seconds` is the mean time of whole runs.
+    Networks of a front have their names there; `model` is the network of a run without a front.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
@@ -32,12 +32,12 @@ def table_rows(runs: Sequence[Stored], states: Mapping[str, State]) -> list[dict
             key = (run.step, run.verb, labels, score["network"], score["metric"], score["split"])
             groups.setdefault(key, []).append({**score, "seconds": states[run.name].seconds})
     axes = list(dict.fromkeys(key for run in runs for key in run.labels if key not in run.seeds))
-    return [row_of(key, found, axes) for key, found in groups.items()]
+    return [row_of(key, scores, axes) for key, scores in groups.items()]
 
 
-def row_of(key: tuple[Any, ...], found: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> dict[str, Any]:
+def row_of(key: tuple[Any, ...], scores: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> dict[str, Any]:
     step, verb, labels, network, metric, split = key
-    values = [each["score"] for each in found]
+    values = [each["score"] for each in scores]
     return {
         "step": step,
         "verb": verb,
@@ -50,18 +50,19 @@ def row_of(key: tuple[Any, ...], found: Sequence[Mapping[str, Any]], axes: Seque
         "std": statistics.stdev(values) if len(values) > 1 else None,
         "min": min(values),
         "max": max(values),
-        **{size: mean_of(each.get(size) for each in found) for size in SIZES},
-        "seconds": mean_of(each["seconds"] for each in found),
+        **{size: mean_of(each.get(size) for each in scores) for size in SIZES},
+        "seconds": mean_of(each["seconds"] for each in scores),
     }
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return statistics.fmean(there) if there else None
+    """Return the mean of the values that are not None, None where there are none."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
 
 
 def scores_of(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield network, metric, split and score of everything a result has scored; from scratch there is no teacher."""
+    """Yield network, metric, split and score of everything that was scored; runs from scratch have no teacher."""
     if "subnets" in result:
         teachers = [result["teacher"]] if "teacher" in result else []
         for entry in (*teachers, *result["subnets"]):
@@ -82,7 +83,7 @@ def scores_of_entry(entry: Mapping[str, Any], network: str, metric: str) -> Iter
 def main_score(verb: str, result: Mapping[str, Any]) -> float | None:
     """Return the dev score of the network in a run's `model/`, None where it has none.
 
-    Of a `dynabert` run that is the largest subnet; the other methods with a front put their result last.
+    In a `dynabert` run that is the largest subnet; the other methods with a front put their result last.
     """
     if "subnets" not in result:
         return result.get("score")
@@ -121,13 +122,13 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown_columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the columns that have something to say, in their order."""
+    """Return the columns that have values, in their order."""
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if name != "verb" and any(row.get(name) is not None for row in rows)]
 
 
 def notes() -> list[str]:
-    """Return what must stand below the table."""
+    """Return the notes below the table."""
     return [
         "Scores are in points (100 x the metric), perplexities as they are; mean, std (of a sample), min and max are "
         "over the runs that differ in nothing but their seed. seconds: of a whole run, mean.",
@@ -143,7 +144,7 @@ def is_number(name: str) -> bool:
 
 
 def shown(row: Mapping[str, Any], name: str) -> str:
-    """Return one cell as people read it."""
+    """Return one cell as text."""
     value = row.get(name)
     if value is None:
         return ""

@@ -1,4 +1,4 @@
-"""What is shown while a sweep runs: a live table on a terminal, a line for each change elsewhere; on standard error."""
+"""The progress of a sweep on standard error: a live table on a terminal, else a line for each change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cutbert.sweeps.folder import State
+from cutbert.sweeps.folder import RunState
 from cutbert.train.progress import say
 
 STYLES = {"finished": "green", "failed": "red", "not run": "red", "running": "bold"}
@@ -20,19 +20,19 @@ LINES_LEFT_FREE = 6
 
 
 class View(Protocol):
-    """Shows what has become of the runs."""
+    """Shows the states of the runs."""
 
-    def __call__(self, states: Mapping[str, State]) -> None: ...
+    def __call__(self, states: Mapping[str, RunState]) -> None: ...
 
 
 @contextmanager
 def sweep_view() -> Iterator[View]:
-    """Yield a view for this standard error."""
+    """Yield the view that fits this standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield LineView()
         return
-    # Refreshed by hand: the sweep starts processes, and has no thread beside it.
+    # Refreshed by hand: rich's refresh thread would be a second thread in a program that forks processes.
     with Live(console=console, auto_refresh=False) as live:
         yield lambda states: live.update(live_table(states, console.height - LINES_LEFT_FREE), refresh=True)
 
@@ -43,7 +43,7 @@ class LineView:
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}
 
-    def __call__(self, states: Mapping[str, State]) -> None:
+    def __call__(self, states: Mapping[str, RunState]) -> None:
         ended = sum(state.status in ("finished", "failed", "not run") for state in states.values())
         for name, state in states.items():
             if state.status != self._seen.get(name, "waiting"):
@@ -52,8 +52,8 @@ class LineView:
             self._seen[name] = state.status
 
 
-def live_table(states: Mapping[str, State], most_lines: int) -> Group:
-    """Return the runs with their status; of many, those that run and those that failed, and a count of the others."""
+def live_table(states: Mapping[str, RunState], most_lines: int) -> Group:
+    """Return the runs with their status; where there are many, only running and failed ones; and counts of all."""
     table = Table("run", "status", "s", "", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     shown = dict(states)
     if len(shown) > max(most_lines, 1):

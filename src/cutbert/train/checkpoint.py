@@ -6,19 +6,18 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cutbert.files import replacing_file, replacing_folder
-from cutbert.train.gating import GateOptimizer
-from cutbert.train.optimizer import Optimizer
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where a stage stands.
+    """How far a stage has come.
 
     Args:
         step: optimizer steps done.
@@ -31,7 +30,15 @@ class Position:
     seconds: float = 0.0
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | GateOptimizer, position: Position) -> None:
+class Stateful(Protocol):
+    """An optimizer, for its moments and step counts."""
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None: ...
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Stateful, position: Position) -> None:
     """Write the state of a stage as `folder/STEP`; a kill at any moment leaves the old state or the new one.
 
     The old state goes only when the new one has its name.
@@ -49,12 +56,12 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer | GateO
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete state of a stage, or None."""
-    found = [path for path in folder.glob("*") if path.name.isdigit() and (path / "position.json").is_file()]
-    return max(found, key=lambda path: path.name, default=None)
+    complete = [path for path in folder.glob("*") if path.name.isdigit() and (path / "position.json").is_file()]
+    return max(complete, key=lambda path: path.name, default=None)
 
 
-def load_checkpoint(saved: Path, model: nn.Module, optimizer: Optimizer | GateOptimizer) -> Position:
-    """Restore a state that `latest_checkpoint` found, torch's random state included."""
+def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Position:
+    """Restore a state that `latest_checkpoint` returned, torch's random state included."""
     load_weights(saved / "model.safetensors", model)
     state = load_file(saved / "optimizer.safetensors")
     torch.set_rng_state(state.pop("random"))
@@ -63,7 +70,7 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Optimizer | GateOp
 
 
 def read_position(path: Path) -> Position:
-    """Read where a stage stands, or ended."""
+    """Read how far a stage has come."""
     return Position(**json.loads(path.read_text(encoding="utf-8")))
 
 

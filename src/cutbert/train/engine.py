@@ -1,4 +1,4 @@
-"""Where training runs: device, number type, threads and processes, through accelerate."""
+"""Where training runs: device, dtype, threads and processes, through accelerate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Engine:
 
     Args:
         accelerator: accelerate's view of devices and processes.
-        dtype: number type of products in training.
+        dtype: of the products in training.
     """
 
     accelerator: Accelerator
@@ -77,7 +77,7 @@ class Engine:
 
 
 def make_engine(settings: TrainSettings) -> Engine:
-    """Prepare threads, device and number type.
+    """Prepare threads, device and dtype.
 
     Raises:
         MissingError: a CUDA device or bf16 is asked for and not there.
@@ -102,7 +102,7 @@ def uses_cuda(device: str) -> bool:
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the number type of training: bf16 under `auto` only where it is computed natively."""
+    """Return the dtype of training: bf16 under `auto` only where it is computed natively."""
     if precision == "float32":
         return torch.float32
     native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.metrics import Verdict, metrics_for
+from cutbert.data.metrics import ScoredOutputs, metrics_for
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
@@ -77,23 +77,23 @@ def predict_logits(
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
     """Return how good logits are for labelled rows, and what is kept of them.
 
-    That is logits and labels for a sequence head; else what the rows' own judge reads out of the logits.
+    That is logits and labels for a sequence head; else what the rows' own scorer reads out of the logits.
 
     Raises:
         DataError: the rows have no labels.
     """
-    if tokens.judge is not None:
-        verdict = tokens.judge(logits)
+    if tokens.scorer is not None:
+        scored = tokens.scorer(logits)
     elif tokens.labels is not None:
         outputs = {
             "classes": list(head.labels),
             "labels": np.asarray(tokens.labels).tolist(),
             "logits": short_floats(logits),
         }
-        verdict = Verdict(metrics_for(head, logits, tokens.labels), outputs)
+        scored = ScoredOutputs(metrics_for(head, logits, tokens.labels), outputs)
     else:
         raise DataError("rows must have labels to be scored against, got none")
-    return Scores(verdict.metrics[metric], verdict.metrics, verdict.outputs)
+    return Scores(scored.metrics[metric], scored.metrics, scored.outputs)
 
 
 def short_floats(values: NDArray[np.float32]) -> list[Any]:

@@ -1,4 +1,5 @@
-"""The one training loop: batches, steps, optimizer, checkpoints, progress; a method brings the step."""
+"""The one training loop: batches, steps, checkpoints, progress. It knows no method: a stage brings the step, the
+view of the network that steps see, and the optimizer."""
 
 from __future__ import annotations
 
@@ -11,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.tokens import Tokens
@@ -32,15 +34,11 @@ from cutbert.train.checkpoint import (
 )
 from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
-from cutbert.train.gating import GatedModel, GateOptimizer, GateWork
 from cutbert.train.optimizer import Optimizer
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.working import WorkingCopy
-
-Trained = TaskModel | GatedModel
-Work = WorkingCopy | GateWork
+from cutbert.train.working_copy import WorkingCopy
 
 LOG_EVERY_S = 5.0
 
@@ -74,10 +72,65 @@ class StepInfo:
         return batch.num_labels / max(1, self.num_labels)
 
 
-class TrainingStep(Protocol):
-    """Adds the gradients of one micro-batch to `work.model`."""
+class ModelView(Protocol):
+    """What is trained, as a step sees it: a network in the training dtype, made again from what is stored each step."""
 
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, torch.Tensor]:
+    @property
+    def model(self) -> TaskModel:
+        """The network that a step runs."""
+        ...
+
+    def token_table(self) -> Tensor:
+        """Return the token table in the layers' dtype, for an output that is tied to it."""
+        ...
+
+    def refresh(self) -> None:
+        """Take over what the last update changed, and clear gradients; before each step."""
+        ...
+
+    def collect(self) -> None:
+        """Hand the gradients of a step to what is updated."""
+        ...
+
+    def close(self) -> None:
+        """Put the network out of training; after the last step."""
+        ...
+
+
+class StageOptimizer(Protocol):
+    """What updates a network once a step."""
+
+    @property
+    def updates_rows(self) -> bool:
+        """Whether of the token table only the rows that a step used are updated."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        ...
+
+    def zero_embedding_gradients(self) -> None:
+        """Clear what embeddings gathered; the view clears layers and head."""
+        ...
+
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its moments and step counts as named tensors."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        ...
+
+
+class TrainingStep(Protocol):
+    """Adds the gradients of one micro-batch to `view.model`."""
+
+    def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
         """Run forwards and backwards; return this micro-batch's share of each loss, as scalars to log."""
         ...
 
@@ -90,21 +143,26 @@ class Stage:
         plan: its choices.
         tokens: training rows.
         step: the method's step.
+        view: makes the view of what is trained, given it, the training dtype and the dropout.
+        optimizer: makes what updates it, given it, the plan, the engine and the norm that gradients are clipped to.
     """
 
     plan: StagePlan
     tokens: Tokens
     step: TrainingStep
+    view: Callable[[Any, torch.dtype, float], ModelView] = WorkingCopy
+    optimizer: Callable[[Any, StagePlan, Engine, float], StageOptimizer] = Optimizer
 
 
-def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
+def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
     """Train a network in place, or take up where a stopped run left it.
 
     A finished stage's weights stay in `checkpoint/NAME.safetensors` and are read back, so a run of several
     stages resumes in the right one.
 
     Args:
-        model: the float32 network, or gates on one, on the engine's device; updated in place.
+        model: what the stage's view and optimizer take, on the engine's device: a float32 network, where it brings no
+            others. Updated in place.
         stage: what and how to train.
         engine: machine and processes.
         settings: seed, clipping, accumulation, checkpoint interval.
@@ -126,7 +184,7 @@ def train_stage(model: Trained, stage: Stage, engine: Engine, settings: TrainSet
     return trainer.finish()
 
 
-def read_finished(model: Trained, plan: StagePlan, run: RunFolder) -> Position | None:
+def read_finished(model: nn.Module, plan: StagePlan, run: RunFolder) -> Position | None:
     """Load the weights of a stage that is finished and return its position, or None where it is not."""
     done = run.path / "checkpoint" / f"{plan.name}.safetensors"
     if not done.exists():
@@ -138,14 +196,14 @@ def read_finished(model: Trained, plan: StagePlan, run: RunFolder) -> Position |
 class Trainer:
     """The state of one stage while it runs."""
 
-    def __init__(self, model: Trained, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
+    def __init__(self, model: nn.Module, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> None:
         self.model, self.stage, self.engine, self.settings, self.run_folder = model, stage, engine, settings, run
         self.plan = stage.plan
         self.lengths, self.label_counts = stage.tokens.lengths, stage.tokens.label_counts
         self.num_epoch_steps = math.ceil(len(self.lengths) / self.plan.batch_size)
         self.num_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed + self.plan.first_step)
-        self.optimizer = optimizer_of(model, self.plan, engine, settings.max_grad_norm)
+        self.optimizer = stage.optimizer(model, self.plan, engine, settings.max_grad_norm)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
         saved = latest_checkpoint(self.folder)
@@ -154,7 +212,7 @@ class Trainer:
         if engine.num_processes > 1:
             begun = self.plan.first_step + self.position.step
             torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + begun)
-        self.work = work_of(model, engine.dtype, self.plan.dropout)
+        self.view = stage.view(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()
 
@@ -188,7 +246,7 @@ class Trainer:
 
     def finish(self) -> Position:
         """Put the network out of training and keep its weights as those of a finished stage."""
-        self.work.rest()
+        self.view.close()
         if self.engine.is_main:
             done = self.folder.with_name(f"{self.plan.name}.safetensors")
             write_json(done.with_suffix(".json"), vars(self.position))
@@ -205,16 +263,16 @@ class Trainer:
         num_tokens = int(self.lengths[rows].sum())
         num_labels = int(self.label_counts[rows].sum())
         progress = self.position.step / self.num_steps
-        self.work.refresh()
+        self.view.refresh()
         self.optimizer.zero_embedding_gradients()
-        totals: dict[str, torch.Tensor] = {}
+        totals: dict[str, Tensor] = {}
         for i, part in enumerate(self._own_parts(rows)):
             random = np.random.default_rng([self.settings.seed, step])
             info = StepInfo(part, len(rows), num_tokens, num_labels, progress, random, step, rows)
             batch = self._collate(part)
-            for name, value in self.stage.step(self.work, batch, info).items():
+            for name, value in self.stage.step(self.view, batch, info).items():
                 totals[name] = totals[name] + value if i else value
-        self.work.collect()
+        self.view.collect()
         norm = self.optimizer.step(progress, self._used_ids(rows))
         spent = self.position.seconds + time.monotonic() - begun
         self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
@@ -241,36 +299,24 @@ class Trainer:
     def _collate(self, rows: np.ndarray) -> Batch:
         tokens, pad_to = self.stage.tokens, self.plan.pad_to
         if pad_to is None:
-            return block_batch(self.model, tokens, rows).to(self.engine.device)
-        return padded_batch(self.model, tokens, rows, pad_to=pad_to).to(self.engine.device)
+            return block_batch(self.view.model, tokens, rows).to(self.engine.device)
+        return padded_batch(self.view.model, tokens, rows, pad_to=pad_to).to(self.engine.device)
 
-    def _used_ids(self, rows: np.ndarray) -> torch.Tensor:
+    def _used_ids(self, rows: np.ndarray) -> Tensor:
         tokens = self.stage.tokens
         if not self.optimizer.updates_rows:
             return torch.empty(0, dtype=torch.long)
         ids = [tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]] for row in rows]
-        used = np.unique(np.concatenate([*ids, [self.model.style.pad_token_id]])).astype(np.int64)
+        used = np.unique(np.concatenate([*ids, [self.view.model.style.pad_token_id]])).astype(np.int64)
         return torch.from_numpy(used).to(self.engine.device)
 
     def _plan_epoch(self, epoch: int) -> list[np.ndarray]:
         return plan_batches(self.lengths, self.plan.batch_size, self.settings.seed, epoch)
 
     def save(self) -> None:
-        """Write a checkpoint of the stage as it stands."""
+        """Write a checkpoint of the stage as it is now."""
         if self.engine.is_main:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
-
-
-def optimizer_of(model: Trained, plan: StagePlan, engine: Engine, max_grad_norm: float) -> Optimizer | GateOptimizer:
-    """Return what updates a network's weights, or the gates on it."""
-    if isinstance(model, GatedModel):
-        return GateOptimizer(model, plan, engine, max_grad_norm)
-    return Optimizer(model, plan, engine, max_grad_norm)
-
-
-def work_of(model: Trained, dtype: torch.dtype, dropout: float) -> Work:
-    """Return the network as a training step sees it."""
-    return GateWork(model, dtype, dropout) if isinstance(model, GatedModel) else WorkingCopy(model, dtype, dropout)
 
 
 class Interrupt:

@@ -1,4 +1,4 @@
-"""What a student is told to imitate: a teacher's logits and hidden states, padding excluded.
+"""Distillation losses of one batch: of a student's logits and hidden states against a teacher's, padding excluded.
 
 Axes: B batch, S sequence, H hidden, C outputs.
 """
@@ -25,7 +25,7 @@ def logit_loss(
     attention_mask: Tensor | None = None,
     blocks: Blocks | None = None,
 ) -> Tensor:
-    """Return how far a student's outputs are from the teacher's, summed over the batch.
+    """Return the loss of a student's logits against the teacher's, summed over the batch.
 
     Single label: KL(teacher || student) of the softmax, whose gradient is the paper's soft
     cross-entropy's; times temperature squared. Multi-label: the same of each label's sigmoid, summed
@@ -52,8 +52,8 @@ def logit_loss(
     student, teacher = student / temperature, teacher / temperature
     if spec.kind == "span":
         sides = (logits_by_text(logits, attention_mask, blocks) for logits in (student, teacher))
-        far = [kl_sum(ours.log_softmax(-1), theirs.log_softmax(-1)) for ours, theirs in zip(*sides, strict=True)]
-        return torch.stack(far).sum() / 2 * temperature**2
+        kls = [kl_sum(ours.log_softmax(-1), theirs.log_softmax(-1)) for ours, theirs in zip(*sides, strict=True)]
+        return torch.stack(kls).sum() / 2 * temperature**2
     if spec.kind == "multi_label":
         student = torch.stack((F.logsigmoid(student), F.logsigmoid(-student)))
         teacher = torch.stack((F.logsigmoid(teacher), F.logsigmoid(-teacher)))

@@ -1,13 +1,12 @@
-"""Masked-LM training and its loss on held-out rows; only hidden positions go through the vocabulary.
+"""Masked LM: a step's masks, the loss, scores on held-out rows; only masked positions go through the vocabulary.
 
-Axes: M hidden tokens, E table width.
+Axes: M masked tokens, E table width.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import Batch, plan_eval_batches
-from cutbert.data.masking import MaskedBatch, Masking, Masks, draw_masks
+from cutbert.data.batches import plan_eval_batches
+from cutbert.data.masking import Masking, Masks, draw_masks
 from cutbert.data.tokens import Tokens
 from cutbert.errors import ModelError
 from cutbert.model.heads import MaskedLMHead
@@ -26,8 +25,7 @@ from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
 from cutbert.shape.subnet import Subnet
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import Scores
-from cutbert.train.loop import Stage, StepInfo, Work
-from cutbert.train.settings import StagePlan
+from cutbert.train.loop import ModelView, StepInfo
 
 EVAL_SEED = 20181011
 MAX_TOKENS = 4096
@@ -39,7 +37,7 @@ class StepMasks:
 
     Args:
         tokens: the stage's rows.
-        masking: how tokens are hidden.
+        masking: how tokens are masked.
     """
 
     def __init__(self, tokens: Tokens, masking: Masking) -> None:
@@ -55,34 +53,6 @@ class StepMasks:
         return self._masks
 
 
-@dataclass(frozen=True)
-class MaskedStep:
-    """One step of masked-LM training: the whole network predicts what is hidden.
-
-    The loss is the mean over the hidden tokens of the whole step.
-    """
-
-    masks: StepMasks
-
-    def __call__(self, work: Work, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
-        masks = self.masks(info)
-        masked = masks.apply(batch, info.rows)
-        x_ME = hidden_outputs(work.model, masked)
-        loss = hidden_loss(work, x_ME, masked.targets) / max(1, masks.num_hidden)
-        loss.backward()
-        return {"masked_lm": loss.detach()}
-
-
-def masked_lm_stage(plan: StagePlan, tokens: Tokens, masking: Masking) -> Stage:
-    """Return the stage that trains a TaskModel with a masked-LM head on rows of tokens, for `train_stage`.
-
-    Raises:
-        ModelError: the plan updates only used rows of the token table, which here is also the output's.
-    """
-    check_token_table(plan.token_table)
-    return Stage(plan, tokens, MaskedStep(StepMasks(tokens, masking)))
-
-
 def check_token_table(choice: str | None) -> None:
     """Raise a ModelError unless a choice for the token table goes with a tied output; None is none."""
     if choice == "rows":
@@ -91,25 +61,18 @@ def check_token_table(choice: str | None) -> None:
         )
 
 
-def hidden_outputs(net: TaskModel, masked: MaskedBatch) -> Tensor:
-    """Return the outputs of the head's transform at the hidden positions, [M, E]."""
-    batch = masked.batch
-    states = net.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-    return transformed(net, states, masked.positions)
-
-
 def transformed(net: TaskModel, states: Sequence[Tensor], positions: Tensor) -> Tensor:
-    """Return the outputs of the head's transform at some positions of the last hidden states, as `hidden_outputs`."""
+    """Return the outputs of the head's transform at some positions of the last hidden states, [M, E]."""
     return head_of(net).transform(states[-1].flatten(0, -2).index_select(0, positions))
 
 
-def hidden_loss(work: Work, x: Tensor, targets: Tensor) -> Tensor:
-    """Return the cross-entropy of hidden tokens, summed, from `hidden_outputs`.
+def masked_loss(view: ModelView, x: Tensor, targets: Tensor) -> Tensor:
+    """Return the cross-entropy of masked tokens, summed, from the outputs of `transformed`.
 
-    Gradients reach the float32 token table; the product with it is in the training number type.
+    Gradients reach the float32 token table; the product with it is in the training dtype.
     """
-    table = work.model.encoder.embeddings.token.weight
-    return vocabulary_loss(x, table, work.token_table(), head_of(work.model).bias, cross_entropy_of(targets))
+    table = view.model.encoder.embeddings.token.weight
+    return vocabulary_loss(x, table, view.token_table(), head_of(view.model).bias, cross_entropy_of(targets))
 
 
 def head_of(net: TaskModel) -> MaskedLMHead:
@@ -119,12 +82,12 @@ def head_of(net: TaskModel) -> MaskedLMHead:
 
 
 class Outcomes(NamedTuple):
-    """How a network did at the hidden tokens of each row.
+    """How a network did at the masked tokens of each row.
 
     Args:
-        losses: cross-entropy, summed over the row's hidden tokens, [N].
-        hits: hidden tokens whose most likely token is the right one, [N].
-        counts: hidden tokens, [N].
+        losses: cross-entropy, summed over the row's masked tokens, [N].
+        hits: masked tokens whose most likely token is the right one, [N].
+        counts: masked tokens, [N].
     """
 
     losses: NDArray[np.float64]
@@ -133,12 +96,12 @@ class Outcomes(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Share of the hidden tokens that are found."""
+        """Share of the masked tokens that are predicted right."""
         return int(self.hits.sum()) / max(1, int(self.counts.sum()))
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy of the hidden tokens."""
+        """Mean cross-entropy of the masked tokens."""
         return float(self.losses.sum()) / max(1, int(self.counts.sum()))
 
     @property
@@ -148,10 +111,10 @@ class Outcomes(NamedTuple):
 
 
 def score_masked_lm(model: TaskModel, subnet: Subnet, tokens: Tokens, masking: Masking) -> Scores:
-    """Return how good a network is at hidden tokens: the share it gets right, beside loss and perplexity."""
-    found = masked_outcomes(model, tokens, masking, subnet=subnet)
-    metrics = {MASKED_ACCURACY: found.accuracy, "loss": found.loss, "perplexity": found.perplexity}
-    return Scores(found.accuracy, metrics, {name: values.tolist() for name, values in found._asdict().items()})
+    """Return how good a network is at masked tokens: the share it gets right, beside loss and perplexity."""
+    outcomes = masked_outcomes(model, tokens, masking, subnet=subnet)
+    metrics = {MASKED_ACCURACY: outcomes.accuracy, "loss": outcomes.loss, "perplexity": outcomes.perplexity}
+    return Scores(outcomes.accuracy, metrics, {name: values.tolist() for name, values in outcomes._asdict().items()})
 
 
 def masked_outcomes(
@@ -163,15 +126,15 @@ def masked_outcomes(
     max_tokens: int = MAX_TOKENS,
     on_batch: Callable[[int], None] | None = None,
 ) -> Outcomes:
-    """Return how a network does at the hidden tokens of rows.
+    """Return how a network does at the masked tokens of rows.
 
-    In float32, without dropout. The same tokens are hidden at every call with the same rows and `max_tokens`, so
+    In float32, without dropout. The same tokens are masked at every call with the same rows and `max_tokens`, so
     that networks can be compared. The model's training mode is left as it was.
 
     Args:
         model: with a masked-LM head, on any device.
         tokens: held-out rows, at least one.
-        masking: how tokens are hidden.
+        masking: how tokens are masked.
         subnet: the part of the model to run; None for all of it.
         max_tokens: tokens per batch at most (a longer row runs alone).
         on_batch: called after each batch with its number of rows.
@@ -183,20 +146,20 @@ def masked_outcomes(
     was_training = model.training
     model.eval()
     N = len(tokens)
-    found = Outcomes(np.zeros(N), np.zeros(N, np.int64), np.zeros(N, np.int64))
+    outcomes = Outcomes(np.zeros(N), np.zeros(N, np.int64), np.zeros(N, np.int64))
     try:
         for number, rows in enumerate(plan_eval_batches(tokens.lengths, max_tokens)):
             masks = draw_masks(tokens, rows, masking, np.random.default_rng([EVAL_SEED, number]))
-            add_outcomes(found, model, tokens, masks, subnet)
+            add_outcomes(outcomes, model, tokens, masks, subnet)
             if on_batch is not None:
                 on_batch(len(rows))
     finally:
         model.train(was_training)
-    return found
+    return outcomes
 
 
 @torch.inference_mode()
-def add_outcomes(found: Outcomes, model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> None:
+def add_outcomes(outcomes: Outcomes, model: TaskModel, tokens: Tokens, masks: Masks, subnet: Subnet | None) -> None:
     """Add the outcomes of one batch of rows."""
     batch = padded_batch(model, tokens, masks.rows).to(next(model.parameters()).device)
     masked = masks.apply(batch, masks.rows)
@@ -207,6 +170,6 @@ def add_outcomes(found: Outcomes, model: TaskModel, tokens: Tokens, masks: Masks
     losses = F.cross_entropy(logits.float(), masked.targets, reduction="none").double().cpu().numpy()
     hits = (logits.argmax(-1) == masked.targets).cpu().numpy()
     rows = masks.rows[masked.positions.cpu().numpy() // batch.input_ids.shape[1]]
-    np.add.at(found.losses, rows, losses)
-    np.add.at(found.hits, rows, hits)
-    np.add.at(found.counts, rows, 1)
+    np.add.at(outcomes.losses, rows, losses)
+    np.add.at(outcomes.hits, rows, hits)
+    np.add.at(outcomes.counts, rows, 1)

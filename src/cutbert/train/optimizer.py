@@ -1,4 +1,4 @@
-"""AdamW on the layers, the token table by the rows a batch touches, and the learning rate's course."""
+"""AdamW on the layers, the token table by the rows a batch touches, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Optimizer:
     """Updates a network's float32 weights once a step.
 
     The token table is the largest matrix of a small encoder, and a batch touches few of its rows: under
-    `rows` only those are updated, by Adam with moments that stand still between touches (torch's
+    `rows` only those are updated, by Adam with moments that do not change between touches (torch's
     SparseAdam; our choice), under `frozen` none, under `dense` all.
 
     Args:
@@ -91,14 +91,14 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' moments and step counts as named tensors."""
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         for kind, optimizer in (("dense", self.dense), ("sparse", self.sparse)):
             if optimizer is None:
                 continue
             for i, values in optimizer.state_dict()["state"].items():
                 for name, value in values.items():
-                    found[f"{kind}.{i}.{name}"] = torch.as_tensor(value)
-        return found
+                    tensors[f"{kind}.{i}.{name}"] = torch.as_tensor(value)
+        return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `state` returned."""

@@ -20,14 +20,12 @@ from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file
 from cutbert.hub.load import load_model
-from cutbert.hub.source import find_source
-from cutbert.shape.folder import read_folder_shape
+from cutbert.hub.source import ModelSource, find_model
 from cutbert.shape.head import HeadSpec
-from cutbert.train.counting import counter
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import counter, progress_bar
 from cutbert.train.settings import TrainSettings
 
 LABEL_JOIN = ","
@@ -42,9 +40,9 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
     Raises:
         InputError: mistakes in the files or the model, all together, before the model is loaded.
     """
-    head, rows = check_inputs(model, settings)
+    source, rows = check_inputs(model, settings)
     engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
-    loaded = load_model(model)
+    head, loaded = source.head, load_model(source)
     loaded.model.to(engine.device)
     max_length = min(settings.max_length, loaded.tokenizer.model_max_length)
     tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length, cache=False)
@@ -60,27 +58,29 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
     return result
 
 
-def check_inputs(model: str, settings: PredictSettings) -> tuple[HeadSpec, Rows]:
-    """Return the model's head and the texts, or raise every mistake found."""
-    mistakes = Mistakes()
-    head, rows = HeadSpec("none"), Rows([])
+def check_inputs(model: str, settings: PredictSettings) -> tuple[ModelSource, Rows]:
+    """Return where the model is and the texts, or raise every mistake."""
+    mistakes, rows = Mistakes(), Rows([])
+    source: ModelSource | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        head = read_folder_shape(find_source(model).folder).head
-        if not head.is_sequence:
-            raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {head.kind}")
+        source = find_model(model)
+        if not source.head.is_sequence:
+            kind = source.head.kind
+            raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {kind}")
     with mistakes.collect():
         rows = read_texts(settings)
     mistakes.check(InputError)
-    return head, rows
+    assert source is not None
+    return source, rows
 
 
 def read_texts(settings: PredictSettings) -> Rows:
     """Return the texts of the input file."""
-    found: list[str] = []
-    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), found)
-    check_mistakes(found)
+    mistakes: list[str] = []
+    raw = read_files([Path(settings.input)], Layout(settings.text, settings.text_pair, None), mistakes)
+    check_mistakes(mistakes)
     return Rows(raw.text, raw.text_pair)
 
 

@@ -60,6 +60,24 @@ def _line_printer(title: str, total: int) -> Bar:
     return advance
 
 
+class Advance(Protocol):
+    """Takes the units done since the last call."""
+
+    def __call__(self, count: int = 1) -> None: ...
+
+
+def counter(bar: Bar) -> Advance:
+    """Return a function that moves a bar on by one, or by the given number of units."""
+    done = 0
+
+    def advance(count: int = 1) -> None:
+        nonlocal done
+        done += count
+        bar(done)
+
+    return advance
+
+
 def say(text: str, *, shown: bool = True) -> None:
     """Tell the user a line: through the logger "cutbert" where the program asks for it, else on standard error."""
     if not shown:

@@ -17,11 +17,11 @@ def check_same(path: Path, stored: Mapping[str, Any], command: str, settings: Ma
     """Raise unless the stored run is one of this command with these settings."""
     if stored["command"] != command:
         raise RunError(f"{path}: --out must be new or a run of {command}, got a run of {stored['command']}")
-    found = differences(binding(stored["settings"]), binding(settings))
-    if found:
+    changes = differences(binding(stored["settings"]), binding(settings))
+    if changes:
         raise RunError(
             f"{path}: --out holds a run of {command} with other settings; repeat them or give another --out",
-            *(f"{path}: {text}" for text in found),
+            *(f"{path}: {text}" for text in changes),
         )
 
 
@@ -31,13 +31,13 @@ def check_unchanged(
     """Raise where something that bits depend on differs from when the unfinished run last ran."""
     then = {name: stored["machine"].get(name) for name in SAME_MACHINE}
     now = {name: machine.get(name) for name in SAME_MACHINE}
-    found = differences(then, now)
+    changes = differences(then, now)
     then_versions = {name: stored["versions"].get(name) for name in SAME_VERSIONS}
-    found += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
-    if found:
+    changes += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
+    if changes:
         raise RunError(
             f"{path}: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
-            *(f"{path}: {text}" for text in found),
+            *(f"{path}: {text}" for text in changes),
         )
 
 

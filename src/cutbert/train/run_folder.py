@@ -155,9 +155,9 @@ class RunFolder:
         stored = self.data.setdefault("facts", {})
         plain = json.loads(json.dumps(facts))
         known = stored.keys() & plain.keys()
-        found = differences({name: stored[name] for name in known}, {name: plain[name] for name in known})
-        if found:
-            raise RunError(*(f"{self.path}: changed since the run began: {text}" for text in found))
+        changes = differences({name: stored[name] for name in known}, {name: plain[name] for name in known})
+        if changes:
+            raise RunError(*(f"{self.path}: changed since the run began: {text}" for text in changes))
         stored.update(plain)
         self._save()
 

@@ -16,7 +16,7 @@ from cutbert.data.batches import plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
-from cutbert.train.collating import Taker, padded_batch
+from cutbert.train.collating import HasShape, padded_batch
 
 
 class Runner(Protocol):
@@ -34,7 +34,7 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """A network in torch, in its own number type on the device it lies on; call it in evaluation mode."""
+    """A network in torch, in its own dtype on its own device; call it in evaluation mode."""
 
     def __init__(self, model: TaskModel, subnet: Subnet | None = None) -> None:
         self.model, self.subnet = model, subnet
@@ -53,13 +53,13 @@ class TorchRunner:
         with torch.autocast(device_type=self.device.type, enabled=False):
             output = self.model(tensors[0], *tensors[1:], subnet=self.subnet)
         answer = output.hidden_states[-1] if output.logits is None else output.logits
-        found: NDArray[np.float32] = answer.float().cpu().numpy()
-        return found
+        logits: NDArray[np.float32] = answer.float().cpu().numpy()
+        return logits
 
 
 def run_rows(
     runner: Runner,
-    model: Taker,
+    model: HasShape,
     tokens: Tokens,
     *,
     max_tokens: int = 1,
@@ -78,26 +78,26 @@ def run_rows(
     Returns:
         [N, C]; of answers per token [N, S, C], 0 after a row's own tokens.
     """
-    found = []
+    batches = []
     for rows in plan_eval_batches(tokens.lengths, max_tokens):
         batch = padded_batch(model, tokens, rows)
         inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
         answer = runner(*(None if each is None else each.numpy() for each in inputs))  # type: ignore[arg-type]
         if answer.ndim == 3 and batch.attention_mask is not None:
             answer = answer * batch.attention_mask.numpy()[..., None].astype(answer.dtype)
-        found.append((rows, answer))
+        batches.append((rows, answer))
         if on_batch is not None:
             on_batch(len(rows))
-    return in_order(found, len(tokens.lengths))
+    return in_order(batches, len(tokens.lengths))
 
 
-def in_order(found: list[tuple[NDArray[Any], NDArray[np.float32]]], num_rows: int) -> NDArray[np.float32]:
+def in_order(batches: list[tuple[NDArray[Any], NDArray[np.float32]]], num_rows: int) -> NDArray[np.float32]:
     """Put the batches' answers back into the order of rows."""
-    if not found:
+    if not batches:
         return np.zeros((num_rows, 0), dtype=np.float32)
-    inner = np.max([logits.shape[1:] for _, logits in found], axis=0)
+    inner = np.max([logits.shape[1:] for _, logits in batches], axis=0)
     result = np.zeros((num_rows, *inner), dtype=np.float32)
-    for rows, logits in found:
+    for rows, logits in batches:
         place: Any = (rows, *(slice(0, size) for size in logits.shape[1:]))
         result[place] = logits
     return result

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
 
 from cutbert.options import option
 from cutbert.settings import LAST_SEED, TRAINING, MachineSettings
@@ -62,9 +62,9 @@ class StagePlan:
         name: of the stage, unique in its run.
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
-        exact_steps: this many steps whatever the data; None leaves it to the passes.
+        exact_steps: number of steps, whatever the data; None leaves it to the passes.
         first_step: steps that earlier stages took; rows, their order and what is drawn at random go on from there.
-        pad_to: length every row is padded to; None puts rows of like length together, hardly padded.
+        pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
     """
 
     name: str
@@ -80,6 +80,14 @@ class StagePlan:
     min_steps: int = 0
     exact_steps: int | None = None
     first_step: int = 0
+
+    def overridden(self, train: TrainSettings) -> StagePlan:
+        """Return the plan with every training flag that was given in place of its own value."""
+        shared = {each.name for each in fields(self)} & {each.name for each in fields(train)}
+        given: dict[str, Any] = {name: getattr(train, name) for name in shared if getattr(train, name) is not None}
+        if train.epochs is not None:
+            given["min_steps"] = 0
+        return replace(self, **given)
 
     def num_steps(self, num_epoch_steps: int) -> int:
         """Return the optimizer steps of the stage.

@@ -1,0 +1,302 @@
+"""The networks of a depth run: the first layers of a model, fine-tuned, scored and kept; and the report of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cutbert.bench.memory import file_bytes
+from cutbert.files import read_json
+from cutbert.fronts.front import Entry
+from cutbert.fronts.outputs import answers_of
+from cutbert.fronts.paired import Paired, compare
+from cutbert.fronts.score import PREDICTIONS, whole_point
+from cutbert.hub.load import load_model
+from cutbert.hub.provenance import extend_provenance
+from cutbert.hub.save import save_model
+from cutbert.methods.depth_settings import DepthSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
+from cutbert.train.checkpoint import load_weights, read_position
+from cutbert.train.interleaved import train_interleaved
+from cutbert.train.loop import Stage
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.work.finetune import FINETUNE
+from cutbert.work.imitate import LabelStep
+from cutbert.work.objective import TaskObjective
+from cutbert.work.training_memory import TrainingMemory, training_memory
+
+TRUNCATED, FULL = "truncated", "full"
+
+
+@dataclass(frozen=True)
+class ScoredDepth:
+    """One fine-tuned network, scored.
+
+    Args:
+        depth, seed: what it was made from.
+        entry: its scores and costs.
+        training_seconds: of its own steps.
+        scoring_seconds: of select and dev.
+    """
+
+    depth: int
+    seed: int
+    entry: Entry
+    training_seconds: float
+    scoring_seconds: float
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """What every network of a run is made from.
+
+    Args:
+        objective: the task; holds the pre-trained model.
+        chosen: layers of the network that is kept.
+        train, settings: as given.
+        run: the run's folder.
+    """
+
+    objective: TaskObjective
+    chosen: int
+    train: TrainSettings
+    settings: DepthSettings
+    run: RunFolder
+
+    @property
+    def num_layers(self) -> int:
+        return self.objective.loaded.model.shape.num_layers
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.settings.seeds or (self.train.seed,)
+
+    @property
+    def compared(self) -> dict[str, int]:
+        """The folders whose networks are kept and measured, with their depths."""
+        has_full = self.settings.against_full or self.settings.all_depths
+        return {"model": self.chosen} | ({FULL: self.num_layers} if has_full else {})
+
+    @property
+    def plan(self) -> StagePlan:
+        return FINETUNE.overridden(self.train)
+
+    def train_all(self) -> list[ScoredDepth]:
+        """Fine-tune and score every network asked for: those that are compared in turn, others one by one."""
+        kept = sorted(set(self.compared.values()))
+        others = [depth for depth in range(1, self.num_layers + 1) if depth not in kept]
+        networks = []
+        for seed in self.seeds:
+            for depths in (kept, *([depth] for depth in others if self.settings.all_depths)):
+                networks += self.train_some(depths, seed)
+        return networks
+
+    def train_some(self, depths: Sequence[int], seed: int) -> list[ScoredDepth]:
+        """Fine-tune networks of some depths side by side, where they are not finished, and score them."""
+        engine = self.objective.engine
+        models = {depth: self.cut(depth, seed) for depth in depths}
+        step = LabelStep(self.objective.losses)
+        pairs = [
+            (model, Stage(replace(self.plan, name=name_of(depth, seed)), self.objective.train, step))
+            for depth, model in models.items()
+            if not self.is_finished(depth, seed)
+        ]
+        with self.run.timing("train"):
+            train_interleaved(pairs, engine, replace(self.train, seed=seed), self.run)
+        networks = [self.scored(depth, seed, model) for depth, model in models.items()] if engine.is_main else []
+        engine.accelerator.wait_for_everyone()
+        return networks
+
+    def cut(self, depth: int, seed: int) -> TaskModel:
+        """Return the first layers of the pre-trained model, with a head made from the seed where that is new."""
+        loaded = self.objective.loaded
+        if seed != self.train.seed:
+            loaded = load_model(self.objective.inputs.model, self.objective.data.head, seed=seed)
+        return first_layers(loaded.model, depth).to(self.objective.engine.device)
+
+    def is_finished(self, depth: int, seed: int) -> bool:
+        return self.position_file(depth, seed).is_file() and self.outputs_file(depth, seed).is_file()
+
+    def position_file(self, depth: int, seed: int) -> Path:
+        return self.run.path / "checkpoint" / f"{name_of(depth, seed)}.json"
+
+    def outputs_file(self, depth: int, seed: int) -> Path:
+        return self.run.path / PREDICTIONS / f"{name_of(depth, seed)}.json"
+
+    def scored(self, depth: int, seed: int, model: TaskModel) -> ScoredDepth:
+        """Score a fine-tuned network on select and dev; weights that nobody asks for any more are removed."""
+        name = name_of(depth, seed)
+        point = replace(whole_point(model.shape, name), depth_mult=depth / self.num_layers)
+        with self.run.timing("score"), self.run.timing(f"score-{name}"):
+            entry = self.objective.score(self.run, model, [point])[0]
+        position = self.position_file(depth, seed)
+        if depth not in self.compared.values():
+            position.with_suffix(".safetensors").unlink(missing_ok=True)
+        spent = float(self.run.data["timings"][f"score-{name}"])
+        return ScoredDepth(depth, seed, entry, read_position(position).seconds, spent)
+
+    def save_truncated(self) -> None:
+        """Write the first layers as they were before fine-tuning, with the head the model came with."""
+        folder = self.run.path / TRUNCATED
+        if not folder.exists():
+            loaded = load_model(self.objective.inputs.model)
+            provenance = extend_provenance(loaded.provenance, self.run.line, scores={})
+            save_model(folder, first_layers(loaded.model, self.chosen), loaded.tokenizer, provenance=provenance)
+
+    def memory(self, name: str) -> TrainingMemory:
+        """Return what fine-tuning one of the compared networks takes."""
+        depth, objective = self.compared[name], self.objective
+        source = self.run.path / TRUNCATED if depth < self.num_layers else objective.inputs.model.folder
+        folder = self.run.path / "checkpoint" / "memory" / str(depth)
+        return training_memory(source, objective.data.head, self.plan, self.train, objective.train, folder)
+
+    def save_best(self, networks: Sequence[ScoredDepth]) -> None:
+        """Write each compared depth's network of the seed that is best on select."""
+        for name, depth in self.compared.items():
+            if not (self.run.path / name).exists():
+                best = max((each for each in networks if each.depth == depth), key=lambda each: each.entry.select_score)
+                model = self.cut(depth, best.seed)
+                load_weights(self.position_file(depth, best.seed).with_suffix(".safetensors"), model)
+                self.objective.save(self.run, model, best.entry, name)
+
+
+def name_of(depth: int, seed: int) -> str:
+    """Return the name of a network: of its stage and of its predictions."""
+    return f"depth-{depth}-seed-{seed}"
+
+
+def first_layers(model: TaskModel, depth: int) -> TaskModel:
+    """Return the first layers of a network as one of their own, with its head.
+
+    Source:
+        Fan et al. 2021 (2111.10951): the top layers are dropped.
+    """
+    whole = Subnet.full(model.shape)
+    return extract(model, Subnet(whole.layers[:depth], whole.hidden_size))
+
+
+# What is reported
+
+
+def report_of(
+    series: Truncation,
+    networks: Sequence[ScoredDepth],
+    memory: Mapping[str, TrainingMemory],
+    choosing_seconds: float,
+    selectors: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Return what is reported of the chosen network, and of the full one and all depths where they were made.
+
+    Args:
+        series: what the networks were made from.
+        networks: fine-tuned and scored.
+        memory: of the compared ones, by folder.
+        choosing_seconds: what the choice took.
+        selectors: by selector and rule, its depth and scores; empty where they are not reported.
+    """
+    run, chosen = series.run, summary(networks, series.chosen)
+    report = {
+        "num_layers": series.num_layers,
+        "metric": series.objective.metric,
+        **{key: chosen[key] for key in ("score", "scores", "select_score", "params", "macs")},
+        "seeds": list(series.seeds),
+        "seconds": choosing_seconds + chosen["training_seconds"] + chosen["scoring_seconds"],
+        "choosing_seconds": choosing_seconds,
+        "training_seconds": chosen["training_seconds"],
+        "scoring_seconds": chosen["scoring_seconds"],
+        "total_seconds": run.seconds,
+        "peak_bytes": memory["model"].peak_bytes,
+        "before_bytes": memory["model"].before_bytes,
+        "file_bytes": file_bytes(run.path / "model"),
+        "truncated": str(run.path / TRUNCATED),
+    }
+    if selectors:
+        report["selectors"] = selectors
+    if FULL in series.compared:
+        report |= beside_full(series, networks, memory[FULL])
+    return report | (all_depths(series, networks, selectors) if series.settings.all_depths else {})
+
+
+def summary(networks: Sequence[ScoredDepth], depth: int) -> dict[str, Any]:
+    """Return scores and seconds of one depth, means over its seeds."""
+    own = [net for net in networks if net.depth == depth]
+    return {
+        "depth": depth,
+        "score": mean([net.entry.score for net in own]),
+        "scores": [net.entry.score for net in own],
+        "select_score": mean([net.entry.select_score for net in own]),
+        "params": own[0].entry.params,
+        "macs": own[0].entry.macs,
+        "training_seconds": mean([net.training_seconds for net in own]),
+        "scoring_seconds": mean([net.scoring_seconds for net in own]),
+    }
+
+
+def beside_full(series: Truncation, networks: Sequence[ScoredDepth], memory: TrainingMemory) -> dict[str, Any]:
+    """Return the full model's numbers, and what may be said of the chosen one beside it."""
+    full = summary(networks, series.num_layers)
+    result = {
+        "full_score": full["score"],
+        "full_scores": full["scores"],
+        "full_select_score": full["select_score"],
+        "full_params": full["params"],
+        "full_macs": full["macs"],
+        "full_seconds": full["training_seconds"] + full["scoring_seconds"],
+        "full_peak_bytes": memory.peak_bytes,
+        "full_before_bytes": memory.before_bytes,
+        "full_file_bytes": file_bytes(series.run.path / FULL),
+        "margin": series.settings.margin,
+    }
+    if series.chosen == series.num_layers:
+        return {**result, "verdict": "the full model was chosen"}
+    paired = against(series, series.chosen)
+    return {
+        **result,
+        "verdict": paired.verdict(series.settings.margin),
+        "difference": paired.to_json(),
+        "p_value": paired.p_value,
+    }
+
+
+def against(series: Truncation, depth: int) -> Paired:
+    """Compare a depth with the full model on the rows of dev."""
+    one, other = ([series.outputs_file(each, seed) for seed in series.seeds] for each in (depth, series.num_layers))
+    return compare_stored(one, other, series.objective.metric)
+
+
+def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> Paired:
+    """Compare two depths by the files of their outputs on the same rows, one a seed."""
+    ours, theirs = ([answers_of(read_json(path)) for path in paths] for paths in (one, other))
+    return compare(metric, ours, theirs, np.asarray(read_json(one[0])["labels"], dtype=np.float64))
+
+
+def all_depths(
+    series: Truncation, networks: Sequence[ScoredDepth], selectors: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return every depth's scores, the best depth on dev, and how far below it each selector's choice stays."""
+    depths = [summary(networks, depth) for depth in range(1, series.num_layers + 1)]
+    for each in depths[:-1]:
+        paired = against(series, each["depth"])
+        each |= {"difference": paired.to_json(), "verdict": paired.verdict(series.settings.margin)}
+    scores = [each["score"] for each in depths]
+    best = max(scores)
+    regrets = {name: {**each, "regret": best - scores[each["depth"] - 1]} for name, each in selectors.items()}
+    return {
+        "series": depths,
+        "oracle_depth": scores.index(best) + 1,
+        "oracle_score": best,
+        "oracle_looks_at": "dev",
+        "regret": best - scores[series.chosen - 1],
+        "selectors": regrets,
+    }
+
+
+def mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))

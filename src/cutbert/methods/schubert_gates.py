@@ -1,0 +1,303 @@
+"""schuBERT's gates (the paper's prune parameters alpha) under a price: how they are trained while weights stay fixed.
+
+Two prices: the paper's, an L1 norm of constant strength gamma (equation 2), and ours, a logarithmic one whose strength
+follows a schedule. Which units a gate multiplies is in `surgery.gates`, what one unit costs in `shape.units`.
+
+Axes: G gates under one price.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.prefix import accumulate_in_place
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.units import Place
+from cutbert.surgery.gates import Gates, Values, gated_weights
+from cutbert.train.engine import Engine
+from cutbert.train.optimizer import learning_rate_at
+from cutbert.train.settings import StagePlan
+from cutbert.train.working_copy import frozen_copy, set_dropout
+
+CLOSING_SHARE = 0.7  # of a stage's steps; in the others the price that is left stays
+BEND = 0.1  # gates far below this cost in proportion to their size, gates far above it hardly more than each other
+LEAST_NOISE = 1e-6  # of the noisiest gate's gradient
+BISECTIONS = 100  # at most
+EXACT = 1e-9  # of the strength of a pull
+
+
+@dataclass(frozen=True, eq=False)
+class Price:
+    """What open gates cost together, and how that makes them close.
+
+    Args:
+        units: price of one unit at each place, at least 0: the paper's beta.
+        aim: share of the whole price that is left at the end, in [0, 1]; None under a constant gamma.
+        gamma: strength of the paper's L1 norm; None under a schedule.
+    """
+
+    units: Mapping[Place, float]
+    aim: float | None = None
+    gamma: float | None = None
+
+    def share_left(self, done: float) -> float:
+        """Return the share of the whole price that may be left when a share of the steps is done."""
+        assert self.aim is not None
+        return 1.0 - (1.0 - self.aim) * min(1.0, done / CLOSING_SHARE)
+
+
+# The paper's price
+
+
+def l1_gradient(gates: Tensor, prices: Tensor, gamma: float) -> Tensor:
+    """Return the gradient of gamma * sum_g beta_g * |alpha_g|.
+
+    Args:
+        gates: alpha, [G].
+        prices: beta, [G].
+        gamma: strength, constant over the steps.
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), equation 2. At alpha = 0 the L1 norm has no slope, and 0 is taken.
+    """
+    return gamma * prices * gates.sign()
+
+
+# Our price
+
+
+def priced_share(gates: Tensor, prices: Tensor) -> Tensor:
+    """Return what gates cost, as a share of what they cost when all are 1.
+
+    Args:
+        gates: at least 0, [G].
+        prices: of one unit each, [G].
+
+    Source:
+        Khetan and Karnin 2020 (2005.06628), equation 2, has the L1 norm of the gates. Ours is the logarithmic one
+        of Candes, Wakin and Boyd 2008 (0711.1612): under L1 all gates shrink together and the cut then takes
+        half-open ones; under the logarithm some close, and the others stay near 1.
+    """
+    costs = torch.log1p(gates / BEND) / math.log1p(1.0 / BEND)
+    return (prices * costs).sum() / prices.sum()
+
+
+def pulled_down(gates: Tensor, prices: Tensor, noise: Tensor, allowed: float) -> Tensor:
+    """Return gates pulled down by the slope of their price, as little as it takes to cost no more than is allowed.
+
+    Args:
+        gates: any numbers, [G]; what is below 0 becomes 0.
+        prices: of one unit each, [G]; gates without one (0) stay as they are.
+        noise: root mean square of each gate's gradient, [G], on any scale; Adam divides its steps by it, and so is
+            the pull divided.
+        allowed: share of the whole price, at least 0.
+
+    Source:
+        Ours. The paper adds the price times a constant gamma to the loss, and its gamma is unknown. The strength of
+        the pull is the gamma of this step that keeps to the schedule.
+    """
+    gates, is_priced = gates.clamp(min=0.0), prices > 0
+    if not bool(is_priced.any()) or float(priced_share(gates, prices)) <= allowed:
+        return gates
+    largest = noise.max()
+    spread = (noise / largest).clamp(min=LEAST_NOISE) if largest > 0 else torch.ones_like(noise)
+    pull = prices / ((gates + BEND) * spread)
+    low, high = 0.0, float((gates / pull)[is_priced].max())
+    for _ in range(BISECTIONS):
+        if high - low <= EXACT * high:
+            break
+        middle = (low + high) / 2
+        is_enough = float(priced_share((gates - middle * pull).clamp(min=0.0), prices)) <= allowed
+        low, high = (low, middle) if is_enough else (middle, high)
+    return (gates - high * pull).clamp(min=0.0)
+
+
+# Training gates: algorithm 1, steps 1 and 2
+
+
+class GatedModel(nn.Module):
+    """A network and the gates on it, all 1 at first; its parameters are the gates alone.
+
+    Args:
+        base: the float32 network; never changed.
+        prices: of the gates that are trained, each of other places; gates at places without one stay at 1.
+        gates_norms: as in `surgery.gates.gated_weights`.
+    """
+
+    def __init__(self, base: TaskModel, prices: Sequence[Price], *, gates_norms: bool = True) -> None:
+        super().__init__()
+        self.gates = Gates(base.shape).to(next(base.parameters()).device)
+        self.prices, self.gates_norms = tuple(prices), gates_norms
+        priced = {place for price in prices for place in price.units}
+        for place, gate in self.gates.values().items():
+            gate.requires_grad_(place in priced)
+        self._base = (base,)  # in a tuple, so that torch does not take its weights for ours
+
+    @property
+    def base(self) -> TaskModel:
+        return self._base[0]
+
+    def values(self) -> Values:
+        return self.gates.values()
+
+    def trained(self) -> list[nn.Parameter]:
+        """Return the gates that are trained."""
+        return [gate for gate in self.parameters() if gate.requires_grad]
+
+    def products(self) -> dict[str, Tensor]:
+        """Return the weights that trained gates act on, times all their gates; the others are as in the network."""
+        weights = gated_weights(self.base, self.values(), gates_norms=self.gates_norms)
+        return {name: product for name, product in weights.items() if product.requires_grad}
+
+
+class GateView:
+    """The gated network as a training step sees it: weights times gates in the training dtype.
+
+    Gates act on matrices, so their gradients follow from the matrices' own, once a step: no product runs twice,
+    and a step costs what a step on the weights costs.
+
+    Args:
+        gated: the network with its gates.
+        dtype: of the layers.
+        dropout: probability of every dropout.
+    """
+
+    def __init__(self, gated: GatedModel, dtype: torch.dtype, dropout: float) -> None:
+        self.gated = gated
+        self.model = frozen_copy(gated.base, dtype)
+        self.products = gated.products()
+        self.casts = {name: self.model.get_parameter(name).requires_grad_() for name in self.products}
+        set_dropout(self.model, dropout)
+        accumulate_in_place(self.model.encoder.layers)
+        if self.model.head is not None:
+            accumulate_in_place(self.model.head)
+        for name, weight in self.model.named_parameters():
+            if name not in self.casts:
+                weight.grad = None  # no product is run for what nobody asks for
+        self.model.train()
+        self._cast_table = self.model.encoder.embeddings.token.weight.to(dtype)
+
+    def token_table(self) -> Tensor:
+        """Return the token table in the layers' dtype, for a tied output; no gate acts on it."""
+        return self._cast_table
+
+    def refresh(self) -> None:
+        """Multiply weights and gates again, cast them and clear gradients."""
+        for gate in self.gated.trained():
+            gate.grad = torch.zeros_like(gate)
+        self.products = self.gated.products()
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.casts.values()), list(self.products.values()))
+            torch._foreach_zero_([cast.grad for cast in self.casts.values() if cast.grad is not None])
+
+    def collect(self) -> None:
+        """Hand the matrices' gradients to the gates."""
+        gradients = [torch.zeros_like(cast) if cast.grad is None else cast.grad for cast in self.casts.values()]
+        torch.autograd.backward(list(self.products.values()), [gradient.float() for gradient in gradients])
+
+    def close(self) -> None:
+        """Nothing to undo: the network itself was never in training."""
+
+
+@dataclass(frozen=True, eq=False)
+class PricedGates:
+    """A price, the gates under it, and the price of each of their units, [G]."""
+
+    price: Price
+    gates: list[Tensor]
+    units: Tensor
+
+    @classmethod
+    def of(cls, price: Price, values: Values) -> PricedGates:
+        gates = [values[place] for place in price.units]
+        units = [gate.new_full(gate.shape, unit) for gate, unit in zip(gates, price.units.values(), strict=True)]
+        return cls(price, gates, torch.cat(units).double())
+
+    def split(self, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Return each gate with its part of values for all of them, [G]."""
+        return list(zip(self.gates, values.split([len(gate) for gate in self.gates]), strict=True))
+
+
+class GateOptimizer:
+    """Adam on the gates.
+
+    Under the paper's price the L1 norm is part of the loss that Adam sees. Under ours Adam sees the loss alone; after
+    its step the price pulls the gates down, as far as the schedule asks (as decay is kept out of the moments in AdamW:
+    beside a price that rules, they would not see the loss). There no gate goes below 0: Adam's momentum would carry it
+    far past, where it acts again with the sign turned. Of a unit that its gate multiplies twice, on the way in and
+    out, a gate at 0 has no gradient: closing is final. Nothing is clipped or decayed.
+
+    Args:
+        gated: the network with its gates and their prices.
+        plan: of the stage, whose steps are given.
+        engine: sums gradients over processes.
+        max_grad_norm: without effect here.
+    """
+
+    updates_rows = False
+
+    def __init__(self, gated: GatedModel, plan: StagePlan, engine: Engine, max_grad_norm: float) -> None:
+        assert plan.exact_steps is not None
+        self.plan, self.engine, self.num_steps = plan, engine, plan.exact_steps
+        self.weights = gated.trained()
+        self.priced = [PricedGates.of(price, gated.values()) for price in gated.prices]
+        self.adam = torch.optim.Adam(self.weights, lr=plan.learning_rate)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.adam.param_groups[0]["lr"])
+
+    def zero_embedding_gradients(self) -> None:
+        """Embeddings are not trained here."""
+
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        self.engine.reduce(gradients)
+        self.adam.param_groups[0]["lr"] = learning_rate_at(progress, self.plan)
+        for each in self.priced:
+            if each.price.gamma is not None:
+                self._add_l1(each, each.price.gamma)
+        self.adam.step()
+        for each in self.priced:
+            if each.price.aim is not None:
+                self._keep_to_schedule(each)
+        return float(torch.nn.utils.get_total_norm(gradients, foreach=True))
+
+    @torch.no_grad()
+    def _add_l1(self, priced: PricedGates, gamma: float) -> None:
+        gates = torch.cat(priced.gates)
+        for gate, part in priced.split(l1_gradient(gates, priced.units.to(gates.dtype), gamma)):
+            assert gate.grad is not None
+            gate.grad.add_(part)
+
+    @torch.no_grad()
+    def _keep_to_schedule(self, priced: PricedGates) -> None:
+        done = float(self.adam.state[priced.gates[0]]["step"]) / self.num_steps
+        gates = pulled_down(
+            torch.cat(priced.gates).double(),
+            priced.units,
+            torch.cat([self.adam.state[gate]["exp_avg_sq"] for gate in priced.gates]).double().sqrt(),
+            priced.price.share_left(done),
+        )
+        for gate, part in priced.split(gates):
+            gate.copy_(part)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments and step counts as named tensors."""
+        kept = self.adam.state_dict()["state"]
+        return {f"{i}.{name}": torch.as_tensor(value) for i, values in kept.items() for name, value in values.items()}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            i, name = key.split(".")
+            state.setdefault(int(i), {})[name] = value
+        self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})

@@ -1,0 +1,119 @@
+"""The network as a training step sees it: layers in the training dtype, gradients added in place."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from cutbert.model.attention import Attention
+from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place
+from cutbert.model.task_model import TaskModel
+
+
+class WorkingCopy:
+    """A copy of a float32 network whose layers and head compute in another dtype.
+
+    The embeddings are the float32 network's own: they run once a step, on few rows. In float32 training
+    the copy is the network itself. Weights are cast once a step by `refresh`; every backward adds to the
+    gradients, and `collect` hands their sum to the float32 network.
+
+    Args:
+        master: the float32 network the optimizer updates.
+        dtype: of layers and head.
+        dropout: probability of every dropout, hidden and attention.
+    """
+
+    def __init__(self, master: TaskModel, dtype: torch.dtype, dropout: float) -> None:
+        self.master = master
+        self.is_cast = dtype != torch.float32
+        self.model = cast_copy(master, dtype) if self.is_cast else master
+        self.pairs = [
+            (weight, cast)
+            for weight, cast in zip(master.parameters(), self.model.parameters(), strict=True)
+            if weight is not cast
+        ]
+        self.dtype = dtype
+        self._cast_table: Tensor | None = None
+        set_dropout(self.model, dropout)
+        accumulate_in_place(self.model.encoder.layers)
+        if self.model.head is not None:
+            accumulate_in_place(self.model.head)
+        self.model.train()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Cast the float32 weights into the copy and clear its gradients."""
+        if self.is_cast:
+            torch._foreach_copy_([cast for _, cast in self.pairs], [weight for weight, _ in self.pairs])
+        torch._foreach_zero_(layer_gradients(self.model))
+        self._cast_table = None
+
+    @torch.no_grad()
+    def token_table(self) -> Tensor:
+        """Return the token table in the layers' dtype, for a tied output; without gradient.
+
+        Cast at a step's first use: most heads have no use for it.
+        """
+        table = self.model.encoder.embeddings.token.weight
+        if not self.is_cast:
+            return table.detach()
+        if self._cast_table is None:
+            self._cast_table = table.detach().to(self.dtype)
+        return self._cast_table
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Give the float32 weights the copy's gradients, in float32."""
+        if not self.is_cast:
+            return
+        for weight, _ in self.pairs:
+            if weight.grad is None:
+                weight.grad = torch.empty_like(weight)
+        gradients = [weight.grad for weight, _ in self.pairs if weight.grad is not None]
+        torch._foreach_copy_(gradients, layer_gradients(self.model))
+
+    def close(self) -> None:
+        """Put the float32 network out of training: no dropout, no leftover gradients."""
+        self.master.eval()
+        self.master.requires_grad_(True)
+        accumulate_by_autograd(self.master)
+        self.master.encoder.embeddings.token.sparse = False
+
+
+def cast_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
+    """Return a copy with layers and head in another dtype; the embeddings are shared, not copied."""
+    shared = {id(parameter): parameter for parameter in model.encoder.embeddings.parameters()}
+    twin = copy.deepcopy(model, memo={**shared, id(model.encoder.embeddings): model.encoder.embeddings})
+    cast_layers(twin, dtype)
+    return twin
+
+
+def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
+    """Return a copy that is never updated: layers and head in the given dtype, in evaluation mode."""
+    twin = copy.deepcopy(model)
+    cast_layers(twin, dtype)
+    return twin.eval().requires_grad_(False)
+
+
+def cast_layers(model: TaskModel, dtype: torch.dtype) -> None:
+    """Cast layers and head, in place; the embeddings stay as they are."""
+    model.encoder.layers.to(dtype)
+    if model.head is not None:
+        model.head.to(dtype)
+
+
+def layer_gradients(model: TaskModel) -> list[Tensor]:
+    """Return the gradients of layers and head that exist."""
+    modules = [model.encoder.layers] + ([] if model.head is None else [model.head])
+    return [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+
+
+def set_dropout(model: nn.Module, dropout: float) -> None:
+    """Set the probability of every dropout of a network, hidden and attention."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+        if isinstance(module, Attention):
+            module.attention_dropout = dropout

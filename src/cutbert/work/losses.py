@@ -1,0 +1,227 @@
+"""The losses of a network on one micro-batch, for a task with labels and for masked tokens of plain text; the teacher.
+
+Axes: M masked tokens, E table width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cutbert.data.batches import Batch
+from cutbert.data.masking import MaskedBatch
+from cutbert.data.tokens import Tokens
+from cutbert.model.losses import task_loss
+from cutbert.model.task_model import TaskModel, TaskOutput
+from cutbert.model.vocabulary import LogitLoss, vocabulary_loss
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.subnet import Subnet
+from cutbert.train.collating import block_batch
+from cutbert.train.loop import ModelView, StepInfo
+from cutbert.train.losses import kl_sum, logit_loss
+from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, transformed
+
+States = tuple[Tensor, ...]
+Losses = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network whose outputs a student learns to give.
+
+    Args:
+        model: in the training dtype, on the training device, never updated.
+        tokens: the same rows in the teacher's own tokens; None where its tokenizer is the student's.
+        has_states: whether its hidden states can be compared with the student's (same tokenizer, hidden size and
+            layers).
+    """
+
+    model: TaskModel
+    tokens: Tokens | None = None
+    has_states: bool = True
+
+    @torch.no_grad()
+    def outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None = None) -> TaskOutput:
+        """Return the teacher's outputs for a batch; where it has tokens of its own, for the same rows in them."""
+        if self.tokens is not None:
+            batch = block_batch(self.model, self.tokens, rows).to(batch.input_ids.device)
+        return self.model.finish(self.states(batch, subnet), batch.blocks)
+
+    @torch.no_grad()
+    def states(self, batch: Batch, subnet: Subnet | None = None) -> States:
+        """Return the teacher's hidden states for a batch."""
+        return encoder_states(self.model, batch, subnet)
+
+    @cached_property
+    def token_table(self) -> Tensor:
+        """The token table in the dtype of the layers."""
+        encoder = self.model.encoder
+        return encoder.embeddings.token.weight.detach().to(encoder.layers_dtype)
+
+
+class Target(NamedTuple):
+    """A teacher's outputs for one micro-batch.
+
+    Args:
+        teacher: the teacher.
+        outputs: its logits; on plain text the outputs of its head's transform at masked positions, [M, E].
+        states: its hidden states.
+    """
+
+    teacher: Teacher
+    outputs: Tensor
+    states: States
+
+
+class BatchLosses(Protocol):
+    """One micro-batch as an objective reads it, and what a network loses on it."""
+
+    @property
+    def batch(self) -> Batch:
+        """What networks read."""
+        ...
+
+    @property
+    def num_targets(self) -> int:
+        """The outputs that the logit loss of the whole step is a mean over."""
+        ...
+
+    def label_losses(self, view: ModelView, states: States) -> Losses:
+        """Return this micro-batch's share of the loss against what is true, by its name in the log."""
+        ...
+
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+        """Return the outputs of a teacher, or of a subnet of it."""
+        ...
+
+    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+        """Return the loss against the teacher's logits, summed over the micro-batch.
+
+        Args:
+            view: the student.
+            states: the student's hidden states.
+            target: the teacher's outputs.
+            temperature: divides the logits of both.
+        """
+        ...
+
+
+LossesOf = Callable[[Batch, StepInfo], BatchLosses]
+"""Returns the losses of a step's micro-batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class TaskLosses:
+    """A micro-batch of a task with labels.
+
+    Args:
+        head: of the task.
+        batch: rows.
+        info: of the step.
+    """
+
+    head: HeadSpec
+    batch: Batch
+    info: StepInfo
+
+    @property
+    def num_targets(self) -> int:
+        return self.info.num_tokens if self.head.kind == "token" else self.info.num_examples
+
+    def label_losses(self, view: ModelView, states: States) -> Losses:
+        batch = self.batch
+        logits = view.model.finish(states, batch.blocks).logits
+        mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
+        return {"labels": mean * self.info.label_share(batch)}
+
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+        outputs = teacher.outputs(self.batch, self.info.rows, subnet)
+        assert outputs.logits is not None
+        return Target(teacher, outputs.logits, outputs.hidden_states)
+
+    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+        student = view.model.finish(states, self.batch.blocks).logits
+        assert student is not None
+        return logit_loss(
+            self.head,
+            student,
+            target.outputs,
+            temperature=temperature,
+            attention_mask=self.batch.attention_mask,
+            blocks=self.batch.blocks,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedLosses:
+    """A micro-batch of plain text with masked tokens.
+
+    In the place of logits stand the outputs of the head's transform at masked positions, [M, E]: the vocabulary's
+    logits are made in parts, where they are needed.
+
+    Args:
+        masked: rows with masked tokens.
+        num_targets: masked tokens of the whole step, at least 1.
+    """
+
+    masked: MaskedBatch
+    num_targets: int
+
+    @property
+    def batch(self) -> Batch:
+        return self.masked.batch
+
+    def label_losses(self, view: ModelView, states: States) -> Losses:
+        x_ME = transformed(view.model, states, self.masked.positions)
+        return {"masked_lm": masked_loss(view, x_ME, self.masked.targets) / self.num_targets}
+
+    @torch.no_grad()
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+        states = teacher.states(self.batch, subnet)
+        return Target(teacher, transformed(teacher.model, states, self.masked.positions), states)
+
+    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+        x_ME = transformed(view.model, states, self.masked.positions)
+        table, bias = view.model.encoder.embeddings.token.weight, head_of(view.model).bias
+        return vocabulary_loss(x_ME, table, view.token_table(), bias, vocabulary_kl(target, temperature))
+
+
+def vocabulary_kl(target: Target, temperature: float) -> LogitLoss:
+    """Return the KL to the teacher's logits over the vocabulary, times temperature squared, for `vocabulary_loss`."""
+    x_ME = target.outputs
+    bias, table = head_of(target.teacher.model).bias, target.teacher.token_table[:, : x_ME.shape[1]]
+
+    def kl_loss(logits: Tensor, part: slice) -> Tensor:
+        with torch.no_grad():
+            teacher_logits = F.linear(x_ME[part], table, bias).float()
+        student, teacher = ((each / temperature).log_softmax(-1) for each in (logits, teacher_logits))
+        return kl_sum(student, teacher) * temperature**2
+
+    return kl_loss
+
+
+@dataclass(frozen=True, eq=False)
+class TextLosses:
+    """Makes the losses of plain text: masks a micro-batch's tokens first.
+
+    Args:
+        masks: of every step.
+    """
+
+    masks: StepMasks
+
+    def __call__(self, batch: Batch, info: StepInfo) -> MaskedLosses:
+        masks = self.masks(info)
+        return MaskedLosses(masks.apply(batch, info.rows), max(1, masks.num_hidden))
+
+
+def encoder_states(net: TaskModel, batch: Batch, subnet: Subnet | None = None) -> States:
+    """Return the hidden states of a batch."""
+    return net.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks)

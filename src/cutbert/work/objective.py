@@ -1,0 +1,363 @@
+"""What a network is trained, cut and scored for: a task of the user's, or the masked tokens of plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from cutbert.bench.latency import NUM_LENGTHS, sample_lengths
+from cutbert.bench.settings import DEFAULT_LENGTH
+from cutbert.data.batches import Batch
+from cutbert.data.dataset import Dataset, Examples
+from cutbert.data.masking import Masking, masked_batch, masking_of
+from cutbert.data.text import TextData, every_second, load_texts
+from cutbert.data.text_settings import TextSettings
+from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.errors import DataError
+from cutbert.fronts.front import Entry
+from cutbert.fronts.outputs import interval_fact
+from cutbert.fronts.score import score_points
+from cutbert.hub.load import Loaded, load_model, new_loaded
+from cutbert.hub.provenance import extend_provenance
+from cutbert.hub.save import save_model
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.space import GridPoint
+from cutbert.train.collating import SAMPLE_TOKENS, sample_batches, sample_rows
+from cutbert.train.engine import Engine, make_engine
+from cutbert.train.loop import StepInfo
+from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
+from cutbert.train.progress import say
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.working_copy import frozen_copy
+from cutbert.work.imitate import DISTIL
+from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
+from cutbert.work.losses import BatchLosses, TaskLosses, Teacher, TextLosses
+
+LOGITS_AT_ONCE = 1 << 25  # in the batches of a sample: positions times vocabulary
+OnPoint = Callable[[Entry], None]
+
+# Masked LM; all values are our choice. No dropout, since one pass over much text does not overfit (Lan et al. 2020,
+# ALBERT, 1909.11942, section 4.8, and Geiping and Goldstein 2022, 2212.14034, drop it too), and attention is faster
+# without.
+MASKED_LM_PLAN = StagePlan(
+    name="pretrain",
+    epochs=1.0,
+    batch_size=32,
+    learning_rate=1e-4,
+    warmup_ratio=0.06,
+    weight_decay=0.01,
+    schedule="linear",
+    dropout=0.0,
+    token_table="dense",
+)
+
+
+def heal_plan(is_text: bool) -> StagePlan:
+    """Return how a cut network is trained, by distillation on a task, by masked LM on plain text."""
+    return replace(MASKED_LM_PLAN if is_text else DISTIL, name="heal")
+
+
+class Objective(Protocol):
+    """What methods ask of a task or of plain text."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the run started from."""
+        ...
+
+    @property
+    def loaded(self) -> Loaded:
+        """The uncut model, on the engine's device; fine-tuned once `work.finetune.ensure_finetuned` ran."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """Machine and processes."""
+        ...
+
+    @property
+    def train(self) -> Tokens:
+        """The rows to train on."""
+        ...
+
+    @property
+    def metric(self) -> str:
+        """Name of the primary metric."""
+        ...
+
+    @property
+    def select_is_dev(self) -> bool:
+        """Whether choices are made on the rows that are reported."""
+        ...
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens per text that latency is measured at."""
+        ...
+
+    def losses(self, batch: Batch, info: StepInfo) -> BatchLosses:
+        """Return the losses of a step's micro-batch."""
+        ...
+
+    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+        """Return the teacher, which is never updated, and the rows that its outputs are learned on.
+
+        Args:
+            change: makes further rows out of those of a task; None for none.
+        """
+        ...
+
+    def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
+        """Return a random sample of training rows in padded batches, with labels where there are any."""
+        ...
+
+    def score(
+        self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None
+    ) -> list[Entry]:
+        """Score subnets of a network on select and dev."""
+        ...
+
+    def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
+        """Write a network into a folder of the run, with where it comes from and its scores."""
+        ...
+
+
+def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
+    """Load the model with a head that fits the data, and turn the data into tokens."""
+    return (TextObjective if inputs.is_text else TaskObjective).prepare(inputs, train, run)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskObjective:
+    """A task with labels.
+
+    Args:
+        inputs: what the run started from.
+        data: the rows.
+        loaded: model, tokenizer, provenance.
+        engine: machine and processes.
+        train, select, dev: tokens of the splits; select is dev's own object where they are the same.
+    """
+
+    inputs: Inputs
+    data: Dataset
+    loaded: Loaded
+    engine: Engine
+    train: Tokens
+    select: Tokens
+    dev: Tokens
+
+    @classmethod
+    def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TaskObjective:
+        """Load the model with a head that fits the task, and tokenise the splits."""
+        data = inputs.dataset
+        assert data is not None
+        engine = make_engine(train)
+        loaded = load_model(inputs.model, data.head, seed=train.seed)
+        run.record(data=data.files, weights=weight_hashes(inputs.model))
+        for note in (*data.notes, *loaded.notes):
+            say(note, shown=engine.is_main)
+        if data.select_is_dev:
+            say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
+        loaded.model.to(engine.device)
+        splits = {"train": data.train, "dev": data.dev} | ({} if data.select_is_dev else {"select": data.select})
+        tokens = {name: tokenize(rows, loaded, inputs) for name, rows in splits.items()}
+        for name, each in tokens.items():
+            for note in each.notes:
+                say(f"{name}: {note}", shown=engine.is_main)
+        select = tokens["dev"] if data.select_is_dev else tokens["select"]
+        return cls(inputs, data, loaded, engine, train=tokens["train"], dev=tokens["dev"], select=select)
+
+    @property
+    def metric(self) -> str:
+        return self.data.metric
+
+    @property
+    def select_is_dev(self) -> bool:
+        return self.data.select_is_dev
+
+    @property
+    def lengths(self) -> list[int]:
+        return sample_lengths(self.dev.lengths)
+
+    def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
+        return TaskLosses(self.data.head, batch, info)
+
+    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+        """Return the teacher: the fine-tuned model, or --teacher, which may have a tokenizer of its own."""
+        rows = self.data.train if self.data.unlabeled is None else self.data.train.joined(self.data.unlabeled)
+        if change is not None:
+            rows = change(rows)
+        tokens = self.train if rows is self.data.train else self.tokenize(rows)
+        teacher = self._teacher(rows)
+        return replace(teacher, model=frozen_copy(teacher.model, self.engine.dtype)), tokens
+
+    def _teacher(self, rows: Examples) -> Teacher:
+        if self.inputs.teacher is None:
+            return Teacher(self.loaded.model)
+        other = load_model(self.inputs.teacher, self.data.head)
+        same_tokens = self.loaded.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+        has_states = same_tokens and have_like_states(self.loaded.model.shape, other.model.shape)
+        if not has_states:
+            say(
+                "the teacher's hidden states do not match the model's: its logits alone are learned",
+                shown=self.engine.is_main,
+            )
+        tokens = None if same_tokens else tokenize(rows, other, self.inputs)
+        return Teacher(other.model.to(self.engine.device), tokens, has_states)
+
+    def tokenize(self, rows: Examples) -> Tokens:
+        """Return the tokens of further rows."""
+        return tokenize(rows, self.loaded, self.inputs)
+
+    def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
+        return sample_batches(model, self.train, size, seed, self.engine.device)
+
+    def score(
+        self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None
+    ) -> list[Entry]:
+        return score_points(run, model, points, select=self.select, dev=self.dev, metric=self.metric, on_point=on_point)
+
+    def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
+        task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
+        interval = {} if entry is None else interval_fact(run.path, entry.name, self.metric)
+        save_network(self, run, model, entry, name, self.data.files, {"task": task, **interval})
+
+
+@dataclass(frozen=True, eq=False)
+class TextObjective:
+    """Plain text with masked tokens; half of the held-out sequences are select, the others dev.
+
+    The metric is the share of masked tokens that are predicted right; loss and perplexity are beside it.
+
+    Args:
+        inputs: what the run started from.
+        loaded: model with a masked-LM head, tokenizer, provenance.
+        engine: machine and processes.
+        text: sequences to train on, and held out.
+        masking: how tokens are masked.
+    """
+
+    inputs: Inputs
+    loaded: Loaded
+    engine: Engine
+    text: TextData
+    masking: Masking
+    metric: str = MASKED_ACCURACY
+    select_is_dev: bool = False
+
+    @classmethod
+    def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TextObjective:
+        """Load or make a model with a masked-LM head, and pack the text into sequences of its tokens."""
+        data, texts = inputs.data, inputs.texts
+        assert isinstance(data, TextSettings) and texts is not None
+        engine = make_engine(train)
+        loaded = load_masked_lm(inputs, train.seed)
+        masking = masking_of(
+            loaded.tokenizer,
+            inputs.model.name,
+            vocab_size=loaded.model.shape.vocab_size,
+            probability=data.mask_probability,
+            whole_word=data.whole_word,
+        )
+        for note in (*loaded.notes, "reading the text into sequences (once: they are kept in the token cache)"):
+            say(note, shown=engine.is_main)
+        text = load_texts(texts, loaded.tokenizer, inputs.model.name, data.sequence_length)
+        run.record(data=text.files, weights=weight_hashes(inputs.model) if inputs.new is None else inputs.new.hashes)
+        for note in text.notes:
+            say(note, shown=engine.is_main)
+        loaded.model.to(engine.device)
+        return cls(inputs, loaded, engine, text, masking)
+
+    @property
+    def train(self) -> Tokens:
+        return self.text.train
+
+    @property
+    def lengths(self) -> list[int]:
+        model = self.loaded.model
+        return [min(DEFAULT_LENGTH, model.shape.num_positions - model.style.position_offset)] * NUM_LENGTHS
+
+    @cached_property
+    def losses(self) -> TextLosses:
+        return TextLosses(StepMasks(self.train, self.masking))
+
+    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype)), self.train
+
+    def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
+        rows = sample_rows(len(self.train), size, seed)
+        positions = min(SAMPLE_TOKENS, LOGITS_AT_ONCE // model.shape.vocab_size)
+        at_once = max(1, positions // int(self.train.offsets[1]))
+        parts = np.split(rows, np.arange(at_once, len(rows), at_once))
+        return [masked_batch(self.train, part, self.masking, seed).to(self.engine.device) for part in parts]
+
+    def score(
+        self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None
+    ) -> list[Entry]:
+        select, dev = every_second(self.text.dev, 0), every_second(self.text.dev, 1)
+        scores_of = partial(score_masked_lm, masking=self.masking)
+        return score_points(
+            run, model, points, select=select, dev=dev, metric=self.metric, scores_of=scores_of, on_point=on_point
+        )
+
+    def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
+        save_network(self, run, model, entry, name, self.text.files, {})
+
+
+def save_network(
+    objective: Objective,
+    run: RunFolder,
+    model: TaskModel,
+    entry: Entry | None,
+    name: str,
+    files: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a network into a folder of a run.
+
+    Args:
+        objective, run, model, entry, name: as in `Objective.save`.
+        files: hashes of the data.
+        facts: what else its provenance says.
+    """
+    metric, loaded = objective.metric, objective.loaded
+    scores = {} if entry is None else {metric: entry.score, f"select_{metric}": entry.select_score}
+    provenance = extend_provenance(loaded.provenance, run.line, data=files, scores=scores, facts=facts)
+    save_model(run.path / name, model, loaded.tokenizer, provenance=provenance)
+
+
+def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
+    """Return the tokens of a task's rows, cut at its longest input."""
+    assert not isinstance(inputs.data, TextSettings)
+    return tokenize_rows(rows, loaded.tokenizer, loaded.source, inputs.data.length_limit)
+
+
+def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:
+    """Whether two encoders have as many layers and hidden units: for the same tokens their states can be compared."""
+    return (one.hidden_size, one.num_layers) == (other.hidden_size, other.num_layers)
+
+
+def load_masked_lm(inputs: Inputs, seed: int) -> Loaded:
+    """Return a model with a masked-LM head, its own or a new one; or new weights of a shape."""
+    if inputs.new is not None:
+        return new_loaded(inputs.model, inputs.new.shape, MASKED_LM, seed=seed)
+    loaded = load_model(inputs.model, MASKED_LM, seed=seed)
+    if not loaded.has_new_head:
+        return loaded
+    note = f"{inputs.model} has no masked-LM head: a new one is trained with the rest"
+    return replace(loaded, notes=(*loaded.notes, note))
+
+
+def check_halves(objective: Objective) -> None:
+    """Raise a DataError unless held-out text is enough for select and dev."""
+    if isinstance(objective, TextObjective) and len(objective.text.dev) < 2:
+        raise DataError(
+            "held-out text must have at least 2 sequences, one for select and one for dev; give more by --dev"
+        )

@@ -1,0 +1,122 @@
+"""A run, once for all methods: prepare, let the method work, score networks, time them side by side, store a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cutbert.bench.settings import LatencySettings
+from cutbert.files import write_json
+from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.pick import pick_facts
+from cutbert.fronts.score import whole_point
+from cutbert.hub.card import write_card
+from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
+from cutbert.model.task_model import TaskModel
+from cutbert.train.progress import counter, progress_bar
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+from cutbert.work.inputs import Inputs, weight_hashes
+from cutbert.work.objective import Objective, prepare
+
+
+class Scored(NamedTuple):
+    """A network and its scores."""
+
+    model: TaskModel
+    entry: Entry
+
+
+def carry_out(
+    inputs: Inputs, train: TrainSettings, run: RunFolder, work: Callable[[Objective], None]
+) -> dict[str, Any]:
+    """Start a run or go on with it, let a method work, and return the result that it stored.
+
+    Args:
+        inputs: found and checked.
+        train: training flags.
+        run: opened run folder.
+        work: the method's own part; stores the result in the main process.
+    """
+    with run.start():
+        objective = prepare(inputs, train, run)
+        if inputs.others:
+            run.record(other_weights=weight_hashes(*inputs.others.values()))
+        work(objective)
+        objective.engine.accelerator.wait_for_everyone()
+    return RunFolder.read(run.path).result or {}
+
+
+def score_and_save(run: RunFolder, objective: Objective, model: TaskModel, name: str, *, is_last: bool) -> Scored:
+    """Score a network, and store it: the last as the run's model/, those before it in rounds/."""
+    folder = "model" if is_last else f"rounds/{name}"
+    entry = score_whole(run, objective, model, name)
+    if objective.engine.is_main:
+        objective.save(run, model, entry, folder)
+    return Scored(model, entry if is_last else replace(entry, folder=folder))
+
+
+def score_whole(run: RunFolder, objective: Objective, model: TaskModel, name: str) -> Entry:
+    """Score a network that is not part of a grid."""
+    with run.timing("score"):
+        entry = objective.score(run, model, [whole_point(model.shape, name)])[0]
+    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+
+
+def finish(
+    run: RunFolder, objective: Objective, latency: LatencySettings, networks: Sequence[Scored], **more: Any
+) -> None:
+    """Score the uncut model, time everything side by side, store front and result.
+
+    Args:
+        run, objective: of the method.
+        latency: how networks are timed.
+        networks: those that the method made, the result last.
+        more: further keys of the result.
+    """
+    if not objective.engine.is_main:
+        return
+    uncut = objective.loaded.model
+    with run.timing("score"):
+        whole = objective.score(run, uncut, [whole_point(uncut.shape)])[0]
+    front = Front(objective.metric, whole, tuple(entry for _, entry in networks), objective.select_is_dev)
+    front = timed(run, objective, front, {entry.folder: model for model, entry in networks}, latency)
+    record_facts(run.path, front, front[networks[-1].entry.name])
+    run.finish({"out": str(run.path), **more, **front.to_json(), "seconds": run.seconds})
+
+
+def timed(
+    run: RunFolder,
+    objective: Objective,
+    front: Front,
+    models: Mapping[str | None, TaskModel],
+    latency: LatencySettings,
+) -> Front:
+    """Return a front with the latency of each network and of the uncut model, stored in the run.
+
+    Args:
+        run, objective: of the method.
+        front: scored networks.
+        models: by an entry's folder, the network that it is a part of.
+        latency: how networks are timed.
+    """
+    with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
+        uncut = objective.loaded.model
+        front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
+    front.save(run.path)
+    return front
+
+
+def record_facts(run: Path, front: Front, entry: Entry) -> None:
+    """Write into cutbert.json and card of a run's model what the run knows of it besides."""
+    folder = run / "model"
+    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
+    write_card(folder)
+
+
+def latency_settings(train: TrainSettings) -> LatencySettings:
+    """Return how networks are timed under training flags."""
+    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
