@@ -16,7 +16,7 @@ import numpy as np
 
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, time_networks
 from cutbert.bench.latency_table import LatencyTable, measure_table, new_network
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
@@ -51,7 +51,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def on_backend(
-    model: TaskModel, backend: str, shapes: list[EncoderShape], lengths: list[int], args: argparse.Namespace
+    model: TaskModel, backend: BackendName, shapes: list[EncoderShape], lengths: list[int], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Make a backend's table, measure the subnets, and compare."""
     settings = LatencySettings(backend=backend, threads=args.threads, rounds=args.rounds)

@@ -28,7 +28,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
 from cutbert.methods.dynabert import DistillStep, choose_points, family
 from cutbert.methods.dynabert_recipes import resolve_recipe
-from cutbert.methods.settings import DynabertSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec

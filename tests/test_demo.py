@@ -68,9 +68,9 @@ def test_mistakes_come_together_and_make_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         demo(DemoSettings(data_dir="glue", seed=-1, max_train_samples=0, out=str(out)))
     assert caught.value.mistakes == (
-        "--data-dir must come with --task",
-        "--max-train-samples must be at least 1, got 0",
         "--seed must lie in 0..4294967295, got -1",
+        "--max-train-samples must be at least 1, got 0",
+        "--data-dir must come with --task",
     )
     assert not out.exists()
 

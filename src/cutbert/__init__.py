@@ -12,12 +12,11 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import GridPoint, grid
 from cutbert.shape.subnet import KeptLayer, Subnet
+from cutbert.version import __version__
 
 # ruff: noqa: F403, F405
 if TYPE_CHECKING:  # the verbs
     from cutbert.api import *
-
-__version__ = "0.1.0"
 
 # Written out, since type checkers compute no names; what is not imported above is a verb.
 __all__ = [
@@ -62,3 +61,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         return getattr(import_module("cutbert.api"), name)
     raise AttributeError(f"module 'cutbert' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Show the verbs to people who explore, before they are loaded."""
+    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "annotations", "import_module"})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cutbert.analysis.depth_selectors import SELECTORS, Selector, can_be_scored, log_evidence, quantile_classes, scatter
+from cutbert.analysis.depth_selectors import SELECTORS, Selector, can_be_scored, quantile_classes, scatter
 from cutbert.methods.depth_settings import KNOW_CHANCE
 
 N, F = 200, 8
@@ -36,36 +36,19 @@ def test_more_separable_features_score_higher(name: str, classes: np.ndarray) ->
     assert selector.score(features(0.0, classes), hot, 0) < selector.score(features(8.0, classes), hot, 0)
 
 
-@pytest.mark.parametrize("name", ["probe", "centroid", "knn"])
-def test_noise_is_at_chance_and_an_answer_at_one(name: str, classes: np.ndarray) -> None:
+def test_noise_is_at_chance_and_an_answer_at_one(classes: np.ndarray) -> None:
     """Cross-validated, however many features there are; and whatever the share of the classes."""
     rare = (np.arange(N) % 10 == 0).astype(np.int64)
     wide = np.random.default_rng(3).normal(size=(N, 300)).astype(np.float32)
-    assert SELECTORS[name].score(wide, classes, 0) == pytest.approx(1 / 3, abs=0.1)
-    assert SELECTORS[name].score(wide, rare, 0) == pytest.approx(1 / 2, abs=0.15)
-    assert SELECTORS[name].score(features(50.0, rare), rare, 0) > 0.95
+    assert SELECTORS["probe"].score(wide, classes, 0) == pytest.approx(1 / 3, abs=0.1)
+    assert SELECTORS["probe"].score(wide, rare, 0) == pytest.approx(1 / 2, abs=0.15)
+    assert SELECTORS["probe"].score(features(50.0, rare), rare, 0) > 0.95
 
 
 def test_scatter_is_anova(classes: np.ndarray) -> None:
     x = features(1.0, classes)[:, :1]
     groups = [x[classes == label, 0].astype(np.float64) for label in range(3)]
     assert scatter(x, classes, 0) == pytest.approx(stats.f_oneway(*groups).statistic * 2 / (N - 3), rel=1e-4)
-
-
-def test_log_evidence_is_the_largest_marginal_likelihood() -> None:
-    """Beside the density of y under N(0, 1/beta + X X'/alpha), maximised by brute force."""
-    random = np.random.default_rng(4)
-    x = random.normal(size=(40, 5))
-    y = x @ random.normal(size=5) + random.normal(size=40)
-    scaled = x - x.mean(0)
-    scaled /= scaled.std()
-    centred = y - y.mean()
-    best = max(
-        stats.multivariate_normal(np.zeros(40), np.eye(40) / beta + scaled @ scaled.T / alpha).logpdf(centred)
-        for alpha in np.geomspace(0.05, 20, 40)
-        for beta in np.geomspace(0.2, 5, 40)
-    )
-    assert log_evidence(x.astype(np.float32), y[:, None])[0] == pytest.approx(best / 40, abs=2e-3)
 
 
 def test_a_rare_class_is_left_out_of_folds(classes: np.ndarray) -> None:
@@ -98,13 +81,11 @@ def test_epsilon_may_be_a_share_of_the_best() -> None:
     ("name", "labels", "best", "gain"),
     [
         ("probe", np.array([0, 1] * 10), 0.6, 0.2),
-        ("centroid", np.array([0, 1, 2, 3] * 10), 0.4, 0.2),
-        ("knn", np.eye(2)[[0, 1] * 10], 0.5, 0.0),
+        ("probe", np.array([0, 1, 2, 3] * 10), 0.4, 0.2),
+        ("probe", np.eye(2)[[0, 1] * 10], 0.5, 0.0),
         ("probe", np.arange(20.0), 0.3, 0.3),  # share of variance
-        ("knn", np.arange(20.0), 0.6, 0.5),  # fifths
         ("probe", np.array([0, 1] * 10), 0.4, -0.2),
-        ("logme", np.array([0, 1] * 10), -0.6, None),
-        ("knn", np.array([0.0] * 95 + [1.0] * 5), 0.6, None),  # fifths that are one
+        ("scatter", np.array([0, 1] * 10), 0.6, None),
     ],
 )
 def test_gain_is_the_way_from_chance_to_perfection(

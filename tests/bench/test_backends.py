@@ -6,6 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from cutbert import api
 from cutbert.bench.backends import BACKENDS, check_backends
 from cutbert.bench.memory import file_bytes, measure_alone
-from cutbert.bench.settings import BACKEND_NAMES, LatencySettings, MeasureSettings
+from cutbert.bench.settings import BackendName, LatencySettings, MeasureSettings
 from cutbert.errors import InputError, MissingError
 from cutbert.train.runner import TorchRunner
 from tiny_runs import save_tiny, tiny_model, tiny_rows, write_tsv
@@ -24,10 +25,10 @@ TOLERANCES = {"torch": 0.0, "torch-bf16": 0.2, "onnx": 1e-4, "onnx-int8": 0.5}
 
 
 def test_the_table_has_every_name() -> None:
-    assert tuple(BACKENDS) == BACKEND_NAMES
+    assert tuple(BACKENDS) == get_args(BackendName)
 
 
-@pytest.mark.parametrize("name", BACKEND_NAMES)
+@pytest.mark.parametrize("name", get_args(BackendName))
 def test_answers_from_memory_and_from_file(name: str, tmp_path: Path) -> None:
     backend, model, folder = BACKENDS[name], tiny_model(), save_tiny(tmp_path / "m")
     wanted = TorchRunner(model)(IDS, MASK)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from cutbert import api
+from cutbert.api.table import TABLE
+from cutbert.api.verb import Verb, Word
 from cutbert.cli.main import main
-from cutbert.cli.tables import pairs_table
-from cutbert.cli.verb import Verb, Word, read_words
-from cutbert.cli.verbs import VERBS
+from cutbert.cli.parser import Call
 from cutbert.errors import InputError, InterruptedRun, MissingError
-from cutbert.settings import is_required
+from cutbert.options import option
+from cutbert.settings import GROUPS, RUN, Settings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape
@@ -61,7 +63,7 @@ def test_without_json_a_table(shape_file: str, capsys: pytest.CaptureFixture[str
 
 
 def test_names_are_no_markup(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    found = api.Result({"rows": 3, "labels": {"[/b]": 1, "[red]": 2}, "out": "o:smile:.tsv"})
+    found = api.Result("predict", {"rows": 3, "labels": {"[/b]": 1, "[red]": 2}, "out": "o:smile:.tsv"})
     monkeypatch.setattr(api, "predict", lambda model, **options: found)
     assert main(["predict", "m", "--input", "i", "--text", "t", "--out", "o.tsv"]) == 0
     out = capsys.readouterr().out
@@ -72,22 +74,45 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0 and capsys.readouterr().out == "0.1.0\n"
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(verb.name in out for verb in VERBS)
+    assert all(verb.name in out for verb in TABLE)
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
-def test_every_option_has_help(verb: Verb, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("verb", TABLE, ids=lambda verb: verb.name)
+def test_help_lists_the_options_that_have_an_effect_under_headings(
+    verb: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([verb.name, "--help"]) == 0
     out = capsys.readouterr().out
     assert f"Usage: cutbert {' '.join([verb.name, *(word.usage for word in verb.words)])} [OPTIONS]" in out
-    for option in verb.options():
-        assert option.field.metadata.get("help") and option.name in out
-        assert ("Required." in option.help) == is_required(option.field)
+    assert all(len(line) <= 80 for line in out.splitlines())
+    listed = re.findall(r"^  (--[\w-]+)", out, re.MULTILINE)
+    assert listed == [*(each.name for each in verb.listed_options()), "--json", "--help"]
+    headings = re.findall(r"^([A-Z][\w ]+):$", out, re.MULTILINE)
+    assert headings == [*(group for group in GROUPS if group in headings), "Output"]
+    for each in verb.listed_options():
+        assert each.help and ("equired." in each.help) == each.is_required
+        assert not re.search(r"\b(so many|anew|number type|teacher says)\b", each.help)
+
+
+def test_common_options_are_first_under_their_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["dynabert", "--help"])
+    out = capsys.readouterr().out
+    places = [
+        out.index(f"  {name} ") for name in ("--out", "--task", "--select", "--width-mult", "--augment", "--epochs")
+    ]
+    assert places == sorted(places)
+    assert "--precision" not in out_of("cost", capsys) and "--sequence-length" in out_of("cost", capsys)
+
+
+def out_of(verb: str, capsys: pytest.CaptureFixture[str]) -> str:
+    main([verb, "--help"])
+    return capsys.readouterr().out
 
 
 def test_verbs_are_refused_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ", ".join(verb.name for verb in VERBS)
-    assert errors(capsys, "compress", "m") == [f"verb must be one of {names}, got 'compress'"]
+    names = ", ".join(verb.name for verb in TABLE)
+    assert errors(capsys, "xyz", "m") == [f"verb must be one of {names}, got 'xyz'"]
+    assert errors(capsys, "dynabrt", "m") == [f"verb must be one of {names}, got 'dynabrt'; did you mean dynabert?"]
     assert errors(capsys)[0].startswith(f"a verb must be given, one of {names}")
 
 
@@ -98,7 +123,7 @@ def test_the_parsers_mistakes_come_together(capsys: pytest.CaptureFixture[str]) 
     assert found == [
         "finetune has no option --epchs; did you mean --epochs?",
         "--out must be given: Run folder: absent, empty, or this command's own run, which then goes on.",
-        "--batch-size must be an integer, got 'many'",
+        "--batch-size must be an integer, such as 15M, got 'many'",
         "--learning-rate must be a number, got 'x'",
         "--schedule must be one of linear, cosine, constant, got 'up'",
     ]
@@ -119,16 +144,16 @@ def test_settings_out_of_range_and_bad_data_come_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    found = errors(capsys, "finetune", "no/model", "--task", "nosuch", "--epochs", "-1", "--out", str(out))
-    assert any("--epochs must be a number of at least 0" in line for line in found)
+    found = errors(capsys, "finetune", "./no/model", "--task", "nosuch", "--epochs", "-1", "--out", str(out))
+    assert any("--epochs must be at least 0, got -1.0" in line for line in found)
     assert any("--task must be one of" in line for line in found)
-    assert any(line.startswith("no/model") for line in found)
+    assert any("a model must be a folder or a hub id, got './no/model'" in line for line in found)
     assert not out.exists()
 
 
 def test_an_occupied_out_is_refused_beside_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    found = errors(capsys, "dynabert", "m", "--task", "sst2", "--temperature", "0", "--out", str(tmp_path))
+    found = errors(capsys, "dynabert", "hub/id", "--task", "sst2", "--temperature", "0", "--out", str(tmp_path))
     assert "is not empty and holds no run" in found[0] and "--temperature must be above 0" in found[1]
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -151,7 +176,7 @@ def fail(error: BaseException) -> Any:
         (InputError("one", "two"), 2, "cutbert: error: one\ncutbert: error: two\n"),
         (MissingError("no CUDA"), 2, "cutbert: error: no CUDA\n"),
         (InterruptedRun("saved; the same command goes on"), 130, "cutbert: saved; the same command goes on\n"),
-        (KeyboardInterrupt(), 130, "cutbert: interrupted; the same command starts anew\n"),
+        (KeyboardInterrupt(), 130, "cutbert: interrupted; the same command starts again\n"),
         (PermissionError(13, "Permission denied", "/x"), 2, "cutbert: error: /x: Permission denied\n"),
     ],
 )
@@ -169,17 +194,14 @@ def test_an_interrupted_run_goes_on(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert capsys.readouterr().err == "cutbert: interrupted; the same command goes on from what is saved\n"
 
 
-@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", TABLE, ids=lambda verb: verb.name)
 def test_every_verb_takes_the_common_options(verb: Verb) -> None:
     raw = {"seed": "1", "device": "cpu", "precision": "float32", "threads": "2", "out": "o", "input": "i", "text": "t"}
-    names = {option.field.name for option in verb.options()}
+    names = verb.options().keys() | verb.ignored_options().keys()
     assert {"seed", "device", "precision", "threads"} <= names
     words = [word.name for word in verb.words]
-    _, values = read_words(verb, words, {name: value for name, value in raw.items() if name in names})
-    for kind in verb.settings:  # what has no effect is not handed on
-        for each in fields(kind):
-            values.pop(each.name, None)
-    assert not values
+    _, values = Call(verb, words, {name: value for name, value in raw.items() if name in names}, False).read()
+    assert values.keys() <= verb.options().keys()  # what has no effect is not handed on
 
 
 def test_a_closed_pipe_is_no_error(shape_file: str) -> None:
@@ -203,21 +225,63 @@ def test_other_processes_print_nothing(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class Sample(Settings):
     """Every type a setting may have."""
 
-    name: str = field(metadata={"help": "A name."})
-    kind: Literal["a", "b"] | None = field(default=None, metadata={"help": "A kind."})
-    files: tuple[str, ...] = field(default=(), metadata={"help": "Files."})
-    depths: tuple[int, ...] = field(default=(6, 3), metadata={"help": "Depths."})
-    mults: tuple[float, ...] = field(default=(), metadata={"help": "Mults.", "flag": "--width-mult"})
-    rate: float | None = field(default=None, metadata={"help": "A rate."})
-    count: int = field(default=1, metadata={"help": "A count."})
-    fast: bool = field(default=False, metadata={"help": "A flag."})
-    stock: bool | None = field(default=None, metadata={"help": "A flag with no default."})
+    GROUP = RUN
+
+    name: str = field(metadata=option("A name."))
+    kind: Literal["a", "b"] | None = field(default=None, metadata=option("A kind."))
+    files: tuple[str, ...] = field(default=(), metadata=option("Files."))
+    depths: tuple[int, ...] = field(default=(6, 3), metadata=option("Depths."))
+    mults: tuple[float, ...] = field(default=(), metadata=option("Mults.", flag="--width-mult"))
+    rate: float | None = field(default=None, metadata=option("A rate."))
+    count: int = field(default=1, metadata=option("A count.", unit="rows"))
+    size: int = field(default=1, metadata=option("A size.", unit="bytes"))
+    pause: float = field(default=1.0, metadata=option("A pause.", unit="seconds"))
+    fast: bool = field(default=False, metadata=option("A flag."))
+    stock: bool | None = field(default=None, metadata=option("A flag with no default."))
 
 
-VERB = Verb("sample", "s", (Word("MODEL", "m", is_many=True),), (Sample,), fail(AssertionError()), pairs_table)
+VERB = Verb("sample", "s", (Word("MODEL", "m", is_many=True),), (Sample,))
+
+
+def read(given: list[str], raw: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    return Call(VERB, given, raw, False).read()
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "value"),
+    [
+        ("count", "15M", 15_000_000),
+        ("count", "1.5k", 1500),
+        ("count", "12", 12),
+        ("size", "8MB", 8_000_000),
+        ("size", "2KiB", 2048),
+        ("pause", "20m", 1200.0),
+        ("pause", "1.5h", 5400.0),
+        ("pause", "7", 7.0),
+    ],
+)
+def test_counts_bytes_and_times_may_be_short(field: str, word: str, value: float) -> None:
+    assert read(["m"], {"name": "n", field: word})[1][field] == value
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "message"),
+    [
+        ("count", "15m", "--count must be an integer, such as 15M, got '15m'"),
+        ("count", "0.0001k", "--count must be an integer, such as 15M, got '0.0001k'"),
+        ("count", "3MB", "--count must be an integer, such as 15M, got '3MB'"),
+        ("size", "8M", "--size must be an integer, such as 8MB, got '8M'"),
+        ("pause", "20min", "--pause must be a number, such as 20m, got '20min'"),
+        ("rate", "2k", "--rate must be a number, got '2k'"),
+    ],
+)
+def test_short_numbers_that_are_not_clear_are_refused(field: str, word: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read(["m"], {"name": "n", field: word})
+    assert caught.value.mistakes == (message,)
 
 
 def test_values_get_their_types() -> None:
@@ -225,7 +289,7 @@ def test_values_get_their_types() -> None:
         "name": "n", "kind": "b", "files": ["a,b.tsv", "*.tsv"], "depths": ["6,5", "3"], "mults": ["1.0, .5,"],
         "rate": "2e-5", "count": None, "fast": True, "stock": False,
     }  # fmt: skip
-    words, values = read_words(VERB, ["x", "y"], raw)
+    words, values = read(["x", "y"], raw)
     assert words == ["x", "y"]
     assert Sample(**values) == Sample(
         name="n", kind="b", files=("a,b.tsv", "*.tsv"), depths=(6, 5, 3), mults=(1.0, 0.5), rate=2e-5, fast=True,
@@ -237,7 +301,7 @@ def test_values_get_their_types() -> None:
 def test_wrong_values_are_all_named() -> None:
     raw = {"name": "n", "kind": "c", "depths": ["6,x", "y"], "mults": ["half"], "rate": "?"}
     with pytest.raises(InputError) as caught:
-        read_words(VERB, ["--bog", "x"], raw)
+        read(["--bog", "x"], raw)
     assert caught.value.mistakes == (
         "sample has no option --bog",
         "--kind must be one of a, b, got 'c'",
@@ -250,7 +314,7 @@ def test_wrong_values_are_all_named() -> None:
 
 def test_flags_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(api, "dynabert", lambda model, **options: seen.update(options) or api.Result({}))
+    monkeypatch.setattr(api, "dynabert", lambda model, **options: seen.update(options) or api.Result("dynabert", {}))
     with pytest.raises(KeyError):  # the empty result has nothing to show
         main(["dynabert", "m", "--no-stock", "--depths", "6,5,3", "--depths", "1", "--out", "o", "--select", "dev"])
     assert seen == {"stock": False, "depths": (6, 5, 3, 1), "out": "o", "select": "dev"}

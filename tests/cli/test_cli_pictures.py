@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rich.console import Console
-
-from cutbert.cli.pictures import bar, shape_picture
+from cutbert.api.views import bar, shape_picture
 from cutbert.shape.shape import LayerShape
+from cutbert.table import as_text
 from tiny_runs import SHAPE
 
 
@@ -21,10 +20,7 @@ def test_bars() -> None:
 def test_a_cut_shape_is_shown_beside_the_uncut_one() -> None:
     layers = (LayerShape(2, 6, 3, 8), LayerShape(0, 0, 0, 32), SHAPE.layers[2])
     cut = replace(SHAPE, hidden_size=12, layers=layers)
-    console = Console(width=120)
-    with console.capture() as shown:
-        console.print(shape_picture(cut.to_json(), SHAPE.to_json()))
-    lines = shown.get().splitlines()
+    lines = as_text(shape_picture(cut.to_json(), SHAPE.to_json()), 120).splitlines()
     assert lines[0] == "hidden size 12 of 24 #####....."
     first, second, third = (line.split() for line in lines[-3:])
     assert first == ["0", "2", "#####.....", "6", "##########", "3", "#####.....", "8", "##........"]

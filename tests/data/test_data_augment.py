@@ -149,14 +149,3 @@ def test_word_list_mistakes_are_named(write: Write) -> None:
     ]
     with pytest.raises(DataError, match=r"empty.tsv: file is empty"):
         read_word_list(Path(write("empty.tsv", "")))
-
-
-def test_numbers_outside_their_range_are_refused() -> None:
-    AugmentSettings().check()
-    with pytest.raises(DataError) as caught:
-        AugmentSettings(num_candidates=0, num_rounds=0, replace_prob=1.5).check()
-    assert list(caught.value.mistakes) == [
-        "num_candidates of augmentation must be at least 1, got 0",
-        "num_rounds of augmentation must be at least 1, got 0",
-        "replace_prob of augmentation must lie in (0, 1], got 1.5",
-    ]

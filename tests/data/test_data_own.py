@@ -263,7 +263,7 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
         ),
         (
             {"task": "squad2", "max_length": 6},
-            ["--max-length leaves no room for a text beside its question, got 6"],
+            ["--max-length must leave room for a text beside its question, got 6"],
         ),
         ({"task": "sst2", "stride": 64}, ["--stride is for question answering (--task squad or squad2), got 64"]),
         (

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from cutbert.bench.settings import LatencySettings
-from cutbert.errors import InputError, RunError
+from cutbert.errors import RunError
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import cut_out, measure_again, measure_front, num_rounds
-from cutbert.fronts.settings import FrontSettings
 from cutbert.surgery.extract import extract
 from tiny_runs import SHAPE, make_run, tiny_grid, tiny_model
 
@@ -56,22 +55,3 @@ def test_a_length_beyond_the_positions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"--length must be at most 128, the positions of .*, got 129"):
         measure_again(run.path, Front.load(run.path), LatencySettings(rounds=1, length=129, threads=1))
     assert (run.path / "front.json").read_bytes() == before
-
-
-def test_settings_are_checked() -> None:
-    with pytest.raises(InputError) as caught:
-        LatencySettings(
-            backend="tpu", length=0, threads=0, rounds=0, throughput_batch_size=0, seed=-1, device="tpu"
-        ).check()
-    assert caught.value.mistakes[0] == "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tpu'"
-    assert len(caught.value.mistakes) == 7
-    assert caught.value.mistakes[-2:] == (
-        "--seed must be at least 0, got -1",
-        "--device must be auto, cpu, cuda or cuda:N, got 'tpu'",
-    )
-
-
-def test_options_of_measuring_come_with_it() -> None:
-    with pytest.raises(InputError, match="--length must come with --measure"):
-        FrontSettings(length=9, threads=1).check()
-    FrontSettings(length=9, measure=True).check()

@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cutbert.errors import InputError
 from cutbert.fronts.search import Problem, ScoreCache, Trial, front_of, hypervolume, search, widest
-from cutbert.fronts.search_settings import SearchSettings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.search_space import search_space
 from cutbert.shape.shape import EncoderShape
@@ -123,24 +121,3 @@ def test_a_front_keeps_its_ends_and_most_of_its_area(found: list[tuple[int, int]
     assert len(left) == min(count, len(front)) and set(left) <= set(front)
     assert not front or left[-1] == front[-1]
     assert count < 2 or not front or left[0] == front[0]
-
-
-def test_settings_are_checked_together() -> None:
-    with pytest.raises(InputError) as caught:
-        SearchSettings(
-            trials=0, sample=0, keep=0, train_steps=-1, backend="tpu", max_macs=0, learning_rate=0.0, batch_size=0,
-            remeasure=True,
-        ).check()  # fmt: skip
-    assert caught.value.mistakes == (
-        "--max-macs must be an integer of at least 1, got 0",
-        "--backend must be one of torch, torch-bf16, onnx, onnx-int8, got 'tpu'",
-        "--trials must be at least 1, got 0",
-        "--sample must be at least 1, got 0",
-        "--keep must be at least 1, got 0",
-        "--batch-size must be at least 1, got 0",
-        "--train-steps must be at least 0, got -1",
-        "--learning-rate must be a number above 0, got 0.0",
-        "--remeasure must come with --max-latency-ms or --cost latency_ms",
-    )
-    with pytest.raises(InputError, match="--learning-rate must come with --train-steps"):
-        SearchSettings(learning_rate=1e-5).check()

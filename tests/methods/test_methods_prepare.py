@@ -63,5 +63,5 @@ def test_a_model_without_vocabulary_head_is_told_with_the_rest(tmp_path: Path) -
         tmp_path / "run",
         {**tiny_text(tmp_path), "objective": "mlm", "budget": "macs=0.001", "epochs": -1.0},
     )
-    assert "must start from a model with a masked-LM head" in said and "--budget macs must lie in" in said
-    assert "--epochs must be" in said and len(said.splitlines()) == 3
+    assert "must start from a model with a masked-LM head" in said
+    assert "--epochs must be" in said and len(said.splitlines()) == 2  # the budget needs a model that can be used

@@ -15,8 +15,8 @@ from tiny_task import command_words, tiny_task, tiny_text, weights
 
 import cutbert
 import cutbert.hub
+from cutbert.api.table import VERBS
 from cutbert.cli.main import main
-from cutbert.cli.pretrain import VERB
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.methods import pretrain as method
@@ -131,7 +131,7 @@ def test_mistakes_come_together_and_nothing_is_made(base: Path, tmp_path: Path) 
             sequence_length=10,
         )
     found = caught.value.mistakes
-    assert len(found) == 4 and found[0].startswith("--epochs must be a number of at least 0")
+    assert len(found) == 4 and found[0].startswith("--epochs must be at least 0")
     assert found[1].startswith("--token-table must be dense or frozen for masked LM")
     assert found[2] == f"--sequence-length must be at most 9, the positions of {tmp_path}/shape.json, got 10"
     assert found[3] == f"--train {tmp_path}/no.txt: no such file"
@@ -172,6 +172,6 @@ def test_an_architecture_of_the_paper_is_trained(
 
 
 def test_options_have_their_defaults() -> None:
-    names = {option.name: option for option in VERB.options()}
-    assert "Default: 128." in names["--sequence-length"].help and "Default: 0.15." in names["--mask-probability"].help
+    names = {option.name: option for option in VERBS["pretrain"].options().values()}
+    assert "default 128." in names["--sequence-length"].help and "default 0.15." in names["--mask-probability"].help
     assert "--max-length" not in names and "--task" not in names

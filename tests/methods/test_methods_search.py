@@ -242,4 +242,4 @@ def test_on_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert data.keys() >= {"trials", "subnets"} and data["subnets"][0].keys() >= {"name", "shape", "macs", "latency_ms"}
     assert main(words) == 0
-    assert "16 networks scored on select; these are now in the front of" in capsys.readouterr().out
+    assert "16 networks scored on select; the best of these are now in the front of" in capsys.readouterr().out

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import pytest
 from tiny_plan import make_plan
 
 import cutbert
-from cutbert.api.sweeps import SWEPT, kinds_of
+from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
@@ -29,8 +28,7 @@ STEPS = {
 
 @pytest.mark.parametrize("paper", STEPS)
 def test_a_plan_has_the_runs_of_its_table(paper: str) -> None:
-    verbs = {verb.__name__: partial(kinds_of, verb) for verb in SWEPT}
-    runs = read_runs(PLANS / f"paper_{paper}.toml", (), verbs, Path("out"))
+    runs = read_runs(PLANS / f"paper_{paper}.toml", (), SWEPT, Path("out"))
     assert Counter(run.step for run in runs) == STEPS[paper]
 
 

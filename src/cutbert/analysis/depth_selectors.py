@@ -19,9 +19,7 @@ Score = Callable[[Features, Labels, int], float]
 
 FOLDS = 5
 PROBE_C = 0.01
-NEIGHBOURS = 10
 QUANTILES = 5
-LOGME_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -77,9 +75,7 @@ class Selector:
         if labels.ndim == 2:
             return 0.5
         if not np.issubdtype(labels.dtype, np.integer):
-            if self.of_numbers is not None:
-                return 0.0
-            labels = quantile_classes(labels)
+            return 0.0
         return 1.0 / int((np.bincount(labels) >= 2).sum())
 
 
@@ -143,81 +139,6 @@ def ridge_probe(x_NF: Features, numbers: Labels, seed: int) -> float:
     return float(r2_score(numbers, cross_val_predict(model, x_NF, numbers, cv=folds)))
 
 
-def centroid(x_NF: Features, labels: Labels, seed: int) -> float:
-    """Return the balanced accuracy of the nearest class mean, of standardised features, cross-validated."""
-    from sklearn.neighbors import NearestCentroid
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return cross_validated(make_pipeline(StandardScaler(), NearestCentroid()), x_NF, labels, seed)
-
-
-def neighbours(x_NF: Features, labels: Labels, seed: int) -> float:
-    """Return the balanced accuracy of the nearest rows by cosine, cross-validated."""
-    from sklearn.neighbors import KNeighborsClassifier
-
-    count = max(1, min(NEIGHBOURS, len(labels) // (2 * FOLDS)))
-    model = KNeighborsClassifier(count, metric="cosine", weights="distance")
-    centred = x_NF - x_NF.mean(0)
-    return cross_validated(model, centred, labels, seed)
-
-
-def kmeans(x_NF: Features, labels: Labels, seed: int) -> float:
-    """Return how far k-means clusters, as many as classes, agree with the classes: normalised mutual information.
-
-    Source:
-        The agreement that PCA and k-means show for BERT's layers in van Aken et al. 2019 (1909.04925); as a selector
-        our choice.
-    """
-    from sklearn.cluster import KMeans
-    from sklearn.metrics import normalized_mutual_info_score
-
-    x_NF, labels = common(x_NF, labels)
-    found = KMeans(len(np.unique(labels)), n_init=4, random_state=seed).fit_predict(x_NF)
-    return float(normalized_mutual_info_score(labels, found))
-
-
-def logme(x_NF: Features, labels: Labels, seed: int) -> float:
-    """Return the mean log evidence, in nats per row, of Bayesian linear regression onto each class's indicator."""
-    classes = np.unique(labels)
-    return float(np.mean(log_evidence(x_NF, (labels[:, None] == classes).astype(np.float64))))
-
-
-def logme_numbers(x_NF: Features, numbers: Labels, seed: int) -> float:
-    """Return the mean log evidence, in nats per row, of Bayesian linear regression onto standardised numbers."""
-    y_N = np.asarray(numbers, dtype=np.float64)
-    return float(log_evidence(x_NF, ((y_N - y_N.mean()) / y_N.std())[:, None])[0])
-
-
-def log_evidence(x_NF: Features, y_NC: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the largest log evidence of linear regression onto each column, divided by the rows, [C].
-
-    Source:
-        You et al. 2021 (2102.11005), algorithm 1. Features are centred and scaled to unit variance in all, so that
-        layers of different scale start alike (our choice).
-    """
-    x = np.asarray(x_NF - x_NF.mean(0), dtype=np.float64)
-    x /= max(float(x.std()), np.finfo(np.float64).tiny)
-    N, F = x.shape
-    power_F, basis_FF = np.linalg.eigh(x.T @ x)
-    power_F = np.clip(power_F, 0.0, None)
-    found = []
-    for y_N in (y_NC - y_NC.mean(0)).T:
-        met_F = (basis_FF.T @ (x.T @ y_N)) ** 2  # of X'y in the basis of X'X
-        alpha = beta = 1.0
-        for _ in range(LOGME_ROUNDS):
-            precision_F = alpha + beta * power_F
-            weight = float((beta**2 * met_F / precision_F**2).sum())
-            fitted = 2 * beta * (met_F / precision_F).sum() - beta**2 * (power_F * met_F / precision_F**2).sum()
-            residual = max(float((y_N**2).sum() - fitted), 1e-12)
-            gamma = float((beta * power_F / precision_F).sum())
-            alpha, beta = gamma / max(weight, 1e-12), max(N - gamma, 1e-6) / residual
-        precision_F = alpha + beta * power_F
-        evidence = F * np.log(alpha) + N * np.log(beta) - np.log(precision_F).sum() - N * np.log(2 * np.pi)
-        found.append((evidence - beta * residual - alpha * weight) / (2 * N))
-    return np.asarray(found)
-
-
 def cross_validated(model: Any, x_NF: Features, labels: Labels, seed: int) -> float:
     """Return the balanced accuracy of a classifier over stratified folds; rows of a class seen once are left out."""
     from sklearn.metrics import balanced_accuracy_score
@@ -232,7 +153,7 @@ def cross_validated(model: Any, x_NF: Features, labels: Labels, seed: int) -> fl
 
 
 def common(x_NF: Features, labels: Labels) -> tuple[Features, Labels]:
-    """Return the rows of classes with at least two, classes numbered anew from 0."""
+    """Return the rows of classes with at least two, classes numbered from 0 again."""
     kept = np.isin(labels, np.flatnonzero(np.bincount(labels) >= 2))
     return x_NF[kept], np.unique(labels[kept], return_inverse=True)[1]
 
@@ -240,8 +161,4 @@ def common(x_NF: Features, labels: Labels) -> tuple[Features, Labels]:
 SELECTORS: dict[str, Selector] = {
     "probe": Selector(probe, ridge_probe, has_chance=True),
     "scatter": Selector(scatter, epsilon=0.1, is_relative=True),
-    "centroid": Selector(centroid, has_chance=True),
-    "knn": Selector(neighbours, has_chance=True),
-    "kmeans": Selector(kmeans, epsilon=0.1, is_relative=True),
-    "logme": Selector(logme, logme_numbers, epsilon=0.01),
 }

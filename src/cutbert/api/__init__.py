@@ -5,10 +5,8 @@ Importing this loads neither torch nor transformers; each verb loads what it nee
 
 from __future__ import annotations
 
-from cutbert.api.analysis import analyze
 from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schubert, undivided
-from cutbert.api.models import cost, export, measure, predict
-from cutbert.api.pages import report
+from cutbert.api.models import analyze, cost, export, measure, predict, report
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick, search
 from cutbert.api.sweeps import sweep

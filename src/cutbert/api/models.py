@@ -1,98 +1,93 @@
-"""The verbs that look at models: predict, measure, cost, export."""
+"""The verbs that look at models and runs: predict, measure, cost, export, analyze, report."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.bench.settings import MeasureSettings
+from cutbert.api.running import check_classifies, check_early, open_run_folder
+from cutbert.api.table import VERBS
+from cutbert.api.verb import documented
 from cutbert.data.settings import DataSettings
-from cutbert.exporters.settings import ExportSettings
-from cutbert.settings import build_settings, command_line, takes
-from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
-from cutbert.train.predict_settings import PredictSettings
+from cutbert.settings import build_settings, command_line
 
 
-@takes(PredictSettings)
+@documented(VERBS)
 def predict(model: str | Path, **options: Any) -> Result:
     """Label the texts of a file; the labels go to a new file.
 
     Args:
         model: hub id, model folder or run folder with a head that classifies whole texts.
-        options: fields of PredictSettings.
 
     Raises:
         InputError: mistakes in the arguments, the file or the model, before the model is loaded.
     """
-    (settings,) = build_settings(options, PredictSettings)
+    (settings,) = build_settings(options, *VERBS["predict"].settings)
+    check_early([settings], [str(model)], check_classifies)
     from cutbert.train.predict import predict_to_file
 
-    return Result(predict_to_file(str(model), settings))
+    return Result("predict", predict_to_file(str(model), settings))
 
 
-@takes(MeasureSettings, DataSettings)
+@documented(VERBS)
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
     Args:
         models: hub ids, model folders or run folders.
-        options: fields of MeasureSettings and, for the score, of DataSettings.
 
     Raises:
         InputError: mistakes in the arguments, the data or the models, before a model is loaded.
     """
-    data, settings = build_settings(options, DataSettings, MeasureSettings)
-    names = {each.name for each in fields(DataSettings)}
+    settings, data = build_settings(options, *VERBS["measure"].settings)
+    given = given_data(data, options)
+    names = [str(each) for each in models]
+    check_early([settings, *given], names)
     from cutbert.bench.measure import measure_models
 
-    return Result(measure_models([str(each) for each in models], data if names & options.keys() else None, settings))
+    return Result("measure", measure_models(names, given[0] if given else None, settings))
 
 
-@takes(ExportSettings, DataSettings)
+@documented(VERBS)
 def export(model: str | Path, **options: Any) -> Result:
     """Write a model as ONNX, in float32 and in int8 where that scores well enough.
 
+    Without options that name data, int8 is scored on the data that the model's cutbert.json names.
+
     Args:
         model: model folder, run folder or, with `out`, hub id.
-        options: fields of ExportSettings and, for scores, of DataSettings; without these int8 is scored on the data
-            that the model's cutbert.json names.
 
     Raises:
         InputError: mistakes in the arguments, the data or the model, before the model is loaded; or int8 that loses
             more than `max_drop` points. Nothing is written then.
         MissingError: ONNX Runtime is not installed.
     """
-    data, settings = build_settings(options, DataSettings, ExportSettings)
+    settings, data = build_settings(options, *VERBS["export"].settings)
+    given = given_data(data, options)
+    check_early([settings, *given], [str(model)])
     if settings.onnx or settings.int8:
         from cutbert.exporters.session import check_onnx_installed
 
         check_onnx_installed()
-    names = {each.name for each in fields(DataSettings)}
-    given = data if names & options.keys() else None
-    line = command_line("export", [str(model)], settings, *([] if given is None else [given]))
+    line = command_line("export", [str(model)], settings, *given)
     from cutbert.exporters.export import export_model
 
-    return Result(export_model(str(model), given, settings, line))
+    return Result("export", export_model(str(model), given[0] if given else None, settings, line))
 
 
-@dataclass(frozen=True, kw_only=True)
-class CostSettings:
-    """What costs depend on beside the model."""
-
-    sequence_length: int = field(
-        default=DEFAULT_SEQUENCE_LENGTH, metadata={"help": "Tokens of the one text that MACs are counted for."}
-    )
+def given_data(data: DataSettings, options: dict[str, Any]) -> list[DataSettings]:
+    """Return the data, or nothing where no option names any."""
+    return [data] if {each.name for each in fields(DataSettings)} & options.keys() else []
 
 
-@takes(CostSettings)
+@documented(VERBS)
 def cost(model: str | Path, **options: Any) -> Result:
     """Count params, MACs and bytes of a model folder or a shape file, without weights and without torch.
 
     Args:
         model: model folder, run folder, shape file, hub id, or the name of an architecture that schuBERT found (99M).
-        options: fields of CostSettings.
 
     Raises:
         InputError: the model cannot be read.
@@ -102,13 +97,62 @@ def cost(model: str | Path, **options: Any) -> Result:
     from cutbert.shape.head import HeadSpec
     from cutbert.shape.paper_shapes import PAPER_SHAPES
 
-    (settings,) = build_settings(options, CostSettings)
+    (settings,) = build_settings(options, *VERBS["cost"].settings)
+    settings.check()
     path = Path(model)
     if not path.exists():
         if str(model) in PAPER_SHAPES:
-            return Result(cost_of(PAPER_SHAPES[str(model)], HeadSpec("none"), settings.sequence_length).to_json())
+            shape = PAPER_SHAPES[str(model)]
+            return Result("cost", cost_of(shape, HeadSpec("none"), settings.sequence_length).to_json())
         from cutbert.hub.source import find_model
 
         path = find_model(model).folder
     facts = read_folder_shape(path)
-    return Result(cost_of(facts.shape, facts.head, settings.sequence_length).to_json())
+    return Result("cost", cost_of(facts.shape, facts.head, settings.sequence_length).to_json())
+
+
+@documented(VERBS)
+def analyze(model: str | Path, **options: Any) -> Result:
+    """Look into a model, alone or beside another: CKA between layers, linear probes, importance by layer.
+
+    Args:
+        model: hub id, model folder or run folder.
+
+    Raises:
+        InputError: mistakes in the arguments, the data or the models, before anything is made.
+        MissingError: pictures are asked for and matplotlib is not installed.
+    """
+    settings, data = build_settings(options, *VERBS["analyze"].settings)
+    run = None
+    if settings.out is None:
+        check_early([settings, data], [str(model)])
+    else:
+        own = {name: value for name, value in asdict(settings).items() if name != "out"}
+        plain = {"model": str(model), "data": asdict(data), "analyze": own}
+        line = command_line("analyze", [str(model)], data, settings)
+        # Nothing is taken over from an unfinished run, so that another machine is no hindrance.
+        run = open_run_folder(
+            "analyze", str(model), plain, (data, settings), line, out=settings.out, allow_changed=True
+        )
+        if run.result is not None:
+            return Result("analyze", run.result)
+    from cutbert.analysis.analyze import analyze
+
+    return Result("analyze", analyze(str(model), data, settings, run))
+
+
+@documented(VERBS)
+def report(*runs: str | Path, **options: Any) -> Result:
+    """Write one HTML page of one run or several; it opens offline.
+
+    Args:
+        runs: run folders, finished; of a demo, its folder.
+
+    Raises:
+        InputError: no runs, unfinished or damaged ones, a file in the way; all together, before anything is written.
+        MissingError: jinja2 is not installed; says how to get it.
+    """
+    (settings,) = build_settings(options, *VERBS["report"].settings)
+    from cutbert.pages.page import write_report
+
+    return Result("report", write_report([str(run) for run in runs], settings))

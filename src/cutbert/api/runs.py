@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
+from cutbert.api.table import VERBS
+from cutbert.api.verb import documented
+from cutbert.api.views import VIEWS
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
-from cutbert.settings import build_settings, command_line, takes
+from cutbert.settings import build_settings, command_line
+from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run(Result):
     """A finished run.
 
     Args:
+        verb: the verb that made the result.
         data: the result it stored.
         path: its folder.
     """
@@ -36,12 +41,12 @@ class Run(Result):
         return Front.load(self.path)
 
     def pick(self, **limits: Any) -> Picked:
-        """Return the best subnet under limits; arguments as of `cutbert.pick`."""
+        """Return the best subnet under limits; arguments as in `cutbert.pick`."""
         return pick(self.path, **limits)
 
 
-@dataclass(frozen=True)
-class Picked:
+@dataclass(frozen=True, repr=False)
+class Picked(Shown):
     """A subnet picked from a run.
 
     Args:
@@ -75,6 +80,9 @@ class Picked:
         data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
         return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
 
+    def view(self) -> View:
+        return VIEWS["pick"](self.to_json())
+
 
 def open_run(path: str | Path) -> Run:
     """Return a finished run.
@@ -83,38 +91,36 @@ def open_run(path: str | Path) -> Run:
         RunError: there is no run, or one that is not finished.
     """
     run = RunFolder.read(path)
-    return Run(run.finished_result, run.path)
+    return Run(run.data["command"], run.finished_result, run.path)
 
 
-@takes(FrontSettings)
+@documented(VERBS)
 def front(run: str | Path, **options: Any) -> Front:
-    """Return the scored and measured subnets of a run.
+    """Return the scored and measured subnets of a run; `measure=True` measures latencies again and stores them.
 
     Args:
         run: run folder of a method that makes a front.
-        options: fields of FrontSettings; `measure=True` measures latencies anew and stores them.
 
     Raises:
         InputError: no finished run with a front, or settings out of range.
     """
     (settings,) = build_settings(options, FrontSettings)
     settings.check()
-    found = open_run(run).front
+    stored = open_run(run).front
     if not settings.measure:
-        is_asked_for = found.measured is not None or settings.backend != "torch"
-        return found.on(settings.backend, Path(run)) if is_asked_for else found
+        is_asked_for = stored.measured is not None or settings.backend != "torch"
+        return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 
-    return measure_again(Path(run), found, settings)
+    return measure_again(Path(run), stored, settings)
 
 
-@takes(PickSettings)
+@documented(VERBS)
 def pick(run: str | Path, **options: Any) -> Picked:
     """Return the best subnet of a run under limits, and write it where `out` is given.
 
     Args:
         run: run folder of a method that makes a front.
-        options: fields of PickSettings.
 
     Raises:
         BudgetError: nothing fits; names the nearest.
@@ -122,28 +128,27 @@ def pick(run: str | Path, **options: Any) -> Picked:
     """
     (settings,) = build_settings(options, PickSettings)
     settings.check()
-    found = open_run(run).front
+    stored = open_run(run).front
     if settings.max_latency_ms is not None:
-        found = found.on(settings.backend, Path(run))
-        check_measured_here(Path(run), found)
-    entry = choose(found, settings, stock=settings.stock)
+        stored = stored.on(settings.backend, Path(run))
+        check_measured_here(Path(run), stored)
+    entry = choose(stored, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
-    picked = Picked(entry, found, Path(run), settings, out, found.select_is_dev)
+    picked = Picked(entry, stored, Path(run), settings, out, stored.select_is_dev)
     if picked.out is not None:
         picked.save_pretrained(picked.out)
     return picked
 
 
-@takes(SearchSettings)
+@documented(VERBS)
 def search(run: str | Path, **options: Any) -> Run:
-    """Search the supernet of a run beyond its grid, and add what is found to the run's front.
+    """Search the supernet of a run beyond its grid, and add the best to the run's front.
 
     Args:
         run: finished run folder of dynabert on a task.
-        options: fields of SearchSettings.
 
     Returns:
-        The run; as a mapping what the search found. A search that was killed goes on, a finished one is returned.
+        The run; as a mapping the search's result. A search that was killed goes on, a finished one is returned.
 
     Raises:
         BudgetError: nothing keeps the limits.
@@ -152,8 +157,8 @@ def search(run: str | Path, **options: Any) -> Run:
     """
     (settings,) = build_settings(options, SearchSettings)
     settings.check()
-    found = open_run(run)
+    family = open_run(run)
     line = command_line("search", [str(run)], settings)
     from cutbert.methods.search import search_family
 
-    return Run(search_family(RunFolder.read(found.path), settings, line), found.path)
+    return Run("search", search_family(RunFolder.read(family.path), settings, line), family.path)

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from cutbert import __version__
 from cutbert.exporters.nodes import Nodes, apply_activation, check_activation
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
@@ -26,6 +25,7 @@ from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
 from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.version import __version__
 
 OPSET = 20
 IR_VERSION = 10

@@ -2,61 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from cutbert.errors import InputError, Mistakes
+from cutbert.options import option
+from cutbert.settings import METHOD, RUN, ThreadSettings, out_mistakes
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
+class ExportSettings(ThreadSettings):
     """What to write, where, and how much int8 may cost."""
 
-    onnx: bool = field(default=False, metadata={"help": "Write onnx/model.onnx in float32."})
-    int8: bool = field(default=False, metadata={"help": "Write onnx/model_qint8_*.onnx, where it scores well enough."})
+    GROUP = METHOD
+
+    onnx: bool = field(default=False, metadata=option("Write onnx/model.onnx in float32.", is_common=True))
+    int8: bool = field(
+        default=False, metadata=option("Write onnx/model_qint8_*.onnx, where it scores well enough.", is_common=True)
+    )
     stock: bool = field(
-        default=False, metadata={"help": "Refuse unless plain transformers holds the model; with --out."}
+        default=False,
+        metadata=option("Refuse unless plain transformers holds the model; with --out.", is_common=True),
+    )
+    out: str | None = field(
+        default=None,
+        metadata=option("New model folder; default: MODEL itself gets the files.", group=RUN, is_common=True),
     )
     max_drop: float = field(
-        default=0.5, metadata={"help": "Points of the select score that int8 may lose; more is refused."}
+        default=0.5,
+        metadata=option("What int8 may lose of the select score; more is refused.", least=0, most=100, unit="points"),
     )
-    gate: bool = field(default=True, metadata={"help": "Whether int8 must keep to --max-drop; off, no data is needed."})
+    gate: bool = field(default=True, metadata=option("Whether int8 must keep to --max-drop; --no-gate needs no data."))
     calibration: Literal["dynamic", "static"] = field(
         default="dynamic",
-        metadata={"help": "Ranges of int8 activations: found at run time, or fixed on training rows."},
+        metadata=option("Ranges of int8 activations: measured at run time, or fixed on training rows."),
     )
-    calibration_samples: int = field(default=128, metadata={"help": "Training rows of --calibration static."})
-    out: str | None = field(default=None, metadata={"help": "New model folder; default: MODEL itself gets the files."})
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
+    calibration_samples: int = field(
+        default=128, metadata=option("Training rows of --calibration static.", least=1, unit="rows")
+    )
 
-    def check(self) -> None:
-        """Raise unless there is something to write, numbers are in range and all options have an effect.
-
-        Raises:
-            InputError: all mistakes together.
-        """
-        mistakes = Mistakes()
+    def missing(self) -> Iterable[str]:
         if not (self.onnx or self.int8 or self.stock):
-            mistakes.add("export must be told what to write: --onnx, --int8 or --stock")
-        if not 0 <= self.max_drop <= 100:
-            mistakes.add(f"--max-drop must lie in 0..100 points, got {self.max_drop:g}")
-        for name in ("threads", "calibration_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+            yield "export must have one of --onnx, --int8 and --stock, got none"
+
+    def conflicts(self) -> Iterable[str]:
         if not self.int8:
-            changed = {"--max-drop": self.max_drop != 0.5, "--no-gate": not self.gate}
-            changed["--calibration"] = self.calibration != "dynamic"
-            mistakes.extend(f"{name} must come with --int8" for name, is_given in changed.items() if is_given)
-        if self.calibration_samples != 128 and self.calibration != "static":
-            mistakes.add("--calibration-samples must come with --calibration static")
+            for name in self.given("max_drop", "gate", "calibration"):
+                yield f"{'--no-gate' if name == '--gate' else name} must come with --int8"
+        if self.is_given("calibration_samples") and self.calibration != "static":
+            yield "--calibration-samples must come with --calibration static"
         if self.stock and self.out is None:
-            mistakes.add("--stock must come with --out: it writes a whole model folder")
-        out = None if self.out is None else Path(self.out)
-        if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            mistakes.add(f"--out must be absent or an empty folder, but {out} is not")
-        for parent in [] if out is None else out.parents:
-            if parent.exists() and not parent.is_dir():
-                mistakes.add(f"--out must lie in a folder, but {parent} is a file")
-        mistakes.check(InputError)
+            yield "--stock must come with --out: it writes a whole model folder"
+        yield from out_mistakes(self.out)

@@ -9,9 +9,11 @@ from typing import Any
 
 from cutbert.errors import RunError, ShapeError
 from cutbert.files import read_json, write_json
+from cutbert.fronts.view import front_table, front_view
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
+from cutbert.table import Shown, View
 
 FORMAT_VERSION = 1
 FRONT = "front.json"
@@ -21,8 +23,8 @@ LATENCIES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Entry:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Entry(Shown):
     """One scored network: the teacher or a subnet.
 
     Args:
@@ -76,14 +78,17 @@ class Entry:
         data |= {"on_front": self.on_front, "folder": self.folder, "search": self.search}
         return {key: value for key, value in data.items() if value is not None}
 
+    def view(self) -> View:
+        return (front_table([self.to_json()]),)
+
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
         shape, subnet = EncoderShape.from_json(data["shape"]), Subnet.from_json(data["subnet"])
         return cls(**{**data, "shape": shape, "subnet": subnet})
 
 
-@dataclass(frozen=True)
-class Front:
+@dataclass(frozen=True, repr=False)
+class Front(Shown):
     """All scored subnets of a run, dominated ones too, and the teacher.
 
     Args:
@@ -134,6 +139,9 @@ class Front:
         if self.measured is not None:
             data["measured"] = self.measured
         return {**data, "others": self.others} if self.others else data
+
+    def view(self) -> View:
+        return front_view(self.to_json())
 
     def on(self, backend: str, run: Path) -> Front:
         """Return the front with the latencies of one backend in its entries.

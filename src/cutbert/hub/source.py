@@ -9,11 +9,10 @@ from pathlib import Path
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from cutbert.errors import ModelError
-from cutbert.shape.folder import FolderShape, model_folder, read_folder_shape
+from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SMALL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
 OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
@@ -70,16 +69,12 @@ def find_model(model: str | Path | ModelSource, revision: str | None = None) -> 
 
 def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | None]:
     """Return a model's folder, and the commit of a hub repository; arguments and errors as in `find_model`."""
-    path = Path(model).expanduser()
-    if path.exists():
-        if revision is not None:
-            raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {path}")
-        if not path.is_dir():
-            raise ModelError(f"a model to load must be a folder or a hub id, got the file {path}")
-        return model_folder(path), None
-    if not HUB_ID.fullmatch(str(model)):
-        raise ModelError(f"a model must be a folder or a hub id, got {str(model)!r}, which is no folder here")
-    return fetch(str(model), revision)
+    folder = local_folder(model)
+    if folder is None:
+        return fetch(str(model), revision)
+    if revision is not None:
+        raise ModelError(f"a revision goes with a hub id, got revision {revision!r} for the folder {model}")
+    return folder, None
 
 
 def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:

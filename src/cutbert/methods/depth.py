@@ -30,7 +30,7 @@ from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.inputs import Inputs, check_inputs, options_given
+from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.objective import Objective, TaskObjective
 from cutbert.work.run import carry_out
 
@@ -215,7 +215,7 @@ def beyond_words(settings: DepthSettings, kind: str) -> list[str]:
     mistakes = []
     if settings.depth is None and settings.selector not in RULES:
         mistakes.append(f"--selector must be {' or '.join(RULES)} with a head of kind {kind}, or give --depth K")
-    for option in options_given(settings, ("against_full", "all_selectors", "all_depths")):
+    for option in settings.given("against_full", "all_selectors", "all_depths"):
         mistakes.append(f"{option} must not be given with a head of kind {kind}")
     return mistakes
 

@@ -24,7 +24,7 @@ from cutbert.errors import InputError, Mistakes
 from cutbert.fronts.front import Front
 from cutbert.fronts.score import whole_point
 from cutbert.methods.dynabert_recipes import DistillStage, Recipe, resolve_recipe
-from cutbert.methods.settings import DynabertSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from cutbert.methods.settings import DynabertSettings, TeacherWidth
+from cutbert.methods.dynabert_settings import DynabertSettings, TeacherWidth
+from cutbert.settings import Precision
 from cutbert.shape.space import Rule
-from cutbert.train.settings import Precision, StagePlan, TrainSettings
+from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.imitate import DISTIL
 
 StageTeacher = Literal["model", "width"]

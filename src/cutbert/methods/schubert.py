@@ -25,7 +25,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import BudgetError, InputError, Mistakes
 from cutbert.files import read_json, write_json
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
-from cutbert.methods.settings import SchubertSettings
+from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.paper_shapes import paper_shape

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal
 
-from cutbert.errors import InputError, Mistakes
-from cutbert.methods.settings import TRAINS_FOR_NOTHING, Objective
+from cutbert.errors import InputError
+from cutbert.methods.objective_settings import ObjectiveSettings
+from cutbert.options import option, option_name
+from cutbert.settings import METHOD, HealingSettings
 from cutbert.shape.pattern import parse_pattern
 
 Choose = Literal["even", "importance", "cka"]
@@ -19,60 +22,71 @@ OF_WEIGHTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class UndividedSettings:
+class UndividedSettings(ObjectiveSettings, HealingSettings):
     """Which feed-forwards `undivided` keeps, and how the network without the others is healed or trained."""
 
-    objective: Objective = field(
-        default="task", metadata={"help": "task, or mlm: masked tokens of plain text, for a network of no task."}
-    )
+    GROUP = METHOD
+
     ffn_every: int | None = field(
-        default=None, metadata={"help": "Keep the feed-forward of the last of every so many layers."}
+        default=None,
+        metadata=option("Keep a feed-forward in the last of every N layers.", least=1, is_common=True),
     )
     pattern: str | None = field(
         default=None,
-        metadata={"help": "Sub-layers in order, such as AFAAF: A attention, an F behind it its layer's feed-forward."},
+        metadata=option(
+            "Sub-layers in order, such as AFAAF: A attention, an F behind it its layer's feed-forward.",
+            is_common=True,
+        ),
     )
     ffn_keep: tuple[int, ...] = field(
-        default=(), metadata={"help": "Layers, counted from 0, that keep their feed-forward; for none --num-ffn 0."}
+        default=(),
+        metadata=option(
+            "Layers, counted from 0, that keep their feed-forward; for none --num-ffn 0.", least=0, is_common=True
+        ),
     )
-    num_ffn: int | None = field(default=None, metadata={"help": "Number of feed-forwards kept, chosen by --choose."})
+    num_ffn: int | None = field(
+        default=None,
+        metadata=option("Number of feed-forwards kept, chosen by --choose.", least=0, is_common=True),
+    )
     choose: Choose | None = field(
         default=None,
-        metadata={
-            "help": "How --num-ffn chooses: by importance to the loss (default), evenly spaced (default from scratch), "
-            "or cka: the one that changes the representation least goes, one after the other."
-        },
+        metadata=option(
+            "How --num-ffn chooses: by importance to the loss (default), evenly spaced (default from scratch), "
+            "or cka: one after the other, always the one whose removal changes the representation least.",
+        ),
     )
     choose_samples: int = field(
-        default=2048, metadata={"help": "Training rows that importance and cka look at (never select or dev)."}
+        default=2048,
+        metadata=option("Training rows that importance and cka look at (never select or dev).", least=1, unit="rows"),
     )
     removal: RemovalWay = field(
-        default="sudden", metadata={"help": "All at once before the healing, or gradual: one after the other in it."}
+        default="sudden",
+        metadata=option("sudden: all at once before the healing; gradual: one after the other during it."),
     )
     removal_rounds: int | None = field(
-        default=None, metadata={"help": "Rounds that a gradual removal takes; default one for each feed-forward."}
+        default=None,
+        metadata=option("Rounds that a gradual removal takes; default one for each feed-forward.", least=1),
     )
     removal_share: float = field(
-        default=0.4, metadata={"help": "Share of the healing's steps in which a gradual removal happens."}
+        default=0.4,
+        metadata=option("Share of the healing's steps in which a gradual removal happens.", above=0, most=1),
     )
-    heal: bool = field(default=True, metadata={"help": "Train the network after the removal; without, it is broken."})
-    final_epochs: float = field(default=0.0, metadata={"help": "Epochs of a last training on labels."})
-    teacher: str | None = field(default=None, metadata={"help": "Another model with the same labels to imitate."})
-    logit_weight: float = field(default=1.0, metadata={"help": "Weight of the logit loss."})
-    hidden_weight: float = field(default=30.0, metadata={"help": "Weight of the embedding and hidden losses."})
-    temperature: float = field(default=1.0, metadata={"help": "Temperature of the logit loss."})
+    heal: bool = field(
+        default=True, metadata=option("Train the network after the removal; with --no-heal it stays broken.")
+    )
+    final_epochs: float = field(default=0.0, metadata=option("Epochs of a last training on labels.", least=0))
     from_scratch: str | None = field(
         default=None,
-        metadata={"help": "Shape file (.json): a masked LM of new weights; MODEL gives tokenizer and style alone."},
+        metadata=option("Shape file (.json): a masked LM of new weights; MODEL gives tokenizer and style alone."),
     )
     equal_params: bool = field(
-        default=False, metadata={"help": "From scratch: add attention layers up to the shape's own parameters."}
+        default=False, metadata=option("From scratch: add attention layers up to the shape's own parameters.")
     )
 
     @property
     def ways(self) -> list[str]:
         """Settings given that say which feed-forwards stay; from scratch none leaves those of the shape file."""
-        return [name for name in WAYS if self._is_given(name)]
+        return [name for name in WAYS if self.is_given(name)]
 
     @property
     def chosen_by(self) -> Choose:
@@ -84,65 +98,45 @@ class UndividedSettings:
         """Whether the choice needs the model and rows, not sizes alone."""
         return self.num_ffn is not None and self.chosen_by != "even"
 
-    def check(self) -> None:
-        """Raise an InputError with every setting that is out of range or without effect."""
-        mistakes = Mistakes()
-        ways = [flag(name) for name in self.ways]
+    def missing(self) -> Iterable[str]:
+        ways = [option_name(name) for name in self.ways]
         if len(ways) > 1 or (not ways and self.from_scratch is None):
             got = " and ".join(ways) or "none"
-            mistakes.add(f"undivided must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got {got}")
+            yield f"undivided must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got {got}"
+
+    def conflicts(self) -> Iterable[str]:
         if self.pattern is not None:
-            with mistakes.collect():
+            try:
                 parse_pattern(self.pattern)
-        mistakes.extend(self._out_of_range())
-        mistakes.extend(self._without_effect())
-        mistakes.check(InputError)
+            except InputError as error:
+                yield from error.mistakes
+        if len(set(self.ffn_keep)) < len(self.ffn_keep):
+            yield f"--ffn-keep must name each layer once, got {', '.join(map(str, self.ffn_keep))}"
+        if self.heal:
+            yield from super().conflicts()
+        yield from self._without_effect()
+        yield from self._from_scratch_mistakes()
 
-    def _is_given(self, name: str) -> bool:
-        return bool(getattr(self, name) != next(each.default for each in fields(self) if each.name == name))
-
-    def _out_of_range(self) -> list[str]:
-        found = []
-        for name, least in (("ffn_every", 1), ("num_ffn", 0), ("choose_samples", 1), ("removal_rounds", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                found.append(f"{flag(name)} must be at least {least}, got {value}")
-        if len(set(self.ffn_keep)) < len(self.ffn_keep) or any(layer < 0 for layer in self.ffn_keep):
-            found.append(f"--ffn-keep must name layers from 0 on, each once, got {', '.join(map(str, self.ffn_keep))}")
-        for name in ("final_epochs", "logit_weight", "hidden_weight"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                found.append(f"{flag(name)} must be a number of at least 0, got {getattr(self, name)}")
-        if not 0 < self.temperature < float("inf"):
-            found.append(f"--temperature must be above 0, got {self.temperature}")
-        if not 0 < self.removal_share <= 1:
-            found.append(f"--removal-share must lie in (0, 1], got {self.removal_share}")
-        return found
-
-    def _without_effect(self) -> list[str]:
-        """Return a mistake for each option that was given beside one that leaves it nothing to do."""
-        found = []
-        if self._is_given("choose") and self.num_ffn is None:
-            found.append("--choose must come with --num-ffn")
-        if self._is_given("choose_samples") and not self.measures:
-            found.append("--choose-samples must come with --num-ffn and --choose importance or cka")
-        for name in ("removal_rounds", "removal_share"):
-            if self._is_given(name) and self.removal == "sudden":
-                found.append(f"{flag(name)} must come with --removal gradual")
-        if self.heal and self.logit_weight == self.hidden_weight == 0:
-            found.append(TRAINS_FOR_NOTHING)
+    def _without_effect(self) -> Iterable[str]:
+        """Yield a mistake for each option that was given beside one that leaves it nothing to do."""
+        if self.is_given("choose") and self.num_ffn is None:
+            yield "--choose must come with --num-ffn"
+        if self.is_given("choose_samples") and not self.measures:
+            yield "--choose-samples must come with --num-ffn and --choose importance or cka"
+        if self.removal == "sudden":
+            for name in self.given("removal_rounds", "removal_share"):
+                yield f"{name} must come with --removal gradual"
         if not self.heal and self.removal == "gradual":
-            found.append("--removal gradual must come with healing, got --no-heal")
-        if self.from_scratch is None and self.equal_params:
-            found.append("--equal-params must come with --from-scratch")
-        if self.from_scratch is not None and self.equal_params and not self.ways:
-            found.append("--equal-params must come with one of --ffn-every, --pattern, --ffn-keep and --num-ffn")
-        if self.from_scratch is not None:
-            given = [name for name in OF_WEIGHTS if self._is_given(name)]
-            given += ["choose"] if self.chosen_by != "even" else []
-            shown = ["--no-heal" if name == "heal" else flag(name) for name in given]
-            found += [f"{name} must not be given with --from-scratch, where nothing is cut" for name in shown]
-        return found
+            yield "--removal gradual must come with healing, got --no-heal"
 
-
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    def _from_scratch_mistakes(self) -> Iterable[str]:
+        if self.from_scratch is None:
+            if self.equal_params:
+                yield "--equal-params must come with --from-scratch"
+            return
+        if self.equal_params and not self.ways:
+            yield "--equal-params must come with one of --ffn-every, --pattern, --ffn-keep and --num-ffn"
+        names = [*self.given(*OF_WEIGHTS), *(["--choose"] if self.chosen_by != "even" else [])]
+        for name in names:
+            shown = "--no-heal" if name == "--heal" else name
+            yield f"{shown} must not be given with --from-scratch, where nothing is cut"

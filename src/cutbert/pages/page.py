@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cutbert import __version__
 from cutbert.errors import InputError, MissingError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.pages.drawing import WIDTH
@@ -23,6 +22,7 @@ from cutbert.pages.points import Source
 from cutbert.pages.reading import read_sources
 from cutbert.pages.settings import MARK, ReportSettings
 from cutbert.train.progress import say
+from cutbert.version import __version__
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("chart.js", "choice.js", "front.js", "curves.js", "page.js")

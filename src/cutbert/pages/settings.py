@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cutbert.errors import InputError, Mistakes
-from cutbert.fronts.settings import file_parents
+from cutbert.options import option
+from cutbert.settings import RUN, Settings, parent_mistakes
 
 MARK = '<meta name="generator" content="cutbert report">'
 MARK_WITHIN_BYTES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportSettings:
+class ReportSettings(Settings):
     """The file that a report is written to."""
 
-    out: str = field(metadata={"help": "The page: a new file, or an earlier report, which is replaced."})
+    GROUP = RUN
 
-    def check(self) -> None:
-        """Raise unless `out` is a new file or a report of ours, in a folder that can be made.
+    out: str = field(metadata=option("The page: a new file, or an earlier report, which is replaced."))
 
-        Raises:
-            InputError: all mistakes together.
-        """
-        mistakes, out = Mistakes(), Path(self.out)
+    def conflicts(self) -> Iterable[str]:
+        out = Path(self.out)
         if out.is_dir():
-            mistakes.add(f"--out must be a file, but {out} is a folder")
+            yield f"--out must be a file, but {out} is a folder"
         elif out.exists() and not is_report(out):
-            mistakes.add(f"--out must be a new file or an earlier report, but {out} is another file")
-        mistakes.extend(f"--out must lie in a folder, but {parent} is a file" for parent in file_parents(out))
-        mistakes.check(InputError)
+            yield f"--out must be a new file or an earlier report, but {out} is another file"
+        yield from parent_mistakes(out)
 
 
 def is_report(path: Path) -> bool:

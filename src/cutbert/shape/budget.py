@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
-from cutbert.errors import BudgetError, Mistakes
+from cutbert.errors import BudgetError, InputError
+from cutbert.options import option
+from cutbert.quantities import example_of, parse_number
+from cutbert.settings import LIMITS, Settings
 from cutbert.shape.cost import BYTES_PER_PARAM
 
-COUNT_LIMITS = ("max_params", "max_macs", "max_bytes")
 LATENCY = "latency_ms"
-BUDGET_NAMES = ("params", "params_encoder", "macs", "bytes", LATENCY)
+BUDGET_UNITS = {"params": "parameters", "params_encoder": "parameters", "macs": "MACs", "bytes": "bytes", LATENCY: "ms"}
+BUDGET_NAMES = tuple(BUDGET_UNITS)
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """Read NAME=X.
+        """Read NAME=X; X may be short, such as 15M parameters or 8MB.
 
         Raises:
             BudgetError: another form, an unknown name, or a value that is not a number above 0.
@@ -43,11 +46,12 @@ class Budget:
         if name not in BUDGET_NAMES:
             raise BudgetError(f"--budget must be NAME=X with NAME one of {', '.join(BUDGET_NAMES)}, got {text!r}")
         try:
-            value = float(number)
+            value = float(parse_number(number, BUDGET_UNITS[name]))
         except ValueError:
             value = math.nan
         if not 0 < value < math.inf:
-            raise BudgetError(f"--budget {name} must be a number above 0, got {number!r}")
+            example = example_of(BUDGET_UNITS[name])
+            raise BudgetError(f"--budget {name} must be a number above 0, such as 0.5 or {example}, got {number!r}")
         return cls(name, value)
 
     def limit(self, uncut: float) -> float:
@@ -70,7 +74,7 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Settings):
     """The limits a picked subnet must meet; None means no limit.
 
     Args:
@@ -82,28 +86,25 @@ class Limits:
             correlations.
     """
 
-    max_latency_ms: float | None = None
-    max_params: int | None = None
-    max_macs: int | None = None
-    max_bytes: int | None = None
-    min_score: float | None = None
+    GROUP = LIMITS
+    ERROR: ClassVar[type[InputError]] = BudgetError
 
-    def check(self) -> None:
-        """Raise unless every limit is a number in its range.
-
-        Raises:
-            BudgetError: a limit is not; all mistakes together.
-        """
-        mistakes = Mistakes()
-        for name in COUNT_LIMITS:
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                mistakes.add(f"--{name.replace('_', '-')} must be an integer of at least 1, got {value!r}")
-        if self.max_latency_ms is not None and not (is_number(self.max_latency_ms) and self.max_latency_ms > 0):
-            mistakes.add(f"--max-latency-ms must be a number above 0, got {self.max_latency_ms!r}")
-        if self.min_score is not None and not (is_number(self.min_score) and -1 <= self.min_score <= 1):
-            mistakes.add(f"--min-score must be a fraction of 1, in -1..1, got {self.min_score!r}")
-        mistakes.check(BudgetError)
+    max_latency_ms: float | None = field(
+        default=None, metadata=option("Largest median latency at batch 1.", above=0, unit="ms", is_common=True)
+    )
+    max_params: int | None = field(
+        default=None, metadata=option("Largest network.", least=1, unit="parameters", is_common=True)
+    )
+    max_macs: int | None = field(
+        default=None, metadata=option("Most multiply-adds at 128 tokens.", least=1, unit="MACs", is_common=True)
+    )
+    max_bytes: int | None = field(
+        default=None, metadata=option("Largest size of the weights in float32.", least=1, unit="bytes", is_common=True)
+    )
+    min_score: float | None = field(
+        default=None,
+        metadata=option("Smallest score on the select split, as a fraction of 1.", least=-1, most=1, is_common=True),
+    )
 
     def violations(self, entry: Mapping[str, Any]) -> list[str]:
         """Return one message per limit that an entry of a front breaks; empty where it meets all.

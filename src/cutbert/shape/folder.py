@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
 
 FORMAT_VERSION = 1
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 OURS = "cutbert"
 
 
@@ -59,6 +61,24 @@ def read_folder_shape(path: Path) -> FolderShape:
     return folder_shape
 
 
+def local_folder(source: str | Path) -> Path | None:
+    """Return the model folder that a reference means on this machine; None where it is a hub id.
+
+    An existing folder always wins over a hub id of the same name.
+
+    Raises:
+        ModelError: a file, a run without its model, or neither a folder nor a hub id.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return model_folder(path)
+    if path.exists():
+        raise ModelError(f"a model to load must be a folder or a hub id, got the file {path}")
+    if not HUB_ID.fullmatch(str(source)):
+        raise ModelError(f"a model must be a folder or a hub id, got {str(source)!r}, which is no folder here")
+    return None
+
+
 def model_folder(path: Path) -> Path:
     """Return the model folder that a path stands for: itself, or the `model/` of a run folder.
 
@@ -82,7 +102,10 @@ def read_config(path: Path) -> FolderShape:
         return read_our_config(path, config)
     if not isinstance(model_type, str) or model_type not in STOCK_FAMILIES:
         known = ", ".join([*STOCK_FAMILIES, OURS])
-        raise ModelError(f"{path}: model_type must be one of {known}, got {model_type!r}")
+        raise ModelError(
+            f"{path}: model_type must be one of {known}, got {model_type!r}; give a model of one of these families, "
+            "such as bert-base-uncased or roberta-base"
+        )
     with naming(path):
         shape, head = stock_shape(config, model_type), stock_head(config, model_type)
         return FolderShape(shape, head, stock_style(config, model_type), model_type)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.settings import Option, build_settings, option_words, options_of
+from cutbert.options import Option, given_words, options_of
+from cutbert.settings import build_settings
 from cutbert.sweeps.plan import Plan, PlanValue, Step
 
 MODEL = "model"
@@ -106,4 +107,4 @@ def parse_value(option: Option, value: Any) -> Any:
 def words_of(accepted: VerbOptions, options: Mapping[str, Any], *, without: str) -> list[str]:
     """Return options as words of a command line, all but one."""
     given = {name: value for name, value in options.items() if name != without}
-    return [word for name, value in given.items() for word in option_words(accepted.options[name].name, value)]
+    return [word for name, value in given.items() for word in given_words(accepted.options[name].name, value)]

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cutbert import __version__
+from cutbert.version import __version__
 
 PACKAGES = ("torch", "transformers", "accelerate", "numpy")
 

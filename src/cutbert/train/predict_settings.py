@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cutbert.errors import InputError, Mistakes
-from cutbert.settings import check_device
+from cutbert.options import option
+from cutbert.settings import DATA, RUN, DeviceSettings, parent_mistakes
 
 FORMATS = (".tsv", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings:
+class PredictSettings(DeviceSettings):
     """Which texts to label, and where the labels go."""
 
-    input: str = field(metadata={"help": "File of texts: .tsv .csv .jsonl .parquet, also .gz."})
-    text: str = field(metadata={"help": "Column that holds the text."})
-    out: str = field(metadata={"help": "New file for labels and probabilities: .tsv .csv or .jsonl."})
-    text_pair: str | None = field(default=None, metadata={"help": "Column that holds the second text of a pair."})
-    max_length: int = field(default=128, metadata={"help": "Longest input in tokens; longer ones are cut."})
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
+    GROUP = DATA
 
-    def check(self) -> None:
-        """Raise unless the output is a new file of a format we write, and numbers are in range.
+    input: str = field(metadata=option("File of texts: .tsv .csv .jsonl .parquet, also .gz."))
+    text: str = field(metadata=option("Column that holds the text."))
+    out: str = field(metadata=option("New file for labels and probabilities: .tsv .csv or .jsonl.", group=RUN))
+    text_pair: str | None = field(default=None, metadata=option("Column that holds the second text of a pair."))
+    max_length: int = field(default=128, metadata=option("Longest input; longer ones are cut.", least=2, unit="tokens"))
 
-        Raises:
-            InputError: all mistakes together.
-        """
-        mistakes = Mistakes()
+    def conflicts(self) -> Iterable[str]:
         out = Path(self.out)
         if out.suffix not in FORMATS:
-            mistakes.add(f"--out must end in one of {', '.join(FORMATS)}, got {self.out}")
+            yield f"--out must end in one of {', '.join(FORMATS)}, got {self.out}"
         if out.exists():
-            mistakes.add(f"--out must be a new file, but {self.out} is there already")
-        parent = next((folder for folder in out.parents if folder.exists()), Path())
-        if not parent.is_dir():
-            mistakes.add(f"--out must lie in a folder, but {parent} is a file")
-        with mistakes.collect():
-            check_device(self.device)
-        if self.max_length < 2:
-            mistakes.add(f"--max-length must be at least 2, got {self.max_length}")
-        if self.threads is not None and self.threads < 1:
-            mistakes.add(f"--threads must be at least 1, got {self.threads}")
-        mistakes.check(InputError)
+            yield f"--out must be a new file, but {self.out} is there already"
+        yield from parent_mistakes(out)

@@ -1,7 +1,8 @@
-"""A live progress bar with the time left, on standard error."""
+"""What the user sees while work goes on: lines, and a live progress bar with the time left."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -9,9 +10,11 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+LOGGER = logging.getLogger("cutbert")
+
 
 class Bar(Protocol):
-    """What long work tells a progress bar."""
+    """Takes the progress of long work."""
 
     def __call__(self, done: int, note: str = "") -> None: ...
 
@@ -23,8 +26,8 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]
     if not shown:
         yield lambda done, note="": None
         return
-    if not console.is_terminal:
-        yield _line_printer(console, title, total)
+    if is_logged() or not console.is_terminal:
+        yield _line_printer(title, total)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -44,7 +47,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]
         yield advance
 
 
-def _line_printer(console: Console, title: str, total: int) -> Bar:
+def _line_printer(title: str, total: int) -> Bar:
     shown = -1
 
     def advance(done: int, note: str = "") -> None:
@@ -52,7 +55,7 @@ def _line_printer(console: Console, title: str, total: int) -> Bar:
         tenth = 10 * done // max(total, 1)
         if tenth > shown:
             shown = tenth
-            console.print(f"{title}: {done}/{total} {note}".rstrip(), highlight=False)
+            say(f"{title}: {done}/{total} {note}".rstrip())
 
     return advance
 
@@ -76,6 +79,15 @@ def counter(bar: Bar) -> Advance:
 
 
 def say(text: str, *, shown: bool = True) -> None:
-    """Print a line for the user on standard error."""
-    if shown:
+    """Tell the user a line: through the logger "cutbert" where the program asks for it, else on standard error."""
+    if not shown:
+        return
+    if is_logged():
+        LOGGER.info(text)
+    else:
         Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
+
+
+def is_logged() -> bool:
+    """Return whether the program takes our messages: it has set our logger's level, or listens to INFO anyhow."""
+    return LOGGER.level != logging.NOTSET or (LOGGER.hasHandlers() and LOGGER.isEnabledFor(logging.INFO))

@@ -5,72 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from cutbert.errors import InputError, Mistakes
-from cutbert.settings import check_device
+from cutbert.options import option
+from cutbert.settings import LAST_SEED, TRAINING, MachineSettings
 
-Precision = Literal["auto", "float32", "bf16"]
 Schedule = Literal["linear", "cosine", "constant"]
 TokenTable = Literal["frozen", "rows", "dense"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(MachineSettings):
     """How any network is trained; None leaves the choice to the method or its recipe."""
 
-    epochs: float | None = field(default=None, metadata={"help": "Passes over the data per training stage."})
-    batch_size: int | None = field(
-        default=None, metadata={"help": "Examples per optimizer step, over all processes together."}
+    GROUP = TRAINING
+
+    epochs: float | None = field(
+        default=None, metadata=option("Passes over the data per training stage.", least=0, is_common=True)
     )
-    learning_rate: float | None = field(default=None, metadata={"help": "Peak learning rate."})
-    warmup_ratio: float | None = field(default=None, metadata={"help": "Share of steps with a rising learning rate."})
-    weight_decay: float | None = field(default=None, metadata={"help": "Decoupled decay of matrices."})
-    schedule: Schedule | None = field(default=None, metadata={"help": "Shape of the learning rate after warm-up."})
-    dropout: float | None = field(default=None, metadata={"help": "Dropout in training, hidden and attention."})
+    batch_size: int | None = field(
+        default=None,
+        metadata=option(
+            "Examples per optimizer step, over all processes together.", least=1, unit="examples", is_common=True
+        ),
+    )
+    learning_rate: float | None = field(default=None, metadata=option("Peak learning rate.", least=0, is_common=True))
+    warmup_ratio: float | None = field(
+        default=None, metadata=option("Share of the steps in which the learning rate rises.", least=0, most=1)
+    )
+    weight_decay: float | None = field(default=None, metadata=option("Decoupled decay of matrices.", least=0))
+    schedule: Schedule | None = field(default=None, metadata=option("Shape of the learning rate after warm-up."))
+    dropout: float | None = field(
+        default=None, metadata=option("Dropout in training, hidden and attention.", least=0, most=0.99)
+    )
     token_table: TokenTable | None = field(
         default=None,
-        metadata={"help": "The token table: frozen, only rows in the batch updated, or all of it every step."},
+        metadata=option("The token table: frozen, only the rows of the batch updated, or all of it every step."),
     )
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this global norm."})
-    accumulation: int = field(default=1, metadata={"help": "Micro-batches a step is split into, to save memory."})
-    seed: int = field(default=0, metadata={"help": "Seed of everything random."})
-    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
-    precision: Precision = field(
-        default="auto", metadata={"help": "Number type of training: bf16 where the processor computes it natively."}
+    max_grad_norm: float = field(default=1.0, metadata=option("Gradients are clipped to this global norm.", above=0))
+    accumulation: int = field(
+        default=1, metadata=option("Micro-batches a step is split into, to save memory.", least=1)
     )
-    threads: int | None = field(default=None, metadata={"help": "CPU threads; default all cores."})
-    checkpoint_seconds: float = field(default=120.0, metadata={"help": "Seconds between checkpoints."})
+    checkpoint_seconds: float = field(
+        default=120.0, metadata=option("Time between checkpoints.", least=0, unit="seconds")
+    )
 
     @property
     def has_seed(self) -> bool:
         """Whether the seed is one."""
-        return 0 <= self.seed < 2**32
-
-    def check(self) -> None:
-        """Raise an InputError with every setting that is out of range."""
-        mistakes = Mistakes()
-        for name, low, high in (
-            ("epochs", 0.0, None),
-            ("learning_rate", 0.0, None),
-            ("warmup_ratio", 0.0, 1.0),
-            ("weight_decay", 0.0, None),
-            ("dropout", 0.0, 0.99),
-            ("checkpoint_seconds", 0.0, None),
-        ):
-            value = getattr(self, name)
-            if value is not None and not (value >= low and (high is None or value <= high) and value < float("inf")):
-                top = "" if high is None else f" and at most {high}"
-                mistakes.add(f"--{name.replace('_', '-')} must be a number of at least {low}{top}, got {value}")
-        for name in ("batch_size", "accumulation", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                mistakes.add(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        if not self.max_grad_norm > 0:
-            mistakes.add(f"--max-grad-norm must be above 0, got {self.max_grad_norm}")
-        if not self.has_seed:
-            mistakes.add(f"--seed must lie in 0..{2**32 - 1}, got {self.seed}")
-        with mistakes.collect():
-            check_device(self.device)
-        mistakes.check(InputError)
+        return 0 <= self.seed <= LAST_SEED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.hub.load import Loaded, load_model
-from cutbert.methods.settings import DynabertSettings
+from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.work.inputs import Inputs
 
 MASKS_PER_BATCH = 64

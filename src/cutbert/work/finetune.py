@@ -11,7 +11,7 @@ from cutbert.errors import ModelError
 from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
 from cutbert.hub.tokenizer import tokenizer_of
-from cutbert.methods.settings import FinetuneSettings
+from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
@@ -17,7 +16,7 @@ from cutbert.hub.families import family_of
 from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.weights import weight_files
 from cutbert.model.style import EncoderStyle
-from cutbert.settings import option_name
+from cutbert.settings import Settings
 from cutbert.shape.folder import read_shape_file
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
@@ -25,12 +24,6 @@ from cutbert.train.masked_lm import check_token_table
 from cutbert.train.settings import TrainSettings
 
 MASKED_LM = HeadSpec("masked_lm")
-
-
-class Checked(Protocol):
-    """Settings that know their own ranges."""
-
-    def check(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ Choices = Callable[[Inputs], None]
 def check_inputs(
     model: str,
     data: DataSettings | TextSettings,
-    *settings: Checked,
+    *settings: Settings,
     others: Mapping[str, str | None] | None = None,
     new: NewShape | None = None,
     choices: Choices | None = None,
@@ -119,7 +112,7 @@ def check_inputs(
     """
     mistakes = Mistakes()
     if isinstance(data, TextSettings):
-        mistakes.extend(f"{each} is for --objective task" for each in options_given(settings[-1], task_options))
+        mistakes.extend(f"{each} is for --objective task" for each in settings[-1].given(*task_options))
         for each in settings:
             with mistakes.collect():
                 check_token_table(each.token_table if isinstance(each, TrainSettings) else None)
@@ -177,12 +170,6 @@ def check_masked_lm(inputs: Inputs) -> None:
             f"--objective mlm must start from a model with a masked-LM head, got {kind} in {inputs.model}; "
             f"cutbert pretrain trains one"
         )
-
-
-def options_given(settings: Any, names: Sequence[str]) -> list[str]:
-    """Return those of some options that were given, as the command line writes them."""
-    options = {each.name: each for each in fields(settings)}
-    return [option_name(options[name]) for name in names if getattr(settings, name) != options[name].default]
 
 
 def weight_hashes(*sources: ModelSource) -> dict[str, str]:

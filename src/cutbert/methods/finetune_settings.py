@@ -1,0 +1,12 @@
+"""Settings of `finetune`. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cutbert.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(Settings):
+    """`finetune` has no settings of its own beyond data and training."""

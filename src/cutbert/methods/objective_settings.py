@@ -1,0 +1,25 @@
+"""What a method trains on: a task, or plain text. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from cutbert.options import option
+from cutbert.settings import METHOD, Settings
+
+Objective = Literal["task", "mlm"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings(Settings):
+    """What a method trains on."""
+
+    GROUP = METHOD
+
+    objective: Objective = field(
+        default="task",
+        metadata=option(
+            "task, or mlm: masked tokens of plain text, for a network that any task can be tuned on.", is_common=True
+        ),
+    )

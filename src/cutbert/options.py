@@ -1,0 +1,306 @@
+"""An option is a settings field: what is said of it once, and how its values are read and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from inspect import get_annotations
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from cutbert.errors import InputError, Mistakes
+from cutbert.quantities import example_of, parse_count, parse_number
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which numbers are accepted; None is no end.
+
+    Args:
+        least, most: the ends, included.
+        above, below: the ends, not included.
+    """
+
+    least: float | None = None
+    above: float | None = None
+    most: float | None = None
+    below: float | None = None
+
+    def __contains__(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.least is None or value >= self.least)
+            and (self.above is None or value > self.above)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+        )
+
+    @property
+    def has_top(self) -> bool:
+        return self.most is not None or self.below is not None
+
+    def text(self, kind: type) -> str:
+        """Return the range in words: `at least 1`, `above 0`, `1..12` for integers, `(0, 1]` for numbers."""
+        if not self.has_top:
+            low = "" if self.least is None else f"at least {self.least}"
+            return low if self.above is None else f"above {self.above}"
+        if kind is int:
+            return f"{self.least}..{self.most}"
+        low = f"({self.above}" if self.least is None else f"[{self.least}"
+        return f"{low}, {self.below})" if self.most is None else f"{low}, {self.most}]"
+
+    def mistake(self, name: str, value: float, kind: type, unit: str) -> str:
+        """Return what must hold, then what was got."""
+        finite = "" if math.isfinite(value) or self.has_top else " and finite"
+        return f"{name} must {'lie in' if self.has_top else 'be'} {self.text(kind)}{unit}{finite}, got {value}"
+
+
+def option(
+    help: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+    unit: str | None = None,
+    choices: Iterable[str] = (),
+    form: tuple[str, str] | None = None,
+    flag: str | None = None,
+    group: str | None = None,
+    is_common: bool = False,
+) -> dict[str, Any]:
+    """Return the metadata of a settings field.
+
+    Args:
+        help: what it does, in a line or two; range, choices and default are added to it.
+        least, above, most, below: range of a number, or of each number of a list.
+        unit: what a number counts; decides which short forms the command line reads, such as 15M or 8MB.
+        choices: the words accepted, where no Literal can list them.
+        form: regular expression of the words accepted, and how a message names them.
+        flag: its name on the command line, where that is not made of the field's name.
+        group: its heading in the help, where that is not its class's GROUP.
+        is_common: among the first of its heading in the help.
+    """
+    return {
+        "help": help,
+        "range": Range(least, above, most, below),
+        "unit": unit,
+        "choices": tuple(choices),
+        "form": form,
+        "flag": flag,
+        "group": group,
+        "is_common": is_common,
+    }
+
+
+def option_name(field_name: str) -> str:
+    """Return how a field is written on the command line."""
+    return "--" + field_name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option made of a settings field.
+
+    Args:
+        field: where it comes from.
+        kind: type of one value, or a Literal.
+        is_list: whether it may repeat.
+        may_be_none: whether None stands for "not given".
+        group: heading it is listed under in the help.
+    """
+
+    field: Field[Any]
+    kind: Any
+    is_list: bool
+    may_be_none: bool
+    group: str
+
+    @property
+    def name(self) -> str:
+        return self.field.metadata.get("flag") or option_name(self.field.name)
+
+    @property
+    def is_flag(self) -> bool:
+        return self.kind is bool
+
+    @property
+    def is_required(self) -> bool:
+        return self.field.default is MISSING and self.field.default_factory is MISSING
+
+    @property
+    def is_common(self) -> bool:
+        return self.is_required or bool(self.field.metadata.get("is_common"))
+
+    @property
+    def range(self) -> Range:
+        return self.field.metadata.get("range", Range())
+
+    @property
+    def unit(self) -> str | None:
+        return self.field.metadata.get("unit")
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words accepted; empty where any is."""
+        named: tuple[str, ...] = self.field.metadata.get("choices", ())
+        return get_args(self.kind) if get_origin(self.kind) is Literal else named
+
+    @property
+    def metavar(self) -> str:
+        kind = "CHOICE" if self.choices else {int: "INTEGER", float: "NUMBER"}.get(self.kind, "TEXT")
+        return kind if self.unit is None else self.unit.upper()
+
+    @property
+    def help(self) -> str:
+        """What it does, then its choices, range and default, each said here only."""
+        facts = [f"one of {', '.join(self.choices)}"] if self.choices else []
+        if self.kind in (int, float) and (allowed := self.range.text(self.kind)):
+            facts.append(f"in {allowed}" if self.range.has_top else allowed)
+        if self.is_list:
+            facts.append("repeatable")
+        if self.is_required:
+            facts.append("required")
+        elif not self.is_flag and self.field.default not in (None, ()):
+            facts.append(f"default {shown(self.field.default)}")
+        text, extra = str(self.field.metadata["help"]), "; ".join(facts)
+        return f"{text} {extra[0].upper()}{extra[1:]}." if extra else text
+
+    def parse(self, raw: Sequence[str]) -> Any:
+        """Return the value of the words given for this option.
+
+        Raises:
+            InputError: a word is no value of this type; all such together.
+        """
+        values = collected(self._parse_one, self._split(raw))
+        return values if self.is_list else values[-1]
+
+    def _split(self, raw: Sequence[str]) -> list[str]:
+        """Take comma lists of numbers apart; globs in file names are the data reader's."""
+        if not self.is_list or self.kind is str:
+            return list(raw)
+        return [part.strip() for word in raw for part in word.split(",") if part.strip()]
+
+    def _parse_one(self, word: str) -> Any:
+        if self.kind not in (int, float):
+            return self._take_one(word)
+        try:
+            return parse_count(word, self.unit) if self.kind is int else float(parse_number(word, self.unit))
+        except ValueError:
+            example = example_of(self.unit)
+            raise self._wrong(word, f", such as {example}" if example else "") from None
+
+    def take(self, value: Any) -> Any:
+        """Return a value given in Python as settings hold it: paths as text, lists as tuples, one value as its list.
+
+        Words in one text with commas are taken apart as on the command line.
+
+        Raises:
+            InputError: it is no value of this type; of a list all such together.
+        """
+        if value is None and self.may_be_none:
+            return None
+        if not self.is_list:
+            return self._take_one(value)
+        if isinstance(value, str):
+            value = self._split([value])
+        return collected(self._take_one, value if isinstance(value, Iterable) else [value])
+
+    def _take_one(self, value: Any) -> Any:
+        if hasattr(value, "__fspath__"):
+            value = str(value)
+        if get_origin(self.kind) is Literal:
+            if isinstance(value, str) and value in self.choices:
+                return value
+            raise self._wrong(value)
+        accepted = {int: Integral, float: Real}.get(self.kind, self.kind)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
+            raise self._wrong(value)
+        return value if isinstance(value, str | bool | int | float) else self.kind(value)  # numpy's numbers as Python's
+
+    def _wrong(self, value: Any, example: str = "") -> InputError:
+        if get_origin(self.kind) is Literal:
+            wanted = f"one of {', '.join(self.choices)}"
+        else:
+            wanted = {int: "an integer", float: "a number", bool: "True or False"}.get(self.kind, "text")
+        return InputError(f"{self.name} must be {wanted}{example}, got {value!r}")
+
+    def mistakes(self, value: Any) -> Iterator[str]:
+        """Yield what is wrong with a value that settings hold: its type, or else its range, choices or form."""
+        try:
+            taken = self.take(value)
+        except InputError as error:
+            yield from error.mistakes
+            return
+        for each in taken if self.is_list else () if taken is None else (taken,):
+            yield from self._out_of_bounds(each)
+
+    def _out_of_bounds(self, value: Any) -> Iterator[str]:
+        form = self.field.metadata.get("form")
+        if self.kind in (int, float):
+            if value not in self.range:
+                unit = f" {self.unit}" if self.unit is not None and self.range.has_top else ""
+                yield self.range.mistake(self.name, value, self.kind, unit)
+        elif self.choices and value not in self.choices:
+            yield f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}"
+        elif form is not None and not re.fullmatch(form[0], value):
+            yield f"{self.name} must be {form[1]}, got {value!r}"
+
+
+def shown(value: Any) -> str:
+    """Return a default as it may be typed."""
+    if isinstance(value, tuple):
+        return ",".join(map(shown, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def collected(take: Any, values: Iterable[Any]) -> tuple[Any, ...]:
+    """Return what a function makes of each value.
+
+    Raises:
+        InputError: what it raised, together.
+    """
+    mistakes, taken = Mistakes(), []
+    for each in values:
+        with mistakes.collect():
+            taken.append(take(each))
+    mistakes.check()
+    return tuple(taken)
+
+
+def options_of(*kinds: type[Any]) -> dict[str, Option]:
+    """Return the options that settings dataclasses make, by field name, each once, in their order."""
+    options: dict[str, Option] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind)
+        for each in fields(kind):
+            if each.name not in options:
+                options[each.name] = option_of(each, hints[each.name], group_of(kind, each))
+    return options
+
+
+def option_of(each: Field[Any], hint: Any, group: str) -> Option:
+    """Return the option that a settings field of some type makes."""
+    may_be_none = get_origin(hint) in (Union, UnionType)
+    if may_be_none:
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    is_list = get_origin(hint) is tuple
+    return Option(each, get_args(hint)[0] if is_list else hint, is_list, may_be_none, group)
+
+
+def group_of(kind: type[Any], each: Field[Any]) -> str:
+    """Return the heading of a field: its own, or that of the class that defines it, the kind itself or one above."""
+    owner = next(above for above in kind.__mro__ if each.name in get_annotations(above))
+    return str(each.metadata.get("group") or vars(owner)["GROUP"])  # not inherited: a class says what it adds
+
+
+def given_words(name: str, value: Any) -> list[str]:
+    """Return the words of a command line that give an option a value."""
+    if isinstance(value, bool):
+        return [name if value else "--no-" + name.removeprefix("--")]
+    if isinstance(value, tuple | list):
+        return [word for each in value for word in (name, str(each))]
+    return [name, str(value)]
