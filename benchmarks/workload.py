@@ -33,6 +33,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models, find_model
 from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer
 from cutbert.train.masked_lm import StepMasks
@@ -87,7 +88,7 @@ def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None 
     )
     train = TrainSettings(threads=args.threads)
     run = RunFolder.open(work / "prepared", "benchmark", {})
-    return TaskObjective.prepare(check_inputs(model_of(args), data, train), train, run)
+    return TaskObjective.prepare(check_inputs(Models(find_model(model_of(args))), data, train), train, run)
 
 
 def spread_rows(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

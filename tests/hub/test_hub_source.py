@@ -15,7 +15,7 @@ from cutbert.files import file_sha256
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import extend_provenance, licence_in, read_provenance
 from cutbert.hub.save import save_model
-from cutbert.hub.source import OLD_WEIGHTS, SMALL_FILES, find_model
+from cutbert.shape.source import OLD_WEIGHTS, SMALL_FILES, find_model
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlanguage: en\nlicense: 'apache-2.0'\n---\n# tiny\nlicense: other\n"
@@ -61,7 +61,7 @@ def test_cache_in_part_is_used(cached: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise huggingface_hub.errors.IncompleteSnapshotError("README.md is missing")
 
     (cached / "snapshots" / COMMIT / "README.md").unlink()
-    monkeypatch.setattr("cutbert.hub.source.snapshot_download", incomplete)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", incomplete)
     found = find_model("house/tiny")
     assert found.folder.name == COMMIT and found.commit == COMMIT
     assert load_model("house/tiny").provenance["licence"] is None
@@ -74,7 +74,7 @@ def test_old_weights_are_fetched_where_there_are_no_others(cached: Path, monkeyp
         wanted.append((allow_patterns, ignore_patterns))
         return str(folder)
 
-    monkeypatch.setattr("cutbert.hub.source.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     find_model("house/tiny")
     (folder / "model.safetensors").unlink()
     find_model("house/tiny")

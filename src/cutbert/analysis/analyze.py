@@ -12,6 +12,7 @@ from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.data.settings import DataSettings
 from cutbert.errors import MissingError
 from cutbert.files import write_json
+from cutbert.shape.source import Models
 from cutbert.train.engine import make_engine
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -21,11 +22,11 @@ FILE_NAME = "analysis.json"
 HOW_TO_GET_PICTURES = "pictures need matplotlib: pip install 'cutbert[report]'"
 
 
-def analyze(model: str, data: DataSettings, settings: AnalyzeSettings, run: RunFolder | None) -> dict[str, Any]:
+def analyze(models: Models, data: DataSettings, settings: AnalyzeSettings, run: RunFolder | None) -> dict[str, Any]:
     """Analyse a model's layers; with a run folder, write the numbers and their pictures there.
 
     Args:
-        model: hub id, model folder or run folder.
+        models: the model, and the one it is set against.
         data: the task.
         settings: what to measure.
         run: opened run folder, None for numbers alone.
@@ -37,18 +38,18 @@ def analyze(model: str, data: DataSettings, settings: AnalyzeSettings, run: RunF
         InputError: mistakes in settings, models or data, all together, before anything is made.
         MissingError: pictures are asked for and matplotlib is not installed.
     """
-    names = [model] if settings.against is None else [model, settings.against]
-    sources, dataset = check_inputs(names, data, settings)
+    sources = [models.model, *models.others.values()]
+    dataset = check_inputs(sources, data, settings)
     kind = kind_of_pictures(settings)
     texts = draw_texts(dataset, settings)
     with run.start() if run is not None else nullcontext():
         device = make_engine(TrainSettings(device=settings.device, threads=settings.threads)).device
-        models = load_models(sources, texts, data, settings, device)
+        analyzed = load_models(sources, texts, data, settings, device)
         if run is not None:
             run.record(data=dataset.files)
-        for note in (*dataset.notes, *(note for each in models for note in each.loaded.notes)):
+        for note in (*dataset.notes, *(note for each in analyzed for note in each.loaded.notes)):
             say(note)
-        result = analysis_report(models, texts, settings)
+        result = analysis_report(analyzed, texts, settings)
         if run is None:
             return result
         result = {"out": str(run.path), **result}

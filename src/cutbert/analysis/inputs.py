@@ -14,12 +14,12 @@ from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.errors import InputError, Mistakes
 from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import ModelSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,30 +67,25 @@ class AnalyzedModel:
         return self.loaded.model
 
 
-def check_inputs(
-    models: Sequence[str], data: DataSettings, settings: AnalyzeSettings
-) -> tuple[list[ModelSource], Dataset]:
-    """Find the models, read the task's rows and check all else that the user gave, before anything expensive runs.
+def check_inputs(sources: Sequence[ModelSource], data: DataSettings, settings: AnalyzeSettings) -> Dataset:
+    """Read the task's rows and check all else that the user gave, before anything expensive runs.
 
     Raises:
         InputError: mistakes in settings, models or data, all together.
     """
-    mistakes, sources = Mistakes(), []
+    mistakes = Mistakes()
     with mistakes.collect():
         settings.check()
-    for name in models:
-        with mistakes.collect():
-            source = find_model(name)
-            room = source.facts.max_tokens
-            if data.max_length is not None and data.max_length > room:
-                raise ModelError(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
-            sources.append(source)
+    for source in sources:
+        room = source.facts.max_tokens
+        if data.max_length is not None and data.max_length > room:
+            mistakes.add(f"--max-length must be at most {room}, the positions of {source}, got {data.max_length}")
     dataset: Dataset | None = None
     with mistakes.collect():
         dataset = load_dataset(data)
     mistakes.check(InputError)
     assert dataset is not None
-    return sources, dataset
+    return dataset
 
 
 def draw_texts(data: Dataset, settings: AnalyzeSettings) -> Texts:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import check_early, run_method
+from cutbert.api.running import find_all, run_method
 from cutbert.api.runs import Run
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
@@ -146,7 +146,7 @@ def demo(**options: Any) -> Result:
         MissingError: the weights cannot be had; says how to give a local folder.
     """
     (settings,) = build_settings(options, *VERBS["demo"].settings)
-    check_early([settings], [] if settings.model is None else [settings.model])
+    find_all([settings], [] if settings.model is None else [settings.model])
     from cutbert.methods.demo import demo
     from cutbert.pages.page import demo_report
 

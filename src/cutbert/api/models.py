@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import check_classifies, check_early, open_run_folder
+from cutbert.api.running import check_classifies, find_all, find_models, open_run_folder
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.data.settings import DataSettings
@@ -25,10 +25,10 @@ def predict(model: str | Path, **options: Any) -> Result:
         InputError: mistakes in the arguments, the file or the model, before the model is loaded.
     """
     (settings,) = build_settings(options, *VERBS["predict"].settings)
-    check_early([settings], [str(model)], check_classifies)
+    source = find_models([settings], model, check_classifies).model
     from cutbert.train.predict import predict_to_file
 
-    return Result("predict", predict_to_file(str(model), settings))
+    return Result("predict", predict_to_file(source, settings))
 
 
 @documented(VERBS)
@@ -43,11 +43,10 @@ def measure(*models: str | Path, **options: Any) -> Result:
     """
     settings, data = build_settings(options, *VERBS["measure"].settings)
     given = given_data(data, options)
-    names = [str(each) for each in models]
-    check_early([settings, *given], names)
+    sources = find_all([settings, *given], models)
     from cutbert.bench.measure import measure_models
 
-    return Result("measure", measure_models(names, given[0] if given else None, settings))
+    return Result("measure", measure_models(sources, given[0] if given else None, settings))
 
 
 @documented(VERBS)
@@ -66,7 +65,7 @@ def export(model: str | Path, **options: Any) -> Result:
     """
     settings, data = build_settings(options, *VERBS["export"].settings)
     given = given_data(data, options)
-    check_early([settings, *given], [str(model)])
+    source = find_models([settings, *given], model).model
     if settings.onnx or settings.int8:
         from cutbert.exporters.session import check_onnx_installed
 
@@ -74,7 +73,7 @@ def export(model: str | Path, **options: Any) -> Result:
     line = command_line("export", [str(model)], settings, *given)
     from cutbert.exporters.export import export_model
 
-    return Result("export", export_model(str(model), given[0] if given else None, settings, line))
+    return Result("export", export_model(source, given[0] if given else None, settings, line))
 
 
 def given_data(data: DataSettings, options: dict[str, Any]) -> list[DataSettings]:
@@ -96,19 +95,19 @@ def cost(model: str | Path, **options: Any) -> Result:
     from cutbert.shape.folder import read_folder_shape
     from cutbert.shape.head import HeadSpec
     from cutbert.shape.paper_shapes import PAPER_SHAPES
+    from cutbert.shape.source import find_model
 
     (settings,) = build_settings(options, *VERBS["cost"].settings)
     settings.check()
-    path = Path(model)
-    if not path.exists():
-        if str(model) in PAPER_SHAPES:
-            shape = PAPER_SHAPES[str(model)]
-            return Result("cost", cost_of(shape, HeadSpec("none"), settings.sequence_length).to_json())
-        from cutbert.hub.source import find_model
-
-        path = find_model(model).folder
-    facts = read_folder_shape(path)
-    return Result("cost", cost_of(facts.shape, facts.head, settings.sequence_length).to_json())
+    if Path(model).exists():
+        facts = read_folder_shape(Path(model))  # a shape file too, which is not a model
+        shape, head = facts.shape, facts.head
+    elif str(model) in PAPER_SHAPES:
+        shape, head = PAPER_SHAPES[str(model)], HeadSpec("none")
+    else:
+        source = find_model(model)
+        shape, head = source.shape, source.head
+    return Result("cost", cost_of(shape, head, settings.sequence_length).to_json())
 
 
 @documented(VERBS)
@@ -124,21 +123,18 @@ def analyze(model: str | Path, **options: Any) -> Result:
     """
     settings, data = build_settings(options, *VERBS["analyze"].settings)
     run = None
-    if settings.out is None:
-        check_early([settings, data], [str(model)])
-    else:
+    if settings.out is not None:
         own = {name: value for name, value in asdict(settings).items() if name != "out"}
         plain = {"model": str(model), "data": asdict(data), "analyze": own}
         line = command_line("analyze", [str(model)], data, settings)
         # Nothing is taken over from an unfinished run, so that another machine is no hindrance.
-        run = open_run_folder(
-            "analyze", str(model), plain, (data, settings), line, out=settings.out, allow_changed=True
-        )
+        run = open_run_folder("analyze", plain, (data, settings), line, out=settings.out, allow_changed=True)
         if run.result is not None:
             return Result("analyze", run.result)
+    models = find_models((data, settings), model)
     from cutbert.analysis.analyze import analyze
 
-    return Result("analyze", analyze(str(model), data, settings, run))
+    return Result("analyze", analyze(models, data, settings, run))
 
 
 @documented(VERBS)

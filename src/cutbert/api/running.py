@@ -15,8 +15,8 @@ from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes, ModelError, RunError
 from cutbert.options import option_name
 from cutbert.settings import Settings, build_settings, command_line
-from cutbert.shape.folder import local_folder, read_folder_shape
-from cutbert.shape.head import HeadSpec
+from cutbert.shape.folder import local_folder
+from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.train.run_folder import RunFolder
 
 OTHER_MODELS = ("teacher", "augment_model", "against")  # fields that name a model
@@ -75,79 +75,95 @@ def run_method(
     place, data, own, train = build_settings(options, *kinds)
     settings = {"model": str(model), "data": asdict(data), "train": asdict(train), name: asdict(own)}
     line = command_line(name, [str(model)], place, data, train, own)
-    run = open_run_folder(
-        name, str(model), settings, (data, train, own), line, out=place.out, allow_changed=place.allow_changed
-    )
-    result = run.result if run.result is not None else load()(str(model), data, train, own, run)
+    parts = (data, train, own)
+    run = open_run_folder(name, settings, parts, line, out=place.out, allow_changed=place.allow_changed)
+    result = run.result
+    if result is None:
+        models = find_models(parts, model)
+        result = load()(models, data, train, own, run)
     if isinstance(data, DataSettings) and data.select == "dev":
         result = {**result, "select_is_dev": True}
     return Run(name, result, run.path)
 
 
 def open_run_folder(
-    verb: str,
-    model: str,
-    settings: Mapping[str, Any],
-    parts: Sequence[Settings],
-    line: str,
-    *,
-    out: str,
-    allow_changed: bool,
+    verb: str, settings: Mapping[str, Any], parts: Sequence[Settings], line: str, *, out: str, allow_changed: bool
 ) -> RunFolder:
-    """Return a verb's run folder; unless its run is finished, nothing is missing and the models can be used.
+    """Return a verb's run folder.
 
     Args:
         verb, settings, line, out, allow_changed: as in `RunFolder.open`.
-        model: the verb's word.
         parts: the dataclasses that the settings are made of.
 
     Raises:
-        InputError: every mistake in folder, settings and models, together.
+        RunError: the folder is refused; mistakes in the settings too.
     """
-    mistakes, run = Mistakes(), None
+    mistakes = Mistakes()
     with mistakes.collect():
-        run = RunFolder.open(out, verb, settings, line=line, allow_changed=allow_changed)
-    if run is not None and run.result is not None:
-        return run
-    if run is None:
-        collect_settings(mistakes, parts)
-        raise RunError(*mistakes.messages)
-    check_early(parts, [model])
-    return run
+        return RunFolder.open(out, verb, settings, line=line, allow_changed=allow_changed)
+    collect_settings(mistakes, parts)
+    raise RunError(*mistakes.messages)
 
 
-def check_early(
-    parts: Sequence[Settings], models: Sequence[str], check_head: Callable[[str, HeadSpec], None] | None = None
-) -> None:
-    """Refuse before torch is loaded, where something required is missing or a model cannot be used.
+CheckHead = Callable[[ModelSource], None]
 
-    Then every mistake in the settings is said too. Where only these are wrong they are left to the verb itself,
-    which says them with what it alone can find, in the data for instance.
+
+def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckHead | None = None) -> Models:
+    """Return the models of a verb, found once, and further ones that its settings name.
 
     Args:
         parts: settings.
-        models: words of the verb; models that the settings name are checked too. A hub id is left to the hub.
-        check_head: raises unless a word's head is the right one; None takes any, or a masked-LM head where the
-            objective is mlm.
+        model: the verb's word.
+        check_head: as in `find_all`; where the objective is mlm a masked-LM head is asked for.
 
     Raises:
-        InputError: every mistake, together.
+        InputError: as in `find_all`.
     """
-    wrong = Mistakes()
     if any(getattr(each, "objective", None) == "mlm" and getattr(each, "from_scratch", None) is None for each in parts):
         check_head = check_masked_lm
+    named = {name: getattr(each, name, None) for each in parts for name in OTHER_MODELS if hasattr(each, name)}
+    given = {name: value for name, value in named.items() if value is not None}
+    first, *others = find_all(parts, [model, *given.values()], check_head)
+    return Models(first, dict(zip(given, others, strict=True)))
+
+
+def find_all(
+    parts: Sequence[Settings], models: Sequence[str | Path], check_head: CheckHead | None = None
+) -> list[ModelSource]:
+    """Return where models are; torch is not loaded yet, and nothing is downloaded while anything else is wrong.
+
+    Where only ranges of settings are wrong and every model is a folder, they are left to the verb itself, which reports
+    them together with what it alone can find out, in the data for instance.
+
+    Args:
+        parts: settings.
+        models: references, the verb's own first.
+        check_head: raises unless the first one's head is the right one; None for any.
+
+    Raises:
+        InputError: a model that cannot be used, or something required that is missing, with every mistake in the
+            settings.
+    """
+    wrong, in_settings = Mistakes(), Mistakes()
+    collect_settings(in_settings, parts)
+    folders: list[Path | None] = []
     for model in models:
         with wrong.collect():
-            check_model(model, check_head)
-    others = [getattr(each, name, None) for each in parts for name in OTHER_MODELS]
-    for model in [other for other in others if other is not None]:
-        with wrong.collect():
-            check_model(model, None)
-    if wrong.messages or any(True for each in parts for _ in each.missing()):
-        mistakes = Mistakes()
-        collect_settings(mistakes, parts)
-        mistakes.extend(wrong.messages)
-        mistakes.check()
+            folders.append(local_folder(model))
+    needs_hub = None in folders
+    sources: list[ModelSource] = []
+    if not needs_hub or not (wrong.messages or in_settings.messages):
+        for i, model in enumerate(models):
+            with wrong.collect():
+                source = find_model(model)
+                if check_head is not None and i == 0:
+                    check_head(source)
+                sources.append(source)
+    is_missing = any(True for each in parts for _ in each.missing())
+    if wrong.messages or is_missing or (in_settings.messages and needs_hub):
+        in_settings.extend(dict.fromkeys(wrong.messages))
+        in_settings.check()
+    return sources
 
 
 def collect_settings(mistakes: Mistakes, parts: Sequence[Settings]) -> None:
@@ -156,26 +172,17 @@ def collect_settings(mistakes: Mistakes, parts: Sequence[Settings]) -> None:
             each.check()
 
 
-def check_model(source: str, check_head: Callable[[str, HeadSpec], None] | None) -> None:
-    """Raise a ModelError where the config.json of a model on this machine cannot be read or is of no use."""
-    folder = local_folder(source)
-    if folder is not None:
-        facts = read_folder_shape(folder)
-        if check_head is not None:
-            check_head(source, facts.head)
-
-
-def check_masked_lm(source: str, head: HeadSpec) -> None:
-    if head.kind != "masked_lm":
+def check_masked_lm(source: ModelSource) -> None:
+    if source.head.kind != "masked_lm":
         raise ModelError(
-            f"--objective mlm must start from a model with a masked-LM head, got {head.kind} in {source}; "
+            f"--objective mlm must start from a model with a masked-LM head, got {source.head.kind} in {source}; "
             f"cutbert pretrain trains one"
         )
 
 
-def check_classifies(source: str, head: HeadSpec) -> None:
-    if not head.is_sequence:
+def check_classifies(source: ModelSource) -> None:
+    if not source.head.is_sequence:
         raise ModelError(
-            f"{source}: must classify whole texts to predict labels, got a head of kind {head.kind}; "
+            f"{source}: must classify whole texts to predict labels, got a head of kind {source.head.kind}; "
             "cutbert finetune makes such a model"
         )

@@ -24,8 +24,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.source import ModelSource, find_model
 from cutbert.shape.cost import cost_of
+from cutbert.shape.source import ModelSource
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
@@ -64,14 +64,12 @@ class RunnableModel:
 
 
 def measure_models(
-    models: Sequence[str],
-    data: DataSettings | None,
-    settings: MeasureSettings,
+    sources: Sequence[ModelSource], data: DataSettings | None, settings: MeasureSettings
 ) -> dict[str, Any]:
     """Measure each model on each backend, all latencies in one interleaved run.
 
     Args:
-        models: model folders, run folders or hub ids.
+        sources: the models.
         data: a task to score on, whose dev lengths are used for latency; None for latency alone.
         settings: how latency is measured.
 
@@ -81,7 +79,7 @@ def measure_models(
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
-    sources, dataset = check_inputs(models, data, settings)
+    dataset = check_inputs(sources, data, settings)
     check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     max_length = (data or DataSettings()).length_limit
@@ -111,22 +109,20 @@ def measure_models(
 
 
 def check_inputs(
-    models: Sequence[str], data: DataSettings | None, settings: MeasureSettings
-) -> tuple[list[ModelSource], Dataset | None]:
-    """Return where the models are, and the task's rows, or raise all mistakes together."""
-    mistakes, sources = Mistakes(), []
+    sources: Sequence[ModelSource], data: DataSettings | None, settings: MeasureSettings
+) -> Dataset | None:
+    """Return the task's rows, or raise all mistakes together."""
+    mistakes = Mistakes()
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
         dataset = None if data is None else load_dataset(data)
-    for name in models:
+    for source in sources:
         with mistakes.collect():
-            source = find_model(name)
             check_model(source, data, dataset, settings)
-            sources.append(source)
     mistakes.check(InputError)
-    return sources, dataset
+    return dataset
 
 
 def check_model(

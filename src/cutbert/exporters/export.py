@@ -22,7 +22,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import loads_stock, save_model
-from cutbert.hub.source import ModelSource, find_model
+from cutbert.shape.source import ModelSource
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 
@@ -32,11 +32,11 @@ NEEDS_DATA = {
 }
 
 
-def export_model(model: str, data: DataSettings | None, settings: ExportSettings, line: str) -> dict[str, Any]:
+def export_model(source: ModelSource, data: DataSettings | None, settings: ExportSettings, line: str) -> dict[str, Any]:
     """Write the wanted files and return the --json object.
 
     Args:
-        model: model folder, run folder or, with `out`, hub id.
+        source: the model; from the hub only with `out`.
         data: a task to score on; None for the model's own task, where its cutbert.json names it.
         settings: which files to write.
         line: the command, for provenance.
@@ -46,7 +46,7 @@ def export_model(model: str, data: DataSettings | None, settings: ExportSettings
         BudgetError: int8 loses more score than allowed; nothing is written.
         ModelError: the graph's outputs differ from the model's; nothing is written.
     """
-    source, dataset, data = check_inputs(model, data, settings)
+    dataset, data = check_inputs(source, data, settings)
     loaded = load_model(source)
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
         say(note)
@@ -71,18 +71,16 @@ def export_model(model: str, data: DataSettings | None, settings: ExportSettings
 
 
 def check_inputs(
-    model: str, data: DataSettings | None, settings: ExportSettings
-) -> tuple[ModelSource, Dataset | None, DataSettings | None]:
-    """Return where the model is, the task's rows and settings (None without a task), or raise all mistakes together."""
+    source: ModelSource, data: DataSettings | None, settings: ExportSettings
+) -> tuple[Dataset | None, DataSettings | None]:
+    """Return the task's rows and settings, None where there is no task, or raise all mistakes together."""
     mistakes = Mistakes()
-    source: ModelSource | None = None
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
+    if settings.out is None and source.is_from_hub:
+        mistakes.add(f"--out must be given with a hub id, got {source}")
     with mistakes.collect():
-        source = find_model(model)
-        if settings.out is None and not Path(model).exists():
-            mistakes.add(f"--out must be given with a hub id, got {source}")
         if data is None and settings.int8 and (settings.gate or settings.calibration == "static"):
             data = recorded_task(source.folder)
             if data is None:
@@ -91,12 +89,11 @@ def check_inputs(
                 say(f"the data are those {source} was made with: {', '.join(task_words(data))}")
     with mistakes.collect():
         dataset = None if data is None else load_dataset(data)
-    if dataset is not None and source is not None and output_rows(source.head, dataset.head)[0] is None:
+    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     mistakes.check(InputError)
-    assert source is not None
-    return source, dataset, data
+    return dataset, data
 
 
 def recorded_task(folder: Path) -> DataSettings | None:

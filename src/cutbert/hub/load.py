@@ -16,7 +16,6 @@ from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
 from cutbert.hub.families import TOKEN_TABLE, Family, family_of
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
-from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.hub.weights import modern_name, read_weights, weight_files
 from cutbert.model.style import EncoderStyle
@@ -24,6 +23,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import ModelSource, find_model
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 OUTPUT = "head.out."

@@ -8,9 +8,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
-from cutbert.hub.source import ModelSource
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import ModelSource
 
 FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.

@@ -26,6 +26,7 @@ from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import Models, find_model
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict import answers
 from cutbert.train.progress import say
@@ -86,9 +87,10 @@ def make_teacher(model: str, settings: DemoSettings, out: Path) -> None:
     data, train, own = settings.data(), settings.teacher_training(), FinetuneSettings()
     run = open_part("finetune", model, data, train, own, out, settings.allow_changed)
     if run.result is None:
-        check_inputs(model, data, train)
+        models = Models(find_model(model))
+        check_inputs(models, data, train)
         say(f"1 of 4: fine-tuning {model}")
-        finetune(model, data, train, own, run)
+        finetune(models, data, train, own, run)
 
 
 def make_family(settings: DemoSettings, path: Path) -> Front:
@@ -97,7 +99,7 @@ def make_family(settings: DemoSettings, path: Path) -> Front:
     run = open_part("dynabert", model, data, train, own, path / FAMILY, settings.allow_changed)
     if run.result is None:
         say("2 of 4: making the family, then scoring and timing every member")
-        dynabert(model, data, train, own, run)
+        dynabert(Models(find_model(model)), data, train, own, run)
     return Front.load(run.path)
 
 

@@ -25,6 +25,7 @@ from cutbert.errors import DataError, InputError, Mistakes
 from cutbert.files import read_json, write_json
 from cutbert.methods.depth_networks import Truncation, report_of
 from cutbert.methods.depth_settings import RULES, DepthSettings
+from cutbert.shape.source import Models
 from cutbert.train.collating import sample_rows
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
@@ -38,12 +39,12 @@ CHOICE = "choice.json"
 
 
 def depth(
-    model: str, data: DataSettings, train: TrainSettings, settings: DepthSettings, run: RunFolder
+    models: Models, data: DataSettings, train: TrainSettings, settings: DepthSettings, run: RunFolder
 ) -> dict[str, Any]:
     """Choose a number of layers on the frozen model, fine-tune the first ones only, and compare where asked to.
 
     Args:
-        model: hub id, model folder or run folder, pre-trained, with or without a head.
+        models: the model, pre-trained, with or without a head.
         data: a task with labels of whole texts.
         train: training flags of every fine-tuning.
         settings: how a depth is chosen and what is compared.
@@ -59,7 +60,7 @@ def depth(
     Source:
         Fan et al. 2021 (2111.10951): drop the top layers, then fine-tune. The criterion is ours.
     """
-    inputs = check_inputs(model, data, train, settings, choices=partial(check_choices, settings, train))
+    inputs = check_inputs(models, data, train, settings, choices=partial(check_choices, settings, train))
     return carry_out(inputs, train, run, partial(choose_and_finetune, settings=settings, train=train, run=run))
 
 

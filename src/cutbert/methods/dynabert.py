@@ -28,6 +28,7 @@ from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models
 from cutbert.shape.space import GridPoint, Rule, grid, grid_point
 from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
@@ -41,7 +42,7 @@ from cutbert.train.working_copy import frozen_copy
 from cutbert.work.augment import augmented_rows, check_augmentation
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.imitate import add_gradients
-from cutbert.work.inputs import Inputs, check_inputs, check_masked_lm
+from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Target, Teacher
 from cutbert.work.objective import Objective, check_halves
 from cutbert.work.run import carry_out, latency_settings, timed
@@ -53,7 +54,7 @@ TASK_OPTIONS = (
 
 
 def dynabert(
-    model: str,
+    models: Models,
     data: DataSettings | TextSettings,
     train: TrainSettings,
     settings: DynabertSettings,
@@ -62,8 +63,8 @@ def dynabert(
     """Make a family of subnets of a model for a task or on plain text, and score and time every one.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
-            masked-LM head on plain text.
+        models: the model, fine-tuned first where its head does not fit the task, and with a masked-LM head on plain
+            text; a teacher, and a model that proposes words.
         data: the task or the text.
         train: training flags; None leaves the choice to the recipe.
         settings: the family and how it is made.
@@ -81,9 +82,8 @@ def dynabert(
     """
     longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
     recipe = resolve_recipe(settings, train, longest)
-    others = {"teacher": settings.teacher, "augment_model": settings.augment_model}
     choices = partial(check_choices, settings, recipe)
-    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, train, settings, choices=choices, task_options=TASK_OPTIONS)
     train = replace(train, precision=recipe.precision)
     return carry_out(inputs, train, run, partial(make_family, settings=settings, recipe=recipe, train=train, run=run))
 
@@ -145,15 +145,13 @@ def check_choices(settings: DynabertSettings, recipe: Recipe, inputs: Inputs) ->
     if settings.teacher_width and all(stage.teacher != "width" for stage in recipe.stages):
         mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
     with mistakes.collect():
-        check_masked_lm(inputs)
-    with mistakes.collect():
         family(inputs.model.shape, settings, recipe)
     with mistakes.collect():
         check_augmentation(inputs, settings)
     with mistakes.collect():
         check_teacher(inputs, min(stage.logit_weight for stage in recipe.stages))
     needs_states = head.kind == "regression" and recipe.skips_regression_logits
-    if needs_states and (inputs.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
+    if needs_states and (inputs.models.teacher is not None or not all(stage.hidden_weight for stage in recipe.stages)):
         mistakes.add("--recipe release imitates hidden states alone in regression, and there are none to imitate")
     mistakes.check(InputError)
 

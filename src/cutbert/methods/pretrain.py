@@ -11,6 +11,7 @@ from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.shape.paper_shapes import paper_shape
+from cutbert.shape.source import Models
 from cutbert.train.checkpoint import Position
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.masked_lm import masked_outcomes
@@ -26,12 +27,12 @@ FROM_SCRATCH = replace(MASKED_LM_PLAN, learning_rate=5e-4)
 
 
 def pretrain(
-    model: str, data: TextSettings, train: TrainSettings, settings: PretrainSettings, run: RunFolder
+    models: Models, data: TextSettings, train: TrainSettings, settings: PretrainSettings, run: RunFolder
 ) -> dict[str, Any]:
     """Train a masked LM and store it in the run's `model/`.
 
     Args:
-        model: hub id, model folder or run folder; from scratch only its tokenizer and style are taken.
+        models: the model; from scratch only its tokenizer and style are taken.
         data: the text, and how it is masked.
         train: training flags.
         settings: of the method.
@@ -52,7 +53,7 @@ def pretrain(
         new = new_shape(settings)
     inputs: Inputs | None = None
     with mistakes.collect():
-        inputs = check_inputs(model, data, train, settings, new=new)
+        inputs = check_inputs(models, data, train, settings, new=new)
     mistakes.check(InputError)
     assert inputs is not None
 

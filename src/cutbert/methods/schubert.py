@@ -30,6 +30,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY, Budget
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models
 from cutbert.shape.units import (
     Place,
     Sizes,
@@ -51,7 +52,7 @@ from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.cost_limit import CostLimit, counted_limit, measured_limit, time_cut
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.imitate import ImitateStep
-from cutbert.work.inputs import Inputs, check_inputs, check_masked_lm
+from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.objective import Objective, check_halves, heal_plan
 from cutbert.work.run import carry_out, finish, latency_settings, score_and_save
 
@@ -123,7 +124,7 @@ def resolve_recipe(settings: SchubertSettings) -> Recipe:
 
 
 def schubert(
-    model: str,
+    models: Models,
     data: DataSettings | TextSettings,
     train: TrainSettings,
     settings: SchubertSettings,
@@ -132,8 +133,8 @@ def schubert(
     """Cut a model to a budget in every dimension, by gates learned on a task or on plain text, and heal it.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
-            masked-LM head on plain text.
+        models: the model, fine-tuned first where its head does not fit the task, and with a masked-LM head on plain
+            text; a teacher.
         data: the task or the text.
         train: training flags of the healing; `epochs` counts the passes of all rounds together.
         settings: budget and how it is reached.
@@ -151,8 +152,7 @@ def schubert(
     """
     recipe = resolve_recipe(settings)
     choices = partial(check_choices, settings, recipe, train)
-    others = {"teacher": settings.teacher}
-    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, train, settings, choices=choices, task_options=TASK_OPTIONS)
     return carry_out(inputs, train, run, partial(cut_to_budget, settings=settings, recipe=recipe, train=train, run=run))
 
 
@@ -480,8 +480,6 @@ def check_choices(settings: SchubertSettings, recipe: Recipe, train: TrainSettin
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = inputs.model.shape
     mistakes = Mistakes()
-    with mistakes.collect():
-        check_masked_lm(inputs)
     with mistakes.collect():
         check_teacher(inputs, settings.logit_weight)
     with mistakes.collect():

@@ -24,6 +24,7 @@ from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.settings import build_settings
 from cutbert.shape.search_space import search_space
+from cutbert.shape.source import Models, find_model
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
@@ -56,7 +57,7 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
         MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)
-    inputs = check_inputs(str(source.path), data, settings)
+    inputs = check_inputs(Models(find_model(source.path)), data, settings)
     assert inputs.dataset is not None
     check_same_data(source, inputs.dataset.files)
     front, model = Front.load(source.path), inputs.model

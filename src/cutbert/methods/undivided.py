@@ -30,6 +30,7 @@ from cutbert.shape.pattern import (
     with_feed_forwards,
 )
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
 from cutbert.train.loop import Stage, TrainingStep, train_stage
@@ -38,7 +39,7 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.imitate import DISTIL, ImitateStep, LabelStep, SubnetAt
-from cutbert.work.inputs import Inputs, NewShape, check_inputs, check_masked_lm
+from cutbert.work.inputs import Inputs, NewShape, check_inputs
 from cutbert.work.objective import Objective, TextObjective, check_halves, heal_plan
 from cutbert.work.run import Scored, carry_out, finish, latency_settings, score_and_save, score_whole
 
@@ -47,7 +48,7 @@ TASK_OPTIONS = ("teacher", "logit_weight", "temperature", "final_epochs")
 
 
 def undivided(
-    model: str,
+    models: Models,
     data: DataSettings | TextSettings,
     train: TrainSettings,
     settings: UndividedSettings,
@@ -56,8 +57,8 @@ def undivided(
     """Train a masked LM of few feed-forwards from scratch, or remove them from a trained model and heal it.
 
     Args:
-        model: hub id, model folder or run folder; fine-tuned first where its head does not fit the task, and with a
-            masked-LM head on plain text. From scratch it gives tokenizer and style alone.
+        models: the model, fine-tuned first where its head does not fit the task, and with a masked-LM head on plain
+            text; a teacher. From scratch the model gives tokenizer and style alone.
         data: the task or the text; from scratch the text.
         train: training flags of the training from scratch, or of the healing.
         settings: which feed-forwards stay, and how the others go.
@@ -76,11 +77,10 @@ def undivided(
         healing, and everything about both is our choice.
     """
     if settings.from_scratch is not None:
-        return train_from_scratch(model, data, train, settings, run)
+        return train_from_scratch(models, data, train, settings, run)
     plan = heal_plan(isinstance(data, TextSettings)).overridden(train if settings.heal else replace(train, epochs=0.0))
-    others = {"teacher": settings.teacher}
     choices = partial(check_choices, settings, plan)
-    inputs = check_inputs(model, data, train, settings, others=others, choices=choices, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, train, settings, choices=choices, task_options=TASK_OPTIONS)
     return carry_out(inputs, train, run, partial(cut_and_heal, settings=settings, plan=plan, train=train, run=run))
 
 
@@ -88,7 +88,7 @@ def undivided(
 
 
 def train_from_scratch(
-    model: str,
+    models: Models,
     data: DataSettings | TextSettings,
     train: TrainSettings,
     settings: UndividedSettings,
@@ -105,7 +105,7 @@ def train_from_scratch(
         new = NewShape.of_file(str(settings.from_scratch), partial(shape_with_pattern, settings))
     inputs: Inputs | None = None
     with mistakes.collect():
-        inputs = check_inputs(model, data, train, new=new)
+        inputs = check_inputs(models, data, train, new=new)
     mistakes.check(InputError)
     assert inputs is not None
 
@@ -303,8 +303,6 @@ class RemovalSchedule:
 def check_choices(settings: UndividedSettings, plan: StagePlan, inputs: Inputs) -> None:
     """Raise unless the model has the feed-forwards that stay and the teacher the task's labels; all together."""
     mistakes = Mistakes()
-    with mistakes.collect():
-        check_masked_lm(inputs)
     with mistakes.collect():
         check_teacher(inputs, settings.logit_weight)
     with mistakes.collect():

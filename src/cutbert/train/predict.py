@@ -17,11 +17,11 @@ from cutbert.data.reading import check_mistakes, read_files
 from cutbert.data.rows import Rows
 from cutbert.data.tasks import Layout
 from cutbert.data.tokens import tokenize_rows
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.errors import InputError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.hub.load import load_model
-from cutbert.hub.source import ModelSource, find_model
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import ModelSource
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
@@ -31,7 +31,7 @@ from cutbert.train.settings import TrainSettings
 LABEL_JOIN = ","
 
 
-def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
+def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str, Any]:
     """Write one row of labels and probabilities per text, whole or not at all.
 
     Returns:
@@ -40,7 +40,7 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
     Raises:
         InputError: mistakes in the files or the model, all together, before the model is loaded.
     """
-    source, rows = check_inputs(model, settings)
+    rows = checked_texts(settings)
     engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
     head, loaded = source.head, load_model(source)
     loaded.model.to(engine.device)
@@ -58,22 +58,15 @@ def predict_to_file(model: str, settings: PredictSettings) -> dict[str, Any]:
     return result
 
 
-def check_inputs(model: str, settings: PredictSettings) -> tuple[ModelSource, Rows]:
-    """Return where the model is and the texts, or raise every mistake."""
+def checked_texts(settings: PredictSettings) -> Rows:
+    """Return the texts, or raise every mistake in settings and file."""
     mistakes, rows = Mistakes(), Rows([])
-    source: ModelSource | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        source = find_model(model)
-        if not source.head.is_sequence:
-            kind = source.head.kind
-            raise ModelError(f"{model}: must classify whole texts to predict labels, got a head of kind {kind}")
-    with mistakes.collect():
         rows = read_texts(settings)
     mistakes.check(InputError)
-    assert source is not None
-    return source, rows
+    return rows
 
 
 def read_texts(settings: PredictSettings) -> Rows:

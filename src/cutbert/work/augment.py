@@ -30,7 +30,7 @@ def check_augmentation(inputs: Inputs, settings: DynabertSettings) -> None:
         with mistakes.collect():
             read_word_list(Path(str(settings.augment_words)))
     if settings.augment == "mlm":
-        source = inputs.others["augment_model"]
+        source = inputs.models.others["augment_model"]
         if source.head.kind != "masked_lm":
             mistakes.add(f"--augment-model {source} must have a masked-LM head, got {source.head.kind}")
     if settings.augment != "none" and not inputs.head.is_sequence:
@@ -56,7 +56,7 @@ def augmented_rows(inputs: Inputs, settings: DynabertSettings, seed: int, checkp
         if settings.augment == "words":
             candidates = word_list_source(read_word_list(Path(str(settings.augment_words))))
         else:
-            proposer = WordProposer(load_model(inputs.others["augment_model"]))
+            proposer = WordProposer(load_model(inputs.models.others["augment_model"]))
             candidates = masked_lm_source(proposer, proposer.tokenizer.mask_token)
         numbers = AugmentSettings(
             num_candidates=settings.augment_candidates,

@@ -12,6 +12,7 @@ from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.finetune_settings import FinetuneSettings
+from cutbert.shape.source import Models
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -36,12 +37,12 @@ TEACHER = "teacher"
 
 
 def finetune(
-    model: str, data: DataSettings, train: TrainSettings, settings: FinetuneSettings, run: RunFolder
+    models: Models, data: DataSettings, train: TrainSettings, settings: FinetuneSettings, run: RunFolder
 ) -> dict[str, Any]:
     """Fine-tune a model on a task and store it in the run's `model/`.
 
     Args:
-        model: hub id, model folder or run folder.
+        models: the model.
         data: the task.
         train: training flags.
         settings: of the method.
@@ -53,7 +54,7 @@ def finetune(
     Raises:
         InputError: mistakes in settings, model or data, all together, before anything is made.
     """
-    inputs = check_inputs(model, data, train, settings)
+    inputs = check_inputs(models, data, train, settings)
     return carry_out(inputs, train, run, partial(finetune_and_store, train=train, run=run))
 
 
@@ -108,7 +109,7 @@ def check_teacher(inputs: Inputs, logit_weight: float) -> None:
 
     Where its logits do not count (weight 0), it must have hidden states that can be compared with the model's.
     """
-    teacher, model, head = inputs.teacher, inputs.model, inputs.head
+    teacher, model, head = inputs.models.teacher, inputs.model, inputs.head
     if teacher is None:
         return
     if output_rows(teacher.head, head)[0] is None:

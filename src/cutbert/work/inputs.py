@@ -1,25 +1,26 @@
-"""What a run starts from, found and checked once: a model, further models, and a task's rows or plain text."""
+"""What a run starts from, checked together: a model, further models, and a task's rows or plain text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.text import TextSources, find_texts
 from cutbert.data.text_settings import TextSettings
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.errors import InputError, Mistakes
 from cutbert.files import file_sha256
 from cutbert.hub.families import family_of
-from cutbert.hub.source import ModelSource, find_model
 from cutbert.hub.weights import weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.settings import Settings
 from cutbert.shape.folder import read_shape_file
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models, ModelSource
 from cutbert.train.masked_lm import check_token_table
 from cutbert.train.settings import TrainSettings
 
@@ -53,30 +54,27 @@ class NewShape:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """A model and data, found and checked.
+    """What a run starts from, checked.
 
     Args:
-        model: the model.
+        models: the model, and further ones.
         data: settings of the data.
         head: the head that the data asks for.
         dataset: rows of a task; None for plain text.
         texts: where plain text is; None for a task.
-        others: further models, by the setting that names them; those that are not given are left out.
         new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
     """
 
-    model: ModelSource
+    models: Models
     data: DataSettings | TextSettings
     head: HeadSpec
     dataset: Dataset | None = None
     texts: TextSources | None = None
-    others: Mapping[str, ModelSource] = field(default_factory=dict)
     new: NewShape | None = None
 
     @property
-    def teacher(self) -> ModelSource | None:
-        """The teacher that --teacher names."""
-        return self.others.get("teacher")
+    def model(self) -> ModelSource:
+        return self.models.model
 
     @property
     def is_text(self) -> bool:
@@ -87,28 +85,26 @@ Choices = Callable[[Inputs], None]
 
 
 def check_inputs(
-    model: str,
+    models: Models,
     data: DataSettings | TextSettings,
     *settings: Settings,
-    others: Mapping[str, str | None] | None = None,
     new: NewShape | None = None,
     choices: Choices | None = None,
     task_options: Sequence[str] = (),
 ) -> Inputs:
-    """Find and check what a run starts from; nothing expensive has run yet.
+    """Check what a run starts from, and read a task's rows; nothing expensive has run yet.
 
     Args:
-        model: hub id, model folder or run folder.
+        models: the model, and further ones that the settings name.
         data: the task, or plain text.
         settings: training flags and the method's own, which come last.
-        others: further models by the setting that names them; None where it names none.
         new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
         choices: raises what stands against the method's own settings on these models and rows; asked where each of
             them is sound by itself.
         task_options: the method's options that mean nothing on plain text.
 
     Raises:
-        InputError: every mistake found, together.
+        InputError: every mistake, together.
     """
     mistakes = Mistakes()
     if isinstance(data, TextSettings):
@@ -117,13 +113,7 @@ def check_inputs(
             with mistakes.collect():
                 check_token_table(each.token_table if isinstance(each, TrainSettings) else None)
     sound = [mistakes.passes(each.check) for each in settings]
-    named = {"model": model} | {name: value for name, value in (others or {}).items() if value is not None}
-    sources: dict[str, ModelSource] = {}
-    for name, value in named.items():
-        with mistakes.collect():
-            source = find_model(value)
-            check_fit(source, data, new)
-            sources[name] = source
+    fits = [mistakes.passes(partial(check_fit, each, data, new)) for each in (models.model, *models.others.values())]
     dataset: Dataset | None = None
     texts: TextSources | None = None
     with mistakes.collect():
@@ -131,15 +121,12 @@ def check_inputs(
             texts = find_texts(data)
         else:
             dataset = load_dataset(data)
-    inputs: Inputs | None = None
-    if sources.keys() == named.keys() and (dataset is not None or isinstance(data, TextSettings)):
-        head = MASKED_LM if dataset is None else dataset.head
-        inputs = Inputs(sources.pop("model"), data, head, dataset, texts, sources, new)
-        if choices is not None and (not sound or sound[-1]):
-            with mistakes.collect():
-                choices(inputs)
+    inputs = Inputs(models, data, MASKED_LM if dataset is None else dataset.head, dataset, texts, new)
+    has_rows = dataset is not None or isinstance(data, TextSettings)
+    if choices is not None and has_rows and all(fits) and sound[-1]:
+        with mistakes.collect():
+            choices(inputs)
     mistakes.check(InputError)
-    assert inputs is not None
     return inputs
 
 
@@ -160,16 +147,6 @@ def check_length(source: ModelSource, option: str, length: int) -> None:
     room = source.facts.max_tokens
     if length > room:
         raise InputError(f"{option} must be at most {room}, the positions of {source}, got {length}")
-
-
-def check_masked_lm(inputs: Inputs) -> None:
-    """Raise a ModelError where masked tokens are to be predicted by a model without a trained head for them."""
-    kind = inputs.model.head.kind
-    if inputs.is_text and kind != "masked_lm":
-        raise ModelError(
-            f"--objective mlm must start from a model with a masked-LM head, got {kind} in {inputs.model}; "
-            f"cutbert pretrain trains one"
-        )
 
 
 def weight_hashes(*sources: ModelSource) -> dict[str, str]:

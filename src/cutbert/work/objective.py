@@ -199,9 +199,9 @@ class TaskObjective:
         return replace(teacher, model=frozen_copy(teacher.model, self.engine.dtype)), tokens
 
     def _teacher(self, rows: Examples) -> Teacher:
-        if self.inputs.teacher is None:
+        if self.inputs.models.teacher is None:
             return Teacher(self.loaded.model)
-        other = load_model(self.inputs.teacher, self.data.head)
+        other = load_model(self.inputs.models.teacher, self.data.head)
         same_tokens = self.loaded.tokenizer.get_vocab() == other.tokenizer.get_vocab()
         has_states = same_tokens and have_like_states(self.loaded.model.shape, other.model.shape)
         if not has_states:

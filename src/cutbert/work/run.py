@@ -43,8 +43,8 @@ def carry_out(
     """
     with run.start():
         objective = prepare(inputs, train, run)
-        if inputs.others:
-            run.record(other_weights=weight_hashes(*inputs.others.values()))
+        if inputs.models.others:
+            run.record(other_weights=weight_hashes(*inputs.models.others.values()))
         work(objective)
         objective.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}

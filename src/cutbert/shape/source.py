@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-
-from huggingface_hub import snapshot_download, try_to_load_from_cache
 
 from cutbert.errors import ModelError
 from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
@@ -40,12 +39,35 @@ class ModelSource:
         return self.name
 
     @property
+    def is_from_hub(self) -> bool:
+        """Whether the name is a hub id, and the folder a copy in the hub's cache."""
+        return not Path(self.name).expanduser().exists()
+
+    @property
     def shape(self) -> EncoderShape:
         return self.facts.shape
 
     @property
     def head(self) -> HeadSpec:
         return self.facts.head
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models that a command names, resolved.
+
+    Args:
+        model: the one it works on.
+        others: further ones, by the setting that names them; those that are not given are left out.
+    """
+
+    model: ModelSource
+    others: Mapping[str, ModelSource] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> ModelSource | None:
+        """The teacher that --teacher names."""
+        return self.others.get("teacher")
 
 
 def find_model(model: str | Path | ModelSource, revision: str | None = None) -> ModelSource:
@@ -91,6 +113,8 @@ def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
 
 def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
     """Return the folder of the files that match; from the cache alone where the hub cannot be reached."""
+    from huggingface_hub import snapshot_download  # here, since most models are folders and need no hub
+
     try:
         return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
     except Exception as error:  # the errors of the hub, its transport and its cache have no common base class
@@ -107,6 +131,8 @@ def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
 
 def cached_config(hub_id: str, revision: str | None) -> Path | None:
     """Return the cached config.json of a repository: another tool may have fetched only some of its files."""
+    from huggingface_hub import try_to_load_from_cache
+
     try:
         path = try_to_load_from_cache(hub_id, "config.json", revision=revision)
     except ValueError:
