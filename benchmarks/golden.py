@@ -108,7 +108,6 @@ COMMANDS = {
     "--pictures none",
     "export": f"export out/finetune --onnx --int8 --max-drop 100 --out OUT {OWN}",
     "export-cut": f"export out/pick --onnx --int8 --max-drop 100 --calibration static --out OUT {OWN}",
-    "front-printed": "front out/dynabert",
     "cost-printed": "cost out/pick",
     "report": "report out/dynabert out/schubert out/search --out OUT.html",
     "sweep": "sweep in/plan.toml --out OUT",
