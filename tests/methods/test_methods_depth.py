@@ -20,6 +20,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.table import as_text
 from cutbert.train.settings import TrainSettings
 from cutbert.work.finetune import FINETUNE
+from cutbert.work.objective import TaskObjective
 from cutbert.work.training_memory import TrainingMemory, training_memory
 from tiny_runs import HEAD, WORDS, save_tiny, tiny_model, tiny_tokens
 
@@ -224,9 +225,9 @@ def test_a_stopped_run_ends_with_the_same_bits(
     stop_before("_plan_epoch", loop.Trainer, 3)  # within the second pass of the pair
     for count in (1, 4):
         stop_before("train_interleaved", nets, count)
-    stop_before("score_points", nets, 1)
+    stop_before("score", TaskObjective, 1)
     stop_before("save_model", nets, 1)
-    stop_before("save_trained", nets, 1)
+    stop_before("save", TaskObjective, 1)
     stop_before("save_trained", nets, 2)
     stop_before("result_of", method, 1)
     parts = depth(base, tmp_path / "parts", task, **options)

@@ -24,6 +24,8 @@ from cutbert.methods import dynabert as method
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
+from cutbert.train.checkpoint import Position
+from cutbert.train.loop import Stage, train_stage
 from tiny_runs import HEAD, PROVENANCE, SHAPE, save_tiny, tiny_model, tiny_rows, tiny_tokenizer
 
 ENTRY_KEYS = {
@@ -152,12 +154,12 @@ def test_depths_parts_and_further_rows(
     save_model(tmp_path / "other", tiny_model(seed=4), tokenizer, provenance=PROVENANCE)
     seen: dict[str, Any] = {}
 
-    def spy(*words: Any) -> None:
-        seen.update(teacher=words[1], num_rows=len(words[4]))
-        train_family(*words)
+    def spy(network: TaskModel, stage: Stage, *more: Any) -> Position:
+        if isinstance(stage.step, method.DistillStep):
+            seen.update(teacher=stage.step.teacher, num_rows=len(stage.tokens))
+        return train_stage(network, stage, *more)
 
-    train_family = method.train_family
-    monkeypatch.setattr(method, "train_family", spy)
+    monkeypatch.setattr(method, "train_stage", spy)
     options = {
         "depths": [3, 1],
         "head_mult": [1.0, 0.5],

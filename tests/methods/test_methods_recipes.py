@@ -22,8 +22,8 @@ def test_the_papers() -> None:
         assert (plan.dropout, plan.token_table, plan.pad_to) == (0.1, "dense", None)
     assert (width.plan.epochs, depth.plan.epochs, recipe.final_plan.epochs) == (3.0, 3.0, 0.0)
     assert len({width.plan.name, depth.plan.name, recipe.final_plan.name}) == 3
-    assert (width.imitates, width.all_depths, width.logit_weight, width.hidden_weight) == ("teacher", False, 1.0, 0.1)
-    assert (depth.imitates, depth.all_depths, depth.logit_weight, depth.hidden_weight) == ("width", True, 1.0, 1.0)
+    assert (width.teacher, width.all_depths, width.logit_weight, width.hidden_weight) == ("model", False, 1.0, 0.1)
+    assert (depth.teacher, depth.all_depths, depth.logit_weight, depth.hidden_weight) == ("width", True, 1.0, 1.0)
     assert width.teacher_width == "full" and depth.teacher_width == "same"
     assert (recipe.layer_rule, recipe.subnets_per_step, recipe.temperature) == ("paper", 0, 1.0)
     assert not (recipe.stock or recipe.mean_over_layers or recipe.reruns_teacher)
@@ -38,8 +38,8 @@ def test_the_releases_differs_in_what_the_code_did() -> None:
     assert {stage.plan.pad_to for stage in release.stages} == {release.final_plan.pad_to} == {128}
     assert (release.stock, release.subnets_per_step) == (paper.stock, paper.subnets_per_step)
     for ours, theirs in zip(release.stages, paper.stages, strict=True):
-        assert (ours.imitates, ours.logit_weight, ours.hidden_weight) == (
-            theirs.imitates,
+        assert (ours.teacher, ours.logit_weight, ours.hidden_weight) == (
+            theirs.teacher,
             theirs.logit_weight,
             theirs.hidden_weight,
         )
@@ -48,7 +48,7 @@ def test_the_releases_differs_in_what_the_code_did() -> None:
 def test_our_own_trains_stock_shapes_and_some_subnets_per_step() -> None:
     recipe = resolve()
     assert recipe.stock and recipe.subnets_per_step > 1 and recipe.layer_rule == "paper"
-    assert recipe.stages[0].imitates == "teacher" and not recipe.counts_padding
+    assert recipe.stages[0].teacher == "model" and not recipe.counts_padding
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -84,4 +84,4 @@ def test_what_the_user_gives_comes_first(name: str) -> None:
     assert {(stage.logit_weight, stage.hidden_weight) for stage in recipe.stages} == {(0.0, 0.25)}
     assert (recipe.temperature, recipe.layer_rule, recipe.stock) == (2.0, "release", False)
     assert (recipe.subnets_per_step, recipe.precision) == (0, "bf16")
-    assert all(stage.teacher_width == "same" for stage in recipe.stages if stage.imitates == "width")
+    assert all(stage.teacher_width == "same" for stage in recipe.stages if stage.teacher == "width")

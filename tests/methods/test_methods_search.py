@@ -177,7 +177,7 @@ def test_milliseconds_by_a_table_that_stays(run: Path, family: Path) -> None:
     data = read_json(path)
     data["measured"]["machine"]["processor"] = "another"
     write_json(path, data)
-    with pytest.raises(RunError, match=r"must be measured with processor .*, got another; --remeasure measures anew"):
+    with pytest.raises(RunError, match=r"must be measured with processor .*, got another; --remeasure measures again"):
         cutbert.search(run, **{**QUICK, "seed": 3}, max_latency_ms=1000.0)
     cutbert.search(run, **{**QUICK, "seed": 3}, max_latency_ms=1000.0, allow_changed=True)
     cutbert.search(run, **{**QUICK, "seed": 4}, max_latency_ms=1000.0, remeasure=True)

@@ -61,4 +61,4 @@ def test_a_table_made_elsewhere_is_refused() -> None:
         f"{path}: must be measured with torch {package_version('torch')}",
         f"{path}: must be measured with lengths [4, 5]",
     ]
-    assert "got another; --remeasure measures anew, --allow-changed takes it" in caught.value.mistakes[0]
+    assert "got another; --remeasure measures again, --allow-changed takes it" in caught.value.mistakes[0]

@@ -109,10 +109,10 @@ def check_inputs(
     mistakes = Mistakes()
     if isinstance(data, TextSettings):
         mistakes.extend(f"{each} is for --objective task" for each in settings[-1].given(*task_options))
-        for each in settings:
-            with mistakes.collect():
-                check_token_table(each.token_table if isinstance(each, TrainSettings) else None)
     sound = [mistakes.passes(each.check) for each in settings]
+    for each in settings:
+        with mistakes.collect():
+            check_training(each, data)
     fits = [mistakes.passes(partial(check_fit, each, data, new)) for each in (models.model, *models.others.values())]
     dataset: Dataset | None = None
     texts: TextSources | None = None
@@ -140,6 +140,12 @@ def check_fit(source: ModelSource, data: DataSettings | TextSettings, new: NewSh
     if new is not None:
         source = replace(source, name=new.name, facts=replace(source.facts, shape=new.shape))
     check_length(source, "--sequence-length", data.sequence_length)
+
+
+def check_training(settings: Settings, data: DataSettings | TextSettings) -> None:
+    """Raise a ModelError where training flags do not go with masked LM on plain text."""
+    if isinstance(settings, TrainSettings) and isinstance(data, TextSettings):
+        check_token_table(settings.token_table)
 
 
 def check_length(source: ModelSource, option: str, length: int) -> None:
