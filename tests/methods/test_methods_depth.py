@@ -228,8 +228,8 @@ def test_a_stopped_run_ends_with_the_same_bits(
     stop_before("score", TaskObjective, 1)
     stop_before("save_model", nets, 1)
     stop_before("save", TaskObjective, 1)
-    stop_before("save_trained", nets, 2)
-    stop_before("result_of", method, 1)
+    stop_before("save", TaskObjective, 2)
+    stop_before("report_of", method, 1)
     parts = depth(base, tmp_path / "parts", task, **options)
     for name in ("model", "full", "truncated"):
         assert_same(weights(parts.path / name), weights(whole.path / name))
