@@ -8,7 +8,7 @@ from typing import Literal
 from cutbert.options import option
 from cutbert.settings import METHOD, Settings
 
-Objective = Literal["task", "mlm"]
+ObjectiveName = Literal["task", "mlm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +17,7 @@ class ObjectiveSettings(Settings):
 
     GROUP = METHOD
 
-    objective: Objective = field(
+    objective: ObjectiveName = field(
         default="task",
-        metadata=option(
-            "task, or mlm: masked tokens of plain text, for a network that any task can be tuned on.", is_common=True
-        ),
+        metadata=option("task, or mlm: task-agnostic, on plain text.", is_common=True),
     )

@@ -74,7 +74,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     gate_steps: int | None = field(
         default=None,
         metadata=option(
-            "Training of the gates in a round. Default 100; with --recipe paper a share of the healing, at least 100.",
+            "Steps of gate training per round. Default 100; with --recipe paper a share of the healing, at least 100.",
             least=1,
             unit="steps",
         ),
