@@ -88,7 +88,7 @@ class Recipe:
 
 
 RECIPES = {
-    "ours": Recipe(
+    "default": Recipe(
         rounds=1,
         gate_steps=100,
         gate_share=None,

@@ -16,7 +16,7 @@ from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.units import DIMS
 
 Dim = Literal["h", "f", "a", "k", "v"]
-RecipeName = Literal["ours", "paper"]
+RecipeName = Literal["default", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
         metadata=option("Cut to an architecture the paper found instead.", choices=PAPER_SHAPES, is_common=True),
     )
     recipe: RecipeName = field(
-        default="ours",
+        default="default",
         metadata=option(
-            "paper: L1 price with a constant --gamma, the paper's schedule, gates, rounds and folding.",
+            "default (ours), or paper: L1 price with a constant --gamma, the paper's schedule, gates, rounds and folding.",
             is_common=True,
         ),
     )
@@ -138,7 +138,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
         if not self.is_timed:
             for name in self.given("backend", "length"):
                 yield f"{name} must come with --budget latency_ms=X"
-        has_one_round = self.rounds == 1 or (self.rounds is None and self.recipe == "ours")
+        has_one_round = self.rounds == 1 or (self.rounds is None and self.recipe == "default")
         if has_one_round and self.last_share is not None:
             yield "--last-share must come with --rounds of at least 2"
         if self.gamma is not None and self.recipe != "paper":
