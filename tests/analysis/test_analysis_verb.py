@@ -16,7 +16,7 @@ import torch
 import cutbert
 from cutbert.analysis.cka import center_unbiased, cka
 from cutbert.analysis.report import labelled_batches
-from cutbert.analysis.rows import read_texts
+from cutbert.analysis.rows import read_representations
 from cutbert.cli.main import main
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, MissingError, RunError
@@ -85,7 +85,9 @@ def test_numbers_are_those_of_all_rows_at_once(model: Path, task: dict[str, Any]
     options = {**task, "num_examples": 60, "select": "dev"}
     loaded = load_model(model)
     tokens = tokenize_rows(tiny_rows(60, 1), loaded.tokenizer, "tiny", 64, cache=False)
-    rows = read_texts(loaded.model, tokens, np.arange(60), sites=("layer", "attention"), rows=("mean",))["mean"]
+    rows = read_representations(loaded.model, tokens, np.arange(60), sites=("layer", "attention"), rows=("mean",))[
+        "mean"
+    ]
     at = {kind: [x for site, x in rows.items() if site.kind == kind] for kind in ("layer", "attention")}
     for estimator, kernel in (("exact", "linear"), ("biased", "linear"), ("exact", "rbf")):
         found = cutbert.analyze(model, rows="mean", estimator=estimator, kernel=kernel, **options)

@@ -47,7 +47,6 @@ RUNS = Word("RUN", "finished run folders; of a demo, its folder.", is_many=True)
 SIZES = Word("MODEL", "a model folder, a run folder, a shape file (.json), a hub id, or schuBERT's 99M and others.")
 PLAN = Word("PLAN", "a plan file (.toml); none with --show.", is_optional=True)
 
-# Verbs that make a run of a model: where it goes, the data, the method's own settings, the training.
 TABLE = (
     Verb(
         "demo",
