@@ -40,7 +40,8 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     recipe: RecipeName = field(
         default="default",
         metadata=option(
-            "default (ours), or paper: L1 price with a constant --gamma, the paper's schedule, gates, rounds and folding.",
+            "default (ours), or paper: L1 price with a constant --gamma, the paper's schedule, gates, rounds and "
+            "folding.",
             is_common=True,
         ),
     )
