@@ -107,10 +107,10 @@ def table() -> str:
 
 
 def latency_cell(row: Sequence[Result]) -> str:
-    """Return the range of the tasks' latency shares; of a limit, the limit's."""
+    """Return the range of the tasks' latency shares; where one was not recorded, the limit that was kept."""
     shares = [result.latency for result in row if result.latency is not None]
     if len(shares) < len(row):
-        return "no more"
+        return "at most the cut's"
     low, high = f"{min(shares):.2f}", f"{max(shares):.2f}"
     return low if low == high else f"{low} to {high}"
 

@@ -88,8 +88,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Take turns, then profile each variant."""
     with tempfile.TemporaryDirectory() as work:
         task = prepare_task(args, Path(work))
-        chosen = spread_rows(task.train.lengths, args.batches, args.seed)
-        tokens = task.train.take(chosen)
+        chosen = spread_rows(task.train_tokens.lengths, args.batches, args.seed)
+        tokens = task.train_tokens.take(chosen)
         variants = {}
         for name, settings in VARIANTS.items():
             made = distillation(task, tokens, settings, args.seed, args.threads, Path(work))
@@ -102,7 +102,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "threads_used": torch.get_num_threads(),
         "mean_length_tokens": float(tokens.lengths.mean()),
-        "epoch_mean_length_tokens": float(task.train.lengths.mean()),
+        "epoch_mean_length_tokens": float(task.train_tokens.lengths.mean()),
         "matrix_rate": rates.to_json(),
         "variants": {
             name: {**summary(variant, rates), "profile": profiles[name]} for name, variant in variants.items()

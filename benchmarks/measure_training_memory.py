@@ -75,7 +75,7 @@ def train_here(args: argparse.Namespace) -> dict[str, Any]:
     settings = FAMILIES[args.only]
     with tempfile.TemporaryDirectory() as work:
         task = prepare_task(args, Path(work))
-        tokens = task.train.take(longest_rows(task.train.lengths, args.steps * BATCH_SIZE))
+        tokens = task.train_tokens.take(longest_rows(task.train_tokens.lengths, args.steps * BATCH_SIZE))
         trainer, counted = distillation(task, tokens, settings, 0, args.threads, Path(work))
         before = clear_peak()
         for _ in range(args.steps):

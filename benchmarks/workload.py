@@ -26,7 +26,7 @@ from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.dynabert import DistillStep, choose_points, family
+from cutbert.methods.dynabert import FamilyStep, choose_points, family
 from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.model.task_model import TaskModel
@@ -40,10 +40,11 @@ from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.inputs import check_inputs
 from cutbert.work.losses import Teacher, TextLosses
-from cutbert.work.objective import MASKED_LM_PLAN, TaskObjective
+from cutbert.work.objective import TaskObjective
+from cutbert.work.plans import MASKED_LM
 
 __all__ = ["DynabertSettings", "TaskObjective", "Trainer"]  # what is imported from here and not defined here
 BATCH_SIZE = 32
@@ -112,7 +113,7 @@ def longest_rows(lengths: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 class CountedStep:
     """A distillation step that adds up the multiply-adds of its real tokens; padding is not counted."""
 
-    step: DistillStep
+    step: FamilyStep
     lengths: NDArray[np.int64]
     macs: list[float] = field(default_factory=list)
 
@@ -162,7 +163,7 @@ def distillation(
     model = task.loaded.model
     supernet, stage = copy.deepcopy(model), recipe.stages[-1]
     teacher = Teacher(frozen_copy(model, engine.dtype))
-    step = DistillStep(task.losses, supernet, teacher, family(model.shape, settings, recipe), stage, recipe)
+    step = FamilyStep(task.losses, supernet, teacher, family(model.shape, settings, recipe), stage, recipe)
     counted = CountedStep(step, tokens.lengths)
     run = RunFolder.open(work / "trainer", "benchmark", {})
     return Trainer(supernet, Stage(stage.plan, tokens, counted), engine, train, run), counted
@@ -175,5 +176,5 @@ def masked_lm(
     train = TrainSettings(seed=seed, threads=threads)
     engine = make_engine(train)
     step = LabelStep(TextLosses(StepMasks(tokens, masking)))
-    stage = Stage(replace(MASKED_LM_PLAN, batch_size=batch_size), tokens, step)
+    stage = Stage(replace(MASKED_LM, batch_size=batch_size), tokens, step)
     return Trainer(model.to(engine.device), stage, engine, train, RunFolder.open(work / "trainer", "benchmark", {}))

@@ -19,8 +19,8 @@ from cutbert.hub.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.table import as_text
 from cutbert.train.settings import TrainSettings
-from cutbert.work.finetune import FINETUNE
 from cutbert.work.objective import TaskObjective
+from cutbert.work.plans import FINETUNE
 from cutbert.work.training_memory import TrainingMemory, training_memory
 from tiny_runs import HEAD, WORDS, save_tiny, tiny_model, tiny_tokens
 
@@ -73,7 +73,7 @@ def test_all_layers_stay_where_labels_are_read_off_none(
 ) -> None:
     run = depth(base, tmp_path / "run", task, epsilon=1.0, least_gain=1.0, num_examples=30)
     assert run["chosen_depth"] == run["num_layers"] == 3 and run["gain"] < 1.0
-    assert "probe reads labels off no depth of the frozen model" in capsys.readouterr().err
+    assert "no depth of the frozen model tells the labels well enough by probe" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("no_processes")

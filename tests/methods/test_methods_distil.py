@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutbert.data.batches import Batch, collate, collate_blocks
-from cutbert.methods.dynabert import DistillStep, FinalStep, choose_points
+from cutbert.methods.dynabert import FamilyStep, FinalStep, choose_points
 from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, Recipe
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
@@ -64,15 +64,15 @@ class CountingTeacher(Teacher):
 
 def distil_step(
     net: TaskModel, teacher: Teacher, points: Sequence[GridPoint], stage: DistillStage, recipe: Recipe
-) -> DistillStep:
-    return DistillStep(partial(TaskLosses, net.head_spec), net, teacher, points, stage, recipe)
+) -> FamilyStep:
+    return FamilyStep(partial(TaskLosses, net.head_spec), net, teacher, points, stage, recipe)
 
 
 def final_step(net: TaskModel, points: Sequence[GridPoint], recipe: Recipe) -> FinalStep:
     return FinalStep(partial(TaskLosses, net.head_spec), points, recipe.subnets_per_step)
 
 
-def run_step(step: DistillStep | FinalStep, net: TaskModel, batch: Batch) -> tuple[TaskModel, dict[str, Tensor]]:
+def run_step(step: FamilyStep | FinalStep, net: TaskModel, batch: Batch) -> tuple[TaskModel, dict[str, Tensor]]:
     """Return a copy of the network with the step's gradients, and the losses it logs."""
     twin = copy.deepcopy(net)
     work = WorkingCopy(twin, torch.float32, dropout=0.0)
@@ -230,7 +230,7 @@ def test_micro_batches_add_up_to_the_whole() -> None:
     assert totals == pytest.approx({name: float(value) for name, value in losses.items()}, rel=1e-4)
 
 
-def assert_blocks_change_nothing(step: DistillStep | FinalStep, net: TaskModel) -> None:
+def assert_blocks_change_nothing(step: FamilyStep | FinalStep, net: TaskModel) -> None:
     wanted, losses = run_step(step, net, padded_batch())
     got, found = run_step(step, net, batch_in_blocks())
     assert_same_gradients(got, wanted)

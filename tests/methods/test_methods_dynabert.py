@@ -155,7 +155,7 @@ def test_depths_parts_and_further_rows(
     seen: dict[str, Any] = {}
 
     def spy(network: TaskModel, stage: Stage, *more: Any) -> Position:
-        if isinstance(stage.step, method.DistillStep):
+        if isinstance(stage.step, method.FamilyStep):
             seen.update(teacher=stage.step.teacher, num_rows=len(stage.tokens))
         return train_stage(network, stage, *more)
 
@@ -186,7 +186,7 @@ def test_a_model_without_a_head_is_fine_tuned_first(
     small = {"depths": [3, 1], "width_mult": [1.0, 0.5], "learning_rate": 0.003}
     run = cutbert.dynabert(base, out=str(tmp_path / "run"), **small, **task)
     said = " ".join(capsys.readouterr().err.split())
-    assert "has no head that fits the labels: fine-tuning a teacher first, 3 passes, kept in" in said
+    assert "has no head that fits the labels: fine-tuning it on the task first, 3 passes, kept in" in said
     assert next(iter(stages_logged(run.path))) == "teacher" and (run.path / "teacher" / "config.json").is_file()
     teacher = load_model(run.path / "teacher")
     assert teacher.model.head_spec == HeadSpec("single_label", ("neg", "pos")) and not teacher.has_new_head

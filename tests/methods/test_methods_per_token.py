@@ -23,14 +23,14 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.methods.dynabert import DistillStep, FinalStep
+from cutbert.methods.dynabert import FamilyStep, FinalStep
 from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import IGNORED, HeadSpec
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.loop import StepInfo, TrainingStep
 from cutbert.train.working_copy import WorkingCopy
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TaskLosses, Teacher
 from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer, tiny_tokens
 
@@ -60,7 +60,7 @@ def steps(net: TaskModel, name: str) -> TrainingStep:
     losses_of = partial(TaskLosses, net.head_spec)
     made: dict[str, TrainingStep] = {
         "labels": LabelStep(losses_of),
-        "distil": DistillStep(losses_of, net, teacher, points, stage, recipe),
+        "distil": FamilyStep(losses_of, net, teacher, points, stage, recipe),
         "final": FinalStep(losses_of, points, recipe.subnets_per_step),
     }
     return made[name]

@@ -102,7 +102,7 @@ def test_ended_after_training_it_goes_on_and_knows_its_tokens(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(method, "held_out", die)
+        patch.setattr(method, "measure_and_save", die)
         with pytest.raises(KeyboardInterrupt):
             cutbert.pretrain(base, out=tmp_path / "run", **text)
     resumed = cutbert.pretrain(base, out=tmp_path / "run", **text)

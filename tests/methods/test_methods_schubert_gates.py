@@ -101,7 +101,7 @@ def test_the_prices_are_kept_to_at_every_step() -> None:
         backward(work)
         optimizer.step(step / 20, torch.empty(0))
         for price in prices:
-            gates = flat([gated.values()[place].detach() for place in price.units]).double()
+            gates = flat([gated.values()[place].detach() for place in price.unit_prices]).double()
             share = float(priced_share(gates, torch.ones_like(gates)))
             assert share <= price.share_left((step + 1) / 20) + 1e-5
     assert share == pytest.approx(0.3, abs=0.05)

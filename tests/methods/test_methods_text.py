@@ -20,7 +20,7 @@ from cutbert.errors import InputError
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
 from cutbert.methods import dynabert as method
-from cutbert.methods.dynabert import DistillStep
+from cutbert.methods.dynabert import FamilyStep
 from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
@@ -97,16 +97,16 @@ def test_a_family_of_full_width_ends_the_same_when_stopped(
     cutbert.dynabert(source, out=tmp_path / "whole", **options)
     calls = 0
 
-    def stop(self: DistillStep, *of: Any) -> Any:
+    def stop(self: FamilyStep, *of: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == 3:
             raise KeyboardInterrupt
         return step(self, *of)
 
-    step = DistillStep.__call__
+    step = FamilyStep.__call__
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(DistillStep, "__call__", stop)
+        patch.setattr(FamilyStep, "__call__", stop)
         cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     wanted, found = (weights(tmp_path / name / "model") for name in ("whole", "run"))
@@ -128,7 +128,7 @@ def masked_losses(
     net, recipe = tiny_model(MASKED_LM), RECIPES["default"]
     teacher = Teacher(frozen_copy(tiny_model(MASKED_LM, seed=3), torch.float32))
     losses_of = TextLosses(StepMasks(tokens, masking))
-    step = DistillStep(losses_of, net, teacher, tiny_grid(), recipe.stages[0], recipe)
+    step = FamilyStep(losses_of, net, teacher, tiny_grid(), recipe.stages[0], recipe)
     work = WorkingCopy(net, torch.float32, dropout=0.0)
     work.refresh()
     totals: dict[str, float] = {}
@@ -158,7 +158,7 @@ def test_imitating_oneself_is_no_loss_and_has_no_gradient() -> None:
     far = {}
     for name, teacher in (("self", net), ("other", tiny_model(MASKED_LM, seed=3))):
         losses_of, frozen = TextLosses(StepMasks(TOKENS, MASKING)), frozen_copy(teacher, torch.float32)
-        step = DistillStep(losses_of, net, Teacher(frozen), tiny_grid()[:1], recipe.stages[0], recipe)
+        step = FamilyStep(losses_of, net, Teacher(frozen), tiny_grid()[:1], recipe.stages[0], recipe)
         work = WorkingCopy(net, torch.float32, dropout=0.0)
         work.refresh()
         random = np.random.default_rng(5)

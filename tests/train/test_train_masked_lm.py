@@ -38,7 +38,7 @@ from cutbert.train.loop import Stage, StepInfo
 from cutbert.train.masked_lm import EVAL_SEED, StepMasks, check_token_table, masked_outcomes
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working_copy import WorkingCopy
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TextLosses
 from tiny_runs import SHAPE, SPECIAL, WORDS, tiny_model, tiny_tokenizer
 

@@ -18,7 +18,7 @@ from cutbert.train.engine import Engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, train_stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TaskLosses
 
 PLAN = StagePlan(

@@ -46,7 +46,7 @@ def demo(settings: DemoSettings) -> dict[str, Any]:
     The run folder holds two runs, teacher/ and family/, and the picked model, small/.
 
     Returns:
-        The result with the keys out, metric, teacher, subnets, measured (as of a front), picked (as of a
+        The result with the keys out, metric, teacher, subnets, measured (as in front.json), picked (as in a
         pick), max_latency_ms, texts (text, label, and what teacher and picked say), seconds.
 
     Raises:
@@ -88,7 +88,7 @@ def make_teacher(model: str, settings: DemoSettings, out: Path) -> None:
     run = open_part("finetune", model, data, train, own, out, settings.allow_changed)
     if run.result is None:
         models = Models(find_model(model))
-        check_inputs(models, data, train)
+        check_inputs(models, data, None, train=train)
         say(f"1 of 4: fine-tuning {model}")
         finetune(models, data, train, own, run)
 
@@ -146,7 +146,7 @@ def classify(data: DataSettings, path: Path) -> list[dict[str, Any]]:
 
 
 def labels_of(model: Path, rows: Rows, max_length: int) -> list[Any]:
-    """Return what a stored model says of rows."""
+    """Return the labels that a stored model predicts for rows."""
     loaded = load_model(model)
     tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length, cache=False)
     head = loaded.model.head_spec

@@ -23,7 +23,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError, InputError, Mistakes
 from cutbert.files import read_json, write_json
-from cutbert.methods.depth_networks import Truncation, report_of
+from cutbert.methods.depth_networks import DepthRun, report_of
 from cutbert.methods.depth_settings import NAIVE_SELECTORS, DepthSettings
 from cutbert.shape.source import Models
 from cutbert.train.collating import sample_rows
@@ -60,7 +60,7 @@ def depth(
     Source:
         Fan et al. 2021 (2111.10951): drop the top layers, then fine-tune. The criterion is ours.
     """
-    inputs = check_inputs(models, data, train, settings, choices=partial(check_choices, settings, train))
+    inputs = check_inputs(models, data, settings, train=train, check_method=partial(check_choice, settings, train))
     return carry_out(inputs, train, run, partial(choose_and_finetune, settings=settings, train=train, run=run))
 
 
@@ -73,22 +73,22 @@ def choose_and_finetune(objective: Objective, settings: DepthSettings, train: Tr
         say(note, shown=is_main)
     with run.timing("choose"):
         choice = stored_choice(objective, settings, train.seed, run.path / CHOICE)
-    series = Truncation(objective, choice.depth, train, settings, run)
+    depth_run = DepthRun(objective, choice.depth, train, settings, run)
     if choice.gain is not None and choice.gain < settings.least_gain:
         say(
-            f"{choice.by} reads labels off no depth of the frozen model (at best {choice.gain:.2f} of the way from "
-            f"chance, --least-gain {settings.least_gain}): all layers are kept",
+            f"no depth of the frozen model tells the labels well enough by {choice.by} (best gain {choice.gain:.2f} < "
+            f"--least-gain {settings.least_gain}): all layers are kept",
             shown=is_main,
         )
-    say(f"depth: {choice.depth} of {series.num_layers} layers, by {choice.by}", shown=is_main)
-    networks = series.train_all()
+    say(f"depth: {choice.depth} of {depth_run.num_layers} layers, by {choice.by}", shown=is_main)
+    networks = depth_run.train_all()
     if is_main:
-        series.save_truncated()
+        depth_run.save_truncated()
         with run.timing("memory"):
-            memory = {name: series.memory(name) for name in series.compared}
-        series.save_best(networks)
+            memory = {name: depth_run.memory(name) for name in depth_run.compared}
+        depth_run.save_best(networks)
         chosen_by = {"selector": choice.by, "depth_scores": choice.depth_scores, "gain": choice.gain}
-        report = report_of(series, networks, memory, choice.seconds, choice.selectors(settings.all_depths))
+        report = report_of(depth_run, networks, memory, choice.seconds, choice.selectors(settings.all_depths))
         run.finish({"out": str(run.path), "chosen_depth": choice.depth, **chosen_by, **report})
 
 
@@ -96,7 +96,7 @@ def choose_and_finetune(objective: Objective, settings: DepthSettings, train: Tr
 
 
 @dataclass(frozen=True)
-class Choice:
+class DepthChoice:
     """A chosen depth, and what it was chosen by.
 
     Args:
@@ -130,15 +130,13 @@ class Choice:
         }
 
 
-def stored_choice(objective: TaskObjective, settings: DepthSettings, seed: int, path: Path) -> Choice:
+def stored_choice(objective: TaskObjective, settings: DepthSettings, seed: int, path: Path) -> DepthChoice:
     """Return the choice a file holds; made first, and stored, where there is none. One process chooses for all."""
-    if objective.engine.is_main and not path.is_file():
-        write_json(path, asdict(choose_depth(objective, settings, seed)))
-    objective.engine.accelerator.wait_for_everyone()
-    return Choice(**read_json(path))
+    objective.engine.make_once(path, lambda: write_json(path, asdict(choose_depth(objective, settings, seed))))
+    return DepthChoice(**read_json(path))
 
 
-def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -> Choice:
+def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -> DepthChoice:
     """Score every depth by one forward pass over a sample of the training rows, and take one.
 
     It is the smallest within epsilon of the best, or all layers where labels are read off no depth.
@@ -150,15 +148,15 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
     depths = depths_by_rule(objective.loaded.model.shape.num_layers)
     if not settings.judges:
         by = "given" if settings.depth is not None else settings.selector
-        return Choice(settings.depth or depths[settings.selector], by, depths=depths)
+        return DepthChoice(settings.depth or depths[settings.selector], by, depths=depths)
     first = [] if settings.depth is not None or settings.selector in NAIVE_SELECTORS else [settings.selector]
     others = [name for name in SELECTORS if name not in first] if settings.all_selectors or settings.all_depths else []
     begun = time.monotonic()
-    rows = sample_rows(len(objective.train), settings.num_examples, seed)
+    rows = sample_rows(len(objective.train_tokens), settings.num_examples, seed)
     model = frozen_copy(objective.loaded.model, objective.engine.dtype)
     with progress_bar("score depths", len(rows)) as bar:
-        features = depth_features(model, objective.train, rows, settings.pooling, on_batch=counter(bar))
-    labels = np.asarray(objective.train.labels)[rows]
+        features = depth_features(model, objective.train_tokens, rows, settings.pooling, on_batch=counter(bar))
+    labels = np.asarray(objective.train_tokens.labels)[rows]
     scores: dict[str, list[float]] = {}
     seconds, gain = 0.0, None
     for name in (*first, *others):
@@ -169,7 +167,7 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
         epsilon = settings.epsilon if name in first else None
         depths[name] = depth_by(SELECTORS[name], scores[name], labels, epsilon, settings.least_gain)
     by = "given" if settings.depth is not None else settings.selector
-    return Choice(settings.depth or depths[by], by, scores, depths, seconds, gain)
+    return DepthChoice(settings.depth or depths[by], by, scores, depths, seconds, gain)
 
 
 def depths_by_rule(num_layers: int) -> dict[str, int]:
@@ -193,8 +191,8 @@ def depth_by(
 # What is refused
 
 
-def check_choices(settings: DepthSettings, train: TrainSettings, inputs: Inputs) -> None:
-    """Raise unless a depth can be chosen for the task on this model: labels of texts, some to tell apart, or a rule.
+def check_choice(settings: DepthSettings, train: TrainSettings, inputs: Inputs) -> None:
+    """Raise unless task and sample allow a depth to be chosen on this model.
 
     Raises:
         InputError: all that stands against it, together.
@@ -204,14 +202,14 @@ def check_choices(settings: DepthSettings, train: TrainSettings, inputs: Inputs)
     if settings.depth is not None and settings.depth > num_layers:
         mistakes.add(f"--depth must be at most {num_layers}, the layers of {inputs.model}, got {settings.depth}")
     if not inputs.head.is_sequence:
-        mistakes.extend(beyond_words(settings, inputs.head.kind))
+        mistakes.extend(text_label_mistakes(settings, inputs.head.kind))
     elif settings.judges and train.has_seed:
         with mistakes.collect():
             check_sample(inputs, settings, train.seed)
     mistakes.check(InputError)
 
 
-def beyond_words(settings: DepthSettings, kind: str) -> list[str]:
+def text_label_mistakes(settings: DepthSettings, kind: str) -> list[str]:
     """Return a mistake for each thing asked for that only labels of whole texts allow."""
     mistakes = []
     if settings.depth is None and settings.selector not in NAIVE_SELECTORS:
@@ -235,4 +233,4 @@ def check_sample(inputs: Inputs, settings: DepthSettings, seed: int) -> None:
             "multi_label": "two rows with and two without some label",
             "regression": "ten rows with different numbers",
         }[inputs.head.kind]
-        raise DataError(f"the sample to judge depths on must hold {wanted}, got {len(rows)} rows without")
+        raise DataError(f"the sample to judge depths on must hold {wanted}, which its {len(rows)} rows do not")

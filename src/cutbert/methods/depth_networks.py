@@ -27,9 +27,9 @@ from cutbert.train.interleaved import train_interleaved
 from cutbert.train.loop import Stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.finetune import FINETUNE
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.objective import TaskObjective
+from cutbert.work.plans import FINETUNE
 from cutbert.work.training_memory import TrainingMemory, training_memory
 
 TRUNCATED, FULL = "truncated", "full"
@@ -54,8 +54,8 @@ class ScoredDepth:
 
 
 @dataclass(frozen=True)
-class Truncation:
-    """What every network of a run is made from.
+class DepthRun:
+    """Fine-tunes, scores and stores the first layers of a model, at one depth or several.
 
     Args:
         objective: the task; holds the pre-trained model.
@@ -104,7 +104,7 @@ class Truncation:
         models = {depth: self.cut(depth, seed) for depth in depths}
         step = LabelStep(self.objective.losses)
         pairs = [
-            (model, Stage(replace(self.plan, name=name_of(depth, seed)), self.objective.train, step))
+            (model, Stage(replace(self.plan, name=name_of(depth, seed)), self.objective.train_tokens, step))
             for depth, model in models.items()
             if not self.is_finished(depth, seed)
         ]
@@ -131,7 +131,7 @@ class Truncation:
         return self.run.path / PREDICTIONS / f"{name_of(depth, seed)}.json"
 
     def scored(self, depth: int, seed: int, model: TaskModel) -> ScoredDepth:
-        """Score a fine-tuned network on select and dev; weights that nobody asks for any more are removed."""
+        """Score a fine-tuned network on select and dev; weights that are no longer needed are removed."""
         name = name_of(depth, seed)
         point = replace(whole_point(model.shape, name), depth_mult=depth / self.num_layers)
         with self.run.timing("score"), self.run.timing(f"score-{name}"):
@@ -155,7 +155,7 @@ class Truncation:
         depth, objective = self.compared[name], self.objective
         source = self.run.path / TRUNCATED if depth < self.num_layers else objective.inputs.model.folder
         folder = self.run.path / "checkpoint" / "memory" / str(depth)
-        return training_memory(source, objective.data.head, self.plan, self.train, objective.train, folder)
+        return training_memory(source, objective.data.head, self.plan, self.train, objective.train_tokens, folder)
 
     def save_best(self, networks: Sequence[ScoredDepth]) -> None:
         """Write each compared depth's network of the seed that is best on select."""
@@ -186,7 +186,7 @@ def first_layers(model: TaskModel, depth: int) -> TaskModel:
 
 
 def report_of(
-    series: Truncation,
+    depth_run: DepthRun,
     networks: Sequence[ScoredDepth],
     memory: Mapping[str, TrainingMemory],
     choosing_seconds: float,
@@ -195,18 +195,18 @@ def report_of(
     """Return what is reported of the chosen network, and of the full one and all depths where they were made.
 
     Args:
-        series: what the networks were made from.
+        depth_run: what the networks were made from.
         networks: fine-tuned and scored.
         memory: of the compared ones, by folder.
         choosing_seconds: what the choice took.
         selectors: by selector and rule, its depth and scores; empty where they are not reported.
     """
-    run, chosen = series.run, summary(networks, series.chosen)
+    run, chosen = depth_run.run, summary(networks, depth_run.chosen)
     report = {
-        "num_layers": series.num_layers,
-        "metric": series.objective.metric,
+        "num_layers": depth_run.num_layers,
+        "metric": depth_run.objective.metric,
         **{key: chosen[key] for key in ("score", "scores", "select_score", "params", "macs")},
-        "seeds": list(series.seeds),
+        "seeds": list(depth_run.seeds),
         "seconds": choosing_seconds + chosen["training_seconds"] + chosen["scoring_seconds"],
         "choosing_seconds": choosing_seconds,
         "training_seconds": chosen["training_seconds"],
@@ -219,9 +219,9 @@ def report_of(
     }
     if selectors:
         report["selectors"] = selectors
-    if FULL in series.compared:
-        report |= beside_full(series, networks, memory[FULL])
-    return report | (all_depths(series, networks, selectors) if series.settings.all_depths else {})
+    if FULL in depth_run.compared:
+        report |= beside_full(depth_run, networks, memory[FULL])
+    return report | (all_depths(depth_run, networks, selectors) if depth_run.settings.all_depths else {})
 
 
 def summary(networks: Sequence[ScoredDepth], depth: int) -> dict[str, Any]:
@@ -239,9 +239,9 @@ def summary(networks: Sequence[ScoredDepth], depth: int) -> dict[str, Any]:
     }
 
 
-def beside_full(series: Truncation, networks: Sequence[ScoredDepth], memory: TrainingMemory) -> dict[str, Any]:
-    """Return the full model's numbers, and what may be said of the chosen one beside it."""
-    full = summary(networks, series.num_layers)
+def beside_full(depth_run: DepthRun, networks: Sequence[ScoredDepth], memory: TrainingMemory) -> dict[str, Any]:
+    """Return the full model's numbers, and the paired comparison of the chosen depth with it."""
+    full = summary(networks, depth_run.num_layers)
     result = {
         "full_score": full["score"],
         "full_scores": full["scores"],
@@ -251,24 +251,26 @@ def beside_full(series: Truncation, networks: Sequence[ScoredDepth], memory: Tra
         "full_seconds": full["training_seconds"] + full["scoring_seconds"],
         "full_peak_bytes": memory.peak_bytes,
         "full_before_bytes": memory.before_bytes,
-        "full_file_bytes": file_bytes(series.run.path / FULL),
-        "margin": series.settings.margin,
+        "full_file_bytes": file_bytes(depth_run.run.path / FULL),
+        "margin": depth_run.settings.margin,
     }
-    if series.chosen == series.num_layers:
+    if depth_run.chosen == depth_run.num_layers:
         return {**result, "verdict": "the full model was chosen"}
-    paired = against(series, series.chosen)
+    paired = against(depth_run, depth_run.chosen)
     return {
         **result,
-        "verdict": paired.verdict(series.settings.margin),
+        "verdict": paired.verdict(depth_run.settings.margin),
         "difference": paired.to_json(),
         "p_value": paired.p_value,
     }
 
 
-def against(series: Truncation, depth: int) -> Paired:
+def against(depth_run: DepthRun, depth: int) -> Paired:
     """Compare a depth with the full model on the rows of dev."""
-    one, other = ([series.outputs_file(each, seed) for seed in series.seeds] for each in (depth, series.num_layers))
-    return compare_stored(one, other, series.objective.metric)
+    one, other = (
+        [depth_run.outputs_file(each, seed) for seed in depth_run.seeds] for each in (depth, depth_run.num_layers)
+    )
+    return compare_stored(one, other, depth_run.objective.metric)
 
 
 def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> Paired:
@@ -278,13 +280,13 @@ def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> P
 
 
 def all_depths(
-    series: Truncation, networks: Sequence[ScoredDepth], selectors: Mapping[str, Mapping[str, Any]]
+    depth_run: DepthRun, networks: Sequence[ScoredDepth], selectors: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return every depth's scores, the best depth on dev, and how far below it each selector's choice stays."""
-    depths = [summary(networks, depth) for depth in range(1, series.num_layers + 1)]
+    depths = [summary(networks, depth) for depth in range(1, depth_run.num_layers + 1)]
     for each in depths[:-1]:
-        paired = against(series, each["depth"])
-        each |= {"difference": paired.to_json(), "verdict": paired.verdict(series.settings.margin)}
+        paired = against(depth_run, each["depth"])
+        each |= {"difference": paired.to_json(), "verdict": paired.verdict(depth_run.settings.margin)}
     scores = [each["score"] for each in depths]
     best = max(scores)
     regrets = {name: {**each, "regret": best - scores[each["depth"] - 1]} for name, each in selectors.items()}
@@ -293,7 +295,7 @@ def all_depths(
         "oracle_depth": scores.index(best) + 1,
         "oracle_score": best,
         "oracle_looks_at": "dev",
-        "regret": best - scores[series.chosen - 1],
+        "regret": best - scores[depth_run.chosen - 1],
         "selectors": regrets,
     }
 

@@ -1,15 +1,15 @@
 """DynaBERT (Hou et al. 2020, 2004.04037): one supernet of adaptive width and depth, rewired by importance, trained by
 distillation.
 
-In the paper's order: the family (section 2), importance and rewiring (2.1), the losses (equations 4 to 7), the stages
-(2.2 and 2.3: width, then width and depth, then labels). Values are in `dynabert_recipes`.
+First the whole method (`make_family`: the stages of sections 2.2 and 2.3), then its parts in the paper's order: the
+family (section 2), importance and rewiring (2.1), the losses (equations 4 to 7). Values are in `dynabert_recipes`.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -21,15 +21,15 @@ from cutbert.data.batches import Batch
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.fronts.front import Front
-from cutbert.fronts.score import whole_point
-from cutbert.methods.dynabert_recipes import DistillStage, Recipe, resolve_recipe
+from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, Recipe, resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models
 from cutbert.shape.space import GridPoint, Rule, grid, grid_point
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
 from cutbert.surgery.importance import measure_importance
 from cutbert.surgery.rewire import rewire
 from cutbert.train.checkpoint import load_weights, save_weights
@@ -40,12 +40,12 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.augment import augmented_rows, check_augmentation
+from cutbert.work.distill import add_gradients
 from cutbert.work.finetune import check_teacher, ensure_finetuned
-from cutbert.work.imitate import add_gradients
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Target, Teacher
 from cutbert.work.objective import Objective, check_halves
-from cutbert.work.run import carry_out, latency_settings, timed
+from cutbert.work.run import carry_out, latency_settings, store_front
 
 TASK_OPTIONS = (
     "teacher", "augment", "augment_model", "augment_words", "augment_candidates", "augment_probability",
@@ -82,8 +82,8 @@ def dynabert(
     """
     longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
     recipe = resolve_recipe(settings, train, longest)
-    choices = partial(check_choices, settings, recipe)
-    inputs = check_inputs(models, data, train, settings, choices=choices, task_options=TASK_OPTIONS)
+    check_method = partial(check_family, settings, recipe)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method, task_options=TASK_OPTIONS)
     train = replace(train, precision=recipe.precision)
     return carry_out(inputs, train, run, partial(make_family, settings=settings, recipe=recipe, train=train, run=run))
 
@@ -97,19 +97,19 @@ def make_family(
     points = family(objective.loaded.model.shape, settings, recipe)
     with run.timing("rewire"):
         supernet = rewired(objective, points, settings, recipe.layer_rule, train.seed, run)
-    more_rows = partial(augmented_rows, objective.inputs, settings, train.seed, run.path / "checkpoint")
-    teacher, tokens = objective.imitation(more_rows)
+    more_rows = partial(augmented_rows, objective, settings, train.seed, run.path / "checkpoint")
+    teacher, tokens = objective.teacher_and_tokens(more_rows)
     with run.timing("train"):
         steps = 0
         for stage in recipe.stages:
             if stage.teacher == "width":  # section 2.3: the supernet of adaptive width teaches the one of both
                 teacher = Teacher(frozen_copy(supernet, objective.engine.dtype))
-            step = distil_step(objective.losses, supernet, teacher, points, stage, recipe)
+            step = family_step(objective.losses, supernet, teacher, points, stage, recipe)
             plan = replace(stage.plan, first_step=steps)
             steps += train_stage(supernet, Stage(plan, tokens, step), objective.engine, train, run).step
         if recipe.final_plan.epochs:
             plan = replace(recipe.final_plan, first_step=steps)
-            final = Stage(plan, objective.train, FinalStep(objective.losses, points, recipe.subnets_per_step))
+            final = Stage(plan, objective.train_tokens, FinalStep(objective.losses, points, recipe.subnets_per_step))
             train_stage(supernet, final, objective.engine, train, run)
     if objective.engine.is_main:
         score_and_store(supernet, objective, points, train, run)
@@ -139,7 +139,7 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
     )
 
 
-def check_choices(settings: DynabertSettings, recipe: Recipe, inputs: Inputs) -> None:
+def check_family(settings: DynabertSettings, recipe: Recipe, inputs: Inputs) -> None:
     """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes, head = Mistakes(), inputs.head
     if settings.teacher_width and all(stage.teacher != "width" for stage in recipe.stages):
@@ -198,7 +198,7 @@ def cuts_units(points: Sequence[GridPoint], shape: EncoderShape) -> bool:
 
 
 @dataclass(frozen=True)
-class DistillStep:
+class FamilyStep:
     """One training step: the chosen subnets run one after the other, so memory hardly grows with their number.
 
     The embeddings run once; every subnet adds its gradient at their output.
@@ -226,16 +226,25 @@ class DistillStep:
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
         # Subnets are drawn before masks: both draw from the step's generator, and only a step's first part draws masks.
         points = choose_points(self.points, self.recipe.subnets_per_step, info.random)
-        rows = self.losses_of(batch, info)
-        targets = Targets(rows, self.teacher)
+        batch_losses = self.losses_of(batch, info)
+        targets: dict[object, Target] = {}  # the teacher runs once where it is the same for all
 
         def losses_at(states: States, point: GridPoint) -> Losses:
-            return self.losses(view, states, point, rows, self.target(point, targets), info)
+            width, subnet = self.teacher_subnet(point)
+            if width not in targets:
+                targets[width] = batch_losses.target(self.teacher, subnet)
+            return self.losses(view, states, point, batch_losses, targets[width], info)
 
-        return train_points(view.model, rows.batch, points, losses_at)
+        return train_points(view.model, batch_losses.batch, points, losses_at)
 
     def losses(
-        self, view: ModelView, states: States, point: GridPoint, rows: BatchLosses, target: Target, info: StepInfo
+        self,
+        view: ModelView,
+        states: States,
+        point: GridPoint,
+        batch_losses: BatchLosses,
+        target: Target,
+        info: StepInfo,
     ) -> Losses:
         """Return L = lambda1 * l_pred(y_m, y) + lambda2 * (l_emb(E_m, E) + l_hidn(H_m, H)), a subnet's share of it.
 
@@ -246,62 +255,61 @@ class DistillStep:
         losses: Losses = {}
         if not (self.supernet.head_spec.kind == "regression" and self.recipe.skips_regression_logits):
             # Equation 4, l_pred: soft cross-entropy of the logits. The KL has the same gradient, and is 0 at its end.
-            l_pred = rows.logit_loss(view, states, target, self.recipe.temperature)
-            losses["logits"] = l_pred * (self.stage.logit_weight / rows.num_targets)
+            l_pred = batch_losses.logit_loss(view, states, target, self.recipe.temperature)
+            losses["logits"] = l_pred * (self.stage.logit_weight / batch_losses.num_targets)
         if self.stage.hidden_weight and self.teacher.has_states:
-            losses["hidden"] = self.hidden_loss(states, target.states, point, rows.batch, info)
+            batch = batch_losses.batch
+            mask, count = batch.attention_mask, info.num_tokens
+            if self.recipe.counts_padding:
+                mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
+            kept = [layer.index for layer in point.subnet.layers]
+            pairs = [(0, 0), *matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)]
+            l_states = hidden_loss(states, target.states, pairs, mask) * (self.stage.hidden_weight / count)
+            losses["hidden"] = l_states / len(pairs) if self.recipe.mean_over_layers else l_states
         return losses
 
-    def hidden_loss(self, student: States, teacher: States, point: GridPoint, batch: Batch, info: StepInfo) -> Tensor:
-        """Return lambda2 * (l_emb + l_hidn), the mean squared error of the embeddings and of each kept layer's output.
+    def teacher_subnet(self, point: GridPoint) -> tuple[object, Subnet | None]:
+        """Return what of the teacher a subnet learns from, and by what it is told apart: its width, or None for all.
 
-        Source:
-            Equation 5 and the one before it, with padding left out (the release counts it). The paper sums over
-            layers; the default recipe takes their mean, so that one weight suits all depths: our choice.
+        In the paper the teacher of the second stage has the subnet's own width at full depth; elsewhere it is whole.
         """
-        mask, count = batch.attention_mask, info.num_tokens
-        if self.recipe.counts_padding:
-            mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
-        kept = [layer.index for layer in point.subnet.layers]
-        pairs = [(0, 0), *matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)]
-        errors = [state_loss(student[ours], teacher[theirs], mask) for ours, theirs in pairs]
-        total = torch.stack(errors).sum() * (self.stage.hidden_weight / count)
-        return total / len(pairs) if self.recipe.mean_over_layers else total
-
-    def target(self, point: GridPoint, targets: Targets) -> Target:
-        """Return the teacher's outputs that a subnet learns: at its own width in the paper, at full width elsewhere."""
         width = (point.head_mult, point.ffn_mult)
         if self.stage.teacher_width == "full":
-            return targets.at(width if self.recipe.reruns_teacher else None, None)
-        full_depth = grid_point(self.supernet.shape, *width, 1.0, self.recipe.layer_rule)
-        return targets.at(width, full_depth)
+            return (width if self.recipe.reruns_teacher else None), None
+        return width, grid_point(self.supernet.shape, *width, 1.0, self.recipe.layer_rule).subnet
 
 
-@dataclass
-class Targets:
-    """The teacher's outputs for one micro-batch, by width; run once where it is the same for all."""
+def hidden_loss(
+    student: States, teacher: States, pairs: Sequence[tuple[int, int]], attention_mask: Tensor | None
+) -> Tensor:
+    """Return l_emb + l_hidn: squared errors of embeddings and kept layers' outputs, each a mean over hidden units.
 
-    rows: BatchLosses
-    teacher: Teacher
-    by_width: dict[object, Target] = field(default_factory=dict)
+    Args:
+        student, teacher: hidden states.
+        pairs: which of the student's is compared with which of the teacher's; (0, 0) are the embeddings.
+        attention_mask: leaves padding out; None where it counts, or there is none.
 
-    def at(self, width: object, point: GridPoint | None) -> Target:
-        if width not in self.by_width:
-            self.by_width[width] = self.rows.target(self.teacher, None if point is None else point.subnet)
-        return self.by_width[width]
+    Returns:
+        A scalar, summed over pairs and tokens; divided by the tokens of the step it is the paper's MSE.
+
+    Source:
+        Hou et al. 2020 (2004.04037), equation 5. The paper sums over layers. The default recipe takes their mean, so
+        that one weight suits all depths, and padding is left out (the release counts it): our choice.
+    """
+    return torch.stack([state_loss(student[ours], teacher[theirs], attention_mask) for ours, theirs in pairs]).sum()
 
 
-def distil_step(
+def family_step(
     losses_of: LossesOf,
     supernet: TaskModel,
     teacher: Teacher,
     points: Sequence[GridPoint],
     stage: DistillStage,
     recipe: Recipe,
-) -> DistillStep:
+) -> FamilyStep:
     """Return the step of a stage: subnets of full depth alone in the first of the paper, all in the second."""
     chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]
-    return DistillStep(losses_of, supernet, teacher, chosen or points, stage, recipe)
+    return FamilyStep(losses_of, supernet, teacher, chosen or points, stage, recipe)
 
 
 @dataclass(frozen=True)
@@ -320,8 +328,10 @@ class FinalStep:
 
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
         points = choose_points(self.points, self.subnets_per_step, info.random)
-        rows = self.losses_of(batch, info)
-        return train_points(view.model, rows.batch, points, lambda states, point: rows.label_losses(view, states))
+        batch_losses = self.losses_of(batch, info)
+        return train_points(
+            view.model, batch_losses.batch, points, lambda states, point: batch_losses.label_losses(view, states)
+        )
 
 
 def train_points(
@@ -375,12 +385,36 @@ def score_and_store(
     supernet: TaskModel, objective: Objective, points: Sequence[GridPoint], train: TrainSettings, run: RunFolder
 ) -> None:
     """Score and time the family beside the uncut model, and store front, supernet and result."""
-    teacher = objective.loaded.model
-    with run.timing("score"), progress_bar("score", 1 + len(points)) as bar:
+    with run.timing("score"), progress_bar("score", len(points)) as bar:
         advance = counter(bar)
-        whole = objective.score(run, teacher, [whole_point(teacher.shape)], lambda entry: advance())[0]
-        scored = objective.score(run, supernet, points, lambda entry: advance())
-    front = Front(objective.metric, whole, tuple(scored), objective.select_is_dev)
-    front = timed(run, objective, front, {None: supernet}, latency_settings(train))
+        entries = objective.score(run, supernet, points, lambda entry: advance())
     objective.save(run, supernet, None, "model")
-    run.finish({"out": str(run.path), **front.to_json(), "seconds": run.seconds})
+    store_front(run, objective, entries, {None: supernet}, latency_settings(train), {})
+
+
+# One subnet alone
+
+
+def distill_subnet(
+    objective: Objective, point: GridPoint, name: str, steps: int, train: TrainSettings, run: RunFolder
+) -> TaskModel:
+    """Return a subnet as its own network, after a distillation of some steps with the whole supernet as teacher.
+
+    The step is that of the default recipe, with this subnet alone. Units outside the subnet get no gradient and are
+    cut off at the end.
+
+    Args:
+        objective: the task; holds the supernet.
+        point: the subnet.
+        name: of the training stage.
+        steps: optimizer steps.
+        train: training flags.
+        run: folder that receives checkpoints and the log.
+    """
+    recipe, engine, supernet = RECIPES["default"], objective.engine, objective.loaded.model
+    plan = replace(recipe.stages[0].plan.overridden(train), name=name, exact_steps=steps)
+    stage = replace(recipe.stages[0], plan=plan)
+    student = copy.deepcopy(supernet)
+    step = FamilyStep(objective.losses, student, Teacher(frozen_copy(supernet, engine.dtype)), [point], stage, recipe)
+    train_stage(student, Stage(plan, objective.train_tokens, step), engine, train, run)
+    return extract(student, point.subnet)

@@ -9,7 +9,7 @@ from cutbert.methods.dynabert_settings import DynabertSettings, TeacherWidth
 from cutbert.settings import Precision
 from cutbert.shape.space import Rule
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.imitate import DISTIL
+from cutbert.work.plans import DISTILLATION, FINAL
 
 StageTeacher = Literal["model", "width"]
 
@@ -99,7 +99,7 @@ RECIPES: dict[str, Recipe] = {
     "default": Recipe(
         stages=(
             DistillStage(
-                plan=DISTIL,
+                plan=DISTILLATION,
                 teacher="model",
                 all_depths=True,
                 logit_weight=1.0,
@@ -107,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
                 teacher_width="full",
             ),
         ),
-        final_plan=replace(DISTIL, name="final", learning_rate=2e-5),
+        final_plan=FINAL,
         layer_rule="paper",
         stock=True,
         subnets_per_step=4,
@@ -162,5 +162,5 @@ def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length:
 
 
 def first_given(value: Any, otherwise: Any) -> Any:
-    """Return a setting, or what stands where it is not given."""
+    """Return a setting, or the recipe's value where it is not given."""
     return otherwise if value is None else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from cutbert.data.text_settings import TextSettings
@@ -18,12 +17,11 @@ from cutbert.train.masked_lm import masked_outcomes
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
-from cutbert.work.objective import MASKED_LM_PLAN, Objective, TextObjective
+from cutbert.work.objective import Objective, TextObjective
+from cutbert.work.plans import FROM_SCRATCH, MASKED_LM
 from cutbert.work.run import carry_out
-
-FROM_SCRATCH = replace(MASKED_LM_PLAN, learning_rate=5e-4)
 
 
 def pretrain(
@@ -53,18 +51,18 @@ def pretrain(
         new = new_shape(settings)
     inputs: Inputs | None = None
     with mistakes.collect():
-        inputs = check_inputs(models, data, train, settings, new=new)
+        inputs = check_inputs(models, data, settings, train=train, new=new)
     mistakes.check(InputError)
     assert inputs is not None
 
-    def work(objective: Objective) -> None:
+    def method(objective: Objective) -> None:
         assert isinstance(objective, TextObjective)
-        plan = FROM_SCRATCH if settings.is_new else MASKED_LM_PLAN
+        plan = FROM_SCRATCH if settings.is_new else MASKED_LM
         position = train_masked_lm(objective, plan.overridden(train), train, run)
         if objective.engine.is_main:
-            run.finish({"out": str(run.path), **held_out(objective, position, run), "seconds": run.seconds})
+            run.finish({"out": str(run.path), **measure_and_save(objective, position, run), "seconds": run.seconds})
 
-    return carry_out(inputs, train, run, work)
+    return carry_out(inputs, train, run, method)
 
 
 def new_shape(settings: PretrainSettings) -> NewShape | None:
@@ -80,12 +78,12 @@ def new_shape(settings: PretrainSettings) -> NewShape | None:
 
 def train_masked_lm(objective: TextObjective, plan: StagePlan, train: TrainSettings, run: RunFolder) -> Position:
     """Train the objective's model on its text, in place."""
-    stage = Stage(plan, objective.train, LabelStep(objective.losses))
+    stage = Stage(plan, objective.train_tokens, LabelStep(objective.losses))
     with run.timing("train"):
         return train_stage(objective.loaded.model, stage, objective.engine, train, run)
 
 
-def held_out(objective: TextObjective, position: Position, run: RunFolder) -> dict[str, float]:
+def measure_and_save(objective: TextObjective, position: Position, run: RunFolder) -> dict[str, float]:
     """Measure the loss on held-out text, write model/, and return what the result says of the training."""
     model, dev = objective.loaded.model, objective.text.dev
     with run.timing("score"), progress_bar("held-out text", len(dev)) as bar:

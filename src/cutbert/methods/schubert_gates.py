@@ -1,7 +1,11 @@
 """schuBERT's gates (the paper's prune parameters alpha) under a price: how they are trained while weights stay fixed.
 
-Two prices: the paper's, an L1 norm of constant strength gamma (equation 2), and ours, a logarithmic one whose strength
-follows a schedule. Which units a gate multiplies is in `surgery.gates`, what one unit costs in `shape.units`.
+Two prices. The paper's is an L1 norm of constant strength gamma, its equation 2:
+
+    argmin over alpha of  loss + gamma * sum over d in {h, a, v, k, f} of beta_d * ||alpha_d||_1
+
+with one alpha per unit and beta_d what a unit of the dimension d costs, in costs of a head (`shape.units.unit_prices`).
+Ours is logarithmic, and its strength follows a schedule. Which weights an alpha multiplies is in `surgery.gates`.
 
 Axes: G gates under one price.
 """
@@ -33,15 +37,15 @@ EXACT = 1e-9  # of the strength of a pull
 
 @dataclass(frozen=True, eq=False)
 class Price:
-    """What open gates cost together, and how that makes them close.
+    """A sparsity penalty on gates: the price of each unit, and how strong it is.
 
     Args:
-        units: price of one unit at each place, at least 0: the paper's beta.
+        unit_prices: price of one unit at each place, at least 0: the paper's beta.
         aim: share of the whole price that is left at the end, in [0, 1]; None under a constant gamma.
         gamma: strength of the paper's L1 norm; None under a schedule.
     """
 
-    units: Mapping[Place, float]
+    unit_prices: Mapping[Place, float]
     aim: float | None = None
     gamma: float | None = None
 
@@ -133,7 +137,7 @@ class GatedModel(nn.Module):
         super().__init__()
         self.gates = Gates(base.shape).to(next(base.parameters()).device)
         self.prices, self.gates_norms = tuple(prices), gates_norms
-        priced = {place for price in prices for place in price.units}
+        priced = {place for price in prices for place in price.unit_prices}
         for place, gate in self.gates.values().items():
             gate.requires_grad_(place in priced)
         self._base = (base,)  # in a tuple, so that torch does not take its weights for ours
@@ -158,8 +162,8 @@ class GatedModel(nn.Module):
 class GateView:
     """The gated network as a training step sees it: weights times gates in the training dtype.
 
-    Gates act on matrices, so their gradients follow from the matrices' own, once a step: no product runs twice,
-    and a step costs what a step on the weights costs.
+    Gradients of the weights are added up and back-propagated to the gates once a step, so that a step on gates costs
+    what a step on the weights costs.
 
     Args:
         gated: the network with its gates.
@@ -178,7 +182,7 @@ class GateView:
             accumulate_in_place(self.model.head)
         for name, weight in self.model.named_parameters():
             if name not in self.casts:
-                weight.grad = None  # no product is run for what nobody asks for
+                weight.grad = None  # no gradient is computed for weights without trained gates
         self.model.train()
         self._cast_table = self.model.encoder.embeddings.token.weight.to(dtype)
 
@@ -210,13 +214,13 @@ class PricedGates:
 
     price: Price
     gates: list[Tensor]
-    units: Tensor
+    prices_G: Tensor
 
     @classmethod
     def of(cls, price: Price, values: Values) -> PricedGates:
-        gates = [values[place] for place in price.units]
-        units = [gate.new_full(gate.shape, unit) for gate, unit in zip(gates, price.units.values(), strict=True)]
-        return cls(price, gates, torch.cat(units).double())
+        gates = [values[place] for place in price.unit_prices]
+        prices = [gate.new_full(gate.shape, each) for gate, each in zip(gates, price.unit_prices.values(), strict=True)]
+        return cls(price, gates, torch.cat(prices).double())
 
     def split(self, values: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return each gate with its part of values for all of them, [G]."""
@@ -227,10 +231,10 @@ class GateOptimizer:
     """Adam on the gates.
 
     Under the paper's price the L1 norm is part of the loss that Adam sees. Under ours Adam sees the loss alone; after
-    its step the price pulls the gates down, as far as the schedule asks (as decay is kept out of the moments in AdamW:
-    beside a price that rules, they would not see the loss). There no gate goes below 0: Adam's momentum would carry it
-    far past, where it acts again with the sign turned. Of a unit that its gate multiplies twice, on the way in and
-    out, a gate at 0 has no gradient: closing is final. Nothing is clipped or decayed.
+    its step the price pulls the gates down, as far as the schedule asks (decoupled, as decay in AdamW: otherwise the
+    price would dominate Adam's moments). There no gate goes below 0: Adam's momentum would carry it
+    far past, where it acts again with the sign turned. Where a gate multiplies both matrices of a unit, its
+    gradient at 0 is 0, so it stays closed. Nothing is clipped or decayed.
 
     Args:
         gated: the network with its gates and their prices.
@@ -273,7 +277,7 @@ class GateOptimizer:
     @torch.no_grad()
     def _add_l1(self, priced: PricedGates, gamma: float) -> None:
         gates = torch.cat(priced.gates)
-        for gate, part in priced.split(l1_gradient(gates, priced.units.to(gates.dtype), gamma)):
+        for gate, part in priced.split(l1_gradient(gates, priced.prices_G.to(gates.dtype), gamma)):
             assert gate.grad is not None
             gate.grad.add_(part)
 
@@ -282,7 +286,7 @@ class GateOptimizer:
         done = float(self.adam.state[priced.gates[0]]["step"]) / self.num_steps
         gates = pulled_down(
             torch.cat(priced.gates).double(),
-            priced.units,
+            priced.prices_G,
             torch.cat([self.adam.state[gate]["exp_avg_sq"] for gate in priced.gates]).double().sqrt(),
             priced.price.share_left(done),
         )

@@ -47,9 +47,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     )
     gamma: float | None = field(
         default=None,
-        metadata=option(
-            "Strength of the L1 price of --recipe paper (the paper's gamma). Default 0.001 there.", above=0
-        ),
+        metadata=option("Strength of the L1 price of --recipe paper (the paper's gamma). Default 0.01 there.", above=0),
     )
     dims: tuple[Dim, ...] = field(
         default=("h", "f", "a", "k", "v"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -19,23 +18,18 @@ from cutbert.fronts.measure import measure_again
 from cutbert.fronts.score import whole_point
 from cutbert.fronts.search import Trial, hypervolume
 from cutbert.fronts.search_settings import SearchSettings
-from cutbert.methods.dynabert import DistillStep
-from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.settings import build_settings
 from cutbert.shape.search_space import search_space
 from cutbert.shape.source import Models, find_model
 from cutbert.shape.space import GridPoint
 from cutbert.shape.subnet import Subnet
-from cutbert.surgery.extract import extract
-from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
-from cutbert.train.working_copy import frozen_copy
 from cutbert.work.inputs import check_inputs
-from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective
 
 NETWORKS = "networks"
@@ -151,7 +145,7 @@ def new_entry(search_run: SearchRun, subnet: Subnet, train: TrainSettings) -> En
     owner = RunFolder(source.path, source.data, is_writer=True)
     point = GridPoint(name_of(subnet), 1.0, 1.0, None, 1.0, subnet)
     if search_run.settings.train_steps:
-        entry = short_distillation(search_run.run, owner, objective, point, search_run.settings.train_steps, train)
+        entry = distilled_entry(search_run.run, owner, objective, point, search_run.settings.train_steps, train)
     else:
         entry = objective.score(owner, search_run.supernet, [point])[0]
     return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=search_run.place)
@@ -162,13 +156,10 @@ def name_of(subnet: Subnet) -> str:
     return "s" + hashlib.sha256(json.dumps(subnet.to_json()).encode()).hexdigest()[:8]
 
 
-def short_distillation(
+def distilled_entry(
     run: RunFolder, owner: RunFolder, objective: TaskObjective, point: GridPoint, steps: int, train: TrainSettings
 ) -> Entry:
     """Return the entry of a subnet that was distilled for some steps, and store it as a model folder.
-
-    The step is that of dynabert's default recipe, with this subnet alone and the whole supernet as teacher. Units
-    outside the subnet get no gradient and are cut off at the end.
 
     Args:
         run: folder of the search, which receives networks/NAME.
@@ -178,19 +169,11 @@ def short_distillation(
         steps: optimizer steps.
         train: training flags.
     """
-    recipe, engine = RECIPES["default"], objective.engine
     name = f"{point.name}-t{steps}-{run.path.name[:4]}"
-    plan = replace(recipe.stages[0].plan.overridden(train), name=name, exact_steps=steps)
-    stage = replace(recipe.stages[0], plan=plan)
-    supernet = objective.loaded.model
-    teacher = Teacher(frozen_copy(supernet, engine.dtype))
-    student = copy.deepcopy(supernet)
-    step = DistillStep(objective.losses, student, teacher, [point], stage, recipe)
-    train_stage(student, Stage(plan, objective.train, step), engine, train, run)
-    small = extract(student, point.subnet)
-    entry = objective.score(owner, small, [whole_point(small.shape, name)])[0]
+    network = distill_subnet(objective, point, name, steps, train, run)
+    entry = objective.score(owner, network, [whole_point(network.shape, name)])[0]
     folder = run.path / NETWORKS / name
-    objective.save(run, small, entry, f"{NETWORKS}/{name}")
+    objective.save(run, network, entry, f"{NETWORKS}/{name}")
     return replace(entry, folder=str(folder.relative_to(owner.path)))
 
 

@@ -30,9 +30,9 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.work.objective import TaskObjective
 
 SEARCHES = "searches"
-SPARE = 2  # times as many as are kept are scored on all rows, where trials are scored on a sample
+SPARE = 2  # with --sample, the best SPARE * keep trials are scored again on all rows
 TABLES = "latency"
-DIMS = ("a", "f")
+SEARCH_DIMS = ("a", "f")
 TIMED_PACKAGES = ("torch", "onnxruntime")
 
 
@@ -82,8 +82,8 @@ def run_trials(search_run: SearchRun, front: Front) -> tuple[int, list[Trial]]:
     """
     settings, shape = search_run.settings, search_run.supernet.shape
     seeds = [entry.subnet for entry in front if entry.folder is None and entry.search is None]
-    score_of = book_of(search_run, settings.sample)
-    quest = Problem(
+    score_of = score_cache(search_run, settings.sample)
+    problem = Problem(
         search_run.space,
         score_of,
         lambda subnet: search_run.numbers(subnet.shape_in(shape))[settings.cost_name],
@@ -93,14 +93,14 @@ def run_trials(search_run: SearchRun, front: Front) -> tuple[int, list[Trial]]:
     with progress_bar("search", min(settings.trials, search_run.space.size)) as bar:
         advance = counter(bar)
         trials = search(
-            quest,
+            problem,
             seeds,
             trials=settings.trials,
             seed=settings.seed,
             on_trial=lambda trial: advance(),
         )
     fitting = trials if settings.sample is None else scored_on_all(search_run, trials)
-    fitting = quest.fitting(fitting)
+    fitting = problem.fitting(fitting)
     if not fitting:
         raise BudgetError(f"no network within the limits was found in {len(trials)} trials; loosen them or give more")
     return len(trials), widest(front_of(fitting), settings.keep)
@@ -113,7 +113,7 @@ def scored_on_all(search_run: SearchRun, trials: Sequence[Trial]) -> list[Trial]
         chosen += front_of(left)
         taken = {trial.subnet for trial in chosen}
         left = [trial for trial in left if trial.subnet not in taken]
-    score_of = book_of(search_run, None)
+    score_of = score_cache(search_run, None)
     with progress_bar("all of select", len(chosen)) as bar:
         advance, rescored = counter(bar), []
         for trial in chosen:
@@ -122,8 +122,8 @@ def scored_on_all(search_run: SearchRun, trials: Sequence[Trial]) -> list[Trial]
     return rescored
 
 
-def book_of(search_run: SearchRun, sample: int | None) -> ScoreCache:
-    """Return what scores subnets on select or on a sample of its rows; all searches of a run share the book."""
+def score_cache(search_run: SearchRun, sample: int | None) -> ScoreCache:
+    """Return what scores subnets on select or on a sample of its rows; all searches of a run share the cache."""
     data, tokens = search_run.objective.data, search_run.objective.select
     if sample is not None and sample < len(data.select):
         rows = np.sort(np.random.default_rng(0).permutation(len(data.select))[:sample])
@@ -176,7 +176,7 @@ def table_of(
         if not settings.allow_changed:
             check_table(path, table, lengths)
     else:
-        table = timed_table(model, DIMS, lengths, replace(settings.timing, threads=threads))
+        table = timed_table(model, SEARCH_DIMS, lengths, replace(settings.timing, threads=threads))
     check_reachable(space, model.head_spec, settings, table)
     if not is_there:
         write_json(path, table.to_json())

@@ -18,8 +18,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, Mistakes
-from cutbert.methods.pretrain import FROM_SCRATCH, held_out, train_masked_lm
-from cutbert.methods.undivided_choice import Removal, check_removal, choose_removal, kept_layers, without
+from cutbert.methods.pretrain import measure_and_save, train_masked_lm
+from cutbert.methods.undivided_choice import Removal, check_removal, choose_removal, layers_with_ffn, without
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pattern import (
@@ -37,13 +37,13 @@ from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.work.distill import DistillStep, LabelStep, LossWeights, SubnetAt
 from cutbert.work.finetune import check_teacher, ensure_finetuned
-from cutbert.work.imitate import DISTIL, ImitateStep, LabelStep, SubnetAt
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
-from cutbert.work.objective import Objective, TextObjective, check_halves, heal_plan
-from cutbert.work.run import Scored, carry_out, finish, latency_settings, score_and_save, score_whole
+from cutbert.work.objective import Objective, TextObjective, check_halves
+from cutbert.work.plans import FINAL, FROM_SCRATCH, heal_plan
+from cutbert.work.run import Scored, carry_out, latency_settings, score_and_save, score_whole, store_networks
 
-FINAL = replace(DISTIL, name="final", learning_rate=2e-5, min_steps=0)
 TASK_OPTIONS = ("teacher", "logit_weight", "temperature", "final_epochs")
 
 
@@ -79,8 +79,8 @@ def undivided(
     if settings.from_scratch is not None:
         return train_from_scratch(models, data, train, settings, run)
     plan = heal_plan(isinstance(data, TextSettings)).overridden(train if settings.heal else replace(train, epochs=0.0))
-    choices = partial(check_choices, settings, plan)
-    inputs = check_inputs(models, data, train, settings, choices=choices, task_options=TASK_OPTIONS)
+    check_method = partial(check_healing, settings, plan)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method, task_options=TASK_OPTIONS)
     return carry_out(inputs, train, run, partial(cut_and_heal, settings=settings, plan=plan, train=train, run=run))
 
 
@@ -105,11 +105,11 @@ def train_from_scratch(
         new = NewShape.of_file(str(settings.from_scratch), partial(shape_with_pattern, settings))
     inputs: Inputs | None = None
     with mistakes.collect():
-        inputs = check_inputs(models, data, train, new=new)
+        inputs = check_inputs(models, data, None, train=train, new=new)
     mistakes.check(InputError)
     assert inputs is not None
 
-    def work(objective: Objective) -> None:
+    def method(objective: Objective) -> None:
         check_halves(objective)
         assert isinstance(objective, TextObjective)
         network = objective.loaded.model
@@ -119,13 +119,15 @@ def train_from_scratch(
         entry = score_whole(run, objective, network, f"ffn{pattern.count('F')}")
         if objective.engine.is_main:
             shown = {"pattern": pattern, "metric": objective.metric, "subnets": [entry.to_json()]}
-            run.finish({"out": str(run.path), **shown, **held_out(objective, position, run), "seconds": run.seconds})
+            run.finish(
+                {"out": str(run.path), **shown, **measure_and_save(objective, position, run), "seconds": run.seconds}
+            )
 
-    return carry_out(inputs, train, run, work)
+    return carry_out(inputs, train, run, method)
 
 
 def shape_with_pattern(settings: UndividedSettings, whole: EncoderShape) -> EncoderShape:
-    """Return a shape with feed-forwards only where they are kept: where nothing says it, all of them.
+    """Return a shape with feed-forwards only where the settings keep them; without such a setting, the shape itself.
 
     With --equal-params attention layers are added up to the whole shape's own number of parameters.
 
@@ -137,7 +139,7 @@ def shape_with_pattern(settings: UndividedSettings, whole: EncoderShape) -> Enco
     elif not settings.ways:
         shape = whole
     else:
-        shape = with_feed_forwards(whole, kept_layers(settings, whole))
+        shape = with_feed_forwards(whole, layers_with_ffn(settings, whole))
     return with_equal_params(whole, pattern_of(shape)) if settings.equal_params else shape
 
 
@@ -151,7 +153,7 @@ class Healing:
     Args:
         objective: what the network is for; holds the uncut model.
         removal: what goes.
-        make_step: the training step of a network that shrinks as it is told.
+        make_step: the training step, given which part of the network is trained when.
         tokens: the rows that steps are made on.
         plan: of the healing; of no epochs for none.
         settings, train: as given.
@@ -180,39 +182,44 @@ def cut_and_heal(
     ensure_finetuned(objective, train, run)
     with run.timing("choose"):
         removal = choose_removal(objective, settings, train.seed, run)
-    teacher, tokens = objective.imitation()
+    teacher, tokens = objective.teacher_and_tokens()
     is_text = objective.inputs.is_text
 
     def make_step(subnet_at: SubnetAt) -> TrainingStep:
         # Masked LM: the true tokens take the place of the teacher's logits (our choice); its states are compared.
         has_teacher = settings.hidden_weight > 0 or not is_text
-        return ImitateStep(
-            objective.losses, teacher if has_teacher else None, settings, uses_labels=is_text, subnet_at=subnet_at
+        return DistillStep(
+            objective.losses,
+            teacher if has_teacher else None,
+            LossWeights.of(settings),
+            uses_labels=is_text,
+            subnet_at=subnet_at,
         )
 
     healing = Healing(objective, removal, make_step, tokens, plan, settings, train, run)
-    pattern = report_removal(healing)
+    pattern = pattern_of(without(healing.uncut.shape, removal.order).shape_in(healing.uncut.shape))
+    announce(healing, pattern)
     networks = remove_and_heal(healing)
-    measured = {"chosen_by": settings.chosen_by, "choice_scores": removal.scores} if removal.scores else {}
-    finish(run, objective, latency_settings(train), networks, pattern=pattern, removed=removal.order, **measured)
+    result: dict[str, Any] = {"pattern": pattern, "removed": removal.order}
+    if removal.scores:
+        result |= {"chosen_by": settings.chosen_by, "choice_scores": removal.scores}
+    store_networks(run, objective, networks, latency_settings(train), result)
 
 
-def report_removal(healing: Healing) -> str:
-    """Tell the user what goes, and return the pattern of what stays."""
-    is_main, order, shape = healing.objective.engine.is_main, healing.removal.order, healing.uncut.shape
-    pattern = pattern_of(without(shape, order).shape_in(shape))
-    say(f"sub-layers: {pattern_of(shape)} becomes {pattern}", shown=is_main)
+def announce(healing: Healing, pattern: str) -> None:
+    """Tell the user what goes, and what is left as it is."""
+    is_main, order = healing.objective.engine.is_main, healing.removal.order
+    say(f"sub-layers: {pattern_of(healing.uncut.shape)} becomes {pattern}", shown=is_main)
     if not order:
         say("no feed-forward is removed", shown=is_main)
     elif not healing.plan.epochs:
         say("the network is not healed: what the removal broke stays broken", shown=is_main)
-    return pattern
 
 
 def remove_and_heal(healing: Healing) -> list[Scored]:
     """Return the networks of a removal with their scores: as it left the network, healed, trained on; the result last.
 
-    Where nothing goes and something is trained, the first of these is the uncut model and is left out.
+    Where nothing is removed, the unhealed network equals the uncut model and is left out if anything is trained.
     """
     run, objective, order = healing.run, healing.objective, healing.removal.order
     heals, trains_last = healing.plan.epochs > 0, healing.settings.final_epochs > 0
@@ -229,7 +236,7 @@ def remove_and_heal(healing: Healing) -> list[Scored]:
         model = copy.deepcopy(model)
         plan = replace(FINAL.overridden(healing.train), epochs=healing.settings.final_epochs, first_step=steps)
         with run.timing("final"):
-            stage = Stage(plan, objective.train, LabelStep(objective.losses))
+            stage = Stage(plan, objective.train_tokens, LabelStep(objective.losses))
             train_stage(model, stage, objective.engine, healing.train, run)
         networks.append(score_and_save(run, objective, model, f"{name}-final", is_last=True))
     return networks
@@ -278,7 +285,7 @@ class RemovalSchedule:
 
     @classmethod
     def of(cls, shape: EncoderShape, rounds: list[tuple[int, ...]], share: float) -> RemovalSchedule:
-        """Return the schedule of a network that has its first round behind it.
+        """Return the schedule after the first round, which is cut out at once.
 
         Args:
             shape: of that network.
@@ -300,7 +307,7 @@ class RemovalSchedule:
         return self.subnets[begun - 1]
 
 
-def check_choices(settings: UndividedSettings, plan: StagePlan, inputs: Inputs) -> None:
+def check_healing(settings: UndividedSettings, plan: StagePlan, inputs: Inputs) -> None:
     """Raise unless the model has the feed-forwards that stay and the teacher the task's labels; all together."""
     mistakes = Mistakes()
     with mistakes.collect():

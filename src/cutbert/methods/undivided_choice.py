@@ -45,7 +45,7 @@ class Removal:
     scores: dict[int, float]
 
 
-def kept_layers(settings: UndividedSettings, shape: EncoderShape) -> tuple[int, ...]:
+def layers_with_ffn(settings: UndividedSettings, shape: EncoderShape) -> tuple[int, ...]:
     """Return the layers that keep their feed-forward by their place alone.
 
     Raises:
@@ -69,7 +69,7 @@ def check_removal(settings: UndividedSettings, shape: EncoderShape) -> None:
         assert settings.num_ffn is not None
         check_count(shape, settings.num_ffn)
     else:
-        kept_layers(settings, shape)
+        layers_with_ffn(settings, shape)
 
 
 def choose_removal(objective: Objective, settings: UndividedSettings, seed: int, run: RunFolder) -> Removal:
@@ -82,13 +82,11 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
     """
     model = objective.loaded.model
     if not settings.measures:
-        kept = kept_layers(settings, model.shape)
+        kept = layers_with_ffn(settings, model.shape)
         return Removal(tuple(i for i in feed_forward_layers(model.shape) if i not in kept), {})
     path = run.path / "checkpoint" / "removal.json"
 
-    def choose_once() -> None:
-        if path.exists():
-            return
+    def choose() -> None:
         say(f"choosing by {settings.chosen_by}: looking at up to {settings.choose_samples} training rows")
         batches = objective.sample(model, settings.choose_samples, seed)
         assert settings.num_ffn is not None
@@ -98,7 +96,7 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
             removal = by_cka(model, batches, settings.num_ffn, seed)
         write_json(path, asdict(removal))
 
-    objective.engine.on_main(choose_once)
+    objective.engine.make_once(path, choose)
     data = read_json(path)
     return Removal(tuple(data["order"]), {int(layer): score for layer, score in data["scores"].items()})
 

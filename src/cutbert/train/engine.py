@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from cutbert.errors import CutbertError, InputError, MissingError
+from cutbert.train.machine import usable_cores
 from cutbert.train.settings import TrainSettings
 
 
@@ -67,7 +69,16 @@ class Engine:
             except CutbertError as raised:
                 error = raised
         if self.any(error is not None):
-            raise error or InputError("the main process cannot go on; it says why")
+            raise error or InputError("the main process failed; see its error")
+
+    def make_once(self, path: Path, make: Callable[[], object]) -> None:
+        """Let the main process make what a file keeps, unless the file is there; then every process can read it.
+
+        Args:
+            path: the file.
+            make: writes it, whole or not at all.
+        """
+        self.on_main(lambda: None if path.exists() else make())
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
@@ -117,5 +128,4 @@ def cpu_has_bf16() -> bool:
 
 def default_threads() -> int:
     """Return the cores this process may use, shared among the processes of one launch on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

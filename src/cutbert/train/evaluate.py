@@ -1,4 +1,4 @@
-"""What a model answers on tokens, in float32, and how good that is.
+"""Predicts logits and computes metrics.
 
 Axes: S sequence, C classes.
 """
@@ -48,8 +48,8 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Return the logits of every row, in the rows' own order.
 
-    Runs without dropout and gradients, in float32, rows of like length together; the model's training
-    mode is left as it was.
+    Runs without dropout and gradients, in the model's own dtype, rows of similar length together; the model's
+    training mode is left as it was.
 
     Args:
         model: supernet or model with a task head, on any device.
@@ -77,7 +77,7 @@ def predict_logits(
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
     """Return how good logits are for labelled rows, and what is kept of them.
 
-    That is logits and labels for a sequence head; else what the rows' own scorer reads out of the logits.
+    Kept are logits and labels for a sequence head, otherwise the outputs of the rows' own scorer.
 
     Raises:
         DataError: the rows have no labels.

@@ -21,8 +21,8 @@ BLOCK_STEPS = 5
 
 
 @dataclass
-class OwnRandom:
-    """A trainer with random numbers of its own: its steps are to the bit those it would take alone.
+class TrainerWithRng:
+    """A trainer with a random state of its own: its steps are bit-identical to training alone.
 
     Args:
         trainer: trains one network.
@@ -67,7 +67,7 @@ def train_interleaved(
     """
     positions = {stage.plan.name: read_finished(model, stage.plan, run) for model, stage in pairs}
     unfinished = [
-        OwnRandom(Trainer(model, stage, engine, settings, run))
+        TrainerWithRng(Trainer(model, stage, engine, settings, run))
         for model, stage in pairs
         if positions[stage.plan.name] is None
     ]
@@ -76,7 +76,7 @@ def train_interleaved(
     return [position for position in positions.values() if position is not None]
 
 
-def advance_all(unfinished: Sequence[OwnRandom], block_steps: int) -> None:
+def advance_all(unfinished: Sequence[TrainerWithRng], block_steps: int) -> None:
     """Run all remaining steps; on an interrupt save every network's state."""
     trainers = [each.trainer for each in unfinished]
     title = ", ".join(trainer.plan.name for trainer in trainers)

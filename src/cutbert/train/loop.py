@@ -53,7 +53,7 @@ class StepInfo:
             sums divided by these, so the split changes nothing. Labels are labelled tokens where there is one
             label per token, else examples.
         progress: share of the stage's steps done.
-        random: a generator of this step's own, equal in all processes.
+        random: a generator of this step's own, equal in all processes; each micro-batch gets it at its start again.
         step: optimizer steps done before it, those of earlier stages included.
         step_rows: rows of the whole step, over micro-batches and processes.
     """
@@ -73,7 +73,7 @@ class StepInfo:
 
 
 class ModelView(Protocol):
-    """What is trained, as a step sees it: a network in the training dtype, made again from what is stored each step."""
+    """The network that a step runs: in the training dtype, refreshed from the stored weights before each step."""
 
     @property
     def model(self) -> TaskModel:
@@ -85,7 +85,7 @@ class ModelView(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Take over what the last update changed, and clear gradients; before each step."""
+        """Take over the last update, and clear gradients; before each step."""
         ...
 
     def collect(self) -> None:
@@ -93,7 +93,7 @@ class ModelView(Protocol):
         ...
 
     def close(self) -> None:
-        """Put the network out of training; after the last step."""
+        """Set the network to evaluation mode and drop its gradients; after the last step."""
         ...
 
 
@@ -102,7 +102,7 @@ class StageOptimizer(Protocol):
 
     @property
     def updates_rows(self) -> bool:
-        """Whether of the token table only the rows that a step used are updated."""
+        """Whether only the token-table rows that a step used are updated."""
         ...
 
     @property
@@ -111,7 +111,7 @@ class StageOptimizer(Protocol):
         ...
 
     def zero_embedding_gradients(self) -> None:
-        """Clear what embeddings gathered; the view clears layers and head."""
+        """Clear the gradients of the embeddings; the view clears those of layers and head."""
         ...
 
     def step(self, progress: float, used_ids: Tensor) -> float:
@@ -143,8 +143,8 @@ class Stage:
         plan: its choices.
         tokens: training rows.
         step: the method's step.
-        view: makes the view of what is trained, given it, the training dtype and the dropout.
-        optimizer: makes what updates it, given it, the plan, the engine and the norm that gradients are clipped to.
+        view: factory of the view; takes the network, the training dtype and the dropout.
+        optimizer: factory of the optimizer; takes the network, the plan, the engine and the norm to clip to.
     """
 
     plan: StagePlan
@@ -161,8 +161,8 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
     stages resumes in the right one.
 
     Args:
-        model: what the stage's view and optimizer take, on the engine's device: a float32 network, where it brings no
-            others. Updated in place.
+        model: the float32 network to train, or what the stage's own view wraps; on the engine's device, updated in
+            place.
         stage: what and how to train.
         engine: machine and processes.
         settings: seed, clipping, accumulation, checkpoint interval.
@@ -245,7 +245,7 @@ class Trainer:
                 self.saved_at = time.monotonic()
 
     def finish(self) -> Position:
-        """Put the network out of training and keep its weights as those of a finished stage."""
+        """Close the view, and keep the weights as those of a finished stage."""
         self.view.close()
         if self.engine.is_main:
             done = self.folder.with_name(f"{self.plan.name}.safetensors")
@@ -280,7 +280,7 @@ class Trainer:
         return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
 
     def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
-        """Sum the logged losses over processes; a process without rows of a small batch adds nothing."""
+        """Return the losses; of several processes their total alone: one without rows of a small batch has no names."""
         if self.engine.num_processes == 1:
             return losses
         total = torch.tensor([float(sum(losses.values()))], device=self.engine.device)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from cutbert.data.batches import plan_eval_batches
 from cutbert.data.masking import Masking, Masks, draw_masks
 from cutbert.data.tokens import Tokens
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.model.heads import MaskedLMHead
 from cutbert.model.task_model import TaskModel
 from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
@@ -54,9 +54,9 @@ class StepMasks:
 
 
 def check_token_table(choice: str | None) -> None:
-    """Raise a ModelError unless a choice for the token table goes with a tied output; None is none."""
+    """Raise an InputError where only used rows of the token table are to be updated: the output is tied to it."""
     if choice == "rows":
-        raise ModelError(
+        raise InputError(
             "--token-table must be dense or frozen for masked LM, whose output is the token table too, got rows"
         )
 

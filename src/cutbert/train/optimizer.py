@@ -16,7 +16,7 @@ class Optimizer:
     """Updates a network's float32 weights once a step.
 
     The token table is the largest matrix of a small encoder, and a batch touches few of its rows: under
-    `rows` only those are updated, by Adam with moments that do not change between touches (torch's
+    `rows` only those are updated, by Adam that does not decay the moments of the others (torch's
     SparseAdam; our choice), under `frozen` none, under `dense` all.
 
     Args:
@@ -78,7 +78,7 @@ class Optimizer:
         return float(norm)
 
     def zero_embedding_gradients(self) -> None:
-        """Clear what the embeddings gathered; layers and head are cleared by the working copy."""
+        """Clear the gradients of the embeddings; the working copy clears those of layers and head."""
         for parameter in self.model.encoder.embeddings.parameters():
             parameter.grad = None
 

@@ -79,7 +79,7 @@ def counter(bar: Bar) -> Advance:
 
 
 def say(text: str, *, shown: bool = True) -> None:
-    """Tell the user a line: through the logger "cutbert" where the program asks for it, else on standard error."""
+    """Print a message: through the logger "cutbert" where the program asks for it, else on standard error."""
     if not shown:
         return
     if is_logged():

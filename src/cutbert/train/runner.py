@@ -20,7 +20,7 @@ from cutbert.train.collating import HasShape, padded_batch
 
 
 class Runner(Protocol):
-    """Runs one batch and returns its logits when they are there; last hidden states where there is no head.
+    """Runs one batch, blocks until its logits are computed, and returns them; last hidden states without a head.
 
     Takes int64 [B, S]; without a mask nothing is padded, without token types all are 0.
     """

@@ -89,7 +89,7 @@ class StagePlan:
         min_steps: on small data, passes go on until at least this many steps.
         exact_steps: number of steps, whatever the data; None leaves it to the passes.
         first_step: steps that earlier stages took; rows, their order and what is drawn at random go on from there.
-        pad_to: length every row is padded to; None lays rows of like length together, hardly padded.
+        pad_to: length every row is padded to; None groups rows of similar length, with little padding.
     """
 
     name: str

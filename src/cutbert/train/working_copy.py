@@ -75,7 +75,7 @@ class WorkingCopy:
         torch._foreach_copy_(gradients, layer_gradients(self.model))
 
     def close(self) -> None:
-        """Put the float32 network out of training: no dropout, no leftover gradients."""
+        """Set the float32 network to evaluation mode, and drop what training left on it."""
         self.master.eval()
         self.master.requires_grad_(True)
         accumulate_by_autograd(self.master)

@@ -15,6 +15,7 @@ from cutbert.files import replacing_file
 from cutbert.hub.load import Loaded, load_model
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.work.inputs import Inputs
+from cutbert.work.objective import Objective
 
 MASKS_PER_BATCH = 64
 
@@ -38,21 +39,28 @@ def check_augmentation(inputs: Inputs, settings: DynabertSettings) -> None:
     mistakes.check(InputError)
 
 
-def augmented_rows(inputs: Inputs, settings: DynabertSettings, seed: int, checkpoint: Path, rows: Examples) -> Examples:
+def augmented_rows(
+    objective: Objective, settings: DynabertSettings, seed: int, checkpoint: Path, rows: Examples
+) -> Examples:
     """Return the rows and their variants, or the rows themselves where none are asked for.
 
+    The main process makes the variants once; a resumed run and the other processes read them.
+
     Args:
-        inputs: of the run; texts of select and dev must not arise.
+        objective: the task; texts of its select and dev must not arise.
         settings: where candidates come from, and the paper's M, p and N.
         seed: of the run.
-        checkpoint: folder that the variants are kept in, so that a resumed run does not make them again.
+        checkpoint: folder that the variants are kept in.
         rows: labelled and unlabelled training rows.
     """
     if settings.augment == "none":
         return rows
+    inputs = objective.inputs
     assert isinstance(rows, Rows) and inputs.dataset is not None
+    keep_out = (inputs.dataset.select, inputs.dataset.dev)
     kept = checkpoint / "augmented.json"
-    if not kept.exists():
+
+    def make() -> None:
         if settings.augment == "words":
             candidates = word_list_source(read_word_list(Path(str(settings.augment_words))))
         else:
@@ -63,10 +71,11 @@ def augmented_rows(inputs: Inputs, settings: DynabertSettings, seed: int, checkp
             replace_prob=settings.augment_probability,
             num_rounds=settings.augment_rounds,
         )
-        keep_out = (inputs.dataset.select, inputs.dataset.dev)
         variants = augment_rows(rows, candidates, numbers, seed=seed, keep_out=keep_out)
         with replacing_file(kept) as aside:
             aside.write_text(json.dumps([variants.text, variants.text_pair]), encoding="utf-8")
+
+    objective.engine.make_once(kept, make)
     text, text_pair = json.loads(kept.read_text(encoding="utf-8"))
     return Rows(text, text_pair)
 

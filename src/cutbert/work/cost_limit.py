@@ -28,7 +28,7 @@ class CostLimit:
     Args:
         name: of the budget; without one, what units are priced in.
         cost: of any shape.
-        price: what a unit's price is the slope of; the cost, or for params the matrices alone, as in schuBERT's paper.
+        price: the cost whose marginal cost is a unit's price; for params the matrices alone, as in schuBERT's paper.
         uncut: the cost of the uncut model.
         limit: what the result must not exceed; None without a budget.
     """
@@ -88,14 +88,13 @@ def measured_limit(
     """
     model = objective.loaded.model
 
-    def measure_once() -> None:
-        if not kept.exists():
-            table = timed_table(model, dims, objective.lengths, latency)
-            unlimited = CostLimit(LATENCY, table, table, table(model.shape), None)
-            with_limit(unlimited, budget, dims, multiple_of, model.shape)
-            write_json(kept, table.to_json())
+    def measure() -> None:
+        table = timed_table(model, dims, objective.lengths, latency)
+        unlimited = CostLimit(LATENCY, table, table, table(model.shape), None)
+        with_limit(unlimited, budget, dims, multiple_of, model.shape)
+        write_json(kept, table.to_json())
 
-    objective.engine.on_main(measure_once)
+    objective.engine.make_once(kept, measure)
     table = LatencyTable.from_json(read_json(kept))
     uncut = table(model.shape)
     return CostLimit(LATENCY, table, table, uncut, budget.limit(uncut))

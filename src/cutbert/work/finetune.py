@@ -17,22 +17,12 @@ from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.imitate import LabelStep
+from cutbert.work.distill import LabelStep
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.objective import Objective, have_like_states
+from cutbert.work.plans import FINETUNE
 from cutbert.work.run import carry_out
 
-FINETUNE = StagePlan(
-    name="finetune",
-    epochs=3.0,
-    batch_size=32,
-    learning_rate=5e-5,
-    warmup_ratio=0.06,
-    weight_decay=0.01,
-    schedule="linear",
-    dropout=0.1,
-    token_table="rows",
-)
 TEACHER = "teacher"
 
 
@@ -54,7 +44,7 @@ def finetune(
     Raises:
         InputError: mistakes in settings, model or data, all together, before anything is made.
     """
-    inputs = check_inputs(models, data, train, settings)
+    inputs = check_inputs(models, data, settings, train=train)
     return carry_out(inputs, train, run, partial(finetune_and_store, train=train, run=run))
 
 
@@ -75,7 +65,7 @@ def finetune_and_store(objective: Objective, train: TrainSettings, run: RunFolde
 
 def finetune_stage(objective: Objective, plan: StagePlan, train: TrainSettings, run: RunFolder) -> None:
     """Train the objective's model on labels, in place."""
-    stage = Stage(plan.overridden(train), objective.train, LabelStep(objective.losses))
+    stage = Stage(plan.overridden(train), objective.train_tokens, LabelStep(objective.losses))
     train_stage(objective.loaded.model, stage, objective.engine, train, run)
 
 
@@ -86,7 +76,7 @@ def ensure_finetuned(objective: Objective, train: TrainSettings, run: RunFolder)
         return
     kept = run.path / TEACHER
     say(
-        f"{loaded.source} has no head that fits the labels: fine-tuning a teacher first, "
+        f"{loaded.source} has no head that fits the labels: fine-tuning it on the task first, "
         f"{FINETUNE.epochs:g} passes, kept in {kept}",
         shown=objective.engine.is_main,
     )

@@ -81,15 +81,17 @@ class Inputs:
         return isinstance(self.data, TextSettings)
 
 
-Choices = Callable[[Inputs], None]
+MethodCheck = Callable[[Inputs], None]
 
 
 def check_inputs(
     models: Models,
     data: DataSettings | TextSettings,
-    *settings: Settings,
+    settings: Settings | None,
+    *,
+    train: TrainSettings | None = None,
     new: NewShape | None = None,
-    choices: Choices | None = None,
+    check_method: MethodCheck | None = None,
     task_options: Sequence[str] = (),
 ) -> Inputs:
     """Check what a run starts from, and read a task's rows; nothing expensive has run yet.
@@ -97,10 +99,10 @@ def check_inputs(
     Args:
         models: the model, and further ones that the settings name.
         data: the task, or plain text.
-        settings: training flags and the method's own, which come last.
+        settings: of the method; None where they are checked already.
+        train: training flags, where there are any.
         new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
-        choices: raises what stands against the method's own settings on these models and rows; asked where each of
-            them is sound by itself.
+        check_method: further checks of the method, run only where models, data and its settings are valid.
         task_options: the method's options that mean nothing on plain text.
 
     Raises:
@@ -108,11 +110,15 @@ def check_inputs(
     """
     mistakes = Mistakes()
     if isinstance(data, TextSettings):
-        mistakes.extend(f"{each} is for --objective task" for each in settings[-1].given(*task_options))
-    sound = [mistakes.passes(each.check) for each in settings]
-    for each in settings:
+        given = () if settings is None else settings.given(*task_options)
+        mistakes.extend(f"{each} is for --objective task" for each in given)
+    if train is not None:
         with mistakes.collect():
-            check_training(each, data)
+            train.check()
+    is_sound = settings is None or mistakes.passes(settings.check)
+    if train is not None and isinstance(data, TextSettings):
+        with mistakes.collect():
+            check_token_table(train.token_table)
     fits = [mistakes.passes(partial(check_fit, each, data, new)) for each in (models.model, *models.others.values())]
     dataset: Dataset | None = None
     texts: TextSources | None = None
@@ -123,9 +129,9 @@ def check_inputs(
             dataset = load_dataset(data)
     inputs = Inputs(models, data, MASKED_LM if dataset is None else dataset.head, dataset, texts, new)
     has_rows = dataset is not None or isinstance(data, TextSettings)
-    if choices is not None and has_rows and all(fits) and sound[-1]:
+    if check_method is not None and has_rows and all(fits) and is_sound:
         with mistakes.collect():
-            choices(inputs)
+            check_method(inputs)
     mistakes.check(InputError)
     return inputs
 
@@ -140,12 +146,6 @@ def check_fit(source: ModelSource, data: DataSettings | TextSettings, new: NewSh
     if new is not None:
         source = replace(source, name=new.name, facts=replace(source.facts, shape=new.shape))
     check_length(source, "--sequence-length", data.sequence_length)
-
-
-def check_training(settings: Settings, data: DataSettings | TextSettings) -> None:
-    """Raise a ModelError where training flags do not go with masked LM on plain text."""
-    if isinstance(settings, TrainSettings) and isinstance(data, TextSettings):
-        check_token_table(settings.token_table)
 
 
 def check_length(source: ModelSource, option: str, length: int) -> None:

@@ -1,4 +1,4 @@
-"""The losses of a network on one micro-batch, for a task with labels and for masked tokens of plain text; the teacher.
+"""The losses that can be computed on one micro-batch, of a task with labels or of masked plain text; the teacher.
 
 Axes: M masked tokens, E table width.
 """
@@ -34,7 +34,7 @@ Losses = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network whose outputs a student learns to give.
+    """The teacher network of a distillation.
 
     Args:
         model: in the training dtype, on the training device, never updated.
@@ -81,7 +81,7 @@ class Target(NamedTuple):
 
 
 class BatchLosses(Protocol):
-    """One micro-batch as an objective reads it, and what a network loses on it."""
+    """A micro-batch, and the losses of a network that can be computed on it."""
 
     @property
     def batch(self) -> Batch:
@@ -90,11 +90,11 @@ class BatchLosses(Protocol):
 
     @property
     def num_targets(self) -> int:
-        """The outputs that the logit loss of the whole step is a mean over."""
+        """The denominator of the logit loss: outputs of the whole step that it is a mean over."""
         ...
 
     def label_losses(self, view: ModelView, states: States) -> Losses:
-        """Return this micro-batch's share of the loss against what is true, by its name in the log."""
+        """Return this micro-batch's share of the loss against labels or true tokens, by its name in the log."""
         ...
 
     def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:

@@ -1,4 +1,4 @@
-"""What a network is trained, cut and scored for: a task of the user's, or the masked tokens of plain text."""
+"""What a network is trained, cut and scored on: a task of the user's, or the masked tokens of plain text."""
 
 from __future__ import annotations
 
@@ -33,34 +33,13 @@ from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.imitate import DISTIL
 from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
 from cutbert.work.losses import BatchLosses, TaskLosses, Teacher, TextLosses
 
 LOGITS_AT_ONCE = 1 << 25  # in the batches of a sample: positions times vocabulary
 OnPoint = Callable[[Entry], None]
-
-# Masked LM; all values are our choice. No dropout, since one pass over much text does not overfit (Lan et al. 2020,
-# ALBERT, 1909.11942, section 4.8, and Geiping and Goldstein 2022, 2212.14034, drop it too), and attention is faster
-# without.
-MASKED_LM_PLAN = StagePlan(
-    name="pretrain",
-    epochs=1.0,
-    batch_size=32,
-    learning_rate=1e-4,
-    warmup_ratio=0.06,
-    weight_decay=0.01,
-    schedule="linear",
-    dropout=0.0,
-    token_table="dense",
-)
-
-
-def heal_plan(is_text: bool) -> StagePlan:
-    """Return how a cut network is trained, by distillation on a task, by masked LM on plain text."""
-    return replace(MASKED_LM_PLAN if is_text else DISTIL, name="heal")
 
 
 class Objective(Protocol):
@@ -82,7 +61,7 @@ class Objective(Protocol):
         ...
 
     @property
-    def train(self) -> Tokens:
+    def train_tokens(self) -> Tokens:
         """The rows to train on."""
         ...
 
@@ -105,8 +84,8 @@ class Objective(Protocol):
         """Return the losses of a step's micro-batch."""
         ...
 
-    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
-        """Return the teacher, which is never updated, and the rows that its outputs are learned on.
+    def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+        """Return the teacher, which is never updated, and the rows to distil on.
 
         Args:
             change: makes further rows out of those of a task; None for none.
@@ -142,14 +121,14 @@ class TaskObjective:
         data: the rows.
         loaded: model, tokenizer, provenance.
         engine: machine and processes.
-        train, select, dev: tokens of the splits; select is dev's own object where they are the same.
+        train_tokens, select, dev: tokens of the splits; select is dev's own object where they are the same.
     """
 
     inputs: Inputs
     data: Dataset
     loaded: Loaded
     engine: Engine
-    train: Tokens
+    train_tokens: Tokens
     select: Tokens
     dev: Tokens
 
@@ -172,7 +151,7 @@ class TaskObjective:
             for note in each.notes:
                 say(f"{name}: {note}", shown=engine.is_main)
         select = tokens["dev"] if data.select_is_dev else tokens["select"]
-        return cls(inputs, data, loaded, engine, train=tokens["train"], dev=tokens["dev"], select=select)
+        return cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
 
     @property
     def metric(self) -> str:
@@ -189,12 +168,12 @@ class TaskObjective:
     def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
         return TaskLosses(self.data.head, batch, info)
 
-    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+    def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
         """Return the teacher: the fine-tuned model, or --teacher, which may have a tokenizer of its own."""
         rows = self.data.train if self.data.unlabeled is None else self.data.train.joined(self.data.unlabeled)
         if change is not None:
             rows = change(rows)
-        tokens = self.train if rows is self.data.train else self.tokenize(rows)
+        tokens = self.train_tokens if rows is self.data.train else self.tokenize(rows)
         teacher = self._teacher(rows)
         return replace(teacher, model=frozen_copy(teacher.model, self.engine.dtype)), tokens
 
@@ -217,7 +196,7 @@ class TaskObjective:
         return tokenize(rows, self.loaded, self.inputs)
 
     def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
-        return sample_batches(model, self.train, size, seed, self.engine.device)
+        return sample_batches(model, self.train_tokens, size, seed, self.engine.device)
 
     def score(
         self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None
@@ -276,7 +255,7 @@ class TextObjective:
         return cls(inputs, loaded, engine, text, masking)
 
     @property
-    def train(self) -> Tokens:
+    def train_tokens(self) -> Tokens:
         return self.text.train
 
     @property
@@ -286,17 +265,17 @@ class TextObjective:
 
     @cached_property
     def losses(self) -> TextLosses:
-        return TextLosses(StepMasks(self.train, self.masking))
+        return TextLosses(StepMasks(self.train_tokens, self.masking))
 
-    def imitation(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
-        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype)), self.train
+    def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
+        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype)), self.train_tokens
 
     def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
-        rows = sample_rows(len(self.train), size, seed)
+        rows = sample_rows(len(self.train_tokens), size, seed)
         positions = min(SAMPLE_TOKENS, LOGITS_AT_ONCE // model.shape.vocab_size)
-        at_once = max(1, positions // int(self.train.offsets[1]))
+        at_once = max(1, positions // int(self.train_tokens.offsets[1]))
         parts = np.split(rows, np.arange(at_once, len(rows), at_once))
-        return [masked_batch(self.train, part, self.masking, seed).to(self.engine.device) for part in parts]
+        return [masked_batch(self.train_tokens, part, self.masking, seed).to(self.engine.device) for part in parts]
 
     def score(
         self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None

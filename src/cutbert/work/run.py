@@ -1,4 +1,4 @@
-"""A run, once for all methods: prepare, let the method work, score networks, time them side by side, store a result."""
+"""A run, once for all methods: prepare, run the method, score networks, time them side by side, store the result."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Scored(NamedTuple):
 
 
 def carry_out(
-    inputs: Inputs, train: TrainSettings, run: RunFolder, work: Callable[[Objective], None]
+    inputs: Inputs, train: TrainSettings, run: RunFolder, method: Callable[[Objective], None]
 ) -> dict[str, Any]:
-    """Start a run or go on with it, let a method work, and return the result that it stored.
+    """Prepare the objective, run the method, and return the result that it stored; a run that was stopped goes on.
 
     Args:
         inputs: found and checked.
         train: training flags.
         run: opened run folder.
-        work: the method's own part; stores the result in the main process.
+        method: trains, scores, and stores the result in the main process.
     """
     with run.start():
         objective = prepare(inputs, train, run)
         if inputs.models.others:
             run.record(other_weights=weight_hashes(*inputs.models.others.values()))
-        work(objective)
+        method(objective)
         objective.engine.accelerator.wait_for_everyone()
     return RunFolder.read(run.path).result or {}
 
@@ -66,52 +66,54 @@ def score_whole(run: RunFolder, objective: Objective, model: TaskModel, name: st
     return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
 
 
-def finish(
-    run: RunFolder, objective: Objective, latency: LatencySettings, networks: Sequence[Scored], **more: Any
+def store_front(
+    run: RunFolder,
+    objective: Objective,
+    entries: Sequence[Entry],
+    models: Mapping[str | None, TaskModel],
+    latency: LatencySettings,
+    result: Mapping[str, Any],
+    *,
+    stored: str | None = None,
 ) -> None:
-    """Score the uncut model, time everything side by side, store front and result.
+    """Score the uncut model, time all networks beside it, store front and result; for the main process alone.
 
     Args:
         run, objective: of the method.
+        entries: scored networks.
+        models: by an entry's folder, the network that it is a part of.
         latency: how networks are timed.
-        networks: those that the method made, the result last.
-        more: further keys of the result.
+        result: further keys of the result.
+        stored: name of the network that model/ holds; None where it holds a supernet.
     """
-    if not objective.engine.is_main:
-        return
     uncut = objective.loaded.model
     with run.timing("score"):
         whole = objective.score(run, uncut, [whole_point(uncut.shape)])[0]
-    front = Front(objective.metric, whole, tuple(entry for _, entry in networks), objective.select_is_dev)
-    front = timed(run, objective, front, {entry.folder: model for model, entry in networks}, latency)
-    record_facts(run.path, front, front[networks[-1].entry.name])
-    run.finish({"out": str(run.path), **more, **front.to_json(), "seconds": run.seconds})
-
-
-def timed(
-    run: RunFolder,
-    objective: Objective,
-    front: Front,
-    models: Mapping[str | None, TaskModel],
-    latency: LatencySettings,
-) -> Front:
-    """Return a front with the latency of each network and of the uncut model, stored in the run.
-
-    Args:
-        run, objective: of the method.
-        front: scored networks.
-        models: by an entry's folder, the network that it is a part of.
-        latency: how networks are timed.
-    """
+    front = Front(objective.metric, whole, tuple(entries), objective.select_is_dev)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
-        uncut = objective.loaded.model
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
-    return front
+    if stored is not None:
+        describe_model(run.path, front, front[stored])
+    run.finish({"out": str(run.path), **result, **front.to_json(), "seconds": run.seconds})
 
 
-def record_facts(run: Path, front: Front, entry: Entry) -> None:
-    """Write into cutbert.json and card of a run's model what the run knows of it besides."""
+def store_networks(
+    run: RunFolder,
+    objective: Objective,
+    networks: Sequence[Scored],
+    latency: LatencySettings,
+    result: Mapping[str, Any],
+) -> None:
+    """Store the front of a method that ends with one network, the last. Arguments as in `store_front`."""
+    if objective.engine.is_main:
+        models: dict[str | None, TaskModel] = {entry.folder: model for model, entry in networks}
+        entries = [entry for _, entry in networks]
+        store_front(run, objective, entries, models, latency, result, stored=entries[-1].name)
+
+
+def describe_model(run: Path, front: Front, entry: Entry) -> None:
+    """Add cost, latency and score interval to cutbert.json and the model card of a run's model/."""
     folder = run / "model"
     write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
     write_card(folder)

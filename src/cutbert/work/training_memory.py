@@ -25,7 +25,7 @@ from cutbert.train.machine import own_peak_bytes
 from cutbert.train.settings import StagePlan, TrainSettings
 
 STEPS = 3
-OF_LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def training_memory(
         folder: receives what that process reads, and the result; where that is there already, it is returned.
 
     Raises:
-        MissingError: that process failed, for want of memory as a rule.
+        MissingError: that process failed, usually out of memory.
     """
     done = folder / "memory.json"
     if not done.is_file():
@@ -67,7 +67,7 @@ def training_memory(
         job = {"source": str(source), "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
         write_json(folder / "job.json", job)
         command = [sys.executable, "-m", "cutbert.work.training_memory", str(folder)]
-        alone = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
+        alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
         ended = subprocess.run(command, capture_output=True, text=True, env=alone)
         if ended.returncode != 0:
             reason = (ended.stderr.strip() or f"it ended with {ended.returncode}").splitlines()[-1]
@@ -84,7 +84,7 @@ def train_here(folder: Path) -> TrainingMemory:
     from cutbert.train.engine import make_engine
     from cutbert.train.loop import Stage, Trainer
     from cutbert.train.run_folder import RunFolder
-    from cutbert.work.imitate import LabelStep
+    from cutbert.work.distill import LabelStep
     from cutbert.work.losses import TaskLosses
 
     job = read_json(folder / "job.json")

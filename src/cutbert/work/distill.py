@@ -1,10 +1,10 @@
-"""One network learns a teacher's outputs and hidden states, or what is true: steps that heal a cut, and fine-tuning."""
+"""Training steps of one network: on labels, or by distillation from a teacher, which heals a cut."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,38 +13,24 @@ from cutbert.data.batches import Batch
 from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import ModelView, StepInfo
 from cutbert.train.losses import state_loss
-from cutbert.train.settings import StagePlan
 from cutbert.work.losses import Losses, LossesOf, States, Teacher, encoder_states
 
 SubnetAt = Callable[[float], Subnet | None]
 """The part of a network that is trained after a share of the steps; None for all of it."""
 
-# Distillation of one network or of a family; all values are our choice.
-DISTIL = StagePlan(
-    name="distil",
-    epochs=2.0,
-    min_steps=1000,
-    batch_size=32,
-    learning_rate=3e-4,
-    warmup_ratio=0.06,
-    weight_decay=0.01,
-    schedule="linear",
-    dropout=0.0,
-    token_table="frozen",
-)
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the two distillation losses, and the temperature of the logit loss."""
 
-class LossWeights(Protocol):
-    """How much each loss of an imitation weighs."""
+    logits: float = 1.0
+    hidden: float = 0.0
+    temperature: float = 1.0
 
-    @property
-    def logit_weight(self) -> float: ...
-
-    @property
-    def hidden_weight(self) -> float: ...
-
-    @property
-    def temperature(self) -> float: ...
+    @classmethod
+    def of(cls, settings: Any) -> LossWeights:
+        """Return the weights that a method's distillation settings give."""
+        return cls(settings.logit_weight, settings.hidden_weight, settings.temperature)
 
 
 @dataclass(frozen=True)
@@ -54,20 +40,20 @@ class LabelStep:
     losses_of: LossesOf
 
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
-        rows = self.losses_of(batch, info)
-        return add_gradients(rows.label_losses(view, encoder_states(view.model, rows.batch)))
+        batch_losses = self.losses_of(batch, info)
+        return add_gradients(batch_losses.label_losses(view, encoder_states(view.model, batch_losses.batch)))
 
 
 @dataclass(frozen=True, eq=False)
-class ImitateStep:
+class DistillStep:
     """One step in which a network learns a teacher's logits and hidden states.
 
     Args:
         losses_of: the objective's losses.
         teacher: with the same number of layers as the student where hidden states are compared; None for none.
-        weights: of the two losses, and the temperature of the logit loss; the hidden loss is the mean over states.
+        weights: of the losses; the hidden one is the mean over states.
         hidden_units: the teacher's hidden units that the student kept, in its order; None for all.
-        uses_labels: what is true takes the place of the teacher's logits, as in masked LM.
+        uses_labels: labels take the place of the teacher's logits, as in masked LM.
         subnet_at: what is trained, for a network that shrinks on the way; it keeps all layers.
 
     Source:
@@ -84,26 +70,26 @@ class ImitateStep:
     subnet_at: SubnetAt | None = None
 
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
-        rows = self.losses_of(batch, info)
-        batch = rows.batch
+        batch_losses = self.losses_of(batch, info)
+        batch = batch_losses.batch
         subnet = None if self.subnet_at is None else self.subnet_at(info.progress)
         student = encoder_states(view.model, batch, subnet)
         teacher_states: States = ()
         if self.uses_labels:
-            losses = rows.label_losses(view, student)
+            losses = batch_losses.label_losses(view, student)
             if self.teacher is not None:
                 teacher_states = self.teacher.states(batch)
         else:
             assert self.teacher is not None
-            target = rows.target(self.teacher)
-            logit_loss = rows.logit_loss(view, student, target, self.weights.temperature)
-            losses = {"logits": logit_loss * (self.weights.logit_weight / rows.num_targets)}
+            target = batch_losses.target(self.teacher)
+            logit_loss = batch_losses.logit_loss(view, student, target, self.weights.temperature)
+            losses = {"logits": logit_loss * (self.weights.logits / batch_losses.num_targets)}
             teacher_states = target.states
-        if self.weights.hidden_weight and self.teacher is not None and self.teacher.has_states:
+        if self.weights.hidden and self.teacher is not None and self.teacher.has_states:
             if self.hidden_units is not None:
                 teacher_states = tuple(states.index_select(-1, self.hidden_units) for states in teacher_states)
             hidden_loss = mean_state_loss(student, teacher_states, batch.attention_mask, info.num_tokens)
-            losses["hidden"] = hidden_loss * self.weights.hidden_weight
+            losses["hidden"] = hidden_loss * self.weights.hidden
         return add_gradients(losses)
 
 
