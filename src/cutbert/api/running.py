@@ -111,8 +111,6 @@ CheckHead = Callable[[ModelSource], None]
 def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckHead | None = None) -> Models:
     """Return the models of a verb, found once, and further ones that its settings name.
 
-    On plain text further models are not looked for: the method refuses the options that name them.
-
     Args:
         parts: settings.
         model: the verb's word.
@@ -123,9 +121,8 @@ def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckH
     """
     if any(getattr(each, "objective", None) == "mlm" and getattr(each, "from_scratch", None) is None for each in parts):
         check_head = check_masked_lm
-    naming = () if any(isinstance(each, TextSettings) for each in parts) else OTHER_MODELS
-    values = {name: getattr(each, name, None) for each in parts for name in naming if hasattr(each, name)}
-    given = {name: value for name, value in values.items() if value is not None}
+    named = {name: getattr(each, name, None) for each in parts for name in OTHER_MODELS if hasattr(each, name)}
+    given = {name: value for name, value in named.items() if value is not None}
     first, *others = find_all(parts, [model], check_head, named=given)
     return Models(first, dict(zip(given, others, strict=True)))
 
