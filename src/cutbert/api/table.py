@@ -15,7 +15,6 @@ from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -26,6 +25,7 @@ from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
 from cutbert.sweeps.settings import SweepSettings
 from cutbert.train.predict_settings import PredictSettings
 from cutbert.train.settings import TrainSettings
+from cutbert.work.finetune_settings import FinetuneSettings
 
 
 @dataclass(frozen=True, kw_only=True)
