@@ -41,21 +41,24 @@ def killed_as_it_says(start: str) -> Iterator[None]:
 
 
 @contextmanager
-def killed_before(path: Path, error: BaseException | None = None) -> Iterator[None]:
-    """Kill what runs within the block, or let it fail, before this file or folder is in its place; fail without.
+def killed_before(path: Path | str, *, after: Path | None = None) -> Iterator[None]:
+    """Kill what runs within the block before this file or folder is in its place; fail where it ends without.
 
     All files are written aside and then renamed; renaming is what an audit hook of Python sees.
+
+    Args:
+        path: the file or folder, or a pattern of its path's end.
+        after: a file or folder that must be in its place already; None for no such condition.
     """
-    error = KeyboardInterrupt() if error is None else error
 
     def kill(name: str) -> None:
-        if Path(name) == path:
-            raise error
+        if Path(name).match(str(path)) and (after is None or after.exists()):
+            raise KeyboardInterrupt
 
     _install()
     _before_rename.append(kill)
     try:
-        with pytest.raises(type(error)):
+        with pytest.raises(KeyboardInterrupt):
             yield
     finally:
         _before_rename.remove(kill)

@@ -6,7 +6,6 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from cutbert.errors import InputError, MissingError
 from cutbert.methods import demo as module
 from cutbert.methods.demo import demo
 from cutbert.methods.demo_settings import DemoSettings
+from kills import killed_before
 from tiny_runs import save_tiny
 
 
@@ -28,14 +28,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
     )
 
 
-def test_demo_runs_and_goes_on(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_runs_and_goes_on(settings: DemoSettings) -> None:
     out = Path(settings.out)
-
-    def stop(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "pick_small", stop)
+    with killed_before(out / "small"):
         demo(settings)
     parts = [out / "teacher" / "run.json", out / "family" / "run.json"]
     before = [path.read_bytes() for path in parts]
