@@ -187,7 +187,6 @@ def test_memory_does_not_grow_with_the_texts(model: Path, task: dict[str, Any]) 
         with Float64Alive() as alive:
             cutbert.analyze(model, **{**task, "rows": "mean", "num_examples": count})
         most.append(alive.most)
-    print("MOST", most)
     assert 0 < most[1] <= 1.05 * most[0]
 
 

@@ -143,10 +143,6 @@ def test_a_shape_must_hold_the_tokenizer(base: Path, text: dict[str, Any], tmp_p
 def test_an_architecture_of_the_paper_is_refused_where_it_cannot_be(
     base: Path, text: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "shape.json").write_text(json.dumps(SHAPE.to_json()))
-    both = {"from_scratch": tmp_path / "shape.json", "from_paper": "99M"}
-    with pytest.raises(InputError, match="--from-scratch and --from-paper must not be given together"):
-        cutbert.pretrain(base, out=tmp_path / "run", **both, **text)
     with pytest.raises(InputError, match="--from-paper must be one of 99M"):
         cutbert.pretrain(base, out=tmp_path / "run", from_paper="98M", **text)
     wanted = r"--sequence-length must be at most 512, the positions of --from-paper 43M, got 600"

@@ -343,9 +343,7 @@ def test_a_run_folder_tells_its_stages(teacher: str, tmp_path: Path, task: dict[
         ({}, "schubert must have one of --budget NAME=X and --from-paper NAME"),
         ({"budget": "macs=0.001"}, "--budget macs must lie in .*, or as a share in 0.*1 .*the uncut model's"),
         ({"budget": "params=10000000000"}, "--budget params must lie in"),
-        ({"budget": "macs=0.5", "rounds": 0}, "--rounds must be at least 1, got 0"),
         ({"budget": "latency_ms=0.5", "length": 900}, "--length must be at most .* got 900"),
-        ({"budget": "macs=0.5", "dims": ["f", "x"]}, "--dims must be one of h, f, a, k, v, got 'x'"),
         ({"from_paper": "99M", "multiple_of": None}, "num_layers must be 12 for --from-paper 99M, got 3"),
     ],
 )

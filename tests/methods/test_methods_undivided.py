@@ -331,7 +331,6 @@ def test_logits_must_count_where_states_do_not_match(
     ("options", "message"),
     [
         ({}, "must have one of --ffn-every, --pattern, --ffn-keep and --num-ffn, got none"),
-        ({"ffn_every": 0}, "--ffn-every must be at least 1, got 0"),
         ({"ffn_every": 4}, r"--ffn-every must lie in 1\.\.3, the model's layers, got 4"),
         ({"num_ffn": 4}, r"--num-ffn must lie in 0\.\.3, the model's feed-forwards, got 4"),
         ({"num_ffn": 4, "choose": "importance"}, r"--num-ffn must lie in 0\.\.3"),
