@@ -345,6 +345,14 @@ def test_what_all_settings_keep_to(kind: type[Any]) -> None:
         assert all(each.metadata is fields_of_train()[name].metadata for each in known)
 
 
+def test_a_default_of_none_is_explained_where_the_method_or_its_recipe_decides() -> None:
+    train, dynabert, schubert = options_of(TrainSettings), options_of(DynabertSettings), options_of(SchubertSettings)
+    decided = ("epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "schedule", "dropout")
+    assert all(train[name].help.endswith("efault: the method's own.") for name in decided)
+    assert all(dynabert[name].help.endswith("efault: the recipe's own.") for name in ("stock", "logit_weight"))
+    assert schubert["logit_weight"].help == "Weight of the logit loss. At least 0; default 1."
+
+
 def fields_of_train() -> dict[str, Any]:
     return {each.name: each for each in fields(TrainSettings)}
 

@@ -82,12 +82,12 @@ class Mistakes:
         self.messages.extend(messages)
 
     @contextmanager
-    def collect(self) -> Iterator[None]:
-        """Collect the mistakes of an InputError raised in the with block, which ends there."""
+    def collect(self, prefix: str = "") -> Iterator[None]:
+        """Collect the mistakes of an InputError raised in the with block, which ends there; each begins with prefix."""
         try:
             yield
         except InputError as error:
-            self.messages.extend(error.mistakes)
+            self.messages.extend(prefix + mistake for mistake in error.mistakes)
 
     def passes(self, check: Callable[[], object]) -> bool:
         """Collect the mistakes a check raises; return whether it raised none."""

@@ -71,6 +71,7 @@ def option(
     flag: str | None = None,
     group: str | None = None,
     is_common: bool = False,
+    default_text: str | None = None,
 ) -> dict[str, Any]:
     """Return the metadata of a settings field.
 
@@ -83,6 +84,7 @@ def option(
         flag: its name on the command line, where that is not made of the field's name.
         group: its heading in the help, where that is not its class's GROUP.
         is_common: among the first of its heading in the help.
+        default_text: what a default of None stands for.
     """
     return {
         "help": help,
@@ -93,6 +95,7 @@ def option(
         "flag": flag,
         "group": group,
         "is_common": is_common,
+        "default_text": default_text,
     }
 
 
@@ -166,6 +169,8 @@ class Option:
             facts.append("required")
         elif not self.is_flag and self.field.default not in (None, ()):
             facts.append(f"default {shown(self.field.default)}")
+        elif self.field.default is None and self.field.metadata.get("default_text") is not None:
+            facts.append(f"default: {self.field.metadata['default_text']}")
         text, extra = str(self.field.metadata["help"]), "; ".join(facts)
         return f"{text} {extra[0].upper()}{extra[1:]}." if extra else text
 

@@ -22,8 +22,9 @@ RUN, LIMITS, DATA, TEXT, MODEL, METHOD, MEASURING, TRAINING, MACHINE = (
 )  # fmt: skip
 GROUPS = (RUN, LIMITS, DATA, TEXT, MODEL, METHOD, MEASURING, TRAINING, MACHINE)
 
-LOGIT_WEIGHT = option("Weight of the logit loss.", least=0)
-HIDDEN_WEIGHT = option("Weight of the embedding and hidden losses.", least=0)
+OF_RECIPE = "the recipe's own"
+LOGIT_WEIGHT = option("Weight of the logit loss.", least=0, default_text=OF_RECIPE)
+HIDDEN_WEIGHT = option("Weight of the embedding and hidden losses.", least=0, default_text=OF_RECIPE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +136,8 @@ class RunSettings(ResumeSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImitationSettings(Settings):
-    """Whose outputs a smaller network learns from, and how they are weighed; None leaves it to the recipe."""
+class DistillationSettings(Settings):
+    """The teacher, and the weights of the distillation losses; None leaves them to the recipe."""
 
     GROUP = MODEL
 
@@ -153,8 +154,8 @@ class ImitationSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HealingSettings(ImitationSettings):
-    """The same for a network that was cut, which is healed with our weights."""
+class HealingSettings(DistillationSettings):
+    """Distillation of a network that was cut, with our own loss weights."""
 
     GROUP = MODEL
 

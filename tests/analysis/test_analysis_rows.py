@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cutbert.analysis.rows import DrawnTokens, draw_tokens, read_texts
+from cutbert.analysis.rows import DrawnTokens, draw_tokens, read_representations
 from cutbert.data.tokens import Tokens
 from cutbert.model.sites import Site, walk
 from cutbert.model.task_model import TaskModel
@@ -29,7 +29,7 @@ def test_rows_are_those_of_each_text_alone(family: str, monkeypatch: pytest.Monk
     model, tokens = random_model(family=family), tiny_tokens(12)
     texts = np.array([7, 2, 11, 0, 5, 3])
     picks = draw_tokens(tokens.lengths[texts], 9, np.random.default_rng(0))
-    found = read_texts(model, tokens, texts, sites=SITES, rows=("tokens", "cls", "mean"), picks=picks)
+    found = read_representations(model, tokens, texts, sites=SITES, rows=("tokens", "cls", "mean"), picks=picks)
     whole = [alone(model, tokens, text) for text in texts]
     sites = [site for site in whole[0] if site.kind in SITES]
     assert all(list(rows) == sites for rows in found.values())

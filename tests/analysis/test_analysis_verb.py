@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import cutbert
 from cutbert.analysis.cka import cka
 from cutbert.analysis.report import labelled_batches
-from cutbert.analysis.rows import read_texts
+from cutbert.analysis.rows import read_representations
 from cutbert.cli.main import main
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, MissingError, RunError
@@ -88,7 +88,9 @@ def test_numbers_are_those_of_all_rows_at_once(model: Path, task: dict[str, Any]
     options = {**task, "num_examples": 60, "select": "dev"}
     loaded = load_model(model)
     tokens = tokenize_rows(tiny_rows(60, 1), loaded.tokenizer, "tiny", 64, cache=False)
-    rows = read_texts(loaded.model, tokens, np.arange(60), sites=("layer", "attention"), rows=("mean",))["mean"]
+    rows = read_representations(loaded.model, tokens, np.arange(60), sites=("layer", "attention"), rows=("mean",))[
+        "mean"
+    ]
     at = {kind: [x for site, x in rows.items() if site.kind == kind] for kind in ("layer", "attention")}
     for estimator, kernel in (("exact", "linear"), ("biased", "linear"), ("exact", "rbf")):
         found = cutbert.analyze(model, rows="mean", estimator=estimator, kernel=kernel, **options)

@@ -151,6 +151,24 @@ def test_settings_out_of_range_and_bad_data_come_before_anything_is_made(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ("dynabert hub/id --task sst2 --out out --teacher ./no/model", "--teacher"),
+        ("dynabert hub/id --task sst2 --out out --augment mlm --augment-model ./no/model", "--augment-model"),
+        ("analyze hub/id --task sst2 --against ./no/model", "--against"),
+        ("demo --out out --model ./no/model", "--model"),
+    ],
+)
+def test_a_message_about_a_model_names_its_option(
+    line: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (found,) = errors(capsys, *line.split())
+    assert f"{option}: a model must be a folder or a hub id, got './no/model'" in found
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_occupied_out_is_refused_beside_other_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     found = errors(capsys, "dynabert", "hub/id", "--task", "sst2", "--temperature", "0", "--out", str(tmp_path))

@@ -17,6 +17,7 @@ from tiny_free import PROVENANCE, free_model, free_shape, save_free, style_of
 from tiny_stock import PREFIXES, ROBERTA_LIKE, VOCAB_SIZE, randomise, save_tiny, tiny_batch, tiny_tokenizer
 
 from cutbert.errors import ModelError
+from cutbert.hub.families import FAMILIES
 from cutbert.hub.load import load_model
 from cutbert.hub.save import loads_stock, save_model
 from cutbert.model.style import EncoderStyle
@@ -109,6 +110,10 @@ def test_a_stock_shape_a_class_cannot_hold_is_saved_as_ours(tmp_path: Path) -> N
     again = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path).eval()
     batch = tiny_batch("bert")
     assert torch.equal(again(**batch).logits, model(**batch).logits)
+
+
+def test_every_family_has_its_tables() -> None:
+    assert list(FAMILIES) == list(STOCK_FAMILIES)
 
 
 def test_fewer_and_thinner_layers_load_without_cutbert(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tiny_runs import save_tiny, tiny_model
 
 WRONG_TRAINING = {"epochs": -1.0, "seed": -1}
 ON_TASK: list[tuple[Callable[..., Run], dict[str, Any], str]] = [
-    (cutbert.schubert, {"budget": "macs=0.001"}, "--budget macs must lie in"),
+    (cutbert.schubert, {"budget": "macs=0.001"}, "--budget macs must be at least"),
     (cutbert.undivided, {"ffn_keep": [7]}, "feed-forwards to keep must be of layers 0, 1, 2"),
     (cutbert.dynabert, {"width_mult": [1.5]}, "must lie in"),
     (cutbert.depth, {"depth": 9}, "--depth must be at most 3"),

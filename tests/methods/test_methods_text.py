@@ -197,7 +197,7 @@ def test_held_out_rows_are_halved() -> None:
         ("dynabert", {"task": "sst2"}, "--task is for --objective task"),
         ("dynabert", {"objective": "task", "whole_word": True}, "--whole-word is for --objective mlm"),
         ("schubert", {"budget": "macs=0.5", "token_table": "rows"}, "--token-table must be dense or frozen"),
-        ("schubert", {"budget": "macs=0.0001"}, "--budget macs must lie in"),
+        ("schubert", {"budget": "macs=0.0001"}, "--budget macs must be at least"),
         ("schubert", {"budget": "macs=0.5", "objective": "clm"}, "objective must be one of task, mlm, got 'clm'"),
     ],
 )

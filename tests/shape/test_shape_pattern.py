@@ -134,7 +134,7 @@ def test_what_does_not_fit_a_shape_is_refused() -> None:
     with pytest.raises(ShapeError, match="--pattern must have at least 6 A, the shape's layers, got 1"):
         shape_of_pattern(SMALL, "AF")
     mixed = replace(SMALL, layers=(LayerShape(0, 0, 0, 5), *SMALL.layers))
-    with pytest.raises(ShapeError, match="--pattern must be of a model with attention in every layer"):
+    with pytest.raises(ShapeError, match="--pattern needs a model with attention in every layer; use --ffn-keep"):
         layers_of_pattern(mixed, "A" * 7)
     with pytest.raises(ShapeError, match="--pattern with more A than layers must have a shape whose layers are all"):
         shape_of_pattern(mixed, "A" * 9)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cutbert.errors import RunError
-from cutbert.train.run_changes import check_same, check_unchanged
+from cutbert.train.run_record import check_same, check_unchanged
 
 OUT = Path("runs/one")
 SETTINGS = {"model": "m", "train": {"epochs": 3.0, "seed": 7, "threads": 2, "checkpoint_seconds": 60.0}}

@@ -12,13 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cutbert.data.batches import Batch, plan_eval_batches
+from cutbert.analysis.depth_selectors import Features
+from cutbert.data.batches import MAX_TOKENS, Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
 from cutbert.train.collating import padded_batch
-
-MAX_TOKENS = 4096
-Features = NDArray[np.float32]
 
 
 @torch.inference_mode()
@@ -33,7 +31,7 @@ def depth_features(
 ) -> list[Features]:
     """Return the features of some rows at every depth, that of 1 layer first.
 
-    Runs without dropout, in float32; the model's mode is restored.
+    Runs without dropout, in the model's own dtype; features are float32. The model's mode is restored.
 
     Args:
         model: any network; its head is not used.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cutbert.analysis.cka import MinibatchCka
 from cutbert.analysis.inputs import AnalyzedModel
-from cutbert.analysis.rows import DrawnTokens, draw_tokens, read_texts
+from cutbert.analysis.rows import DrawnTokens, draw_tokens, read_representations
 from cutbert.analysis.settings import AnalyzeSettings, RowKind
 from cutbert.data.tokens import Tokens
 from cutbert.model.sites import Site, SiteKind
@@ -64,7 +64,8 @@ class RepresentationPass:
             wants_probe = start < self.num_kept
             kinds = {self.settings.rows, self.settings.probe} if wants_probe else {self.settings.rows}
             representations = [
-                read_texts(each.model, each.cka, texts, sites=SITES, rows=kinds, picks=picks) for each in self.models
+                read_representations(each.model, each.cka, texts, sites=SITES, rows=kinds, picks=picks)
+                for each in self.models
             ]
             self._add([each[self.settings.rows] for each in representations])
             if wants_probe:
@@ -103,7 +104,7 @@ def read_features(model: TaskModel, tokens: Tokens, rows: RowKind, on_texts: OnT
     """Return one row per text at each site, for all texts."""
     parts = []
     for texts in in_parts(len(tokens), TEXTS_AT_ONCE):
-        parts.append(to_numpy(read_texts(model, tokens, texts, sites=SITES, rows=(rows,))[rows]))
+        parts.append(to_numpy(read_representations(model, tokens, texts, sites=SITES, rows=(rows,))[rows]))
         on_texts(len(texts))
     return first_rows(parts, len(tokens))
 

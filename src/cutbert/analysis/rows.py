@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.analysis.settings import RowKind
-from cutbert.data.batches import Batch, plan_eval_batches
+from cutbert.data.batches import MAX_TOKENS, Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.layout import blocks_of
 from cutbert.model.sites import Site, SiteKind, walk
@@ -23,7 +23,6 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import placed
 from cutbert.train.collating import block_batch
 
-MAX_TOKENS = 4096  # positions of a forward pass
 Reader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
 
 
@@ -97,7 +96,7 @@ def position_reader(positions: NDArray[np.int64], device: torch.device) -> Reade
 
 
 @torch.inference_mode()
-def read_texts(
+def read_representations(
     model: TaskModel,
     tokens: Tokens,
     texts: NDArray[np.int64],

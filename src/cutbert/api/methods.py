@@ -146,7 +146,7 @@ def demo(**options: Any) -> Result:
         MissingError: the weights cannot be had; says how to give a local folder.
     """
     (settings,) = build_settings(options, *VERBS["demo"].settings)
-    find_all([settings], [] if settings.model is None else [settings.model])
+    find_all([settings], [], named={} if settings.model is None else {"model": settings.model})
     from cutbert.methods.demo import demo
     from cutbert.pages.page import demo_report
 

@@ -123,12 +123,16 @@ def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckH
         check_head = check_masked_lm
     named = {name: getattr(each, name, None) for each in parts for name in OTHER_MODELS if hasattr(each, name)}
     given = {name: value for name, value in named.items() if value is not None}
-    first, *others = find_all(parts, [model, *given.values()], check_head)
+    first, *others = find_all(parts, [model], check_head, named=given)
     return Models(first, dict(zip(given, others, strict=True)))
 
 
 def find_all(
-    parts: Sequence[Settings], models: Sequence[str | Path], check_head: CheckHead | None = None
+    parts: Sequence[Settings],
+    models: Sequence[str | Path],
+    check_head: CheckHead | None = None,
+    *,
+    named: Mapping[str, str | Path] | None = None,
 ) -> list[ModelSource]:
     """Return where models are; torch is not loaded yet, and nothing is downloaded while anything else is wrong.
 
@@ -137,8 +141,12 @@ def find_all(
 
     Args:
         parts: settings.
-        models: references, the verb's own first.
+        models: the verb's words.
         check_head: raises unless the first one's head is the right one; None for any.
+        named: further models, by the field that names them; mistakes in them begin with its option.
+
+    Returns:
+        The models in order, those of `named` last.
 
     Raises:
         InputError: a model that cannot be used, or something required that is missing, with every mistake in the
@@ -146,15 +154,17 @@ def find_all(
     """
     wrong, in_settings = Mistakes(), Mistakes()
     collect_settings(in_settings, parts)
+    references: list[tuple[str | Path, str]] = [(model, "") for model in models]
+    references += [(model, f"{option_name(field)}: ") for field, model in (named or {}).items()]
     folders: list[Path | None] = []
-    for model in models:
-        with wrong.collect():
+    for model, prefix in references:
+        with wrong.collect(prefix):
             folders.append(local_folder(model))
     needs_hub = None in folders
     sources: list[ModelSource] = []
     if not needs_hub or not (wrong.messages or in_settings.messages):
-        for i, model in enumerate(models):
-            with wrong.collect():
+        for i, (model, prefix) in enumerate(references):
+            with wrong.collect(prefix):
                 source = find_model(model)
                 if check_head is not None and i == 0:
                     check_head(source)

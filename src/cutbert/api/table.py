@@ -15,7 +15,6 @@ from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -26,6 +25,7 @@ from cutbert.shape.cost import DEFAULT_SEQUENCE_LENGTH
 from cutbert.sweeps.settings import SweepSettings
 from cutbert.train.predict_settings import PredictSettings
 from cutbert.train.settings import TrainSettings
+from cutbert.work.finetune_settings import FinetuneSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,6 @@ RUNS = Word("RUN", "finished run folders; of a demo, its folder.", is_many=True)
 SIZES = Word("MODEL", "a model folder, a run folder, a shape file (.json), a hub id, or schuBERT's 99M and others.")
 PLAN = Word("PLAN", "a plan file (.toml); none with --show.", is_optional=True)
 
-# Verbs that make a run of a model: where it goes, the data, the method's own settings, the training.
 TABLE = (
     Verb(
         "demo",

@@ -173,7 +173,7 @@ def report_view(data: Mapping[str, Any]) -> View:
 
 def sweep_view(data: Mapping[str, Any]) -> View:
     """Return the runs, then the table of their scores on dev."""
-    from cutbert.sweeps.table import heading, is_number, notes, shown, shown_columns
+    from cutbert.sweeps.table import heading, is_numeric, notes, shown, shown_columns
 
     headings = ("run", "status", "s", "")
     runs = tuple(
@@ -188,7 +188,7 @@ def sweep_view(data: Mapping[str, Any]) -> View:
     scores = Table(
         tuple(map(heading, names)),
         tuple(tuple(shown(row, name) for name in names) for row in rows),
-        left=tuple(heading(name) for name in names if not is_number(name)),
+        left=tuple(heading(name) for name in names if not is_numeric(name)),
         folded=tuple(map(heading, names)),
     )
     return (states, "", scores, *notes())

@@ -19,7 +19,7 @@ from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option
 from cutbert.version import __version__
 
-SUMMARY = "Cut a BERT to fit: the best sub-network under your limit, the whole front, a folder that loads anywhere."
+SUMMARY = "Compress BERT-family encoders: find, measure and export the best sub-network under a limit."
 REST = "Output"
 HELP_WIDTH = 78
 NAMES_WIDTH = 30

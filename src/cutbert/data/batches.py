@@ -18,6 +18,7 @@ from cutbert.errors import DataError
 from cutbert.shape.blocks import Block, Blocks
 from cutbert.shape.head import IGNORED
 
+MAX_TOKENS = 4096  # positions of a forward pass without gradients
 NUM_GROUPS = 4  # groups of similar length in a batch
 MAX_PADDING = 1 / 32  # share of a block's positions
 ROUND_TO = 32  # positions of a batch are a multiple: oneDNN compiles and keeps a kernel for every new size
@@ -28,9 +29,9 @@ def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> 
 
     Rows are shuffled, sorted by length and cut into groups; each group, longest first, goes to the batch with the
     fewest tokens so far. So a group has padding only where two lengths meet, every batch has long and short texts
-    (batches of one length cost the same and gave worse scores, docs/recipe.md), and all batches have nearly the same
-    number of tokens. Every row comes once; there are ceil(N / batch_size) batches, in random order. Where all rows are
-    equally long (plain text, maybe tens of millions of them), the plan is just a random order cut into batches.
+    (docs/log.md compares batches of one length), and all batches have nearly the same number of tokens. Every row comes
+    once; there are ceil(N / batch_size) batches, in random order. Where all rows are equally long (plain text, maybe
+    tens of millions of them), the plan is just a random order cut into batches.
     Processes that share a run compute the same plan and take `rows[rank::world]` of each batch.
 
     Args:

@@ -104,10 +104,10 @@ def read_parts(settings: DataSettings) -> Parts:
         sentences, files = read_sentences(settings)
         names = sentences["train"].names
         return Parts(sentences, HeadSpec("token", names), tag_metric(names), files)
-    return read_texts(settings)
+    return read_whole_texts(settings)
 
 
-def read_texts(settings: DataSettings) -> Parts:
+def read_whole_texts(settings: DataSettings) -> Parts:
     """Read the rows of a task with one label (or several) for each whole text."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None

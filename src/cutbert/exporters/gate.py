@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cutbert.data.batches import MAX_TOKENS
 from cutbert.data.dataset import Dataset
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.settings import DataSettings
@@ -24,7 +25,6 @@ from cutbert.train.runner import Runner, TorchRunner, run_rows
 
 MAX_DIFF = 1e-4
 COMPARED_ROWS = 200
-MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True)

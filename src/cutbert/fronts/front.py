@@ -25,12 +25,12 @@ LATENCIES = (
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Entry(Shown):
-    """One scored network: the teacher or a subnet.
+    """One scored network: a subnet, or the uncut model, whose entry is named "teacher" even with --teacher OTHER.
 
     Args:
         name: short and unique in its front.
         shape: its sizes when cut out.
-        subnet: the part of the supernet it keeps; for the teacher, all of it.
+        subnet: the part of the supernet it keeps; for the uncut model, all of it.
         folder: the folder in the run with the supernet's weights; None for `model`.
         search: the folder in the run of the search that found it; None for subnets of the run itself.
         head_mult, ffn_mult, width_mult, depth_mult: its multipliers; None where it has no such number.
@@ -89,11 +89,11 @@ class Entry(Shown):
 
 @dataclass(frozen=True, repr=False)
 class Front(Shown):
-    """All scored subnets of a run, dominated ones too, and the teacher.
+    """The table of all scored subnets of a run; the entries with `on_front` are those that nothing beats.
 
     Args:
         metric: name of the primary metric.
-        teacher: the uncut model.
+        teacher: the uncut model, even where --teacher names another one.
         subnets: in the run's order; names are unique.
         select_is_dev: whether choices were made on dev itself.
         measured: conditions of the entries' latencies: backend, machine, threads, lengths.

@@ -1,4 +1,4 @@
-"""Measures the latency of a front's subnets, each cut out, and of the uncut teacher, interleaved."""
+"""Measures the latency of a front's subnets, each cut out, and of the uncut model, interleaved."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from cutbert.train.settings import TrainSettings
 def measure_front(
     front: Front,
     models: Mapping[str | None, TaskModel],
-    teacher: TaskModel,
+    uncut: TaskModel,
     lengths: Sequence[int],
     settings: LatencySettings,
     *,
     on_round: Callable[[], None] | None = None,
 ) -> Front:
-    """Return the front with the latency of every subnet and of the teacher, measured in one interleaved run.
+    """Return the front with the latency of every subnet and of the uncut model, measured in one interleaved run.
 
     Subnets are extracted first. Those that keep the embedding tables whole share the supernet's, so that a large
     family fits in memory.
@@ -39,18 +39,18 @@ def measure_front(
     Args:
         front: scored subnets.
         models: by an entry's folder, the supernet of its subnet.
-        teacher: the uncut model.
+        uncut: the uncut model, entry "teacher" of the front.
         lengths: tokens per text (`sample_lengths` of dev); settings.length replaces them.
         settings: backend, threads, rounds, batch size.
         on_round: called after each of `num_rounds(settings)` rounds.
     """
     settings.check()
     lengths = settings_lengths(settings, lengths)
-    networks = {front.teacher.name: teacher}
+    networks = {front.teacher.name: uncut}
     networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
     with num_threads(settings.threads) as threads:
         times = time_networks(networks, lengths, settings, on_round=on_round)
-    measured = conditions(settings, lengths, threads, next(teacher.parameters()).device.type)
+    measured = conditions(settings, lengths, threads, next(uncut.parameters()).device.type)
     return front.with_times({name: each.to_json() for name, each in times.items()}, measured)
 
 
@@ -70,7 +70,7 @@ def cut_out(model: TaskModel, subnet: Subnet) -> TaskModel:
 def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
     """Measure a finished run's front again on this machine and store it in the run.
 
-    Lengths are the run's recorded ones unless the settings fix one. The teacher runs with new weights:
+    Lengths are the run's recorded ones unless the settings fix one. The uncut model runs with new weights:
     only its sizes matter here.
 
     Raises:
@@ -86,11 +86,11 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
     models: dict[str | None, TaskModel] = {None: model}
     for folder in {entry.folder for entry in front if entry.folder is not None}:
         models[folder] = load_model(run / folder).model.to(device)
-    teacher = model
+    uncut = model
     if front.teacher.shape != model.shape:
-        teacher = TaskModel(front.teacher.shape, model.style, model.head_spec).to(device)
+        uncut = TaskModel(front.teacher.shape, model.style, model.head_spec).to(device)
     with progress_bar("latency", num_rounds(settings)) as bar:
-        measured = measure_front(front, models, teacher, lengths, settings, on_round=counter(bar))
+        measured = measure_front(front, models, uncut, lengths, settings, on_round=counter(bar))
     measured.save(run)
     return measured
 

@@ -86,9 +86,12 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     score = METRICS[metric]
     ours, theirs = np.stack(one), np.stack(other)
     by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
-    difference, reach = float(np.mean(by_seed)), 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
+    difference, minimum_half_width = float(np.mean(by_seed)), 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
     low, high = interval(score, ours, theirs, truth)
-    low, high = min(low, max(-1.0, difference - reach)), max(high, min(1.0, difference + reach))
+    low, high = (
+        min(low, max(-1.0, difference - minimum_half_width)),
+        max(high, min(1.0, difference + minimum_half_width)),
+    )
     if metric == "accuracy" and len(ours) == 1:
         test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
     else:
@@ -172,22 +175,22 @@ def matthews(answers: Answers, truth: Answers) -> Answers:
     predicted, actual = answers == 1, truth == 1
     parts = ((predicted, actual), (predicted, ~actual), (~predicted, actual), (~predicted, ~actual))
     tp, fp, fn, tn = ((a & b).sum(axis=-1).astype(np.float64) for a, b in parts)
-    below = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
-    return np.asarray(np.divide(tp * tn - fp * fn, below, out=np.zeros_like(below), where=below > 0))
+    denominator = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    return np.asarray(np.divide(tp * tn - fp * fn, denominator, out=np.zeros_like(denominator), where=denominator > 0))
 
 
 def pearson(answers: Answers, truth: Answers) -> Answers:
     """Return Pearson's correlation; 0 where one side is constant."""
     a, b = answers - answers.mean(-1, keepdims=True), truth - truth.mean(-1, keepdims=True)
-    below = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-    return np.asarray(np.divide((a * b).sum(-1), below, out=np.zeros_like(below), where=below > 0))
+    denominator = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    return np.asarray(np.divide((a * b).sum(-1), denominator, out=np.zeros_like(denominator), where=denominator > 0))
 
 
 def f1(answers: Answers, truth: Answers) -> Answers:
     """Return micro-averaged F1 over all labels of all rows; 0 where no label is predicted or true."""
     hits = (answers * truth).sum(axis=(-2, -1))
-    below = answers.sum(axis=(-2, -1)) + truth.sum(axis=(-2, -1))
-    return np.asarray(np.divide(2 * hits, below, out=np.zeros_like(hits), where=below > 0))
+    denominator = answers.sum(axis=(-2, -1)) + truth.sum(axis=(-2, -1))
+    return np.asarray(np.divide(2 * hits, denominator, out=np.zeros_like(hits), where=denominator > 0))
 
 
 METRICS: dict[str, Metric] = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson, "f1": f1}

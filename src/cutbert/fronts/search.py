@@ -18,9 +18,9 @@ from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
 TRIES_PER_TRIAL = 50  # a child is often a network that was scored before, which costs nothing
-CROSSED = 0.9  # share of children with two parents
-MORE_CHANGES = 0.7  # mean number of genes changed in a child beyond the first
-STEPPED = 0.6  # share of changes by a few sizes up or down; the others take any size
+CROSSOVER_RATE = 0.9  # share of children with two parents
+MEAN_EXTRA_MUTATIONS = 0.7  # mean number of genes changed in a child beyond the first
+LOCAL_MUTATION_RATE = 0.6  # share of changes by a few sizes up or down; the others take any size
 LONGEST_STEP = 3
 
 
@@ -87,12 +87,12 @@ def search(
         Ours: steady-state evolution, one child at a time, whose parents are on the current front.
     """
     space, scored = problem.space, dict[Subnet, Trial]()
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
 
     def children() -> Iterator[Genes]:
         yield from (genes for each in seeds if (genes := space.genes(each)) is not None)
         for _ in range(TRIES_PER_TRIAL * trials):
-            yield shrunk_to_fit(problem, child(problem, list(scored.values()), draw), draw)
+            yield shrunk_to_fit(problem, child(problem, list(scored.values()), rng), rng)
 
     every = product(*(range(len(choice.sizes)) for choice in space.choices))
     for genes in every if space.size <= trials else children():
@@ -107,36 +107,36 @@ def search(
     return list(scored.values())
 
 
-def child(problem: Problem, trials: Sequence[Trial], draw: np.random.Generator) -> Genes:
+def child(problem: Problem, trials: Sequence[Trial], rng: np.random.Generator) -> Genes:
     """Return a child of subnets on the front, with one gene or more changed; random genes where there are none."""
     choices = problem.space.choices
     parents = front_of(problem.fitting(trials) or trials)
     if not parents:
-        return tuple(int(draw.integers(len(choice.sizes))) for choice in choices)
+        return tuple(int(rng.integers(len(choice.sizes))) for choice in choices)
 
     def parent() -> Genes:
-        genes = problem.space.genes(parents[int(draw.integers(len(parents)))].subnet)
+        genes = problem.space.genes(parents[int(rng.integers(len(parents)))].subnet)
         assert genes is not None
         return genes
 
     genes = list(parent())
-    if draw.random() < CROSSED:
-        genes = [one if draw.random() < 0.5 else other for one, other in zip(genes, parent(), strict=True)]
-    changes = min(len(genes), 1 + int(draw.poisson(MORE_CHANGES)))
-    for i in draw.choice(len(genes), size=changes, replace=False):
-        genes[i] = changed(genes[i], len(choices[i].sizes), draw)
+    if rng.random() < CROSSOVER_RATE:
+        genes = [one if rng.random() < 0.5 else other for one, other in zip(genes, parent(), strict=True)]
+    changes = min(len(genes), 1 + int(rng.poisson(MEAN_EXTRA_MUTATIONS)))
+    for i in rng.choice(len(genes), size=changes, replace=False):
+        genes[i] = changed(genes[i], len(choices[i].sizes), rng)
     return tuple(genes)
 
 
-def changed(gene: int, count: int, draw: np.random.Generator) -> int:
+def changed(gene: int, count: int, rng: np.random.Generator) -> int:
     """Return another of `count` sizes: a few up or down, or any."""
-    if draw.random() < STEPPED:
-        step = int(draw.integers(1, LONGEST_STEP + 1)) * (1 if draw.random() < 0.5 else -1)
+    if rng.random() < LOCAL_MUTATION_RATE:
+        step = int(rng.integers(1, LONGEST_STEP + 1)) * (1 if rng.random() < 0.5 else -1)
         return min(max(gene + step, 0), count - 1)
-    return int(draw.integers(count))
+    return int(rng.integers(count))
 
 
-def shrunk_to_fit(problem: Problem, genes: Genes, draw: np.random.Generator) -> Genes:
+def shrunk_to_fit(problem: Problem, genes: Genes, rng: np.random.Generator) -> Genes:
     """Return genes with random ones made a size smaller, one by one, until the limits on cost are met."""
     left = list(genes)
     while True:
@@ -144,7 +144,7 @@ def shrunk_to_fit(problem: Problem, genes: Genes, draw: np.random.Generator) -> 
         larger = [i for i, gene in enumerate(left) if gene]
         if subnet is None or not larger or problem.excess(subnet) <= 0:
             return tuple(left)
-        left[larger[int(draw.integers(len(larger)))]] -= 1
+        left[larger[int(rng.integers(len(larger)))]] -= 1
 
 
 def front_of(trials: Sequence[Trial]) -> list[Trial]:

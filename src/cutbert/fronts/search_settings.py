@@ -33,7 +33,7 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
     )
     cost: CostName | None = field(
         default=None,
-        metadata=option("What the score is weighed against; default latency_ms with --max-latency-ms, else macs."),
+        metadata=option("Cost axis of the search; default latency_ms with --max-latency-ms, else macs."),
     )
     sample: int | None = field(
         default=None,
@@ -68,7 +68,7 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
 
     @property
     def cost_name(self) -> CostName:
-        """What the score is weighed against."""
+        """Cost axis of the search."""
         return self.cost or ("macs" if self.max_latency_ms is None else "latency_ms")
 
     @property

@@ -12,7 +12,7 @@ HEADINGS = ("", "name", "dev", "select", "params M", "MACs M", "ms", "p95 ms", "
 
 
 def front_view(data: Mapping[str, Any]) -> View:
-    """Return the teacher and all subnets, those on the front marked, and how they were measured."""
+    """Return the uncut model and all subnets, those on the front marked, and how they were measured."""
     return (front_table([data["teacher"], *data["subnets"]]), *notes(data))
 
 

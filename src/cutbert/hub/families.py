@@ -216,8 +216,8 @@ def roberta_like(name: str) -> Family:
     )
 
 
-FAMILIES: dict[str, Family] = {
-    "bert": Family(
+TABLES = (
+    Family(
         name="bert",
         prefix="bert",
         encoder=BERT_ENCODER,
@@ -225,10 +225,10 @@ FAMILIES: dict[str, Family] = {
         decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
         other=("cls.seq_relationship",),
     ),
-    "roberta": roberta_like("roberta"),
-    "xlm-roberta": roberta_like("xlm-roberta"),
-    "camembert": roberta_like("camembert"),
-    "electra": Family(
+    roberta_like("roberta"),
+    roberta_like("xlm-roberta"),
+    roberta_like("camembert"),
+    Family(
         name="electra",
         prefix="electra",
         encoder=BERT_ENCODER,
@@ -237,14 +237,15 @@ FAMILIES: dict[str, Family] = {
         other=("discriminator_predictions", "sequence_summary"),
         masked_lm_activation="gelu",
     ),
-    "distilbert": Family(
+    Family(
         name="distilbert",
         prefix="distilbert",
         encoder=DISTILBERT_ENCODER,
         heads=DISTILBERT_HEADS,
         decoder={"vocab_projector.weight": TOKEN_TABLE},
     ),
-}
+)
+FAMILIES = {family.name: family for family in TABLES}  # as in STOCK_FAMILIES
 
 
 def family_of(name: str) -> Family:

@@ -34,7 +34,7 @@ class Loaded:
     """A loaded model, ready to run.
 
     Args:
-        model: in float32, on the CPU, in evaluation mode.
+        model: as loaded: float32, on the CPU, in evaluation mode.
         tokenizer: fast, with padding and truncation off.
         source: as the user gave it.
         notes: for the user: which parts were left out or are new, one sentence each.

@@ -23,7 +23,6 @@ from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.dynabert import dynabert
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import Models, find_model
@@ -33,6 +32,7 @@ from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.finetune import finetune
+from cutbert.work.finetune_settings import FinetuneSettings
 from cutbert.work.inputs import check_inputs
 
 TEACHER, FAMILY, SMALL = "teacher", "family", "small"

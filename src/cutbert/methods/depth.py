@@ -24,7 +24,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError, InputError, Mistakes
 from cutbert.files import read_json, write_json
 from cutbert.methods.depth_networks import DepthRun, report_of
-from cutbert.methods.depth_settings import RULES, DepthSettings
+from cutbert.methods.depth_settings import NAIVE_SELECTORS, DepthSettings
 from cutbert.shape.source import Models
 from cutbert.train.collating import sample_rows
 from cutbert.train.progress import counter, progress_bar, say
@@ -149,7 +149,7 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
     if not settings.judges:
         by = "given" if settings.depth is not None else settings.selector
         return DepthChoice(settings.depth or depths[settings.selector], by, depths=depths)
-    first = [] if settings.depth is not None or settings.selector in RULES else [settings.selector]
+    first = [] if settings.depth is not None or settings.selector in NAIVE_SELECTORS else [settings.selector]
     others = [name for name in SELECTORS if name not in first] if settings.all_selectors or settings.all_depths else []
     begun = time.monotonic()
     rows = sample_rows(len(objective.train_tokens), settings.num_examples, seed)
@@ -171,7 +171,7 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
 
 
 def depths_by_rule(num_layers: int) -> dict[str, int]:
-    """Return the depth of each rule that looks at no scores, by its name in RULES."""
+    """Return the depth of each rule that looks at no scores, by its name in NAIVE_SELECTORS."""
     return {"half": max(1, num_layers // 2), "full": num_layers}
 
 
@@ -212,8 +212,10 @@ def check_choice(settings: DepthSettings, train: TrainSettings, inputs: Inputs) 
 def text_label_mistakes(settings: DepthSettings, kind: str) -> list[str]:
     """Return a mistake for each thing asked for that only labels of whole texts allow."""
     mistakes = []
-    if settings.depth is None and settings.selector not in RULES:
-        mistakes.append(f"--selector must be {' or '.join(RULES)} with a head of kind {kind}, or give --depth K")
+    if settings.depth is None and settings.selector not in NAIVE_SELECTORS:
+        mistakes.append(
+            f"--selector must be {' or '.join(NAIVE_SELECTORS)} with a head of kind {kind}, or give --depth K"
+        )
     for option in settings.given("against_full", "all_selectors", "all_depths"):
         mistakes.append(f"{option} must not be given with a head of kind {kind}")
     return mistakes

@@ -11,8 +11,9 @@ from cutbert.settings import LAST_SEED, METHOD, Settings
 
 SelectorName = Literal["probe", "scatter", "half", "full"]
 Pooling = Literal["cls", "mean", "both"]
-RULES = ("half", "full")
-KNOW_CHANCE = ("probe",)  # whose scores say how far from chance they are
+NAIVE_SELECTORS = ("half", "full")
+# Equals Selector.has_chance of analysis.depth_selectors, as a test says: settings do not load numpy.
+KNOW_CHANCE = ("probe",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +44,7 @@ class DepthSettings(Settings):
     least_gain: float = field(
         default=0.4,
         metadata=option(
-            "For probe: all layers are kept where no depth's score gets this far on the way from chance (0) to "
-            "perfection (1).",
+            "For probe: keep all layers if (best - chance) / (1 - chance) is below this; best: the best depth's score.",
             least=0,
             most=1,
         ),
@@ -74,7 +74,9 @@ class DepthSettings(Settings):
     )
     margin: float = field(
         default=0.01,
-        metadata=option("'No worse' is said where the whole interval is above minus this, a fraction of 1.", least=0),
+        metadata=option(
+            "Non-inferiority margin, a fraction of 1: 'no worse' if the 95 % interval is above -margin.", least=0
+        ),
     )
 
     def conflicts(self) -> Iterable[str]:
@@ -83,7 +85,7 @@ class DepthSettings(Settings):
         if self.depth is not None:
             for name in self.given("selector", "epsilon"):
                 yield f"{name} must not be given with --depth, which chooses nothing"
-        elif self.selector in RULES and self.is_given("epsilon"):
+        elif self.selector in NAIVE_SELECTORS and self.is_given("epsilon"):
             yield f"--epsilon must not be given with --selector {self.selector}, which looks at no score"
         knows_chance = self.depth is None and self.selector in KNOW_CHANCE
         if self.is_given("least_gain") and not (knows_chance or self.all_selectors or self.all_depths):
@@ -97,4 +99,4 @@ class DepthSettings(Settings):
     @property
     def judges(self) -> bool:
         """Whether the frozen model is looked at."""
-        return self.all_depths or self.all_selectors or (self.depth is None and self.selector not in RULES)
+        return self.all_depths or self.all_selectors or (self.depth is None and self.selector not in NAIVE_SELECTORS)

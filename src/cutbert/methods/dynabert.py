@@ -47,11 +47,6 @@ from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Target, T
 from cutbert.work.objective import Objective, check_halves
 from cutbert.work.run import carry_out, latency_settings, store_front
 
-TASK_OPTIONS = (
-    "teacher", "augment", "augment_model", "augment_words", "augment_candidates", "augment_probability",
-    "augment_rounds", "final_epochs",
-)  # fmt: skip
-
 
 def dynabert(
     models: Models,
@@ -83,7 +78,7 @@ def dynabert(
     longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
     recipe = resolve_recipe(settings, train, longest)
     check_method = partial(check_family, settings, recipe)
-    inputs = check_inputs(models, data, settings, train=train, check_method=check_method, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
     train = replace(train, precision=recipe.precision)
     return carry_out(inputs, train, run, partial(make_family, settings=settings, recipe=recipe, train=train, run=run))
 

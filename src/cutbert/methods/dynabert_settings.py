@@ -9,7 +9,7 @@ from typing import Literal
 from cutbert.data.settings import CANDIDATES, PROBABILITY, ROUNDS
 from cutbert.methods.objective_settings import ObjectiveSettings
 from cutbert.options import option, option_name
-from cutbert.settings import METHOD, ImitationSettings
+from cutbert.settings import METHOD, OF_RECIPE, DistillationSettings
 from cutbert.shape.space import Rule
 
 RecipeName = Literal["default", "paper", "release"]
@@ -20,10 +20,14 @@ WORDS_FROM = {"mlm": "augment_model", "words": "augment_words"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynabertSettings(ObjectiveSettings, ImitationSettings):
+class DynabertSettings(ObjectiveSettings, DistillationSettings):
     """How `dynabert` makes a family; None leaves the choice to the recipe."""
 
     GROUP = METHOD
+    TASK_OPTIONS = (
+        "teacher", "augment", "augment_model", "augment_words", "augment_candidates", "augment_probability",
+        "augment_rounds", "final_epochs",
+    )  # fmt: skip
 
     recipe: RecipeName = field(
         default="default",
@@ -47,7 +51,10 @@ class DynabertSettings(ObjectiveSettings, ImitationSettings):
         default=(), metadata=option("Numbers of layers kept, instead of --depth-mult.", least=1, is_common=True)
     )
     layer_rule: Rule | None = field(
-        default=None, metadata=option("Which layers stay: the paper's rule (last layer kept) or the release's.")
+        default=None,
+        metadata=option(
+            "Which layers stay: the paper's rule (last layer kept) or the release's.", default_text=OF_RECIPE
+        ),
     )
     rewire: bool = field(
         default=True,
@@ -58,16 +65,22 @@ class DynabertSettings(ObjectiveSettings, ImitationSettings):
     )
     stock: bool | None = field(
         default=None,
-        metadata=option("Train shapes that stock transformers loads too: all heads, thinner feed-forward."),
+        metadata=option(
+            "Also train subnets that plain transformers can load: all heads, thinner feed-forward.",
+            default_text=OF_RECIPE,
+        ),
     )
     subnets_per_step: int | None = field(
         default=None,
         metadata=option(
-            "Subnets trained per step: largest, smallest and random others; 0 trains all every step.", least=0
+            "Subnets trained per step: largest, smallest and random others; 0 trains all every step.",
+            least=0,
+            default_text=OF_RECIPE,
         ),
     )
     teacher_width: TeacherWidth | None = field(
-        default=None, metadata=option("Width of the second stage's teacher: same as the student's, or full.")
+        default=None,
+        metadata=option("Width of the second stage's teacher: same as the student's, or full.", default_text=OF_RECIPE),
     )
     final_epochs: float = field(default=0.0, metadata=option("Epochs of a last training on labels.", least=0))
     importance_samples: int = field(
@@ -82,7 +95,7 @@ class DynabertSettings(ObjectiveSettings, ImitationSettings):
     )
     augment_words: str | None = field(
         default=None,
-        metadata=option("File of replacements (--augment words); a line: word, tab, candidates by spaces."),
+        metadata=option("File of replacements (--augment words); a line: word, tab, candidates separated by spaces."),
     )
     augment_candidates: int = field(default=15, metadata=CANDIDATES)
     augment_probability: float = field(default=0.4, metadata=PROBABILITY)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from cutbert.options import option
 from cutbert.settings import METHOD, Settings
 
-Objective = Literal["task", "mlm"]
+ObjectiveName = Literal["task", "mlm"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings(Settings):
-    """What a method trains on."""
+    """What a method trains on: a task, or plain text, where some options of tasks mean nothing."""
 
     GROUP = METHOD
+    TASK_OPTIONS: ClassVar[tuple[str, ...]] = ()
 
-    objective: Objective = field(
+    objective: ObjectiveName = field(
         default="task",
-        metadata=option(
-            "task, or mlm: masked tokens of plain text, for a network that any task can be tuned on.", is_common=True
-        ),
+        metadata=option("task, or mlm: task-agnostic, on plain text.", is_common=True),
     )
+
+    def conflicts(self) -> Iterable[str]:
+        yield from super().conflicts()
+        if self.objective == "mlm":
+            yield from (f"{each} is for --objective task" for each in self.given(*self.TASK_OPTIONS))

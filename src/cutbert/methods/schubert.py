@@ -58,7 +58,6 @@ from cutbert.work.objective import Objective, check_halves
 from cutbert.work.plans import heal_plan
 from cutbert.work.run import carry_out, latency_settings, score_and_save, store_networks
 
-TASK_OPTIONS = ("teacher", "logit_weight", "hidden_weight", "temperature")
 MARGIN = 0.97  # safety factor on a latency limit: a single measurement is noisy
 MAX_CUTS = 7
 RECALIBRATION_ROWS = 512
@@ -93,7 +92,7 @@ def schubert(
     """
     recipe = resolve_recipe(settings)
     check_method = partial(check_cut, settings, recipe, train)
-    inputs = check_inputs(models, data, settings, train=train, check_method=check_method, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
     return carry_out(inputs, train, run, partial(cut_to_budget, settings=settings, recipe=recipe, train=train, run=run))
 
 

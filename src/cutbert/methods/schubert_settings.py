@@ -24,6 +24,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     """How `schubert` cuts a network to a budget."""
 
     GROUP = METHOD
+    TASK_OPTIONS = ("teacher", "logit_weight", "hidden_weight", "temperature")
 
     budget: str | None = field(
         default=None,
@@ -40,7 +41,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     recipe: RecipeName = field(
         default="default",
         metadata=option(
-            "paper: L1 price with a constant --gamma, the paper's schedule, gates, rounds and folding.",
+            "default (ours), or paper: its L1 price with a constant --gamma, its schedule and rounds.",
             is_common=True,
         ),
     )
@@ -72,7 +73,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     gate_steps: int | None = field(
         default=None,
         metadata=option(
-            "Training of the gates in a round. Default 100; with --recipe paper a share of the healing, at least 100.",
+            "Steps of gate training per round. Default 100; with --recipe paper a share of the healing, at least 100.",
             least=1,
             unit="steps",
         ),

@@ -44,8 +44,6 @@ from cutbert.work.objective import Objective, TextObjective, check_halves
 from cutbert.work.plans import FINAL, FROM_SCRATCH, heal_plan
 from cutbert.work.run import Scored, carry_out, latency_settings, score_and_save, score_whole, store_networks
 
-TASK_OPTIONS = ("teacher", "logit_weight", "temperature", "final_epochs")
-
 
 def undivided(
     models: Models,
@@ -80,7 +78,7 @@ def undivided(
         return train_from_scratch(models, data, train, settings, run)
     plan = heal_plan(isinstance(data, TextSettings)).overridden(train if settings.heal else replace(train, epochs=0.0))
     check_method = partial(check_healing, settings, plan)
-    inputs = check_inputs(models, data, settings, train=train, check_method=check_method, task_options=TASK_OPTIONS)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
     return carry_out(inputs, train, run, partial(cut_and_heal, settings=settings, plan=plan, train=train, run=run))
 
 

@@ -14,8 +14,8 @@ from cutbert.shape.pattern import parse_pattern
 
 Choose = Literal["even", "importance", "cka"]
 RemovalWay = Literal["sudden", "gradual"]
-WAYS = ("ffn_every", "pattern", "ffn_keep", "num_ffn")
-OF_WEIGHTS = (
+FFN_CHOICES = ("ffn_every", "pattern", "ffn_keep", "num_ffn")
+NOT_FROM_SCRATCH = (
     "removal", "removal_rounds", "removal_share", "heal", "final_epochs", "teacher", "logit_weight", "hidden_weight",
     "temperature",
 )  # fmt: skip
@@ -26,6 +26,7 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
     """Which feed-forwards `undivided` keeps, and how the network without the others is healed or trained."""
 
     GROUP = METHOD
+    TASK_OPTIONS = ("teacher", "logit_weight", "temperature", "final_epochs")
 
     ffn_every: int | None = field(
         default=None,
@@ -34,7 +35,7 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
     pattern: str | None = field(
         default=None,
         metadata=option(
-            "Sub-layers in order, such as AFAAF: A attention, an F behind it its layer's feed-forward.",
+            "Sub-layers in order, e.g. AFAAF: A = attention, F = the feed-forward of the preceding A.",
             is_common=True,
         ),
     )
@@ -72,7 +73,8 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
         metadata=option("Share of the healing's steps in which a gradual removal happens.", above=0, most=1),
     )
     heal: bool = field(
-        default=True, metadata=option("Train the network after the removal; with --no-heal it stays broken.")
+        default=True,
+        metadata=option("Train the network after the removal; --no-heal: skip recovery training (healing)."),
     )
     final_epochs: float = field(default=0.0, metadata=option("Epochs of a last training on labels.", least=0))
     from_scratch: str | None = field(
@@ -80,13 +82,14 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
         metadata=option("Shape file (.json): a masked LM of new weights; MODEL gives tokenizer and style alone."),
     )
     equal_params: bool = field(
-        default=False, metadata=option("From scratch: add attention layers up to the shape's own parameters.")
+        default=False,
+        metadata=option("From scratch: add attention layers until the parameter count matches the full shape."),
     )
 
     @property
     def ways(self) -> list[str]:
         """Settings given that say which feed-forwards stay; from scratch none leaves those of the shape file."""
-        return [name for name in WAYS if self.is_given(name)]
+        return [name for name in FFN_CHOICES if self.is_given(name)]
 
     @property
     def chosen_by(self) -> Choose:
@@ -136,7 +139,7 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
             return
         if self.equal_params and not self.ways:
             yield "--equal-params must come with one of --ffn-every, --pattern, --ffn-keep and --num-ffn"
-        names = [*self.given(*OF_WEIGHTS), *(["--choose"] if self.chosen_by != "even" else [])]
+        names = [*self.given(*NOT_FROM_SCRATCH), *(["--choose"] if self.chosen_by != "even" else [])]
         for name in names:
             shown = "--no-heal" if name == "--heal" else name
             yield f"{shown} must not be given with --from-scratch, where nothing is cut"

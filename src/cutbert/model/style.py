@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cutbert.errors import ModelError
+from cutbert.shape.stock_config import STOCK_FAMILIES
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert")
+FAMILIES = tuple(STOCK_FAMILIES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,9 +60,9 @@ class TaskModel(nn.Module):
     ) -> TaskOutput:
         """Run a subnet (None: everything); the arguments are those of `Encoder.forward`."""
         states = self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet, blocks=blocks)
-        return self.finish(states, blocks)
+        return self.apply_head(states, blocks)
 
-    def finish(
+    def apply_head(
         self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None, *, positions: Tensor | None = None
     ) -> TaskOutput:
         """Run the head on an encoder's hidden states.

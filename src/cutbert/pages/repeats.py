@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cutbert.pages.points import Source
-from cutbert.train.run_changes import FREE_SETTINGS, flat
+from cutbert.train.run_record import FREE_SETTINGS, flat
 
 # Settings that may differ between repeats: the seed, models made with another seed, paths and the device.
 MAY_DIFFER = ("seed", "model", "teacher", "data_dir", "device", *FREE_SETTINGS)

@@ -66,10 +66,14 @@ class Budget:
         """
         if not least <= self.limit(uncut) < uncut:
             lowest = max(1.0, least)  # a value below 1 would be read as a share
-            numbers = f"{rounded_up(lowest):.3f}..{uncut:.3f}" if self.name == LATENCY else f"{lowest:.0f}..{uncut:.0f}"
+            ends = (
+                (f"{rounded_up(lowest):.3f}", f"{uncut:.3f}")
+                if self.name == LATENCY
+                else (f"{lowest:.0f}", f"{uncut:.0f}")
+            )
             raise BudgetError(
-                f"--budget {self.name} must lie in {numbers}, or as a share in {rounded_up(least / uncut):.3f}..1 "
-                f"(both without their upper end, the uncut model's), got {self.value:.15g}"
+                f"--budget {self.name} must be at least {ends[0]} and below {ends[1]} (the uncut model), or as a share "
+                f"at least {rounded_up(least / uncut):.3f} and below 1, got {self.value:.15g}"
             )
 
 
@@ -151,10 +155,6 @@ class Limits(Settings):
 def rounded_up(value: float) -> float:
     """Round up to three decimals, so that a value copied from the message is accepted."""
     return math.ceil(1000 * value) / 1000
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def as_text(value: object) -> str:

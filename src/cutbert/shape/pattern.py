@@ -57,7 +57,7 @@ def layers_of_pattern(shape: EncoderShape, text: str) -> tuple[int, ...]:
     """
     has_feed_forward = parse_pattern(text)
     if not all(layer.has_attention for layer in shape.layers):
-        raise ShapeError("--pattern must be of a model with attention in every layer; --ffn-keep names layers of any")
+        raise ShapeError("--pattern needs a model with attention in every layer; use --ffn-keep instead")
     if len(has_feed_forward) != shape.num_layers:
         raise ShapeError(
             f"--pattern must have one A for each attention layer of the model, {shape.num_layers}, "

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.cost import layer_params
@@ -39,9 +39,6 @@ class GridPoint:
     subnet: Subnet
 
 
-Space: TypeAlias = tuple[GridPoint, ...]
-
-
 def grid(
     shape: EncoderShape,
     *,
@@ -52,7 +49,7 @@ def grid(
     depths: Sequence[int] | None = None,
     rule: Rule = "paper",
     stock: bool = True,
-) -> Space:
+) -> tuple[GridPoint, ...]:
     """Return the subnets of all widths at all depths, largest first, each subnet once.
 
     Where two points give the same subnet, the first one's name stays. Where only one of head_mults and
@@ -64,7 +61,8 @@ def grid(
         head_mults: shares of heads kept; with it all pairs of head and neuron shares are made.
         ffn_mults: shares of neurons kept, likewise.
         depth_mults: shares of layers kept.
-        depths: numbers of layers kept, added to depth_mults.
+        depths: numbers of layers kept, beside depth_mults if both are given (the command line's --depths instead gives
+            no depth_mults).
         rule: how sizes are rounded and layers chosen, "paper" or "release" (the released code).
         stock: add all heads with each share of neurons, where that gives a stock shape.
 
@@ -159,7 +157,7 @@ def grid_point(shape: EncoderShape, head_mult: float, ffn_mult: float, depth_mul
     return GridPoint(name, head_mult, ffn_mult, width_mult, depth_mult, Subnet(kept, shape.hidden_size))
 
 
-def largest_first(points: Iterable[GridPoint]) -> Space:
+def largest_first(points: Iterable[GridPoint]) -> tuple[GridPoint, ...]:
     """Drop repeated subnets and sort by parameters of the layers, then by depth."""
     first: dict[Subnet, GridPoint] = {}
     for point in points:

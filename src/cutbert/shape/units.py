@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cutbert.errors import BudgetError, Mistakes, ShapeError
+from cutbert.shape.budget import rounded_up
 from cutbert.shape.shape import EncoderShape
 
 DIMS = {"h": "hidden_size", "f": "intermediate_size", "a": "num_heads", "k": "key_dim", "v": "value_dim"}
@@ -138,12 +139,18 @@ def uniform_sizes(
     low, high = 0.0, 1.0
     if cost(resized(shape, sizes(high))) <= limit:
         return sizes(high)  # shares just below 1 may round to less
-    if cost(resized(shape, sizes(low))) > limit:
-        raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
+    check_reachable(cost(resized(shape, sizes(low))), limit)
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(resized(shape, sizes(middle))) <= limit else (low, middle)
     return sizes(low)
+
+
+def check_reachable(least: float, limit: float) -> None:
+    """Raise a BudgetError unless a limit is at least the cost of the smallest shape."""
+    if least > limit:
+        lowest = rounded_up(least)
+        raise BudgetError(f"a budget must be at least {lowest:.15g}, the cost of the smallest shape, got {limit:.15g}")
 
 
 def sizes_of(shape: EncoderShape, target: EncoderShape, name: str) -> dict[Place, int]:

@@ -19,6 +19,7 @@ from cutbert.shape.units import (
     CostFn,
     Place,
     Sizes,
+    check_reachable,
     group_size,
     places_of,
     resized,
@@ -71,15 +72,14 @@ def choose_by_limit(
             sizes[place] -= len(units)
         return sizes
 
-    def fits(count: int) -> bool:
-        return cost(resized(shape, sizes_after(count))) <= limit
+    def cost_after(count: int) -> float:
+        return cost(resized(shape, sizes_after(count)))
 
-    if not fits(len(queue)):
-        raise BudgetError(f"a budget must be reachable, got {limit:g}, below what the smallest shape costs")
+    check_reachable(cost_after(len(queue)), limit)
     low, high = -1, len(queue)  # bisection: cost falls with every group, so the first count that fits is the answer
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(middle) else (middle, high)
+        low, high = (low, middle) if cost_after(middle) <= limit else (middle, high)
     while not can_be_cut_to(shape, sizes_after(high).get(Place("h"), shape.hidden_size)):
         high += 1
         if high > len(queue):

@@ -19,7 +19,7 @@ def extract(model: TaskModel, subnet: Subnet) -> TaskModel:
 
     Its weights are copies. Of each attention the first heads are kept, and of each head the first
     key and value dimensions; the task head is cut with the hidden units. Where key_dim shrinks,
-    query weight and bias are multiplied by sqrt(new / old): in place, the scores keep the uncut
+    query weight and bias are multiplied by sqrt(new / old): when run inside the supernet, the scores keep the uncut
     layer's scale 1 / sqrt(key_dim), and the small model has its own.
 
     Raises:

@@ -86,7 +86,7 @@ def measure_importance(
         for a neuron, of its weights in and of its weights out.
     """
     twin = copy.deepcopy(model).eval().requires_grad_(False)
-    weights = {name: weight.requires_grad_() for name, weight in twin.named_parameters() if is_gated(name)}
+    weights = {name: weight.requires_grad_() for name, weight in twin.named_parameters() if needs_gradient(name)}
     if not weights:
         raise InputError("importance must have heads or neurons to measure, got a model without either")
     total = ImportanceSum(rule)
@@ -131,7 +131,7 @@ class ImportanceSum:
         return 1.0 if self.rule == "release" else 1 / self.num_examples
 
 
-def is_gated(name: str) -> bool:
+def needs_gradient(name: str) -> bool:
     """Whether importance needs a parameter's gradient."""
     return name.endswith(
         ("attention.output.weight", "feed_forward.up.weight", "feed_forward.up.bias", "feed_forward.down.weight")

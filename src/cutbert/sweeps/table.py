@@ -114,7 +114,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         return "No run is finished yet.\n"
     columns = shown_columns(rows)
     lines = ["| " + " | ".join(heading(name) for name in columns) + " |"]
-    lines.append("|" + "|".join("---:" if is_number(name) else "---" for name in columns) + "|")
+    lines.append("|" + "|".join("---:" if is_numeric(name) else "---" for name in columns) + "|")
     for row in rows:
         lines.append("| " + " | ".join(shown(row, name).replace("|", "\\|") for name in columns) + " |")
     lines += ["", *notes()]
@@ -139,7 +139,7 @@ def heading(name: str) -> str:
     return {"params": "params M", "macs": "MACs M"}.get(name, name)
 
 
-def is_number(name: str) -> bool:
+def is_numeric(name: str) -> bool:
     return name in (*SPREAD, *SIZES, "runs", "seconds")
 
 

@@ -14,9 +14,17 @@ from typing import Any
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
 from cutbert.files import write_json
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
-from cutbert.train.run_changes import check_same, check_unchanged, differences, flat
 from cutbert.train.run_lock import LOCK, locked
-from cutbert.train.run_record import RECORD, new_record, now, read_record
+from cutbert.train.run_record import (
+    RECORD,
+    check_same,
+    check_unchanged,
+    differences,
+    flat,
+    new_record,
+    now,
+    read_record,
+)
 
 LOG = "log.jsonl"
 SAVE_TIMINGS_EVERY_S = 10.0

@@ -1,18 +1,21 @@
-"""What run.json holds: how a run's record begins, and reading one."""
+"""What run.json holds: how a run's record begins, reading one, and what must be the same for a run to go on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import RunError
 from cutbert.files import read_json
-from cutbert.train.run_changes import flat
 
 FORMAT_VERSION = 1
 RECORD = "run.json"
 RECORD_KEYS = {"command": str, "line": str, "settings": dict, "timings": dict}
+SAME_VERSIONS = ("cutbert", "torch", "transformers")
+SAME_MACHINE = ("processor", "threads", "processes", "accelerator")
+FREE_SETTINGS = ("threads", "checkpoint_seconds")
 
 
 def new_record(command: str, settings: dict[str, Any], line: str) -> dict[str, Any]:
@@ -45,3 +48,61 @@ def read_record(path: Path) -> dict[str, Any]:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def check_same(path: Path, stored: Mapping[str, Any], command: str, settings: Mapping[str, Any]) -> None:
+    """Raise unless the stored run is one of this command with these settings."""
+    if stored["command"] != command:
+        raise RunError(f"{path}: --out must be new or a run of {command}, got a run of {stored['command']}")
+    changes = differences(binding(stored["settings"]), binding(settings))
+    if changes:
+        raise RunError(
+            f"{path}: --out holds a run of {command} with other settings; repeat them or give another --out",
+            *(f"{path}: {text}" for text in changes),
+        )
+
+
+def check_unchanged(
+    path: Path, stored: Mapping[str, Any], machine: Mapping[str, Any], versions: Mapping[str, str]
+) -> None:
+    """Raise where something that bits depend on differs from when the unfinished run last ran."""
+    then = {name: stored["machine"].get(name) for name in SAME_MACHINE}
+    now = {name: machine.get(name) for name in SAME_MACHINE}
+    changes = differences(then, now)
+    then_versions = {name: stored["versions"].get(name) for name in SAME_VERSIONS}
+    changes += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
+    if changes:
+        raise RunError(
+            f"{path}: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
+            *(f"{path}: {text}" for text in changes),
+        )
+
+
+def binding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings flat, without those that may change between the parts of one run.
+
+    Threads are compared as the machine's, which counts those really used.
+    """
+    return {name: value for name, value in flat(settings).items() if name.split(".")[-1] not in FREE_SETTINGS}
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return one line per value that differs, with its dotted name."""
+    before, after = flat(then), flat(now)
+    names = sorted(before.keys() | after.keys())
+    return [
+        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        for name in names
+        if before.get(name) != after.get(name)
+    ]
+
+
+def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one mapping with dotted names."""
+    result: dict[str, Any] = {}
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            result |= flat(value, f"{prefix}{name}.")
+        else:
+            result[f"{prefix}{name}"] = value
+    return result

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from cutbert.options import option
 from cutbert.settings import LAST_SEED, TRAINING, MachineSettings
 
+OF_METHOD = "the method's own"
+
 Schedule = Literal["linear", "cosine", "constant"]
 TokenTable = Literal["frozen", "rows", "dense"]
 
@@ -19,26 +21,49 @@ class TrainSettings(MachineSettings):
     GROUP = TRAINING
 
     epochs: float | None = field(
-        default=None, metadata=option("Passes over the data per training stage.", least=0, is_common=True)
+        default=None,
+        metadata=option(
+            "Passes over the data in each training stage; schubert and undivided: in all healing together.",
+            least=0,
+            is_common=True,
+            default_text=OF_METHOD,
+        ),
     )
     batch_size: int | None = field(
         default=None,
         metadata=option(
-            "Examples per optimizer step, over all processes together.", least=1, unit="examples", is_common=True
+            "Examples per optimizer step, over all processes together.",
+            least=1,
+            unit="examples",
+            is_common=True,
+            default_text=OF_METHOD,
         ),
     )
-    learning_rate: float | None = field(default=None, metadata=option("Peak learning rate.", least=0, is_common=True))
-    warmup_ratio: float | None = field(
-        default=None, metadata=option("Share of the steps in which the learning rate rises.", least=0, most=1)
+    learning_rate: float | None = field(
+        default=None, metadata=option("Peak learning rate.", least=0, is_common=True, default_text=OF_METHOD)
     )
-    weight_decay: float | None = field(default=None, metadata=option("Decoupled decay of matrices.", least=0))
-    schedule: Schedule | None = field(default=None, metadata=option("Shape of the learning rate after warm-up."))
+    warmup_ratio: float | None = field(
+        default=None,
+        metadata=option(
+            "Share of the steps in which the learning rate rises.", least=0, most=1, default_text=OF_METHOD
+        ),
+    )
+    weight_decay: float | None = field(
+        default=None, metadata=option("Decoupled decay of matrices.", least=0, default_text=OF_METHOD)
+    )
+    schedule: Schedule | None = field(
+        default=None, metadata=option("Shape of the learning rate after warm-up.", default_text=OF_METHOD)
+    )
     dropout: float | None = field(
-        default=None, metadata=option("Dropout in training, hidden and attention.", least=0, most=0.99)
+        default=None,
+        metadata=option("Dropout in training, hidden and attention.", least=0, most=0.99, default_text=OF_METHOD),
     )
     token_table: TokenTable | None = field(
         default=None,
-        metadata=option("The token table: frozen, only the rows of the batch updated, or all of it every step."),
+        metadata=option(
+            "The token table: frozen, only the rows of the batch updated, or all of it every step.",
+            default_text=OF_METHOD,
+        ),
     )
     max_grad_norm: float = field(default=1.0, metadata=option("Gradients are clipped to this global norm.", above=0))
     accumulation: int = field(

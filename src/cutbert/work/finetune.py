@@ -11,13 +11,13 @@ from cutbert.errors import ModelError
 from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
 from cutbert.hub.tokenizer import tokenizer_of
-from cutbert.methods.finetune_settings import FinetuneSettings
 from cutbert.shape.source import Models
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.distill import LabelStep
+from cutbert.work.finetune_settings import FinetuneSettings
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.objective import Objective, have_like_states
 from cutbert.work.plans import FINETUNE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -92,7 +92,6 @@ def check_inputs(
     train: TrainSettings | None = None,
     new: NewShape | None = None,
     check_method: MethodCheck | None = None,
-    task_options: Sequence[str] = (),
 ) -> Inputs:
     """Check what a run starts from, and read a task's rows; nothing expensive has run yet.
 
@@ -103,15 +102,11 @@ def check_inputs(
         train: training flags, where there are any.
         new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
         check_method: further checks of the method, run only where models, data and its settings are valid.
-        task_options: the method's options that mean nothing on plain text.
 
     Raises:
         InputError: every mistake, together.
     """
     mistakes = Mistakes()
-    if isinstance(data, TextSettings):
-        given = () if settings is None else settings.given(*task_options)
-        mistakes.extend(f"{each} is for --objective task" for each in given)
     if train is not None:
         with mistakes.collect():
             train.check()

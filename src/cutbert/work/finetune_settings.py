@@ -9,4 +9,4 @@ from cutbert.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(Settings):
-    """`finetune` has no settings of its own beyond data and training."""
+    """None of its own."""
