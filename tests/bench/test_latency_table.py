@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 
-from cutbert.bench import latency_table
-from cutbert.bench.latency import Latency
 from cutbert.bench.latency_table import (
+    TABLE_ROWS,
     Curve,
     LatencyTable,
     interpolated,
@@ -26,6 +24,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.units import DIMS, Place, resized
+from known_times import take_known_times
 from tiny_runs import SHAPE, tiny_model
 
 QUICK = LatencySettings(rounds=1, threads=1)
@@ -41,23 +40,13 @@ def true_ms(shape: EncoderShape) -> float:
 
 
 @pytest.fixture
-def known_times(monkeypatch: pytest.MonkeyPatch) -> dict[str, EncoderShape]:
-    """Let every network take just the time that `true_ms` says."""
-    seen: dict[str, EncoderShape] = {}
-
-    def times(networks: dict[str, TaskModel], *of: Any, **how: Any) -> dict[str, Latency]:
-        seen.update({name: network.shape for name, network in networks.items()})
-        ms = {name: true_ms(network.shape) for name, network in networks.items()}
-        return {
-            name: Latency(latency_ms=t, latency_q1_ms=t, latency_q3_ms=t, latency_p95_ms=t, throughput_per_s=1)
-            for name, t in ms.items()
-        }
-
-    monkeypatch.setattr(latency_table, "time_networks", times)
-    return seen
+def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every network take just the time that `true_ms` says, whatever the length."""
+    take_known_times(monkeypatch, lambda shape, length: true_ms(shape))
 
 
-def test_sums_over_sub_layers_are_foretold(known_times: dict[str, EncoderShape]) -> None:
+@pytest.mark.usefixtures("known_times")
+def test_sums_over_sub_layers_are_foretold() -> None:
     table = measure_table(tiny_model(), tuple(DIMS), [4, 9], QUICK)
     assert table.error < 0.02 and table(SHAPE) == pytest.approx(table.uncut_ms) == pytest.approx(true_ms(SHAPE))
     one_off = replace(SHAPE, layers=(LayerShape(0, 0, 0, 5), LayerShape(3, 6, 6, 0)))
@@ -72,7 +61,8 @@ def test_sums_over_sub_layers_are_foretold(known_times: dict[str, EncoderShape])
     assert measure_table(tiny_model(), ("a", "f"), [4], QUICK).dims is None
 
 
-def test_a_table_survives_its_file(known_times: dict[str, EncoderShape]) -> None:
+@pytest.mark.usefixtures("known_times")
+def test_a_table_survives_its_file() -> None:
     table = measure_table(tiny_model(), tuple(DIMS), [4], QUICK)
     again = LatencyTable.from_json(json.loads(json.dumps(table.to_json())))
     cut = random_cut(SHAPE, tuple(DIMS), seed=9)
@@ -108,7 +98,7 @@ def test_a_long_token_table_is_not_made_again() -> None:
         model, masked = (
             TaskModel(shape, EncoderStyle(family="bert"), HeadSpec(kind)) for kind in ("none", "masked_lm")
         )
-    assert new_network(model, shape).shape.vocab_size == latency_table.TABLE_ROWS
+    assert new_network(model, shape).shape.vocab_size == TABLE_ROWS
     assert new_network(masked, shape).shape.vocab_size == 30_000
 
 

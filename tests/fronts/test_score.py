@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError
-from cutbert.fronts import score as score_file
-from cutbert.fronts.score import score_points, whole_point
+from cutbert.fronts.score import label_scores, score_points, whole_point
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
-from cutbert.shape.space import GridPoint
+from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
-from cutbert.train.evaluate import predict_logits
+from cutbert.train.evaluate import Scores, predict_logits
 from cutbert.train.run_folder import RunFolder
 from tiny_runs import HEAD, SHAPE, tiny_grid, tiny_model, tiny_tokens
 
@@ -52,9 +51,9 @@ def test_predictions_hold_dev_row_by_row(run: RunFolder) -> None:
     assert stored["score"] == stored["select_score"]
 
 
-def test_a_killed_scoring_goes_on(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_scoring_goes_on(run: RunFolder) -> None:
     model, dev, points = tiny_model(), tiny_tokens(seed=2), list(tiny_grid())
-    seen: list[str] = []
+    seen: list[Subnet] = []
 
     def stop(entry: object) -> None:
         if len(list((run.path / "predictions").iterdir())) == 2:
@@ -62,15 +61,13 @@ def test_a_killed_scoring_goes_on(run: RunFolder, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(KeyboardInterrupt):
         score_points(run, model, points, select=dev, dev=dev, metric="accuracy", on_point=stop)
-    whole = score_file.score_point
 
-    def watched(model: TaskModel, point: GridPoint, **more: Any) -> dict[str, Any]:
-        seen.append(point.name)
-        return whole(model, point, **more)
+    def watched(model: TaskModel, subnet: Subnet, tokens: Tokens) -> Scores:
+        seen.append(subnet)
+        return label_scores(model, subnet, tokens, "accuracy")
 
-    monkeypatch.setattr(score_file, "score_point", watched)
-    entries = score_points(run, model, points, select=dev, dev=dev, metric="accuracy")
-    assert seen == [point.name for point in points[2:]] and len(entries) == len(points)
+    entries = score_points(run, model, points, select=dev, dev=dev, metric="accuracy", scores_of=watched)
+    assert seen == [point.subnet for point in points[2:]] and len(entries) == len(points)
 
 
 def test_predictions_of_another_subnet_are_not_taken(run: RunFolder) -> None:

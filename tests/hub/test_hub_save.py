@@ -163,16 +163,17 @@ def test_tokenizer_is_saved_plain(tmp_path: Path, family: str) -> None:
     assert tokenizer.backend_tokenizer.padding is not None  # the caller's own is left alone
 
 
-def test_saving_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saving_is_whole_or_not_at_all(tmp_path: Path) -> None:
     save_free(tmp_path / "model", HeadSpec("none"))
     before = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
 
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
+    class Unwritable(transformers.PreTrainedTokenizerFast):
+        def save_pretrained(self, *of: object, **how: object) -> None:
+            raise OSError("disk full")
 
-    monkeypatch.setattr("cutbert.hub.save.save_tokenizer", fail)
+    tokenizer = Unwritable(tokenizer_object=tiny_tokenizer().backend_tokenizer)
     with pytest.raises(OSError, match="disk full"):
-        save_free(tmp_path / "model", HeadSpec("masked_lm"))
+        save_model(tmp_path / "model", free_model(HeadSpec("masked_lm")), tokenizer, provenance=PROVENANCE)
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_task import tiny_task, weights
+from tiny_task import measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.analysis.depth_selectors import SELECTORS
 from cutbert.api.views import VIEWS
-from cutbert.errors import InputError, InterruptedRun, MissingError
+from cutbert.errors import InputError, MissingError
 from cutbert.hub.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.table import as_text
 from cutbert.train.settings import TrainSettings
-from cutbert.work.objective import TaskObjective
 from cutbert.work.plans import FINETUNE
 from cutbert.work.training_memory import TrainingMemory, training_memory
+from kills import killed_as_it_says, killed_before
 from tiny_runs import HEAD, WORDS, save_tiny, tiny_model, tiny_tokens
 
 MEASURED = TrainingMemory(peak_bytes=1000, before_bytes=400)
@@ -39,9 +41,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure no memory: that takes a process each."""
-    monkeypatch.setattr("cutbert.methods.depth_networks.training_memory", lambda *of: MEASURED)
+def no_processes(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Measure no memory, since that takes a process of Python each; one that answers at once stands in its place."""
+    instead = tmp_path_factory.mktemp("python") / "python"
+    instead.write_text(f"#!/bin/sh\necho '{json.dumps(asdict(MEASURED))}'\n")
+    instead.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(instead))
 
 
 def depth(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -152,11 +157,11 @@ def test_how_results_look() -> None:
 @pytest.mark.usefixtures("no_processes")
 @pytest.mark.parametrize(("rule", "depths"), [("half", 1), ("full", 3)])
 def test_naive_rules_look_at_nothing(
-    base: str, tmp_path: Path, task: dict[str, Any], rule: str, depths: int, monkeypatch: pytest.MonkeyPatch
+    base: str, tmp_path: Path, task: dict[str, Any], rule: str, depths: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cutbert.methods.depth.depth_features", None)
     run = cutbert.depth(base, out=tmp_path / "run", selector=rule, against_full=True, **task)
     assert run["chosen_depth"] == depths and run["choosing_seconds"] == 0 and run["depth_scores"] == {}
+    assert "score depths" not in capsys.readouterr().err and "selectors" not in run.data
     assert (run["verdict"] == "the full model was chosen") == (rule == "full")
 
 
@@ -197,39 +202,24 @@ def test_numbers_and_several_labels(base: str, tmp_path: Path, kind: str) -> Non
 
 
 @pytest.mark.usefixtures("no_processes")
-def test_a_stopped_run_ends_with_the_same_bits(
-    base: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    task = {**task, "epochs": 2.0, "dropout": 0.1}
+def test_a_stopped_run_ends_with_the_same_bits(base: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    task = {**task, "epochs": 2.0, "dropout": 0.1, "checkpoint_seconds": 0.0}
     options = {"depth": 2, "all_depths": True, "seeds": [0, 1]}
     whole = depth(base, tmp_path / "whole", task, **options)
-    import cutbert.methods.depth as method
-    import cutbert.methods.depth_networks as nets
-    import cutbert.train.loop as loop
-
-    def stop_before(name: str, owner: Any, count: int) -> None:
-        plain, calls = getattr(owner, name), []
-
-        def stopping(*of: Any, **how: Any) -> Any:
-            calls.append(1)
-            if len(calls) == count:
-                raise InterruptedRun("stopped")
-            return plain(*of, **how)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, stopping)
-            with pytest.raises(InterruptedRun, match="stopped"):
-                depth(base, tmp_path / "parts", task, **options)
-
-    stop_before("stored_choice", method, 1)
-    stop_before("_plan_epoch", loop.Trainer, 3)  # within the second pass of the pair
-    for count in (1, 4):
-        stop_before("train_interleaved", nets, count)
-    stop_before("score", TaskObjective, 1)
-    stop_before("save_model", nets, 1)
-    stop_before("save", TaskObjective, 1)
-    stop_before("save", TaskObjective, 2)
-    stop_before("report_of", method, 1)
+    out = tmp_path / "parts"
+    for kill in (
+        killed_before(out / "choice.json"),
+        killed_as_it_says("depth-2-seed-0, depth-3-seed-0: 15/24"),  # within the second pass of the pair
+        killed_before(out / "checkpoint" / "depth-3-seed-0.json"),
+        killed_before(out / "predictions" / "depth-2-seed-0.json"),
+        killed_as_it_says("depth-1-seed-1: 5/12"),
+        killed_before(out / "truncated"),
+        killed_before(out / "model"),
+        killed_before(out / "full"),
+        killed_before(out / "run.json", after=out / "full"),
+    ):
+        with kill:
+            depth(base, out, task, **options)
     parts = depth(base, tmp_path / "parts", task, **options)
     for name in ("model", "full", "truncated"):
         assert_same(weights(parts.path / name), weights(whole.path / name))
@@ -241,7 +231,7 @@ def test_a_stopped_run_ends_with_the_same_bits(
 def test_its_networks_can_be_cut_further(
     base: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
+    measure_quickly(monkeypatch)
     run = depth(base, tmp_path / "run", task, depth=2)
     family = cutbert.dynabert(
         run["truncated"], out=tmp_path / "family", width_mult=(1.0, 0.5), depths=[2, 1], importance_samples=8, **task
@@ -251,18 +241,11 @@ def test_its_networks_can_be_cut_further(
     assert cut.front.teacher.shape.num_layers == 2 and not (cut.path / "teacher").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"depth": 4}, "--depth must be at most 3, the layers of .*, got 4"),
-        ({"margin": 0.1}, "--margin must come with --against-full or --all-depths"),
-    ],
-)
-def test_what_cannot_be_is_refused_and_nothing_made(
-    base: str, tmp_path: Path, task: dict[str, Any], options: dict[str, Any], message: str
+def test_more_layers_than_there_are_is_refused_and_nothing_made(
+    base: str, tmp_path: Path, task: dict[str, Any]
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        cutbert.depth(base, out=tmp_path / "run", **task, **options)
+    with pytest.raises(InputError, match=r"--depth must be at most 3, the layers of .*, got 4"):
+        depth(base, tmp_path / "run", task, depth=4)
     assert not (tmp_path / "run").exists()
 
 

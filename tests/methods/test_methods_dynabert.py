@@ -17,16 +17,16 @@ from tiny_task import NUM_TRAIN, command_words, measure_quickly, tiny_task, weig
 import cutbert
 from cutbert import api
 from cutbert.cli.main import main
+from cutbert.data.augment import augment_rows, read_word_list, word_list_source
+from cutbert.data.rows import Rows
+from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, ModelError, RunError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.methods import dynabert as method
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
-from cutbert.train.checkpoint import Position
-from cutbert.train.loop import Stage, train_stage
-from tiny_runs import HEAD, PROVENANCE, SHAPE, save_tiny, tiny_model, tiny_rows, tiny_tokenizer
+from tiny_runs import HEAD, PROVENANCE, SHAPE, SPECIAL, WORDS, save_tiny, tiny_model, tiny_rows, tiny_tokenizer
 
 ENTRY_KEYS = {
     "name", "head_mult", "ffn_mult", "depth_mult", "shape", "subnet", "params", "macs", "score",
@@ -143,7 +143,6 @@ def test_depths_parts_and_further_rows(
     model: str,
     task: dict[str, Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rows = tiny_rows(13, seed=9)
@@ -152,14 +151,6 @@ def test_depths_parts_and_further_rows(
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens(["extra"])
     save_model(tmp_path / "other", tiny_model(seed=4), tokenizer, provenance=PROVENANCE)
-    seen: dict[str, Any] = {}
-
-    def spy(network: TaskModel, stage: Stage, *more: Any) -> Position:
-        if isinstance(stage.step, method.FamilyStep):
-            seen.update(teacher=stage.step.teacher, num_rows=len(stage.tokens))
-        return train_stage(network, stage, *more)
-
-    monkeypatch.setattr(method, "train_stage", spy)
     options = {
         "depths": [3, 1],
         "head_mult": [1.0, 0.5],
@@ -175,9 +166,34 @@ def test_depths_parts_and_further_rows(
     assert grid >= {(head, ffn, first) for head in (1.0, 0.5) for ffn in (1.0, 0.25) for first in (0, 3)}
     assert {len(entry["subnet"]["layers"]) for entry in run["subnets"]} == {3, 1}
     assert "its logits alone are learned" in " ".join(capsys.readouterr().err.split())
-    assert seen["num_rows"] > NUM_TRAIN + 13
-    assert not seen["teacher"].has_states and len(seen["teacher"].tokens) == seen["num_rows"]
-    assert list(stages_logged(run.path).values()) == [math.ceil(seen["num_rows"] / 8)]
+    variants = augment_rows(
+        Rows([*tiny_rows(NUM_TRAIN, 3).text, *rows.text]),
+        word_list_source(read_word_list(tmp_path / "words.txt")),
+        AugmentSettings(num_rounds=2),
+        seed=0,
+    )
+    assert len(variants) > NUM_TRAIN + 13
+    assert list(stages_logged(run.path).values()) == [math.ceil(len(variants) / 8)]
+    losses = json.loads((run.path / "log.jsonl").read_text().splitlines()[-1])
+    assert losses["logits"] > 0 and not losses.get("hidden")
+
+
+def test_a_teacher_reads_texts_by_its_own_tokenizer(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    """The model itself with its words in another order in table and tokenizer: the same answers to learn from."""
+    other = load_model(model).model
+    words = slice(len(SPECIAL), len(SPECIAL) + len(WORDS))
+    with torch.no_grad():
+        table = other.encoder.embeddings.token.weight
+        table[words] = table[words].flip(0)
+    save_model(tmp_path / "other", other, tiny_tokenizer(WORDS[::-1]), provenance=PROVENANCE)
+    options = {"depths": [4, 1], "width_mult": [1.0, 0.5], **task, "epochs": 0.5, "learning_rate": 0.0}
+    runs = [
+        cutbert.dynabert(model, out=tmp_path / name, **given, **options)
+        for name, given in (("alone", {}), ("taught", {"teacher": tmp_path / "other"}))
+    ]
+    own, others = (json.loads((run.path / "log.jsonl").read_text().splitlines()[-1]) for run in runs)
+    assert 0 < own["logits"] == pytest.approx(others["logits"], rel=1e-4)
+    assert own["hidden"] > 0 and not others.get("hidden")
 
 
 def test_a_model_without_a_head_is_fine_tuned_first(

@@ -19,9 +19,10 @@ from cutbert.api.table import VERBS
 from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
-from cutbert.methods import pretrain as method
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape, LayerShape
+from kills import killed_before
 from tiny_runs import SHAPE, save_tiny, tiny_model
 
 KEYS = {"out", "loss", "perplexity", "tokens", "seconds", "tokens_per_s"}
@@ -93,18 +94,10 @@ def test_from_scratch(
     assert other["loss"] != run["loss"]
 
 
-def test_ended_after_training_it_goes_on_and_knows_its_tokens(
-    base: Path, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ended_after_training_it_goes_on_and_knows_its_tokens(base: Path, text: dict[str, Any], tmp_path: Path) -> None:
     whole = cutbert.pretrain(base, out=tmp_path / "whole", **text)
-
-    def die(*words: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(method, "measure_and_save", die)
-        with pytest.raises(KeyboardInterrupt):
-            cutbert.pretrain(base, out=tmp_path / "run", **text)
+    with killed_before(tmp_path / "run" / "model"):
+        cutbert.pretrain(base, out=tmp_path / "run", **text)
     resumed = cutbert.pretrain(base, out=tmp_path / "run", **text)
     assert resumed["loss"] == whole["loss"] and resumed["tokens"] == whole["tokens"] > 0 < resumed["tokens_per_s"]
     wanted = weights(whole.path / "model")
@@ -150,10 +143,6 @@ def test_a_shape_must_hold_the_tokenizer(base: Path, text: dict[str, Any], tmp_p
 def test_an_architecture_of_the_paper_is_refused_where_it_cannot_be(
     base: Path, text: dict[str, Any], tmp_path: Path
 ) -> None:
-    (tmp_path / "shape.json").write_text(json.dumps(SHAPE.to_json()))
-    both = {"from_scratch": tmp_path / "shape.json", "from_paper": "99M"}
-    with pytest.raises(InputError, match="--from-scratch and --from-paper must not be given together"):
-        cutbert.pretrain(base, out=tmp_path / "run", **both, **text)
     with pytest.raises(InputError, match="--from-paper must be one of 99M"):
         cutbert.pretrain(base, out=tmp_path / "run", from_paper="98M", **text)
     wanted = r"--sequence-length must be at most 512, the positions of --from-paper 43M, got 600"
@@ -166,7 +155,7 @@ def test_an_architecture_of_the_paper_is_trained(
     base: Path, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = replace(SHAPE, layers=SHAPE.layers[:1])
-    monkeypatch.setattr("cutbert.methods.pretrain.paper_shape", lambda name: small)
+    monkeypatch.setitem(PAPER_SHAPES, "33M", small)
     cutbert.pretrain(base, out=tmp_path / "run", from_paper="33M", **text)
     assert load_model(tmp_path / "run").model.shape == small
 

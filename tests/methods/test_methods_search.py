@@ -10,43 +10,49 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task
+from tiny_task import tiny_task
 
 import cutbert
 from cutbert import api
-from cutbert.bench.settings import LatencySettings
 from cutbert.cli.main import main
 from cutbert.errors import BudgetError, InputError, RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Front
-from cutbert.fronts.search_settings import SearchSettings
 from cutbert.hub.load import load_model
-from cutbert.methods import search_trials as method
+from cutbert.shape.cost import cost_of
 from cutbert.surgery.extract import extract
-from tiny_runs import make_run, save_tiny
+from kills import killed_as_it_says
+from known_times import take_known_times
+from tiny_runs import HEAD, make_run, save_tiny
 
 QUICK = {"trials": 16, "keep": 4, "threads": 1}
+FIFTHS = [count / 5 for count in range(6)]
 IDS = torch.tensor([[2, 5, 6, 3]])
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_latency() -> Iterator[None]:
+def known_latency() -> Iterator[None]:
+    """A network takes a millisecond for every million multiply-adds."""
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
-        patch.setattr(SearchSettings, "timing", property(timing))
+        take_known_times(patch, lambda shape, length: cost_of(shape, HEAD, length).macs / 1e6)
         yield
-
-
-def timing(settings: SearchSettings) -> LatencySettings:
-    return LatencySettings(backend=settings.backend, threads=1, rounds=1, throughput_batch_size=1)
 
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny run of dynabert, hardly trained."""
-    folder = tmp_path_factory.mktemp("family")
+    return make_family(tmp_path_factory.mktemp("family"))
+
+
+def make_family(folder: Path, *, turned: bool = False) -> Path:
+    """Make a family in a folder, with dev's labels as they are or each turned into the other."""
+    folder.mkdir(exist_ok=True)
     model = save_tiny(folder / "tiny")
-    options = {**tiny_task(folder), "width_mult": (1.0, 0.5), "depths": (3, 1)}
+    task = tiny_task(folder)
+    if turned:
+        dev = Path(task["dev"])
+        dev.write_text(dev.read_text().replace("\tneg", "\tx").replace("\tpos", "\tneg").replace("\tx", "\tpos"))
+    options = {**task, "width_mult": (1.0, 0.5), "depths": (3, 1)}
     cutbert.dynabert(str(model), out=str(folder / "run"), importance_samples=16, **options)
     return folder / "run"
 
@@ -91,40 +97,32 @@ def test_the_same_command_prints_what_is_stored_and_another_adds(run: Path, fami
     assert len(all_names) == len(set(all_names))
 
 
-def test_dev_is_not_looked_at_while_searching(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    score_of = method.label_scores
+def test_dev_is_not_looked_at_while_searching(tmp_path: Path) -> None:
+    """Two families that differ in dev's labels alone: the same networks are found, by the same scores."""
+    found, lines = [], []
+    for turned in (False, True):
+        family = make_family(tmp_path / str(turned), turned=turned)
+        found.append(cutbert.search(family, **QUICK, sample=5)["subnets"])
+        lines.append((family / "searches" / "scores-5.jsonl").read_text().splitlines())
+    same = ("name", "subnet", "select_score")
+    one, other = ([[each[key] for key in same] for each in subnets] for subnets in found)
+    assert one == other and lines[0] == lines[1]
+    assert [each["score"] for each in found[0]] != [each["score"] for each in found[1]]
+    assert len(lines[0]) == 16 and all(json.loads(line)["score"] in FIFTHS for line in lines[0])
+    assert all(each["select_score"] * 16 % 1 == 0 for each in found[0])
 
-    def watched(model: Any, subnet: Any, tokens: Any, metric: str) -> Any:
-        seen.append(len(tokens))
-        return score_of(model, subnet, tokens, metric)
 
-    monkeypatch.setattr(method, "label_scores", watched)
-    cutbert.search(run, **QUICK, sample=5)
-    assert set(seen) == {5, 16}, "5 rows of select, then its 16; dev has 18"
-    assert len((run / "searches" / "scores-5.jsonl").read_text().splitlines()) == 16
-
-
-def test_a_killed_search_ends_the_same(
-    run: Path, family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_killed_search_ends_the_same(run: Path, family: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(family, tmp_path / "other"))
     straight = cutbert.search(other, **QUICK)
-    calls: list[None] = []
-    score_of = method.label_scores
-
-    def killed(*of: Any) -> Any:
-        calls.append(None)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return score_of(*of)
-
-    monkeypatch.setattr(method, "label_scores", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_as_it_says("search: 10/16"):
         cutbert.search(run, **QUICK)
     assert (run / "front.json").read_bytes() == (family / "front.json").read_bytes()
+    scores = run / "searches" / "scores-all.jsonl"
+    before = scores.read_text()
     again = cutbert.search(run, **QUICK)
-    assert len(calls) == 1 + 16
+    assert scores.read_text().startswith(before) and len(before.splitlines()) == 10
+    assert len(scores.read_text().splitlines()) == 16, "no network is scored twice"
     kept = ("name", "subnet", "select_score", "score", "macs")
     assert [[each[key] for key in kept] for each in again["subnets"]] == [
         [each[key] for key in kept] for each in straight["subnets"]
@@ -202,7 +200,6 @@ def test_another_backend_is_kept_beside(run: Path, family: Path) -> None:
         ({"max_macs": 3}, BudgetError, "no network of this space fits the limits: macs must be at most 3, got"),
         ({"max_latency_ms": 1e-6}, BudgetError, "no network of this space fits the limits: latency_ms must be at most"),
         ({"min_score": 1.0}, BudgetError, "no network within the limits was found in 16 trials"),
-        ({"trials": 0, "keep": 0}, InputError, "--trials must be at least 1, got 0\n--keep must be at least 1, got 0"),
         ({"space": "all"}, InputError, "--space must be one of free, stock, got 'all'"),
         ({"cost": "bytes"}, InputError, "--cost must be one of macs, params, latency_ms, got 'bytes'"),
     ],

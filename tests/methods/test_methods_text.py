@@ -19,17 +19,16 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
-from cutbert.methods import dynabert as method
 from cutbert.methods.dynabert import FamilyStep
 from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import IGNORED, HeadSpec
-from cutbert.surgery.importance import measure_importance
 from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import StepMasks
 from cutbert.train.working_copy import WorkingCopy, frozen_copy
 from cutbert.work.losses import Teacher, TextLosses
+from kills import killed_as_it_says
 from tiny_runs import SHAPE, SPECIAL, WORDS, save_tiny, tiny_grid, tiny_model, tiny_tokenizer
 
 MASKED_LM = HeadSpec("masked_lm")
@@ -75,38 +74,27 @@ def test_dynabert_makes_a_family_whose_cuts_fine_tune(source: str, text: dict[st
     assert stages == {"width", "width-depth"}
 
 
-def test_importance_is_measured_only_where_units_are_cut(
-    source: str, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_units_are_ordered_by_importance_only_where_some_are_cut(
+    source: str, text: dict[str, Any], tmp_path: Path
 ) -> None:
-    calls: list[float] = []
-    monkeypatch.setattr(method, "measure_importance", lambda *of, **how: calls.append(1) or measure_importance(*of))
     options = {"depths": [3, 1], "importance_samples": 8, **text}
     whole = cutbert.dynabert(source, out=tmp_path / "whole", width_mult=(1.0,), **options)
-    assert not calls and [entry.shape.num_layers for entry in whole.front] == [3, 1]
+    assert [entry.shape.num_layers for entry in whole.front] == [3, 1]
     assert read_json(whole.path / "run.json")["timings"].keys() >= {"rewire", "train", "score", "latency"}
-    before, after = weights(Path(source)), weights(whole.path / "model")
-    assert all((before[name] - after[name]).abs().max() < 0.01 for name in before)  # trained, every unit in its place
     halves = cutbert.dynabert(source, out=tmp_path / "halves", width_mult=(1.0,), ffn_mult=(1.0, 0.5), **options)
-    assert len(calls) == 1 and len(halves.front) == 4
+    assert len(halves.front) == 4
+    before, kept, ordered = (weights(path) for path in (Path(source), whole.path / "model", halves.path / "model"))
+    assert all((before[name] - kept[name]).abs().max() < 0.01 for name in before)  # trained, every unit in its place
+    name = next(name for name in before if name.endswith("intermediate.dense.weight"))
+    nearest = [int((before[name] - neuron).abs().amax(1).argmin()) for neuron in ordered[name]]
+    assert (before[name][nearest] - ordered[name]).abs().max() < 0.01
+    assert sorted(nearest) == list(range(len(nearest))) != nearest
 
 
-def test_a_family_of_full_width_ends_the_same_when_stopped(
-    source: str, text: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_family_of_full_width_ends_the_same_when_stopped(source: str, text: dict[str, Any], tmp_path: Path) -> None:
     options = {"width_mult": (1.0,), "depths": [3, 1], **text}
     cutbert.dynabert(source, out=tmp_path / "whole", **options)
-    calls = 0
-
-    def stop(self: FamilyStep, *of: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 3:
-            raise KeyboardInterrupt
-        return step(self, *of)
-
-    step = FamilyStep.__call__
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(FamilyStep, "__call__", stop)
+    with killed_as_it_says("distil: 3/6"):
         cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     cutbert.dynabert(source, out=tmp_path / "run", checkpoint_seconds=0.0, **options)
     wanted, found = (weights(tmp_path / name / "model") for name in ("whole", "run"))

@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shlex
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -22,7 +23,6 @@ from cutbert.files import read_json, write_json
 from cutbert.fronts.front import LATENCIES, Front
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
-from cutbert.pages import page as page_module
 from cutbert.pages.drawing import WIDTH, describe, draw, scale_of
 from cutbert.pages.logs import MOST_VALUES, read_curves
 from cutbert.pages.points import point_of
@@ -312,8 +312,8 @@ def test_a_found_network_names_its_search(tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_family(tmp_path / "family")
-    monkeypatch.setattr(page_module, "PACKAGE", "no_such_module")
-    with pytest.raises(MissingError, match=r"a report needs no_such_module: pip install 'cutbert\[report\]'"):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(MissingError, match=r"a report needs jinja2: pip install 'cutbert\[report\]'"):
         cutbert.report(run, out=tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
@@ -328,6 +328,6 @@ def test_the_demo_ends_with_the_page(
     assert found["report"] == str(out / "report.html")
     names = [point["name"] for point in Page((out / "report.html").read_text(encoding="utf-8")).data["points"]]
     assert names == ["teacher", *FAMILY]
-    monkeypatch.setattr(page_module, "PACKAGE", "no_such_module")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     assert "report" not in api.demo().to_json()
-    assert "no page of this demo: a report needs no_such_module" in capsys.readouterr().err
+    assert "no page of this demo: a report needs jinja2" in capsys.readouterr().err

@@ -7,8 +7,7 @@ import json
 import os
 import signal
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cutbert.sweeps import sweep as module
 from cutbert.sweeps.engines import Job, JobEnd
 from cutbert.sweeps.table import main_score, table_rows
 from cutbert.train.run_folder import RunFolder
+from tiny_sweeps import run_on
 
 PLAN = """
 [defaults]
@@ -88,11 +88,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[MadeUp], MadeUp]:
     """Let sweeps run on a made-up engine."""
 
     def replace(engine: MadeUp) -> MadeUp:
-        @contextmanager
-        def made_up(*args: Any) -> Iterator[MadeUp]:
-            yield engine
-
-        monkeypatch.setattr(module, "engine_of", made_up)
+        run_on(monkeypatch, engine)
         return engine
 
     return replace

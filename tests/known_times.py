@@ -1,0 +1,55 @@
+"""Networks that take known milliseconds, whatever the machine: for tests of what is done with latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from cutbert.bench.backends import BACKENDS
+from cutbert.bench.latency import measure_latency
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape
+from cutbert.train.runner import Runner
+
+MsOf = Callable[[EncoderShape, int], float]
+
+
+class Timed(NamedTuple):
+    """One run of a network."""
+
+    backend: str
+    shape: EncoderShape
+    length: int
+
+
+def take_known_times(patch: pytest.MonkeyPatch, ms_of: MsOf) -> list[Timed]:
+    """Let a network take the milliseconds of its shape and a text's length, on every backend; return what is run.
+
+    Networks do not run: they move the clock of `measure_latency` on. All the rest is done as always.
+    """
+    timed: list[Timed] = []
+    now = [0.0]
+
+    class KnownBackend:
+        def __init__(self, name: str) -> None:
+            self.name, self.batch_tokens = name, BACKENDS[name].batch_tokens
+
+        def load(self, network: TaskModel | Path, threads: int) -> Runner:
+            assert isinstance(network, TaskModel)
+
+            def run(input_ids: Any, *others: Any) -> Any:
+                timed.append(Timed(self.name, network.shape, input_ids.shape[1]))
+                now[0] += ms_of(network.shape, input_ids.shape[1]) / 1000
+                return np.zeros((len(input_ids), 1), dtype=np.float32)
+
+            return run
+
+    for name in BACKENDS:
+        patch.setitem(BACKENDS, name, KnownBackend(name))
+    assert measure_latency.__kwdefaults__ is not None
+    patch.setitem(measure_latency.__kwdefaults__, "clock", lambda: now[0])
+    return timed
