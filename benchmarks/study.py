@@ -9,6 +9,7 @@ less. The truth of a rival of exactly that cost lies between them.
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -255,10 +256,16 @@ def facts_of(run: StoredRun, folder: Path) -> dict[str, Any]:
     """Return what a run's own record says of it: command, times, memory, and the numbers of its result."""
     record = read_json(folder / "run.json")
     result = {name: value for name, value in record["result"].items() if name not in LONG}
-    facts = {name: record[name] for name in ("line", "timings", "peak_bytes") if name in record}
+    facts = {name: record[name] for name in ("timings", "peak_bytes") if name in record}
+    facts["line"] = " ".join(short_word(word) for word in shlex.split(record["line"]))
     if run.verb in CUTS:
         facts["shape"] = read_json(folder / "model" / "shape.json")
     return {"name": run.name, **facts, "result": result}
+
+
+def short_word(word: str) -> str:
+    """Return a word of a command; of an absolute path only its last folder, since what leads there is the machine's."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def markdown(record: Mapping[str, Any]) -> str:

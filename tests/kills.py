@@ -51,8 +51,11 @@ def killed_before(path: Path | str, *, after: Path | None = None) -> Iterator[No
         after: a file or folder that must be in its place already; None for no such condition.
     """
 
+    killed: list[str] = []  # once, since what cleans up may rename too
+
     def kill(name: str) -> None:
-        if Path(name).match(str(path)) and (after is None or after.exists()):
+        if not killed and Path(name).match(str(path)) and (after is None or after.exists()):
+            killed.append(name)
             raise KeyboardInterrupt
 
     _install()

@@ -34,7 +34,8 @@ def replacing_file(path: Path) -> Iterator[Path]:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder beside `path`; on success it is renamed to `path`, on any error it is removed.
 
-    A folder already at `path` is replaced; a kill between the two renames leaves it under the name `.NAME.*.old`.
+    A folder already at `path` is replaced, or back in its place where that is interrupted; a kill between the two
+    renames leaves it under the name `.NAME.*.old`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
@@ -46,6 +47,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             os.replace(path, old)
         os.replace(aside, path)
     finally:
+        if old.exists() and not path.exists():  # interrupted between the two renames
+            os.replace(old, path)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
