@@ -36,7 +36,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_lost_node_changes_no_score(cluster: Any, tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, epochs=12.0)
+    plan = make_plan(tmp_path, epochs=40.0)
     sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
     here = cutbert.sweep(plan, out=tmp_path / "here", set=sets)
     doomed = cluster.add_node(num_cpus=1)
@@ -54,8 +54,8 @@ def test_a_lost_node_changes_no_score(cluster: Any, tmp_path: Path) -> None:
         assert sweep.is_alive() and time.monotonic() < deadline
         time.sleep(0.02)
     assert "result" not in json.loads((run / "run.json").read_text())
+    cluster.remove_node(doomed, allow_graceful=False)  # first, before the run can end
     cluster.add_node(num_cpus=1)
-    cluster.remove_node(doomed, allow_graceful=False)
     sweep.join(DEADLINE_SECONDS)
     assert scores(found) == scores(here.to_json())
     assert [row["mean"] for row in found["table"]] == [row["mean"] for row in here["table"]]

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from cutbert.data.batches import collate, plan_eval_batches
 from cutbert.data.masking import Masking, draw_masks, masking_of
 from cutbert.data.tokens import Tokens
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
@@ -205,7 +205,7 @@ def test_evaluation_equals_a_plain_one() -> None:
 
 
 def test_what_cannot_be_trained_or_evaluated_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"--token-table must be dense or frozen for masked LM, .* got rows"):
+    with pytest.raises(InputError, match=r"--token-table must be dense or frozen for masked LM, .* got rows"):
         check_token_table("rows")
     with pytest.raises(ModelError, match="a model with a masked-LM head is needed, got head kind 'single_label'"):
         masked_outcomes(tiny_model(), text_tokens(), masking())
