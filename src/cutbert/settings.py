@@ -122,7 +122,7 @@ class ResumeSettings(Settings):
 
     allow_changed: bool = field(
         default=False,
-        metadata=option("Resume although machine, threads or versions changed; not to the bit then."),
+        metadata=option("Resume although machine, threads or versions changed; results may then differ slightly."),
     )
 
 

@@ -1,4 +1,4 @@
-"""Probes find what is linear in features, controls find nothing on dev and show what can be learnt by heart."""
+"""Probes find what is linear in features, controls find nothing on dev and show what can be memorised."""
 
 from __future__ import annotations
 

@@ -264,6 +264,12 @@ def test_the_human_view(model: Path, free: Path, task: dict[str, Any], capsys: p
     words = [word for name, value in options.items() for word in ("--" + name.replace("_", "-"), str(value))]
     assert main(["analyze", str(model), *words]) == 0
     shown = capsys.readouterr().out
-    for text in ("CKA of layer outputs (linear", "columns", "embeddings", "by heart", "importance: first-order change"):
+    for text in (
+        "CKA of layer outputs (linear",
+        "columns",
+        "embeddings",
+        "memorised",
+        "importance: first-order change",
+    ):
         assert text in shown
     assert shown.count("\nembeddings") == 2  # the other model has its probes too

@@ -165,7 +165,7 @@ def test_depths_parts_and_further_rows(
     grid = {(e["head_mult"], e["ffn_mult"], e["subnet"]["layers"][0]["index"]) for e in run["subnets"]}
     assert grid >= {(head, ffn, first) for head in (1.0, 0.5) for ffn in (1.0, 0.25) for first in (0, 3)}
     assert {len(entry["subnet"]["layers"]) for entry in run["subnets"]} == {3, 1}
-    assert "its logits alone are learned" in " ".join(capsys.readouterr().err.split())
+    assert "only its logits are distilled" in " ".join(capsys.readouterr().err.split())
     variants = augment_rows(
         Rows([*tiny_rows(NUM_TRAIN, 3).text, *rows.text]),
         word_list_source(read_word_list(tmp_path / "words.txt")),

@@ -45,7 +45,7 @@ def test_a_changed_machine_is_refused_where_bits_depend_on_it() -> None:
     with pytest.raises(RunError) as caught:
         check_unchanged(OUT, stored, {**MACHINE, "processor": "Q", "threads": 1}, {**VERSIONS, "torch": "2.1"})
     assert caught.value.mistakes == (
-        "runs/one: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
+        "runs/one: cannot resume with the same bits: the machine changed; --allow-changed resumes all the same",
         "runs/one: processor was 'P', now 'Q'",
         "runs/one: threads was 2, now 1",
         "runs/one: torch was '2.0', now '2.1'",

@@ -119,7 +119,7 @@ def undivided(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
 @documented(VERBS)
 def depth(model: str | Path, *, out: str | Path, **options: Any) -> Run:
-    """Choose how many layers a task needs on the frozen model, and fine-tune the first N alone.
+    """Choose by the frozen model how many layers a task needs, then fine-tune only the first N.
 
     Args:
         model: hub id, model folder or run folder.

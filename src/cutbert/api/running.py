@@ -63,7 +63,7 @@ def run_method(
     Args:
         name: of a verb that makes a run of a model.
         load: imports the method and returns its function.
-        model: the verb's word.
+        model: the positional MODEL.
         options: fields of its settings.
 
     Raises:
@@ -113,7 +113,7 @@ def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckH
 
     Args:
         parts: settings.
-        model: the verb's word.
+        model: the positional MODEL.
         check_head: as in `find_all`; where the objective is mlm a masked-LM head is asked for.
 
     Raises:
@@ -141,7 +141,7 @@ def find_all(
 
     Args:
         parts: settings.
-        models: the verb's words.
+        models: the positional MODELs.
         check_head: raises unless the first one's head is the right one; None for any.
         named: further models, by the field that names them; mistakes in them begin with its option.
 

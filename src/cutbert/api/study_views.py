@@ -56,7 +56,7 @@ def layers_table(data: Mapping[str, Any], end: str = "") -> Table:
         end: of its keys: "_against" for the other model.
     """
     has_probe, has_importance = "probe" in data, not end and "importance" in data
-    probe = ["probe", "control", "by heart", "attention probe", "ffn probe"] if has_probe else []
+    probe = ["probe", "control", "memorised", "attention probe", "ffn probe"] if has_probe else []
     importance = ["attention importance", "ffn importance"] if has_importance else []
     rows = []
     for name in ["embeddings", *data[f"layers{end}"]]:
@@ -85,7 +85,7 @@ def legend(data: Mapping[str, Any]) -> list[str]:
     if "probe" in data:
         lines += [
             f"probes: {data['metric']} in points on dev; control: the same probe with shuffled labels;",
-            "by heart: the control on its own training texts, what such a probe can learn without any sense",
+            "memorised: the control on its own training texts, what such a probe can learn without any sense",
         ]
     if "importance" in data:
         lines.append("importance: first-order change of the loss, summed over heads and over neurons")

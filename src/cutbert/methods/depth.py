@@ -139,7 +139,8 @@ def stored_choice(objective: TaskObjective, settings: DepthSettings, seed: int, 
 def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -> DepthChoice:
     """Score every depth by one forward pass over a sample of the training rows, and take one.
 
-    It is the smallest within epsilon of the best, or all layers where labels are read off no depth.
+    It is the smallest within epsilon of the best, or all layers where every depth scores poorly (gain below
+    `least_gain`).
 
     Source:
         Fan et al. 2021 (2111.10951) choose before fine-tuning by fast computations on the pre-trained model; their

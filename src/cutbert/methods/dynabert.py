@@ -264,7 +264,7 @@ class FamilyStep:
         return losses
 
     def teacher_subnet(self, point: GridPoint) -> tuple[object, Subnet | None]:
-        """Return what of the teacher a subnet learns from, and by what it is told apart: its width, or None for all.
+        """Return a key of the teacher's outputs that a subnet learns, and the teacher's subnet that gives them.
 
         In the paper the teacher of the second stage has the subnet's own width at full depth; elsewhere it is whole.
         """
@@ -277,7 +277,7 @@ class FamilyStep:
 def hidden_loss(
     student: States, teacher: States, pairs: Sequence[tuple[int, int]], attention_mask: Tensor | None
 ) -> Tensor:
-    """Return l_emb + l_hidn: squared errors of embeddings and kept layers' outputs, each a mean over hidden units.
+    """Return l_emb + l_hidn = MSE(E_m, E) + sum over kept layers l of MSE(H_m_l, H_l), up to the mean over tokens.
 
     Args:
         student, teacher: hidden states.

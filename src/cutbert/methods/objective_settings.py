@@ -21,7 +21,9 @@ class ObjectiveSettings(Settings):
 
     objective: ObjectiveName = field(
         default="task",
-        metadata=option("task, or mlm: task-agnostic, on plain text.", is_common=True),
+        metadata=option(
+            "task: train on the rows of a task; mlm: masked LM on plain text, no task needed.", is_common=True
+        ),
     )
 
     def conflicts(self) -> Iterable[str]:

@@ -1,7 +1,10 @@
 """schuBERT (Khetan and Karnin 2020, 2005.06628): gates under a price choose the size of every dimension, then the
 network is cut and healed, in rounds.
 
-The paper's algorithm 1 is `one_round` and `gated_cut`; what each step needs follows below it: gates and their prices
+Algorithm 1, T times: (1) set all gates to 1; (2) train them alone under the price; (3) choose the smallest to go, until
+the cost has fallen by eta / T; (4) fold gates into the weights; (5) cut out what is gone; (6) train all weights.
+
+It is `one_round` and `gated_cut`; what each step needs follows below them: gates and their prices
 (steps 1 and 2), the choice of units (3), healing (6); the recipes come last. How gates are trained under the price of
 equation 2 is in `schubert_gates`; which weights a gate multiplies in `surgery.gates`, cutting in `surgery.cut`.
 """
@@ -138,7 +141,7 @@ class Cutting:
         objective: what the network is for; holds the uncut model.
         make_step: the training step of a cut network, given the uncut model's hidden units that it kept.
         tokens: the rows that steps are made on.
-        cost_limit: the cost, its slope and its limit.
+        cost_limit: the cost, the function that prices units, and the limit.
         recipe: how the cut is made.
         latency: how networks are timed.
         settings, train: as given.
@@ -236,7 +239,7 @@ def gated_cut(cutting: Cutting, before: Cut, number: int) -> Cut:
 
 
 def prices_of(cutting: Cutting, shape: EncoderShape, number: int) -> list[Price]:
-    """Return the prices of a round's gates: one for all places, or one for each where its size is given beforehand.
+    """Return the prices of a round's gates: one for all places together, or one for each where target sizes are fixed.
 
     Source:
         The units' prices are the betas of equation 2. The paper's gamma is constant; ours keeps to a schedule that ends
@@ -257,7 +260,7 @@ def prices_of(cutting: Cutting, shape: EncoderShape, number: int) -> list[Price]
 
 
 def prices_by_size(shape: EncoderShape, sizes: Sizes) -> list[Price]:
-    """Return a price for each place, under which the share of its units that are to stay is left."""
+    """Return a price for each place, whose aim is the share of its units that stay."""
     return [Price({place: 1.0}, aim=min(1.0, size / size_at(shape, place))) for place, size in sizes.items()]
 
 

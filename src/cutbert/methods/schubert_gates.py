@@ -29,10 +29,10 @@ from cutbert.train.settings import StagePlan
 from cutbert.train.working_copy import frozen_copy, set_dropout
 
 CLOSING_SHARE = 0.7  # of a stage's steps; in the others the price that is left stays
-BEND = 0.1  # gates far below this cost in proportion to their size, gates far above it hardly more than each other
-LEAST_NOISE = 1e-6  # of the noisiest gate's gradient
+BEND = 0.1  # the penalty is about linear in a gate below this, nearly flat above it
+LEAST_NOISE = 1e-6  # floor of a gate's root mean square gradient, as a share of the largest
 BISECTIONS = 100  # at most
-EXACT = 1e-9  # of the strength of a pull
+EXACT = 1e-9  # relative tolerance of the bisection
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Price:
 
     Args:
         unit_prices: price of one unit at each place, at least 0: the paper's beta.
-        aim: share of the whole price that is left at the end, in [0, 1]; None under a constant gamma.
+        aim: price of all gates at the end, as a share of their price when all are 1; None under a constant gamma.
         gamma: strength of the paper's L1 norm; None under a schedule.
     """
 
@@ -92,7 +92,7 @@ def priced_share(gates: Tensor, prices: Tensor) -> Tensor:
 
 
 def pulled_down(gates: Tensor, prices: Tensor, noise: Tensor, allowed: float) -> Tensor:
-    """Return gates pulled down by the slope of their price, as little as it takes to cost no more than is allowed.
+    """Return gates moved down the gradient of their price, by the smallest step that meets what is allowed.
 
     Args:
         gates: any numbers, [G]; what is below 0 becomes 0.

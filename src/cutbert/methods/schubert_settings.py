@@ -41,7 +41,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     recipe: RecipeName = field(
         default="default",
         metadata=option(
-            "default (ours), or paper: its L1 price with a constant --gamma, its schedule and rounds.",
+            "default (ours), or paper: L1 penalty of constant strength --gamma, the paper's steps, several rounds.",
             is_common=True,
         ),
     )
@@ -51,10 +51,13 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     )
     dims: tuple[Dim, ...] = field(
         default=("h", "f", "a", "k", "v"),
-        metadata=option("What may go: h hidden units, f neurons, a heads, k key units, v value units."),
+        metadata=option(
+            "What may be cut: h hidden size, f feed-forward size, a heads, k query/key and v value size per head."
+        ),
     )
     uniform: bool = field(
-        default=False, metadata=option("Shrink all --dims by one share; gates only say which units stay.")
+        default=False,
+        metadata=option("Shrink every dimension of --dims by the same ratio; gates only choose which units stay."),
     )
     multiple_of: int | None = field(
         default=None,
@@ -73,7 +76,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     gate_steps: int | None = field(
         default=None,
         metadata=option(
-            "Steps of gate training per round. Default 100; with --recipe paper a share of the healing, at least 100.",
+            "Steps of gate training per round. Default 100; --recipe paper: 1/50 of the round's healing, at least 100.",
             least=1,
             unit="steps",
         ),
@@ -82,8 +85,8 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
     last_share: float | None = field(
         default=None,
         metadata=option(
-            "Share of the healing that comes after the last cut; the rest is spread. Default 0.6; with --recipe paper "
-            "all rounds heal alike.",
+            "Share of the healing that comes after the last cut; the rest is split equally over the others. Default "
+            "0.6; with --recipe paper all rounds are healed equally.",
             above=0,
             most=1,
         ),

@@ -47,7 +47,7 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
         The result with the keys trials, subnets (the front of the search), teacher, metric, and what was measured.
 
     Raises:
-        InputError: mistakes in settings, run or data, or limits that nothing keeps, before anything is made.
+        InputError: mistakes in settings, run or data, or limits that no network meets, before anything is made.
         MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)

@@ -96,11 +96,14 @@ def train_from_scratch(
 
     Source:
         Sridhar and Sarah 2020 (2012.11881). The same text and steps for every pattern are the user's to give.
+
+    The pattern becomes a shape here; `hub.load.new_loaded` makes random weights of it while the run is prepared.
     """
     mistakes, new = Mistakes(), None
     with mistakes.collect():
         settings.check()
-        new = NewShape.of_file(str(settings.from_scratch), partial(shape_with_pattern, settings))
+        whole = NewShape.of_file(str(settings.from_scratch))
+        new = replace(whole, shape=shape_with_pattern(settings, whole.shape))
     inputs: Inputs | None = None
     with mistakes.collect():
         inputs = check_inputs(models, data, None, train=train, new=new)

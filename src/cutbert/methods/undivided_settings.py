@@ -88,7 +88,7 @@ class UndividedSettings(ObjectiveSettings, HealingSettings):
 
     @property
     def ways(self) -> list[str]:
-        """Settings given that say which feed-forwards stay; from scratch none leaves those of the shape file."""
+        """Settings given that say which feed-forwards stay; from scratch, giving none keeps those of the shape file."""
         return [name for name in FFN_CHOICES if self.is_given(name)]
 
     @property

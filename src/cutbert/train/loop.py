@@ -53,7 +53,7 @@ class StepInfo:
             sums divided by these, so the split changes nothing. Labels are labelled tokens where there is one
             label per token, else examples.
         progress: share of the stage's steps done.
-        random: a generator of this step's own, equal in all processes; each micro-batch gets it at its start again.
+        random: a generator of this step's own, equal in all processes; every micro-batch starts from the same seed.
         step: optimizer steps done before it, those of earlier stages included.
         step_rows: rows of the whole step, over micro-batches and processes.
     """

@@ -73,7 +73,7 @@ def check_unchanged(
     changes += differences(then_versions, {name: versions.get(name) for name in SAME_VERSIONS})
     if changes:
         raise RunError(
-            f"{path}: cannot resume to the bit, since the machine changed; --allow-changed resumes all the same",
+            f"{path}: cannot resume with the same bits: the machine changed; --allow-changed resumes all the same",
             *(f"{path}: {text}" for text in changes),
         )
 

@@ -49,7 +49,7 @@ class TrainSettings(MachineSettings):
         ),
     )
     weight_decay: float | None = field(
-        default=None, metadata=option("Decoupled decay of matrices.", least=0, default_text=OF_METHOD)
+        default=None, metadata=option("AdamW weight decay, of matrices only.", least=0, default_text=OF_METHOD)
     )
     schedule: Schedule | None = field(
         default=None, metadata=option("Shape of the learning rate after warm-up.", default_text=OF_METHOD)
@@ -61,7 +61,7 @@ class TrainSettings(MachineSettings):
     token_table: TokenTable | None = field(
         default=None,
         metadata=option(
-            "The token table: frozen, only the rows of the batch updated, or all of it every step.",
+            "The token table: frozen, rows (only those in the batch are updated) or dense (all, every step).",
             default_text=OF_METHOD,
         ),
     )
@@ -88,7 +88,7 @@ class StagePlan:
         epochs: passes over the data; 0 trains nothing.
         min_steps: on small data, passes go on until at least this many steps.
         exact_steps: number of steps, whatever the data; None leaves it to the passes.
-        first_step: steps that earlier stages took; rows, their order and what is drawn at random go on from there.
+        first_step: steps that earlier stages took; data order and random draws continue from there.
         pad_to: length every row is padded to; None groups rows of similar length, with little padding.
     """
 

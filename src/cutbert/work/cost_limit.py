@@ -28,7 +28,8 @@ class CostLimit:
     Args:
         name: of the budget; without one, what units are priced in.
         cost: of any shape.
-        price: the cost whose marginal cost is a unit's price; for params the matrices alone, as in schuBERT's paper.
+        price: the cost that prices units: a unit's price is the increase from one more; for params the matrices
+            alone, as in schuBERT's paper.
         uncut: the cost of the uncut model.
         limit: what the result must not exceed; None without a budget.
     """

@@ -42,14 +42,13 @@ class NewShape:
     hashes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of_file(cls, path: str, change: Callable[[EncoderShape], EncoderShape] = lambda shape: shape) -> NewShape:
-        """Return the sizes that a shape file holds, changed by a method.
+    def of_file(cls, path: str) -> NewShape:
+        """Return the sizes that a shape file holds.
 
         Raises:
-            InputError: no such file, a file without a shape, or a shape that cannot be changed so.
+            InputError: no such file, or a file without a shape.
         """
-        shape = change(read_shape_file(Path(path)).shape)
-        return cls(path, shape, {path: file_sha256(Path(path))})
+        return cls(path, read_shape_file(Path(path)).shape, {path: file_sha256(Path(path))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +61,8 @@ class Inputs:
         head: the head that the data asks for.
         dataset: rows of a task; None for plain text.
         texts: where plain text is; None for a task.
-        new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
+        new: shape of a new, randomly initialised network, for which the model gives tokenizer and style alone; None
+            for its own weights.
     """
 
     models: Models
@@ -100,7 +100,8 @@ def check_inputs(
         data: the task, or plain text.
         settings: of the method; None where they are checked already.
         train: training flags, where there are any.
-        new: sizes of new weights, for which the model gives tokenizer and style; None for its own weights.
+        new: shape of a new, randomly initialised network, for which the model gives tokenizer and style alone; None
+            for its own weights.
         check_method: further checks of the method, run only where models, data and its settings are valid.
 
     Raises:

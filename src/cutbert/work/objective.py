@@ -185,7 +185,7 @@ class TaskObjective:
         has_states = same_tokens and have_like_states(self.loaded.model.shape, other.model.shape)
         if not has_states:
             say(
-                "the teacher's hidden states do not match the model's: its logits alone are learned",
+                "the teacher's hidden states do not match the model's: only its logits are distilled",
                 shown=self.engine.is_main,
             )
         tokens = None if same_tokens else tokenize(rows, other, self.inputs)
