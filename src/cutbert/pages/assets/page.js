@@ -1,4 +1,4 @@
-// The rest of the page: keys of the runs, the table that sorts, buttons that copy, and drawing anew.
+// The rest of the page: keys of the runs, the table that sorts, buttons that copy, and redrawing.
 function sortBy(heading) {
   const headings = [...heading.parentElement.children];
   const column = headings.indexOf(heading);
