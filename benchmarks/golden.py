@@ -312,8 +312,8 @@ def plain(value: Any, known: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [plain(each, known) for each in value]
     if isinstance(value, str):
-        for path, word in known.items():
-            value = value.replace(path, word)
+        for path in sorted(known, key=len, reverse=True):  # a folder inside another is replaced before it
+            value = value.replace(path, known[path])
     return value
 
 
