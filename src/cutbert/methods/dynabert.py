@@ -173,14 +173,14 @@ def rewired(
     if not settings.rewire or (objective.inputs.is_text and not cuts_units(points, model.shape)):
         say("heads and neurons keep their order: no importance is measured", shown=objective.engine.is_main)
         return copy.deepcopy(model)
-    if done.exists():
-        supernet = copy.deepcopy(model)
-        load_weights(done, supernet)
-        return supernet
-    batches = objective.sample(model, settings.importance_samples, seed)
-    supernet = rewire(model, measure_importance(model, batches, rule=rule))
-    if objective.engine.is_main:
-        save_weights(done, supernet)
+
+    def make() -> None:
+        batches = objective.sample(model, settings.importance_samples, seed)
+        save_weights(done, rewire(model, measure_importance(model, batches, rule=rule)))
+
+    objective.engine.make_once(done, make)
+    supernet = copy.deepcopy(model)
+    load_weights(done, supernet)
     return supernet
 
 

@@ -12,12 +12,11 @@ from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.source import Models
 from cutbert.train.checkpoint import Position
-from cutbert.train.loop import Stage, train_stage
 from cutbert.train.masked_lm import masked_outcomes
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.run_folder import RunFolder
-from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.distill import LabelStep
+from cutbert.train.settings import TrainSettings
+from cutbert.work.finetune import train_on_labels
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
 from cutbert.work.objective import Objective, TextObjective
 from cutbert.work.plans import FROM_SCRATCH, MASKED_LM
@@ -58,7 +57,8 @@ def pretrain(
     def method(objective: Objective) -> None:
         assert isinstance(objective, TextObjective)
         plan = FROM_SCRATCH if settings.is_new else MASKED_LM
-        position = train_masked_lm(objective, plan.overridden(train), train, run)
+        with run.timing("train"):
+            position = train_on_labels(objective, objective.loaded.model, plan.overridden(train), train, run)
         if objective.engine.is_main:
             run.finish({"out": str(run.path), **measure_and_save(objective, position, run), "seconds": run.seconds})
 
@@ -74,13 +74,6 @@ def new_shape(settings: PretrainSettings) -> NewShape | None:
     if settings.from_paper is not None:
         return NewShape(f"--from-paper {settings.from_paper}", paper_shape(settings.from_paper))
     return None if settings.from_scratch is None else NewShape.of_file(settings.from_scratch)
-
-
-def train_masked_lm(objective: TextObjective, plan: StagePlan, train: TrainSettings, run: RunFolder) -> Position:
-    """Train the objective's model on its text, in place."""
-    stage = Stage(plan, objective.train_tokens, LabelStep(objective.losses))
-    with run.timing("train"):
-        return train_stage(objective.loaded.model, stage, objective.engine, train, run)
 
 
 def measure_and_save(objective: TextObjective, position: Position, run: RunFolder) -> dict[str, float]:

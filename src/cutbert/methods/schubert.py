@@ -31,7 +31,7 @@ from cutbert.files import read_json, write_json
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.budget import LATENCY, Budget
+from cutbert.shape.budget import LATENCY
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models
@@ -192,12 +192,11 @@ def find_cost_limit(
     objective: Objective, settings: SchubertSettings, recipe: Recipe, latency: LatencySettings, run: RunFolder
 ) -> CostLimit:
     """Return what the budget limits, counted or measured; under --from-paper the sizes are the limit."""
-    model = objective.loaded.model
-    if settings.is_timed:
+    model, budget = objective.loaded.model, settings.parsed_budget
+    if budget is not None and budget.name == LATENCY:
         kept = run.path / "checkpoint" / "latency.json"
-        budget = Budget.parse(str(settings.budget))
         return measured_limit(objective, budget, settings.dims, recipe.multiple_of, latency, kept)
-    return counted_limit(settings.parsed_budget, settings.dims, recipe.multiple_of, model.shape, model.head_spec)
+    return counted_limit(budget, settings.dims, recipe.multiple_of, model.shape, model.head_spec)
 
 
 # A round of algorithm 1
@@ -336,7 +335,8 @@ def choose_by_measurement(cutting: Cutting, folded: TaskModel, gates: Mapping[Pl
     Raises:
         BudgetError: no cut that was tried is fast enough.
     """
-    budget, times = Budget.parse(str(cutting.settings.budget)), None
+    budget, times = cutting.settings.parsed_budget, None
+    assert budget is not None
     for _ in range(MAX_CUTS):
         try:
             kept = choose_within(cutting, folded.shape, gates, limit)

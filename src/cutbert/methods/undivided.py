@@ -18,7 +18,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, Mistakes
-from cutbert.methods.pretrain import measure_and_save, train_masked_lm
+from cutbert.methods.pretrain import measure_and_save
 from cutbert.methods.undivided_choice import Removal, check_removal, choose_removal, layers_with_ffn, without
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
@@ -37,8 +37,8 @@ from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.distill import DistillStep, LabelStep, LossWeights, SubnetAt
-from cutbert.work.finetune import check_teacher, ensure_finetuned
+from cutbert.work.distill import DistillStep, LossWeights, SubnetAt
+from cutbert.work.finetune import check_teacher, ensure_finetuned, train_on_labels
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
 from cutbert.work.objective import Objective, TextObjective, check_halves
 from cutbert.work.plans import FINAL, FROM_SCRATCH, heal_plan
@@ -116,7 +116,8 @@ def train_from_scratch(
         network = objective.loaded.model
         pattern = pattern_of(network.shape)
         say(f"sub-layers: {pattern}", shown=objective.engine.is_main)
-        position = train_masked_lm(objective, FROM_SCRATCH.overridden(train), train, run)
+        with run.timing("train"):
+            position = train_on_labels(objective, network, FROM_SCRATCH.overridden(train), train, run)
         entry = score_whole(run, objective, network, f"ffn{pattern.count('F')}")
         if objective.engine.is_main:
             shown = {"pattern": pattern, "metric": objective.metric, "subnets": [entry.to_json()]}
@@ -237,8 +238,7 @@ def remove_and_heal(healing: Healing) -> list[Scored]:
         model = copy.deepcopy(model)
         plan = replace(FINAL.overridden(healing.train), epochs=healing.settings.final_epochs, first_step=steps)
         with run.timing("final"):
-            stage = Stage(plan, objective.train_tokens, LabelStep(objective.losses))
-            train_stage(model, stage, objective.engine, healing.train, run)
+            train_on_labels(objective, model, plan, healing.train, run)
         networks.append(score_and_save(run, objective, model, f"{name}-final", is_last=True))
     return networks
 

@@ -89,16 +89,17 @@ def measured_limit(
     """
     model = objective.loaded.model
 
+    def limit_of(table: LatencyTable) -> CostLimit:
+        unlimited = CostLimit(LATENCY, table, table, table(model.shape), None)
+        return with_limit(unlimited, budget, dims, multiple_of, model.shape)
+
     def measure() -> None:
         table = timed_table(model, dims, objective.lengths, latency)
-        unlimited = CostLimit(LATENCY, table, table, table(model.shape), None)
-        with_limit(unlimited, budget, dims, multiple_of, model.shape)
+        limit_of(table)  # refuses a budget out of reach before the table is kept
         write_json(kept, table.to_json())
 
     objective.engine.make_once(kept, measure)
-    table = LatencyTable.from_json(read_json(kept))
-    uncut = table(model.shape)
-    return CostLimit(LATENCY, table, table, uncut, budget.limit(uncut))
+    return limit_of(LatencyTable.from_json(read_json(kept)))
 
 
 def with_limit(

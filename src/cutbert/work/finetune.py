@@ -11,7 +11,9 @@ from cutbert.errors import ModelError
 from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
 from cutbert.hub.tokenizer import tokenizer_of
+from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import Models
+from cutbert.train.checkpoint import Position
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -52,7 +54,7 @@ def finetune_and_store(objective: Objective, train: TrainSettings, run: RunFolde
     """Fine-tune the model of a run, score it and store it with the result."""
     model = objective.loaded.model
     with run.timing("finetune"):
-        finetune_stage(objective, FINETUNE, train, run)
+        train_on_labels(objective, objective.loaded.model, FINETUNE.overridden(train), train, run)
     if not objective.engine.is_main:
         return
     with run.timing("score"):
@@ -63,10 +65,12 @@ def finetune_and_store(objective: Objective, train: TrainSettings, run: RunFolde
     run.finish({"out": str(run.path), **scores, **costs, "seconds": run.seconds})
 
 
-def finetune_stage(objective: Objective, plan: StagePlan, train: TrainSettings, run: RunFolder) -> None:
-    """Train the objective's model on labels, in place."""
-    stage = Stage(plan.overridden(train), objective.train_tokens, LabelStep(objective.losses))
-    train_stage(objective.loaded.model, stage, objective.engine, train, run)
+def train_on_labels(
+    objective: Objective, model: TaskModel, plan: StagePlan, train: TrainSettings, run: RunFolder
+) -> Position:
+    """Train a network on the objective's own labels, in place: those of the rows, or the tokens that are masked."""
+    stage = Stage(plan, objective.train_tokens, LabelStep(objective.losses))
+    return train_stage(model, stage, objective.engine, train, run)
 
 
 def ensure_finetuned(objective: Objective, train: TrainSettings, run: RunFolder) -> None:
@@ -89,7 +93,8 @@ def ensure_finetuned(objective: Objective, train: TrainSettings, run: RunFolder)
         checkpoint_seconds=train.checkpoint_seconds,
     )
     with run.timing("teacher"):
-        finetune_stage(objective, replace(FINETUNE, name=TEACHER), defaults, run)
+        plan = replace(FINETUNE, name=TEACHER).overridden(defaults)
+        train_on_labels(objective, loaded.model, plan, defaults, run)
         if objective.engine.is_main and not kept.exists():
             objective.save(run, loaded.model, None, TEACHER)
 
