@@ -23,6 +23,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
 from cutbert.files import write_json
 from cutbert.model.task_model import TaskModel
+from cutbert.train.averaging import AveragingOptimizer, StageOptimizer
 from cutbert.train.checkpoint import (
     Position,
     latest_checkpoint,
@@ -95,36 +96,6 @@ class ModelView(Protocol):
 
     def close(self) -> None:
         """Set the network to evaluation mode and drop its gradients; after the last step."""
-        ...
-
-
-class StageOptimizer(Protocol):
-    """What updates a network once a step."""
-
-    @property
-    def updates_rows(self) -> bool:
-        """Whether only the token-table rows that a step used are updated."""
-        ...
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        ...
-
-    def zero_embedding_gradients(self) -> None:
-        """Clear the gradients of the embeddings; the view clears those of layers and head."""
-        ...
-
-    def step(self, progress: float, used_ids: Tensor) -> float:
-        """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
-        ...
-
-    def state(self) -> dict[str, Tensor]:
-        """Return its moments and step counts as named tensors."""
-        ...
-
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
         ...
 
 
@@ -207,6 +178,8 @@ class Trainer:
         self.planned_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed + self.plan.first_step)
         self.optimizer = stage.optimizer(model, self.plan, engine, settings.max_grad_norm)
+        if self.plan.average is not None:
+            self.optimizer = AveragingOptimizer(self.optimizer, model, self.plan.average)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
         saved = latest_checkpoint(self.folder)
@@ -256,6 +229,8 @@ class Trainer:
     def finish(self) -> Position:
         """Close the view, and keep the weights as those of a finished stage."""
         self.view.close()
+        if isinstance(self.optimizer, AveragingOptimizer):
+            self.optimizer.use_means()
         if self.engine.is_main:
             done = self.folder.with_name(f"{self.plan.name}.safetensors")
             write_json(done.with_suffix(".json"), vars(self.position))
