@@ -183,7 +183,6 @@ def test_milliseconds_by_a_table_that_stays(run: Path, family: Path) -> None:
 
 
 def test_another_backend_is_kept_beside(run: Path, family: Path) -> None:
-    pytest.importorskip("onnxruntime")
     found = cutbert.search(run, **QUICK, max_latency_ms=1000.0, backend="onnx-int8")
     assert found["measured"]["backend"] == "onnx-int8" and all(each["latency_ms"] for each in found["subnets"])
     front, names = Front.load(run), new_names(run, family)

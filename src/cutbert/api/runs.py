@@ -153,7 +153,6 @@ def search(run: str | Path, **options: Any) -> Run:
     Raises:
         BudgetError: nothing keeps the limits.
         InputError: no such run, data that changed, or settings out of range, before anything is made.
-        MissingError: what the backend needs is not installed.
     """
     (settings,) = build_settings(options, SearchSettings)
     settings.check()

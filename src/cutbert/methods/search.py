@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import RunError
@@ -48,7 +47,6 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
 
     Raises:
         InputError: mistakes in settings, run or data, or limits that no network meets, before anything is made.
-        MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)
     inputs = check_inputs(Models(find_model(source.path)), data, settings)
@@ -57,7 +55,6 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     front, model = Front.load(source.path), inputs.model
     space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
     check_reachable(space, model.head, settings, None)
-    check_backends([settings.backend])
     run = open_search(source, settings, data, line)
     if run.result is not None:
         return run.result
