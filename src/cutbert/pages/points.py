@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cutbert.errors import RunError
+from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import LATENCIES, Entry
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
@@ -137,7 +137,3 @@ def check_numbers(where: str, name: str, values: Mapping[str, Any]) -> None:
              if not is_number(each)]  # fmt: skip
     if wrong:
         raise RunError(*wrong)
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
