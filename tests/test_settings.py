@@ -329,6 +329,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 ERRORS = {
     AugmentSettings: DataError,
+    DataSettings: DataError,
     Limits: BudgetError,
     PickSettings: RunError,
     TextSettings: DataError,
