@@ -27,7 +27,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.surgery.norms import Moments
 from cutbert.surgery.sub_layers import Stream, SubLayer, sub_layers, texts_of_positions
 
-RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0)
 HELD_OUT = 4  # one text in four chooses the ridge
 LEAST_ENERGY = 1e-30  # of units that are always 0
 

@@ -9,8 +9,8 @@ Source:
         tr( W_S' ((C^-1)_SS)^-1 W_S )        and        W <- W - (C^-1)_:S ((C^-1)_SS)^-1 W_S
 
     makes the fit. Heads go one by one, each as a group of its values. Neurons go in groups of those that are cheapest
-    one by one, with an exact downdate of C^-1 after each group (ours; the paper removes single columns); errors are exact
-    for each number of units all the same. C is centred, since the bias is fitted again too.
+    one by one, with an exact downdate of C^-1 after each group (ours; the paper removes single columns); errors are
+    exact for each number of units all the same. C is centred, since the bias is fitted again too.
 """
 
 from __future__ import annotations
@@ -109,11 +109,15 @@ def errors_of(
     C_UU = of_units.matrix
     W_UH = sub_layer.outgoing.weight.T.double()
     energy = float((W_UH * (C_UU @ W_UH)).sum())
-    ridged = C_UU + torch.eye(len(C_UU)).to(C_UU) * ridge * max(float(C_UU.diagonal().mean()), LEAST_VARIANCE)
+    ridged = C_UU + torch.eye(len(C_UU), dtype=C_UU.dtype, device=C_UU.device) * ridge * max(
+        float(C_UU.diagonal().mean()), LEAST_VARIANCE
+    )
     is_attention = isinstance(sub_layer.module, Attention)
     width = sub_layer.shape.value_dim if is_attention else 1
     order, errors = removal(ridged, W_UH, width, 1 if is_attention else group)
-    return SubLayerErrors(order, errors / errors[0], energy / max(of_sum.value, LEAST_VARIANCE))
+    return SubLayerErrors(
+        order, errors / max(float(errors[0]), LEAST_VARIANCE), energy / max(of_sum.value, LEAST_VARIANCE)
+    )
 
 
 class Covariance:
@@ -164,14 +168,14 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
         group: units removed between two downdates.
     """
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance_UU))
-    weight, left = weight_UH, torch.arange(len(inverse) // width)
+    weight, left = weight_UH, torch.arange(len(inverse) // width, device=inverse.device)
     removed: list[int] = []
     errors = [0.0]
     while len(left):
         losses = unit_losses(inverse, weight, width)
         chosen = torch.argsort(losses, stable=True)[:group]
-        columns = (chosen[:, None] * width + torch.arange(width)).flatten()
-        stays = torch.ones(len(inverse), dtype=torch.bool)
+        columns = (chosen[:, None] * width + torch.arange(width, device=chosen.device)).flatten()
+        stays = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
         stays[columns] = False
         factor = torch.linalg.cholesky(inverse[columns][:, columns])
         # Row i of `steps` is what its column adds to the error when it is removed after those before it.
