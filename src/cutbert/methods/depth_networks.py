@@ -21,8 +21,7 @@ from cutbert.hub.save import save_model
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import find_model
-from cutbert.shape.subnet import Subnet
-from cutbert.surgery.extract import extract
+from cutbert.surgery.extract import with_layers
 from cutbert.train.checkpoint import load_weights, read_position
 from cutbert.train.interleaved import train_interleaved
 from cutbert.train.loop import Stage
@@ -181,8 +180,7 @@ def first_layers(model: TaskModel, depth: int) -> TaskModel:
     Source:
         Fan et al. 2021 (2111.10951): the top layers are dropped.
     """
-    whole = Subnet.full(model.shape)
-    return extract(model, Subnet(whole.layers[:depth], whole.hidden_size))
+    return with_layers(model, range(depth))
 
 
 # What is reported
