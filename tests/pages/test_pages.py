@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import re
@@ -35,6 +36,7 @@ from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import score_interval, stored_difference
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
+from cutbert.pages import tried
 from cutbert.pages.drawing import WIDTH, describe, draw, scale_of
 from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import MOST_VALUES, read_curves
@@ -451,6 +453,11 @@ def test_a_damaged_leaderboard_is_refused_with_others(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         cutbert.report(run, other, out=tmp_path / "page.html")
     assert len(caught.value.mistakes) == 2 and "score must be a number, got 'high'" in caught.value.mistakes[0]
+
+
+def test_examples() -> None:
+    failed, attempted = doctest.testmod(tried)
+    assert attempted and failed == 0
 
 
 def test_fit_and_a_family_on_one_page(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def tried_facts(run: int, source: Source) -> dict[str, Any] | None:
             "latency_limits": latency_limits(board),
             "points": [point_facts(board, entry) for entry in board],
         },
-        "plan": {name: str(value) for name, value in flat(board.plan).items()},
+        "plan": {name: plan_words(value) for name, value in flat(board.plan).items()},
         "seconds": seconds_by_stage(source.seconds),
     }
 
@@ -115,6 +115,19 @@ def point_facts(board: Leaderboard, entry: LeaderboardEntry) -> dict[str, Any]:
 
 def difference_words(difference: Mapping[str, float]) -> str:
     return f"{signed(difference['mean'])} {bounds_words(difference['low'], difference['high'])}"
+
+
+def plan_words(value: object) -> str:
+    """Return a value of a plan as people read it.
+
+    >>> plan_words([{"name": "layers-3", "steps": 400}, {"name": "sizes", "steps": 200.5}])
+    'name layers-3, steps 400; name sizes, steps 200.5'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plan_words(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return ("; " if any(isinstance(each, Mapping) for each in value) else ", ").join(map(plan_words, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def latency_limits(board: Leaderboard) -> list[float]:
