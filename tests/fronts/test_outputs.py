@@ -10,7 +10,7 @@ import pytest
 
 from cutbert.files import write_json
 from cutbert.fronts import paired
-from cutbert.fronts.outputs import answers_of, interval_fact, score_interval
+from cutbert.fronts.outputs import answers_of, interval_fact, score_interval, stored_difference
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -44,6 +44,8 @@ def outputs(share: float) -> dict[str, Any]:
 def test_the_interval_is_the_binomials() -> None:
     low, high = score_interval(outputs(0.8), "accuracy") or (0, 0)
     reach = 1.96 * (0.8 * 0.2 / ROWS) ** 0.5
+    of_rows = [1.0] * 320 + [0.0] * 80  # the same answers, resampled
+    assert (low, high) == pytest.approx(score_interval({"accuracy": of_rows}, "accuracy"), abs=0.003)
     assert (low, high) == pytest.approx((0.8 - reach, 0.8 + reach), abs=0.006)
     low, high = score_interval(outputs(0.8), "matthews") or (0, 0)
     assert low < 0.6 < high and high - low > 2 * reach
@@ -75,3 +77,21 @@ def test_the_fact_is_of_the_stored_file(tmp_path: Path) -> None:
     assert interval_fact(tmp_path, "net", "accuracy") == {
         "score_interval": list(score_interval(outputs(0.8), "accuracy"))
     }
+
+
+def test_the_difference_is_of_the_same_rows() -> None:
+    one, other = outputs(0.8), outputs(0.9)
+    expected = paired.compare("accuracy", [answers_of(one)], [answers_of(other)], np.arange(ROWS) % 2.0)
+    assert stored_difference(one, other, "accuracy") == {
+        "mean": expected.difference,
+        "low": expected.low,
+        "high": expected.high,
+    }
+    found = stored_difference({"f1": [0.5, 0.0, 1.0]}, {"f1": [1.0, 0.0, 1.0]}, "f1") or {}
+    assert found["mean"] == pytest.approx(-1 / 6) and (found["low"], found["high"]) == (-0.5, 0.0)
+    for ours, theirs, metric in (
+        (one, {**other, "labels": other["labels"][1:]}, "accuracy"),
+        ({"f1": [0.5, 1.0]}, {"f1": [0.5]}, "f1"),
+        ({"losses": [1.0]}, {"losses": [2.0]}, "masked_accuracy"),
+    ):
+        assert stored_difference(ours, theirs, metric) is None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from cutbert.errors import Mistakes
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def is_positive(value: Any) -> bool:
+def is_positive(value: object) -> bool:
     return is_number(value) and value > 0
 
 

@@ -133,16 +133,24 @@ def speed_words(before_ms: float, after_ms: float, than: str) -> str:
     'as fast as the uncut int8 file (2.0 to 2.0 ms)'
     """
     times = f"({before_ms:.1f} to {after_ms:.1f} ms)"
-    factor, word = max((before_ms / after_ms, "faster"), (after_ms / before_ms, "slower"))
-    said = f"{factor:.1f}"
-    return f"as fast as {than} {times}" if said == "1.0" else f"{said} times {word} than {than} {times}"
+    said = times_words(before_ms, after_ms, "faster", "slower", "as fast")
+    return f"{said} {'as' if said == 'as fast' else 'than'} {than} {times}"
 
 
 def size_words(before_bytes: int, after_bytes: int) -> str:
     sizes = f"({before_bytes / MILLION:.1f} to {after_bytes / MILLION:.1f} MB)"
-    factor, word = max((before_bytes / after_bytes, "smaller"), (after_bytes / before_bytes, "larger"))
+    return f"{times_words(before_bytes, after_bytes, 'smaller', 'larger', 'as large')} {sizes}"
+
+
+def times_words(before: float, after: float, less: str, more: str, same: str) -> str:
+    """Return by what factor a cost changed.
+
+    >>> times_words(3.9, 2.1, "faster", "slower", "as fast")
+    '1.9 times faster'
+    """
+    factor, word = max((before / after, less), (after / before, more))
     said = f"{factor:.1f}"
-    return f"as large {sizes}" if said == "1.0" else f"{said} times {word} {sizes}"
+    return same if said == "1.0" else f"{said} times {word}"
 
 
 def loss_words(uncut: LeaderboardEntry, entry: LeaderboardEntry) -> str:

@@ -25,7 +25,7 @@ from cutbert.train.progress import say
 from cutbert.version import __version__
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("chart.js", "choice.js", "front.js", "curves.js", "page.js")
+SCRIPTS = ("chart.js", "choice.js", "front.js", "tried.js", "curves.js", "page.js")
 PACKAGE = "jinja2"
 DEMO_PAGE = "report.html"
 
@@ -54,7 +54,7 @@ def write_report(runs: Sequence[str], settings: ReportSettings) -> dict[str, Any
     text, out = render(sources), Path(settings.out)
     with replacing_file(out) as aside:
         aside.write_text(text, encoding="utf-8")
-    points = sum(len(source.points) for source in sources)
+    points = sum(len(source.points) + len(source.leaderboard or ()) for source in sources)
     return {"out": str(out), "runs": len(sources), "points": points, "bytes": len(text.encode())}
 
 
