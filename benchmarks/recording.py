@@ -53,6 +53,11 @@ def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
 
 
+def names(text: str) -> list[str]:
+    """Return the words of a list by commas."""
+    return [part.strip() for part in text.split(",")]
+
+
 def shares(text: str) -> list[float]:
     """Return the numbers of a list by commas."""
     return [float(part) for part in text.split(",")]
@@ -73,24 +78,28 @@ def recorded(
     if path.is_file() and not args.again:
         say(f"{path} is there already; --again measures again")
         return dict(read_json(path))
-    before = {"commit": git("rev-parse", "HEAD"), "has_uncommitted_changes": bool(git("status", "--porcelain", "src"))}
-    started = now()
+    head = header(name, args, seeds)
     measured = dict(measure())
-    record = {
-        "format_version": FORMAT_VERSION,
-        "name": name,
-        **before,
-        "command": args.command,
-        "started": started,
-        "finished": now(),
-        "machine": describe_machine(args.threads or default_threads()),
-        "versions": describe_versions(),
-        "seeds": list(seeds),
-        **measured,
-    }
+    record = {**head, "finished": now(), **measured}
     write_json(path, record)
     say(f"written: {path}")
     return record
+
+
+def header(name: str, args: argparse.Namespace, seeds: Sequence[int]) -> dict[str, Any]:
+    """Return what every record begins with, as it is now; arguments as in `recorded`."""
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "commit": git("rev-parse", "HEAD"),
+        "has_uncommitted_changes": bool(git("status", "--porcelain", "src")),
+        "command": args.command,
+        "started": now(),
+        "finished": None,
+        "machine": describe_machine(args.threads or default_threads()),
+        "versions": describe_versions(),
+        "seeds": list(seeds),
+    }
 
 
 def git(*words: str) -> str:

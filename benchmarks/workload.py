@@ -34,19 +34,43 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models, find_model
+from cutbert.surgery.extract import with_layers
 from cutbert.train.engine import make_engine
-from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer
+from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
+from cutbert.train.losses import state_loss
 from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.distill import LabelStep
+from cutbert.work.distill import DistillStep, LabelStep
 from cutbert.work.inputs import check_inputs
-from cutbert.work.losses import Teacher, TextLosses
+from cutbert.work.losses import Teacher, TextLosses, encoder_states
 from cutbert.work.objective import TaskObjective
 from cutbert.work.plans import MASKED_LM
+from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_step
 
-__all__ = ["DynabertSettings", "TaskObjective", "Trainer"]  # what is imported from here and not defined here
+__all__ = [  # what is imported from here and not defined here
+    "SMALL",
+    "DistillStep",
+    "DynabertSettings",
+    "LabelStep",
+    "ModelView",
+    "RunFolder",
+    "Stage",
+    "StepInfo",
+    "StudentRecipe",
+    "TaskObjective",
+    "Teacher",
+    "TrainSettings",
+    "Trainer",
+    "chosen_layers",
+    "encoder_states",
+    "frozen_copy",
+    "state_loss",
+    "student_step",
+    "train_stage",
+    "with_layers",
+]
 BATCH_SIZE = 32
 MAX_LENGTH = 128
 SUBNET_PASSES = 3  # forward, and backward to inputs and to weights
@@ -87,9 +111,13 @@ def prepare_task(args: argparse.Namespace, work: Path, *, eval_rows: int | None 
         max_train_samples=args.max_train_samples,
         max_eval_samples=eval_rows,
     )
-    train = TrainSettings(threads=args.threads)
     run = RunFolder.open(work / "prepared", "benchmark", {})
-    return TaskObjective.prepare(check_inputs(Models(find_model(model_of(args))), data, train), train, run)
+    return objective_of(model_of(args), data, TrainSettings(threads=args.threads), run)
+
+
+def objective_of(model: str, data: DataSettings, train: TrainSettings, run: RunFolder) -> TaskObjective:
+    """Return a task of a model, read and in tokens."""
+    return TaskObjective.prepare(check_inputs(Models(find_model(model)), data, None, train=train), train, run)
 
 
 def spread_rows(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:

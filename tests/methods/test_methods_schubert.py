@@ -184,7 +184,6 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
 def test_milliseconds_of_another_backend_at_a_fixed_length(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxruntime")
     timed = take_known_times(monkeypatch, ms_of)
     run = schubert(
         teacher, tmp_path / "run", task, budget="latency_ms=0.8", backend="onnx", length=7, rounds=1, dims=["f"]

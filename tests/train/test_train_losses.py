@@ -7,7 +7,7 @@ import torch
 
 from cutbert.shape.blocks import Block
 from cutbert.shape.head import HeadSpec
-from cutbert.train.losses import logit_loss, matched_states, state_loss
+from cutbert.train.losses import logit_loss, matched_states, relation_heads, relation_loss, state_loss
 
 CLASSES = HeadSpec("single_label", ("a", "b", "c"))
 SEVERAL = HeadSpec("multi_label", ("a", "b", "c"))
@@ -120,6 +120,39 @@ def test_states_of_padding_do_not_count() -> None:
     torch.testing.assert_close(loss / 6, (student - teacher)[real].square().mean())
     assert student.grad is not None and not student.grad[~real].any() and student.grad[real].all()
     torch.testing.assert_close(state_loss(student, teacher, None) / 8, (student - teacher).square().mean())
+
+
+def plain_relations(x_SD: torch.Tensor, head: int, num_heads: int) -> torch.Tensor:
+    """Return one head's relations of a text without padding, [S, S], by the formula."""
+    d = x_SD.shape[1] // num_heads
+    a = x_SD[:, head * d : (head + 1) * d]
+    return (a @ a.T / d**0.5).softmax(-1)
+
+
+def test_relations_are_the_formulas_and_count_real_tokens_only() -> None:
+    student, _, mask = per_token(12)
+    teacher = torch.randn(4, 5, 20)
+    twin, wanted = student.detach().clone().requires_grad_(), torch.zeros(())
+    for b, length in enumerate(LENGTHS):
+        for head in range(4):
+            p, q = (plain_relations(each[b, :length], head, 4) for each in (teacher, twin))
+            wanted = wanted + (p * (p / q).log()).sum() / 4
+    wanted.backward()
+    loss = relation_loss(student, teacher, 4, attention_mask=mask)
+    loss.backward()
+    torch.testing.assert_close(loss, wanted)
+    torch.testing.assert_close(student.grad, twin.grad)
+    flat, flat_teacher, flat_mask = in_blocks(student.detach(), 7.0), in_blocks(teacher, -3.0), in_blocks(mask, 0)
+    found = relation_loss(flat, flat_teacher, 4, attention_mask=flat_mask.long(), blocks=BLOCKS)
+    torch.testing.assert_close(found, wanted.detach())
+    assert relation_loss(teacher, teacher, 4, attention_mask=mask) == 0
+    rotated = teacher[..., [3, 4, 0, 1, 2, *range(5, 20)]]  # within a head: relations are products of whole heads
+    assert relation_loss(rotated, teacher, 4, attention_mask=mask).abs() < 1e-5
+
+
+@pytest.mark.parametrize("widths, most, heads", [((384, 384), 12, 12), ((384, 768), 12, 12), ((35, 384), 12, 1)])
+def test_relation_heads_divide_both_widths(widths: tuple[int, int], most: int, heads: int) -> None:
+    assert relation_heads(*widths, most) == heads
 
 
 @pytest.mark.parametrize(

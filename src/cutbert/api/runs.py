@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutbert.api.result import Result
 from cutbert.api.table import VERBS
@@ -17,6 +17,9 @@ from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line
 from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from cutbert.work.repaired import RepairedPick
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,6 +59,7 @@ class Picked(Shown):
         settings: the limits it was picked under.
         out: where it was written, None where it was not.
         select_is_dev: whether it was chosen on dev itself.
+        repaired: with `repair=True` what that did; the entry's scores are then those of its network.
     """
 
     entry: Entry
@@ -64,6 +68,7 @@ class Picked(Shown):
     settings: PickSettings
     out: Path | None = None
     select_is_dev: bool = False
+    repaired: RepairedPick | None = None
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Cut the subnet out and write it as a model folder.
@@ -74,10 +79,13 @@ class Picked(Shown):
         settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
         settings.check()
         line = command_line("pick", [str(self.run)], settings)
-        save_picked(self.run, self.front, self.entry, Path(folder), line)
+        own = None if self.repaired is None else (self.repaired.repaired.network, self.repaired.dev)
+        save_picked(self.run, self.front, self.entry, Path(folder), line, own)
 
     def to_json(self) -> dict[str, Any]:
         data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        if self.repaired is not None:
+            data["repair"] = self.repaired.to_json()
         return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
 
     def view(self) -> View:
@@ -124,7 +132,8 @@ def pick(run: str | Path, **options: Any) -> Picked:
 
     Raises:
         BudgetError: nothing fits; names the nearest.
-        InputError: no finished run with a front, latencies of another machine, or settings out of range.
+        InputError: no finished run with a front, latencies of another machine, settings out of range, or with `repair`
+            a run whose data is not to be found.
     """
     (settings,) = build_settings(options, PickSettings)
     settings.check()
@@ -134,7 +143,13 @@ def pick(run: str | Path, **options: Any) -> Picked:
         check_measured_here(Path(run), stored)
     entry = choose(stored, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
-    picked = Picked(entry, stored, Path(run), settings, out, stored.select_is_dev)
+    repaired = None
+    if settings.repair:
+        from cutbert.work.repaired import repair_pick
+
+        repaired = repair_pick(Path(run), stored, entry, settings.data_dir)
+        entry = repaired.entry
+    picked = Picked(entry, stored, Path(run), settings, out, stored.select_is_dev, repaired)
     if picked.out is not None:
         picked.save_pretrained(picked.out)
     return picked
@@ -153,7 +168,6 @@ def search(run: str | Path, **options: Any) -> Run:
     Raises:
         BudgetError: nothing keeps the limits.
         InputError: no such run, data that changed, or settings out of range, before anything is made.
-        MissingError: what the backend needs is not installed.
     """
     (settings,) = build_settings(options, SearchSettings)
     settings.check()

@@ -86,6 +86,8 @@ def pick_view(data: Mapping[str, Any]) -> View:
         "params": f"{millions(data['params'])} M",
         "MACs": f"{millions(data['macs'])} M",
     }
+    if "repair" in data:
+        values["repair"] = repair_line(data["repair"])
     if "latency_ms" in data:
         values["latency"] = f"{number(data['latency_ms'])} ms on {data.get('backend', 'torch')}"
     values["loads in"] = "plain transformers" if data["stock"] else "transformers after `import cutbert.hub`"
@@ -94,6 +96,15 @@ def pick_view(data: Mapping[str, Any]) -> View:
     if "out" in data:
         values["in"] = data["out"]
     return (pairs(values),)
+
+
+def repair_line(data: Mapping[str, Any]) -> str:
+    """Return what a repair did."""
+    outcome = "kept" if data["is_repaired"] else "not kept, it brought the network no closer"
+    return (
+        f"{outcome}; KL to the whole network on select {data['kl_before']:.4f} before, {data['kl_after']:.4f} after; "
+        f"scores before {points(data['score_before'])} on dev, {points(data['select_score_before'])} on select"
+    )
 
 
 def search_view(data: Mapping[str, Any]) -> View:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.backends import BACKENDS
 from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings, TimingSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.train.machine import describe_machine, describe_versions, num_threads, package_version
@@ -76,7 +76,6 @@ def time_networks(
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
     """Return the times of several networks by name, interleaved; arguments as in `measure_latency`."""
-    check_backends(settings.backends)
     with num_threads(settings.threads) as threads:
         runners = {name: BACKENDS[settings.backend].load(network, threads) for name, network in networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency import (
     THROUGHPUT_ROUNDS,
     Latency,
@@ -80,7 +80,6 @@ def measure_models(
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
     dataset = check_inputs(sources, data, settings)
-    check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     max_length = (data or DataSettings()).length_limit
     candidates = [load_candidate(source, dataset, max_length) for source in sources]

@@ -10,7 +10,8 @@ from typing import ClassVar
 from cutbert.data.tasks import QUESTION_TASKS, TASK_NAMES, TASKS
 from cutbert.errors import DataError, InputError
 from cutbert.options import option, option_name
-from cutbert.settings import DATA, METHOD, Settings, paths_as_text
+from cutbert.settings import DATA, METHOD, MODEL, Settings, paths_as_text
+from cutbert.shape.pooling import PoolingChoice
 
 OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging")
 MAX_LENGTH = 128
@@ -27,8 +28,8 @@ ROUNDS = option("Variants made of each text (the paper's N, of 10 to 30).", leas
 class DataSettings(Settings):
     """Which rows to train and score on.
 
-    Either `task` (a named task, read from `data_dir` or from the hub) or own files (`train`, `dev`, `text`,
-    `label`). Nothing is read here; `check` only looks at what fits together.
+    Either `task` (a named task, read from `data_dir` or from the hub) or own files (`train`, `text`, `label`, perhaps
+    `dev`). Nothing is read here; `check` only looks at what fits together.
     """
 
     GROUP = DATA
@@ -43,7 +44,10 @@ class DataSettings(Settings):
         default=(),
         metadata=option("Training file: .tsv .csv .jsonl .parquet, for tagging .conll; or a glob.", is_common=True),
     )
-    dev: tuple[str, ...] = field(default=(), metadata=option("Dev file, only reported on.", is_common=True))
+    dev: tuple[str, ...] = field(
+        default=(),
+        metadata=option("Dev file, only reported on; default 10 % of training, at most 1,000 rows.", is_common=True),
+    )
     text: str | None = field(
         default=None,
         metadata=option("Column that holds the text; of a .conll file, its number from 0.", is_common=True),
@@ -61,6 +65,14 @@ class DataSettings(Settings):
     select: str | None = field(
         default=None,
         metadata=option("File to choose subnets on, or 'dev'; default 10 % of training, at most 1,000 rows."),
+    )
+    pooling: PoolingChoice = field(
+        default="auto",
+        metadata=option(
+            "What a text's head reads: the first token (cls) or the mean over tokens. auto: what the model's files "
+            "say, else cls.",
+            group=MODEL,
+        ),
     )
     unlabeled: tuple[str, ...] = field(
         default=(), metadata=option("File of texts without labels, added to distillation.")
@@ -112,16 +124,18 @@ class DataSettings(Settings):
     def missing(self) -> Iterable[str]:
         if self.task is not None:
             return
-        wanted = ("train", "dev", "text", "label")
+        wanted = ("train", "text", "label")
         absent = [name for name in wanted if not getattr(self, name)]
         if len(absent) == len(wanted):
-            yield "data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"
+            yield "data must be given: --task NAME, or --train FILE --text COLUMN --label COLUMN"
         else:
             yield from (f"{option_name(name)} must be given with own files" for name in absent)
 
     def conflicts(self) -> Iterable[str]:
         yield from self._own_file_mistakes() if self.task is None else self._task_mistakes()
         yield from self._stride_mistakes()
+        if self.pooling != "auto" and (self.tagging or self.has_questions):
+            yield f"--pooling is for labels of whole texts; a head of this data reads every token, got {self.pooling}"
 
     def _stride_mistakes(self) -> Iterable[str]:
         if not self.has_questions:

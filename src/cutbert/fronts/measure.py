@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
 from cutbert.bench.latency_table import LatencyTable, measure_table
 from cutbert.bench.settings import LatencySettings
@@ -80,7 +79,6 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
     longest, room = max(settings_lengths(settings, lengths)), read_folder_shape(run).max_tokens
     if longest > room:
         raise RunError(f"--length must be at most {room}, the positions of {run}, got {longest}")
-    check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     model = load_model(run).model.to(device)
     models: dict[str | None, TaskModel] = {None: model}

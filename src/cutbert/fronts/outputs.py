@@ -36,7 +36,12 @@ def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
         metric: of the run.
     """
     path = Path(run) / PREDICTIONS / f"{name}.json"
-    interval = score_interval(read_json(path), metric) if path.is_file() else None
+    return interval_of(read_json(path), metric) if path.is_file() else {}
+
+
+def interval_of(stored: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return the interval of a score as a fact for cutbert.json, empty where it has none; arguments as below."""
+    interval = score_interval(stored, metric)
     return {} if interval is None else {"score_interval": list(interval)}
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutbert.errors import BudgetError, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name
 from cutbert.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from cutbert.model.task_model import TaskModel
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
@@ -21,12 +24,17 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
     Args:
         front: scored subnets; measured ones where a latency is limited.
         limits: to meet.
-        stock: consider only shapes that transformers' own classes can hold.
+        stock: consider only networks that transformers' own classes can hold.
 
     Raises:
         BudgetError: nothing fits; names the nearest subnet and what it misses.
     """
-    candidates = [entry for entry in front if entry.shape.is_stock or not stock]
+    candidates = [entry for entry in front if entry.is_stock or not stock]
+    if not candidates and any(entry.shape.is_stock for entry in front):
+        raise BudgetError(
+            "no subnet of this run loads in plain transformers, whose classes read the first token: the heads of this "
+            "run read the mean over tokens; train with --pooling cls to have stock ones"
+        )
     if not candidates:
         raise BudgetError("no subnet of this run has a stock shape; cutbert dynabert makes such families")
     fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
@@ -55,7 +63,14 @@ def check_measured_here(run: Path, front: Front) -> None:
         raise RunError(f"{run}: latencies were measured on {measured_on}, but this machine is {here}; {remedy}")
 
 
-def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> None:
+def save_picked(
+    run: Path,
+    front: Front,
+    entry: Entry,
+    out: Path,
+    line: str,
+    repaired: tuple[TaskModel, Mapping[str, Any]] | None = None,
+) -> None:
     """Cut a subnet out of the run's network and write it as a model folder, whole or not at all.
 
     Args:
@@ -64,7 +79,10 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
         entry: the picked subnet.
         out: absent or empty folder.
         line: the command line, for provenance.
+        repaired: the subnet as a network with weights of its own, and its dev outputs as predictions/ has them; None
+            for the run's weights.
     """
+    from cutbert.fronts.outputs import interval_fact, interval_of
     from cutbert.hub.load import load_model
     from cutbert.hub.provenance import extend_provenance
     from cutbert.hub.save import save_model
@@ -75,9 +93,13 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
     task, provenance = loaded.provenance.get("task"), loaded.provenance
     for each in search_lines(run, entry):
         provenance = extend_provenance(provenance, each)
-    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
+    if repaired is None:
+        network, interval = extract(loaded.model, entry.subnet), interval_fact(run, entry.name, front.metric)
+    else:
+        network, interval = repaired[0], interval_of(repaired[1], front.metric)
+    facts = {**({"task": task} if task else {}), **pick_facts(front, entry, interval)}
     provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
-    save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
+    save_model(out, network, loaded.tokenizer, provenance=provenance)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:
@@ -85,12 +107,9 @@ def search_lines(run: str | Path, entry: Entry) -> list[str]:
     return [] if entry.search is None else [RunFolder.read(Path(run) / entry.search).line]
 
 
-def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
+def pick_facts(front: Front, entry: Entry, interval: Mapping[str, Any]) -> dict[str, Any]:
     """Return the facts about a subnet for cutbert.json: cost of the uncut model, interval of its score, latency."""
-    from cutbert.fronts.outputs import interval_fact
-
-    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
-    facts |= interval_fact(run, entry.name, front.metric)
+    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}, **interval}
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
             "latency_ms": entry.latency_ms,
@@ -105,7 +124,7 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
 def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
     """Return the --json object of a pick; it has select_is_dev only where choices were made on dev."""
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
-    data["stock"] = entry.shape.is_stock
+    data["stock"] = entry.is_stock
     if select_is_dev:
         data["select_is_dev"] = True
     return data if out is None else {"out": str(out), **data}

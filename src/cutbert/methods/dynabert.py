@@ -258,7 +258,8 @@ class FamilyStep:
             if self.recipe.counts_padding:
                 mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
             kept = [layer.index for layer in point.subnet.layers]
-            pairs = [(0, 0), *matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)]
+            matched = matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)
+            pairs = self.teacher.match([(0, 0), *matched])
             l_states = hidden_loss(states, target.states, pairs, mask) * (self.stage.hidden_weight / count)
             losses["hidden"] = l_states / len(pairs) if self.recipe.mean_over_layers else l_states
         return losses

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
@@ -437,7 +436,6 @@ def check_timing(inputs: Inputs, settings: SchubertSettings, train: TrainSetting
 
     Raises:
         InputError: all mistakes together.
-        MissingError: what the backend needs is not installed.
     """
     mistakes = Mistakes()
     latency, room = timing_of(settings, train), inputs.model.facts.max_tokens
@@ -446,7 +444,6 @@ def check_timing(inputs: Inputs, settings: SchubertSettings, train: TrainSetting
     if latency.is_on_cpu and uses_cuda(train.device):
         mistakes.add(f"--device must be cpu with --backend {settings.backend}, which runs there, got {train.device}")
     mistakes.check(InputError)
-    check_backends(latency.backends)
 
 
 def timing_of(settings: SchubertSettings, train: TrainSettings) -> LatencySettings:

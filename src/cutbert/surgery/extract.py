@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,12 @@ def extract(model: TaskModel, subnet: Subnet) -> TaskModel:
     sizes = {name: tensor.shape for name, tensor in small.state_dict().items()}
     small.load_state_dict(subnet_state(model, subnet, sizes), assign=True)
     return small.train(model.training)
+
+
+def with_layers(model: TaskModel, layers: Sequence[int]) -> TaskModel:
+    """Return some layers of a network, rising, as one of their own, with its head."""
+    whole = Subnet.full(model.shape)
+    return extract(model, Subnet(tuple(whole.layers[i] for i in layers), whole.hidden_size))
 
 
 @torch.no_grad()

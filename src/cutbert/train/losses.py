@@ -1,18 +1,19 @@
-"""Distillation losses of one batch: of a student's logits and hidden states against a teacher's, padding excluded.
+"""Distillation losses of one batch, padding excluded: of logits, of hidden states, and of relations between tokens.
 
-Axes: B batch, S sequence, H hidden, C outputs.
+Axes: B texts of a block, S positions of each, H hidden, C outputs, A relation heads, D width of a projection.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.model.layout import logits_by_text
-from cutbert.shape.blocks import Blocks
+from cutbert.model.layout import blocks_of, logits_by_text, padding_biases
+from cutbert.shape.blocks import Blocks, placed
 from cutbert.shape.head import HeadSpec
 
 
@@ -87,6 +88,61 @@ def state_loss(student: Tensor, teacher: Tensor, attention_mask: Tensor | None) 
     if attention_mask is not None:
         difference = difference * attention_mask[..., None].to(difference.dtype)
     return difference.square().sum(dtype=torch.float32) / student.shape[-1]
+
+
+def relation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    num_heads: int,
+    *,
+    attention_mask: Tensor | None = None,
+    blocks: Blocks | None = None,
+) -> Tensor:
+    """Return the KL of how a text's tokens relate to each other, summed over real tokens, mean over relation heads.
+
+    The relation of a token to all tokens of its text is softmax(A A' / sqrt(d)), A being the queries (or the keys, or
+    the values) of one head of width d. The heads are not those of attention: all are joined and split again, so student
+    and teacher may differ in heads and in width.
+
+    Args:
+        student, teacher: queries, keys or values of all heads, [B, S, D] or [T, D]; their D may differ.
+        num_heads: relation heads; divides both D.
+        attention_mask, blocks: of the batch.
+
+    Returns:
+        A scalar, 0 where both agree; divide by the number of real tokens for the mean over tokens.
+
+    Source:
+        Wang et al. 2021, MiniLMv2 (2012.15828), equations 4 to 7, one of the three relations.
+    """
+    layout = blocks_of(student[..., 0], attention_mask, blocks)
+    biases = padding_biases(attention_mask, layout, torch.float32)
+    sums = []
+    for (block, start), bias in zip(placed(layout), biases, strict=True):
+        log_q, log_p = (
+            relations(
+                each.flatten(0, -2)[start : start + block.size].view(block.rows, block.length, -1), num_heads, bias
+            )
+            for each in (student, teacher)
+        )
+        kl_BAS = (log_p.exp() * (log_p - log_q)).sum(-1)
+        if bias is not None:
+            kl_BAS = kl_BAS * (bias[:, :, 0] == 0)
+        sums.append(kl_BAS.sum())
+    return torch.stack(sums).sum() / num_heads
+
+
+def relations(x_BSD: Tensor, num_heads: int, bias: Tensor | None) -> Tensor:
+    """Return log softmax(A A' / sqrt(d)) of each relation head, [B, A, S, S], in float32."""
+    heads = x_BSD.float().unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    scores = heads @ heads.mT / math.sqrt(heads.shape[-1])
+    return (scores if bias is None else scores + bias).log_softmax(-1)
+
+
+def relation_heads(one: int, other: int, most: int) -> int:
+    """Return the most relation heads, up to a number, that divide two widths."""
+    common = math.gcd(one, other)
+    return max(heads for heads in range(1, most + 1) if common % heads == 0)
 
 
 def matched_states(kept: Sequence[int], num_layers: int, rule: str) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ Axes: M masked tokens, E table width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Protocol
@@ -29,6 +29,8 @@ from cutbert.train.losses import kl_sum, logit_loss
 from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, transformed
 
 States = tuple[Tensor, ...]
+StatePairs = Sequence[tuple[int, int]]
+"""A student's hidden states and those of its teacher that they are compared with; state 0 is the embeddings' output."""
 Losses = dict[str, Tensor]
 
 
@@ -39,20 +41,29 @@ class Teacher:
     Args:
         model: in the training dtype, on the training device, never updated.
         tokens: the same rows in the teacher's own tokens; None where its tokenizer is the student's.
-        has_states: whether its hidden states can be compared with the student's (same tokenizer, hidden size and
-            layers).
+        has_states: whether its hidden states can be compared with the model's (same tokenizer and hidden size).
+        state_pairs: which of the model's states belongs to which of its own, where it has another number of layers;
+            None where they have the same.
     """
 
     model: TaskModel
     tokens: Tokens | None = None
     has_states: bool = True
+    state_pairs: StatePairs | None = None
+
+    def match(self, pairs: StatePairs) -> StatePairs:
+        """Return pairs of a student's states and the model's with the teacher's own in the place of the model's."""
+        if self.state_pairs is None:
+            return pairs
+        own = dict(self.state_pairs)
+        return [(ours, own[theirs]) for ours, theirs in pairs]
 
     @torch.no_grad()
     def outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None = None) -> TaskOutput:
         """Return the teacher's outputs for a batch; where it has tokens of its own, for the same rows in them."""
         if self.tokens is not None:
             batch = block_batch(self.model, self.tokens, rows).to(batch.input_ids.device)
-        return self.model.apply_head(self.states(batch, subnet), batch.blocks)
+        return self.model.apply_head(self.states(batch, subnet), batch.attention_mask, batch.blocks)
 
     @torch.no_grad()
     def states(self, batch: Batch, subnet: Subnet | None = None) -> States:
@@ -137,7 +148,7 @@ class TaskLosses:
 
     def label_losses(self, view: ModelView, states: States) -> Losses:
         batch = self.batch
-        logits = view.model.apply_head(states, batch.blocks).logits
+        logits = view.model.apply_head(states, batch.attention_mask, batch.blocks).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
         return {"labels": mean * self.info.label_share(batch)}
 
@@ -147,7 +158,7 @@ class TaskLosses:
         return Target(teacher, outputs.logits, outputs.hidden_states)
 
     def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
-        student = view.model.apply_head(states, self.batch.blocks).logits
+        student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks).logits
         assert student is not None
         return logit_loss(
             self.head,

@@ -35,6 +35,7 @@ from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
+from cutbert.work.distill import layer_map
 from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
 from cutbert.work.losses import BatchLosses, TaskLosses, Teacher, TextLosses
 
@@ -181,15 +182,24 @@ class TaskObjective:
         if self.inputs.models.teacher is None:
             return Teacher(self.loaded.model)
         other = load_model(self.inputs.models.teacher, self.data.head)
+        ours, theirs, is_main = self.loaded.model.shape, other.model.shape, self.engine.is_main
         same_tokens = self.loaded.tokenizer.get_vocab() == other.tokenizer.get_vocab()
-        has_states = same_tokens and have_like_states(self.loaded.model.shape, other.model.shape)
+        has_states, pairs = same_tokens and have_like_states(ours, theirs), None
         if not has_states:
             say(
                 "the teacher's hidden states do not match the model's: only its logits are distilled",
-                shown=self.engine.is_main,
+                shown=is_main,
+            )
+        elif ours.num_layers != theirs.num_layers:
+            pairs = layer_map(ours.num_layers, theirs.num_layers, "uniform")
+            shown = ", ".join(f"{own} with {its}" for own, its in pairs)
+            say(
+                f"the teacher has {theirs.num_layers} layers, the model {ours.num_layers}: their hidden states are "
+                f"compared at even distances ({shown}; 0 is the embeddings')",
+                shown=is_main,
             )
         tokens = None if same_tokens else tokenize(rows, other, self.inputs)
-        return Teacher(other.model.to(self.engine.device), tokens, has_states)
+        return Teacher(other.model.to(self.engine.device), tokens, has_states, pairs)
 
     def tokenize(self, rows: Examples) -> Tokens:
         """Return the tokens of further rows."""
@@ -319,8 +329,8 @@ def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
 
 
 def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:
-    """Whether two encoders have as many layers and hidden units: for the same tokens their states can be compared."""
-    return (one.hidden_size, one.num_layers) == (other.hidden_size, other.num_layers)
+    """Whether two encoders have the same hidden size: for the same tokens their states can be compared."""
+    return one.hidden_size == other.hidden_size
 
 
 def load_masked_lm(inputs: Inputs, seed: int) -> Loaded:

@@ -11,6 +11,7 @@ from cutbert.bench.settings import LatencySettings
 from cutbert.files import write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.outputs import interval_fact
 from cutbert.fronts.pick import pick_facts
 from cutbert.fronts.score import whole_point
 from cutbert.hub.card import write_card
@@ -115,7 +116,8 @@ def store_networks(
 def describe_model(run: Path, front: Front, entry: Entry) -> None:
     """Add cost, latency and score interval to cutbert.json and the model card of a run's model/."""
     folder = run / "model"
-    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
+    facts = pick_facts(front, entry, interval_fact(run, entry.name, front.metric))
+    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=facts))
     write_card(folder)
 
 

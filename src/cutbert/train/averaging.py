@@ -1,0 +1,95 @@
+"""The exponential mean of a network's weights over the steps, kept by a wrapper of their optimizer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class StageOptimizer(Protocol):
+    """What updates a network once a step."""
+
+    @property
+    def updates_rows(self) -> bool:
+        """Whether only the token-table rows that a step used are updated."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        ...
+
+    def zero_embedding_gradients(self) -> None:
+        """Clear the gradients of the embeddings; the view clears those of layers and head."""
+        ...
+
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its moments and step counts as named tensors."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        ...
+
+
+class AveragingOptimizer:
+    """An optimizer that also keeps the exponential mean of the weights that it updates.
+
+    The mean begins with the weights after the first step. After t steps its decay is min(decay, (1 + t) / (10 + t)), so
+    that the mean of a short training does not hang on its first steps.
+
+    Args:
+        inner: updates the weights.
+        model: the float32 network.
+        decay: of the mean, in (0, 1).
+
+    Source:
+        Polyak and Juditsky 1992; the growing decay is that of TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, inner: StageOptimizer, model: nn.Module, decay: float) -> None:
+        self.inner, self.decay, self.num_steps = inner, decay, 0
+        self.weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self.means = {name: weight.detach().clone() for name, weight in self.weights.items()}
+
+    @property
+    def updates_rows(self) -> bool:
+        return self.inner.updates_rows
+
+    @property
+    def rate(self) -> float:
+        return self.inner.rate
+
+    def zero_embedding_gradients(self) -> None:
+        self.inner.zero_embedding_gradients()
+
+    @torch.no_grad()
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        norm = self.inner.step(progress, used_ids)
+        decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)) if self.num_steps else 0.0
+        torch._foreach_lerp_(list(self.means.values()), list(self.weights.values()), 1.0 - decay)
+        self.num_steps += 1
+        return norm
+
+    @torch.no_grad()
+    def use_means(self) -> None:
+        """Put the means in the place of the weights; after the last step."""
+        for name, weight in self.weights.items():
+            weight.copy_(self.means[name])
+
+    def state(self) -> dict[str, Tensor]:
+        own = {f"mean/{name}": mean for name, mean in self.means.items()}
+        return {**self.inner.state(), **own, "num_steps": torch.tensor(self.num_steps)}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        own = {name.removeprefix("mean/"): tensor for name, tensor in tensors.items() if name.startswith("mean/")}
+        for name, mean in self.means.items():
+            mean.copy_(own[name])
+        self.num_steps = int(tensors["num_steps"])
+        self.inner.load_state({n: t for n, t in tensors.items() if n != "num_steps" and not n.startswith("mean/")})

@@ -1,0 +1,105 @@
+"""How one small network is made from a larger one: which layers it starts from, what it learns, and for how long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from torch import Tensor
+
+from cutbert.errors import ShapeError
+from cutbert.shape.shape import EncoderShape
+from cutbert.train.progress import say
+from cutbert.train.settings import StagePlan
+from cutbert.work.distill import DistillStep, LayerMap, LossWeights, layer_map
+from cutbert.work.losses import LossesOf, Teacher
+from cutbert.work.plans import DISTILLATION
+
+LayerChoice = Literal["first", "last", "spread", "first_and_last"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentRecipe:
+    """How a small network is distilled.
+
+    Args:
+        layers: which of the teacher's layers it starts from.
+        state_map: which hidden states are compared.
+        weights: of the losses.
+        relation_layer: the teacher's layer whose relations are learned; None for its last.
+        plan: of the training; its steps are the caller's business.
+    """
+
+    layers: LayerChoice = "first"
+    state_map: LayerMap = "uniform"
+    weights: LossWeights
+    relation_layer: int | None = None
+    plan: StagePlan
+
+
+SMALL = StudentRecipe(weights=LossWeights(logits=1.0, hidden=30.0), plan=replace(DISTILLATION, name="student"))
+"""The recipe where the user says nothing."""
+
+
+def chosen_layers(count: int, num_layers: int, choice: LayerChoice) -> tuple[int, ...]:
+    """Return which layers a network of fewer layers starts from, rising.
+
+    Args:
+        count: layers it has, 1 to num_layers.
+        num_layers: layers there are.
+        choice: the first; the last; "spread" at even distances, the last one always; "first_and_last" the first but
+            one, and the last.
+
+    Raises:
+        ShapeError: there are not that many layers.
+
+    >>> chosen_layers(3, 6, "spread"), chosen_layers(3, 6, "first_and_last")
+    ((1, 3, 5), (0, 1, 5))
+    """
+    if not 1 <= count <= num_layers:
+        raise ShapeError(f"the number of layers to keep must lie in 1..{num_layers}, got {count}")
+    if choice == "first":
+        return tuple(range(count))
+    if choice == "last":
+        return tuple(range(num_layers - count, num_layers))
+    if choice == "spread":
+        return tuple((i + 1) * num_layers // count - 1 for i in range(count))
+    if choice == "first_and_last":
+        return (*range(count - 1), num_layers - 1)
+    assert_never(choice)
+
+
+def student_step(
+    losses_of: LossesOf,
+    teacher: Teacher,
+    student: EncoderShape,
+    recipe: StudentRecipe = SMALL,
+    *,
+    kept: Sequence[int] | None = None,
+    hidden_units: Tensor | None = None,
+    is_main: bool = True,
+) -> DistillStep:
+    """Return the training step of a small network of any shape, and say what of the teacher cannot be learned.
+
+    Args:
+        losses_of: the objective's losses.
+        teacher: its answers are learned.
+        student: sizes of the network.
+        recipe: what is learned.
+        kept: the teacher's layers that the network was cut from; None for the first, or where it is no cut.
+        hidden_units: the teacher's hidden units that the network kept, in its order; None for all.
+        is_main: whether this process speaks to the user.
+    """
+    weights, own = recipe.weights, teacher.model.shape
+    if weights.relations and teacher.tokens is not None:
+        say("the teacher has a tokenizer of its own: relations between tokens are not learned", shown=is_main)
+        weights = replace(weights, relations=0.0)
+    width = own.hidden_size if hidden_units is None else len(hidden_units)
+    if weights.hidden and not (teacher.has_states and width == student.hidden_size):
+        rest = "logits and relations" if weights.relations else "logits"
+        say(f"the teacher's hidden states do not match the student's: only its {rest} are distilled", shown=is_main)
+        weights = replace(weights, hidden=0.0)
+    pairs = layer_map(student.num_layers, own.num_layers, recipe.state_map, kept) if weights.hidden else ()
+    layer = recipe.relation_layer
+    return DistillStep(losses_of, teacher, weights, hidden_units, state_pairs=pairs, relation_layer=layer)
