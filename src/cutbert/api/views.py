@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cutbert.api.study_views import analyze_view, depth_view
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.leaderboard_view import leaderboard_table
 from cutbert.fronts.view import conditions_line, front_view
 from cutbert.table import Table, View, millions, number, pairs, points
 
@@ -15,6 +17,20 @@ SIZES = {"heads": "num_heads", "key dim": "key_dim", "value dim": "value_dim", "
 
 def cost_view(data: Mapping[str, Any]) -> View:
     return (pairs({name: f"{value:,}" for name, value in data.items()}),)
+
+
+def fit_view(data: Mapping[str, Any]) -> View:
+    """Return what was given up for what, everything that was tried, and where the models are."""
+    entries = [LeaderboardEntry.from_json(each) for each in data["leaderboard"]]
+    places = [f"{each['limit']}: {each['out']}" for each in data["models"]]
+    time = f"{data['seconds']:.0f} s of {data['time_limit_s']:.0f}"
+    page = f"cutbert report {data['out']}"
+    return (
+        data["verdict"],
+        leaderboard_table(entries),
+        f"{data['metric']} on dev in points with its 95 % interval; choices are made on select; * chosen",
+        pairs({"models": ", ".join(places), "time": time, "page": page}),
+    )
 
 
 def finetune_view(data: Mapping[str, Any]) -> View:
@@ -213,6 +229,7 @@ VIEWS: Mapping[str, Callable[[Mapping[str, Any]], View]] = {
     "dynabert": front_view,
     "export": export_view,
     "finetune": finetune_view,
+    "fit": fit_view,
     "front": front_view,
     "measure": measure_view,
     "pick": pick_view,

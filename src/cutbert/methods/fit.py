@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
@@ -74,7 +74,6 @@ def fit(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("fit must run in one process: it times networks, and trains one candidate after the other")
     inputs = check_inputs(models, data, settings, train=train, check_method=partial(check_fit, settings))
-    check_backends((settings.backend,))
     return carry_out(inputs, train, run, partial(fit_within, settings=settings, train=train, run=run))
 
 

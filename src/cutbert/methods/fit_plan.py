@@ -57,7 +57,7 @@ class FitPlan:
         return name in self.decisions or name in self.other
 
     def decide(self, name: str, decide: Callable[[], Any]) -> Any:
-        """Return a decision: as it was taken before, as the other run took it, or as it is taken now; it must be JSON."""
+        """Return a decision, which is JSON: as it was taken before, as the other run took it, or as it is taken now."""
         if name not in self.decisions:
             self.decisions[name] = self.other[name] if name in self.other else decide()
             self.save()
@@ -73,6 +73,11 @@ class FitPlan:
         """Keep the steps that a finished stage took, as a decision."""
         assert isinstance(pace, FixedPace | DeadlinePace)
         self.decide(name, lambda: [list(change) for change in pace.changes])
+
+    def changes(self) -> list[tuple[str, int, int]]:
+        """Return the stages whose steps were changed on the way: their names, the steps at first and in the end."""
+        steps = {name: each for name, each in self.decisions.items() if name.endswith("-last")}
+        return [(name, each[0][1], each[-1][1]) for name, each in steps.items() if len(each) > 1]
 
     def save(self) -> None:
         write_json(self.run.path / PLAN, self.decisions)

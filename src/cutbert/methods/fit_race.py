@@ -295,7 +295,7 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
 
 
 def propose(fitting: Fitting, target: Target) -> list[Entrant]:
-    """Return the candidates under a limit, repaired and ranked by divergence from the teacher; their weights are kept."""
+    """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept."""
     candidates = proposals(fitting, target)
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
     candidates = [each for each in candidates if each.name in times]

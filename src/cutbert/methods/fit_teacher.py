@@ -75,10 +75,8 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     load_weights(best, loaded.model)
     chosen = max(tried, key=lambda each: each["select_score"])
     for each in tried:
-        mark = ", taken" if each is chosen else ""
-        say(
-            f"teacher: {100 * each['select_score']:.2f} on select at {each['learning_rate']:g}, {each['passes']:.1f} passes{mark}"
-        )
+        mark, rate = ", taken" if each is chosen else "", each["learning_rate"]
+        say(f"teacher: {100 * each['select_score']:.2f} on select at {rate:g}, {each['passes']:.1f} passes{mark}")
     if not (run.path / TEACHER).exists():
         objective.save(run, loaded.model, None, TEACHER)
     plan.decide("teacher", lambda: tried)
