@@ -284,4 +284,3 @@ def test_settings_know_their_limits() -> None:
     assert FitSettings(max_latency_ms=(2.0,)).timing(1, 0).backend == "onnx-int8"
     with pytest.raises(InputError, match="--kinds must name"):
         FitSettings(max_drop=1.0, kinds=()).check()
-

@@ -138,16 +138,16 @@ def search_view(data: Mapping[str, Any]) -> View:
 
 
 def demo_view(data: Mapping[str, Any]) -> View:
-    """Return the front, what was picked, and the texts that both models classified."""
+    """Return the leaderboard, and the texts that the exported file labelled."""
     rows = []
     for each in data["texts"]:
         both = " / ".join([each["text"], *([each["text_pair"]] if "text_pair" in each else [])])
-        rows.append((both, *(str(each[name]) for name in ("label", "teacher", "picked"))))
-    headings = ("text", "label", "teacher", "picked")
+        rows.append((both, *(str(each[name]) for name in ("label", "predicted"))))
+    headings = ("text", "label", "predicted")
     texts = Table(headings, tuple(rows), left=headings, folded=("text",))
     took = f"{data['seconds']:.0f} s in all; the limit was {data['max_latency_ms']:.2f} ms"
     page = [f"all of it on a page that opens offline: {data['report']}"] if "report" in data else []
-    return (*front_view(data), *pick_view(data["picked"]), texts, took, *page)
+    return (*fit_view(data), "", texts, took, *page)
 
 
 def measure_view(data: Mapping[str, Any]) -> View:
