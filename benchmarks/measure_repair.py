@@ -79,16 +79,22 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model = task.loaded.model
     sample = task.train_tokens.take(sample_rows(len(task.train_tokens), args.rows, args.seed))
     bench = Bench(task, task.sample(model, args.rows, args.seed), sample)
-    teacher = {"macs": bench.macs(model), **bench.at(model)}
+    whole = bench.macs(model)
     tokens = sum(each.num_tokens for each in bench.batches)
     rows = []
     for name, choose in CHOICES.items():
         started = time.perf_counter()
         cut, layers = choose(bench)
         seconds = time.perf_counter() - started
-        rows.append({"name": name, "choose_seconds": seconds, **row_of(bench, cut, layers, teacher["macs"])})
+        rows.append({"name": name, "choose_seconds": seconds, **row_of(bench, cut, layers, whole)})
         say(f"{name}: {rows[-1]['at']}")
-    return {"rows": args.rows, "tokens": tokens, "select_rows": len(task.select), "teacher": teacher, "networks": rows}
+    return {
+        "rows": args.rows,
+        "tokens": tokens,
+        "select_rows": len(task.select),
+        "teacher": {"macs": whole, **bench.at(model)},
+        "networks": rows,
+    }
 
 
 def row_of(bench: Bench, cut: TaskModel, layers: Sequence[int], whole: int) -> dict[str, Any]:
