@@ -14,8 +14,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
@@ -49,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(row["name"], *(f"{name} {each['select_score']:.4f} {each['kl']:.4f}" for name, each in row["at"].items()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bench:
     """A teacher, the sample that choice and repair read, and what is scored."""
 
@@ -61,15 +65,35 @@ class Bench:
     def model(self) -> TaskModel:
         return self.task.loaded.model
 
+    @cached_property
+    def wanted(self) -> NDArray[np.float32]:
+        """The teacher's logits on select."""
+        return predict_logits(self.model, self.task.select)
+
     def at(self, network: TaskModel) -> dict[str, float]:
         """Return score and KL of a network on select."""
         head, select = self.model.head_spec, self.task.select
-        logits, wanted = predict_logits(network, select), predict_logits(self.model, select)
+        logits = predict_logits(network, select)
         found = score(head, self.task.metric, logits, select).score
-        return {"select_score": found, "kl": teacher_kl(head, logits, wanted)}
+        return {"select_score": found, "kl": teacher_kl(head, logits, self.wanted)}
 
     def macs(self, network: TaskModel) -> int:
         return cost_of(network.shape, network.head_spec).macs
+
+
+class Clock:
+    """Seconds of a block, and seconds of processor time, which others on the machine do not lengthen."""
+
+    def __enter__(self) -> Clock:
+        self.started = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended = time.perf_counter(), time.process_time()
+
+    def to_json(self) -> dict[str, float]:
+        seconds = (ended - started for ended, started in zip(self.ended, self.started, strict=True))
+        return dict(zip(("seconds", "processor_seconds"), seconds, strict=True))
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -83,10 +107,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     tokens = sum(each.num_tokens for each in bench.batches)
     rows = []
     for name, choose in CHOICES.items():
-        started = time.perf_counter()
-        cut, layers = choose(bench)
-        seconds = time.perf_counter() - started
-        rows.append({"name": name, "choose_seconds": seconds, **row_of(bench, cut, layers, whole)})
+        with Clock() as clock:
+            cut, layers = choose(bench)
+        rows.append({"name": name, "choice": clock.to_json(), **row_of(bench, cut, layers, whole)})
         say(f"{name}: {rows[-1]['at']}")
     return {
         "rows": args.rows,
@@ -101,10 +124,10 @@ def row_of(bench: Bench, cut: TaskModel, layers: Sequence[int], whole: int) -> d
     """Return what a cut costs and scores, as it is and after each kind of repair."""
     at: dict[str, Any] = {"cut": bench.at(cut)}
     for name, across_gaps in (("repaired", False), ("repaired_across_gaps", True)):
-        twin, started = copy.deepcopy(cut), time.perf_counter()
-        reports = repair(bench.model, twin, bench.batches, layers=layers, across_gaps=across_gaps)
-        seconds = time.perf_counter() - started
-        at[name] = {**bench.at(twin), "seconds": seconds, "ridges": [each.ridge for each in reports]}
+        twin = copy.deepcopy(cut)
+        with Clock() as clock:
+            reports = repair(bench.model, twin, bench.batches, layers=layers, across_gaps=across_gaps)
+        at[name] = {**bench.at(twin), **clock.to_json(), "ridges": [each.ridge for each in reports]}
     return {"macs_share": bench.macs(cut) / whole, "layers": list(layers), "shape": cut.shape.to_json(), "at": at}
 
 
