@@ -72,11 +72,11 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    task, provenance = loaded.provenance.get("task"), loaded.provenance
+    provenance = loaded.provenance
+    facts = {key: provenance[key] for key in ("task", "max_length") if key in provenance}
     for each in search_lines(run, entry):
         provenance = extend_provenance(provenance, each)
-    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
-    provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
+    provenance = extend_provenance(provenance, line, scores=scores, facts=facts | pick_facts(run, front, entry))
     save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
 
 
