@@ -125,6 +125,20 @@ def test_recipes_of_two_stages(recipe: str, model: str, task: dict[str, Any], tm
     assert (half["subnet"]["layers"][-1]["index"] == NUM_LAYERS - 1) == (recipe == "paper")
 
 
+def test_a_limit_in_milliseconds_is_of_the_backend_that_was_named(
+    model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    words = {"width_mult": [0.5], "depths": [2], "stock": False, "backend": "onnx-int8"}
+    run = cutbert.dynabert(model, out=str(tmp_path / "run"), **task, **words)
+    measured = run.front.measured
+    assert measured is not None and (measured["backend"], measured["device"]) == ("onnx-int8", "cpu")
+    assert cutbert.front(run.path) == run.front
+    picked = run.pick(max_latency_ms=1e6, backend="onnx-int8")
+    assert picked.to_json()["latency_ms"] == run.front[picked.entry.name].latency_ms
+    with pytest.raises(RunError, match=r"on torch, and there are none; .*; --backend onnx-int8 takes those there are"):
+        run.pick(max_latency_ms=1e6)
+
+
 def test_without_rewiring_units_keep_their_order(model: str, task: dict[str, Any], tmp_path: Path) -> None:
     runs = {
         rewire: cutbert.dynabert(model, out=tmp_path / str(rewire), rewire=rewire, **{**task, "epochs": 0.0})

@@ -108,7 +108,7 @@ def front(run: str | Path, **options: Any) -> Front:
     settings.check()
     stored = open_run(run).front
     if not settings.measure:
-        is_asked_for = stored.measured is not None or settings.backend != "torch"
+        is_asked_for = settings.is_given("backend") or settings.backend in stored.backends
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 

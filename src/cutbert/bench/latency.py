@@ -50,13 +50,20 @@ def settings_lengths(settings: TimingSettings, lengths: Sequence[int] | None) ->
 
 
 def conditions(settings: TimingSettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
-    """Return the conditions recorded with every latency: machine, versions, threads, lengths, batch sizes."""
+    """Return the conditions recorded with every latency: machine, versions, threads, lengths, batch sizes.
+
+    Args:
+        settings: how latency is measured.
+        lengths: tokens per text.
+        threads: within one operator.
+        device: where torch runs; ONNX Runtime runs on the CPU.
+    """
     versions = describe_versions()
     if settings.is_on_cpu:
         versions["onnxruntime"] = package_version("onnxruntime")
     return {
         "backend": ",".join(settings.backends),
-        "device": device,
+        "device": "cpu" if settings.is_on_cpu else device,
         "threads": threads,
         "lengths": sorted(lengths),
         "rounds": settings.rounds,

@@ -129,6 +129,11 @@ class Front(Shown):
                 return entry
         raise RunError(f"subnet must be one of {', '.join(entry.name for entry in self.subnets)}, got {name!r}")
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends it was measured on, those of the entries' latencies first."""
+        return (*([] if self.measured is None else [self.measured["backend"]]), *self.others)
+
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
             "metric": self.metric,
@@ -158,6 +163,8 @@ class Front(Shown):
         if backend not in self.others:
             option = "" if backend == "torch" else f" --backend {backend}"
             remedy = f"`cutbert front {run} --measure{option}` measures them here"
+            if self.backends:
+                remedy += f"; --backend {' or '.join(self.backends)} takes those there are"
             raise RunError(f"{run}: needs measured latencies on {backend}, and there are none; {remedy}")
         stored = self.others[backend]
         return self.with_times(stored["times"], stored["measured"])

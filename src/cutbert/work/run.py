@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.files import write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
@@ -119,6 +119,13 @@ def describe_model(run: Path, front: Front, entry: Entry) -> None:
     write_card(folder)
 
 
-def latency_settings(train: TrainSettings) -> LatencySettings:
-    """Return how networks are timed under training flags."""
-    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
+def latency_settings(train: TrainSettings, backend: BackendName, length: int | None = None) -> LatencySettings:
+    """Return how networks are timed under training flags; ONNX Runtime runs on the CPU wherever training does.
+
+    Args:
+        train: threads, device and seed.
+        backend: what runs the networks.
+        length: of every text in tokens; None for the lengths of dev.
+    """
+    device = "cpu" if backend.startswith("onnx") else train.device
+    return LatencySettings(backend=backend, length=length, threads=train.threads, device=device, seed=train.seed)
