@@ -16,6 +16,7 @@ from cutbert.errors import InputError
 from cutbert.exporters.folder import example_code
 from cutbert.exporters.gate import tokens_of
 from cutbert.exporters.settings import ExportSettings
+from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import input_length
 from cutbert.hub.save import save_model
@@ -117,7 +118,14 @@ def test_training_stores_its_length(tmp_path: Path, task: dict[str, Any], capsys
     base = made_with(tmp_path / "base", None)
     quick = {"epochs": 1.0, "batch_size": 8, "threads": 1}
     cutbert.finetune(base, out=tmp_path / "run", max_length=7, **quick, **task)
-    assert "train: " in capsys.readouterr().err
-    assert json.loads((tmp_path / "run" / "model" / "cutbert.json").read_text())["max_length"] == 7
+    said = capsys.readouterr().err
+    stored = json.loads((tmp_path / "run" / "model" / "cutbert.json").read_text())
+    assert "train: " in said and stored["max_length"] == 7
+    # Labels here are random, so that nothing can be learned from the texts: that is said, and stored.
+    note = chance_note(tmp_path / "run", "teacher", "accuracy")
+    assert note is not None and note in said and stored["near_chance"] == note
+    assert note in (tmp_path / "run" / "model" / "README.md").read_text()
+    result = json.loads((tmp_path / "run" / "run.json").read_text())["result"]
+    assert result["near_chance"] == note
     cutbert.finetune(tmp_path / "run", out=tmp_path / "shorter", max_length=6, **quick, **task)
     assert "was trained on inputs of up to 7 tokens; here they are cut at --max-length 6" in capsys.readouterr().err

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cutbert.files import write_json
+from cutbert.files import read_json, write_json
 from cutbert.fronts import paired
-from cutbert.fronts.outputs import answers_of, interval_fact, score_interval
+from cutbert.fronts.outputs import (
+    answers_of,
+    chance_fact,
+    chance_note,
+    difference_interval,
+    interval_fact,
+    score_interval,
+)
+from cutbert.fronts.paired import compare
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -75,3 +83,41 @@ def test_the_fact_is_of_the_stored_file(tmp_path: Path) -> None:
     assert interval_fact(tmp_path, "net", "accuracy") == {
         "score_interval": list(score_interval(outputs(0.8), "accuracy"))
     }
+
+
+def test_a_score_near_chance_has_a_note(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+
+    def note(name: str, metric: str, **stored: object) -> str | None:
+        write_json(tmp_path / "predictions" / f"{name}.json", stored)
+        return chance_note(tmp_path, name, metric)
+
+    labels = [0] * 60 + [1] * 40
+    near = note("classes", "accuracy", score=0.6, labels=labels, logits=[[0.0, 1.0]] * 100)
+    assert near is not None and chance_fact(tmp_path, "classes", "accuracy") == {"near_chance": near}
+    assert note("good", "accuracy", score=0.9, labels=labels, logits=[[0.0, 1.0]] * 100) is None
+    assert chance_fact(tmp_path, "good", "accuracy") == {} == chance_fact(tmp_path, "none", "accuracy")
+    words = [["NOUN", "NOUN", "VERB"], ["NOUN"]] * 20
+    assert "most frequent label, always given, gets 75.00 on these 80 rows" in str(
+        note("words", "accuracy", score=0.76, labels=words, predicted=words)
+    )
+    assert note("entities", "f1", score=0.0, labels=[["B-X", "O"]], predicted=[["O", "O"]]) is not None
+    assert note("answers", "f1", score=0.0, ids=["a"], answers=["x"], f1=[0.0]) is None
+
+
+def test_a_difference_has_its_paired_interval(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    draw = np.random.default_rng(0)
+    labels, logits = draw.integers(2, size=300), draw.normal(size=(2, 300, 2))
+    for name, each in zip(("one", "other"), logits, strict=True):
+        scores = [float(f) for f in draw.random(300)]
+        stored = {"labels": labels.tolist(), "logits": each.tolist(), "f1": scores}
+        write_json(tmp_path / "predictions" / f"{name}.json", stored)
+    one, other = (each.argmax(1).astype(float) for each in logits)
+    paired = compare("accuracy", [one], [other], labels.astype(float))
+    assert difference_interval(tmp_path, "one", "other", "accuracy") == (paired.low, paired.high)
+    gaps = np.subtract(*(read_json(tmp_path / "predictions" / f"{name}.json")["f1"] for name in ("one", "other")))
+    low, high = difference_interval(tmp_path, "one", "other", "f1") or (0.0, 0.0)
+    error = gaps.std() / np.sqrt(300)
+    assert (low, high) == pytest.approx((gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.2 * error)
+    assert difference_interval(tmp_path, "one", "none", "accuracy") is None

@@ -21,6 +21,7 @@ from cutbert.data.augment import augment_rows, read_word_list, word_list_source
 from cutbert.data.rows import Rows
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, ModelError, RunError
+from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
 from cutbert.model.style import EncoderStyle
@@ -133,6 +134,7 @@ def test_a_limit_in_milliseconds_is_of_the_backend_that_was_named(
     measured = run.front.measured
     assert measured is not None and (measured["backend"], measured["device"]) == ("onnx-int8", "cpu")
     assert cutbert.front(run.path) == run.front
+    assert run.front.near_chance == chance_note(run.path, "teacher", "accuracy")
     picked = run.pick(max_latency_ms=1e6, backend="onnx-int8")
     assert picked.to_json()["latency_ms"] == run.front[picked.entry.name].latency_ms
     with pytest.raises(RunError, match=r"on torch, and there are none; .*; --backend onnx-int8 takes those there are"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.fronts.front import Entry, Front
-from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line
@@ -65,6 +66,11 @@ class Picked(Shown):
     out: Path | None = None
     select_is_dev: bool = False
 
+    @cached_property
+    def cut_from(self) -> dict[str, Any]:
+        """The uncut model beside it, and what the cut gave up and gained, as in `fronts.pick.given_up`."""
+        return given_up(self.run, self.front, self.entry)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Cut the subnet out and write it as a model folder.
 
@@ -77,8 +83,13 @@ class Picked(Shown):
         save_picked(self.run, self.front, self.entry, Path(folder), line)
 
     def to_json(self) -> dict[str, Any]:
-        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
-        return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
+        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)
+        limit, int8_ms = self.settings.max_latency_ms, self.cut_from.get("int8_latency_ms")
+        if limit is None:
+            return data
+        if int8_ms is not None:
+            data["cut_from"]["int8_within_limit"] = int8_ms <= limit
+        return {**data, "backend": self.settings.backend}
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())

@@ -1,4 +1,4 @@
-"""From a network's stored dev outputs: its answers, and the confidence interval of its score.
+"""From stored dev outputs: a network's answers, the intervals of scores and differences, and what is near chance.
 
 Axes: R resamples, N rows, C classes.
 """
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cutbert.data.metrics import near_chance
 from cutbert.files import read_json
-from cutbert.fronts.paired import METRICS, Answers, percentiles
+from cutbert.fronts.paired import METRICS, Answers, compare, percentiles
 from cutbert.fronts.score import PREDICTIONS
 
 
@@ -36,6 +37,45 @@ def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
     path = Path(run) / PREDICTIONS / f"{name}.json"
     interval = score_interval(read_json(path), metric) if path.is_file() else None
     return {} if interval is None else {"score_interval": list(interval)}
+
+
+def chance_note(run: str | Path, name: str, metric: str) -> str | None:
+    """Return a sentence where a network's dev score is near chance, by its stored outputs; None where it is not.
+
+    Of question answering and plain text nothing is known.
+    """
+    path = Path(run) / PREDICTIONS / f"{name}.json"
+    stored = read_json(path) if path.is_file() else {}
+    if "labels" not in stored:
+        return None
+    if "logits" in stored:
+        return near_chance(metric, stored["score"], np.asarray(stored["labels"]))
+    words = [] if metric == "f1" else [label for row in stored["labels"] for label in row]
+    return near_chance(metric, stored["score"], np.asarray(words))
+
+
+def chance_fact(run: str | Path, name: str, metric: str) -> dict[str, str]:
+    """Return the note that a network's dev score is near chance as a fact for cutbert.json; empty where it is not."""
+    note = chance_note(run, name, metric)
+    return {} if note is None else {"near_chance": note}
+
+
+def difference_interval(run: str | Path, one: str, other: str, metric: str) -> tuple[float, float] | None:
+    """Return the paired 95 % interval of one network's dev score minus another's, by their stored outputs.
+
+    None for scores of words (tagging) and of plain text, and where outputs are not stored.
+    """
+    paths = [Path(run) / PREDICTIONS / f"{name}.json" for name in (one, other)]
+    if not all(path.is_file() for path in paths):
+        return None
+    ours, theirs = map(read_json, paths)
+    if isinstance(ours.get(metric), list):
+        gaps = np.asarray(ours[metric], dtype=np.float64) - np.asarray(theirs[metric], dtype=np.float64)
+        return None if len(gaps) < 2 else percentiles(lambda rows_RN: gaps[rows_RN].mean(axis=-1), gaps.shape)
+    if "logits" not in ours or metric not in METRICS or len(ours["labels"]) < 2:
+        return None
+    found = compare(metric, [answers_of(ours)], [answers_of(theirs)], np.asarray(ours["labels"], dtype=np.float64))
+    return found.low, found.high
 
 
 def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:

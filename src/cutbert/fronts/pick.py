@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +86,11 @@ def search_lines(run: str | Path, entry: Entry) -> list[str]:
 
 
 def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
-    """Return the facts about a subnet for cutbert.json: cost of the uncut model, interval of its score, latency."""
-    from cutbert.fronts.outputs import interval_fact
+    """Return the facts about a subnet for cutbert.json: the uncut model beside it, interval of its score, latency."""
+    from cutbert.fronts.outputs import chance_fact, interval_fact
 
-    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
-    facts |= interval_fact(run, entry.name, front.metric)
+    facts: dict[str, Any] = {"cut_from": given_up(run, front, entry)}
+    facts |= interval_fact(run, entry.name, front.metric) | chance_fact(run, entry.name, front.metric)
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
             "latency_ms": entry.latency_ms,
@@ -102,12 +102,51 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
     return facts
 
 
-def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
-    """Return the --json object of a pick; it has select_is_dev only where choices were made on dev."""
+def given_up(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
+    """Return the uncut model beside a subnet, and what the cut gave up and gained.
+
+    Args:
+        run: the run folder, with its predictions.
+        front: its front.
+        entry: the subnet.
+
+    Returns:
+        params, macs, score, select_score of the uncut model; difference, the subnet's dev score minus that, and where
+        they are known difference_interval (95 %, paired over dev's rows), latency_ms, latency_ratio (the subnet's share
+        of it), int8_latency_ms (the uncut model in int8), near_chance (a sentence on the uncut model's score).
+    """
+    from cutbert.fronts.outputs import difference_interval
+
+    uncut = front.teacher
+    facts: dict[str, Any] = {key: getattr(uncut, key) for key in ("params", "macs", "score", "select_score")}
+    facts["difference"] = entry.score - uncut.score
+    interval = difference_interval(run, entry.name, uncut.name, front.metric)
+    if interval is not None:
+        facts["difference_interval"] = list(interval)
+    if entry.latency_ms is not None and uncut.latency_ms is not None:
+        facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    if front.teacher_int8 is not None:
+        facts["int8_latency_ms"] = front.teacher_int8["latency_ms"]
+    return facts if front.near_chance is None else {**facts, "near_chance": front.near_chance}
+
+
+def picked_json(
+    entry: Entry, out: Path | None, *, select_is_dev: bool = False, cut_from: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the --json object of a pick; it has select_is_dev only where choices were made on dev.
+
+    Args:
+        entry: what was picked.
+        out: where it was written; None where it was not.
+        select_is_dev: whether it was chosen on dev itself.
+        cut_from: of `given_up`.
+    """
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
     data["stock"] = entry.shape.is_stock
     if select_is_dev:
         data["select_is_dev"] = True
+    if cut_from is not None:
+        data["cut_from"] = dict(cut_from)
     return data if out is None else {"out": str(out), **data}
 
 

@@ -13,9 +13,10 @@ from cutbert.files import file_sha256, read_json
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
-# Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, params and macs
-# of the network it was cut from, measured latency with its conditions, and scores before and after int8.
-FACTS = ("task", "max_length", "score_interval", "cut_from", "latency", "int8")
+# Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
+# that is near chance, the network it was cut from with what was given up, measured latency with its conditions, and
+# scores before and after int8.
+FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
 

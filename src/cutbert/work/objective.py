@@ -20,7 +20,7 @@ from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError
 from cutbert.fronts.front import Entry
-from cutbert.fronts.outputs import interval_fact
+from cutbert.fronts.outputs import chance_fact, interval_fact
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.hub.provenance import extend_provenance
@@ -207,9 +207,10 @@ class TaskObjective:
     def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
         assert isinstance(self.inputs.data, DataSettings)
         task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
-        facts = {"task": task, "max_length": self.inputs.data.length_limit}
-        interval = {} if entry is None else interval_fact(run.path, entry.name, self.metric)
-        save_network(self, run, model, entry, name, self.data.files, facts | interval)
+        facts: dict[str, Any] = {"task": task, "max_length": self.inputs.data.length_limit}
+        if entry is not None:
+            facts |= interval_fact(run.path, entry.name, self.metric) | chance_fact(run.path, entry.name, self.metric)
+        save_network(self, run, model, entry, name, self.data.files, facts)
 
 
 @dataclass(frozen=True, eq=False)
