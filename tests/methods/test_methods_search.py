@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -287,8 +288,11 @@ def front_macs(run: Path) -> int:
 
 
 def test_what_cannot_be_repaired_is_refused(run: Path, tmp_path: Path) -> None:
+    front = Front.load(run)
+    replace(front, subnets=tuple(entry for entry in front if entry.macs == front.teacher.macs)).save(run)
     with pytest.raises(RunError, match=r"a repaired subnet must be smaller than its network, but \S+ is all of it"):
         cutbert.pick(run, min_score=0.0, max_params=10**9, repair=True)
+    front.save(run)
     with pytest.raises(RunError, match=r"^--data-dir must come with --repair$"):
         cutbert.pick(run, data_dir=str(tmp_path))
     record = read_json(run / "run.json")
