@@ -85,11 +85,10 @@ class Picked(Shown):
     def to_json(self) -> dict[str, Any]:
         data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)
         limit, int8_ms = self.settings.max_latency_ms, self.cut_from.get("int8_latency_ms")
-        if limit is None:
-            return data
-        if int8_ms is not None:
+        if limit is not None and int8_ms is not None:
             data["cut_from"]["int8_within_limit"] = int8_ms <= limit
-        return {**data, "backend": self.settings.backend}
+        measured = self.front.measured
+        return data if measured is None else {**data, "backend": measured["backend"]}
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
