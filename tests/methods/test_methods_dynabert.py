@@ -137,6 +137,7 @@ def test_a_limit_in_milliseconds_is_of_the_backend_that_was_named(
     assert run.front.near_chance == chance_note(run.path, "teacher", "accuracy")
     picked = run.pick(max_latency_ms=1e6, backend="onnx-int8")
     assert picked.to_json()["latency_ms"] == run.front[picked.entry.name].latency_ms
+    assert run.pick().to_json()["backend"] == "onnx-int8"
     with pytest.raises(RunError, match=r"on torch, and there are none; .*; --backend onnx-int8 takes those there are"):
         run.pick(max_latency_ms=1e6)
 

@@ -94,11 +94,10 @@ class Picked(Shown):
         if self.repaired is not None:
             data["repair"] = self.repaired.to_json()
         limit, int8_ms = self.settings.max_latency_ms, self.cut_from.get("int8_latency_ms")
-        if limit is None:
-            return data
-        if int8_ms is not None:
+        if limit is not None and int8_ms is not None:
             data["cut_from"]["int8_within_limit"] = int8_ms <= limit
-        return {**data, "backend": self.settings.backend}
+        measured = self.front.measured
+        return data if measured is None else {**data, "backend": measured["backend"]}
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
