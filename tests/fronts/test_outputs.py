@@ -10,7 +10,14 @@ import pytest
 
 from cutbert.files import write_json
 from cutbert.fronts import paired
-from cutbert.fronts.outputs import answers_of, interval_fact, score_interval, stored_difference
+from cutbert.fronts.outputs import (
+    answers_of,
+    chance_fact,
+    chance_note,
+    interval_fact,
+    score_interval,
+    stored_difference,
+)
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -95,3 +102,33 @@ def test_the_difference_is_of_the_same_rows() -> None:
         ({"losses": [1.0]}, {"losses": [2.0]}, "masked_accuracy"),
     ):
         assert stored_difference(ours, theirs, metric) is None
+
+
+def test_a_score_near_chance_has_a_note(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+
+    def note(name: str, metric: str, **stored: object) -> str | None:
+        write_json(tmp_path / "predictions" / f"{name}.json", stored)
+        return chance_note(tmp_path, name, metric)
+
+    labels = [0] * 60 + [1] * 40
+    near = note("classes", "accuracy", score=0.6, labels=labels, logits=[[0.0, 1.0]] * 100)
+    assert near is not None and chance_fact(tmp_path, "classes", "accuracy") == {"near_chance": near}
+    assert note("good", "accuracy", score=0.9, labels=labels, logits=[[0.0, 1.0]] * 100) is None
+    assert chance_fact(tmp_path, "good", "accuracy") == {} == chance_fact(tmp_path, "none", "accuracy")
+    words = [["NOUN", "NOUN", "VERB"], ["NOUN"]] * 20
+    assert "most frequent label, always given, gets 75.00 on these 80 rows" in str(
+        note("words", "accuracy", score=0.76, labels=words, predicted=words)
+    )
+    assert note("entities", "f1", score=0.0, labels=[["B-X", "O"]], predicted=[["O", "O"]]) is not None
+    assert note("answers", "f1", score=0.0, ids=["a"], answers=["x"], f1=[0.0]) is None
+
+
+def test_a_difference_of_each_questions_scores_has_their_interval() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.random((2, 300))
+    gaps, found = one - other, stored_difference({"f1": one.tolist()}, {"f1": other.tolist()}, "f1") or {}
+    error = gaps.std() / np.sqrt(300)
+    expected = (gaps.mean(), gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error)
+    assert tuple(found[key] for key in ("mean", "low", "high")) == pytest.approx(expected, abs=0.2 * error)
+    assert stored_difference({"f1": one.tolist()}, {}, "f1") is None

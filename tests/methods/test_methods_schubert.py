@@ -188,7 +188,8 @@ def test_milliseconds_of_another_backend_at_a_fixed_length(
     run = schubert(
         teacher, tmp_path / "run", task, budget="latency_ms=0.8", backend="onnx", length=7, rounds=1, dims=["f"]
     )
-    assert {(each.backend, each.length) for each in timed} == {("onnx", 7)}
+    assert {(each.backend, each.length) for each in timed} == {("onnx", 7), ("onnx-int8", 7)}
+    assert {each.shape for each in timed if each.backend == "onnx-int8"} == {SHAPE}  # the uncut model beside the front
     assert run.front.measured["backend"] == "onnx" and set(run.front.measured["lengths"]) == {7}
 
 

@@ -35,6 +35,8 @@ def predict(model: str | Path, **options: Any) -> Result:
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
+    Without options that name data, the task is the one that the cutbert.json of all models names, where it can be read.
+
     Args:
         models: hub ids, model folders or run folders.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.leaderboard import Leaderboard
-from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line
@@ -80,6 +81,12 @@ class Picked(Shown):
     select_is_dev: bool = False
     repaired: RepairedPick | None = None
 
+    @cached_property
+    def cut_from(self) -> dict[str, Any]:
+        """The uncut model beside it, and what the cut gave up and gained, as in `fronts.pick.given_up`."""
+        dev = None if self.repaired is None else self.repaired.dev
+        return given_up(self.run, self.front, self.entry, dev)
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Cut the subnet out and write it as a model folder.
 
@@ -93,10 +100,14 @@ class Picked(Shown):
         save_picked(self.run, self.front, self.entry, Path(folder), line, own)
 
     def to_json(self) -> dict[str, Any]:
-        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
+        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)
         if self.repaired is not None:
             data["repair"] = self.repaired.to_json()
-        return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
+        limit, int8_ms = self.settings.max_latency_ms, self.cut_from.get("int8_latency_ms")
+        if limit is not None and int8_ms is not None:
+            data["cut_from"]["int8_within_limit"] = int8_ms <= limit
+        measured = self.front.measured
+        return data if measured is None else {**data, "backend": measured["backend"]}
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
@@ -126,7 +137,7 @@ def front(run: str | Path, **options: Any) -> Front:
     settings.check()
     stored = open_run(run).front
     if not settings.measure:
-        is_asked_for = stored.measured is not None or settings.backend != "torch"
+        is_asked_for = settings.is_given("backend") or settings.backend in stored.backends
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 

@@ -40,6 +40,8 @@ def finetune_view(data: Mapping[str, Any]) -> View:
     values |= {"time": f"{data['seconds']:.0f} s", "in": data["out"]}
     if data.get("select_is_dev"):
         values["mind"] = "select is the dev split itself"
+    if data.get("near_chance"):
+        values["beware"] = data["near_chance"]
     return (pairs(values),)
 
 
@@ -106,6 +108,7 @@ def pick_view(data: Mapping[str, Any]) -> View:
         values["repair"] = repair_line(data["repair"])
     if "latency_ms" in data:
         values["latency"] = f"{number(data['latency_ms'])} ms on {data.get('backend', 'torch')}"
+    values |= given_up_rows(data.get("cut_from"))
     values["loads in"] = "plain transformers" if data["stock"] else "transformers after `import cutbert.hub`"
     if data.get("select_is_dev"):
         values["mind"] = "chosen on the dev split itself, so the dev score is optimistic"
@@ -121,6 +124,32 @@ def repair_line(data: Mapping[str, Any]) -> str:
         f"{outcome}; KL to the whole network on select {data['kl_before']:.4f} before, {data['kl_after']:.4f} after; "
         f"scores before {points(data['score_before'])} on dev, {points(data['select_score_before'])} on select"
     )
+
+
+def given_up_rows(uncut: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the uncut model beside a pick: its scores and latency, the difference, and what its int8 takes."""
+    if uncut is None:
+        return {}
+    low_high = uncut.get("difference_interval")
+    interval = f" (95 % interval {' to '.join(signed_points(each) for each in low_high)})" if low_high else ""
+    rows = {
+        "uncut": f"{points(uncut['score'])} on dev, {points(uncut['select_score'])} on select",
+        "difference": f"{signed_points(uncut['difference'])} points on dev{interval}",
+    }
+    if "latency_ms" in uncut:
+        rows["uncut"] += f", {number(uncut['latency_ms'])} ms"
+        rows["difference"] += f", {number(uncut['latency_ratio'])} of the time"
+    if "int8_latency_ms" in uncut:
+        within = {True: ", within the limit already", False: ", above the limit", None: ""}
+        ms = number(uncut["int8_latency_ms"])
+        rows["uncut, int8"] = f"{ms} ms{within[uncut.get('int8_within_limit')]}; `cutbert export --int8` scores it"
+    if "near_chance" in uncut:
+        rows["beware"] = uncut["near_chance"]
+    return rows
+
+
+def signed_points(score: float) -> str:
+    return f"{100 * score:+.2f}"
 
 
 def search_view(data: Mapping[str, Any]) -> View:

@@ -1,4 +1,4 @@
-"""From networks' stored dev outputs: their answers, the interval of a score, and of the difference of two.
+"""From stored dev outputs: a network's answers, the intervals of scores and differences, and what is near chance.
 
 Axes: R resamples, N rows, C classes.
 """
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cutbert.data.metrics import near_chance
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
 from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, compare, percentiles
@@ -27,6 +28,13 @@ def answers_of(stored: Mapping[str, Any]) -> Answers:
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
 
 
+def stored_outputs(run: str | Path, name: str) -> dict[str, Any]:
+    """Return what a run stored of a network's dev outputs, empty where it stored nothing."""
+    path = Path(run) / PREDICTIONS / f"{name}.json"
+    stored: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return stored
+
+
 def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
     """Return the interval of a network's dev score as a fact for cutbert.json, empty where it is not known.
 
@@ -35,14 +43,37 @@ def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
         name: of its entry.
         metric: of the run.
     """
-    path = Path(run) / PREDICTIONS / f"{name}.json"
-    return interval_of(read_json(path), metric) if path.is_file() else {}
+    return interval_of(stored_outputs(run, name), metric)
 
 
 def interval_of(stored: Mapping[str, Any], metric: str) -> dict[str, Any]:
     """Return the interval of a score as a fact for cutbert.json, empty where it has none; arguments as below."""
     interval = score_interval(stored, metric)
     return {} if interval is None else {"score_interval": list(interval)}
+
+
+def chance_note(run: str | Path, name: str, metric: str) -> str | None:
+    """Return a sentence where a network's dev score is near chance, by its stored outputs; None where it is not."""
+    return chance_of(stored_outputs(run, name), metric)
+
+
+def chance_of(stored: Mapping[str, Any], metric: str) -> str | None:
+    """Return a sentence where a score is near chance, None where it is not; arguments as in `score_interval`.
+
+    Of question answering and plain text nothing is known.
+    """
+    if "labels" not in stored:
+        return None
+    if "logits" in stored:
+        return near_chance(metric, stored["score"], np.asarray(stored["labels"]))
+    words = [] if metric == "f1" else [label for row in stored["labels"] for label in row]
+    return near_chance(metric, stored["score"], np.asarray(words))
+
+
+def chance_fact(run: str | Path, name: str, metric: str) -> dict[str, str]:
+    """Return the note that a network's dev score is near chance as a fact for cutbert.json; empty where it is not."""
+    note = chance_note(run, name, metric)
+    return {} if note is None else {"near_chance": note}
 
 
 def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cutbert.files import read_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.leaderboard_view import bounds_words, signed, speed_words, times_words
-from cutbert.fronts.outputs import stored_difference
-from cutbert.fronts.score import PREDICTIONS
+from cutbert.fronts.outputs import stored_difference, stored_outputs
 
 ABOUT_HALF = 0.55  # of what the uncut model costs
 
@@ -45,8 +43,5 @@ def front_headline(run: Path, front: Front) -> str | None:
 
 def paired_difference(run: Path, front: Front, entry: Entry) -> dict[str, float] | None:
     """Return the difference of a subnet's dev score and the uncut model's with its interval, None where not known."""
-    paths = [run / PREDICTIONS / f"{name}.json" for name in (entry.name, front.teacher.name)]
-    if not all(path.is_file() for path in paths):
-        return None
-    stored, uncut = map(read_json, paths)
+    stored, uncut = (stored_outputs(run, name) for name in (entry.name, front.teacher.name))
     return stored_difference(stored, uncut, front.metric)

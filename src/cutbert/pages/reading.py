@@ -107,8 +107,14 @@ def with_front(source: Source, front: Front) -> Source:
     made = [(*after, *search_lines(source.path, entry)) for entry in front]
     points = [replace(each[0], commands=each[1], pick=each[2]) for each in zip(subnets, made, picks, strict=True)]
     points = [replace(point, interval=intervals[point.name]) for point in (teacher, *points)]
+    notes = [] if front.near_chance is None else [f"the uncut model: {front.near_chance}"]
+    if front.teacher_int8 is not None:
+        times = check_object(source.path, "teacher_int8", front.teacher_int8)
+        check_numbers(source.path, "teacher_int8", {"latency_ms": times.get("latency_ms")})
+        notes.append(f"in int8 (onnx-int8) the uncut model takes {times['latency_ms']:.2f} ms")
     return replace(
         source,
+        notes=(*source.notes, *notes),
         metric=str(front.metric),
         select_is_dev=bool(front.select_is_dev),
         points=tuple(points),
@@ -203,6 +209,7 @@ def with_score(source: Source, result: Mapping[str, Any]) -> Source:
     )
     return replace(
         source,
+        notes=(*source.notes, *([str(result["near_chance"])] if "near_chance" in result else [])),
         metric=str(result["metric"]),
         select_is_dev=bool(result.get("select_is_dev", False)),
         points=(point,),
@@ -256,20 +263,21 @@ def pick_command(run: str, front: Front, entry: Entry) -> str | None:
 
     A limit on latency is tried last: it holds on one machine only.
     """
-    for limits in limits_of(entry):
+    for limits in limits_of(front, entry):
         if limits_pick(front, entry, limits):
             return command_line("pick", [run], limits)
     return None
 
 
-def limits_of(entry: Entry) -> Iterator[PickSettings]:
+def limits_of(front: Front, entry: Entry) -> Iterator[PickSettings]:
     """Yield the tightest limits that an entry meets."""
     out = entry.name if PLAIN_NAME.fullmatch(entry.name) else "picked"
     for stock in (False, True) if entry.is_stock else (False,):
         yield PickSettings(max_macs=entry.macs, stock=stock, out=out)
         yield PickSettings(max_params=entry.params, stock=stock, out=out)
         if entry.latency_ms is not None:
-            yield PickSettings(max_latency_ms=entry.latency_ms, stock=stock, out=out)
+            backend: Any = "torch" if front.measured is None else front.measured["backend"]
+            yield PickSettings(max_latency_ms=entry.latency_ms, backend=backend, stock=stock, out=out)
 
 
 def limits_pick(front: Front, entry: Entry, limits: PickSettings) -> bool:

@@ -122,4 +122,4 @@ def repair_pick(run: Path, front: Front, entry: Entry, data_dir: str | None) -> 
         for name in ("select", "dev")
     )
     scored = replace(entry, score=dev.score, select_score=select.score, metrics=dev.metrics)
-    return RepairedPick(scored, entry, repaired, {**dev.outputs, "metrics": dev.metrics})
+    return RepairedPick(scored, entry, repaired, {"score": dev.score, "metrics": dev.metrics, **dev.outputs})
