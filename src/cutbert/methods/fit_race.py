@@ -36,7 +36,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
-from cutbert.train.checkpoint import load_weights, save_weights
+from cutbert.train.checkpoint import Position, load_weights, save_weights
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.pace import Pace
@@ -492,8 +492,9 @@ def train_winners(fitting: Fitting, races: list[Race]) -> None:
             if planned < LEAST_LAST_STEPS:
                 say(f"{current.target.name}: no time is left to train {winner.candidate.name} further")
                 continue
-            say(f"{current.target.name}: training {winner.candidate.name} alone, about {planned:,} steps")
             pace = fitting.plan.pace(name, planned, lambda: end - fitting.plan.run.seconds)  # noqa: B023
+            steps = pace.num_steps(Position())
+            say(f"{current.target.name}: training {winner.candidate.name} alone, about {steps:,} steps")
             with fitting.plan.run.timing("last"):
                 last = trained(fitting, current.target, winner, name, planned, pace)
             fitting.plan.keep_pace(name, pace)
