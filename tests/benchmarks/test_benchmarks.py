@@ -107,6 +107,15 @@ def test_cut_sizes(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["hidden"][0]["kept"] == 16 and record["hidden"][0]["settled_kl"] >= 0
 
 
+def test_repair(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    record = record_of("measure_repair", tmp_path, *inputs, "--rows", 16, "--eval-rows", 8, name="repair_sst2")
+    assert len(record["networks"]) == 6 and record["teacher"]["kl"] == 0
+    for row in record["networks"]:
+        assert 0.3 < row["macs_share"] < 0.75 and set(row["at"]) == {"cut", "repaired", "repaired_across_gaps"}
+    units = record["networks"][0]
+    assert units["layers"] == [0, 1, 2] and units["at"]["repaired"]["kl"] == units["at"]["repaired_across_gaps"]["kl"]
+
+
 def test_latency_prediction(tmp_path: Path, family: Path) -> None:
     words = ("--run", family, "--backends", "torch", "--subnets", 2, "--rounds", 1)
     (backend,) = record_of("measure_latency_prediction", tmp_path, *words)["backends"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.surgery.extract import extract
+from cutbert.work.repaired import repair_pick
 from kills import killed_as_it_says
 from known_times import take_known_times
 from tiny_runs import HEAD, make_run, save_tiny
@@ -288,11 +288,9 @@ def front_macs(run: Path) -> int:
 
 
 def test_what_cannot_be_repaired_is_refused(run: Path, tmp_path: Path) -> None:
-    front = Front.load(run)
-    replace(front, subnets=tuple(entry for entry in front if entry.macs == front.teacher.macs)).save(run)
     with pytest.raises(RunError, match=r"a repaired subnet must be smaller than its network, but \S+ is all of it"):
-        cutbert.pick(run, min_score=0.0, max_params=10**9, repair=True)
-    front.save(run)
+        front = Front.load(run)
+        repair_pick(run, front, front["w1.0-d1.0"], None)
     with pytest.raises(RunError, match=r"^--data-dir must come with --repair$"):
         cutbert.pick(run, data_dir=str(tmp_path))
     record = read_json(run / "run.json")

@@ -17,6 +17,30 @@ Method = Callable[..., dict[str, Any]]
 
 
 @documented(VERBS)
+def fit(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Make the best network under a limit, of all that the time allows to try, as the file that is served.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task it is fine-tuned first.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+
+    Returns:
+        The run; `run.leaderboard` is everything that was tried, `run["models"]` where the chosen ones are.
+
+    Raises:
+        BudgetError: limits that no network can keep.
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+
+    def load() -> Method:
+        from cutbert.methods.fit import fit
+
+        return fit
+
+    return run_method("fit", load, model, {"out": out, **options})
+
+
+@documented(VERBS)
 def finetune(model: str | Path, *, out: str | Path, **options: Any) -> Run:
     """Fine-tune a full-size model on a task: the teacher of what comes after.
 

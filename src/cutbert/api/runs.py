@@ -12,6 +12,7 @@ from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
@@ -43,6 +44,15 @@ class Run(Result):
             RunError: the run's command makes no front.
         """
         return Front.load(self.path)
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """Everything that `fit` tried.
+
+        Raises:
+            RunError: the run is not one of fit.
+        """
+        return Leaderboard.load(self.path)
 
     def pick(self, **limits: Any) -> Picked:
         """Return the best subnet under limits; arguments as in `cutbert.pick`."""

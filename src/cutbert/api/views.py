@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cutbert.api.study_views import analyze_view, depth_view
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.leaderboard_view import leaderboard_table
 from cutbert.fronts.view import conditions_line, front_view
 from cutbert.table import Table, View, millions, number, pairs, points
 
@@ -15,6 +17,20 @@ SIZES = {"heads": "num_heads", "key dim": "key_dim", "value dim": "value_dim", "
 
 def cost_view(data: Mapping[str, Any]) -> View:
     return (pairs({name: f"{value:,}" for name, value in data.items()}),)
+
+
+def fit_view(data: Mapping[str, Any]) -> View:
+    """Return what was given up for what, everything that was tried, and where the models are."""
+    entries = [LeaderboardEntry.from_json(each) for each in data["leaderboard"]]
+    places = [f"{each['limit']}: {each['out']}" for each in data["models"]]
+    time = f"{data['seconds']:.0f} s of {data['time_limit_s']:.0f}"
+    page = f"cutbert report {data['out']}"
+    return (
+        data["verdict"],
+        leaderboard_table(entries),
+        f"{data['metric']} on dev in points with its 95 % interval; choices are made on select; * chosen",
+        pairs({"models": ", ".join(places), "time": time, "page": page}),
+    )
 
 
 def finetune_view(data: Mapping[str, Any]) -> View:
@@ -151,16 +167,16 @@ def search_view(data: Mapping[str, Any]) -> View:
 
 
 def demo_view(data: Mapping[str, Any]) -> View:
-    """Return the front, what was picked, and the texts that both models classified."""
+    """Return the leaderboard, and the texts that the exported file labelled."""
     rows = []
     for each in data["texts"]:
         both = " / ".join([each["text"], *([each["text_pair"]] if "text_pair" in each else [])])
-        rows.append((both, *(str(each[name]) for name in ("label", "teacher", "picked"))))
-    headings = ("text", "label", "teacher", "picked")
+        rows.append((both, *(str(each[name]) for name in ("label", "predicted"))))
+    headings = ("text", "label", "predicted")
     texts = Table(headings, tuple(rows), left=headings, folded=("text",))
     took = f"{data['seconds']:.0f} s in all; the limit was {data['max_latency_ms']:.2f} ms"
     page = [f"all of it on a page that opens offline: {data['report']}"] if "report" in data else []
-    return (*front_view(data), *pick_view(data["picked"]), texts, took, *page)
+    return (*fit_view(data), "", texts, took, *page)
 
 
 def measure_view(data: Mapping[str, Any]) -> View:
@@ -242,6 +258,7 @@ VIEWS: Mapping[str, Callable[[Mapping[str, Any]], View]] = {
     "dynabert": front_view,
     "export": export_view,
     "finetune": finetune_view,
+    "fit": fit_view,
     "front": front_view,
     "measure": measure_view,
     "pick": pick_view,

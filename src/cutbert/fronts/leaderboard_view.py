@@ -131,8 +131,11 @@ def speed_words(before_ms: float, after_ms: float, than: str) -> str:
     '1.9 times faster than the uncut int8 file (3.9 to 2.1 ms)'
     >>> speed_words(2.0, 2.04, "the uncut int8 file")
     'as fast as the uncut int8 file (2.0 to 2.0 ms)'
+    >>> speed_words(1.2, 0.65, "the uncut int8 file")
+    '1.8 times faster than the uncut int8 file (1.20 to 0.65 ms)'
     """
-    times = f"({before_ms:.1f} to {after_ms:.1f} ms)"
+    digits = 1 if min(before_ms, after_ms) >= 1 else 2
+    times = f"({before_ms:.{digits}f} to {after_ms:.{digits}f} ms)"
     said = times_words(before_ms, after_ms, "faster", "slower", "as fast")
     return f"{said} {'as' if said == 'as fast' else 'than'} {than} {times}"
 

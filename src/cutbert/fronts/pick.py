@@ -90,7 +90,7 @@ def save_picked(
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
     provenance = loaded.provenance
-    facts = {key: provenance[key] for key in ("task", "max_length") if key in provenance}
+    facts: dict[str, Any] = {key: provenance[key] for key in ("task", "max_length") if key in provenance}
     for each in search_lines(run, entry):
         provenance = extend_provenance(provenance, each)
     network = extract(loaded.model, entry.subnet) if repaired is None else repaired[0]

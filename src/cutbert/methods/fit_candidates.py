@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 from cutbert.data.batches import Batch
 from cutbert.methods.fit_settings import KindName
@@ -19,13 +19,14 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.shape.units import Place, size_at
 from cutbert.surgery.cut import Kept, kept_first
 from cutbert.surgery.extract import extract
+from cutbert.surgery.norms import recalibrate_norms
 from cutbert.surgery.rewire import permuted
 from cutbert.surgery.unit_choice import SubLayerErrors, UnitChoice, choose_units
+from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
 MULTIPLE = 64  # of neurons: what kernels like
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
-SETS = 5  # choices of whole layers at one depth
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,13 @@ class Source:
 
     def cut(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network, as the cut leaves it."""
+        if not candidate.kept:
+            return extract(self.model, candidate.subnet)
         orders = {place: kept_first(units, size_at(self.shape, place)) for place, units in candidate.kept.items()}
-        return extract(permuted(self.model, orders) if orders else self.model, candidate.subnet)
+        model = permuted(self.model, orders)
+        if candidate.hidden is not None:
+            recalibrate_norms(model, range(len(candidate.hidden)), self.batches)
+        return extract(model, candidate.subnet)
 
 
 @dataclass(frozen=True)
@@ -155,7 +161,7 @@ class Proposer:
         depth, num = self.most_layers, self.source.shape.num_layers
         if depth in (0, num):
             return []
-        choices = [each for each in layer_choices(num, depth)]
+        choices = [chosen_layers(depth, num, how) for how in get_args(LayerChoice)]
         choices.append(self.least_missed(depth))
         return [self.named_layers(each) for each in dict.fromkeys(choices)]
 
@@ -235,16 +241,18 @@ class Proposer:
         if place.dim == "a":
             kept = replace(layer, num_heads=round(share * whole.num_heads))
         else:
-            kept = replace(layer, intermediate_size=in_multiples(share * whole.intermediate_size, whole.intermediate_size))
+            kept = replace(
+                layer, intermediate_size=in_multiples(share * whole.intermediate_size, whole.intermediate_size)
+            )
         if place.dim == "a" and kept.num_heads and not layer.num_heads:
             kept = replace(kept, key_dim=whole.key_dim, value_dim=whole.value_dim)
         return {**sizes, place.layer: kept}
 
     def error_at(self, place: SubLayerPlace, share: float) -> float:
         """Return the damage of a sub-layer with a share of its units: that of its absence, by the error that is left."""
-        errors: SubLayerErrors | None = (
-            self.source.choice.heads if place.dim == "a" else self.source.choice.neurons
-        )[place.layer]
+        errors: SubLayerErrors | None = (self.source.choice.heads if place.dim == "a" else self.source.choice.neurons)[
+            place.layer
+        ]
         assert errors is not None
         return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
 
@@ -302,19 +310,16 @@ class Proposer:
         return found
 
 
-def layer_choices(num_layers: int, depth: int) -> list[tuple[int, ...]]:
-    """Return which layers stay at a depth: the first, the last, every other, and the first with the last one.
-
-    >>> layer_choices(6, 3)
-    [(0, 1, 2), (3, 4, 5), (1, 3, 5), (0, 1, 5)]
-    """
-    spread = tuple(max(0, (2 * (i + 1) * num_layers + depth) // (2 * depth) - 1) for i in range(depth))
-    first = tuple(range(depth))
-    return list(
-        dict.fromkeys(
-            [first, tuple(range(num_layers - depth, num_layers)), spread, (*first[:-1], num_layers - 1)]
-        )
-    )
+def student_candidates(name: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:
+    """Return a student as it is where it fits, else the most of its layers that do: the first, or at even distances."""
+    proposer = Proposer(source, load, lambda candidate: 0.0, ())
+    depth, num = proposer.most_layers, source.shape.num_layers
+    stem = name.rstrip("/").rpartition("/")[2]
+    choices = {chosen_layers(depth, num, how) for how in ("first", "spread")} if depth else set()
+    return [
+        Candidate(f"{stem}-{'-'.join(map(str, layers))}", "student", proposer.of_layers(layers), name)
+        for layers in sorted(choices)
+    ]
 
 
 def in_multiples(size: float, whole: int) -> int:

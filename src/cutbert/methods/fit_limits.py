@@ -39,6 +39,10 @@ class Costs:
     def of(cls, table: LatencyTable, head: HeadSpec, backend: str) -> Costs:
         return cls(table, head, bytes_per_param(backend))
 
+    def keeps_uncut(self, target: Target, shape: EncoderShape) -> bool:
+        """Whether the uncut model keeps to a target's limits as it is."""
+        return target.keeps(self.numbers(shape))
+
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
         """Return the costs of a shape by the names of limits; the latency is predicted."""
         cost = cost_of(shape, self.head)
@@ -165,6 +169,8 @@ def smallest(shape: EncoderShape, settings: FitSettings) -> EncoderShape:
     layer = shape.layers[0]
     if set(settings.kinds) == {"layers"}:
         return replace(shape, layers=(layer,))
-    thin = LayerShape(1, layer.key_dim or 1, layer.value_dim or 1, min(LEAST_NEURONS, layer.intermediate_size or LEAST_NEURONS))
+    thin = LayerShape(
+        1, layer.key_dim or 1, layer.value_dim or 1, min(LEAST_NEURONS, layer.intermediate_size or LEAST_NEURONS)
+    )
     hidden = max(1, round(LEAST_HIDDEN_SHARE * shape.hidden_size)) if "gates" in settings.kinds else shape.hidden_size
     return replace(shape, hidden_size=hidden, layers=(thin,))

@@ -20,6 +20,9 @@ from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
 WARM_STEPS, TIMED_STEPS = 2, 5
+# What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; under each limit a few
+# smaller networks.
+ENDS_OF_UNCUT, ENDS_OF_LIMIT = 2.5, 3.0
 
 
 @dataclass
@@ -49,8 +52,12 @@ class FitPlan:
         own = run.path / PLAN
         return cls(run, {} if other is None else read_plan(Path(other)), read_json(own) if own.is_file() else {})
 
+    def knows(self, name: str) -> bool:
+        """Whether a decision was taken before, here or in the other run."""
+        return name in self.decisions or name in self.other
+
     def decide(self, name: str, decide: Callable[[], Any]) -> Any:
-        """Return a decision: as it was taken before, as the other run took it, or as it is taken now; it must be JSON."""
+        """Return a decision, which is JSON: as it was taken before, as the other run took it, or as it is taken now."""
         if name not in self.decisions:
             self.decisions[name] = self.other[name] if name in self.other else decide()
             self.save()
@@ -66,6 +73,11 @@ class FitPlan:
         """Keep the steps that a finished stage took, as a decision."""
         assert isinstance(pace, FixedPace | DeadlinePace)
         self.decide(name, lambda: [list(change) for change in pace.changes])
+
+    def changes(self) -> list[tuple[str, int, int]]:
+        """Return the stages whose steps were changed on the way: their names, the steps at first and in the end."""
+        steps = {name: each for name, each in self.decisions.items() if name.endswith("-last")}
+        return [(name, each[0][1], each[-1][1]) for name, each in steps.items() if len(each) > 1]
 
     def save(self) -> None:
         write_json(self.run.path / PLAN, self.decisions)
@@ -86,24 +98,27 @@ def read_plan(run: Path) -> dict[str, Any]:
     return data
 
 
-@dataclass
+@dataclass(frozen=True)
 class Clock:
     """The time of a run, over all its resumed parts.
 
     Args:
         run: the run's folder.
         limit_s: time for everything.
-        reserve_s: time that is kept for the end: exporting, scoring, timing.
+        uncut_s: what exporting, loading and scoring the uncut model takes.
     """
 
     run: RunFolder
     limit_s: float
-    reserve_s: float = 0.0
+    uncut_s: float
 
-    @property
-    def left_s(self) -> float:
-        """Seconds until the end must begin."""
-        return self.limit_s - self.reserve_s - self.run.seconds
+    def left_s(self, ends: int) -> float:
+        """Return the seconds until the end must begin.
+
+        Args:
+            ends: limits, each of which ends with networks to be exported, scored and timed.
+        """
+        return self.limit_s - self.run.seconds - self.uncut_s * (ENDS_OF_UNCUT + ends * ENDS_OF_LIMIT)
 
 
 def seconds_per_step(

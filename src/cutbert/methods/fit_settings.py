@@ -78,7 +78,8 @@ class FitSettings(Settings):
         ),
     )
     candidates: int = field(
-        default=8, metadata=option("Networks that are trained at first, for each limit.", least=1, most=64, group=METHOD)
+        default=8,
+        metadata=option("Networks that are trained at first, for each limit.", least=1, most=64, group=METHOD),
     )
     backend: BackendName = field(
         default="onnx-int8",

@@ -34,22 +34,29 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     if not loaded.has_new_head or objective.inputs.models.teacher is not None:
         return []
     begun = run.seconds
-    until = plan.decide("teacher-until", lambda: begun + TEACHER_SHARE * clock.left_s)
+    until = plan.decide("teacher-until", lambda: begun + TEACHER_SHARE * clock.left_s(ends=1))
     start = copy.deepcopy(loaded.model)
     best = run.path / "checkpoint" / f"{TEACHER}.safetensors"
     tried: list[dict[str, Any]] = []
     for number, (rate, passes) in enumerate(TRIES):
         stage = replace(FINETUNE, name=f"{TEACHER}-{number + 1}", learning_rate=rate, epochs=passes)
         steps = plan.decide(
-            stage.name, lambda: planned_steps(objective, stage, train, until - run.seconds, tried)  # noqa: B023
+            stage.name,
+            lambda: planned_steps(objective, stage, train, until - run.seconds, tried),  # noqa: B023
         )
         if not steps:
             break
-        say(f"teacher: fine-tuning at {rate:g} for {steps:,} steps ({steps / epoch_steps(objective, stage):.1f} passes)")
+        say(
+            f"teacher: fine-tuning at {rate:g} for {steps:,} steps ({steps / epoch_steps(objective, stage):.1f} passes)"
+        )
         loaded.model.load_state_dict(start.state_dict())
         step = LabelStep(objective.losses)
         position = train_stage(
-            loaded.model, Stage(replace(stage, exact_steps=steps), objective.train_tokens, step), objective.engine, train, run
+            loaded.model,
+            Stage(replace(stage, exact_steps=steps), objective.train_tokens, step),
+            objective.engine,
+            train,
+            run,
         )
         whole = Subnet.full(loaded.model.shape)
         select = label_scores(loaded.model, whole, objective.select, objective.metric).score
@@ -68,8 +75,8 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     load_weights(best, loaded.model)
     chosen = max(tried, key=lambda each: each["select_score"])
     for each in tried:
-        mark = ", taken" if each is chosen else ""
-        say(f"teacher: {100 * each['select_score']:.2f} on select at {each['learning_rate']:g}, {each['passes']:.1f} passes{mark}")
+        mark, rate = ", taken" if each is chosen else "", each["learning_rate"]
+        say(f"teacher: {100 * each['select_score']:.2f} on select at {rate:g}, {each['passes']:.1f} passes{mark}")
     if not (run.path / TEACHER).exists():
         objective.save(run, loaded.model, None, TEACHER)
     plan.decide("teacher", lambda: tried)
@@ -85,7 +92,9 @@ def planned_steps(
         speed = tried[-1]["seconds"] / tried[-1]["steps"]
         return wanted if wanted * speed <= seconds else 0
     scratch = copy.deepcopy(objective.loaded.model)
-    speed = seconds_per_step(scratch, stage, objective.train_tokens, LabelStep(objective.losses), objective.engine, train)
+    speed = seconds_per_step(
+        scratch, stage, objective.train_tokens, LabelStep(objective.losses), objective.engine, train
+    )
     least = math.ceil(LEAST_PASSES * epoch_steps(objective, stage))
     return min(wanted, max(least, int(seconds / speed)))
 

@@ -28,7 +28,7 @@ from cutbert.shape.folder import read_folder_shape, read_object
 from cutbert.train.run_folder import RunFolder
 
 MOST_RUNS = 36  # number of pairs of colour and marker
-FAMILY = "family"
+FIT = "fit"
 SIDECAR = "cutbert.json"
 ANALYSIS = "analysis.json"
 IMAGE_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -55,7 +55,7 @@ def read_sources(paths: Sequence[str]) -> list[Source]:
 
 
 def read_source(path: str, name: str) -> Source:
-    """Read one run: its front, or its single score; of a demo, the run of its family.
+    """Read one run: its front, or its single score; of a demo, its run of fit.
 
     Raises:
         RunError: not a finished run, or a damaged one.
@@ -63,7 +63,7 @@ def read_source(path: str, name: str) -> Source:
     run = RunFolder.read(path)
     result = check_object(path, "result", run.finished_result)
     if run.data["command"] == "demo":
-        return read_source(str(Path(path) / FAMILY), name)
+        return read_source(str(Path(path) / FIT), name)
     stages, notes = read_curves(run.path)
     source = Source(
         path=path,

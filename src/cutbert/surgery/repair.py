@@ -86,6 +86,8 @@ def repair(
     check_origin(uncut, cut, layers, hidden)
     if sum(batch.num_rows for batch in batches) < 2:
         raise InputError(f"a cut must be repaired on at least 2 texts, got {sum(each.num_rows for each in batches)}")
+    if hidden is not None:
+        hidden = hidden.to(batches[0].input_ids.device)
     modes = [(model, model.training) for model in (uncut, cut)]
     try:
         with torch.no_grad():

@@ -87,14 +87,16 @@ def choose_units(model: TaskModel, batches: Sequence[Batch], *, ridge: float = R
     """
     if not any(batch.num_tokens for batch in batches):
         raise InputError("units must be chosen on at least one text, got none")
+    choice = UnitChoice([None] * model.shape.num_layers, [None] * model.shape.num_layers)
     was_training = model.training
     model.eval()
-    streams = [(Stream(model, batch), texts_of_positions(batch) >= 0) for batch in batches]
-    choice = UnitChoice([None] * model.shape.num_layers, [None] * model.shape.num_layers)
-    for sub_layer in sub_layers(model.encoder):
-        found = errors_of(sub_layer, streams, ridge, group)
-        (choice.heads if sub_layer.kind == "attention" else choice.neurons)[sub_layer.layer] = found
-    model.train(was_training)
+    try:
+        streams = [(Stream(model, batch), texts_of_positions(batch) >= 0) for batch in batches]
+        for sub_layer in sub_layers(model.encoder):
+            by_layer = choice.heads if sub_layer.kind == "attention" else choice.neurons
+            by_layer[sub_layer.layer] = errors_of(sub_layer, streams, ridge, group)
+    finally:
+        model.train(was_training)
     return choice
 
 

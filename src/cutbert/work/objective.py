@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cutbert.bench.latency import NUM_LENGTHS, sample_lengths
 from cutbert.bench.settings import DEFAULT_LENGTH
@@ -30,6 +31,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
 from cutbert.train.collating import SAMPLE_TOKENS, sample_batches, sample_rows
 from cutbert.train.engine import Engine, make_engine
+from cutbert.train.evaluate import predict_logits
 from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
@@ -201,6 +203,14 @@ class TaskObjective:
             )
         tokens = None if same_tokens else tokenize(rows, other, self.inputs)
         return Teacher(other.model.to(self.engine.device), tokens, has_states, pairs)
+
+    def teacher_logits(self, rows: Examples) -> NDArray[np.float32]:
+        """Return the teacher's logits of some rows, in float32; labels in the order of the task's."""
+        other = self.inputs.models.teacher
+        if other is None:
+            return predict_logits(self.loaded.model, self.tokenize(rows))
+        loaded = load_model(other, self.data.head)
+        return predict_logits(loaded.model.to(self.engine.device), tokenize(rows, loaded, self.inputs))
 
     def tokenize(self, rows: Examples) -> Tokens:
         """Return the tokens of further rows."""

@@ -60,7 +60,7 @@ def repaired_subnet(supernet: TaskModel, subnet: Subnet, batches: Sequence[Batch
     """
     before, after = extract(supernet, subnet), extract(supernet, subnet)
     width = subnet.hidden_size
-    hidden = None if width == supernet.shape.hidden_size else torch.arange(width, device=batches[0].input_ids.device)
+    hidden = None if width == supernet.shape.hidden_size else torch.arange(width)
     repair(supernet, after, batches, layers=[kept.index for kept in subnet.layers], hidden=hidden)
     wanted = predict_logits(supernet, select)
     kls = [teacher_kl(supernet.head_spec, predict_logits(each, select), wanted) for each in (before, after)]
