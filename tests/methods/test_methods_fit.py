@@ -56,7 +56,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def be_quick(patch: pytest.MonkeyPatch) -> None:
     """Leave little time for training, whatever the machine does beside."""
     measure_quickly(patch)
-    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 1.5)
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 2.0)
+    patch.setattr("cutbert.methods.fit_race.LEAST_ROUND_STEPS", 2)
 
 
 def fit(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:

@@ -17,6 +17,7 @@ import cutbert.hub
 from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.files import read_json
+from cutbert.fronts.pick import given_up
 from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec

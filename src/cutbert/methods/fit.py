@@ -10,8 +10,10 @@ end in `fit_end`; what hangs on time, and how it is kept, in `fit_plan`.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ from cutbert.work.run import carry_out
 
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
-NEEDED_SHARE = 0.9  # of the time that look and end may take; more is refused
+NEEDED_SHARE = 0.9  # of the time that look and end may take together
 
 
 def fit(
@@ -99,7 +101,7 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     with run.timing("look"):
         costs = look(objective, settings, train, plan)
         targets = targets_of(settings, costs, objective.loaded.model.shape)
-        clock = start_clock(objective, settings, train, plan, costs)
+        clock = start_clock(objective, settings, train, plan)
     for target in targets:
         if costs.keeps_uncut(target, objective.loaded.model.shape):
             say(
@@ -126,7 +128,7 @@ def look(objective: TaskObjective, settings: FitSettings, train: TrainSettings, 
         measured["table"] = timed_table(model, ("a", "f", "h"), objective.lengths, latency).to_json()
         measured["tokenizer_ms"] = tokenizer_ms(objective)
         measured["build_s"], measured["row_ms"] = serving_times(objective, settings, train)
-        check_table(settings, objective, LatencyTable.from_json(measured["table"]))
+        check_look(settings, objective, measured, plan.run.seconds)
     for name in ("table", "tokenizer_ms", "build_s", "row_ms"):
         plan.decide(name, lambda: measured[name])  # noqa: B023
     table = LatencyTable.from_json(plan.decisions["table"])
@@ -138,9 +140,25 @@ def look(objective: TaskObjective, settings: FitSettings, train: TrainSettings, 
     return costs
 
 
-def check_table(settings: FitSettings, objective: TaskObjective, table: LatencyTable) -> None:
-    """Raise a BudgetError where no network keeps the limits, before anything is kept."""
-    targets_of(settings, Costs.of(table, objective.data.head, settings.backend), objective.loaded.model.shape)
+def check_look(settings: FitSettings, objective: TaskObjective, measured: Mapping[str, Any], seconds: float) -> None:
+    """Raise a BudgetError where no network keeps the limits, or no time is left, before anything is kept."""
+    mistakes = Mistakes()
+    with mistakes.collect():
+        costs = Costs.of(LatencyTable.from_json(measured["table"]), objective.data.head, settings.backend)
+        targets_of(settings, costs, objective.loaded.model.shape)
+    needed = (seconds + uncut_seconds(objective, measured)) / NEEDED_SHARE
+    if settings.time is not None and needed > settings.time:
+        mistakes.add(
+            f"--time must be at least {math.ceil(needed)} s here, to look at the model and to export and score one, "
+            f"got {settings.time:g} s"
+        )
+    mistakes.check(BudgetError)
+
+
+def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> float:
+    """Return what exporting, loading and scoring the uncut model takes."""
+    rows = len(objective.dev) + (0 if objective.select_is_dev else len(objective.select))
+    return float(measured["build_s"] + rows * measured["row_ms"] / 1000)
 
 
 def tokenizer_ms(objective: TaskObjective) -> float:
@@ -170,35 +188,17 @@ def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainS
     return build_s, 1000 * (time.perf_counter() - begun) / len(rows)
 
 
-def start_clock(
-    objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan, costs: Costs
-) -> Clock:
-    """Return the clock: the time for everything, and what of it the end needs.
-
-    Raises:
-        BudgetError: there is no time left to do anything else.
-    """
-    run = plan.run
-    rows = len(objective.dev) + (0 if objective.select_is_dev else len(objective.select))
-    uncut_s = plan.decisions["build_s"] + rows * plan.decisions["row_ms"] / 1000
+def start_clock(objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan) -> Clock:
+    """Return the clock: the time for everything, and what of it the end needs."""
 
     def default_time() -> float:
         if settings.time is not None:
             return settings.time
-        scratch = copy.deepcopy(objective.loaded.model)
-        speed = seconds_per_step(
-            scratch, FINETUNE, objective.train_tokens, LabelStep(objective.losses), objective.engine, train
-        )
-        steps = FINETUNE.num_steps(-(-len(objective.train_tokens) // FINETUNE.batch_size))
+        scratch, step = copy.deepcopy(objective.loaded.model), LabelStep(objective.losses)
+        speed = seconds_per_step(scratch, FINETUNE, objective.train_tokens, step, objective.engine, train)
+        steps = FINETUNE.num_steps(math.ceil(len(objective.train_tokens) / FINETUNE.batch_size))
         return max(LEAST_S, FINE_TUNINGS * steps * speed)
 
     limit_s = plan.decide("time_limit_s", default_time)
-    clock = Clock(run, limit_s, uncut_s=uncut_s)
-    if run.seconds + clock.uncut_s > NEEDED_SHARE * limit_s:
-        least = (run.seconds + clock.uncut_s) / NEEDED_SHARE
-        raise BudgetError(
-            f"--time must be at least {least:.0f} s here, to look at the model and to export and score one, "
-            f"got {limit_s:g} s"
-        )
-    say(f"time: {limit_s / 60:.1f} minutes for everything, of which {run.seconds:.0f} s are spent")
-    return clock
+    say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
+    return Clock(plan.run, limit_s, uncut_seconds(objective, plan.decisions))

@@ -249,7 +249,7 @@ class Proposer:
         return {**sizes, place.layer: kept}
 
     def error_at(self, place: SubLayerPlace, share: float) -> float:
-        """Return the damage of a sub-layer with a share of its units: that of its absence, by the error that is left."""
+        """Return the damage of a sub-layer with a share of its units: that of its absence times the error left."""
         errors: SubLayerErrors | None = (self.source.choice.heads if place.dim == "a" else self.source.choice.neurons)[
             place.layer
         ]

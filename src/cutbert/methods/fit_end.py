@@ -378,9 +378,8 @@ def notes_of(
         index = chosen.get(each.target.key)
         winner = each.entrants[0]
         if index is not None and index and entries[index].name != winner.candidate.name:
-            notes.append(
-                f"{each.target.name}: {entries[index].name} takes the place of the race's winner, {winner.candidate.name}"
-            )
+            name = entries[index].name
+            notes.append(f"{each.target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
         if not winner.steps:
             notes.append(f"{each.target.name}: there was no time to train; candidates are only repaired")
     return notes

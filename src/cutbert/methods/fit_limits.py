@@ -146,7 +146,7 @@ def raise_unreachable(
     settings: FitSettings,
     uncut: Mapping[str, float] | None = None,
 ) -> None:
-    """Raise a BudgetError with a message for each limit below the least; a student is not known yet, and may be less."""
+    """Raise a BudgetError with a message for each limit below the least; a student, not known yet, may be less."""
     if settings.student:
         return
     messages = []

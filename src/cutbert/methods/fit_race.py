@@ -47,7 +47,7 @@ from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective
 from cutbert.work.student import SMALL, student_step
 
-REPAIR_ROWS = 192
+REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 LOOK_ROWS = 192  # of select, for the damage of a part
 HELD_OUT = 500  # of --unlabeled, for ranking
 GATES_SHARE = 0.08  # of the time left, for gates under one limit
@@ -84,7 +84,7 @@ class Part:
         teacher, tokens = objective.teacher_and_tokens()
         judged = (objective.select, *map(objective.tokenize, held_out))
         answers = tuple(objective.teacher_logits(each) for each in (objective.data.select, *held_out))
-        source = Source.of(objective.loaded.model, objective.sample(objective.loaded.model, REPAIR_ROWS, seed))
+        source = source_of(objective, seed)
         return cls(objective, teacher, tokens, judged, answers, source)
 
     @classmethod
@@ -105,8 +105,7 @@ class Part:
         if not has_same_tokens:
             teacher = replace(teacher, tokens=teacher.tokens or model.tokens, has_states=False, state_pairs=None)
         judged = (own.select, *map(own.tokenize, held_out))
-        source = Source.of(loaded.model, own.sample(loaded.model, REPAIR_ROWS, seed))
-        return cls(own, teacher, tokens, judged, model.answers, source)
+        return cls(own, teacher, tokens, judged, model.answers, source_of(own, seed))
 
     @property
     def teacher_select(self) -> float:
@@ -144,6 +143,13 @@ class Part:
         return student_step(
             self.objective.losses, self.teacher, shape, kept=candidate.layers, hidden_units=units, is_main=False
         )
+
+
+def source_of(objective: TaskObjective, seed: int) -> Source:
+    """Return an objective's model as what candidates are cut from, looked at on a few training rows without labels."""
+    model = objective.loaded.model
+    rows = min(REPAIR_ROWS, max(1, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
+    return Source.of(model, objective.sample(model, rows, seed))
 
 
 @dataclass(eq=False)
