@@ -47,6 +47,7 @@ from cutbert.work.run import carry_out
 
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
+CANDIDATE_S, FEWEST_CANDIDATES, MOST_CANDIDATES = 40, 3, 8
 NEEDED_SHARE = 0.9  # of the time that look and end may take together
 
 
@@ -201,4 +202,5 @@ def start_clock(objective: TaskObjective, settings: FitSettings, train: TrainSet
 
     limit_s = plan.decide("time_limit_s", default_time)
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    return Clock(plan.run, limit_s, uncut_seconds(objective, plan.decisions))
+    candidates = settings.candidates or min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, int(limit_s / CANDIDATE_S)))
+    return Clock(plan.run, limit_s, uncut_seconds(objective, plan.decisions), candidates)

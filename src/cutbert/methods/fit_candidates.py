@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args
 
+import torch
+
 from cutbert.data.batches import Batch
 from cutbert.methods.fit_settings import KindName
 from cutbert.model.task_model import TaskModel
@@ -98,6 +100,12 @@ class Source:
     def shape(self) -> EncoderShape:
         return self.model.shape
 
+    def new(self, candidate: Candidate) -> TaskModel:
+        """Return a network of a candidate's shape, for weights that are stored."""
+        with torch.device("meta"):
+            network = TaskModel(candidate.subnet.shape_in(self.shape), self.model.style, self.model.head_spec)
+        return network.to_empty(device=next(self.model.parameters()).device).eval()
+
     def cut(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network, as the cut leaves it."""
         if not candidate.kept:
@@ -124,7 +132,7 @@ class Proposer:
     Args:
         source: what is cut.
         load: of a shape: the largest of its costs as a share of that cost's limit; at most 1 fits.
-        damage: of a network cut out: its distance to the teacher, after a repair.
+        damage: of a cut: its distance to the teacher.
         kinds: what may be proposed.
     """
 
@@ -178,9 +186,13 @@ class Proposer:
 
         The damages of layers that go together are taken for the sum of those of each alone: one look at each layer.
         """
-        num = self.source.shape.num_layers
-        alone = {i: self.damage(self.named_layers([j for j in range(num) if j != i])) for i in range(num)}
-        return tuple(sorted(sorted(alone, key=lambda i: -alone[i])[:depth]))
+        return tuple(sorted(sorted(self.missed, key=lambda i: -self.missed[i])[:depth]))
+
+    @cached_property
+    def missed(self) -> dict[int, float]:
+        """What the absence of each layer alone does."""
+        layers = range(self.source.shape.num_layers)
+        return {i: self.damage(self.named_layers([j for j in layers if j != i])) for i in layers}
 
     # Thinner layers
 
@@ -216,7 +228,7 @@ class Proposer:
 
     @cached_property
     def damages(self) -> dict[SubLayerPlace, float]:
-        """What the absence of each sub-layer does, after a repair."""
+        """What the absence of each sub-layer alone does."""
         found = {}
         for i, layer in enumerate(self.source.shape.layers):
             places = [SubLayerPlace("a", i)] * layer.has_attention + [SubLayerPlace("f", i)] * layer.has_feed_forward

@@ -26,7 +26,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import Subnet
-from cutbert.train.evaluate import score
+from cutbert.train.evaluate import MAX_TOKENS, score
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
@@ -164,7 +164,8 @@ def scored_entry(
 ) -> tuple[LeaderboardEntry, Mapping[str, Any]]:
     """Return a network's entry without times, and its outputs on dev, which are also kept in predictions/."""
     objective, network = each.part.objective, each.network
-    data, at_once = objective.data, BACKENDS[each.backend].batch_tokens
+    # In int8 the ranges of a batch depend on all its rows; in float32 a batch changes nothing but the time.
+    data, at_once = objective.data, 1 if each.backend == "onnx-int8" else MAX_TOKENS
     dev = score(data.head, data.metric, run_rows(runner, network, objective.dev, max_tokens=at_once), objective.dev)
     select = dev
     if not objective.select_is_dev:

@@ -20,9 +20,8 @@ from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
 WARM_STEPS, TIMED_STEPS = 2, 5
-# What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; under each limit a few
-# smaller networks.
-ENDS_OF_UNCUT, ENDS_OF_LIMIT = 2.5, 3.0
+# What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
+END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
 
 
 @dataclass
@@ -106,11 +105,13 @@ class Clock:
         run: the run's folder.
         limit_s: time for everything.
         uncut_s: what exporting, loading and scoring the uncut model takes.
+        candidates: trained at first under each limit.
     """
 
     run: RunFolder
     limit_s: float
     uncut_s: float
+    candidates: int
 
     def left_s(self, ends: int) -> float:
         """Return the seconds until the end must begin.
@@ -118,7 +119,8 @@ class Clock:
         Args:
             ends: limits, each of which ends with networks to be exported, scored and timed.
         """
-        return self.limit_s - self.run.seconds - self.uncut_s * (ENDS_OF_UNCUT + ends * ENDS_OF_LIMIT)
+        end_s = self.uncut_s * (END_OF_UNCUT + ends * self.candidates * END_OF_CANDIDATE)
+        return self.limit_s - self.run.seconds - end_s
 
 
 def seconds_per_step(

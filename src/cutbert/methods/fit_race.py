@@ -48,7 +48,7 @@ from cutbert.work.objective import TaskObjective
 from cutbert.work.student import SMALL, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
-LOOK_ROWS = 192  # of select, for the damage of a part
+LOOK_ROWS = 128  # of select, for the damage of a part
 HELD_OUT = 500  # of --unlabeled, for ranking
 GATES_SHARE = 0.08  # of the time left, for gates under one limit
 CLOSE = 0.02  # of a score: training to the end may still make up for it
@@ -262,11 +262,13 @@ def race(fitting: Fitting, target: Target, races_left: int) -> Race:
         BudgetError: nothing can be proposed within the limit.
     """
     run, kept = fitting.plan.run, fitting.folder / f"{target.key}-race.json"
-    share = fitting.clock.left_s(ends=1) / races_left
-    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + ROUNDS_SHARE * share)
     if not kept.is_file():
         with run.timing("propose"):
             write_race(kept, propose(fitting, target), [])
+    until = fitting.plan.decide(
+        f"{target.key}-until",
+        lambda: run.seconds + ROUNDS_SHARE * fitting.clock.left_s(ends=races_left) / races_left,
+    )
     entrants, out = read_race(kept)
     entrants = affordable(fitting, target, entrants, until - run.seconds)
     number = 1 + max(each.rounds for each in entrants)
@@ -395,7 +397,7 @@ def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], se
 
     def count() -> int:
         speed = step_seconds(fitting, entrants[0])
-        most = min(len(entrants), fitting.settings.candidates)
+        most = min(len(entrants), fitting.clock.candidates)
         for number in range(most, 1, -1):
             rounds = math.ceil(math.log2(number))
             if seconds / rounds / number / speed >= LEAST_ROUND_STEPS:
@@ -460,9 +462,9 @@ def trained(
 
 def loaded(fitting: Fitting, entrant: Entrant) -> TaskModel:
     """Return a candidate's network as it was trained last."""
-    network = fitting.parts[entrant.candidate.student].source.cut(entrant.candidate)
+    network = fitting.parts[entrant.candidate.student].source.new(entrant.candidate)
     load_weights(fitting.folder / f"{entrant.weights}.safetensors", network)
-    return network.to(fitting.objective.engine.device)
+    return network
 
 
 # The winners

@@ -77,9 +77,15 @@ class FitSettings(Settings):
             "What is tried: whole layers, other sizes, fewer feed-forwards, learned gates, students.", group=METHOD
         ),
     )
-    candidates: int = field(
-        default=8,
-        metadata=option("Networks that are trained at first, for each limit.", least=1, most=64, group=METHOD),
+    candidates: int | None = field(
+        default=None,
+        metadata=option(
+            "Networks that are trained at first, for each limit.",
+            least=1,
+            most=64,
+            group=METHOD,
+            default_text="one for each 40 s of --time, 3 to 8",
+        ),
     )
     backend: BackendName = field(
         default="onnx-int8",
