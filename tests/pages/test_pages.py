@@ -338,12 +338,12 @@ def test_the_demo_ends_with_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = write_run(tmp_path / "demo", {"seconds": 1.0}, command="demo")
-    write_family(out / "family")
+    write_fit(out / "fit")
     monkeypatch.setattr(demo_module, "demo", lambda settings: {"out": str(out)})
     found = api.demo()
     assert found["report"] == str(out / "report.html")
-    names = [point["name"] for point in Page((out / "report.html").read_text(encoding="utf-8")).data["points"]]
-    assert names == ["teacher", *FAMILY]
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert [each["headline"] for each in page.data["runs"]] == [verdict(tiny_leaderboard())]
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert "report" not in api.demo().to_json()
     assert "no page of this demo: a report needs jinja2" in capsys.readouterr().err

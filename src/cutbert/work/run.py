@@ -117,7 +117,7 @@ def store_networks(
 
 
 def describe_model(run: Path, front: Front, entry: Entry) -> None:
-    """Add cost, latency and score interval to cutbert.json and the model card of a run's model/."""
+    """Add what was given up, latency and score interval to cutbert.json and the model card of a run's model/."""
     folder = run / "model"
     write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
     write_card(folder)
