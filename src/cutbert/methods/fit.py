@@ -25,10 +25,10 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
-from cutbert.errors import BudgetError, InputError, Mistakes
+from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes
 from cutbert.fronts.measure import timed_table
 from cutbert.hub.load import output_rows
-from cutbert.methods.fit_end import finish
+from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import Costs, check_counted, targets_of
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_race import Fitting, race, train_winners
@@ -112,8 +112,12 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
     fitting = Fitting.of(objective, settings, train, plan, clock, costs)
-    races = [race(fitting, target, len(targets) - number) for number, target in enumerate(targets)]
-    train_winners(fitting, races)
+    try:
+        races = [race(fitting, target, len(targets) - number) for number, target in enumerate(targets)]
+        train_winners(fitting, races)
+    except (InterruptedRun, KeyboardInterrupt):
+        finish_early(fitting, targets)
+        raise
     with run.timing("end"):
         finish(fitting, races)
 

@@ -21,7 +21,7 @@ from cutbert.fronts.score import PREDICTIONS
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.methods.fit_limits import Target, bytes_per_param
-from cutbert.methods.fit_race import Entrant, Fitting, Part, Race, loaded
+from cutbert.methods.fit_race import Entrant, Fitting, Part, Race, best_so_far, loaded
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
@@ -72,11 +72,33 @@ class Served:
 
 
 def finish(fitting: Fitting, races: Sequence[Race]) -> None:
-    """Serve, score, time and choose; write models, leaderboard and result; for the whole run.
+    """Serve, score, time and choose; write models, leaderboard and result.
 
     Raises:
         BudgetError: nothing keeps a limit as it was measured; the leaderboard is kept.
     """
+    board, folders = end(fitting, races)
+    say(verdict(board))
+    fitting.plan.run.finish(result_of(fitting, board, races, folders))
+
+
+def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
+    """Write the best network under each limit as it is when the user stops a run; the run itself may go on later."""
+    races = [each for target in targets if (each := best_so_far(fitting, target)) is not None]
+    if not races:
+        return
+    say("stopping: the best so far is exported first; stop again to leave at once")
+    try:
+        board, folders = end(fitting, races)
+    except BudgetError as error:
+        say(f"nothing is exported: {error}")
+        return
+    places = ", ".join(str(fitting.plan.run.path / each) for each in folders.values())
+    say(f"in {places}: {verdict(board)}")
+
+
+def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str, str]]:
+    """Serve, score, time and choose; write models and leaderboard; return it, and the models' folders by limit."""
     run, settings = fitting.plan.run, fitting.settings
     served = everything(fitting, races)
     with num_threads(fitting.train.threads) as threads:
@@ -110,8 +132,7 @@ def finish(fitting: Fitting, races: Sequence[Race]) -> None:
         assert index is not None
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
         write_model(fitting, served[index], entries[index], entries[0], folders[key])
-    say(verdict(board))
-    run.finish(result_of(fitting, board, races, folders))
+    return board, folders
 
 
 def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
@@ -327,7 +348,7 @@ def write_model(fitting: Fitting, each: Served, entry: LeaderboardEntry, uncut: 
         files[name] = backend.graph(network)
     add_files(path, replace(part.objective.loaded, model=network), files)
     facts: dict[str, Any] = {
-        "cut_from": {"params": uncut.params, "macs": uncut.macs},
+        "cut_from": given_up(entry, uncut),
         "latency": {
             "latency_ms": entry.latency_ms,
             "latency_p95_ms": entry.latency_p95_ms,
@@ -340,6 +361,16 @@ def write_model(fitting: Fitting, each: Served, entry: LeaderboardEntry, uncut: 
         facts["score_interval"] = list(entry.interval)
     write_json(path / FILE_NAME, extend_provenance(read_provenance(path), facts=facts))
     write_card(path)
+
+
+def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
+    """Return the uncut model on the same backend, and what the cut gave up and gained, as `fronts.pick.given_up` does."""
+    facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
+    facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    facts["difference"] = entry.score - uncut.score
+    if entry.difference is not None:
+        facts["difference_interval"] = [entry.difference["low"], entry.difference["high"]]
+    return facts
 
 
 def conditions_threads(fitting: Fitting) -> int:

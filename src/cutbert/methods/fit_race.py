@@ -36,7 +36,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
-from cutbert.train.checkpoint import Position, load_weights, save_weights
+from cutbert.train.checkpoint import Position, latest_checkpoint, load_weights, read_position, save_weights
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.pace import Pace
@@ -295,6 +295,25 @@ def read_race(kept: Path) -> tuple[list[Entrant], list[Entrant]]:
     return [Entrant.from_json(each) for each in data["in"]], [Entrant.from_json(each) for each in data["out"]]
 
 
+def best_so_far(fitting: Fitting, target: Target) -> Race | None:
+    """Return a limit with its best candidate as it is now, in the middle of a training too; None before there is one."""
+    kept = fitting.folder / f"{target.key}-race.json"
+    if not kept.is_file():
+        return None
+    best = read_race(kept)[0][0]
+    running = latest_checkpoint(fitting.folder / last_stage(target))
+    if running is not None:
+        done = read_position(running / "position.json")
+        weights = str((running / "model").relative_to(fitting.folder))
+        best = replace(best, weights=weights, steps=best.steps + done.step, seconds=best.seconds + done.seconds)
+    return Race(target, (best,))
+
+
+def last_stage(target: Target) -> str:
+    """Return the name of the winner's last training."""
+    return f"{target.key}-last"
+
+
 def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) -> None:
     write_json(kept, {"in": [each.to_json() for each in entrants], "out": [each.to_json() for each in out]})
 
@@ -479,7 +498,7 @@ def train_winners(fitting: Fitting, races: list[Race]) -> None:
     for count, index in enumerate(chosen):
         current = races[index]
         winner, others = current.entrants[0], current.entrants[1:]
-        name = f"{current.target.key}-last"
+        name = last_stage(current.target)
         kept = fitting.folder / f"{name}-entrant.json"
         if not kept.is_file():
             begun, left = fitting.plan.run.seconds, len(chosen) - count
