@@ -364,7 +364,7 @@ def write_model(fitting: Fitting, each: Served, entry: LeaderboardEntry, uncut: 
 
 
 def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
-    """Return the uncut model on the same backend, and what the cut gave up and gained, as `fronts.pick.given_up` does."""
+    """Return the uncut model on the same backend, and what the cut gave up and gained; keys as in `fronts.pick`."""
     facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
     facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
     facts["difference"] = entry.score - uncut.score

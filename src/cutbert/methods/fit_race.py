@@ -296,7 +296,7 @@ def read_race(kept: Path) -> tuple[list[Entrant], list[Entrant]]:
 
 
 def best_so_far(fitting: Fitting, target: Target) -> Race | None:
-    """Return a limit with its best candidate as it is now, in the middle of a training too; None before there is one."""
+    """Return a limit with its best candidate as it is now, amid a training too; None before there is one."""
     kept = fitting.folder / f"{target.key}-race.json"
     if not kept.is_file():
         return None
@@ -325,13 +325,14 @@ def propose(fitting: Fitting, target: Target) -> list[Entrant]:
     """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept."""
     candidates = proposals(fitting, target)
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
-    candidates = [each for each in candidates if each.name in times]
     most = target.aims.get(LATENCY, math.inf)
-    fitting_ones = [each for each in candidates if times[each.name] <= most] or candidates[:1]
+    timed = [each for each in candidates if each.name in times]
+    able = [each for each in timed if times[each.name] <= most] or timed
+    chosen = diverse(fitting, able)
     entrants = []
-    with progress_bar(f"{target.name}: repair", len(fitting_ones)) as bar:
+    with progress_bar(f"{target.name}: repair", len(chosen)) as bar:
         advance = counter(bar)
-        for each in fitting_ones:
+        for each in chosen:
             part = fitting.parts[each.student]
             network, plain = part.repaired(each), part.source.cut(each)
             kl, unrepaired = part.kl(network), part.kl(plain)
@@ -342,6 +343,23 @@ def propose(fitting: Fitting, target: Target) -> list[Entrant]:
             entrants.append(Entrant(each, times[each.name], kl, weights=weights))
             advance()
     return sorted(entrants, key=lambda each: each.kl)
+
+
+def diverse(fitting: Fitting, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return as many candidates as take part in a race: the best of each kind as it is cut, then the best others.
+
+    A student is not fine-tuned: it answers by chance before training, and always takes part.
+    """
+    damage = {
+        each.name: fitting.parts[each.student].kl(fitting.parts[each.student].source.cut(each), LOOK_ROWS)
+        for each in candidates
+    }
+    ranked = sorted(candidates, key=lambda each: damage[each.name])
+    firsts = list({each.kind: each for each in reversed(ranked)}.values())
+    students = [each for each in ranked if each.kind == "student"]
+    order = list(dict.fromkeys(each.name for each in (*firsts, *students, *ranked)))
+    named = {each.name: each for each in candidates}
+    return [named[name] for name in order[: max(fitting.clock.candidates, len(students) + 1)]]
 
 
 def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
@@ -409,7 +427,7 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
 
 
 def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], seconds: float) -> list[Entrant]:
-    """Return the candidates that a first round has time for, the best ones; whole layers are always among them."""
+    """Return the candidates that a first round has time for: the best, whole layers, students, then the others."""
     fresh = [each for each in entrants if not each.rounds]
     if len(fresh) < len(entrants):
         return list(entrants)
@@ -424,11 +442,10 @@ def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], se
         return 1
 
     number = fitting.plan.decide(f"{target.key}-candidates", count)
-    chosen = list(entrants[:number])
-    plain = next((each for each in entrants if each.candidate.kind == "layers"), None)
-    if plain is not None and plain not in chosen and len(chosen) > 1:
-        chosen[-1] = plain
-    return chosen
+    plain = [each for each in entrants if each.candidate.kind == "layers"][:1]
+    students = [each for each in entrants if each.candidate.kind == "student"]
+    order = {each.candidate.name: each for each in (entrants[0], *plain, *students, *entrants)}
+    return list(order.values())[:number]
 
 
 def step_seconds(fitting: Fitting, entrant: Entrant) -> float:
