@@ -48,6 +48,7 @@ from cutbert.work.objective import TaskObjective
 from cutbert.work.student import SMALL, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 LOOK_ROWS = 128  # of select, for the damage of a part
 HELD_OUT = 500  # of --unlabeled, for ranking
 GATES_SHARE = 0.08  # of the time left, for gates under one limit
@@ -133,7 +134,8 @@ class Part:
         """Return a candidate's network with what the cut broke refitted."""
         network = self.source.cut(candidate)
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
-        repair(self.source.model, network, self.source.batches, layers=candidate.layers, hidden=hidden)
+        batches, layers = self.source.batches, candidate.layers
+        repair(self.source.model, network, batches, layers=layers, hidden=hidden, ridges=RIDGES)
         return network
 
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
