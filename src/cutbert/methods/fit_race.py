@@ -325,43 +325,44 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
 
 def propose(fitting: Fitting, target: Target) -> list[Entrant]:
     """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept."""
-    candidates = proposals(fitting, target)
+    damage: dict[str, float] = {}
+    candidates = diverse(fitting, proposals(fitting, target), damage)
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
     most = target.aims.get(LATENCY, math.inf)
-    timed = [each for each in candidates if each.name in times]
-    able = [each for each in timed if times[each.name] <= most] or timed
-    chosen = diverse(fitting, able)
+    able = [each for each in candidates if times[each.name] <= most] or candidates[:1]
     entrants = []
-    with progress_bar(f"{target.name}: repair", len(chosen)) as bar:
+    with progress_bar(f"{target.name}: repair", len(able)) as bar:
         advance = counter(bar)
-        for each in chosen:
+        for each in able:
             part = fitting.parts[each.student]
-            network, plain = part.repaired(each), part.source.cut(each)
-            kl, unrepaired = part.kl(network), part.kl(plain)
-            if unrepaired < kl:
-                network, kl = plain, unrepaired
+            network = part.repaired(each)
+            if part.kl(network, LOOK_ROWS) > damage[each.name]:
+                network = part.source.cut(each)
             weights = f"{target.key}-{each.name}-start"
             save_weights(fitting.folder / f"{weights}.safetensors", network)
-            entrants.append(Entrant(each, times[each.name], kl, weights=weights))
+            entrants.append(Entrant(each, times[each.name], part.kl(network), weights=weights))
             advance()
     return sorted(entrants, key=lambda each: each.kl)
 
 
-def diverse(fitting: Fitting, candidates: Sequence[Candidate]) -> list[Candidate]:
+def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
     """Return as many candidates as take part in a race: the best of each kind as it is cut, then the best others.
 
     A student is not fine-tuned: it answers by chance before training, and always takes part.
+
+    Args:
+        fitting: of the run.
+        candidates: all that were proposed.
+        damage: receives the divergence of each from the teacher, as it is cut, on LOOK_ROWS.
     """
-    damage = {
-        each.name: fitting.parts[each.student].kl(fitting.parts[each.student].source.cut(each), LOOK_ROWS)
-        for each in candidates
-    }
+    for each in candidates:
+        part = fitting.parts[each.student]
+        damage[each.name] = part.kl(part.source.cut(each), LOOK_ROWS)
     ranked = sorted(candidates, key=lambda each: damage[each.name])
     firsts = list({each.kind: each for each in reversed(ranked)}.values())
     students = [each for each in ranked if each.kind == "student"]
-    order = list(dict.fromkeys(each.name for each in (*firsts, *students, *ranked)))
-    named = {each.name: each for each in candidates}
-    return [named[name] for name in order[: max(fitting.clock.candidates, len(students) + 1)]]
+    order = {each.name: each for each in (*firsts, *students, *ranked)}
+    return list(order.values())[: max(fitting.clock.candidates, len(students) + 1)]
 
 
 def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
@@ -535,6 +536,11 @@ def train_winners(fitting: Fitting, races: list[Race]) -> None:
             say(f"{current.target.name}: training {winner.candidate.name} alone, about {steps:,} steps")
             with fitting.plan.run.timing("last"):
                 last = trained(fitting, current.target, winner, name, planned, pace)
+            if last.kl > winner.kl:
+                say(
+                    f"{current.target.name}: {winner.candidate.name} stays as it was, {last.steps:,} steps were too few"
+                )
+                last = winner
             fitting.plan.keep_pace(name, pace)
             write_json(kept, last.to_json())
         last = Entrant.from_json(read_json(kept))
