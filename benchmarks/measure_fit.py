@@ -154,15 +154,15 @@ def summary(cells: Sequence[dict[str, Any]], work: Path) -> list[dict[str, Any]]
             groups[cell["task"], number].append(row)
     rows = []
     for (task, number), found in groups.items():
-        row: dict[str, Any] = {"task": task, "limit": number, "seeds": len(found)}
+        means: dict[str, Any] = {"task": task, "limit": number, "seeds": len(found)}
         for name in ("uncut", "fit", "layers"):
             scores = [each[name]["score"] for each in found]
-            row[name] = {"mean": fmean(scores), "spread": stdev(scores) if len(scores) > 1 else None}
+            means[name] = {"mean": fmean(scores), "spread": stdev(scores) if len(scores) > 1 else None}
         for name in ("fit", "layers"):
-            row[name]["share"] = fmean(each[name]["share"] for each in found)
+            means[name]["share"] = fmean(each[name]["share"] for each in found)
         for one, other in (("fit", "uncut"), ("fit", "layers")):
-            row[f"{one} - {other}"] = difference(found, one, other, work)
-        rows.append(row)
+            means[f"{one} - {other}"] = difference(found, one, other, work)
+        rows.append(means)
     return rows
 
 
