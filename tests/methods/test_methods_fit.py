@@ -130,6 +130,24 @@ def test_the_same_plan_makes_the_same_weights(
     assert read_json(again.path / "plan.json") == read_json(finished.path / "plan.json")
 
 
+def test_a_stopped_run_exports_the_best_so_far(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cutbert.methods.fit.train_winners", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
+    (file,) = (tmp_path / "run" / "model" / "onnx").glob("model_qint8*.onnx")
+    (chosen,) = Leaderboard.load(tmp_path / "run").chosen
+    assert chosen.file_bytes == file.stat().st_size and chosen.within_limit
+    with pytest.raises(RunError, match="is not finished"):
+        cutbert.open_run(tmp_path / "run")
+    assert fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))["chosen"]
+
+
 @pytest.mark.parametrize("stopped_in", ["race", "train_winners", "finish"])
 def test_a_stopped_run_goes_on_to_the_same_weights(
     stopped_in: str,
@@ -148,7 +166,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
         patch.setattr(f"cutbert.methods.fit.{stopped_in}", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(model, tmp_path / "run", task, **options)
-    assert not (tmp_path / "run" / "model").exists()
     run = fit(model, tmp_path / "run", task, **options)
     first, second = weights(finished.path / "model"), weights(run.path / "model")
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -203,6 +220,22 @@ def test_mistakes_are_refused_and_leave_nothing(
 ) -> None:
     with pytest.raises(InputError, match=message):
         fit(model, tmp_path / "run", task, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", ["labels", "tokenizer"])
+def test_a_student_must_have_the_labels_and_a_tokenizer(
+    wrong: str, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    head = HeadSpec("single_label", ("a", "b", "c")) if wrong == "labels" else HeadSpec("pooler")
+    student = save_tiny(tmp_path / "student", tiny_model(head))
+    if wrong == "tokenizer":
+        (student / "tokenizer.json").unlink()
+    message = {"labels": "must have no head, or one with the labels neg, pos", "tokenizer": "must hold a tokenizer"}[
+        wrong
+    ]
+    with pytest.raises(InputError, match=f"--student .*: .*{message}"):
+        fit(model, tmp_path / "run", task, max_params=5000, student=str(student))
     assert not (tmp_path / "run").exists()
 
 

@@ -45,7 +45,7 @@ from cutbert.train.settings import TrainSettings
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective
-from cutbert.work.student import SMALL, student_step
+from cutbert.work.student import OTHER_BACKBONE, SMALL, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
@@ -142,9 +142,10 @@ class Part:
         """Return the training step of a candidate."""
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
         units = None if hidden is None else hidden.to(self.objective.engine.device)
-        return student_step(
-            self.objective.losses, self.teacher, shape, kept=candidate.layers, hidden_units=units, is_main=False
-        )
+        losses = self.objective.losses
+        if candidate.student is not None:
+            return student_step(losses, self.teacher, shape, OTHER_BACKBONE, is_main=False)
+        return student_step(losses, self.teacher, shape, kept=candidate.layers, hidden_units=units, is_main=False)
 
 
 def source_of(objective: TaskObjective, seed: int) -> Source:

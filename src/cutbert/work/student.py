@@ -42,6 +42,11 @@ SMALL = StudentRecipe(weights=LossWeights(logits=1.0, hidden=30.0), plan=replace
 """The recipe where the user says nothing."""
 
 
+OTHER_BACKBONE = replace(SMALL, weights=LossWeights(logits=1.0, hidden=0.0, relations=1.0))
+"""The recipe of a network that is no part of its teacher: its states are not the teacher's, relations between tokens
+can be compared all the same (MiniLMv2, 2012.15828)."""
+
+
 def chosen_layers(count: int, num_layers: int, choice: LayerChoice) -> tuple[int, ...]:
     """Return which layers a network of fewer layers starts from, rising.
 
