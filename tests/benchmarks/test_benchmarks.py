@@ -89,6 +89,17 @@ def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["by_subnets_per_step"]["4"]["training_peak"]["median_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_fit(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 2.0)
+    monkeypatch.setattr("cutbert.methods.fit_race.LEAST_ROUND_STEPS", 2)
+    words = ("--tasks", "sst2", "--seeds", 0, "--shares", 100, "--time", 600, "--work", tmp_path / "runs")
+    record = record_of("measure_fit", tmp_path, *inputs, *words)
+    (row,) = record["summary"]
+    assert row["fit"]["mean"] - row["layers"]["mean"] == pytest.approx(row["fit - layers"]["mean"])
+    assert row["seeds"] == 1 and len(row["fit - uncut"]["by_seed"]) == 1
+
+
 def test_mlm_speed(tmp_path: Path) -> None:
     words = ("--rounds", 1, "--steps", 1, "--batch-size", 2, "--layers", 1, "--hidden-size", 24, "--square", 64)
     record = record_of("measure_mlm_speed", tmp_path, *words)

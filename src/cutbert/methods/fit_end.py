@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -33,6 +34,7 @@ from cutbert.train.runner import Runner, run_rows
 
 UNCUT, MODEL = "uncut", "model"
 GATE = 0.005  # of the score on select, that a backend may lose of a network's own
+CHANGED = 0.01  # share of rows whose answer changes by chance with the backend
 IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
 DRIFT = 0.15  # of the uncut model's latency between begin and end of a run, above which it is said
 NOT_SHOWN = ("table",)  # decisions too long for the leaderboard; they are in plan.json
@@ -256,12 +258,12 @@ def choose(
 ) -> int | None:
     """Return which network is taken under a limit, None where none keeps it.
 
-    The race's winner, or where it breaks the limit as measured, or loses more than GATE on the backend, the one that
-    dropped out last. Never one below whole layers on select, and never one below the uncut model where that keeps the
+    The race's winner, or where it breaks the limit as measured, or clearly loses more than GATE on the backend, the one
+    that dropped out last. Never one below whole layers on select, and never one below the uncut model where that keeps the
     limit itself and no --max-drop allows it.
     """
     racing = [i for i, each in enumerate(served) if each.target == target]
-    able = [i for i in racing if entries[i].within_limit and gap(served[i], entries[i]) <= GATE]
+    able = [i for i in racing if entries[i].within_limit and not loses_on_backend(served[i], entries[i])]
     best: int | None = able[0] if able else None
     for i in able:
         is_plain = entries[i].kind == "layers"
@@ -274,9 +276,14 @@ def choose(
     return best
 
 
-def gap(each: Served, entry: LeaderboardEntry) -> float:
-    """Return what the backend loses of a network's score on select."""
-    return each.part.select_score(each.network) - entry.select_score
+def loses_on_backend(each: Served, entry: LeaderboardEntry) -> bool:
+    """Whether the backend loses more than GATE of a network's own score on select, and more than chance explains.
+
+    Chance is two standard errors of the difference when a share CHANGED of the rows is answered in another way, by
+    chance for better or worse (our choice).
+    """
+    lost = each.part.select_score(each.network) - entry.select_score
+    return lost > GATE + 2 * math.sqrt(CHANGED / len(each.part.judged[0]))
 
 
 def fastest_of(
@@ -364,7 +371,7 @@ def write_model(fitting: Fitting, each: Served, entry: LeaderboardEntry, uncut: 
 
 
 def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
-    """Return the uncut model on the same backend, and what the cut gave up and gained, as `fronts.pick.given_up` does."""
+    """Return the uncut model on the same backend, and what the cut gave up and gained; keys as in `fronts.pick`."""
     facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
     facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
     facts["difference"] = entry.score - uncut.score

@@ -48,6 +48,7 @@ from cutbert.work.objective import TaskObjective
 from cutbert.work.student import SMALL, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 LOOK_ROWS = 128  # of select, for the damage of a part
 HELD_OUT = 500  # of --unlabeled, for ranking
 GATES_SHARE = 0.08  # of the time left, for gates under one limit
@@ -133,7 +134,8 @@ class Part:
         """Return a candidate's network with what the cut broke refitted."""
         network = self.source.cut(candidate)
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
-        repair(self.source.model, network, self.source.batches, layers=candidate.layers, hidden=hidden)
+        batches, layers = self.source.batches, candidate.layers
+        repair(self.source.model, network, batches, layers=layers, hidden=hidden, ridges=RIDGES)
         return network
 
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
@@ -296,7 +298,7 @@ def read_race(kept: Path) -> tuple[list[Entrant], list[Entrant]]:
 
 
 def best_so_far(fitting: Fitting, target: Target) -> Race | None:
-    """Return a limit with its best candidate as it is now, in the middle of a training too; None before there is one."""
+    """Return a limit with its best candidate as it is now, amid a training too; None before there is one."""
     kept = fitting.folder / f"{target.key}-race.json"
     if not kept.is_file():
         return None
@@ -323,25 +325,44 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
 
 def propose(fitting: Fitting, target: Target) -> list[Entrant]:
     """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept."""
-    candidates = proposals(fitting, target)
+    damage: dict[str, float] = {}
+    candidates = diverse(fitting, proposals(fitting, target), damage)
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
-    candidates = [each for each in candidates if each.name in times]
     most = target.aims.get(LATENCY, math.inf)
-    fitting_ones = [each for each in candidates if times[each.name] <= most] or candidates[:1]
+    able = [each for each in candidates if times[each.name] <= most] or candidates[:1]
     entrants = []
-    with progress_bar(f"{target.name}: repair", len(fitting_ones)) as bar:
+    with progress_bar(f"{target.name}: repair", len(able)) as bar:
         advance = counter(bar)
-        for each in fitting_ones:
+        for each in able:
             part = fitting.parts[each.student]
-            network, plain = part.repaired(each), part.source.cut(each)
-            kl, unrepaired = part.kl(network), part.kl(plain)
-            if unrepaired < kl:
-                network, kl = plain, unrepaired
+            network = part.repaired(each)
+            if part.kl(network, LOOK_ROWS) > damage[each.name]:
+                network = part.source.cut(each)
             weights = f"{target.key}-{each.name}-start"
             save_weights(fitting.folder / f"{weights}.safetensors", network)
-            entrants.append(Entrant(each, times[each.name], kl, weights=weights))
+            entrants.append(Entrant(each, times[each.name], part.kl(network), weights=weights))
             advance()
     return sorted(entrants, key=lambda each: each.kl)
+
+
+def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
+    """Return as many candidates as take part in a race: the best of each kind as it is cut, then the best others.
+
+    A student is not fine-tuned: it answers by chance before training, and always takes part.
+
+    Args:
+        fitting: of the run.
+        candidates: all that were proposed.
+        damage: receives the divergence of each from the teacher, as it is cut, on LOOK_ROWS.
+    """
+    for each in candidates:
+        part = fitting.parts[each.student]
+        damage[each.name] = part.kl(part.source.cut(each), LOOK_ROWS)
+    ranked = sorted(candidates, key=lambda each: damage[each.name])
+    firsts = list({each.kind: each for each in reversed(ranked)}.values())
+    students = [each for each in ranked if each.kind == "student"]
+    order = {each.name: each for each in (*firsts, *students, *ranked)}
+    return list(order.values())[: max(fitting.clock.candidates, len(students) + 1)]
 
 
 def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
@@ -409,7 +430,7 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
 
 
 def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], seconds: float) -> list[Entrant]:
-    """Return the candidates that a first round has time for, the best ones; whole layers are always among them."""
+    """Return the candidates that a first round has time for: the best, whole layers, students, then the others."""
     fresh = [each for each in entrants if not each.rounds]
     if len(fresh) < len(entrants):
         return list(entrants)
@@ -424,11 +445,10 @@ def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], se
         return 1
 
     number = fitting.plan.decide(f"{target.key}-candidates", count)
-    chosen = list(entrants[:number])
-    plain = next((each for each in entrants if each.candidate.kind == "layers"), None)
-    if plain is not None and plain not in chosen and len(chosen) > 1:
-        chosen[-1] = plain
-    return chosen
+    plain = [each for each in entrants if each.candidate.kind == "layers"][:1]
+    students = [each for each in entrants if each.candidate.kind == "student"]
+    order = {each.candidate.name: each for each in (entrants[0], *plain, *students, *entrants)}
+    return list(order.values())[:number]
 
 
 def step_seconds(fitting: Fitting, entrant: Entrant) -> float:
@@ -516,6 +536,11 @@ def train_winners(fitting: Fitting, races: list[Race]) -> None:
             say(f"{current.target.name}: training {winner.candidate.name} alone, about {steps:,} steps")
             with fitting.plan.run.timing("last"):
                 last = trained(fitting, current.target, winner, name, planned, pace)
+            if last.kl > winner.kl:
+                say(
+                    f"{current.target.name}: {winner.candidate.name} stays as it was, {last.steps:,} steps were too few"
+                )
+                last = winner
             fitting.plan.keep_pace(name, pace)
             write_json(kept, last.to_json())
         last = Entrant.from_json(read_json(kept))
