@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,10 @@ def fit(model: str | Path, *, out: str | Path, **options: Any) -> Run:
 
         return fit
 
-    return run_method("fit", load, model, {"out": out, **options})
+    run = run_method("fit", load, model, {"out": out, **options})
+    from cutbert.pages.page import own_report
+
+    return replace(run, data={**run.data, **own_report(run.path)})
 
 
 @documented(VERBS)
@@ -172,7 +176,7 @@ def demo(**options: Any) -> Result:
     (settings,) = build_settings(options, *VERBS["demo"].settings)
     find_all([settings], [], named={} if settings.model is None else {"model": settings.model})
     from cutbert.methods.demo import demo
-    from cutbert.pages.page import demo_report
+    from cutbert.pages.page import own_report
 
     result = demo(settings)
-    return Result("demo", {**result, **demo_report(Path(result["out"]))})
+    return Result("demo", {**result, **own_report(Path(result["out"]))})

@@ -25,16 +25,18 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
-from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes
+from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
 from cutbert.fronts.measure import timed_table
-from cutbert.hub.load import output_rows
+from cutbert.hub.load import named, output_rows
+from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import Costs, check_counted, targets_of
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_race import Fitting, race, train_winners
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import make_teacher
-from cutbert.shape.source import Models
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import Models, ModelSource
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -90,9 +92,22 @@ def check_fit(settings: FitSettings, inputs: Inputs) -> None:
         mistakes.add(f"--teacher {teacher} must have a head with the labels {', '.join(head.labels)}")
     if settings.plan is not None and not Path(settings.plan).is_dir():
         mistakes.add(f"--plan must be a run of fit, got {settings.plan}, which is no folder")
+    for name in settings.student:
+        with mistakes.collect(f"--student {name}: "):
+            check_student(inputs.models.others[f"student {name}"], head)
     with mistakes.collect():
         check_counted(settings, inputs)
     mistakes.check(InputError)
+
+
+def check_student(student: ModelSource, head: HeadSpec) -> None:
+    """Raise unless a student has a tokenizer, and no head or one with the task's labels."""
+    mistakes = Mistakes()
+    if student.head.is_sequence and output_rows(student.head, head)[0] is None:
+        mistakes.add(f"must have no head, or one with the labels {', '.join(head.labels)}, got {named(student.head)}")
+    with mistakes.collect():
+        tokenizer_of(student)
+    mistakes.check(ModelError)
 
 
 def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings, run: RunFolder) -> None:

@@ -259,8 +259,8 @@ def choose(
     """Return which network is taken under a limit, None where none keeps it.
 
     The race's winner, or where it breaks the limit as measured, or clearly loses more than GATE on the backend, the one
-    that dropped out last. Never one below whole layers on select, and never one below the uncut model where that keeps the
-    limit itself and no --max-drop allows it.
+    that dropped out last. Never one below whole layers on select, and never one below the uncut model where that keeps
+    the limit itself and no --max-drop allows it.
     """
     racing = [i for i, each in enumerate(served) if each.target == target]
     able = [i for i in racing if entries[i].within_limit and not loses_on_backend(served[i], entries[i])]
