@@ -147,7 +147,7 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     from_python, in_transformers = blocks(ROOT / "README.md", "python")
     for block in (from_python, in_transformers):
         exec(compile(block, "README.md", "exec"), {})
-    made = ("runs/fit/model/onnx/example.py", "fit.html", "small/model.safetensors")
+    made = ("runs/fit/model/onnx/example.py", "runs/fit/report.html", "small/model.safetensors")
     assert [name for name in made if not (tmp_path / name).is_file()] == []
 
 
