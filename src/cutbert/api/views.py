@@ -24,7 +24,7 @@ def fit_view(data: Mapping[str, Any]) -> View:
     entries = [LeaderboardEntry.from_json(each) for each in data["leaderboard"]]
     places = [f"{each['limit']}: {each['out']}" for each in data["models"]]
     time = f"{data['seconds']:.0f} s of {data['time_limit_s']:.0f}"
-    page = data.get("report", f"cutbert report {data['out']}")
+    page = data.get("report", f"cutbert report {data['out']} --out page.html")
     return (
         data["verdict"],
         leaderboard_table(entries),

@@ -41,7 +41,7 @@ class FitSettings(Settings):
     max_drop: float | None = field(
         default=None,
         metadata=option(
-            "The fastest network is taken that loses at most this on select, against the uncut model.",
+            "The fastest network is taken that loses at most this on select, against the teacher.",
             least=0,
             most=100,
             unit="points",
@@ -65,7 +65,9 @@ class FitSettings(Settings):
     )
     teacher: str | None = field(
         default=None,
-        metadata=option("Another model with the same labels to imitate; nothing is fine-tuned then.", group=MODEL),
+        metadata=option(
+            "Another model with the same labels to imitate; MODEL imitates it first where its head is new.", group=MODEL
+        ),
     )
     student: tuple[str, ...] = field(
         default=(),
