@@ -9,7 +9,7 @@ import torch
 from cutbert.errors import InputError
 from cutbert.model.task_model import TaskModel
 from cutbert.surgery.sub_layers import Stream, sub_layers, texts_of_positions
-from cutbert.surgery.unit_choice import SubLayerErrors, choose_units, removal
+from cutbert.surgery.unit_choice import SubLayerErrors, choose_units, factored, removal
 from tiny_models import random_batch, random_model, tiny_shape
 
 BATCHES = [random_batch(rows=32, seed=seed) for seed in range(8)]
@@ -33,6 +33,17 @@ def lost(units_TU: np.ndarray, weight_UH: np.ndarray, kept: list[int]) -> float:
     wanted = units_TU @ weight_UH
     fitted = units_TU[:, kept] @ np.linalg.lstsq(units_TU[:, kept], wanted, rcond=None)[0]
     return float(np.square(wanted - fitted).sum() / np.square(wanted).sum())
+
+
+def test_fewer_tokens_than_units_leave_an_order_all_the_same() -> None:
+    random = torch.Generator().manual_seed(0)
+    states = torch.randn(5, 32, generator=random, dtype=torch.float64)
+    states[:, 20:] = states[:, :12]  # and some units are copies of others
+    covariance = states.T @ states / 5 + 1e-14 * torch.eye(32, dtype=torch.float64)
+    order, errors = removal(covariance, torch.randn(32, 6, generator=random, dtype=torch.float64), 1, 4)
+    assert sorted(order.tolist()) == list(range(32)) and bool(torch.isfinite(errors).all())
+    singular = torch.zeros(3, 3, dtype=torch.float64)
+    assert bool(torch.isfinite(factored(singular)).all())
 
 
 @pytest.mark.parametrize("group", [1, 4, 64])

@@ -26,6 +26,7 @@ from cutbert.errors import InputError, Mistakes, ShapeError
 from cutbert.model.task_model import TaskModel
 from cutbert.surgery.norms import Moments
 from cutbert.surgery.sub_layers import Stream, SubLayer, sub_layers, texts_of_positions
+from cutbert.surgery.unit_choice import factored
 
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0)
 HELD_OUT = 4  # one text in four chooses the ridge
@@ -232,7 +233,7 @@ class LeastSquares:
         diagonal = self.products_UU.diagonal()
         strengths = torch.full_like(diagonal, ridge * max(float(diagonal[:-1].mean()), LEAST_ENERGY))
         strengths[-1] = 0.0
-        factor = torch.linalg.cholesky(self.products_UU + torch.diag(strengths))
+        factor = factored(self.products_UU + torch.diag(strengths))
         return torch.cholesky_solve(self.products_UH, factor)
 
     def error(self, change_UH: Tensor | None = None) -> float:

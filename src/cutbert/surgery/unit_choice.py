@@ -30,6 +30,7 @@ from cutbert.surgery.sub_layers import Stream, SubLayer, sub_layers, texts_of_po
 
 RIDGE = 1e-4  # share of the mean variance of a sub-layer's units
 GROUP = 64  # neurons removed between two downdates
+LEAST_JITTER = 1e-12  # share of the mean diagonal
 LEAST_VARIANCE = 1e-30  # of units that never change
 
 
@@ -169,7 +170,7 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
         width: columns of a unit: 1 for a neuron, value_dim for a head.
         group: units removed between two downdates.
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance_UU))
+    inverse = torch.cholesky_inverse(factored(covariance_UU))
     weight, left = weight_UH, torch.arange(len(inverse) // width, device=inverse.device)
     removed: list[int] = []
     errors = [0.0]
@@ -179,7 +180,7 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
         columns = (chosen[:, None] * width + torch.arange(width, device=chosen.device)).flatten()
         stays = torch.ones(len(inverse), dtype=torch.bool, device=inverse.device)
         stays[columns] = False
-        factor = torch.linalg.cholesky(inverse[columns][:, columns])
+        factor = factored(inverse[columns][:, columns])
         # Row i of `steps` is what its column adds to the error when it is removed after those before it.
         steps = torch.linalg.solve_triangular(factor, weight[columns], upper=False).square().sum(1)
         for step in steps.view(-1, width).sum(1).tolist():
@@ -192,9 +193,25 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
     return torch.tensor(removed[::-1], dtype=torch.long), torch.tensor(errors[::-1], dtype=torch.float64)
 
 
+def factored(matrices: Tensor) -> Tensor:
+    """Return the Cholesky factors of symmetric matrices that are positive definite but for rounding, [..., U, U].
+
+    Where there are fewer tokens than units, downdates leave eigenvalues of the size of the rounding: as much is added
+    to the diagonal as makes the factor exist.
+    """
+    diagonal = matrices.diagonal(dim1=-2, dim2=-1)
+    added = torch.zeros((), dtype=matrices.dtype)
+    step = LEAST_JITTER * diagonal.abs().mean().clamp(min=LEAST_VARIANCE)
+    while True:
+        factors, failed = torch.linalg.cholesky_ex(matrices + added * torch.eye(matrices.shape[-1]).to(matrices))
+        if not bool(failed.any()):
+            return factors
+        added, step = added + step, step * 10
+
+
 def unit_losses(inverse_UU: Tensor, weight_UH: Tensor, width: int) -> Tensor:
     """Return the error that each unit's removal alone would add, [units]."""
     blocks = inverse_UU.unflatten(0, (-1, width)).unflatten(2, (-1, width)).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-    factors = torch.linalg.cholesky(blocks)
+    factors = factored(blocks)
     steps = torch.linalg.solve_triangular(factors, weight_UH.unflatten(0, (-1, width)), upper=False)
     return steps.square().sum((1, 2))
