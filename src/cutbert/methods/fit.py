@@ -128,7 +128,7 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         make_teacher(objective, train, plan, clock)
     fitting = Fitting.of(objective, settings, train, plan, clock, costs)
     try:
-        races = [race(fitting, target, len(targets) - number) for number, target in enumerate(targets)]
+        races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
         train_winners(fitting, races)
     except (InterruptedRun, KeyboardInterrupt):
         finish_early(fitting, targets)

@@ -253,13 +253,14 @@ class Race:
     entrants: tuple[Entrant, ...]
 
 
-def race(fitting: Fitting, target: Target, races_left: int) -> Race:
+def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
     """Propose candidates for a limit, and train them in rounds until one is left or the time for rounds is over.
 
     Args:
         fitting: of the run.
         target: the limit.
-        races_left: this one included; each gets an equal share of the time.
+        number: races before this one, which have their winners' last training to come.
+        count: of all races; all get an equal share of the time.
 
     Raises:
         BudgetError: nothing can be proposed within the limit.
@@ -268,27 +269,29 @@ def race(fitting: Fitting, target: Target, races_left: int) -> Race:
     if not kept.is_file():
         with run.timing("propose"):
             write_race(kept, propose(fitting, target), [])
-    until = fitting.plan.decide(
-        f"{target.key}-until",
-        lambda: run.seconds + ROUNDS_SHARE * fitting.clock.left_s(ends=races_left) / races_left,
-    )
+
+    def end_of_rounds() -> float:
+        races_left = count - number + number * (1 - ROUNDS_SHARE)
+        return run.seconds + ROUNDS_SHARE * fitting.clock.left_s(ends=count) / races_left
+
+    until = fitting.plan.decide(f"{target.key}-until", end_of_rounds)
     entrants, out = read_race(kept)
     entrants = affordable(fitting, target, entrants, until - run.seconds)
-    number = 1 + max(each.rounds for each in entrants)
-    num_rounds = number - 1 + math.ceil(math.log2(len(entrants))) if len(entrants) > 1 else number - 1
+    turn = 1 + max(each.rounds for each in entrants)
+    last_turn = turn - 1 + math.ceil(math.log2(len(entrants)))
     while len(entrants) > 1:
         with run.timing("rounds"):
-            trained = train_round(fitting, target, entrants, number, num_rounds - number + 1, until)
-            stay = max(1, len(trained) // 2)
-            ranked = sorted(trained, key=lambda each: each.kl)
+            after = train_round(fitting, target, entrants, turn, last_turn - turn + 1, until)
+            stay = max(1, len(after) // 2)
+            ranked = sorted(after, key=lambda each: each.kl)
             entrants, out = ranked[:stay], [*ranked[stay:], *out]
             write_race(kept, entrants, out)
             leader = entrants[0]
             say(
-                f"{target.name}, round {number}: {len(trained)} candidates, {leader.candidate.name} ahead "
+                f"{target.name}, round {turn}: {len(after)} candidates, {leader.candidate.name} ahead "
                 f"(KL {leader.kl:.4f} after {leader.steps:,} steps)"
             )
-        number += 1
+        turn += 1
     return Race(target, (*entrants, *out))
 
 
