@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from cutbert.bench.latency import time_networks
+from cutbert.bench.latency_table import new_network
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.errors import BudgetError
@@ -51,10 +52,11 @@ REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take 
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 LOOK_ROWS = 128  # of select, for the damage of a part
 HELD_OUT = 500  # of --unlabeled, for ranking
-GATES_SHARE = 0.08  # of the time left, for gates under one limit
+GATES_SHARE = 0.06  # of the time left, for gates under one limit
 CLOSE = 0.02  # of a score: training to the end may still make up for it
 ROUNDS_SHARE = 0.45  # of the training time; the rest is the winners'
 LEAST_ROUND_STEPS = 25
+LEAST_REPAIRED = 3
 LEAST_LAST_STEPS = 20
 MARGIN = 0.97  # of a limit on latency, for candidates: a single measurement is noisy
 
@@ -121,14 +123,27 @@ class Part:
         data = self.objective.data
         return score(data.head, data.metric, logits, self.judged[0]).score
 
-    def kl(self, network: TaskModel, rows: int | None = None) -> float:
-        """Return a network's divergence from the teacher on the judged rows, or on the first of select alone."""
+    def kl(self, network: TaskModel, rows: int | None = None, subnet: Subnet | None = None) -> float:
+        """Return a network's divergence from the teacher on the judged rows, or on the first of select alone.
+
+        Args:
+            network: the network.
+            rows: of select; None for all rows that are judged.
+            subnet: the part of the network that runs; None for all.
+        """
         head = self.objective.data.head
         if rows is not None:
             few = np.arange(min(rows, len(self.judged[0])))
-            return teacher_kl(head, predict_logits(network, self.judged[0].take(few)), self.answers[0][few])
-        ours = np.concatenate([predict_logits(network, tokens) for tokens in self.judged])
+            ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
+            return teacher_kl(head, ours, self.answers[0][few])
+        ours = np.concatenate([predict_logits(network, tokens, subnet=subnet) for tokens in self.judged])
         return teacher_kl(head, ours, np.concatenate(self.answers))
+
+    def damage(self, candidate: Candidate) -> float:
+        """Return the divergence of a candidate as it is cut, on LOOK_ROWS; run in place where it is a prefix."""
+        if candidate.kept:
+            return self.kl(self.source.cut(candidate), LOOK_ROWS)
+        return self.kl(self.source.model, LOOK_ROWS, candidate.subnet)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted."""
@@ -266,17 +281,16 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
         BudgetError: nothing can be proposed within the limit.
     """
     run, kept = fitting.plan.run, fitting.folder / f"{target.key}-race.json"
+
+    def time_for_rounds() -> float:
+        races_left = count - number + number * (1 - ROUNDS_SHARE)
+        return ROUNDS_SHARE * fitting.clock.left_s(ends=count) / races_left
+
     if not kept.is_file():
         with run.timing("propose"):
-            write_race(kept, propose(fitting, target), [])
-
-    def end_of_rounds() -> float:
-        races_left = count - number + number * (1 - ROUNDS_SHARE)
-        return run.seconds + ROUNDS_SHARE * fitting.clock.left_s(ends=count) / races_left
-
-    until = fitting.plan.decide(f"{target.key}-until", end_of_rounds)
+            write_race(kept, propose(fitting, target, time_for_rounds()), [])
+    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds())
     entrants, out = read_race(kept)
-    entrants = affordable(fitting, target, entrants, until - run.seconds)
     turn = 1 + max(each.rounds for each in entrants)
     last_turn = turn - 1 + math.ceil(math.log2(len(entrants)))
     while len(entrants) > 1:
@@ -327,17 +341,25 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
 # What is proposed
 
 
-def propose(fitting: Fitting, target: Target) -> list[Entrant]:
-    """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept."""
+def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
+    """Return the candidates under a limit, repaired and ranked by divergence from the teacher; weights are kept.
+
+    Args:
+        fitting: of the run.
+        target: the limit.
+        seconds: for rounds; only as many candidates as these allow are repaired and take part.
+    """
     damage: dict[str, float] = {}
     candidates = diverse(fitting, proposals(fitting, target), damage)
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
     most = target.aims.get(LATENCY, math.inf)
     able = [each for each in candidates if times[each.name] <= most] or candidates[:1]
+    count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
+    taken = best_first(able, lambda each: damage[each.name])[: max(count, LEAST_REPAIRED)]
     entrants = []
-    with progress_bar(f"{target.name}: repair", len(able)) as bar:
+    with progress_bar(f"{target.name}: repair", len(taken)) as bar:
         advance = counter(bar)
-        for each in able:
+        for each in taken:
             part = fitting.parts[each.student]
             network = part.repaired(each)
             if part.kl(network, LOOK_ROWS) > damage[each.name]:
@@ -346,7 +368,27 @@ def propose(fitting: Fitting, target: Target) -> list[Entrant]:
             save_weights(fitting.folder / f"{weights}.safetensors", network)
             entrants.append(Entrant(each, times[each.name], part.kl(network), weights=weights))
             advance()
-    return sorted(entrants, key=lambda each: each.kl)
+    kl = {each.candidate.name: each.kl for each in entrants}
+    named = {each.candidate.name: each for each in entrants}
+    return [named[each.name] for each in best_first(taken, lambda each: kl[each.name])[:count]]
+
+
+def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float) -> int:
+    """Return how many candidates there is time for in rounds, at least one."""
+    part = fitting.parts[candidates[0].student]
+    speed = step_seconds(fitting, candidates[0], part.source.cut(candidates[0]))
+    for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
+        if seconds / math.ceil(math.log2(count)) / count / speed >= LEAST_ROUND_STEPS:
+            return count
+    return 1
+
+
+def best_first(candidates: Sequence[Candidate], distance: Callable[[Candidate], float]) -> list[Candidate]:
+    """Return the nearest candidate, the nearest of whole layers, students, then the others by distance."""
+    ranked = sorted(candidates, key=distance)
+    plain = [each for each in ranked if each.kind == "layers"][:1]
+    students = [each for each in ranked if each.kind == "student"]
+    return list({each.name: each for each in (ranked[0], *plain, *students, *ranked)}.values())
 
 
 def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
@@ -361,7 +403,7 @@ def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str,
     """
     for each in candidates:
         part = fitting.parts[each.student]
-        damage[each.name] = part.kl(part.source.cut(each), LOOK_ROWS)
+        damage[each.name] = part.damage(each)
     ranked = sorted(candidates, key=lambda each: damage[each.name])
     firsts = list({each.kind: each for each in reversed(ranked)}.values())
     students = [each for each in ranked if each.kind == "student"]
@@ -381,10 +423,7 @@ def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
     def load(shape: EncoderShape) -> float:
         return target.load(costs.numbers(shape)) / MARGIN
 
-    def damage(candidate: Candidate) -> float:
-        return own.kl(own.source.cut(candidate), LOOK_ROWS)
-
-    found += Proposer(own.source, load, damage, settings.kinds)()
+    found += Proposer(own.source, load, own.damage, settings.kinds)()
     if "gates" in settings.kinds:
         found += by_gates(fitting, own, target, load)
     for name, part in fitting.parts.items():
@@ -421,9 +460,13 @@ def by_gates(fitting: Fitting, part: Part, target: Target, load: Callable[[Encod
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
     """Return the latency of each candidate, timed in turn with the uncut model and brought to its first latency."""
-    networks = {each.name: fitting.parts[each.student].source.cut(each) for each in candidates}
+    models = {name: part.source.model for name, part in fitting.parts.items()}
+    networks = {
+        each.name: new_network(models[each.student], each.subnet.shape_in(models[each.student].shape))
+        for each in candidates
+    }
     latency = fitting.settings.timing(fitting.train.threads, fitting.train.seed)
-    networks["uncut"] = fitting.objective.loaded.model
+    networks["uncut"] = new_network(models[None], models[None].shape)
     say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
     times = time_networks(networks, fitting.objective.lengths, replace(latency, throughput_batch_size=1))
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
@@ -433,40 +476,18 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
 # Rounds
 
 
-def affordable(fitting: Fitting, target: Target, entrants: Sequence[Entrant], seconds: float) -> list[Entrant]:
-    """Return the candidates that a first round has time for: the best, whole layers, students, then the others."""
-    fresh = [each for each in entrants if not each.rounds]
-    if len(fresh) < len(entrants):
-        return list(entrants)
-
-    def count() -> int:
-        speed = step_seconds(fitting, entrants[0])
-        most = min(len(entrants), fitting.clock.candidates)
-        for number in range(most, 1, -1):
-            rounds = math.ceil(math.log2(number))
-            if seconds / rounds / number / speed >= LEAST_ROUND_STEPS:
-                return number
-        return 1
-
-    number = fitting.plan.decide(f"{target.key}-candidates", count)
-    plain = [each for each in entrants if each.candidate.kind == "layers"][:1]
-    students = [each for each in entrants if each.candidate.kind == "student"]
-    order = {each.candidate.name: each for each in (entrants[0], *plain, *students, *entrants)}
-    return list(order.values())[:number]
+def step_seconds(fitting: Fitting, candidate: Candidate, network: TaskModel) -> float:
+    """Return the seconds of a training step of a candidate's network, which is trained for a few steps."""
+    part = fitting.parts[candidate.student]
+    step, engine = part.step(candidate, network.shape), part.objective.engine
+    return seconds_per_step(network, SMALL.plan, part.tokens, step, engine, fitting.train)
 
 
-def step_seconds(fitting: Fitting, entrant: Entrant) -> float:
-    """Return the seconds of a training step of a candidate, measured on a copy."""
-    part = fitting.parts[entrant.candidate.student]
-    network = loaded(fitting, entrant)
-    return seconds_per_step(
-        network,
-        SMALL.plan,
-        part.tokens,
-        part.step(entrant.candidate, network.shape),
-        part.objective.engine,
-        fitting.train,
-    )
+def speed_of(fitting: Fitting, entrant: Entrant) -> float:
+    """Return the seconds of a training step of an entrant: as they were, or measured on a copy."""
+    if entrant.steps:
+        return entrant.seconds / entrant.steps
+    return step_seconds(fitting, entrant.candidate, loaded(fitting, entrant))
 
 
 def train_round(
@@ -476,7 +497,7 @@ def train_round(
     run = fitting.plan.run
 
     def planned() -> int:
-        speeds = [each.seconds / each.steps if each.steps else step_seconds(fitting, each) for each in entrants]
+        speeds = [speed_of(fitting, each) for each in entrants]
         return max(LEAST_ROUND_STEPS, int((until - run.seconds) / rounds_left / sum(speeds)))
 
     steps = fitting.plan.decide(f"{target.key}-round-{number}", planned)
@@ -530,7 +551,7 @@ def train_winners(fitting: Fitting, races: list[Race]) -> None:
                 f"{name}-until",
                 lambda: begun + fitting.clock.left_s(ends=len(races)) / left,  # noqa: B023
             )
-            speed = winner.seconds / winner.steps if winner.steps else step_seconds(fitting, winner)
+            speed = speed_of(fitting, winner)
             planned = int((end - fitting.plan.run.seconds) / speed)
             if planned < LEAST_LAST_STEPS:
                 say(f"{current.target.name}: no time is left to train {winner.candidate.name} further")
