@@ -1,4 +1,4 @@
-"""Writes the README's table of results and docs/results.png out of the records; --check says whether both are theirs.
+"""Writes the tables of results in README and docs, and docs/results.png, out of the records; --check compares them.
 
 Every method is shown at nearly equal measured latency, beside plain layers that were distilled by the same losses for
 the same number of steps. Where a record holds one seed, or no spread, the cell says so.
@@ -19,8 +19,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 README = ROOT / "README.md"
+FIT_PAGE = ROOT / "docs" / "fit.md"
 PICTURE = ROOT / "docs" / "results.png"
-BEGIN, END = "<!-- results: python benchmarks/figures.py -->", "<!-- end of results -->"
+BEGIN, END = "<!-- {name}: python benchmarks/figures.py -->", "<!-- end of {name} -->"
 TASKS = {"sst2": "SST-2, accuracy", "cola": "CoLA, Matthews", "mrpc": "MRPC, accuracy"}
 SERIES = {
     "plain layers, distilled": ("s", "#444444"),
@@ -106,6 +107,53 @@ def table() -> str:
     return "\n".join([*head, *lines, ""])
 
 
+def fit_table() -> str:
+    """Return the table of what fit takes beside plain layers, for the same time, at limits of the int8 latency."""
+    record = read_record("fit")
+    rows = [
+        "| task | limit, share of the int8 latency | teacher in int8 | `fit` | plain layers | `fit` - teacher | "
+        "`fit` - plain layers |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in record["summary"]:
+        share = record["shares"][row["limit"]]
+        cells = [f"{spread_cell(row[name])}" for name in ("uncut", "fit", "layers")]
+        differences = [difference_cell(row[f"fit - {other}"]) for other in ("uncut", "layers")]
+        rows.append(f"| {TASKS[row['task']]} | {share:.2f} | {' | '.join([*cells, *differences])} |")
+    return "\n".join([*rows, ""])
+
+
+def spread_cell(found: Mapping[str, Any]) -> str:
+    """Return a mean in points, with its standard deviation over seeds, and the share of the latency where it has one."""
+    text = f"{100 * found['mean']:.1f}"
+    text += "" if found["spread"] is None else f" ± {100 * found['spread']:.1f}"
+    return text + (f" at {found['share']:.2f}" if "share" in found else "")
+
+
+def difference_cell(found: Mapping[str, Any]) -> str:
+    """Return a mean difference in points with its 95 % interval over rows, then that of each seed."""
+    seeds = ", ".join(f"{100 * each:+.1f}" for each in found["by_seed"])
+    return f"{100 * found['mean']:+.1f} [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}] ({seeds})"
+
+
+def parts_table() -> str:
+    """Return the table of what each part of the recipe of a small network does alone, by KL to the teacher on select."""
+    cells = read_record("distillation")["cells"]
+    kl: dict[tuple[str, str], list[float]] = {}
+    for cell in (each for each in cells if each["num_layers"] == 3):
+        kl.setdefault((cell["variant"], cell["task"]), []).append(cell["select_kl"])
+    tasks = [task for task in TASKS if ("base", task) in kl]
+    variants = [name for name in dict.fromkeys(name for name, _ in kl) if all((name, task) in kl for task in tasks)]
+    ranked = sorted(variants, key=lambda name: statistics.mean(statistics.mean(kl[name, task]) for task in tasks))
+    seeds = max(map(len, kl.values()))
+    head = [f"| {seeds} seeds | " + " | ".join(TASKS[task].partition(",")[0] for task in tasks) + " | mean |"]
+    lines = []
+    for name in ranked:
+        means = [statistics.mean(kl[name, task]) for task in tasks]
+        lines.append(f"| {name} | " + " | ".join(f"{each:.4f}" for each in [*means, statistics.mean(means)]) + " |")
+    return "\n".join([*head, "|---|" + "---:|" * (len(tasks) + 1), *lines, ""])
+
+
 def latency_cell(row: Sequence[Result]) -> str:
     """Return the range of the tasks' latency shares; where one was not recorded, the limit that was kept."""
     shares = [result.latency for result in row if result.latency is not None]
@@ -187,18 +235,20 @@ def draw(path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Comment": fingerprint(), "Software": ""})
 
 
-def split_readme() -> tuple[str, str, str]:
-    """Return README's text before the table, the table, and the text after it."""
-    before, rest = README.read_text(encoding="utf-8").split(f"{BEGIN}\n")
-    shown, after = rest.split(END)
-    return f"{before}{BEGIN}\n", shown, f"{END}{after}"
+TABLES = ((README, "results", table), (FIT_PAGE, "fit", fit_table), (FIT_PAGE, "parts", parts_table))
+
+
+def split_page(page: Path, name: str) -> tuple[str, str, str]:
+    """Return a page's text before a table, the table, and the text after it."""
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    before, rest = page.read_text(encoding="utf-8").split(f"{begin}\n")
+    shown, after = rest.split(end)
+    return f"{before}{begin}\n", shown, f"{end}{after}"
 
 
 def stale() -> list[str]:
-    """Return what differs from the records: README, picture, both or nothing."""
-    differing = []
-    if split_readme()[1] != table():
-        differing.append(README.name)
+    """Return what differs from the records: pages, picture, or nothing."""
+    differing = [page.name for page, name, make in TABLES if split_page(page, name)[1] != make()]
     if not PICTURE.is_file() or fingerprint().encode() not in PICTURE.read_bytes():
         differing.append(PICTURE.name)
     return differing
@@ -214,8 +264,9 @@ def main() -> int:
                 f"{', '.join(differing)}: not what the records say; run python benchmarks/figures.py", file=sys.stderr
             )
         return 1 if differing else 0
-    before, _, after = split_readme()
-    README.write_text(before + table() + after, encoding="utf-8")
+    for page, name, make in TABLES:
+        before, _, after = split_page(page, name)
+        page.write_text(before + make() + after, encoding="utf-8")
     draw(PICTURE)
     return 0
 
