@@ -85,7 +85,7 @@ COMMANDS = {
     "depth-against-full": f"depth in/base --out OUT {ROWS} --epochs 1 --depth 2 --against-full",
     **{
         f"depth-{name}": f"depth in/base --out OUT {ROWS} --epochs 0.5 --selector {name} --pooling {pooling}"
-        for name, pooling in (("scatter", "both"), ("probe", "cls"))
+        for name, pooling in (("scatter", "mean"), ("probe", "cls"))
     },
     "pretrain": f"pretrain in/base --out OUT {TEXT}",
     "pretrain-scratch": f"pretrain in/base --out OUT {TEXT} --from-scratch in/shape.json --whole-word",

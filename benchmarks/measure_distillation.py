@@ -147,7 +147,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=numbers, default=[3, 2], help="layers of students by commas, falling")
     parser.add_argument("--variants", type=names, default=[], help="by commas; none for all")
     parser.add_argument("--steps-share", type=float, default=1.0, help="of the steps, to see whether it runs")
-    parser.add_argument("--pooling", help="what the teacher's head reads; None for the command's own default")
     parser.add_argument("--work", type=Path, default=Path("runs/distillation"), help="folder of the teachers")
     args = parse(parser, argv)
     path = args.records / "distillation.json"
@@ -205,16 +204,19 @@ class Lesson:
 
 
 @cache
-def lesson_of(
-    task: str, seed: int, model: str, data_dir: str | None, threads: int | None, pooling: str | None, work: Path
-) -> Lesson:
+def lesson_of(task: str, seed: int, model: str, data_dir: str | None, threads: int | None, work: Path) -> Lesson:
     """Fine-tune a teacher, where that is not done, and read the task."""
     words: dict[str, Any] = {"task": task, "data_dir": data_dir, "max_train_samples": TRAIN_ROWS.get(task)}
-    if pooling is not None:
-        words["pooling"] = pooling
     out = work / f"teacher-{task}-{seed}"
     cutbert.finetune(
-        model, out=str(out), learning_rate=TEACHER_RATE, epochs=PASSES[task], seed=seed, threads=threads, **words
+        model,
+        out=str(out),
+        pooling="mean",
+        learning_rate=TEACHER_RATE,
+        epochs=PASSES[task],
+        seed=seed,
+        threads=threads,
+        **words,
     )
     train = TrainSettings(threads=threads, seed=seed)
     run = RunFolder.open(work / f"read-{task}-{seed}", "benchmark", {})
@@ -233,9 +235,7 @@ def lesson_of(
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     """Distil a student and score it on select."""
-    lesson = lesson_of(
-        cell.task, cell.seed, model_of(args), args.data_dir, args.threads, args.pooling, args.work.resolve()
-    )
+    lesson = lesson_of(cell.task, cell.seed, model_of(args), args.data_dir, args.threads, args.work.resolve())
     variant, task, whole = VARIANTS[cell.variant], lesson.task, lesson.task.loaded.model
     kept = chosen_layers(cell.num_layers, whole.shape.num_layers, variant.recipe.layers)
     student = with_layers(whole, kept)

@@ -11,7 +11,7 @@ import pytest
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.api.table import TABLE, VERBS, CostSettings
 from cutbert.bench.settings import LatencySettings, MeasureSettings
-from cutbert.data.settings import AugmentSettings
+from cutbert.data.settings import AugmentSettings, DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import BudgetError, DataError, InputError, RunError
 from cutbert.exporters.settings import ExportSettings
@@ -166,6 +166,14 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
         {"from_scratch": "shape.json", "equal_params": True},
         ["--equal-params must come with one of --ffn-every, --pattern, --ffn-keep and --num-ffn"],
     ),
+    *(
+        (
+            DataSettings,
+            {**data, "pooling": "mean"},
+            ["--pooling is for labels of whole texts; a head of this data reads every token, got mean"],
+        )
+        for data in ({"task": "squad"}, {"train": "a", "dev": "b", "text": "0", "label": "1", "tagging": True})
+    ),
     (DepthSettings, {"depth": 0}, ["--depth must be at least 1, got 0"]),
     (
         DepthSettings,
@@ -185,8 +193,8 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
     ),
     (
         DepthSettings,
-        {"selector": "half", "pooling": "cls"},
-        ["--pooling must come with a selector that looks at the model"],
+        {"selector": "half", "num_examples": 30},
+        ["--num-examples must come with a selector that looks at the model"],
     ),
     (
         DepthSettings,
@@ -321,6 +329,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
 ]  # fmt: skip
 ERRORS = {
     AugmentSettings: DataError,
+    DataSettings: DataError,
     Limits: BudgetError,
     PickSettings: RunError,
     TextSettings: DataError,

@@ -8,6 +8,7 @@ import torch
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS, HeadSpec
+from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
 
@@ -36,13 +37,20 @@ def random_shape(seed: int, family: str) -> EncoderShape:
 
 
 def random_model(
-    shape: EncoderShape, head: HeadSpec, family: str = "bert", *, activation: str = "gelu", seed: int = 0
+    shape: EncoderShape,
+    head: HeadSpec,
+    family: str = "bert",
+    *,
+    activation: str = "gelu",
+    pooling: Pooling = "cls",
+    seed: int = 0,
 ) -> TaskModel:
     """Return a network with all parameters random."""
     pad = 1 if family in ROBERTA_LIKE else 0
     style = EncoderStyle(
         family=family,
         activation=activation,
+        pooling=pooling,
         head_activation=STOCK_FAMILIES[family].head_activation,
         pad_token_id=pad,
         position_offset=pad + 1 if family in ROBERTA_LIKE else 0,

@@ -10,11 +10,13 @@ from random_models import HEADS, own_answer, random_inputs, random_model, random
 
 from cutbert.errors import ModelError
 from cutbert.exporters.graph import build_graph, input_names
+from cutbert.exporters.int8 import instruction_set, quantize
 from cutbert.exporters.nodes import ACTIVATIONS
 from cutbert.exporters.session import OnnxRunner
 from cutbert.model.style import FAMILIES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS
+from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 
 MIXED = EncoderShape(
@@ -23,6 +25,8 @@ MIXED = EncoderShape(
     vocab_size=23,
     num_positions=16,
 )
+
+MEAN = ("Gather", "Cast", "Unsqueeze", "Mul", "ReduceSum", "Div")
 
 
 def check_same(model: TaskModel) -> None:
@@ -40,13 +44,15 @@ def check_same(model: TaskModel) -> None:
 @pytest.mark.parametrize("seed", range(40))
 def test_any_shape(seed: int) -> None:
     family, kind = FAMILIES[seed % len(FAMILIES)], HEAD_KINDS[seed % len(HEAD_KINDS)]
-    check_same(random_model(random_shape(seed, family), HEADS[kind], family, seed=seed))
+    pooling: Pooling = "mean" if seed % 3 else "cls"
+    check_same(random_model(random_shape(seed, family), HEADS[kind], family, pooling=pooling, seed=seed))
 
 
 @pytest.mark.parametrize("family", ("bert", "roberta"))
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_every_head(family: str, kind: str) -> None:
     check_same(random_model(MIXED, HEADS[kind], family))
+    check_same(random_model(MIXED, HEADS[kind], family, pooling="mean"))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -54,8 +60,24 @@ def test_every_activation(activation: str) -> None:
     check_same(random_model(MIXED, HEADS["single_label"], activation=activation))
 
 
-def test_padding_changes_nothing() -> None:
-    model = random_model(MIXED, HEADS["single_label"])
+def test_int8_leaves_the_mean_alone() -> None:
+    """Of dynamic and of static ranges: what int8 changes in the graph of a mean is what it changes in that of cls."""
+    added = []
+    for pooling in ("cls", "mean"):
+        graph = build_graph(random_model(MIXED, HEADS["single_label"], pooling=pooling))
+        before = Counter(node.op_type for node in graph.graph.node)
+        ids, mask, types = random_inputs(MIXED, (4,))
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        for calibration in (None, [feeds]):
+            after = Counter(node.op_type for node in quantize(graph, instruction_set(), calibration).graph.node)
+            added.append({kind: after[kind] - before[kind] for kind in after | before if kind not in MEAN})
+            assert all(after[kind] == before[kind] for kind in ("ReduceSum", "Div", "Unsqueeze"))
+    assert added[:2] == added[2:]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_changes_nothing(pooling: Pooling) -> None:
+    model = random_model(MIXED, HEADS["single_label"], pooling=pooling)
     runner = OnnxRunner(build_graph(model), threads=1)
     ids, mask, types = random_inputs(model.shape, (9, 5, 1))
     padded = runner(ids, mask, types)

@@ -17,6 +17,7 @@ from cutbert.hub.load import load_model
 from cutbert.shape.budget import Limits
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import Subnet
+from cutbert.table import as_text
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.machine import processor_name
 from tiny_runs import make_run, tiny_model, tiny_tokens
@@ -98,6 +99,17 @@ def test_no_stock_shape() -> None:
     free = Front(metric="accuracy", teacher=FRONT.teacher, subnets=FRONT.subnets[1:])
     with pytest.raises(BudgetError, match="no subnet of this run has a stock shape; cutbert dynabert makes such"):
         choose(free, Limits(), stock=True)
+
+
+def test_what_reads_the_mean_is_in_no_stock_class() -> None:
+    mean = replace(FRONT, subnets=tuple(replace(each, pooling="mean") for each in FRONT))
+    message = "no subnet of this run loads in plain transformers, .* the mean over tokens; train with --pooling cls"
+    with pytest.raises(BudgetError, match=message):
+        choose(mean, Limits(), stock=True)
+    assert choose(mean, Limits()).name == "big" and not picked_json(mean["big"], None)["stock"]
+    assert Front.from_json(mean.to_json()) == mean and "yes" not in as_text(mean.view(), 200)
+    cls = replace(FRONT, subnets=tuple(replace(each, pooling="cls") for each in FRONT))
+    assert choose(cls, Limits(), stock=True).name == "big" and picked_json(cls["big"], None)["stock"]
 
 
 def test_latencies_must_be_this_machines(tmp_path: Path) -> None:

@@ -81,6 +81,25 @@ def test_old_weights_are_fetched_where_there_are_no_others(cached: Path, monkeyp
     assert wanted == [(SMALL_FILES, ["*/*"]), (SMALL_FILES, ["*/*"]), (OLD_WEIGHTS, ["*/*"])]
 
 
+def test_the_pooling_of_a_sentence_transformers_repository_is_fetched(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, wanted = cached / "snapshots" / COMMIT, []
+
+    def download(*_: object, allow_patterns: list[str], ignore_patterns: list[str], **__: object) -> str:
+        wanted.append((allow_patterns, ignore_patterns))
+        if allow_patterns == ["1_Pooling/config.json"]:
+            (folder / "1_Pooling").mkdir()
+            (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+        return str(folder)
+
+    save_tiny(folder)
+    (folder / "modules.json").write_text("[]")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert find_model("house/tiny").facts.style_data["pooling"] == "mean"
+    assert wanted == [(SMALL_FILES, ["*/*"]), (["1_Pooling/config.json"], [])]
+
+
 def test_what_the_hub_cannot_give(cached: Path) -> None:
     with pytest.raises(ModelError, match=r"house/other must be a folder here or .*\n?.*give a local folder"):
         load_model("house/other")

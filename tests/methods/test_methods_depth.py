@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cutbert.api.views import VIEWS
 from cutbert.errors import InputError, MissingError
 from cutbert.hub.load import load_model
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import find_model
 from cutbert.table import as_text
 from cutbert.train.settings import TrainSettings
 from cutbert.work.plans import FINETUNE
@@ -178,7 +179,7 @@ def test_a_layer_that_tells_the_classes_apart_is_found(tmp_path: Path) -> None:
         base.encoder.embeddings.token.weight[5:7] *= 20  # good and bad
     model = str(save_tiny(tmp_path / "base", base))
     quick = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_length": 16, "precision": "float32"}
-    run = cutbert.depth(model, out=tmp_path / "run", num_examples=60, pooling="both", **files, **quick)
+    run = cutbert.depth(model, out=tmp_path / "run", num_examples=60, pooling="mean", **files, **quick)
     assert run["depth_scores"][str(run["chosen_depth"])] > 0.9
 
 
@@ -272,15 +273,19 @@ def test_labels_per_word_judge_no_depth(base: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(base: str, tmp_path: Path) -> None:
     train = TrainSettings(threads=1, precision="float32")
-    found = training_memory(base, HEAD, FINETUNE, train, tiny_tokens(), tmp_path / "memory")
+    source = find_model(base)
+    found = training_memory(source, HEAD, FINETUNE, train, tiny_tokens(), tmp_path / "memory")
     assert 0 < found.before_bytes < found.peak_bytes
-    assert training_memory("elsewhere", HEAD, FINETUNE, train, tiny_tokens(), tmp_path / "memory") == found
+    assert (
+        training_memory(replace(source, folder=tmp_path), HEAD, FINETUNE, train, tiny_tokens(), tmp_path / "memory")
+        == found
+    )
 
 
 def test_memory_that_cannot_be_measured(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(MissingError, match="a process that fine-tunes it could not be measured: it ended with 1"):
-        training_memory(base, HEAD, FINETUNE, TrainSettings(), tiny_tokens(), tmp_path / "memory")
+        training_memory(find_model(base), HEAD, FINETUNE, TrainSettings(), tiny_tokens(), tmp_path / "memory")
 
 
 def assert_same(got: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> None:

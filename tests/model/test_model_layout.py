@@ -14,6 +14,7 @@ from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import Block, num_positions, placed
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import grid_point
 
@@ -24,14 +25,12 @@ HEADS = {
 }
 
 
-def make_model(head: str, position_offset: int) -> TaskModel:
+def make_model(head: str, position_offset: int, pooling: Pooling = "cls") -> TaskModel:
     torch.manual_seed(0)
     layer = LayerShape(num_heads=4, key_dim=8, value_dim=8, intermediate_size=64)
     shape = EncoderShape(vocab_size=50, num_positions=40, num_token_types=2, hidden_size=32, layers=(layer,) * 3)
-    model = TaskModel(
-        shape, EncoderStyle(family="bert", position_offset=position_offset, initializer_range=0.3), HEADS[head]
-    )
-    return model.eval()
+    style = EncoderStyle(family="bert", pooling=pooling, position_offset=position_offset, initializer_range=0.3)
+    return TaskModel(shape, style, HEADS[head]).eval()
 
 
 def make_tokens() -> Tokens:
@@ -64,8 +63,9 @@ def test_one_length_is_one_block() -> None:
 
 @pytest.mark.parametrize("position_offset", [0, 2])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_blocks_change_nothing(position_offset: int, in_place: bool) -> None:
-    model = make_model("text", position_offset)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_blocks_change_nothing(position_offset: int, in_place: bool, pooling: Pooling) -> None:
+    model = make_model("text", position_offset, pooling)
     if in_place:
         accumulate_in_place(model)
     padded, packed = both(list(range(8)))

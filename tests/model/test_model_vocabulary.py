@@ -44,7 +44,7 @@ def test_logits_of_some_positions_equal_the_full_ones(embedding_size: int | None
     subnet = narrow(model) if is_narrow else None
     full = model(IDS, subnet=subnet).logits
     states = model.encoder(IDS, subnet=subnet)
-    some = model.apply_head(states, positions=POSITIONS).logits
+    some = model.apply_head(states, None, positions=POSITIONS).logits
     torch.testing.assert_close(some, full.flatten(0, 1)[POSITIONS])
     assert some.shape == (3, 37)
 

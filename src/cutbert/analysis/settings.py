@@ -8,11 +8,11 @@ from typing import Literal
 
 from cutbert.options import option
 from cutbert.settings import METHOD, RUN, DeviceSettings, SeedSettings
+from cutbert.shape.pooling import Pooling
 
 Kernel = Literal["linear", "rbf"]
 Estimator = Literal["minibatch", "exact", "biased"]
 RowKind = Literal["tokens", "cls", "mean"]
-Pooling = Literal["cls", "mean"]
 Split = Literal["train", "select", "dev"]
 Pictures = Literal["svg", "png", "none"]
 

@@ -111,6 +111,8 @@ CheckHead = Callable[[ModelSource], None]
 def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckHead | None = None) -> Models:
     """Return the models of a verb, found once, and further ones that its settings name.
 
+    The model's new head of whole texts reads what --pooling says; further models keep their own heads.
+
     Args:
         parts: settings.
         model: the positional MODEL.
@@ -124,6 +126,9 @@ def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckH
     named = {name: getattr(each, name, None) for each in parts for name in OTHER_MODELS if hasattr(each, name)}
     given = {name: value for name, value in named.items() if value is not None}
     first, *others = find_all(parts, [model], check_head, named=given)
+    for each in parts:
+        if isinstance(each, DataSettings):
+            first = first.reading(each.pooling)
     return Models(first, dict(zip(given, others, strict=True)))
 
 

@@ -125,14 +125,14 @@ TABLE = (
         "Params, MACs, latency, throughput, peak memory and score of models, side by side.",
         (MODELS,),
         (MeasureSettings, DataSettings),
-        without=("select", "unlabeled", "max_train_samples"),
+        without=("select", "unlabeled", "max_train_samples", "pooling"),
     ),
     Verb(
         "analyze",
         "What layers represent: CKA between layers or models, linear probes, importance by layer.",
         (MODEL,),
         (AnalyzeSettings, DataSettings),
-        without=("unlabeled",),
+        without=("unlabeled", "pooling"),
     ),
     Verb(
         "cost",
@@ -145,7 +145,7 @@ TABLE = (
         "ONNX and int8 files that ONNX Runtime loads with no cutbert and no torch.",
         (MODEL,),
         (ExportSettings, DataSettings),
-        without=("unlabeled",),
+        without=("unlabeled", "pooling"),
     ),
 )
 VERBS = {verb.name: verb for verb in TABLE}

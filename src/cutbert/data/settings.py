@@ -10,7 +10,8 @@ from typing import ClassVar
 from cutbert.data.tasks import QUESTION_TASKS, TASK_NAMES, TASKS
 from cutbert.errors import DataError, InputError
 from cutbert.options import option, option_name
-from cutbert.settings import DATA, METHOD, Settings, paths_as_text
+from cutbert.settings import DATA, METHOD, MODEL, Settings, paths_as_text
+from cutbert.shape.pooling import PoolingChoice
 
 OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging")
 MAX_LENGTH = 128
@@ -61,6 +62,14 @@ class DataSettings(Settings):
     select: str | None = field(
         default=None,
         metadata=option("File to choose subnets on, or 'dev'; default 10 % of training, at most 1,000 rows."),
+    )
+    pooling: PoolingChoice = field(
+        default="auto",
+        metadata=option(
+            "What a text's head reads: the first token (cls) or the mean over tokens. auto: what the model's files "
+            "say, else cls.",
+            group=MODEL,
+        ),
     )
     unlabeled: tuple[str, ...] = field(
         default=(), metadata=option("File of texts without labels, added to distillation.")
@@ -122,6 +131,8 @@ class DataSettings(Settings):
     def conflicts(self) -> Iterable[str]:
         yield from self._own_file_mistakes() if self.task is None else self._task_mistakes()
         yield from self._stride_mistakes()
+        if self.pooling != "auto" and (self.tagging or self.has_questions):
+            yield f"--pooling is for labels of whole texts; a head of this data reads every token, got {self.pooling}"
 
     def _stride_mistakes(self) -> Iterable[str]:
         if not self.has_questions:

@@ -22,7 +22,10 @@ from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import loads_stock, save_model
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.pooling import READS
 from cutbert.shape.source import ModelSource
+from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 
@@ -52,7 +55,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         say(note)
     with num_threads(settings.threads) as threads:
         if settings.stock and not loads_stock(loaded.model):
-            raise ModelError(f"{source}: --stock needs a shape that plain transformers holds, and this one is free")
+            raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
         if not (settings.onnx or settings.int8):
             return write(source, loaded, settings, {}, line, {"files": []})
         parts = tokens_of(loaded, dataset, data, settings)
@@ -94,6 +97,14 @@ def check_inputs(
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     mistakes.check(InputError)
     return dataset, data
+
+
+def why_not_stock(model: TaskModel) -> str:
+    """Return what keeps a network out of plain transformers."""
+    if model.shape.is_stock and model.pooling != STOCK_POOLING:
+        reads = f"{READS[STOCK_POOLING]}, as plain transformers' classes do, and this one reads {READS[model.pooling]}"
+        return f"needs a head that reads {reads}; train with --pooling cls"
+    return "needs a shape that plain transformers holds, and this one is free"
 
 
 def recorded_task(folder: Path) -> DataSettings | None:

@@ -129,7 +129,7 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         nodes.name_output(x, "last_hidden_state")
         return {"last_hidden_state": sizes}
     if isinstance(head, Pooler):
-        pooled = linear(nodes, head.dense, nodes.add("Gather", x, nodes.scalar(0), axis=1))
+        pooled = linear(nodes, head.dense, text_state(nodes, model, x))
         pooled = apply_activation(nodes, model.style.head_activation, pooled)
         if not isinstance(head, SequenceHead):
             nodes.name_output(x, "last_hidden_state")
@@ -143,6 +143,19 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
     assert isinstance(head.out, nn.Linear)
     nodes.name_output(linear(nodes, head.out, x), "logits")
     return {"logits": [BATCH, LENGTH, head.out.out_features]}
+
+
+def text_state(nodes: Nodes, model: TaskModel, x: str) -> str:
+    """Return what the head reads of each text, [B, H].
+
+    The mean is of operators that int8 leaves in float32; a MatMul with the mask would be quantised in static int8.
+    """
+    if model.pooling == "cls":
+        return nodes.add("Gather", x, nodes.scalar(0), axis=1)
+    mask = nodes.add("Cast", "attention_mask", to=TensorProto.FLOAT)
+    tokens = nodes.add("Mul", x, nodes.add("Unsqueeze", mask, nodes.integers(2)))
+    total = nodes.add("ReduceSum", tokens, nodes.integers(1), keepdims=0)
+    return nodes.add("Div", total, nodes.add("ReduceSum", mask, nodes.integers(1), keepdims=1))
 
 
 def vocabulary_scores(nodes: Nodes, head: MaskedLMHead, x: str, activation: str) -> str:

@@ -11,6 +11,7 @@ from cutbert.errors import RunError, ShapeError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.view import front_table, front_view
 from cutbert.shape.cost import BYTES_PER_PARAM
+from cutbert.shape.pooling import fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.table import Shown, View
@@ -40,6 +41,7 @@ class Entry(Shown):
         latency_ms, latency_q1_ms, latency_q3_ms, latency_p95_ms: median, quartiles and 95th percentile at
             batch 1; None until measured.
         throughput_per_s: texts per second at the measured batch size.
+        pooling: what its head of whole texts reads, cls or mean; None for another head.
         on_front: no other entry has at least its select_score for at most its macs, one of the two better.
     """
 
@@ -63,6 +65,12 @@ class Entry(Shown):
     on_front: bool = False
     folder: str | None = None
     search: str | None = None
+    pooling: str | None = None
+
+    @property
+    def is_stock(self) -> bool:
+        """Whether transformers' own classes can hold it: their heads of whole texts read the first token."""
+        return fits_stock(self.shape, self.pooling)
 
     @property
     def bytes(self) -> int:
@@ -75,7 +83,7 @@ class Entry(Shown):
         data |= {"shape": self.shape.to_json(), "subnet": self.subnet.to_json()}
         data |= {key: getattr(self, key) for key in ("params", "macs", "score", "select_score", "metrics")}
         data |= {key: getattr(self, key) for key in LATENCIES}
-        data |= {"on_front": self.on_front, "folder": self.folder, "search": self.search}
+        data |= {"on_front": self.on_front, "folder": self.folder, "search": self.search, "pooling": self.pooling}
         return {key: value for key, value in data.items() if value is not None}
 
     def view(self) -> View:

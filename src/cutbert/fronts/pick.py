@@ -21,12 +21,17 @@ def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
     Args:
         front: scored subnets; measured ones where a latency is limited.
         limits: to meet.
-        stock: consider only shapes that transformers' own classes can hold.
+        stock: consider only networks that transformers' own classes can hold.
 
     Raises:
         BudgetError: nothing fits; names the nearest subnet and what it misses.
     """
-    candidates = [entry for entry in front if entry.shape.is_stock or not stock]
+    candidates = [entry for entry in front if entry.is_stock or not stock]
+    if not candidates and any(entry.shape.is_stock for entry in front):
+        raise BudgetError(
+            "no subnet of this run loads in plain transformers, whose classes read the first token: the heads of this "
+            "run read the mean over tokens; train with --pooling cls to have stock ones"
+        )
     if not candidates:
         raise BudgetError("no subnet of this run has a stock shape; cutbert dynabert makes such families")
     fitting = [entry for entry in candidates if not limits.violations(entry.to_json())]
@@ -105,7 +110,7 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
 def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
     """Return the --json object of a pick; it has select_is_dev only where choices were made on dev."""
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
-    data["stock"] = entry.shape.is_stock
+    data["stock"] = entry.is_stock
     if select_is_dev:
         data["select_is_dev"] = True
     return data if out is None else {"out": str(out), **data}

@@ -128,4 +128,5 @@ def entry_of(model: TaskModel, point: GridPoint, stored: dict[str, Any]) -> Entr
         score=stored["score"],
         select_score=stored["select_score"],
         metrics=stored["metrics"],
+        pooling=model.pooling if model.head_spec.is_sequence else None,
     )

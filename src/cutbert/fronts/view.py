@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cutbert.shape.pooling import fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Table, View, millions, number, points
 
@@ -32,7 +33,7 @@ def front_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
         number(entry.get("latency_ms")),
         number(entry.get("latency_p95_ms")),
         number(entry.get("throughput_per_s")),
-        "yes" if EncoderShape.from_json(entry["shape"]).is_stock else "",
+        "yes" if fits_stock(EncoderShape.from_json(entry["shape"]), entry.get("pooling")) else "",
     )
 
 

@@ -170,7 +170,7 @@ def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
 def use_part(facts: FolderShape, is_stock: bool) -> str:
     """Return the part on loading the model in transformers."""
     auto = AUTO_CLASSES.get(facts.head.kind, "AutoModel")
-    lines = [] if is_stock else ["import cutbert.hub  # registers the class of this shape with transformers"]
+    lines = [] if is_stock else ["import cutbert.hub  # registers the class of this network with transformers"]
     lines += [
         f"from transformers import {auto}, AutoTokenizer",
         "",

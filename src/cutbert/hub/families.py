@@ -11,7 +11,7 @@ from cutbert.errors import ModelError
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.head import SEQUENCE_KINDS, HeadKind
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.stock_config import DISTILBERT_EPS, STOCK_FAMILIES
+from cutbert.shape.stock_config import DISTILBERT_EPS, STOCK_FAMILIES, STOCK_POOLING
 
 LAYER = re.compile(r"^layers\.(\d+)\.")
 TOKEN_TABLE = "encoder.embeddings.token.weight"
@@ -168,6 +168,7 @@ class Family:
             and (shape.embedding_size is None or "embedding_size" in stock.sizes)
             and style.position_offset == offset
             and style.head_activation == stock.head_activation
+            and (style.pooling == STOCK_POOLING or kind not in SEQUENCE_KINDS)
             and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
             and (kind == "none" or head_group(kind) in self.heads)
             and (kind != "masked_lm" or self.masked_lm_activation in (None, style.activation))

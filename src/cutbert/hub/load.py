@@ -22,11 +22,13 @@ from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import READS
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource, find_model
+from cutbert.shape.stock_config import STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
-OUTPUT = "head.out."
+DENSE, OUTPUT = "head.dense.", "head.out."
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def load_model(
     The checkpoint's head is kept where it fits the wanted one: the same kind, and the same label names in any
     order and letter case (outputs are reordered), or the same number of labels where the checkpoint's names are
     only LABEL_0, LABEL_1, ... Otherwise the output layer is new, and the dense layer before it is the checkpoint's
-    where it has one (BERT's pooler). The notes list what is new or left out.
+    where it has one (BERT's pooler) that was trained and reads what the new head reads. A head of whole texts that
+    reads something else than the source asks for is new. The notes list what is new or left out.
 
     Args:
         model: as in `find_model`.
@@ -68,13 +71,13 @@ def load_model(
 
     Raises:
         ModelError: the files are missing, have an architecture we cannot express or weights we do not
-            know, or lack weights of the encoder.
+            know, or lack weights of the encoder; or a new head cannot read texts as the folder says.
     """
     source = find_model(model, revision)
     refuse_remote_code(source.folder)
     files = weight_files(source.folder)
     stored = Stored.of(read_weights(files), source.facts)
-    network = new_model(source.facts, head or stored.own_head(), seed)
+    network = new_model(source, head or stored.own_head(), seed)
     notes, new = fill(network, stored)
     tokenizer = load_tokenizer(source.folder, network.shape, network.style)
     if (source.folder / FILE_NAME).is_file():
@@ -97,7 +100,7 @@ def new_loaded(source: ModelSource, shape: EncoderShape, head: HeadSpec, *, seed
         ModelError: the files have an architecture we cannot express, or the tokenizer does not fit.
     """
     refuse_remote_code(source.folder)
-    network = new_model(replace(source.facts, shape=shape), head, seed)
+    network = new_model(replace(source, facts=replace(source.facts, shape=shape)), head, seed)
     tokenizer = load_tokenizer(source.folder, shape, network.style)
     base = f"none: new weights, with the tokenizer of {source.name}"
     provenance = first_provenance(base, source.folder, (), source.commit)
@@ -116,13 +119,16 @@ class Stored:
     tensors: dict[str, Tensor]
     family: Family
     head: HeadSpec
+    pooling: str  # what its dense layer reads
     used: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, tensors: dict[str, Tensor], facts: FolderShape) -> Stored:
         family = family_of(str(facts.family))
         names = {name: family_name(name, family, facts.head) for name in tensors}
-        return cls({names[name]: tensor for name, tensor in tensors.items()}, family, facts.head)
+        by_name = {names[name]: tensor for name, tensor in tensors.items()}
+        pooling = facts.style_data.get("pooling", STOCK_POOLING) if facts.head.is_sequence else STOCK_POOLING
+        return cls(by_name, family, facts.head, pooling)
 
     def own_head(self) -> HeadSpec:
         """Return the head the checkpoint was saved with; none where a pooler's weights are missing."""
@@ -166,15 +172,17 @@ def refuse_remote_code(folder: Path) -> None:
             raise ModelError(f"{path}: must not need code from the model's own repository, got an auto_map")
 
 
-def new_model(facts: FolderShape, spec: HeadSpec, seed: int) -> TaskModel:
+def new_model(source: ModelSource, spec: HeadSpec, seed: int) -> TaskModel:
     """Return a network of a folder's shape with seeded random weights; torch's global generator is not changed."""
-    style = EncoderStyle.from_json(facts.style_data)
+    if spec.is_sequence:
+        source.check_pooling()
+    style = EncoderStyle.from_json(source.style_data)
     if style.activation not in ACT2FN:
         raise ModelError(f"activation must be one of {', '.join(sorted(ACT2FN))}, got {style.activation!r}")
     family_of(style.family).check_head(spec.kind, style)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return TaskModel(facts.shape, style, spec)
+        return TaskModel(source.shape, style, spec)
 
 
 @torch.no_grad()
@@ -187,13 +195,17 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
     Raises:
         ModelError: weights of the encoder are missing, have another size, or are unknown.
     """
-    rows, notes = output_rows(stored.head, model.head_spec)
+    rows, notes = kept_outputs(model, stored)
+    why_new = None if rows is not None or not model.head_spec.is_sequence else unusable_dense(model, stored)
+    notes += [] if why_new is None else [f"{why_new}: it is new"]
     mistakes = Mistakes()
     new: list[str] = []
     for ours, target in model.state_dict().items():
         name = stored.family.name_of(ours, model.head_spec.kind)
         is_output = ours.startswith(OUTPUT)
         tensor = None if is_output and rows is None else stored.take(name, *stored.aliases(ours))
+        if why_new is not None and ours.startswith(DENSE):
+            tensor = None
         if tensor is None and ours.startswith("encoder."):
             mistakes.add(f"weights must have {name}, got none")
         elif tensor is None:
@@ -210,6 +222,32 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
     mistakes.check(ModelError)
     notes.extend(f"{what}: {modules(names)}" for what, names in (("new, untrained", new), ("left out", left)) if names)
     return notes, new
+
+
+def kept_outputs(model: TaskModel, stored: Stored) -> tuple[list[int] | None, list[str]]:
+    """Return what `output_rows` does; None too where the checkpoint's head reads something else than the model's."""
+    rows, notes = output_rows(stored.head, model.head_spec)
+    if rows is not None and model.head_spec.is_sequence and stored.pooling != model.pooling:
+        return None, [f"the checkpoint's head reads {READS[stored.pooling]}, not {READS[model.pooling]}"]
+    return rows, notes
+
+
+def unusable_dense(model: TaskModel, stored: Stored) -> str | None:
+    """Return why a new head of whole texts must not have the checkpoint's dense layer; None where it may, or has none.
+
+    A trained pooler has a bias: transformers draws weights and sets biases to zero, and a model that was trained
+    without its pooler, as sentence-transformers' are, still has it as it was drawn.
+    """
+    weight, bias = (stored.family.name_of(DENSE + each, model.head_spec.kind) for each in ("weight", "bias"))
+    if bias not in stored.tensors:
+        return None
+    name = weight.removesuffix(".weight")
+    if not stored.tensors[bias].any():
+        what = "the pooler" if name.startswith("pooler.") else name
+        return f"{what} was never trained (its bias is all zero)"
+    if stored.pooling != model.pooling:
+        return f"the checkpoint's {name} reads {READS[stored.pooling]}, not {READS[model.pooling]}"
+    return None
 
 
 def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list[str]]:

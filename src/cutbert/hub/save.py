@@ -17,6 +17,8 @@ from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.tokenizer import save_tokenizer
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.pooling import CONFIG_KEY
+from cutbert.shape.stock_config import STOCK_POOLING
 
 
 def save_model(
@@ -60,6 +62,8 @@ def stock_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: F
     values = family.config_values(model.shape, model.style) | label_values(model.head_spec)
     if family.has_special_ids:
         values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    if model.style.pooling != STOCK_POOLING:  # no head here reads it, one that is trained later will
+        values[CONFIG_KEY] = model.style.pooling
     kind = model.head_spec.kind
     return CONFIG_MAPPING[family.name](architectures=[family.class_name(kind)], dtype=dtype_name(model), **values)
 

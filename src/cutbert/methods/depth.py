@@ -156,7 +156,7 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
     rows = sample_rows(len(objective.train_tokens), settings.num_examples, seed)
     model = frozen_copy(objective.loaded.model, objective.engine.dtype)
     with progress_bar("score depths", len(rows)) as bar:
-        features = depth_features(model, objective.train_tokens, rows, settings.pooling, on_batch=counter(bar))
+        features = depth_features(model, objective.train_tokens, rows, on_batch=counter(bar))
     labels = np.asarray(objective.train_tokens.labels)[rows]
     scores: dict[str, list[float]] = {}
     seconds, gain = 0.0, None

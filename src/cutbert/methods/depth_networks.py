@@ -20,6 +20,7 @@ from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.source import find_model
 from cutbert.surgery.extract import with_layers
 from cutbert.train.checkpoint import load_weights, read_position
 from cutbert.train.interleaved import train_interleaved
@@ -152,7 +153,9 @@ class DepthRun:
     def memory(self, name: str) -> TrainingMemory:
         """Return what fine-tuning one of the compared networks takes."""
         depth, objective = self.compared[name], self.objective
-        source = self.run.path / TRUNCATED if depth < self.num_layers else objective.inputs.model.folder
+        source = objective.inputs.model
+        if depth < self.num_layers:
+            source = find_model(self.run.path / TRUNCATED).reading(source.pooling or "auto")
         folder = self.run.path / "checkpoint" / "memory" / str(depth)
         return training_memory(source, objective.data.head, self.plan, self.train, objective.train_tokens, folder)
 

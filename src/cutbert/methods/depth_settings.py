@@ -10,7 +10,6 @@ from cutbert.options import option
 from cutbert.settings import LAST_SEED, METHOD, Settings
 
 SelectorName = Literal["probe", "scatter", "half", "full"]
-Pooling = Literal["cls", "mean", "both"]
 NAIVE_SELECTORS = ("half", "full")
 # Equals Selector.has_chance of analysis.depth_selectors, as a test says: settings do not load numpy.
 KNOW_CHANCE = ("probe",)
@@ -53,10 +52,6 @@ class DepthSettings(Settings):
         default=2000,
         metadata=option("Training rows that depths are judged on (never select or dev).", least=10, unit="rows"),
     )
-    pooling: Pooling = field(
-        default="mean",
-        metadata=option("What a text's features are: the first token's state, the mean over its tokens, or both."),
-    )
     all_selectors: bool = field(default=False, metadata=option("Also report what the other selectors choose."))
     against_full: bool = field(
         default=False,
@@ -91,7 +86,7 @@ class DepthSettings(Settings):
         if self.is_given("least_gain") and not (knows_chance or self.all_selectors or self.all_depths):
             yield f"--least-gain must come with --selector {', '.join(KNOW_CHANCE)} or with --all-selectors"
         if not self.judges:
-            for name in self.given("num_examples", "pooling"):
+            for name in self.given("num_examples"):
                 yield f"{name} must come with a selector that looks at the model"
         if self.is_given("margin") and not (self.against_full or self.all_depths):
             yield "--margin must come with --against-full or --all-depths"

@@ -12,7 +12,7 @@ from typing import Any
 from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
-from cutbert.errors import RunError
+from cutbert.errors import ModelError, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_again
 from cutbert.fronts.score import whole_point
@@ -21,9 +21,11 @@ from cutbert.fronts.search_settings import SearchSettings
 from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.settings import build_settings
+from cutbert.shape.pooling import READS
 from cutbert.shape.search_space import search_space
-from cutbert.shape.source import Models, find_model
+from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.shape.space import GridPoint
+from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.shape.subnet import Subnet
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.run_folder import RunFolder
@@ -55,6 +57,7 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     assert inputs.dataset is not None
     check_same_data(source, inputs.dataset.files)
     front, model = Front.load(source.path), inputs.model
+    check_space(model, settings)
     space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
     check_reachable(space, model.head, settings, None)
     check_backends([settings.backend])
@@ -95,6 +98,16 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
     (data,) = build_settings(stored, DataSettings)
     assert isinstance(data, DataSettings)
     return data
+
+
+def check_space(model: ModelSource, settings: SearchSettings) -> None:
+    """Raise a ModelError where stock networks are asked for and the family's head is in no stock class."""
+    pooling = model.style_data["pooling"]
+    if settings.space == "stock" and model.head.is_sequence and pooling != STOCK_POOLING:
+        raise ModelError(
+            f"--space stock must have a head that reads {READS[STOCK_POOLING]}, as plain transformers' classes do, and "
+            f"that of {model} reads {READS[pooling]}; use --space free"
+        )
 
 
 def check_same_data(source: RunFolder, files: Mapping[str, str]) -> None:

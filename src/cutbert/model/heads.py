@@ -17,17 +17,17 @@ from cutbert.shape.shape import EncoderShape
 
 
 class Pooler(nn.Module):
-    """A dense layer and an activation on the first token, without an output layer."""
+    """A dense layer and an activation on the state that stands for a text, without an output layer."""
 
     def __init__(self, hidden_size: int, activation: str) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.activation = ACT2FN[activation]
 
-    def pool(self, first_BH: Tensor) -> Tensor:
-        """Return [B, H] of the first tokens' states."""
-        H = first_BH.shape[-1]
-        return self.activation(prefix_linear(first_BH, self.dense.weight, self.dense.bias, H, H))
+    def pool(self, text_BH: Tensor) -> Tensor:
+        """Return [B, H] of the texts' states."""
+        H = text_BH.shape[-1]
+        return self.activation(prefix_linear(text_BH, self.dense.weight, self.dense.bias, H, H))
 
 
 class SequenceHead(Pooler):

@@ -1,4 +1,6 @@
-"""Padding masks, positions and first tokens of a batch in blocks; everything else works position by position.
+"""What knows of a batch's blocks: padding masks, positions, and the state that stands for a text.
+
+Everything else works position by position.
 
 Axes: B texts of a block, S positions of each; T positions of the whole batch (`shape.blocks`).
 """
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cutbert.shape.blocks import Block, Blocks, placed
+from cutbert.shape.pooling import Pooling
 
 AT_PADDING = -1e9  # finite: the difference of two such logits is 0, of two infinities NaN
 
@@ -32,6 +35,35 @@ def padding_biases(attention_mask: Tensor | None, blocks: Blocks, dtype: torch.d
         bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
         biases.append(bias.masked_fill_(mask == 0, torch.finfo(dtype).min))
     return biases
+
+
+def text_states(states: Tensor, attention_mask: Tensor | None, blocks: Blocks | None, pooling: Pooling) -> Tensor:
+    """Return what a head of whole texts reads of every text, [texts, H].
+
+    Args:
+        states: [B, S, H], or [T, H] in blocks.
+        attention_mask: of the batch; None where nothing is padded.
+        blocks: of the batch; None for [B, S].
+        pooling: the first token's state, or the mean over the text's tokens.
+    """
+    if pooling == "cls":
+        return first_positions(states, blocks)
+    return mean_states(states, attention_mask, blocks)
+
+
+def mean_states(states: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Tensor:
+    """Return the mean of every text's states over its tokens, special tokens too, [texts, H]; summed in float32."""
+    flat = states.flatten(0, -2)
+    means = []
+    for block, start in placed(blocks_of(states[..., 0], attention_mask, blocks)):
+        x_BSH = flat[start : start + block.size].view(block.rows, block.length, -1)
+        if not block.is_padded or attention_mask is None:
+            means.append(x_BSH.mean(1, dtype=torch.float32))
+            continue
+        mask = attention_mask.reshape(-1)[start : start + block.size].view(block.rows, block.length, 1)
+        total_BH = (x_BSH * mask.to(x_BSH.dtype)).sum(1, dtype=torch.float32)
+        means.append(total_BH / mask.sum(1))
+    return torch.cat(means).to(states.dtype)
 
 
 def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:

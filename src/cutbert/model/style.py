@@ -1,4 +1,4 @@
-"""The choices of an encoder that are not sizes: activation, norms, dropout, positions. No torch."""
+"""The choices of an encoder that are not sizes: activation, norms, dropout, positions, readout. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cutbert.errors import ModelError
+from cutbert.shape.pooling import POOLINGS, Pooling
 from cutbert.shape.stock_config import STOCK_FAMILIES
 
 FAMILIES = tuple(STOCK_FAMILIES)
@@ -19,6 +20,8 @@ class EncoderStyle:
         family: transformers' model_type of the family the weights come from, one of FAMILIES.
         activation: of the feed-forward; a name in transformers' ACT2FN.
         head_activation: activation of the sequence head's dense layer ("tanh", "gelu" or "relu").
+        pooling: what the head of a whole text reads: "cls", the first token's last state, or "mean", the mean over its
+            tokens. Other heads do not ask.
         layer_norm_eps: epsilon of every LayerNorm.
         hidden_dropout: dropout after embeddings, sub-layers and before the classifier, in training.
         attention_dropout: dropout on attention probabilities, in training.
@@ -30,6 +33,7 @@ class EncoderStyle:
     family: str
     activation: str = "gelu"
     head_activation: str = "tanh"
+    pooling: Pooling = "cls"
     layer_norm_eps: float = 1e-12
     hidden_dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -40,6 +44,8 @@ class EncoderStyle:
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ModelError(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
+        if self.pooling not in POOLINGS:
+            raise ModelError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

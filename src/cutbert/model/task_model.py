@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from cutbert.model.encoder import Encoder
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead, build_head
-from cutbert.model.layout import first_positions
+from cutbert.model.layout import text_states
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 
@@ -60,21 +61,34 @@ class TaskModel(nn.Module):
     ) -> TaskOutput:
         """Run a subnet (None: everything); the arguments are those of `Encoder.forward`."""
         states = self.encoder(input_ids, attention_mask, token_type_ids, subnet=subnet, blocks=blocks)
-        return self.apply_head(states, blocks)
+        return self.apply_head(states, attention_mask, blocks)
+
+    @property
+    def pooling(self) -> Pooling:
+        """What the head reads of a text: as in the style; BERT's own pooler always the first token."""
+        return self.style.pooling if self.head_spec.is_sequence else "cls"
 
     def apply_head(
-        self, hidden_states: tuple[Tensor, ...], blocks: Blocks | None = None, *, positions: Tensor | None = None
+        self,
+        hidden_states: tuple[Tensor, ...],
+        attention_mask: Tensor | None,
+        blocks: Blocks | None = None,
+        *,
+        positions: Tensor | None = None,
     ) -> TaskOutput:
         """Run the head on an encoder's hidden states.
 
         Args:
             hidden_states: as the encoder returned them.
+            attention_mask: that the encoder was given; None means that every position is a token.
             blocks: the layout of [T]; None for [B, S].
             positions: [M], in the flattened batch: a head that works token by token returns logits of these only,
                 [M, C]; None for all.
         """
         last = hidden_states[-1]
-        pooled = self.head.pool(first_positions(last, blocks)) if isinstance(self.head, Pooler) else None
+        pooled: Tensor | None = None
+        if isinstance(self.head, Pooler):
+            pooled = self.head.pool(text_states(last, attention_mask, blocks, self.pooling))
         if positions is not None:
             last = last.flatten(0, -2).index_select(0, positions)
         logits: Tensor | None = None

@@ -10,6 +10,7 @@ from typing import Any
 from cutbert.pages.drawing import Drawing, draw, scale_of
 from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
+from cutbert.shape.pooling import fits_stock
 
 NUM_COLOURS = NUM_MARKERS = 6
 ROUNDED = ("torch-bf16", "onnx-int8")  # backends for latency only: a front's scores are those of the float32 network
@@ -91,7 +92,7 @@ def point_facts(
         "bytes": point.bytes,
         "latency": {backend: times["latency_ms"] for backend, times in point.latencies.items()},
         "p95": {backend: times.get("latency_p95_ms") for backend, times in point.latencies.items()},
-        "stock": None if point.shape is None else point.shape.is_stock,
+        "stock": None if point.shape is None else fits_stock(point.shape, point.pooling),
         "on_front": point.on_front,
         "commands": [*point.commands, *([] if point.pick is None else [point.pick])],
         "is_picked": point.kind != "subnet" or point.pick is not None,

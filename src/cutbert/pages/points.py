@@ -26,6 +26,7 @@ class Point:
         params, macs: its cost.
         latencies: by backend, its times with a front's names.
         shape: its sizes; None where only its costs are known.
+        pooling: what its head of whole texts reads, cls or mean; None for another head, or not known.
         kept: for each layer of `shape` the uncut model's layer it comes from; None where there is no uncut model.
         on_front: as in its front, by select_score and macs.
         commands: the commands that make it, in order.
@@ -40,6 +41,7 @@ class Point:
     select_score: float | None = None
     latencies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     shape: EncoderShape | None = None
+    pooling: str | None = None
     kept: tuple[int, ...] | None = None
     on_front: bool = False
     commands: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point
         macs=entry.macs,
         latencies={} if backend is None or "latency_ms" not in times else {backend: times},
         shape=entry.shape,
+        pooling=entry.pooling,
         kept=tuple(layer.index for layer in entry.subnet.layers),
         on_front=entry.on_front,
     )

@@ -132,6 +132,7 @@ def with_score(source: Source, result: Mapping[str, Any]) -> Source:
         params=cost.params,
         macs=cost.macs,
         shape=facts.shape,
+        pooling=facts.style_data.get("pooling") if facts.head.is_sequence else None,
         commands=commands_of(source),
         **scores,
     )
@@ -190,7 +191,7 @@ def pick_command(run: str, front: Front, entry: Entry) -> str | None:
 def limits_of(entry: Entry) -> Iterator[PickSettings]:
     """Yield the tightest limits that an entry meets."""
     out = entry.name if PLAIN_NAME.fullmatch(entry.name) else "picked"
-    for stock in (False, True) if entry.shape.is_stock else (False,):
+    for stock in (False, True) if entry.is_stock else (False,):
         yield PickSettings(max_macs=entry.macs, stock=stock, out=out)
         yield PickSettings(max_params=entry.params, stock=stock, out=out)
         if entry.latency_ms is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import ModelError, ShapeError
 from cutbert.files import read_json
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import CONFIG_KEY, POOLINGS, folder_pooling
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
 
@@ -27,14 +28,17 @@ class FolderShape:
     Args:
         shape: sizes of the encoder.
         head: what is on top; kind "none" for a shape file.
-        style_data: the fields of an EncoderStyle; empty for a shape file.
+        style_data: the fields of an EncoderStyle; empty for a shape file. Its pooling is what the head reads, where
+            that is of whole texts; else what the folder says a text is read by, cls where it says nothing.
         family: transformers' model_type of the weights' family; None for a shape file.
+        unknown_pooling: what the folder says a text is read by, where we have no such pooling.
     """
 
     shape: EncoderShape
     head: HeadSpec
     style_data: dict[str, Any]
     family: str | None
+    unknown_pooling: str | None = None
 
     @property
     def max_tokens(self) -> int:
@@ -99,7 +103,8 @@ def read_config(path: Path) -> FolderShape:
     config = read_object(path)
     model_type = config.get("model_type")
     if model_type == OURS:
-        return read_our_config(path, config)
+        facts = read_our_config(path, config)
+        return with_pooling(facts, path.parent, facts.style_data.get("pooling"))
     if not isinstance(model_type, str) or model_type not in STOCK_FAMILIES:
         known = ", ".join([*STOCK_FAMILIES, OURS])
         raise ModelError(
@@ -108,7 +113,22 @@ def read_config(path: Path) -> FolderShape:
         )
     with naming(path):
         shape, head = stock_shape(config, model_type), stock_head(config, model_type)
-        return FolderShape(shape, head, stock_style(config, model_type), model_type)
+        facts = FolderShape(shape, head, stock_style(config, model_type), model_type)
+    return with_pooling(facts, path.parent, config.get(CONFIG_KEY))
+
+
+def with_pooling(facts: FolderShape, folder: Path, stated: Any) -> FolderShape:
+    """Return a folder's facts with what a new head of whole texts is to read.
+
+    A head of whole texts keeps what it was trained with: ours says so in its style, and stock classes read the first
+    token whatever else their folder says.
+    """
+    pooling = None if facts.head.is_sequence else folder_pooling(folder, stated)
+    if pooling is None:
+        return facts
+    if pooling not in POOLINGS:
+        return replace(facts, unknown_pooling=pooling)
+    return replace(facts, style_data={**facts.style_data, "pooling": pooling})
 
 
 def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:

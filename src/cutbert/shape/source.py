@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cutbert.errors import ModelError
 from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import POOLING_FILE, Pooling, PoolingChoice
 from cutbert.shape.shape import EncoderShape
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -28,12 +30,14 @@ class ModelSource:
         folder: with the model's files.
         facts: sizes, head and style, read from its JSON files.
         commit: of the hub repository, where it came from the hub.
+        pooling: what a head of whole texts is to read; None for what the folder says.
     """
 
     name: str
     folder: Path
     facts: FolderShape
     commit: str | None = None
+    pooling: Pooling | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -50,6 +54,29 @@ class ModelSource:
     @property
     def head(self) -> HeadSpec:
         return self.facts.head
+
+    @property
+    def style_data(self) -> dict[str, Any]:
+        """The fields of the EncoderStyle to run it with."""
+        given = {} if self.pooling is None else {"pooling": self.pooling}
+        return self.facts.style_data | given
+
+    def reading(self, pooling: PoolingChoice) -> ModelSource:
+        """Return the model with what a head of whole texts is to read; auto: what its folder says."""
+        return replace(self, pooling=None if pooling == "auto" else pooling)
+
+    def check_pooling(self) -> None:
+        """Raise unless it is known what a new head of whole texts is to read.
+
+        Raises:
+            ModelError: the folder names a pooling that we do not have, and none was given.
+        """
+        unknown = self.facts.unknown_pooling
+        if self.pooling is None and unknown is not None:
+            raise ModelError(
+                f"{self}: a text's head must read the first token or the mean over tokens, and this model's "
+                f"own pooling is {unknown!r}; give --pooling cls or mean"
+            )
 
 
 @dataclass(frozen=True)
@@ -102,21 +129,26 @@ def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | No
 def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
     """Return the local copy of a hub repository's root files and its commit, downloading what is not cached.
 
+    Of a sentence-transformers repository, which has a modules.json, the pooling's config comes too.
+
     `HF_HOME`, `HF_HUB_OFFLINE` and a login are handled by huggingface_hub.
     """
     folder = download(hub_id, revision, SMALL_FILES)
     if not any(folder.glob("*.safetensors")):
         folder = download(hub_id, revision, OLD_WEIGHTS)
+    if (folder / "modules.json").is_file():
+        folder = download(hub_id, revision, [POOLING_FILE], ignored=[])
     commit = folder.name if COMMIT.fullmatch(folder.name) else None
     return folder, commit
 
 
-def download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
+def download(hub_id: str, revision: str | None, patterns: list[str], ignored: Sequence[str] = ("*/*",)) -> Path:
     """Return the folder of the files that match; from the cache alone where the hub cannot be reached."""
     from huggingface_hub import snapshot_download  # here, since most models are folders and need no hub
 
     try:
-        return Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=["*/*"]))
+        found = snapshot_download(hub_id, revision=revision, allow_patterns=patterns, ignore_patterns=list(ignored))
+        return Path(found)
     except Exception as error:  # the errors of the hub, its transport and its cache have no common base class
         cached = cached_config(hub_id, revision)
         if cached is not None:

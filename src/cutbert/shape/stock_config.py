@@ -47,6 +47,7 @@ DISTILBERT_STYLE: dict[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 0),
     "initializer_range": ("initializer_range", 0.02),
 }
+STOCK_POOLING = "cls"  # what heads of whole texts read in every stock class
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
 
@@ -115,7 +116,11 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         ShapeError: an invalid dropout, epsilon, range or padding id; all mistakes together.
     """
     family = STOCK_FAMILIES[model_type]
-    style: dict[str, Any] = {"family": model_type, "head_activation": family.head_activation}
+    style: dict[str, Any] = {
+        "family": model_type,
+        "head_activation": family.head_activation,
+        "pooling": STOCK_POOLING,
+    }
     for name, (key, default) in family.style.items():
         style[name] = default if config.get(key) is None else config[key]
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)

@@ -165,7 +165,7 @@ def add_outcomes(outcomes: Outcomes, model: TaskModel, tokens: Tokens, masks: Ma
     masked = masks.apply(batch, masks.rows)
     batch = masked.batch
     states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet)
-    logits = model.apply_head(states, positions=masked.positions).logits
+    logits = model.apply_head(states, batch.attention_mask, positions=masked.positions).logits
     assert logits is not None
     losses = F.cross_entropy(logits.float(), masked.targets, reduction="none").double().cpu().numpy()
     hits = (logits.argmax(-1) == masked.targets).cpu().numpy()

@@ -123,6 +123,9 @@ def check_inputs(
             texts = find_texts(data)
         else:
             dataset = load_dataset(data)
+    if dataset is not None and dataset.head.is_sequence:
+        with mistakes.collect():
+            models.model.check_pooling()
     inputs = Inputs(models, data, MASKED_LM if dataset is None else dataset.head, dataset, texts, new)
     has_rows = dataset is not None or isinstance(data, TextSettings)
     if check_method is not None and has_rows and all(fits) and is_sound:

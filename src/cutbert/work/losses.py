@@ -63,7 +63,7 @@ class Teacher:
         """Return the teacher's outputs for a batch; where it has tokens of its own, for the same rows in them."""
         if self.tokens is not None:
             batch = block_batch(self.model, self.tokens, rows).to(batch.input_ids.device)
-        return self.model.apply_head(self.states(batch, subnet), batch.blocks)
+        return self.model.apply_head(self.states(batch, subnet), batch.attention_mask, batch.blocks)
 
     @torch.no_grad()
     def states(self, batch: Batch, subnet: Subnet | None = None) -> States:
@@ -148,7 +148,7 @@ class TaskLosses:
 
     def label_losses(self, view: ModelView, states: States) -> Losses:
         batch = self.batch
-        logits = view.model.apply_head(states, batch.blocks).logits
+        logits = view.model.apply_head(states, batch.attention_mask, batch.blocks).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
         return {"labels": mean * self.info.label_share(batch)}
 
@@ -158,7 +158,7 @@ class TaskLosses:
         return Target(teacher, outputs.logits, outputs.hidden_states)
 
     def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
-        student = view.model.apply_head(states, self.batch.blocks).logits
+        student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks).logits
         assert student is not None
         return logit_loss(
             self.head,

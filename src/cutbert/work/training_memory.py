@@ -21,6 +21,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import MissingError
 from cutbert.files import read_json, write_json
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.source import ModelSource, find_model
 from cutbert.train.machine import own_peak_bytes
 from cutbert.train.settings import StagePlan, TrainSettings
 
@@ -42,12 +43,12 @@ class TrainingMemory:
 
 
 def training_memory(
-    source: Path, head: HeadSpec, plan: StagePlan, train: TrainSettings, tokens: Tokens, folder: Path
+    source: ModelSource, head: HeadSpec, plan: StagePlan, train: TrainSettings, tokens: Tokens, folder: Path
 ) -> TrainingMemory:
     """Measure a fine-tuning in a fresh process: a few steps on the longest rows.
 
     Args:
-        source: folder of the model to fine-tune.
+        source: the model to fine-tune.
         head: of the task.
         plan: of the fine-tuning.
         train: flags of the fine-tuning.
@@ -64,7 +65,8 @@ def training_memory(
         longest = tokens.take(rows)
         arrays = {name: getattr(longest, name) for name in ("ids", "offsets", "pair_starts", "labels", "token_labels")}
         np.savez(folder / "rows.npz", **{name: array for name, array in arrays.items() if array is not None})
-        job = {"source": str(source), "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
+        model = {"source": str(source.folder), "pooling": source.pooling}
+        job = {**model, "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
         write_json(folder / "job.json", job)
         command = [sys.executable, "-m", "cutbert.work.training_memory", str(folder)]
         alone = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
@@ -94,7 +96,7 @@ def train_here(folder: Path) -> TrainingMemory:
     engine = make_engine(train)
     before = clear_peak()
     head = HeadSpec.from_json(job["head"])
-    model = load_model(job["source"], head).model.to(engine.device)
+    model = load_model(find_model(job["source"]).reading(job["pooling"] or "auto"), head).model.to(engine.device)
     clear_peak()
     is_cuda = engine.device.type == "cuda"
     if is_cuda:
