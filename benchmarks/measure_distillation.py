@@ -57,9 +57,9 @@ from workload import (
     with_layers,
 )
 
-STEPS, FINAL_STEPS, RATE = 300, 75, 3e-4
+STEPS, FINAL_STEPS, RATE = 200, 50, 3e-4
 TEACHER_RATE = 1e-4
-PASSES = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}  # of the teacher
+PASSES = {"sst2": 2.0, "cola": 3.0, "mrpc": 2.0}  # of the teacher
 TRAIN_ROWS = {"sst2": 5000}
 MORE_ROWS = {"sst2": "sst2", "cola": "sst2", "mrpc": "qqp"}  # whose training texts are further rows without labels
 MAX_MORE_ROWS = 5000
