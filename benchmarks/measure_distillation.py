@@ -36,6 +36,8 @@ from workload import (
     SMALL,
     DistillStep,
     LabelStep,
+    LayerMap,
+    LossWeights,
     ModelView,
     RunFolder,
     Stage,
@@ -49,6 +51,7 @@ from workload import (
     chosen_layers,
     encoder_states,
     frozen_copy,
+    layer_map,
     model_of,
     objective_of,
     state_loss,
@@ -57,7 +60,7 @@ from workload import (
     with_layers,
 )
 
-STEPS, FINAL_STEPS, RATE = 200, 50, 3e-4
+STEPS, FINAL_STEPS, RATE = 100, 25, 3e-4  # the base's
 TEACHER_RATE = 1e-4
 PASSES = {"sst2": 2.0, "cola": 3.0, "mrpc": 2.0}  # of the teacher
 TRAIN_ROWS = {"sst2": 5000}
@@ -76,43 +79,67 @@ class Variant:
         final_steps: steps on labels after it.
         has_more_rows: whether rows of another data set, without labels, join the task's.
         matched: layers are matched while training, with a matrix "fixed" at identity or "trained".
+        top: under the map "own" the last layer's state is not compared with its own layer's but left "free", or
+            compared with the teacher's "last".
     """
 
-    recipe: StudentRecipe = SMALL
+    recipe: StudentRecipe
     steps: int = STEPS
     rate: float = RATE
     average: float | None = None
     final_steps: int = 0
     has_more_rows: bool = False
     matched: str | None = None
+    top: str | None = None
 
 
-def with_weights(**weights: float) -> Variant:
-    return Variant(replace(SMALL, weights=replace(SMALL.weights, **weights)))
+def with_weights(state_map: LayerMap = "uniform", **weights: float) -> Variant:
+    return Variant(replace(UNIFORM, state_map=state_map, weights=replace(UNIFORM.weights, **weights)))
+
+
+UNIFORM = StudentRecipe(
+    layers="first",
+    state_map="uniform",
+    weights=LossWeights(logits=1.0, hidden=30.0),
+    plan=replace(SMALL.plan, learning_rate=RATE),
+)
+OWN = replace(UNIFORM, state_map="own")
 
 
 BASE = "base"
 VARIANTS: dict[str, Variant] = {
-    BASE: Variant(),
+    BASE: Variant(UNIFORM),
     "logits alone": with_weights(hidden=0.0),
-    "own map": Variant(replace(SMALL, state_map="own")),
+    "own map": Variant(OWN),
     "relations added": with_weights(relations=1.0),
     "relations alone": with_weights(relations=1.0, hidden=0.0),
-    "spread layers": Variant(replace(SMALL, layers="spread")),
-    "first and last": Variant(replace(SMALL, layers="first_and_last")),
-    "rate 6e-4": Variant(rate=6e-4),
-    "mean of weights": Variant(average=0.98),
-    "last state": Variant(replace(SMALL, state_map="last")),
-    "matched": Variant(matched="fixed"),
-    "more rows": Variant(has_more_rows=True),
+    "spread layers": Variant(replace(UNIFORM, layers="spread")),
+    "first and last": Variant(replace(UNIFORM, layers="first_and_last")),
+    "rate 6e-4": Variant(UNIFORM, rate=6e-4),
+    "mean of weights": Variant(UNIFORM, average=0.98),
+    "last state": Variant(replace(UNIFORM, state_map="last")),
+    "matched": Variant(UNIFORM, matched="fixed"),
+    "more rows": Variant(UNIFORM, has_more_rows=True),
     "temperature 2": with_weights(temperature=2.0),
-    "labels at the end": Variant(final_steps=FINAL_STEPS),
-    "rate 1e-4": Variant(rate=1e-4),
-    "last layers": Variant(replace(SMALL, layers="last")),
-    "matched by a matrix": Variant(matched="trained"),
+    "labels at the end": Variant(UNIFORM, final_steps=FINAL_STEPS),
+    "rate 1e-4": Variant(UNIFORM, rate=1e-4),
+    "last layers": Variant(replace(UNIFORM, layers="last")),
+    "matched by a matrix": Variant(UNIFORM, matched="trained"),
     "states weigh 3": with_weights(hidden=3.0),
     "relations weigh 10": with_weights(relations=10.0),
-    "twice the steps": Variant(steps=2 * STEPS),
+    "twice the steps": Variant(UNIFORM, steps=2 * STEPS),
+    "own map and rate 1e-4": Variant(OWN, rate=1e-4),
+    "own map weighs 3": with_weights("own", hidden=3.0),
+    "own map and relations": with_weights("own", relations=1.0),
+    "own map and top free": Variant(OWN, top="free"),
+    "own map and top last": Variant(OWN, top="last"),
+    "own map and more rows": Variant(OWN, has_more_rows=True),
+    "own map and first and last": Variant(replace(OWN, layers="first_and_last")),
+    "own map and spread layers": Variant(replace(OWN, layers="spread")),
+    "own map twice the steps": Variant(OWN, steps=2 * STEPS),
+    "own map weighs 100": with_weights("own", hidden=100.0),
+    "own map and mean of weights": Variant(OWN, average=0.98),
+    "own map and labels at the end": Variant(OWN, final_steps=FINAL_STEPS),
 }
 SMALLER = (BASE, "logits alone", "own map", "relations added", "spread layers", "first and last", "more rows")
 
@@ -157,7 +184,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = dict(read_json(path)) if path.is_file() and not args.again else None
     if record is None:
         record = header("distillation", args, args.seeds)
-        record |= {"variants": {name: settings_of(each) for name, each in VARIANTS.items()}, "cells": []}
+        record["cells"] = []
+    record["variants"] = {name: settings_of(each) for name, each in VARIANTS.items()}
     done = {cell_key(row) for row in record["cells"]}
     todo = [cell for cell in planned(args) if cell_key(vars(cell)) not in done]
     for number, cell in enumerate(todo, start=1):
@@ -257,6 +285,10 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     student = with_layers(whole, kept)
     teacher = Teacher(lesson.teacher.model) if variant.has_more_rows or variant.steps > STEPS else lesson.teacher
     step = student_step(task.losses, teacher, student.shape, variant.recipe, kept=kept)
+    if variant.top:
+        own = [(i, j) for i, j in layer_map(len(kept), whole.shape.num_layers, "own", kept) if i < len(kept)]
+        last = layer_map(len(kept), whole.shape.num_layers, "last") if variant.top == "last" else []
+        step = replace(step, state_pairs=[*own, *last])
     tokens = task.train_tokens
     if variant.has_more_rows:
         tokens = task.tokenize(task.data.train.joined(lesson.more))

@@ -43,7 +43,7 @@ from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.distill import DistillStep, LabelStep
+from cutbert.work.distill import DistillStep, LabelStep, LayerMap, LossWeights, layer_map
 from cutbert.work.inputs import check_inputs
 from cutbert.work.losses import States, Teacher, TextLosses, encoder_states
 from cutbert.work.objective import TaskObjective
@@ -55,6 +55,8 @@ __all__ = [  # what is imported from here and not defined here
     "DistillStep",
     "DynabertSettings",
     "LabelStep",
+    "LayerMap",
+    "LossWeights",
     "ModelView",
     "RunFolder",
     "Stage",
@@ -69,6 +71,7 @@ __all__ = [  # what is imported from here and not defined here
     "chosen_layers",
     "encoder_states",
     "frozen_copy",
+    "layer_map",
     "state_loss",
     "student_step",
     "train_stage",
