@@ -140,8 +140,13 @@ VARIANTS: dict[str, Variant] = {
     "own map weighs 100": with_weights("own", hidden=100.0),
     "own map and mean of weights": Variant(OWN, average=0.98),
     "own map and labels at the end": Variant(OWN, final_steps=FINAL_STEPS),
+    "own map weighs 3 and relations": with_weights("own", hidden=3.0, relations=1.0),
+    "own map weighs 10 and relations": with_weights("own", hidden=10.0, relations=1.0),
+    "own map and relations weigh 10": with_weights("own", relations=10.0),
+    "own map and relations twice the steps": replace(with_weights("own", relations=1.0), steps=2 * STEPS),
+    "own map and relations and labels": replace(with_weights("own", relations=1.0), final_steps=FINAL_STEPS),
 }
-SMALLER = (BASE, "logits alone", "own map", "relations added", "spread layers", "first and last", "more rows")
+SMALLER = (BASE, "logits alone", "own map", "own map and relations", "matched", "first and last", "spread layers")
 
 
 @dataclass(frozen=True)
@@ -386,10 +391,13 @@ class MatchedStep:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Return a Markdown table: each variant's KL as a share of the base's, and points of the metric above it."""
+    """Return a Markdown table: each variant's KL as a share of the base's, and points of the metric above it.
+
+    Means over the tasks and seeds named, those that both have: compare lines of the same tasks alone.
+    """
     rows = {cell_key(row): row for row in record["cells"]}
     lines = [
-        "| layers | variant | cells | KL / base's | metric - base's, points | seconds |",
+        "| layers | variant | tasks | KL / base's | metric - base's, points | seconds |",
         "|---|---|---|---|---|---|",
     ]
     for num_layers in sorted({row["num_layers"] for row in record["cells"]}, reverse=True):
@@ -404,7 +412,8 @@ def table(record: dict[str, Any]) -> str:
             ratios = np.log([row["select_kl"] / base["select_kl"] for row, base in pairs])
             points = fmean(100 * (row["select_score"] - base["select_score"]) for row, base in pairs)
             seconds = fmean(row["train_s"] for row, _ in pairs)
-            numbers = f"{len(pairs)} | {np.exp(ratios.mean()):.3f} | {points:+.2f} | {seconds:.1f}"
+            tasks = ", ".join(sorted({f"{row['task']} {row['seed']}" for row, _ in pairs}))
+            numbers = f"{tasks} | {np.exp(ratios.mean()):.3f} | {points:+.2f} | {seconds:.1f}"
             lines.append(f"| {num_layers} | {variant} | {numbers} |")
     return "\n".join(lines)
 
