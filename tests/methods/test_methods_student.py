@@ -163,9 +163,9 @@ def test_what_cannot_be_compared_is_said(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_cut_learns_its_own_layers_and_another_network_all_of_them() -> None:
-    teacher = Teacher(tiny_model())
-    pairs = [student_step(partial(TaskLosses, HEAD), teacher, replace(SHAPE, layers=SHAPE.layers[:2]), kept=kept).state_pairs
-             for kept in ((0, 1), (0, 2), None)]  # fmt: skip
+    teacher, two = Teacher(tiny_model()), replace(SHAPE, layers=SHAPE.layers[:2])
+    steps = [student_step(partial(TaskLosses, HEAD), teacher, two, kept=kept) for kept in ((0, 1), (0, 2), None)]
+    pairs = [step.state_pairs for step in steps]
     assert pairs == [[(0, 0), (1, 1), (2, 2)], [(0, 0), (1, 1), (2, 3)], [(0, 0), (1, 2), (2, 3)]]
 
 
