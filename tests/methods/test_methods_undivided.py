@@ -319,11 +319,10 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
 def test_logits_must_count_where_states_do_not_match(
     teacher: str, tmp_path: Path, task: dict[str, Any], verb: str, options: dict[str, Any]
 ) -> None:
-    two_layers = Subnet(Subnet.full(SHAPE).layers[:2], SHAPE.hidden_size)
-    short = save_tiny(tmp_path / "short", extract(tiny_model(), two_layers))
+    narrow = save_tiny(tmp_path / "narrow", extract(tiny_model(), replace(Subnet.full(SHAPE), hidden_size=16)))
     with pytest.raises(InputError, match=r"--logit-weight must be above 0 with --teacher .* nothing but logits"):
         out = tmp_path / "no"
-        getattr(cutbert, verb)(teacher, out=out, teacher=str(short), logit_weight=0.0, **options, **task)
+        getattr(cutbert, verb)(teacher, out=out, teacher=str(narrow), logit_weight=0.0, **options, **task)
     assert not (tmp_path / "no").exists()
 
 
