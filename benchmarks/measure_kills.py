@@ -1,9 +1,9 @@
-"""SIGKILLs at random moments, resumed by the same command until done: of one `cutbert dynabert`, or of a sweep.
+"""SIGKILLs at random moments, resumed by the same command until done: of `cutbert dynabert` or `fit`, or of a sweep.
 
 `run`: a run folder is killed and restarted until it is finished; then the next run begins, until enough kills have
 fallen. Moments are uniform over half the time an uninterrupted run takes, counted from each start: a run is killed
 several times, and the later kills fall late in it. Its weights and predictions must equal an uninterrupted run's to
-the bit.
+the bit. `fit` is the same of runs of fit, which take the plan of the uninterrupted one.
 
 `sweep`: two tasks and two seeds of a teacher and a family of it. A call of the sweep is killed once some run has saved
 a new checkpoint and some random seconds have passed. No run may be lost or done twice, and the same plan on Ray must
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +62,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     add_inputs(parser)
     parser.set_defaults(max_train_samples=600)
-    parser.add_argument("what", choices=("run", "sweep"))
+    parser.add_argument("what", choices=("run", "fit", "sweep"))
     parser.add_argument("--tasks", default="sst2,mrpc", help="of the sweep, by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1], help="of the sweep, by commas")
     parser.add_argument("--max-eval-samples", type=int, default=200)
     parser.add_argument("--epochs", type=float, default=2.0, help="of each training")
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--time", type=float, default=120.0, help="seconds of the uninterrupted run of fit")
+    parser.add_argument("--max-macs", type=int, default=700_000_000, help="limit of fit")
     parser.add_argument("--ray", action=argparse.BooleanOptionalAction, default=True, help="the sweep on Ray too")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parse(parser, argv)
-    name, measure = ("kill_resume", kill_runs) if args.what == "run" else ("sweep_kills", kill_sweep)
+    name = {"run": "kill_resume", "fit": "fit_kills", "sweep": "sweep_kills"}[args.what]
+    measure = kill_sweep if args.what == "sweep" else kill_runs
     record = recorded(name, args, lambda: measure(args), seeds=[args.seed])
     print(
         *(
@@ -89,20 +93,23 @@ def kill_runs(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         whole = Path(work) / "whole"
         begun = time.monotonic()
-        completes(run_words(args, whole), None)
+        words_of = run_words if args.what == "run" else partial(fit_words, plan=None)
+        completes(words_of(args, whole), None)
         undisturbed_s, expected = time.monotonic() - begun, digests(whole)
         say(f"undisturbed: {undisturbed_s:.1f} s")
         runs: list[dict[str, Any]] = []
+        if args.what == "fit":
+            words_of = partial(fit_words, plan=whole)
         while (left := args.kills - sum(len(run["kills"]) for run in runs)) > 0:
             out = Path(work) / f"run{len(runs)}"
-            kills = killed_run(run_words(args, out), out, undisturbed_s, left, moments)
+            kills = killed_run(words_of(args, out), out, undisturbed_s, left, moments)
             got = digests(out)
             differing = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
             runs.append({"kills": kills, "is_equal": not differing, "differing_files": differing})
             say(f"run {len(runs)}: {len(kills)} kills, {'equal' if not differing else f'differs: {differing}'}")
     all_equal = all(run["is_equal"] for run in runs)
     return {
-        "run": run_words(args, Path("OUT"))[1:],
+        "run": words_of(args, Path("OUT"))[1:],
         "compared_files": sorted(expected),
         "undisturbed_s": round(undisturbed_s, 2),
         "kills": sum(len(run["kills"]) for run in runs),
@@ -126,6 +133,24 @@ def run_words(args: argparse.Namespace, out: Path) -> list[str]:
     }
     words = [word for name, value in options.items() for word in option(name, value)]
     return [sys.executable, "-m", "cutbert", "dynabert", model_of(args), *words, "--json"]
+
+
+def fit_words(args: argparse.Namespace, out: Path, *, plan: Path | None) -> list[str]:
+    """Return the command of fit; a plan is the run whose decisions are taken."""
+    options: dict[str, Any] = {
+        "--task": args.task,
+        "--data-dir": args.data_dir,
+        "--max-train-samples": args.max_train_samples,
+        "--max-eval-samples": args.max_eval_samples,
+        "--max-macs": args.max_macs,
+        "--time": args.time,
+        "--plan": plan,
+        "--checkpoint-seconds": 1,
+        "--threads": args.threads,
+        "--out": out,
+    }
+    words = [word for name, value in options.items() for word in option(name, value)]
+    return [sys.executable, "-m", "cutbert", "fit", model_of(args), *words, "--json"]
 
 
 def killed_run(

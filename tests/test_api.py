@@ -28,6 +28,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
 from cutbert.fronts.front import Front
+from cutbert.fronts.leaderboard_view import verdict
 from cutbert.hub.load import load_model
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.schubert_settings import SchubertSettings
@@ -38,7 +39,17 @@ from cutbert.shape.head import HeadSpec
 from cutbert.table import as_text
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.progress import progress_bar, say
-from tiny_runs import HEAD, SHAPE, make_run, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
+from tiny_runs import (
+    HEAD,
+    SHAPE,
+    make_run,
+    save_tiny,
+    tiny_leaderboard,
+    tiny_model,
+    tiny_rows,
+    tiny_tokenizer,
+    write_tsv,
+)
 
 QUICK = {"epochs": 1.0, "batch_size": 8, "threads": 1, "max_length": 16}
 
@@ -76,7 +87,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_finetune(teacher: api.Run) -> None:
     keys = {"out", "score", "select_score", "metric", "metrics", "params", "macs", "seconds"}
-    assert teacher.to_json().keys() == keys
+    assert teacher.to_json().keys() - {"near_chance"} == keys
     assert (teacher["params"], teacher["macs"]) == tuple(
         cutbert.cost(teacher.path)[name] for name in ("params", "macs")
     )
@@ -122,7 +133,7 @@ def test_pick_keys_and_refusals(stored: Path, tmp_path: Path, capsys: pytest.Cap
     out = tmp_path / "small"
     assert main(["pick", str(stored), "--stock", "--out", str(out), "--json"]) == 0
     data = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert data.keys() == {"out", "name", "params", "macs", "score", "select_score", "stock"}
+    assert data.keys() == {"out", "name", "params", "macs", "score", "select_score", "stock", "cut_from"}
     assert data["stock"] is True and data["out"] == str(out)
     with pytest.raises(InputError, match="--out must be absent or an empty folder"):
         cutbert.pick(stored, out=out)
@@ -360,11 +371,20 @@ def test_how_results_look(teacher: api.Run, family: api.Run) -> None:
     assert all(entry.name in text for entry in family.front) and "1 threads" in text
     on_dev = api.Run("dynabert", {**family.data, "select_is_dev": True}, family.path)
     assert "optimistic" not in text and "optimistic" in shown(on_dev)
-    picked = family.pick().to_json()
-    texts = [{"text": "a [bold] film", "label": "pos", "teacher": "pos", "picked": "neg"}]
-    data = {**family.data, "picked": picked, "texts": texts, "max_latency_ms": 1.5}
-    text = shown(api.Result("demo", data))
-    assert "a [bold] film" in text and picked["name"] in text and "the limit was 1.50 ms" in text
+
+
+def test_how_results_look_of_fit_and_demo() -> None:
+    board = tiny_leaderboard()
+    models = [{"limit": "2.2 ms", "out": "demo/fit/model"}]
+    data = {"out": "demo", "metric": board.metric, "models": models, "verdict": verdict(board), "seconds": 100.4}
+    data |= {"leaderboard": [entry.to_json() for entry in board], "time_limit_s": 150.0}
+    text = shown(api.Result("fit", data))
+    assert all(entry.name in text for entry in board) and "1.9 times faster than the uncut int8 file" in text
+    assert "2.2 ms: demo/fit/model" in text and "100 s of 150" in text and "cutbert report demo" in text
+    texts = [{"text": "a [bold] film", "label": "pos", "predicted": "neg"}]
+    text = shown(api.Result("demo", {**data, "texts": texts, "max_latency_ms": 2.2, "report": "demo/report.html"}))
+    assert "a [bold] film" in text and "predicted" in text and "the limit was 2.20 ms" in text
+    assert board.chosen[0].name in text and "demo/report.html" in text
 
 
 def test_at_a_prompt_and_in_a_notebook_results_are_short_tables(stored: Path) -> None:

@@ -24,25 +24,23 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
     monkeypatch.setattr(module, "LATENCY_SHARE", 100.0)
     model = save_tiny(tmp_path / "tiny")
     return DemoSettings(
-        model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1
+        model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1, time=20.0
     )
 
 
 def test_demo_runs_and_goes_on(settings: DemoSettings) -> None:
     out = Path(settings.out)
-    with killed_before(out / "small"):
+    with killed_before(out / "fit" / "model"):
         demo(settings)
-    parts = [out / "teacher" / "run.json", out / "family" / "run.json"]
-    before = [path.read_bytes() for path in parts]
+    assert not (out / "fit" / "model").exists() and (out / "fit" / "plan.json").is_file()
     result = demo(settings)
-    assert [path.read_bytes() for path in parts] == before
 
     assert result["out"] == str(out)
-    assert result["picked"]["name"] in {entry["name"] for entry in result["subnets"]}
-    assert result["picked"]["latency_ms"] <= result["max_latency_ms"]
-    assert (out / "small" / "model.safetensors").is_file()
+    chosen = next(entry for entry in result["leaderboard"] if entry["chosen"])
+    assert chosen["latency_ms"] <= result["max_latency_ms"]
+    assert list((out / "fit" / "model" / "onnx").glob("model_qint8*.onnx"))
     assert len(result["texts"]) == 5
-    assert all({each["label"], each["teacher"], each["picked"]} <= {"negative", "positive"} for each in result["texts"])
+    assert all({each["label"], each["predicted"]} <= {"negative", "positive"} for each in result["texts"])
     assert demo(settings) == result == json.loads((out / "run.json").read_text())["result"]
 
 
@@ -52,7 +50,7 @@ def test_task_with_pairs(settings: DemoSettings, tmp_path: Path) -> None:
     for name in ("train", "dev"):
         rows = [f"{i}\ta {name} film {i}\tgood {i}\t{('entailment', 'not_entailment')[i % 2]}" for i in range(40)]
         (task / f"{name}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows, ""]))
-    given = {"model": settings.model, "threads": 1, "task": "rte", "data_dir": str(tmp_path / "glue")}
+    given = {"model": settings.model, "threads": 1, "time": 20.0, "task": "rte", "data_dir": str(tmp_path / "glue")}
     result = demo(DemoSettings(out=str(tmp_path / "pairs"), **given))
     first = result["texts"][0]
     assert (first["text"], first["text_pair"], first["label"]) == ("a dev film 0", "good 0", "entailment")

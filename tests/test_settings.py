@@ -104,7 +104,6 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
     (SchubertSettings, {**HALF, "rounds": 0}, ["--rounds must be at least 1, got 0"]),
     (SchubertSettings, {**HALF, "rounds": 2, "last_share": 0}, ["--last-share must lie in (0, 1], got 0"]),
     (SchubertSettings, {**HALF, "last_share": 0.5}, ["--last-share must come with --rounds of at least 2"]),
-    (SchubertSettings, {**HALF, "backend": "onnx"}, ["--backend must come with --budget latency_ms=X"]),
     (SchubertSettings, {**HALF, "length": 9}, ["--length must come with --budget latency_ms=X"]),
     (SchubertSettings, {"budget": "latency_ms=0.5", "length": 0}, ["--length must be at least 1, got 0"]),
     (SchubertSettings, {**HALF, "gate_learning_rate": 0.0}, ["--gate-learning-rate must be above 0, got 0.0"]),
@@ -153,8 +152,11 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
     (UndividedSettings, {**ONE, "logit_weight": 0.0, "hidden_weight": 0.0}, [NOTHING]),
     (
         UndividedSettings,
-        {**NEW, "removal": "gradual", "choose": "cka"},
-        [f"{name} must not be given with --from-scratch, where nothing is cut" for name in ("--removal", "--choose")],
+        {**NEW, "removal": "gradual", "choose": "cka", "backend": "onnx"},
+        [
+            f"{name} must not be given with --from-scratch, where nothing is cut"
+            for name in ("--removal", "--backend", "--choose")
+        ],
     ),
     (
         UndividedSettings,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,10 +13,12 @@ from transformers import PreTrainedTokenizerFast
 from cutbert.data.rows import Rows
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.fronts.front import Front
+from cutbert.fronts.leaderboard import Kind, Leaderboard, LeaderboardEntry
 from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint, grid
@@ -113,3 +116,49 @@ def make_run(out: Path, *, measured: dict | None = None, is_finished: bool = Tru
         if is_finished:
             run.finish({"out": str(out), "seconds": run.seconds, **front.to_json()})
     return run
+
+
+MEASURED = {
+    "backend": "onnx-int8",
+    "device": "cpu",
+    "threads": 2,
+    "lengths": [5, 9],
+    "throughput_batch_size": 32,
+    "throughput_length": 7,
+    "machine": {"processor": "Z80"},
+}
+
+
+def tiny_entry(name: str, kind: Kind, layers: tuple[int, ...], score: float, latency_ms: float) -> LeaderboardEntry:
+    """Return a network of some whole layers of SHAPE, on onnx-int8, with made-up figures."""
+    shape = replace(SHAPE, layers=tuple(SHAPE.layers[i] for i in layers))
+    cost = cost_of(shape, HEAD)
+    return LeaderboardEntry(
+        name=name, kind=kind, backend="onnx-int8", score=score, select_score=score + 0.01,
+        metrics={"accuracy": score}, latency_ms=latency_ms, latency_p95_ms=1.2 * latency_ms,
+        throughput_per_s=1000 / latency_ms, params=cost.params, macs=cost.macs, file_bytes=2 * cost.params,
+        steps=0 if kind == "teacher" else 400, train_seconds=0.0 if kind == "teacher" else 12.5,
+        within_limit=latency_ms <= 2.2, chosen=name == "layers-2", shape=shape, layers=layers,
+        interval=(score - 0.02, score + 0.02),
+    )  # fmt: skip
+
+
+def tiny_leaderboard() -> Leaderboard:
+    """Return a leaderboard on which two of three layers are chosen under 2.2 ms."""
+    uncut = tiny_entry("uncut", "teacher", (0, 1, 2), 0.92, 3.9)
+    float32 = replace(uncut, backend="onnx", latency_ms=8.0, latency_q1_ms=7.5, latency_q3_ms=8.5, file_bytes=9_000_000)
+    difference = {"mean": -0.004, "low": -0.01, "high": 0.002}
+    chosen = replace(tiny_entry("layers-2", "layers", (0, 2), 0.916, 2.1), difference=difference, kl=0.03, rounds=2)
+    thin = replace(SHAPE, layers=tuple(replace(layer, num_heads=2, intermediate_size=16) for layer in SHAPE.layers))
+    sizes = replace(tiny_entry("sizes-0.5", "sizes", (0, 1, 2), 0.9, 2.0), shape=thin, note="cut by importance")
+    student = replace(tiny_entry("student-1", "student", (1,), 0.85, 1.1), layers=None, rounds=1)
+    return Leaderboard(
+        metric="accuracy",
+        entries=(float32, uncut, chosen, sizes, student),
+        limits={"max_latency_ms": 2.2},
+        backend="onnx-int8",
+        measured=MEASURED,
+        plan={"candidates": 3, "rounds": 2, "steps": [100, 300]},
+        notes=("2 of 5 candidates were left out for want of time",),
+        tokenizer_ms=0.12,
+    )

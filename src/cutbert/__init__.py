@@ -41,6 +41,7 @@ __all__ = [
     "dynabert",
     "export",
     "finetune",
+    "fit",
     "front",
     "grid",
     "measure",

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from cutbert import api
-from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.backends import BACKENDS
 from cutbert.bench.memory import file_bytes, measure_alone
 from cutbert.bench.settings import BackendName, LatencySettings, MeasureSettings
-from cutbert.errors import MissingError
 from cutbert.train.runner import TorchRunner
 from tiny_runs import save_tiny, tiny_model, tiny_rows, write_tsv
 
@@ -68,14 +67,6 @@ def test_models_are_measured_on_several_backends(tmp_path: Path, capsys: pytest.
     assert "m has no onnx/model.onnx: measured on one made for this measurement" in capsys.readouterr().err
     assert not (tmp_path / "m" / "onnx").exists()
     assert found["measured"]["backend"] == "torch,onnx,onnx-int8" and "onnxruntime" in found["measured"]["versions"]
-
-
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("onnx", "onnxruntime"):
-        monkeypatch.setitem(sys.modules, name, None)
-    check_backends(["torch", "torch-bf16"])
-    with pytest.raises(MissingError, match=r"needs the packages onnx and onnxruntime: pip install 'cutbert\[onnx\]'"):
-        check_backends(["torch", "onnx"])
 
 
 def test_settings_say_where_onnx_runs() -> None:

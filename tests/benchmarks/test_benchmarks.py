@@ -89,6 +89,17 @@ def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["by_subnets_per_step"]["4"]["training_peak"]["median_bytes"] > 0
 
 
+@pytest.mark.slow
+def test_fit(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 2.0)
+    monkeypatch.setattr("cutbert.methods.fit_race.LEAST_ROUND_STEPS", 2)
+    words = ("--tasks", "sst2", "--seeds", 0, "--shares", 100, "--time", 600, "--work", tmp_path / "runs")
+    record = record_of("measure_fit", tmp_path, *inputs, *words)
+    (row,) = record["summary"]
+    assert row["fit"]["mean"] - row["layers"]["mean"] == pytest.approx(row["fit - layers"]["mean"])
+    assert row["seeds"] == 1 and len(row["fit - uncut"]["by_seed"]) == 1
+
+
 def test_mlm_speed(tmp_path: Path) -> None:
     words = ("--rounds", 1, "--steps", 1, "--batch-size", 2, "--layers", 1, "--hidden-size", 24, "--square", 64)
     record = record_of("measure_mlm_speed", tmp_path, *words)
@@ -117,6 +128,15 @@ def test_cut_sizes(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert [row["dim"] for row in record["sizes"]] == ["h", "f", "k", "v", "all"]
     assert record["sizes"][0]["even"] == 12 and record["sizes"][0]["odd"] == 9
     assert record["hidden"][0]["kept"] == 16 and record["hidden"][0]["settled_kl"] >= 0
+
+
+def test_repair(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    record = record_of("measure_repair", tmp_path, *inputs, "--rows", 16, "--eval-rows", 8, name="repair_sst2")
+    assert len(record["networks"]) == 6 and record["teacher"]["kl"] == 0
+    for row in record["networks"]:
+        assert 0.3 < row["macs_share"] < 0.75 and set(row["at"]) == {"cut", "repaired", "repaired_across_gaps"}
+    units = record["networks"][0]
+    assert units["layers"] == [0, 1, 2] and units["at"]["repaired"]["kl"] == units["at"]["repaired_across_gaps"]["kl"]
 
 
 def test_latency_prediction(tmp_path: Path, family: Path) -> None:

@@ -350,4 +350,4 @@ def test_module_runs_and_help_is_quick_and_light() -> None:
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
         assert done.returncode == (0 if "--help" in words else 2), done.stderr
     done = subprocess.run([sys.executable, "-m", "cutbert", "nosuch"], capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("cutbert: error: verb must be one of demo, ")
+    assert done.returncode == 2 and done.stderr.startswith("cutbert: error: verb must be one of fit, ")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
-from cutbert.data.metrics import metrics_for
+from cutbert.data.metrics import best_constant_f1, metrics_for, near_chance
 from cutbert.data.tasks import TASKS
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
@@ -81,3 +83,46 @@ def test_primary_metrics_are_among_them() -> None:
 def test_heads_without_sequence_labels_are_refused() -> None:
     with pytest.raises(DataError, match="metrics must be asked for a head of sequences, got kind span"):
         metrics_for(HeadSpec("span"), np.zeros((1, 2)), np.zeros(1))
+
+
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2)])
+def test_answers_that_ignore_the_texts_are_near_chance_and_right_ones_are_not(shares: tuple[float, ...]) -> None:
+    draw = np.random.default_rng(0)
+    labels = draw.choice(len(shares), size=400, p=shares)
+    constant = float((labels == np.bincount(labels).argmax()).mean())
+    note = near_chance("accuracy", constant, labels)
+    assert note == (
+        f"accuracy {100 * constant:.2f} is near chance: the most frequent label, always given, gets "
+        f"{100 * constant:.2f} on these 400 rows"
+    )
+    # Two standard errors of that share are the border.
+    border = constant + 2 * np.sqrt(constant * (1 - constant) / 400)
+    assert near_chance("accuracy", border - 1e-6, labels) and near_chance("accuracy", border + 1e-6, labels) is None
+    assert near_chance("accuracy", 0.0, labels) and near_chance("accuracy", 1.0, labels) is None
+
+
+@pytest.mark.parametrize("metric", ["matthews", "pearson"])
+def test_random_answers_correlate_with_nothing(metric: str) -> None:
+    draw = np.random.default_rng(1)
+    found = []
+    for _ in range(200):
+        labels, answers = draw.integers(2, size=(2, 150))
+        head = HeadSpec("single_label", ("a", "b")) if metric == "matthews" else HeadSpec("regression", ("x",))
+        logits = np.eye(2)[answers] if metric == "matthews" else answers[:, None].astype(float)
+        found.append(near_chance(metric, metrics_for(head, logits, labels)[metric], labels))
+    assert np.mean([note is not None for note in found]) > 0.94
+    assert near_chance(metric, 0.2, np.zeros(150)) is None and "0.00 on these 150 rows" in str(found[0] or found[1])
+
+
+def test_the_best_constant_set_of_labels_is_the_best_of_all() -> None:
+    draw = np.random.default_rng(2)
+    for _ in range(20):
+        labels = (draw.random((30, 4)) < draw.random(4)).astype(int)
+        sets = [np.array(each) for each in itertools.product((0, 1), repeat=4) if any(each)]
+        best = max(f1_score(labels, np.tile(each, (30, 1)), average="micro", zero_division=0) for each in sets)
+        assert best_constant_f1(labels) == pytest.approx(best)
+        assert near_chance("f1", best, labels) is not None
+    assert near_chance("f1", 0.0, np.array([])) == (
+        "f1 0.00 is near chance: the best set of labels, always given, gets 0.00"
+    )
+    assert near_chance("f1", 0.01, np.array([])) is None and near_chance("masked_accuracy", 0.0, labels) is None

@@ -147,6 +147,35 @@ def test_select_is_a_tenth_and_texts_lie_on_one_side(load: Callable[..., Dataset
     assert [text.split()[-1] for text in again.select.text] == [text.split()[-1] for text in data.select.text]
 
 
+def test_dev_is_held_out_where_none_is_given(write: Write) -> None:
+    rows = numbered(300) + numbered(100).split("\n", 1)[1]
+    own: dict[str, Any] = {"text": "text", "label": "label"}
+    data = load_dataset(DataSettings(train=write("train.tsv", rows), **own))
+    assert (len(data.train), len(data.select), len(data.dev)) == (324, 36, 40)
+    parts = [set(part.text) for part in (data.train, data.select, data.dev)]
+    assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2]
+    assert data.notes == ("40 rows of train are held out as dev, by hash of the text, as no --dev is given",)
+    # dev is what select is where dev is given: the same hashes.
+    given = load_dataset(DataSettings(train=write("train.tsv", rows), dev=write("dev.tsv", numbered(3)), **own))
+    assert data.dev.text == given.select.text
+    many = load_dataset(DataSettings(train=write("many.tsv", numbered(20_000)), **own))
+    assert (len(many.train), len(many.select), len(many.dev)) == (18_000, 1000, 1000)
+
+
+def test_a_held_out_dev_beside_each_kind_of_select(write: Write) -> None:
+    own: dict[str, Any] = {"train": write("train.tsv", numbered(100)), "text": "text", "label": "label"}
+    on_dev = load_dataset(DataSettings(select="dev", **own))
+    assert on_dev.select.text == on_dev.dev.text and len(on_dev.dev) == 10 and len(on_dev.train) == 90
+    select = table(*((f"text number {i}", "a") for i in range(50)))
+    beside = load_dataset(DataSettings(select=write("select.tsv", select), **own))
+    assert (len(beside.train), len(beside.select), len(beside.dev)) == (45, 50, 5)
+    assert not set(beside.dev.text) & set(beside.select.text)
+    two = write("two.tsv", table(("x", "a"), ("y", "b")))
+    assert mistakes_of(lambda: load_dataset(DataSettings(**{**own, "train": two}))) == [
+        "train must have rows besides those of select and dev; give more rows, or files by --select and --dev"
+    ]
+
+
 def test_select_file_takes_its_texts_out_of_train(load: Callable[..., Dataset]) -> None:
     data = load(numbered(10), numbered(10), select=table(("text number 3 ", "a"), ("other", "b")))
     assert data.select.text == ["text number 3 ", "other"]
@@ -222,8 +251,8 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({}, ["data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"]),
-        ({"train": "t.tsv"}, [f"{name} must be given with own files" for name in ("--dev", "--text", "--label")]),
+        ({}, ["data must be given: --task NAME, or --train FILE --text COLUMN --label COLUMN"]),
+        ({"train": "t.tsv"}, [f"{name} must be given with own files" for name in ("--text", "--label")]),
         ({**OWN, "text_pair": "text"}, ["--text, --text-pair and --label must name different columns"]),
         ({**OWN, "data_dir": "x"}, ["--data-dir goes with --task and must not be given with own files"]),
         (

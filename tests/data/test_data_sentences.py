@@ -73,6 +73,12 @@ def test_columns_may_be_numbers_from_python(write: Write) -> None:
     assert data.head.labels == ("JJ", "NN", "VB") and data.metric == "accuracy"
 
 
+def test_dev_is_held_out_where_none_is_given(write: Write) -> None:
+    data = load_dataset(DataSettings(train=(write("a.conll", conll(0, 40)),), **OWN))
+    assert (len(data.train), len(data.select), len(data.dev)) == (33, 3, 4)
+    assert data.notes == ("4 rows of train are held out as dev, by hash of the text, as no --dev is given",)
+
+
 def test_select_unlabeled_and_samples(write: Write) -> None:
     more = write("more.conll", "new\nwords\n\n")
     settings = DataSettings(

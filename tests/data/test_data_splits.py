@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cutbert.data.rows import Rows, text_key
-from cutbert.data.splits import outside, sample, select_mask
+from cutbert.data.splits import held_out_mask, outside, sample
 
 
 def keys_of(count: int, repeats: int = 1) -> list[bytes]:
@@ -19,20 +19,20 @@ def keys_of(count: int, repeats: int = 1) -> list[bytes]:
     ("count", "selected"), [(2, 1), (9, 1), (10, 1), (25, 2), (1000, 100), (9999, 999), (10_000, 1000), (20_000, 1000)]
 )
 def test_select_is_a_tenth_and_at_most_a_thousand(count: int, selected: int) -> None:
-    assert select_mask(keys_of(count)).sum() == selected
+    assert held_out_mask(keys_of(count)).sum() == selected
 
 
 def test_select_depends_on_the_texts_only() -> None:
     keys = keys_of(500) + keys_of(50)
     order = np.random.default_rng(0).permutation(len(keys))
-    mask = select_mask(keys)
+    mask = held_out_mask(keys)
     assert mask.sum() == 55
-    assert (select_mask([keys[i] for i in order]) == mask[order]).all()
+    assert (held_out_mask([keys[i] for i in order]) == mask[order]).all()
 
 
 def test_equal_texts_lie_on_one_side() -> None:
     keys = keys_of(100, repeats=3) + keys_of(7, repeats=9)
-    mask = select_mask(keys)
+    mask = held_out_mask(keys)
     sides = Counter(zip(keys, mask.tolist(), strict=True))
     assert not any((key, True) in sides and (key, False) in sides for key in keys)
     assert 0.08 * len(keys) <= mask.sum() <= 0.1 * len(keys)
@@ -40,13 +40,13 @@ def test_equal_texts_lie_on_one_side() -> None:
 
 def test_texts_repeated_too_often_for_a_tenth_give_the_least_repeated() -> None:
     keys = keys_of(2, repeats=8)[3:]
-    assert [key == keys[0] for key in keys] == select_mask(keys).tolist()
-    assert not select_mask(keys_of(1, repeats=30)).any()
-    assert not select_mask([]).any()
+    assert [key == keys[0] for key in keys] == held_out_mask(keys).tolist()
+    assert not held_out_mask(keys_of(1, repeats=30)).any()
+    assert not held_out_mask([]).any()
 
 
 def test_select_is_drawn_evenly() -> None:
-    mask = select_mask(keys_of(10_000))
+    mask = held_out_mask(keys_of(10_000))
     assert 400 < mask[:5000].sum() < 600
 
 

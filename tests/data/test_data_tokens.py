@@ -71,6 +71,16 @@ def test_padding_and_truncation_of_the_tokenizer_are_ignored_and_kept(tokenizer:
     assert engine.to_str() == before
 
 
+def test_rows_that_are_cut_are_counted(tokenizer: PreTrainedTokenizerFast, cache: Path) -> None:
+    rows = Rows(random_texts(40, 0))
+    whole = tokenize_rows(rows, tokenizer, "t", 64)
+    for longest in sorted(set(whole.lengths.tolist()) - {2}):
+        cut = int((whole.lengths > longest).sum())
+        for _ in range(2):  # made, then from the cache
+            notes = tokenize_rows(rows, tokenizer, "t", longest).notes
+            assert notes == ((f"{cut} of 40 texts are cut at {longest} tokens",) if cut else ())
+
+
 def test_special_tokens_are_split_where_the_tokenizer_does(tokenizer: PreTrainedTokenizerFast) -> None:
     rows = Rows(["[SEP]"])
     whole = tokenize_rows(rows, tokenizer, "tiny", 128)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_every_entry_gets_its_times(tmp_path: Path) -> None:
         assert entry.throughput_per_s and entry.throughput_per_s > 0
     assert measured.measured is not None
     assert measured.measured["lengths"] == [4, 8] and measured.measured["threads"] == 1
+    # What serves the uncut model in int8 is timed beside them; on that backend the uncut model's own entry is it.
+    assert measured.teacher_int8 is not None and measured.teacher_int8["latency_ms"] > 0
+    in_int8 = measure_front(measured, {None: model}, model, [4], replace(QUICK, backend="onnx-int8"))
+    assert in_int8.teacher_int8 is None and in_int8.teacher.latency_ms
+    assert in_int8.on("torch", tmp_path) == replace(measured, others=in_int8.on("torch", tmp_path).others)
+    measured.save(tmp_path)
+    assert Front.load(tmp_path) == measured
+    assert any("ms in int8 (onnx-int8)" in str(part) for part in measured.view())
     assert measured.measured["device"] == "cpu" and "processor" in measured.measured["machine"]
 
 

@@ -10,7 +10,14 @@ import pytest
 
 from cutbert.files import write_json
 from cutbert.fronts import paired
-from cutbert.fronts.outputs import answers_of, interval_fact, score_interval
+from cutbert.fronts.outputs import (
+    answers_of,
+    chance_fact,
+    chance_note,
+    interval_fact,
+    score_interval,
+    stored_difference,
+)
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -44,6 +51,8 @@ def outputs(share: float) -> dict[str, Any]:
 def test_the_interval_is_the_binomials() -> None:
     low, high = score_interval(outputs(0.8), "accuracy") or (0, 0)
     reach = 1.96 * (0.8 * 0.2 / ROWS) ** 0.5
+    of_rows = [1.0] * 320 + [0.0] * 80  # the same answers, resampled
+    assert (low, high) == pytest.approx(score_interval({"accuracy": of_rows}, "accuracy"), abs=0.003)
     assert (low, high) == pytest.approx((0.8 - reach, 0.8 + reach), abs=0.006)
     low, high = score_interval(outputs(0.8), "matthews") or (0, 0)
     assert low < 0.6 < high and high - low > 2 * reach
@@ -75,3 +84,51 @@ def test_the_fact_is_of_the_stored_file(tmp_path: Path) -> None:
     assert interval_fact(tmp_path, "net", "accuracy") == {
         "score_interval": list(score_interval(outputs(0.8), "accuracy"))
     }
+
+
+def test_the_difference_is_of_the_same_rows() -> None:
+    one, other = outputs(0.8), outputs(0.9)
+    expected = paired.compare("accuracy", [answers_of(one)], [answers_of(other)], np.arange(ROWS) % 2.0)
+    assert stored_difference(one, other, "accuracy") == {
+        "mean": expected.difference,
+        "low": expected.low,
+        "high": expected.high,
+    }
+    found = stored_difference({"f1": [0.5, 0.0, 1.0]}, {"f1": [1.0, 0.0, 1.0]}, "f1") or {}
+    assert found["mean"] == pytest.approx(-1 / 6) and (found["low"], found["high"]) == (-0.5, 0.0)
+    for ours, theirs, metric in (
+        (one, {**other, "labels": other["labels"][1:]}, "accuracy"),
+        ({"f1": [0.5, 1.0]}, {"f1": [0.5]}, "f1"),
+        ({"losses": [1.0]}, {"losses": [2.0]}, "masked_accuracy"),
+    ):
+        assert stored_difference(ours, theirs, metric) is None
+
+
+def test_a_score_near_chance_has_a_note(tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+
+    def note(name: str, metric: str, **stored: object) -> str | None:
+        write_json(tmp_path / "predictions" / f"{name}.json", stored)
+        return chance_note(tmp_path, name, metric)
+
+    labels = [0] * 60 + [1] * 40
+    near = note("classes", "accuracy", score=0.6, labels=labels, logits=[[0.0, 1.0]] * 100)
+    assert near is not None and chance_fact(tmp_path, "classes", "accuracy") == {"near_chance": near}
+    assert note("good", "accuracy", score=0.9, labels=labels, logits=[[0.0, 1.0]] * 100) is None
+    assert chance_fact(tmp_path, "good", "accuracy") == {} == chance_fact(tmp_path, "none", "accuracy")
+    words = [["NOUN", "NOUN", "VERB"], ["NOUN"]] * 20
+    assert "most frequent label, always given, gets 75.00 on these 80 rows" in str(
+        note("words", "accuracy", score=0.76, labels=words, predicted=words)
+    )
+    assert note("entities", "f1", score=0.0, labels=[["B-X", "O"]], predicted=[["O", "O"]]) is not None
+    assert note("answers", "f1", score=0.0, ids=["a"], answers=["x"], f1=[0.0]) is None
+
+
+def test_a_difference_of_each_questions_scores_has_their_interval() -> None:
+    draw = np.random.default_rng(0)
+    one, other = draw.random((2, 300))
+    gaps, found = one - other, stored_difference({"f1": one.tolist()}, {"f1": other.tolist()}, "f1") or {}
+    error = gaps.std() / np.sqrt(300)
+    expected = (gaps.mean(), gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error)
+    assert tuple(found[key] for key in ("mean", "low", "high")) == pytest.approx(expected, abs=0.2 * error)
+    assert stored_difference({"f1": one.tolist()}, {}, "f1") is None

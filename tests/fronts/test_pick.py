@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cutbert
 from cutbert.errors import BudgetError, RunError
-from cutbert.fronts.front import LATENCIES, Entry, Front
-from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.files import read_json
+from cutbert.fronts.front import LATENCIES, TEACHER_INT8, Entry, Front
+from cutbert.fronts.outputs import answers_of
+from cutbert.fronts.paired import compare
+from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.settings import PickSettings
 from cutbert.hub.load import load_model
 from cutbert.shape.budget import Limits
@@ -22,6 +26,10 @@ from cutbert.train.evaluate import predict_logits
 from cutbert.train.machine import processor_name
 from tiny_runs import make_run, tiny_model, tiny_tokens
 
+CONDITIONS = {
+    "backend": "torch", "device": "cpu", "threads": 1, "lengths": [4, 8], "throughput_batch_size": 2,
+    "throughput_length": 6, "machine": {"processor": processor_name()},
+}  # fmt: skip
 STOCK = EncoderShape.uniform(hidden_size=8, num_layers=1, num_heads=2, intermediate_size=4, vocab_size=9)
 FREE = replace(STOCK, layers=(LayerShape(1, 4, 4, 4),))
 
@@ -165,6 +173,34 @@ def test_settings_collect_their_mistakes(tmp_path: Path) -> None:
 def test_what_was_chosen_on_dev_says_so() -> None:
     assert "select_is_dev" not in picked_json(FRONT["big"], None)
     assert picked_json(FRONT["big"], None, select_is_dev=True)["select_is_dev"] is True
+
+
+def test_the_uncut_model_is_beside_the_pick(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    front = Front.load(run.path)
+    times = {each.name: dict.fromkeys(LATENCIES, 4.0) for each in (front.teacher, *front)}
+    times[front.teacher.name] = dict.fromkeys(LATENCIES, 8.0)
+    times[TEACHER_INT8] = dict.fromkeys(LATENCIES, 3.0)
+    front = replace(front.with_times(times, CONDITIONS), near_chance="accuracy 50.00 is near chance")
+    front.save(run.path)
+    each = front["w0.5-d0.3333"]
+    facts = given_up(run.path, front, each)
+    stored = [read_json(run.path / "predictions" / f"{name}.json") for name in (each.name, "teacher")]
+    paired = compare("accuracy", *([answers_of(one)] for one in stored), np.asarray(stored[0]["labels"], float))
+    assert facts["difference"] == each.score - front.teacher.score == pytest.approx(paired.difference)
+    assert facts["difference_interval"] == [paired.low, paired.high]
+    assert (facts["latency_ms"], facts["latency_ratio"], facts["int8_latency_ms"]) == (8.0, 0.5, 3.0)
+    picked = cutbert.pick(run.path, max_latency_ms=5, out=tmp_path / "small")
+    data = picked.to_json()
+    assert data["cut_from"] == {**given_up(run.path, front, picked.entry), "int8_within_limit": True}
+    assert read_json(tmp_path / "small" / "cutbert.json")["cut_from"] == given_up(run.path, front, picked.entry)
+    text = as_text(picked.view(), 120)
+    assert "3.00 ms, within the limit already; `cutbert export --int8` scores it" in text
+    assert "points on dev (95 % interval " in text and "0.50 of the time" in text and "is near chance" in text
+    assert cutbert.pick(run.path, max_latency_ms=5).to_json()["cut_from"]["int8_within_limit"]
+    assert "int8_within_limit" not in cutbert.pick(run.path).to_json()["cut_from"]
+    bare = replace(front, measured=None, teacher_int8=None, near_chance=None)
+    assert "difference_interval" not in given_up(tmp_path, bare, each)
 
 
 def test_the_folder_answers_as_in_place(tmp_path: Path) -> None:

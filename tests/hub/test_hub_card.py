@@ -54,6 +54,22 @@ def test_an_interval_that_is_not_known_is_said_to_be(tmp_path: Path) -> None:
     assert "| accuracy | dev | 50.00 | not known |" in (save(tmp_path / "m") / CARD).read_text()
 
 
+def test_what_was_given_up_is_said(tmp_path: Path) -> None:
+    uncut = {"params": 9, "macs": 8, "score": 0.6, "select_score": 0.7, "difference": -0.1, "latency_ms": 3.0,
+             "difference_interval": [-0.2, 0.015], "latency_ratio": 0.5, "int8_latency_ms": 1.25,
+             "near_chance": "accuracy 60.00 is near chance: x"}  # fmt: skip
+    facts = {**FACTS, "cut_from": uncut, "near_chance": "accuracy 50.00 is low"}
+    text = (save(tmp_path / "m", **facts) / CARD).read_text()
+    for words in (
+        "The uncut model scores 60.00 points on dev and 70.00 on select: on dev this one differs by -10.00, "
+        "95 % interval -20.00 to +1.50 paired over dev's rows.",
+        "**The uncut model's accuracy 60.00 is near chance: x.**",
+        "**This model's accuracy 50.00 is low.**",
+        "The uncut model takes 3.00 ms there: a ratio of 0.50. In int8 on ONNX Runtime the uncut model takes 1.25 ms.",
+    ):
+        assert words in text
+
+
 def test_the_hub_reads_it(tmp_path: Path) -> None:
     data = ModelCard.load(save(tmp_path / "m", **FACTS) / CARD).data
     assert (data.license, data.base_model, data.pipeline_tag) == ("mit", "someone/small-bert", "text-classification")

@@ -21,6 +21,7 @@ from cutbert.data.augment import augment_rows, read_word_list, word_list_source
 from cutbert.data.rows import Rows
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, ModelError, RunError
+from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
 from cutbert.model.style import EncoderStyle
@@ -123,6 +124,22 @@ def test_recipes_of_two_stages(recipe: str, model: str, task: dict[str, Any], tm
     assert len(run["subnets"]) == 12
     half = next(entry for entry in run["subnets"] if entry["depth_mult"] == 0.5)
     assert (half["subnet"]["layers"][-1]["index"] == NUM_LAYERS - 1) == (recipe == "paper")
+
+
+def test_a_limit_in_milliseconds_is_of_the_backend_that_was_named(
+    model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    words = {"width_mult": [0.5], "depths": [2], "stock": False, "backend": "onnx-int8"}
+    run = cutbert.dynabert(model, out=str(tmp_path / "run"), **task, **words)
+    measured = run.front.measured
+    assert measured is not None and (measured["backend"], measured["device"]) == ("onnx-int8", "cpu")
+    assert cutbert.front(run.path) == run.front
+    assert run.front.near_chance == chance_note(run.path, "teacher", "accuracy")
+    picked = run.pick(max_latency_ms=1e6, backend="onnx-int8")
+    assert picked.to_json()["latency_ms"] == run.front[picked.entry.name].latency_ms
+    assert run.pick().to_json()["backend"] == "onnx-int8"
+    with pytest.raises(RunError, match=r"on torch, and there are none; .*; --backend onnx-int8 takes those there are"):
+        run.pick(max_latency_ms=1e6)
 
 
 def test_without_rewiring_units_keep_their_order(model: str, task: dict[str, Any], tmp_path: Path) -> None:

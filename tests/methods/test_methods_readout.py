@@ -40,7 +40,7 @@ def test_a_run_that_reads_the_mean(tmp_path: Path, task: dict[str, Any], monkeyp
         assert load_model(run.path / name).model.pooling == "mean"
     assert all(each.pooling == "mean" and not each.is_stock for each in run.front)
     assert run.front["w1.0-d0.3333"].shape.is_stock
-    assert run.pick(min_score=0.0, out=str(tmp_path / "picked"))["stock"] is False
+    assert run.pick(min_score=0.0, out=str(tmp_path / "picked")).to_json()["stock"] is False
     assert find_model(tmp_path / "picked").style_data["pooling"] == "mean"
     with pytest.raises(BudgetError, match="train with --pooling cls to have stock ones"):
         run.pick(stock=True)

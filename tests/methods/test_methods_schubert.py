@@ -184,12 +184,12 @@ def test_milliseconds_are_held_to_what_is_measured_not_foretold(
 def test_milliseconds_of_another_backend_at_a_fixed_length(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("onnxruntime")
     timed = take_known_times(monkeypatch, ms_of)
     run = schubert(
         teacher, tmp_path / "run", task, budget="latency_ms=0.8", backend="onnx", length=7, rounds=1, dims=["f"]
     )
-    assert {(each.backend, each.length) for each in timed} == {("onnx", 7)}
+    assert {(each.backend, each.length) for each in timed} == {("onnx", 7), ("onnx-int8", 7)}
+    assert {each.shape for each in timed if each.backend == "onnx-int8"} == {SHAPE}  # the uncut model beside the front
     assert run.front.measured["backend"] == "onnx" and set(run.front.measured["lengths"]) == {7}
 
 

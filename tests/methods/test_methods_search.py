@@ -21,6 +21,7 @@ from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.surgery.extract import extract
+from cutbert.work.repaired import repair_pick
 from kills import killed_as_it_says
 from known_times import take_known_times
 from tiny_runs import HEAD, make_run, save_tiny
@@ -183,7 +184,6 @@ def test_milliseconds_by_a_table_that_stays(run: Path, family: Path) -> None:
 
 
 def test_another_backend_is_kept_beside(run: Path, family: Path) -> None:
-    pytest.importorskip("onnxruntime")
     found = cutbert.search(run, **QUICK, max_latency_ms=1000.0, backend="onnx-int8")
     assert found["measured"]["backend"] == "onnx-int8" and all(each["latency_ms"] for each in found["subnets"])
     front, names = Front.load(run), new_names(run, family)
@@ -240,3 +240,64 @@ def test_on_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert data.keys() >= {"trials", "subnets"} and data["subnets"][0].keys() >= {"name", "shape", "macs", "latency_ms"}
     assert main(words) == 0
     assert "16 networks scored on select; the best of these are now in the front of" in capsys.readouterr().out
+
+
+def test_what_a_search_keeps_can_be_repaired(run: Path, family: Path, tmp_path: Path) -> None:
+    """A repaired network has weights of its own, is closer to the supernet than its subnet, and can be picked."""
+    found = cutbert.search(run, **QUICK, repair=True)
+    front = Front.load(run)
+    repaired = [entry for entry in front if entry.name.endswith(f"-repaired-{Path(found['search']).name[:4]}")]
+    assert repaired and {entry.name for entry in repaired} <= {each["name"] for each in found["subnets"]}
+    for entry in repaired:
+        network = load_model(run / entry.folder).model
+        assert network.shape == entry.shape and entry.search == found["search"] and entry.latency_ms
+        assert read_json(run / "predictions" / f"{entry.name}.json")["select_score"] == entry.select_score
+    with pytest.raises(InputError, match=r"^--repair must come without --train-steps$"):
+        cutbert.search(run, **QUICK, repair=True, train_steps=2)
+
+
+def test_a_pick_can_be_repaired(run: Path, family: Path, tmp_path: Path) -> None:
+    """The folder holds the network that was scored; the run itself is only read."""
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    plain = cutbert.pick(run, max_macs=front_macs(run), out=tmp_path / "plain").to_json()
+    picked = cutbert.pick(run, max_macs=front_macs(run), repair=True, out=tmp_path / "small")
+    data = picked.to_json()
+    assert data["name"] == plain["name"] and data["repair"].keys() == {
+        "is_repaired", "kl_before", "kl_after", "score_before", "select_score_before",
+    }  # fmt: skip
+    assert (data["repair"]["score_before"], data["repair"]["select_score_before"]) == (
+        plain["score"], plain["select_score"],
+    )  # fmt: skip
+    assert data["repair"]["is_repaired"] == (data["repair"]["kl_after"] < data["repair"]["kl_before"])
+    logits = [load_model(tmp_path / name).model(IDS).logits for name in ("plain", "small")]
+    assert torch.equal(*logits) != data["repair"]["is_repaired"]
+    facts = read_json(tmp_path / "small" / "cutbert.json")
+    assert facts["scores"]["accuracy"] == data["score"] and "--repair" in facts["commands"][-1]
+    assert facts["score_interval"][0] <= data["score"] <= facts["score_interval"][1]
+    uncut = facts["cut_from"]
+    assert uncut == data["cut_from"] and uncut["difference"] == data["score"] - Front.load(run).teacher.score
+    assert uncut["difference_interval"][0] <= uncut["difference"] <= uncut["difference_interval"][1]
+    assert facts["max_length"] == read_json(run / "model" / "cutbert.json")["max_length"]
+    assert "KL to the whole network on select" in str(picked)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def front_macs(run: Path) -> int:
+    """Return multiply-adds that less than the whole network keeps to."""
+    return max(entry.macs for entry in Front.load(run) if entry.macs < Front.load(run).teacher.macs)
+
+
+def test_what_cannot_be_repaired_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"a repaired subnet must be smaller than its network, but \S+ is all of it"):
+        front = Front.load(run)
+        repair_pick(run, front, front["w1.0-d1.0"], None)
+    with pytest.raises(RunError, match=r"^--data-dir must come with --repair$"):
+        cutbert.pick(run, data_dir=str(tmp_path))
+    record = read_json(run / "run.json")
+    write_json(run / "run.json", {**record, "settings": {**record["settings"], "data": {"sequence_length": 64}}})
+    with pytest.raises(RunError, match="must be a run on a task, whose data can be read again; got one on plain text"):
+        cutbert.pick(run, max_macs=front_macs(run), repair=True)
+    gone = {**record["settings"]["data"], "train": [str(tmp_path / "gone.tsv")]}
+    write_json(run / "run.json", {**record, "settings": {**record["settings"], "data": gone}})
+    with pytest.raises(InputError, match=r"gone\.tsv"):
+        cutbert.pick(run, max_macs=front_macs(run), repair=True)

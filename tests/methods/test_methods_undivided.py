@@ -17,6 +17,7 @@ import cutbert.hub
 from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.files import read_json
+from cutbert.fronts.pick import given_up
 from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -86,7 +87,7 @@ def test_what_is_asked_for_stays(
     assert sum(p.numel() for p in model.parameters()) == data["subnets"][-1]["params"]
     assert all(entry.latency_ms for entry in run.front)
     told = read_json(run.path / "model" / "cutbert.json")
-    assert told["cut_from"] == {name: data["teacher"][name] for name in ("params", "macs")}
+    assert told["cut_from"] == given_up(run.path, run.front, tuple(run.front)[-1])
     assert told["latency"]["latency_ms"] == data["subnets"][-1]["latency_ms"]
     assert "## Latency" in (run.path / "model" / "README.md").read_text(encoding="utf-8")
 
@@ -319,7 +320,8 @@ def test_another_teacher(teacher: str, tmp_path: Path, task: dict[str, Any]) -> 
 def test_logits_must_count_where_states_do_not_match(
     teacher: str, tmp_path: Path, task: dict[str, Any], verb: str, options: dict[str, Any]
 ) -> None:
-    narrow = save_tiny(tmp_path / "narrow", extract(tiny_model(), replace(Subnet.full(SHAPE), hidden_size=16)))
+    half = Subnet(Subnet.full(SHAPE).layers, SHAPE.hidden_size // 2)
+    narrow = save_tiny(tmp_path / "narrow", extract(tiny_model(), half))
     with pytest.raises(InputError, match=r"--logit-weight must be above 0 with --teacher .* nothing but logits"):
         out = tmp_path / "no"
         getattr(cutbert, verb)(teacher, out=out, teacher=str(narrow), logit_weight=0.0, **options, **task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import math
 import re
@@ -13,7 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_page import FAMILY, UNCUT, WHOLE, tiny_front, write_family, write_run, write_teacher
+from tiny_page import (
+    FAMILY,
+    UNCUT,
+    WHOLE,
+    tiny_front,
+    write_family,
+    write_fit,
+    write_predictions,
+    write_run,
+    write_teacher,
+)
 
 import cutbert
 from cutbert import api
@@ -21,15 +32,20 @@ from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.front import LATENCIES, Front
+from cutbert.fronts.leaderboard_view import verdict
+from cutbert.fronts.outputs import score_interval, stored_difference
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
+from cutbert.pages import tried
 from cutbert.pages.drawing import WIDTH, describe, draw, scale_of
+from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import MOST_VALUES, read_curves
 from cutbert.pages.points import point_of
 from cutbert.pages.reading import MOST_RUNS, pick_command, read_sources, short_names
 from cutbert.pages.repeats import spreads
 from cutbert.shape.budget import Limits
 from cutbert.shape.shape import EncoderShape, LayerShape
+from tiny_runs import SHAPE, tiny_leaderboard
 
 
 class Page(HTMLParser):
@@ -322,12 +338,132 @@ def test_the_demo_ends_with_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = write_run(tmp_path / "demo", {"seconds": 1.0}, command="demo")
-    write_family(out / "family")
+    write_fit(out / "fit")
     monkeypatch.setattr(demo_module, "demo", lambda settings: {"out": str(out)})
     found = api.demo()
     assert found["report"] == str(out / "report.html")
-    names = [point["name"] for point in Page((out / "report.html").read_text(encoding="utf-8")).data["points"]]
-    assert names == ["teacher", *FAMILY]
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert [each["headline"] for each in page.data["runs"]] == [verdict(tiny_leaderboard())]
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert "report" not in api.demo().to_json()
     assert "no page of this demo: a report needs jinja2" in capsys.readouterr().err
+
+
+def test_the_headline_is_the_best_at_half_the_latency(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    text = "bare: 3.1 times faster than the uncut model on torch (3.1 to 1.0 ms) for -22.0 points of accuracy"
+    assert page_of(tmp_path, run).data["runs"][0]["headline"] == f"{text} on dev"
+    write_predictions(run)
+    paired = stored_difference(
+        *(read_json(run / "predictions" / f"{name}.json") for name in ("bare", "teacher")), "accuracy"
+    )
+    assert paired is not None
+    page = page_of(tmp_path, run)
+    bounds = f"[{100 * paired['low']:+.1f}, {100 * paired['high']:+.1f}]"
+    assert page.data["runs"][0]["headline"] == f"{text} {bounds} on dev"
+    assert f"{text} {bounds} on dev" in page.texts["p"]
+    bare = write_family(tmp_path / "unmeasured", is_measured=False)
+    assert "times fewer multiply-adds (" in page_of(tmp_path, bare).data["runs"][0]["headline"]
+    front = Front.load(run)
+    slow = replace(front, subnets=tuple(replace(entry, latency_ms=2.9) for entry in front))
+    assert (front_headline(run, slow) or "").startswith("w1.0-d1.0: 1.1 times faster")
+    assert front_headline(run, replace(front, subnets=())) is None
+
+
+def test_error_bars_are_the_intervals(tmp_path: Path) -> None:
+    run = write_predictions(write_family(tmp_path / "family"))
+    page = page_of(tmp_path, run)
+    for point in page.data["points"]:
+        stored = read_json(run / "predictions" / f"{point['name']}.json")
+        assert point["interval"] == list(score_interval(stored, "accuracy") or ())
+        low, high = point["interval"]
+        assert low < point["score"] < high and f"{100 * low:.1f} to {100 * high:.1f}" in page.texts["td"]
+    assert "95 % interval" in page.texts["button"] and "over seeds" not in page.texts["button"]
+    assert "95 % interval" not in page_of(tmp_path, write_family(tmp_path / "other")).texts["button"]
+    (run / "predictions" / "bare.json").write_text('{"logits": 3}')
+    with pytest.raises(InputError, match="the stored outputs of bare are damaged: KeyError: 'labels'"):
+        cutbert.report(run, out=tmp_path / "page.html")
+
+
+def test_a_model_tells_its_interval_and_its_warnings(tmp_path: Path) -> None:
+    run = write_teacher(tmp_path / "teacher")
+    write_json(run / "model" / "cutbert.json", {"score_interval": [0.8, 0.86], "warnings": ["near chance"]})
+    data = page_of(tmp_path, run).data
+    assert data["points"][0]["interval"] == [0.8, 0.86] and data["runs"][0]["warnings"] == ["near chance"]
+
+
+def test_warnings_come_first(tmp_path: Path) -> None:
+    run = write_family(tmp_path / "family")
+    assert "Before you rely on this" not in page_of(tmp_path, run).texts.get("strong", [])
+    write_json(run / "front.json", {**read_json(run / "front.json"), "warnings": ["<b>near chance</b>"]})
+    page = page_of(tmp_path, run)
+    assert "Before you rely on this" in page.texts["strong"]
+    assert page.data["runs"][0]["warnings"] == ["<b>near chance</b>"]
+    assert [tag for tag, _ in page.tags].index("strong") < [tag for tag, _ in page.tags].index("main")
+
+
+def test_a_run_of_fit_has_its_leaderboard(tmp_path: Path) -> None:
+    run, board = write_fit(tmp_path / "fit"), tiny_leaderboard()
+    page = page_of(tmp_path, run)
+    cells, said = page.texts["td"], " ".join(text for each in page.texts.values() for text in each)
+    assert page.data["runs"][0]["headline"] == verdict(board) and verdict(board) in page.texts["p"]
+    for entry in board:
+        assert entry.name in page.texts["th"]
+        for text in (f"{100 * entry.score:.2f}", f"{entry.latency_ms:.2f}", f"{entry.steps:,}", entry.kind):
+            assert text in cells
+    assert "-0.4 [-1.0, +0.2]" in cells and "89.6 to 93.6" in cells and "0.030" in cells
+    assert "--max-latency-ms 2.2 on onnx-int8" in said and board.notes[0] in said and "100, 300" in said
+    assert "30.0 s" in cells and "95.0 s" in cells and [tag for tag, _ in page.tags].count("meter") == 2
+    (chart,) = page.data["tried"]
+    assert chart["latency_limits"] == [2.2] and [each["is_chosen"] for each in chart["points"]].count(True) == 1
+    assert [each["name"] for each in chart["points"] if each["is_uncut"]] == ["uncut, float32", "uncut, int8"]
+    assert chart["points"][2]["interval"] == list(board.entries[2].interval or ())
+    assert page.data["points"] == [] and "Score against cost" not in page.texts["h2"]
+    drawings = [attrs["aria-label"] for tag, attrs in page.tags if attrs.get("class") == "shape"]
+    assert drawings == [describe(entry.shape) for entry in board.entries[1:]] and drawings[0] == describe(SHAPE)
+
+
+def test_a_leaderboard_shows_no_empty_columns(tmp_path: Path) -> None:
+    run, board = write_fit(tmp_path / "fit"), tiny_leaderboard()
+    bare = replace(board.entries[1], interval=None, note="")
+    limits = {"max_latency_ms": [4, 2], "max_bytes": 10**7}
+    replace(board, entries=(bare,), limits=limits, tokenizer_ms=None, notes=(), plan={}).save(run)
+    page = page_of(tmp_path, run)
+    shown = page.texts["button"]
+    assert not {"against uncut", "KL", "95 % interval", "note", "rounds", "chosen"} & set(shown)
+    assert "ms" in shown and page.data["tried"][0]["latency_limits"] == [4, 2]
+    assert "--max-latency-ms 4,2 --max-bytes 10000000 on onnx-int8" in page.texts["code"]
+
+
+def test_a_leaderboards_strings_stay_strings(tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=alert(2)>\"'&\u2028"
+    run, board = write_fit(tmp_path / "fit"), tiny_leaderboard()
+    odd = replace(board.entries[2], name=evil, note=evil, backend=evil, limit=evil)
+    replace(board, entries=(*board.entries[:2], odd), notes=(evil,), plan={evil: evil}, metric=evil).save(run)
+    page = page_of(tmp_path, run)
+    assert [tag for tag, _ in page.tags].count("script") == 2 and "img" not in [tag for tag, _ in page.tags]
+    assert page.data["tried"][0]["points"][2]["name"].startswith(evil)
+
+
+def test_a_damaged_leaderboard_is_refused_with_others(tmp_path: Path) -> None:
+    run, other = write_fit(tmp_path / "fit"), write_run(tmp_path / "half", None)
+    data = read_json(run / "leaderboard.json")
+    data["entries"][0]["score"] = "high"
+    write_json(run / "leaderboard.json", data)
+    with pytest.raises(InputError) as caught:
+        cutbert.report(run, other, out=tmp_path / "page.html")
+    assert len(caught.value.mistakes) == 2 and "score must be a number, got 'high'" in caught.value.mistakes[0]
+
+
+def test_examples() -> None:
+    failed, attempted = doctest.testmod(tried)
+    assert attempted and failed == 0
+
+
+def test_fit_and_a_family_on_one_page(tmp_path: Path) -> None:
+    runs = write_fit(tmp_path / "fit"), write_family(tmp_path / "family")
+    out = tmp_path / "page.html"
+    assert cutbert.report(*runs, out=out).to_json()["points"] == 5 + 1 + len(FAMILY)
+    page = Page(out.read_text(encoding="utf-8"))
+    assert [point["run"] for point in page.data["points"]] == [1] * 5
+    assert "What was tried: fit" in page.texts["h2"] and page.data["tasks"] == ["sst2, accuracy"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_page import write_family, write_teacher
+from tiny_page import write_family, write_fit, write_predictions, write_teacher
 
 import cutbert
 from cutbert.files import read_json, write_json
@@ -73,6 +73,7 @@ def browser() -> Iterator[Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     families = [write_family(folder / f"seed-{seed}", seed=seed, shift=-0.02 * seed) for seed in range(2)]
+    write_predictions(families[0])
     return [*families, write_teacher(folder / "teacher")]
 
 
@@ -149,7 +150,7 @@ def test_one_task_at_a_time(browser: Any, runs: list[Path], tmp_path: Path) -> N
 
 def test_by_keyboard(opened: Watched) -> None:
     page = opened.page
-    page.focus("#score")
+    page.focus("#bars")
     page.keyboard.press("Tab")
     first = page.evaluate("document.activeElement.dataset.point")
     assert first is not None and page.text_content("#panel h3")
@@ -170,7 +171,11 @@ def test_by_keyboard(opened: Watched) -> None:
         scores = [float(cell.get_attribute("data-value")) for cell in cells]
         assert scores == sorted(scores)[::order]
     assert page.get_attribute("#networks thead th:nth-child(4)", "aria-sort") == "descending"
-    page.query_selector("#panel .copy").focus()
+    assert not page.is_visible("#panel code") and not page.is_visible("#picks code")  # folded
+    page.focus("#panel summary")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#panel code", state="visible")
+    page.focus("#panel .copy")
     page.keyboard.press("Enter")
     page.wait_for_function("document.activeElement.textContent !== 'copy'")
 
@@ -187,11 +192,83 @@ def test_hovering_shows_the_shape(opened: Watched) -> None:
     assert page.text_content("#panel h3") == shown
 
 
+def test_bars_may_be_taken_away(opened: Watched) -> None:
+    page = opened.page
+    assert len(page.query_selector_all("#chart .bar")) == 5  # one family's outputs are stored
+    page.uncheck("#bars")
+    assert page.query_selector_all("#chart .bar") == []
+    page.check("#bars")
+    page.select_option("#score", "select_score")  # the intervals are dev's
+    assert page.query_selector_all("#chart .bar") == []
+
+
+@pytest.mark.parametrize("kind", ["score", "select_score"])
+def test_the_line_never_falls(browser: Any, tmp_path: Path, kind: str) -> None:
+    run, out = write_family(tmp_path / "family"), tmp_path / "page.html"
+    front = read_json(run / "front.json")
+    for entry, score in zip(front["subnets"], (0.7, 0.6, 0.8, 0.75), strict=True):
+        entry["score"] = score  # on select w0.5-d1.0 is best, on dev w1.0-d0.67
+    write_json(run / "front.json", front)
+    cutbert.report(run, out=out)
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    watched = Watched(page, out)
+    page.select_option("#score", kind)
+    places = [place.split(" ") for place in page.get_attribute("#chart .curve", "d").removeprefix("M").split("L")]
+    assert [float(x) for x, _ in places] == sorted(float(x) for x, _ in places)
+    assert [float(y) for _, y in places] == sorted((float(y) for _, y in places), reverse=True)  # y grows downwards
+    named = {each.get_attribute("transform"): each.get_attribute("aria-label") for each in
+             page.query_selector_all("#chart .point")}  # fmt: skip
+    ends = [named[f"translate({x} {y})"].split(" ")[0] for x, y in places]
+    assert ends == (["bare", "w1.0-d0.67"] if kind == "score" else ["bare", "w0.5-d1.0"])
+    grey = {each.get_attribute("aria-label").split(" ")[0] for each in page.query_selector_all(".dominated")}
+    assert grey == {"w1.0-d1.0", "w1.0-d0.67"}  # by select, whatever is shown
+    watched.check()
+    page.close()
+
+
 @pytest.mark.parametrize("opened", [{"viewport": {"width": 360, "height": 740}}], indirect=True)
 def test_on_a_phone(opened: Watched) -> None:
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
     assert opened.page.query_selector("#chart svg").bounding_box()["width"] <= 360
+    check_pinned(opened.page, "#networks")
     opened.picture()
+
+
+def check_pinned(page: Any, table: str) -> None:
+    """Check that a table scrolls in its own box, and that the names stay in place."""
+    box, name = page.query_selector(f".scroll:has({table})"), page.query_selector(f"{table} tbody th")
+    before = name.bounding_box()["x"]
+    box.evaluate("each => { each.scrollLeft = 300; }")
+    assert box.evaluate("each => each.scrollLeft") == 300 and name.bounding_box()["x"] == before
+    assert page.query_selector(f"{table} tbody td").bounding_box()["x"] < before
+
+
+@pytest.mark.parametrize("width", [1200, 360])
+def test_a_run_of_fit(browser: Any, tmp_path: Path, width: int) -> None:
+    out = tmp_path / "page.html"
+    cutbert.report(write_fit(tmp_path / "fit"), out=out)
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.set_default_timeout(PATIENCE_MS)
+    watched = Watched(page, out)
+    chart = "[data-tried='0']"
+    assert len(page.query_selector_all(f"{chart} .tried")) == 5
+    assert len(page.query_selector_all(f"{chart} .tried.teacher")) == 2  # float32 and int8
+    assert len(page.query_selector_all(f"{chart} .bar")) == 5 + 1  # intervals, and the quartiles of one
+    assert len(page.query_selector_all(f"{chart} .halo")) == len(page.query_selector_all(f"{chart} .limit")) == 1
+    chosen, limit = page.query_selector(f"{chart} .tried.chosen"), page.query_selector(f"{chart} .limit")
+    left = float(chosen.get_attribute("transform").removeprefix("translate(").split(" ")[0])
+    assert left < float(limit.get_attribute("d").removeprefix("M").split(" ")[0])  # 2.1 ms under 2.2 ms
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.click(".tried-table thead th:nth-child(6) button")
+    cells = page.query_selector_all(".tried-table tbody td:nth-child(6)")
+    scores = [float(cell.get_attribute("data-value")) for cell in cells]
+    assert scores == sorted(scores) and len(scores) == 5
+    if width == 360:
+        check_pinned(page, ".tried-table")
+    watched.picture()
+    watched.check()
+    page.close()
 
 
 def test_dark_and_light(browser: Any, runs: list[Path], tmp_path: Path) -> None:

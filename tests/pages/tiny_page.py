@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cutbert.files import write_json
+from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
+from tiny_runs import tiny_leaderboard
 
 WHOLE = LayerShape(4, 6, 6, 32)
 UNCUT = EncoderShape(hidden_size=24, layers=(WHOLE,) * 3, vocab_size=20, num_positions=16)
@@ -80,4 +81,26 @@ def write_teacher(path: Path, seed: int = 0) -> Path:
     run = write_run(path, {"metric": "accuracy", "score": 0.83, "select_score": 0.84}, command="finetune", seed=seed)
     (run / "model").mkdir()
     write_json(run / "model" / "shape.json", UNCUT.to_json())
+    return run
+
+
+def write_fit(path: Path) -> Path:
+    """Write a finished run of fit with a leaderboard."""
+    board = tiny_leaderboard()
+    result = {"out": str(path), "metric": board.metric, "leaderboard": [entry.to_json() for entry in board]}
+    run = write_run(path, result, command="fit")
+    record = read_json(run / "run.json")
+    write_json(run / "run.json", {**record, "timings": {"teacher": 30.0, "race": 60.0, "total": 95.0}})
+    board.save(run)
+    return run
+
+
+def write_predictions(run: Path, rows: int = 200) -> Path:
+    """Write outputs on dev for every network of a front, as right as its score says, the first rows right."""
+    front = Front.load(run)
+    for each in (front.teacher, *front):
+        labels = [i % 2 for i in range(rows)]
+        said = [label if i < each.score * rows else 1 - label for i, label in enumerate(labels)]
+        data = {"labels": labels, "logits": [[1.0, 0.0] if label == 0 else [0.0, 1.0] for label in said]}
+        write_json(run / "predictions" / f"{each.name}.json", data)
     return run

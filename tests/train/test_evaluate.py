@@ -10,7 +10,7 @@ import torch
 
 from cutbert.errors import DataError, ModelError
 from cutbert.shape.head import HeadSpec
-from cutbert.train.evaluate import predict_logits, score
+from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from tiny_runs import HEAD, tiny_grid, tiny_model, tiny_tokens
 
 
@@ -72,3 +72,52 @@ def test_score_is_the_primary_metric() -> None:
     assert found.outputs == {"classes": ["neg", "pos"], "labels": [1, 0, 0, 0], "logits": logits.tolist()}
     with pytest.raises(DataError, match="rows must have labels to be scored against, got none"):
         score(HEAD, "accuracy", logits, replace(tokens, labels=None))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def kl(student: np.ndarray, teacher: np.ndarray) -> np.ndarray:
+    """The plain twin: sum p log(p / q) of probabilities over the last axis."""
+    return (teacher * np.log(teacher / student)).sum(-1)
+
+
+DRAWN = np.random.default_rng(0).normal(size=(2, 7, 3)).astype(np.float32)
+
+
+def test_kl_of_each_kind_of_head() -> None:
+    student, teacher = DRAWN
+    classes = HeadSpec("single_label", ("a", "b", "c"))
+    assert teacher_kl(classes, student, teacher) == pytest.approx(kl(softmax(student), softmax(teacher)).mean())
+    assert teacher_kl(classes, teacher, teacher) == 0
+    both = [np.stack([1 / (1 + np.exp(-x)), 1 / (1 + np.exp(x))], -1) for x in (student, teacher)]
+    many = HeadSpec("multi_label", ("a", "b", "c"))
+    assert teacher_kl(many, student, teacher) == pytest.approx(kl(*both).mean(), rel=1e-5)
+    number = HeadSpec("regression", ("score",))
+    wanted = np.square(student[:, :1] - teacher[:, :1]).mean()
+    assert teacher_kl(number, student[:, :1], teacher[:, :1]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_kl_per_token_and_per_span_leaves_padding_out() -> None:
+    """Rows of 4, 2 and 5 positions, against each row alone without padding."""
+    lengths, draw = (4, 2, 5), np.random.default_rng(1)
+    for head, C in ((HeadSpec("token", ("a", "b", "c")), 3), (HeadSpec("span"), 2)):
+        student, teacher = np.zeros((2, 3, 6, C), dtype=np.float32)
+        rows = []
+        for row, length in enumerate(lengths):
+            ours, theirs = draw.normal(size=(2, length, C)).astype(np.float32)
+            student[row, :length], teacher[row, :length] = ours, theirs
+            if head.kind == "token":
+                rows.append(kl(softmax(ours), softmax(theirs)))
+            else:
+                rows.append(np.mean([kl(softmax(ours[:, i]), softmax(theirs[:, i])) for i in range(2)], keepdims=True))
+        assert teacher_kl(head, student, teacher) == pytest.approx(np.concatenate(rows).mean(), rel=1e-5)
+        assert teacher_kl(head, teacher, teacher) == 0
+
+
+def test_kl_of_other_rows_is_refused() -> None:
+    for rows in (DRAWN[0][:3], DRAWN[0][:0]):
+        with pytest.raises(DataError, match=r"must have one shape, for at least one row, got \(\d, 3\) and \(\d, 3\)"):
+            teacher_kl(HEAD, rows, DRAWN[0] if len(rows) else rows)

@@ -5,7 +5,7 @@ Importing this loads neither torch nor transformers; each verb loads what it nee
 
 from __future__ import annotations
 
-from cutbert.api.methods import demo, depth, dynabert, finetune, pretrain, schubert, undivided
+from cutbert.api.methods import demo, depth, dynabert, finetune, fit, pretrain, schubert, undivided
 from cutbert.api.models import analyze, cost, export, measure, predict, report
 from cutbert.api.result import Result
 from cutbert.api.runs import Picked, Run, front, open_run, pick, search
@@ -22,6 +22,7 @@ __all__ = [
     "dynabert",
     "export",
     "finetune",
+    "fit",
     "front",
     "measure",
     "open_run",

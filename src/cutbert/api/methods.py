@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,33 @@ from cutbert.api.verb import documented
 from cutbert.settings import build_settings
 
 Method = Callable[..., dict[str, Any]]
+
+
+@documented(VERBS)
+def fit(model: str | Path, *, out: str | Path, **options: Any) -> Run:
+    """Make the best network under a limit, of all that the time allows to try, as the file that is served.
+
+    Args:
+        model: hub id, model folder or run folder; without a head for the task it is fine-tuned first.
+        out: run folder; an unfinished run of the same command goes on, a finished one is returned.
+
+    Returns:
+        The run; `run.leaderboard` is everything that was tried, `run["models"]` where the chosen ones are.
+
+    Raises:
+        BudgetError: limits that no network can keep.
+        InputError: mistakes in the arguments, the data or the model, before anything is made.
+    """
+
+    def load() -> Method:
+        from cutbert.methods.fit import fit
+
+        return fit
+
+    run = run_method("fit", load, model, {"out": out, **options})
+    from cutbert.pages.page import own_report
+
+    return replace(run, data={**run.data, **own_report(run.path)})
 
 
 @documented(VERBS)
@@ -148,7 +176,7 @@ def demo(**options: Any) -> Result:
     (settings,) = build_settings(options, *VERBS["demo"].settings)
     find_all([settings], [], named={} if settings.model is None else {"model": settings.model})
     from cutbert.methods.demo import demo
-    from cutbert.pages.page import demo_report
+    from cutbert.pages.page import own_report
 
     result = demo(settings)
-    return Result("demo", {**result, **demo_report(Path(result["out"]))})
+    return Result("demo", {**result, **own_report(Path(result["out"]))})

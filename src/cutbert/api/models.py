@@ -35,6 +35,8 @@ def predict(model: str | Path, **options: Any) -> Result:
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
+    Without options that name data, the task is the one that the cutbert.json of all models names, where it can be read.
+
     Args:
         models: hub ids, model folders or run folders.
 
@@ -61,15 +63,10 @@ def export(model: str | Path, **options: Any) -> Result:
     Raises:
         InputError: mistakes in the arguments, the data or the model, before the model is loaded; or int8 that loses
             more than `max_drop` points. Nothing is written then.
-        MissingError: ONNX Runtime is not installed.
     """
     settings, data = build_settings(options, *VERBS["export"].settings)
     given = given_data(data, options)
     source = find_models([settings, *given], model).model
-    if settings.onnx or settings.int8:
-        from cutbert.exporters.session import check_onnx_installed
-
-        check_onnx_installed()
     line = command_line("export", [str(model)], settings, *given)
     from cutbert.exporters.export import export_model
 

@@ -20,6 +20,7 @@ from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.train.run_folder import RunFolder
 
 OTHER_MODELS = ("teacher", "augment_model", "against")  # fields that name a model
+STUDENTS = "student"  # the field that names several
 
 
 def is_on_text(options: Mapping[str, Any]) -> bool:
@@ -125,6 +126,7 @@ def find_models(parts: Sequence[Settings], model: str | Path, check_head: CheckH
         check_head = check_masked_lm
     named = {name: getattr(each, name, None) for each in parts for name in OTHER_MODELS if hasattr(each, name)}
     given = {name: value for name, value in named.items() if value is not None}
+    given |= {f"{STUDENTS} {name}": name for each in parts for name in getattr(each, STUDENTS, ())}
     first, *others = find_all(parts, [model], check_head, named=given)
     for each in parts:
         if isinstance(each, DataSettings):
@@ -148,7 +150,8 @@ def find_all(
         parts: settings.
         models: the positional MODELs.
         check_head: raises unless the first one's head is the right one; None for any.
-        named: further models, by the field that names them; mistakes in them begin with its option.
+        named: further models, by the field that names them (and, of several, a name after it); mistakes in them begin
+            with its option.
 
     Returns:
         The models in order, those of `named` last.
@@ -160,7 +163,7 @@ def find_all(
     wrong, in_settings = Mistakes(), Mistakes()
     collect_settings(in_settings, parts)
     references: list[tuple[str | Path, str]] = [(model, "") for model in models]
-    references += [(model, f"{option_name(field)}: ") for field, model in (named or {}).items()]
+    references += [(model, f"{option_name(field.partition(' ')[0])}: ") for field, model in (named or {}).items()]
     folders: list[Path | None] = []
     for model, prefix in references:
         with wrong.collect(prefix):

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutbert.api.result import Result
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.fronts.front import Entry, Front
-from cutbert.fronts.pick import check_measured_here, choose, picked_json, save_picked
+from cutbert.fronts.leaderboard import Leaderboard
+from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line
 from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from cutbert.work.repaired import RepairedPick
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +45,15 @@ class Run(Result):
         """
         return Front.load(self.path)
 
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """Everything that `fit` tried.
+
+        Raises:
+            RunError: the run is not one of fit.
+        """
+        return Leaderboard.load(self.path)
+
     def pick(self, **limits: Any) -> Picked:
         """Return the best subnet under limits; arguments as in `cutbert.pick`."""
         return pick(self.path, **limits)
@@ -56,6 +70,7 @@ class Picked(Shown):
         settings: the limits it was picked under.
         out: where it was written, None where it was not.
         select_is_dev: whether it was chosen on dev itself.
+        repaired: with `repair=True` what that did; the entry's scores are then those of its network.
     """
 
     entry: Entry
@@ -64,6 +79,13 @@ class Picked(Shown):
     settings: PickSettings
     out: Path | None = None
     select_is_dev: bool = False
+    repaired: RepairedPick | None = None
+
+    @cached_property
+    def cut_from(self) -> dict[str, Any]:
+        """The uncut model beside it, and what the cut gave up and gained, as in `fronts.pick.given_up`."""
+        dev = None if self.repaired is None else self.repaired.dev
+        return given_up(self.run, self.front, self.entry, dev)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Cut the subnet out and write it as a model folder.
@@ -74,11 +96,18 @@ class Picked(Shown):
         settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
         settings.check()
         line = command_line("pick", [str(self.run)], settings)
-        save_picked(self.run, self.front, self.entry, Path(folder), line)
+        own = None if self.repaired is None else (self.repaired.repaired.network, self.repaired.dev)
+        save_picked(self.run, self.front, self.entry, Path(folder), line, own)
 
     def to_json(self) -> dict[str, Any]:
-        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev)
-        return data if self.settings.max_latency_ms is None else {**data, "backend": self.settings.backend}
+        data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)
+        if self.repaired is not None:
+            data["repair"] = self.repaired.to_json()
+        limit, int8_ms = self.settings.max_latency_ms, self.cut_from.get("int8_latency_ms")
+        if limit is not None and int8_ms is not None:
+            data["cut_from"]["int8_within_limit"] = int8_ms <= limit
+        measured = self.front.measured
+        return data if measured is None else {**data, "backend": measured["backend"]}
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
@@ -108,7 +137,7 @@ def front(run: str | Path, **options: Any) -> Front:
     settings.check()
     stored = open_run(run).front
     if not settings.measure:
-        is_asked_for = stored.measured is not None or settings.backend != "torch"
+        is_asked_for = settings.is_given("backend") or settings.backend in stored.backends
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 
@@ -124,7 +153,8 @@ def pick(run: str | Path, **options: Any) -> Picked:
 
     Raises:
         BudgetError: nothing fits; names the nearest.
-        InputError: no finished run with a front, latencies of another machine, or settings out of range.
+        InputError: no finished run with a front, latencies of another machine, settings out of range, or with `repair`
+            a run whose data is not to be found.
     """
     (settings,) = build_settings(options, PickSettings)
     settings.check()
@@ -134,7 +164,13 @@ def pick(run: str | Path, **options: Any) -> Picked:
         check_measured_here(Path(run), stored)
     entry = choose(stored, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
-    picked = Picked(entry, stored, Path(run), settings, out, stored.select_is_dev)
+    repaired = None
+    if settings.repair:
+        from cutbert.work.repaired import repair_pick
+
+        repaired = repair_pick(Path(run), stored, entry, settings.data_dir)
+        entry = repaired.entry
+    picked = Picked(entry, stored, Path(run), settings, out, stored.select_is_dev, repaired)
     if picked.out is not None:
         picked.save_pretrained(picked.out)
     return picked
@@ -153,7 +189,6 @@ def search(run: str | Path, **options: Any) -> Run:
     Raises:
         BudgetError: nothing keeps the limits.
         InputError: no such run, data that changed, or settings out of range, before anything is made.
-        MissingError: what the backend needs is not installed.
     """
     (settings,) = build_settings(options, SearchSettings)
     settings.check()

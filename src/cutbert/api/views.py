@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cutbert.api.study_views import analyze_view, depth_view
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.leaderboard_view import leaderboard_table
 from cutbert.fronts.view import conditions_line, front_view
 from cutbert.table import Table, View, millions, number, pairs, points
 
@@ -17,6 +19,20 @@ def cost_view(data: Mapping[str, Any]) -> View:
     return (pairs({name: f"{value:,}" for name, value in data.items()}),)
 
 
+def fit_view(data: Mapping[str, Any]) -> View:
+    """Return what was given up for what, everything that was tried, and where the models are."""
+    entries = [LeaderboardEntry.from_json(each) for each in data["leaderboard"]]
+    places = [f"{each['limit']}: {each['out']}" for each in data["models"]]
+    time = f"{data['seconds']:.0f} s of {data['time_limit_s']:.0f}"
+    page = data.get("report", f"cutbert report {data['out']} --out page.html")
+    return (
+        data["verdict"],
+        leaderboard_table(entries),
+        f"{data['metric']} on dev in points with its 95 % interval; choices are made on select; * chosen",
+        pairs({"models": ", ".join(places), "time": time, "page": page}),
+    )
+
+
 def finetune_view(data: Mapping[str, Any]) -> View:
     """Return what a fine-tuning reached."""
     values = {data["metric"]: f"{points(data['score'])} on dev, {points(data['select_score'])} on select"}
@@ -24,6 +40,8 @@ def finetune_view(data: Mapping[str, Any]) -> View:
     values |= {"time": f"{data['seconds']:.0f} s", "in": data["out"]}
     if data.get("select_is_dev"):
         values["mind"] = "select is the dev split itself"
+    if data.get("near_chance"):
+        values["beware"] = data["near_chance"]
     return (pairs(values),)
 
 
@@ -86,14 +104,52 @@ def pick_view(data: Mapping[str, Any]) -> View:
         "params": f"{millions(data['params'])} M",
         "MACs": f"{millions(data['macs'])} M",
     }
+    if "repair" in data:
+        values["repair"] = repair_line(data["repair"])
     if "latency_ms" in data:
         values["latency"] = f"{number(data['latency_ms'])} ms on {data.get('backend', 'torch')}"
+    values |= given_up_rows(data.get("cut_from"))
     values["loads in"] = "plain transformers" if data["stock"] else "transformers after `import cutbert.hub`"
     if data.get("select_is_dev"):
         values["mind"] = "chosen on the dev split itself, so the dev score is optimistic"
     if "out" in data:
         values["in"] = data["out"]
     return (pairs(values),)
+
+
+def repair_line(data: Mapping[str, Any]) -> str:
+    """Return what a repair did."""
+    outcome = "kept" if data["is_repaired"] else "not kept, it brought the network no closer"
+    return (
+        f"{outcome}; KL to the whole network on select {data['kl_before']:.4f} before, {data['kl_after']:.4f} after; "
+        f"scores before {points(data['score_before'])} on dev, {points(data['select_score_before'])} on select"
+    )
+
+
+def given_up_rows(uncut: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the uncut model beside a pick: its scores and latency, the difference, and what its int8 takes."""
+    if uncut is None:
+        return {}
+    low_high = uncut.get("difference_interval")
+    interval = f" (95 % interval {' to '.join(signed_points(each) for each in low_high)})" if low_high else ""
+    rows = {
+        "uncut": f"{points(uncut['score'])} on dev, {points(uncut['select_score'])} on select",
+        "difference": f"{signed_points(uncut['difference'])} points on dev{interval}",
+    }
+    if "latency_ms" in uncut:
+        rows["uncut"] += f", {number(uncut['latency_ms'])} ms"
+        rows["difference"] += f", {number(uncut['latency_ratio'])} of the time"
+    if "int8_latency_ms" in uncut:
+        within = {True: ", within the limit already", False: ", above the limit", None: ""}
+        ms = number(uncut["int8_latency_ms"])
+        rows["uncut, int8"] = f"{ms} ms{within[uncut.get('int8_within_limit')]}; `cutbert export --int8` scores it"
+    if "near_chance" in uncut:
+        rows["beware"] = uncut["near_chance"]
+    return rows
+
+
+def signed_points(score: float) -> str:
+    return f"{100 * score:+.2f}"
 
 
 def search_view(data: Mapping[str, Any]) -> View:
@@ -111,16 +167,16 @@ def search_view(data: Mapping[str, Any]) -> View:
 
 
 def demo_view(data: Mapping[str, Any]) -> View:
-    """Return the front, what was picked, and the texts that both models classified."""
+    """Return the leaderboard, and the texts that the exported file labelled."""
     rows = []
     for each in data["texts"]:
         both = " / ".join([each["text"], *([each["text_pair"]] if "text_pair" in each else [])])
-        rows.append((both, *(str(each[name]) for name in ("label", "teacher", "picked"))))
-    headings = ("text", "label", "teacher", "picked")
+        rows.append((both, *(str(each[name]) for name in ("label", "predicted"))))
+    headings = ("text", "label", "predicted")
     texts = Table(headings, tuple(rows), left=headings, folded=("text",))
     took = f"{data['seconds']:.0f} s in all; the limit was {data['max_latency_ms']:.2f} ms"
     page = [f"all of it on a page that opens offline: {data['report']}"] if "report" in data else []
-    return (*front_view(data), *pick_view(data["picked"]), texts, took, *page)
+    return (*fit_view(data), "", texts, took, *page)
 
 
 def measure_view(data: Mapping[str, Any]) -> View:
@@ -202,6 +258,7 @@ VIEWS: Mapping[str, Callable[[Mapping[str, Any]], View]] = {
     "dynabert": front_view,
     "export": export_view,
     "finetune": finetune_view,
+    "fit": fit_view,
     "front": front_view,
     "measure": measure_view,
     "pick": pick_view,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from cutbert.exporters.session import OnnxRunner, check_onnx_installed
+from cutbert.exporters.session import OnnxRunner
 
 if TYPE_CHECKING:
     import onnx
@@ -77,7 +76,6 @@ class OnnxBackend:
         self.name = name
 
     def load(self, network: TaskModel | Path, threads: int) -> Runner:
-        check_onnx_installed()
         return OnnxRunner(network if isinstance(network, Path) else self.graph(network), threads)
 
     def stored(self, folder: Path) -> Path:
@@ -120,13 +118,3 @@ BACKENDS: dict[str, Backend] = {
         Int8Backend("onnx-int8"),
     )
 }
-
-
-def check_backends(names: Iterable[str]) -> None:
-    """Raise unless the packages that backends need are installed.
-
-    Raises:
-        MissingError: names the missing package and how to install it.
-    """
-    if any(name.startswith("onnx") for name in names):
-        check_onnx_installed()

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cutbert.bench.backends import BACKENDS, check_backends
-from cutbert.bench.settings import DEFAULT_LENGTH, LatencySettings, TimingSettings
+from cutbert.bench.backends import BACKENDS
+from cutbert.bench.settings import DEFAULT_LENGTH, BackendName, LatencySettings, TimingSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.train.machine import describe_machine, describe_versions, num_threads, package_version
 from cutbert.train.runner import Runner
@@ -50,13 +50,20 @@ def settings_lengths(settings: TimingSettings, lengths: Sequence[int] | None) ->
 
 
 def conditions(settings: TimingSettings, lengths: Sequence[int], threads: int, device: str) -> dict[str, Any]:
-    """Return the conditions recorded with every latency: machine, versions, threads, lengths, batch sizes."""
+    """Return the conditions recorded with every latency: machine, versions, threads, lengths, batch sizes.
+
+    Args:
+        settings: how latency is measured.
+        lengths: tokens per text.
+        threads: within one operator.
+        device: where torch runs; ONNX Runtime runs on the CPU.
+    """
     versions = describe_versions()
     if settings.is_on_cpu:
         versions["onnxruntime"] = package_version("onnxruntime")
     return {
         "backend": ",".join(settings.backends),
-        "device": device,
+        "device": "cpu" if settings.is_on_cpu else device,
         "threads": threads,
         "lengths": sorted(lengths),
         "rounds": settings.rounds,
@@ -73,12 +80,21 @@ def time_networks(
     lengths: Sequence[int],
     settings: LatencySettings,
     *,
+    also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
     on_round: Callable[[], None] | None = None,
 ) -> dict[str, Latency]:
-    """Return the times of several networks by name, interleaved; arguments as in `measure_latency`."""
-    check_backends(settings.backends)
+    """Return the times of several networks by name, interleaved.
+
+    Args:
+        networks: to run on the backend of the settings.
+        lengths, on_round: as in `measure_latency`.
+        settings: backend, threads, rounds, batch size.
+        also: further networks, each on a backend of its own.
+    """
     with num_threads(settings.threads) as threads:
         runners = {name: BACKENDS[settings.backend].load(network, threads) for name, network in networks.items()}
+        for name, (backend, network) in (also or {}).items():
+            runners[name] = BACKENDS[backend].load(network, threads)
         vocab_size = min(network.shape.vocab_size for network in networks.values())
         return time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=on_round)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.bench.backends import BACKENDS, check_backends
+from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency import (
     THROUGHPUT_ROUNDS,
     Latency,
@@ -22,8 +22,9 @@ from cutbert.bench.settings import DEFAULT_LENGTH, MeasureSettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.errors import DataError, InputError, Mistakes, ModelError
 from cutbert.hub.load import Loaded, load_model, named, output_rows
+from cutbert.hub.provenance import input_length, recorded_task, task_words
 from cutbert.shape.cost import cost_of
 from cutbert.shape.source import ModelSource
 from cutbert.train.engine import make_engine
@@ -70,7 +71,8 @@ def measure_models(
 
     Args:
         sources: the models.
-        data: a task to score on, whose dev lengths are used for latency; None for latency alone.
+        data: a task to score on, whose dev lengths are used for latency; None for the models' own, where their
+            cutbert.json names it, else for latency alone.
         settings: how latency is measured.
 
     Returns:
@@ -79,11 +81,9 @@ def measure_models(
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
     """
-    dataset = check_inputs(sources, data, settings)
-    check_backends(settings.backends)
+    dataset, data = check_inputs(sources, data, settings)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
-    max_length = (data or DataSettings()).length_limit
-    candidates = [load_candidate(source, dataset, max_length) for source in sources]
+    candidates = [load_candidate(source, dataset, data) for source in sources]
     for candidate in candidates:
         candidate.loaded.model.to(device)
     first = candidates[0].dev
@@ -110,19 +110,44 @@ def measure_models(
 
 def check_inputs(
     sources: Sequence[ModelSource], data: DataSettings | None, settings: MeasureSettings
-) -> Dataset | None:
-    """Return the task's rows, or raise all mistakes together."""
+) -> tuple[Dataset | None, DataSettings | None]:
+    """Return the task's rows and settings, None where there is no task, or raise all mistakes together."""
     mistakes = Mistakes()
     dataset: Dataset | None = None
     with mistakes.collect():
         settings.check()
     with mistakes.collect():
-        dataset = None if data is None else load_dataset(data)
+        if data is not None:
+            dataset = load_dataset(data)
+        elif settings.length is None:
+            data, dataset = recorded_data(sources)
     for source in sources:
         with mistakes.collect():
             check_model(source, data, dataset, settings)
     mistakes.check(InputError)
-    return dataset
+    for note in () if dataset is None else dataset.notes:
+        say(note)
+    return dataset, data
+
+
+def recorded_data(sources: Sequence[ModelSource]) -> tuple[DataSettings | None, Dataset | None]:
+    """Return the data that all models were made with and its rows, and tell the user; None where there are none."""
+    tasks = [recorded_task(source.folder) for source in sources]
+    own = {replace(task, unlabeled=(), max_train_samples=None) for task in tasks if task is not None}
+    if None in tasks or len(own) != 1:
+        if own:
+            say(f"the models were made with different data: latency is at {DEFAULT_LENGTH} tokens, nothing is scored")
+        return None, None
+    (data,) = own
+    try:
+        dataset = load_dataset(data)
+    except DataError as error:
+        say(f"{task_words(data)}, which {sources[0]} was made with, cannot be read here ({error.mistakes[0]}):")
+        say(f"latency is at {DEFAULT_LENGTH} tokens, nothing is scored")
+        return None, None
+    made = "all models were" if len(sources) > 1 else f"{sources[0]} was"
+    say(f"scores and lengths are of dev of the data {made} made with: {task_words(data)}; --length N does without")
+    return data, dataset
 
 
 def check_model(
@@ -154,13 +179,16 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
     mistakes.check(ModelError)
 
 
-def load_candidate(source: ModelSource, dataset: Dataset | None, max_length: int) -> Candidate:
+def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSettings | None) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
     name, folder, loaded = source.name, source.folder, load_model(source)
-    if dataset is None:
+    if dataset is None or data is None:
         return Candidate(name, folder, loaded)
-    max_length = min(max_length, loaded.tokenizer.model_max_length)
-    dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, max_length)
+    room = loaded.tokenizer.model_max_length
+    longest = input_length(loaded.provenance, data.max_length, data.length_limit, room)
+    dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, longest)
+    for note in dev.notes:
+        say(f"{name}, dev: {note}")
     return Candidate(name, folder, loaded, dev, output_rows(loaded.model.head_spec, dataset.head)[0])
 
 

@@ -16,7 +16,7 @@ from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import read_sentences
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import read_raw
-from cutbert.data.splits import outside, sample, select_mask
+from cutbert.data.splits import held_out_mask, outside, sample
 from cutbert.data.tasks import TASKS
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
@@ -35,7 +35,7 @@ class Dataset:
         name: the task's name, or "own".
         head: kind of task head for the labels, with their names in id order.
         metric: name of the primary metric, one of those `metrics_for` returns.
-        train: rows to train on; none of their texts is in select, unless select is dev.
+        train: rows to train on; none of their texts is in select, unless select is a given dev.
         select: rows for all choices.
         dev: rows that are only reported on.
         unlabeled: rows without labels for distillation; none of their texts is in select or dev.
@@ -66,17 +66,17 @@ def load_dataset(settings: DataSettings) -> Dataset:
     settings.check()
     files = read_parts(settings)
     parts, notes = files.parts, list(files.notes)
-    train, select = split_select(settings, parts, notes)
+    train, select, dev = split(settings, parts, notes)
     unlabeled = parts.get("unlabeled")
     if unlabeled is not None:
-        unlabeled = without(unlabeled, [select, parts["dev"]], "unlabeled", "select or dev", notes)
+        unlabeled = without(unlabeled, [select, dev], "unlabeled", "select or dev", notes)
     return Dataset(
         name=settings.task or "own",
         head=files.head,
         metric=files.metric,
         train=train.take(sample(len(train), settings.max_train_samples)),
         select=first_rows(select, settings.max_eval_samples),
-        dev=first_rows(parts["dev"], settings.max_eval_samples),
+        dev=first_rows(dev, settings.max_eval_samples),
         unlabeled=unlabeled,
         select_is_dev=settings.select == "dev",
         files=files.files,
@@ -86,7 +86,7 @@ def load_dataset(settings: DataSettings) -> Dataset:
 
 @dataclass(frozen=True)
 class Parts:
-    """The contents of the files: rows by split (train, dev, perhaps select and unlabeled); the rest as in Dataset."""
+    """The contents of the files: rows by split (train, perhaps dev, select and unlabeled); the rest as in Dataset."""
 
     parts: Mapping[str, Examples]
     head: HeadSpec
@@ -126,20 +126,32 @@ def read_whole_texts(settings: DataSettings) -> Parts:
     return Parts(parts, head, metric, raw.hashes, notes)
 
 
-def split_select(settings: DataSettings, parts: Mapping[str, Examples], notes: list[str]) -> tuple[Examples, Examples]:
-    """Return train and select."""
-    train = parts["train"]
-    if settings.select == "dev":
-        select = parts["dev"]
-    elif "select" in parts:
-        select = parts["select"]
+def split(
+    settings: DataSettings, parts: Mapping[str, Examples], notes: list[str]
+) -> tuple[Examples, Examples, Examples]:
+    """Return train, select and dev; what no file gives of the last two is held out of train, dev first."""
+    train, select, dev = parts["train"], parts.get("select"), parts.get("dev")
+    if select is not None:
         train = without(train, [select], "train", "select", notes)
-    else:
-        mask = select_mask(train.text_keys())
-        train, select = train.take(np.flatnonzero(~mask)), train.take(np.flatnonzero(mask))
-    if not len(train) or not len(select):
-        raise DataError("train must have rows besides those of select; give more rows, or another file by --select")
-    return train, select
+    if dev is None:
+        train, dev = hold_out(train)
+        notes.append(f"{len(dev):,} rows of train are held out as dev, by hash of the text, as no --dev is given")
+    if settings.select == "dev":
+        select = dev
+    elif select is None:
+        train, select = hold_out(train)
+    if not len(train) or not len(select) or not len(dev):
+        others, files = "select", "another file by --select"
+        if "dev" not in parts:
+            others, files = "select and dev", "files by --select and --dev"
+        raise DataError(f"train must have rows besides those of {others}; give more rows, or {files}")
+    return train, select, dev
+
+
+def hold_out(rows: Some) -> tuple[Some, Some]:
+    """Return the rows that stay, and those that are held out, by hash of the text."""
+    mask = held_out_mask(rows.text_keys())
+    return rows.take(np.flatnonzero(~mask)), rows.take(np.flatnonzero(mask))
 
 
 def without(rows: Some, others: Sequence[Examples], part: str, other: str, notes: list[str]) -> Some:

@@ -57,6 +57,48 @@ def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> d
     return {name: float(value) if finite and np.isfinite(value) else 0.0 for name, value in values.items()}
 
 
+def near_chance(metric: str, score: float, labels: NDArray[Any]) -> str | None:
+    """Return a sentence where a score is no better than that of an answer that ignores the texts; None elsewhere.
+
+    That answer is the most frequent class (accuracy) or the best set of labels (f1); a correlation (matthews, pearson)
+    with it is 0. A score counts as no better up to two standard errors above, of a share or of a correlation 0.
+
+    Args:
+        metric: accuracy, matthews, pearson or f1; of others nothing is known.
+        score: on the rows of the labels.
+        labels: classes or numbers [N], or multi-hot [N, C] for f1; no rows, for f1 of entities, of which a constant
+            answer finds none.
+    """
+    num_rows = len(labels)
+    if metric in ("matthews", "pearson"):
+        chance, error, answer = 0.0, 1 / np.sqrt(max(1, num_rows)), "answers that ignore the texts get"
+    elif metric == "accuracy":
+        chance = float(np.unique(labels, return_counts=True)[1].max() / num_rows)
+        error, answer = share_error(chance, num_rows), "the most frequent label, always given, gets"
+    elif metric == "f1":
+        chance = best_constant_f1(labels) if num_rows else 0.0
+        error, answer = share_error(chance, num_rows), "the best set of labels, always given, gets"
+    else:
+        return None
+    if score > chance + 2 * error:
+        return None
+    on = f" on these {num_rows:,} rows" if num_rows else ""
+    return f"{metric} {100 * score:.2f} is near chance: {answer} {100 * chance:.2f}{on}"
+
+
+def share_error(share: float, num_rows: int) -> float:
+    """Return the standard error of a share of rows."""
+    return float(np.sqrt(share * (1 - share) / max(1, num_rows)))
+
+
+def best_constant_f1(labels: NDArray[Any]) -> float:
+    """Return the best micro F1 of one set of labels given to every row: labels enter it from the most frequent on."""
+    counts = np.sort(labels.sum(axis=0))[::-1]
+    given = len(labels) * np.arange(1, len(counts) + 1)
+    total = counts.sum()
+    return float((2 * np.cumsum(counts) / (given + total)).max()) if total else 0.0
+
+
 def class_metrics(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
     from sklearn import metrics
 

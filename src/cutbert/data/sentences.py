@@ -62,8 +62,9 @@ def read_sentences(settings: DataSettings) -> tuple[dict[str, Sentences], dict[s
         DataError: all mistakes in the files, else all labels that train does not have (the first 20 in full).
     """
     mistakes: list[str] = []
-    files = {name: expand_files(getattr(settings, name), f"--{name}", mistakes) for name in ("train", "dev")}
-    mistakes.extend(f"--train and --dev must not both name {path}" for path in files["train"] if path in files["dev"])
+    train, dev = (expand_files(getattr(settings, name), f"--{name}", mistakes) for name in ("train", "dev"))
+    mistakes.extend(f"--train and --dev must not both name {path}" for path in train if path in dev)
+    files = {"train": train, "dev": dev} if settings.dev else {"train": train}
     if settings.select not in (None, "dev"):
         files["select"] = [Path(str(settings.select))]
     if settings.unlabeled:

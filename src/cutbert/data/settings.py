@@ -28,8 +28,8 @@ ROUNDS = option("Variants made of each text (the paper's N, of 10 to 30).", leas
 class DataSettings(Settings):
     """Which rows to train and score on.
 
-    Either `task` (a named task, read from `data_dir` or from the hub) or own files (`train`, `dev`, `text`,
-    `label`). Nothing is read here; `check` only looks at what fits together.
+    Either `task` (a named task, read from `data_dir` or from the hub) or own files (`train`, `text`, `label`, perhaps
+    `dev`). Nothing is read here; `check` only looks at what fits together.
     """
 
     GROUP = DATA
@@ -44,7 +44,10 @@ class DataSettings(Settings):
         default=(),
         metadata=option("Training file: .tsv .csv .jsonl .parquet, for tagging .conll; or a glob.", is_common=True),
     )
-    dev: tuple[str, ...] = field(default=(), metadata=option("Dev file, only reported on.", is_common=True))
+    dev: tuple[str, ...] = field(
+        default=(),
+        metadata=option("Dev file, only reported on; default 10 % of training, at most 1,000 rows.", is_common=True),
+    )
     text: str | None = field(
         default=None,
         metadata=option("Column that holds the text; of a .conll file, its number from 0.", is_common=True),
@@ -121,10 +124,10 @@ class DataSettings(Settings):
     def missing(self) -> Iterable[str]:
         if self.task is not None:
             return
-        wanted = ("train", "dev", "text", "label")
+        wanted = ("train", "text", "label")
         absent = [name for name in wanted if not getattr(self, name)]
         if len(absent) == len(wanted):
-            yield "data must be given: --task NAME, or --train FILE --dev FILE --text COLUMN --label COLUMN"
+            yield "data must be given: --task NAME, or --train FILE --text COLUMN --label COLUMN"
         else:
             yield from (f"{option_name(name)} must be given with own files" for name in absent)
 

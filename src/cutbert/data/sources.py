@@ -24,14 +24,14 @@ class RawData:
 
     Args:
         train: labelled rows to train on and, without a select file, to take select from.
-        dev: labelled rows that are only reported on.
+        dev: labelled rows that are only reported on, or None: some of train are then held out.
         select: labelled rows for all choices, or None.
         unlabeled: rows without labels, or None.
         hashes: SHA-256 of each file (for a hub data set, of the rows).
     """
 
     train: RawRows
-    dev: RawRows
+    dev: RawRows | None
     select: RawRows | None
     unlabeled: RawRows | None
     hashes: dict[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ def read_paths(
     check_mistakes(mistakes)
     return RawData(
         train=rows[0],
-        dev=rows[1],
+        dev=rows[1] if dev else None,
         select=rows[2] if select else None,
         unlabeled=bare if unlabeled else None,
         hashes={str(path): file_sha256(path) for path in (*train, *dev, *select, *unlabeled)},

@@ -1,4 +1,4 @@
-"""Splits by hash: which training rows become select, and which sequences of plain text are held out.
+"""Splits by hash: which training rows are held out as select or dev, and which sequences of plain text.
 
 The hash of a text decides, not its place or a seed: equal texts are on one side, and the split is the same in every
 run, on every machine, in any order of the rows.
@@ -14,24 +14,24 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-SELECT_SHARE = 0.1
-MAX_SELECT_ROWS = 1000
+ROWS_SHARE = 0.1
+MAX_ROWS = 1000
 SAMPLE_SEED = 20200404
 HELD_OUT_SHARE = 0.01
 MAX_HELD_OUT = 1000
 FEW_HELD_OUT = 16  # of a small text, of which 1 % would be too little to measure anything
 
 
-def select_mask(keys: Sequence[bytes]) -> NDArray[np.bool_]:
-    """Return which rows are select: 10 % of them, at most 1,000, by hash of the text.
+def held_out_mask(keys: Sequence[bytes]) -> NDArray[np.bool_]:
+    """Return which rows are held out: 10 % of them, at most 1,000, by hash of the text.
 
-    Rows with equal texts are all select, or none is. Where every text is repeated too often for 10 %, the least
-    repeated one is select; a single text never is.
+    Rows with equal texts are all held out, or none is. Where every text is repeated too often for 10 %, the least
+    repeated one is; a single text never is.
 
     Args:
-        keys: `Rows.text_keys()` of the training rows; they are hashes, so their sorted order is random.
+        keys: `text_keys()` of the training rows; they are hashes, so their sorted order is random.
     """
-    wanted = min(MAX_SELECT_ROWS, max(1, int(SELECT_SHARE * len(keys))))
+    wanted = min(MAX_ROWS, max(1, int(ROWS_SHARE * len(keys))))
     counts = Counter(keys)
     chosen: set[bytes] = set()
     taken = 0

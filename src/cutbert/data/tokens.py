@@ -25,7 +25,7 @@ from cutbert.data.windows import encode_windows, span_labels
 from cutbert.errors import ModelError
 from cutbert.shape.head import IGNORED
 
-FORMAT = 2
+FORMAT = 3
 CHUNK_ROWS = 10_000
 
 
@@ -120,7 +120,9 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     assert isinstance(rows, Rows)
     columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
     arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
-    return Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"), rows.labels)
+    cut = int(arrays["num_cut"][0])
+    notes = (f"{cut:,} of {len(rows):,} texts are cut at {max_length} tokens",) if cut else ()
+    return Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"), rows.labels, notes=notes)
 
 
 def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Tokens:
@@ -190,19 +192,22 @@ def cache_key(columns: Sequence[Sequence[str]], tokenizer: str, max_length: int,
 
 
 def encode(rows: Rows, engine: Any) -> Arrays:
-    """Return the arrays of Tokens; only CHUNK_ROWS texts at a time are Python objects."""
-    ids, lengths, starts = [], [], []
+    """Return the arrays of Tokens, and the number of rows that were cut; CHUNK_ROWS texts at a time are objects."""
+    ids, lengths, starts, cut = [], [], [], 0
+    longest = engine.truncation["max_length"]
     for encodings in encode_chunks(rows, engine):
         texts = [encoding.ids for encoding in encodings]
         sizes = np.array([len(text) for text in texts], dtype=np.int64)
         ids.append(np.fromiter(chain.from_iterable(texts), dtype=np.int32, count=int(sizes.sum())))
         lengths.append(sizes)
+        cut += sum(len(encoding.overflowing) > 0 for encoding in encodings if len(encoding.ids) == longest)
         if rows.text_pair is not None:
             typed = np.array([sum(encoding.type_ids) for encoding in encodings], dtype=np.int64)
             starts.append((sizes - typed).astype(np.int32))
     arrays: Arrays = {
         "ids": np.concatenate(ids or [np.empty(0, np.int32)]),
         "offsets": np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum(),
+        "num_cut": np.array([cut]),
     }
     if rows.text_pair is not None:
         arrays["pair_starts"] = np.concatenate(starts or [np.empty(0, np.int32)])

@@ -20,11 +20,11 @@ from cutbert.exporters.settings import ExportSettings
 from cutbert.files import replacing_folder, write_json
 from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
+from cutbert.hub.provenance import FILE_NAME, extend_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS
-from cutbert.shape.source import ModelSource
+from cutbert.shape.source import ModelSource, check_length
 from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
@@ -89,9 +89,12 @@ def check_inputs(
             if data is None:
                 mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}")
             else:
-                say(f"the data are those {source} was made with: {', '.join(task_words(data))}")
+                say(f"the data are those {source} was made with: {task_words(data)}")
     with mistakes.collect():
         dataset = None if data is None else load_dataset(data)
+    if data is not None and data.max_length is not None:
+        with mistakes.collect():
+            check_length(source, "--max-length", data.max_length)
     if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
@@ -105,17 +108,6 @@ def why_not_stock(model: TaskModel) -> str:
         reads = f"{READS[STOCK_POOLING]}, as plain transformers' classes do, and this one reads {READS[model.pooling]}"
         return f"needs a head that reads {reads}; train with --pooling cls"
     return "needs a shape that plain transformers holds, and this one is free"
-
-
-def recorded_task(folder: Path) -> DataSettings | None:
-    """Return the settings of the data that a model was made with, where its cutbert.json has them."""
-    task = read_provenance(folder).get("task") if (folder / FILE_NAME).is_file() else None
-    return DataSettings(**task) if task else None
-
-
-def task_words(data: DataSettings) -> list[str]:
-    """Return the words that name the data, for the user."""
-    return [str(data.task), *([data.data_dir] if data.data_dir else [])] if data.task else [*data.train, *data.dev]
 
 
 def int8_graph(

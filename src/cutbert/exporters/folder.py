@@ -12,6 +12,7 @@ import onnx
 from cutbert.files import replacing_folder
 from cutbert.hub.card import EXAMPLE
 from cutbert.hub.load import Loaded
+from cutbert.hub.provenance import input_length
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
 EXTERNAL_BYTES = 2**31 - 2**20  # one protobuf file can hold no more
@@ -70,15 +71,18 @@ def save_graph(graph: onnx.ModelProto, path: Path) -> None:
 def example_code(loaded: Loaded, file: str) -> str:
     """Return a Python script that runs texts through one file of a folder's onnx/; it needs no torch.
 
+    It cuts texts at the longest input the model was trained on, or at the model's positions where that is not known.
+
     Args:
         loaded: the model with its tokenizer.
         file: name of the file.
     """
     tokenizer, kind = loaded.tokenizer, loaded.model.head_spec.kind
+    room = tokenizer.model_max_length
     head = HEAD.format(
         pad_id=tokenizer.pad_token_id,
         pad_token=tokenizer.pad_token,
-        longest=tokenizer.model_max_length,
+        longest=input_length(loaded.provenance, None, room, room),
         file=file,
         texts=list(TEXTS),
     )

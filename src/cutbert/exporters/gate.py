@@ -18,9 +18,10 @@ from cutbert.errors import BudgetError, ModelError
 from cutbert.exporters.int8 import Feeds
 from cutbert.exporters.settings import ExportSettings
 from cutbert.hub.load import Loaded, output_rows
+from cutbert.hub.provenance import input_length
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import score
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import progress_bar, say
 from cutbert.train.runner import Runner, TorchRunner, run_rows
 
 MAX_DIFF = 1e-4
@@ -45,19 +46,22 @@ class Parts:
 
 def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
     """Tokenise the task's rows, or demo texts where there is no task."""
-    room = loaded.tokenizer.model_max_length
+    asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
+    longest = input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
 
-    def tokens(rows: Examples, limit: int) -> Tokens:
-        return tokenize_rows(rows, loaded.tokenizer, loaded.source, min(limit, room))
+    def tokens(rows: Examples, part: str) -> Tokens:
+        made = tokenize_rows(rows, loaded.tokenizer, loaded.source, longest)
+        for note in made.notes:
+            say(f"{part}: {note}")
+        return made
 
-    if dataset is None or data is None:
-        return Parts(None, tokens(Rows(read_reviews(DEV_FILE)[0]), DataSettings().length_limit))
-    limit = data.length_limit
+    if dataset is None:
+        return Parts(None, tokens(Rows(read_reviews(DEV_FILE)[0]), "demo texts"))
     train = None
     if settings.calibration == "static":
         rows = np.random.default_rng(0).permutation(len(dataset.train))[: settings.calibration_samples]
-        train = tokens(dataset.train.take(np.sort(rows)), limit)
-    return Parts(dataset, tokens(dataset.dev, limit), tokens(dataset.select, limit), train)
+        train = tokens(dataset.train.take(np.sort(rows)), "train")
+    return Parts(dataset, tokens(dataset.dev, "dev"), tokens(dataset.select, "select"), train)
 
 
 def checked_diff(runner: Runner, loaded: Loaded, tokens: Tokens) -> float:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.errors import MissingError, ModelError
+from cutbert.errors import ModelError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-EXTRA = ("onnx", "onnxruntime")
 
 
 class OnnxRunner:
@@ -27,12 +25,10 @@ class OnnxRunner:
         threads: within one operator.
 
     Raises:
-        MissingError: ONNX Runtime is not installed.
         ModelError: ONNX Runtime cannot load it.
     """
 
     def __init__(self, model: Path | ModelProto, threads: int) -> None:
-        check_onnx_installed()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -59,16 +55,3 @@ class OnnxRunner:
         }
         logits: NDArray[np.float32] = self.session.run(None, {name: feeds[name] for name in self.inputs})[0]
         return logits
-
-
-def check_onnx_installed() -> None:
-    """Raise unless the packages that write and run ONNX are installed; imports none of them.
-
-    Raises:
-        MissingError: names the missing packages and how to install them.
-    """
-    from importlib.util import find_spec
-
-    missing = [name for name in EXTRA if find_spec(name) is None]
-    if missing:
-        raise MissingError(f"ONNX needs the packages {' and '.join(missing)}: pip install 'cutbert[onnx]'")

@@ -18,6 +18,7 @@ from cutbert.table import Shown, View
 
 FORMAT_VERSION = 1
 FRONT = "front.json"
+TEACHER_INT8 = "teacher_int8"
 MULTS = ("head_mult", "ffn_mult", "width_mult", "depth_mult")
 LATENCIES = (
     "latency_ms", "latency_q1_ms", "latency_q3_ms", "latency_p95_ms", "throughput_per_s",
@@ -105,6 +106,9 @@ class Front(Shown):
         subnets: in the run's order; names are unique.
         select_is_dev: whether choices were made on dev itself.
         measured: conditions of the entries' latencies: backend, machine, threads, lengths.
+        near_chance: a sentence where the uncut model's dev score is near chance.
+        teacher_int8: the LATENCIES of the uncut model in int8 on ONNX Runtime, timed beside the entries; None where
+            they are int8 themselves, or were not timed on the CPU.
         others: latencies on other backends, by backend: `measured`, their conditions, and `times`, by entry's name.
     """
 
@@ -113,6 +117,8 @@ class Front(Shown):
     subnets: tuple[Entry, ...]
     select_is_dev: bool = False
     measured: dict[str, Any] | None = None
+    near_chance: str | None = None
+    teacher_int8: dict[str, Any] | None = None
     others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -137,6 +143,11 @@ class Front(Shown):
                 return entry
         raise RunError(f"subnet must be one of {', '.join(entry.name for entry in self.subnets)}, got {name!r}")
 
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends it was measured on, those of the entries' latencies first."""
+        return (*([] if self.measured is None else [self.measured["backend"]]), *self.others)
+
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
             "metric": self.metric,
@@ -144,8 +155,9 @@ class Front(Shown):
             "teacher": self.teacher.to_json(),
             "subnets": [entry.to_json() for entry in self.subnets],
         }
-        if self.measured is not None:
-            data["measured"] = self.measured
+        for key in ("measured", "near_chance", TEACHER_INT8):
+            if getattr(self, key) is not None:
+                data[key] = getattr(self, key)
         return {**data, "others": self.others} if self.others else data
 
     def view(self) -> View:
@@ -166,6 +178,8 @@ class Front(Shown):
         if backend not in self.others:
             option = "" if backend == "torch" else f" --backend {backend}"
             remedy = f"`cutbert front {run} --measure{option}` measures them here"
+            if self.backends:
+                remedy += f"; --backend {' or '.join(self.backends)} takes those there are"
             raise RunError(f"{run}: needs measured latencies on {backend}, and there are none; {remedy}")
         stored = self.others[backend]
         return self.with_times(stored["times"], stored["measured"])
@@ -179,12 +193,16 @@ class Front(Shown):
         """Return the front with these latencies in its entries; the old ones, of another backend, go to `others`.
 
         Args:
-            times: the LATENCIES of the teacher and of each subnet, by name; a subnet added since then has none.
+            times: the LATENCIES of the teacher and of each subnet, by name, and perhaps of TEACHER_INT8; a subnet
+                added since then has none.
             measured: their conditions.
         """
         others = dict(self.others)
         if self.measured is not None:
-            own = {each.name: {key: getattr(each, key) for key in LATENCIES} for each in (self.teacher, *self)}
+            entries = (self.teacher, *self)
+            own: dict[str, Any] = {each.name: {key: getattr(each, key) for key in LATENCIES} for each in entries}
+            if self.teacher_int8 is not None:
+                own[TEACHER_INT8] = self.teacher_int8
             others[self.measured["backend"]] = {"measured": self.measured, "times": own}
         others.pop(measured["backend"], None)
         unknown: dict[str, Any] = dict.fromkeys(LATENCIES)
@@ -193,6 +211,7 @@ class Front(Shown):
             teacher=replace(self.teacher, **times[self.teacher.name]),
             subnets=tuple(replace(entry, **times.get(entry.name, unknown)) for entry in self),
             measured=measured,
+            teacher_int8=dict(times[TEACHER_INT8]) if TEACHER_INT8 in times else None,
             others=others,
         )
 
@@ -204,6 +223,8 @@ class Front(Shown):
             subnets=tuple(Entry.from_json(entry) for entry in data["subnets"]),
             select_is_dev=data["select_is_dev"],
             measured=data.get("measured"),
+            near_chance=data.get("near_chance"),
+            teacher_int8=data.get(TEACHER_INT8),
             others=data.get("others", {}),
         )
 

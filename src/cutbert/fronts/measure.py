@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
 from cutbert.bench.latency_table import LatencyTable, measure_table
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.errors import RunError
-from cutbert.fronts.front import Front
+from cutbert.fronts.front import TEACHER_INT8, Front
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
@@ -33,6 +32,7 @@ def measure_front(
 ) -> Front:
     """Return the front with the latency of every subnet and of the uncut model, measured in one interleaved run.
 
+    On the CPU the uncut model's int8 is timed beside them, which is what most people would serve without cutting.
     Subnets are extracted first. Those that keep the embedding tables whole share the supernet's, so that a large
     family fits in memory.
 
@@ -48,9 +48,13 @@ def measure_front(
     lengths = settings_lengths(settings, lengths)
     networks = {front.teacher.name: uncut}
     networks |= {entry.name: cut_out(models[entry.folder], entry.subnet) for entry in front}
+    device = next(uncut.parameters()).device.type
+    is_on_cpu = settings.is_on_cpu or device == "cpu"
+    int8: dict[str, tuple[BackendName, TaskModel]] = {TEACHER_INT8: ("onnx-int8", uncut)}
+    also = int8 if is_on_cpu and settings.backend != "onnx-int8" else {}
     with num_threads(settings.threads) as threads:
-        times = time_networks(networks, lengths, settings, on_round=on_round)
-    measured = conditions(settings, lengths, threads, next(uncut.parameters()).device.type)
+        times = time_networks(networks, lengths, settings, also=also, on_round=on_round)
+    measured = conditions(settings, lengths, threads, device)
     return front.with_times({name: each.to_json() for name, each in times.items()}, measured)
 
 
@@ -80,7 +84,6 @@ def measure_again(run: Path, front: Front, settings: LatencySettings) -> Front:
     longest, room = max(settings_lengths(settings, lengths)), read_folder_shape(run).max_tokens
     if longest > room:
         raise RunError(f"--length must be at most {room}, the positions of {run}, got {longest}")
-    check_backends(settings.backends)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
     model = load_model(run).model.to(device)
     models: dict[str | None, TaskModel] = {None: model}

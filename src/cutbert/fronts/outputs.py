@@ -1,4 +1,4 @@
-"""From a network's stored dev outputs: its answers, and the confidence interval of its score.
+"""From stored dev outputs: a network's answers, the intervals of scores and differences, and what is near chance.
 
 Axes: R resamples, N rows, C classes.
 """
@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from cutbert.data.metrics import near_chance
 from cutbert.files import read_json
-from cutbert.fronts.paired import METRICS, Answers, percentiles
+from cutbert.fronts.leaderboard import difference_of
+from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, compare, percentiles
 from cutbert.fronts.score import PREDICTIONS
 
 
@@ -25,6 +28,13 @@ def answers_of(stored: Mapping[str, Any]) -> Answers:
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
 
 
+def stored_outputs(run: str | Path, name: str) -> dict[str, Any]:
+    """Return what a run stored of a network's dev outputs, empty where it stored nothing."""
+    path = Path(run) / PREDICTIONS / f"{name}.json"
+    stored: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return stored
+
+
 def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
     """Return the interval of a network's dev score as a fact for cutbert.json, empty where it is not known.
 
@@ -33,13 +43,43 @@ def interval_fact(run: str | Path, name: str, metric: str) -> dict[str, Any]:
         name: of its entry.
         metric: of the run.
     """
-    path = Path(run) / PREDICTIONS / f"{name}.json"
-    interval = score_interval(read_json(path), metric) if path.is_file() else None
+    return interval_of(stored_outputs(run, name), metric)
+
+
+def interval_of(stored: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """Return the interval of a score as a fact for cutbert.json, empty where it has none; arguments as below."""
+    interval = score_interval(stored, metric)
     return {} if interval is None else {"score_interval": list(interval)}
+
+
+def chance_note(run: str | Path, name: str, metric: str) -> str | None:
+    """Return a sentence where a network's dev score is near chance, by its stored outputs; None where it is not."""
+    return chance_of(stored_outputs(run, name), metric)
+
+
+def chance_of(stored: Mapping[str, Any], metric: str) -> str | None:
+    """Return a sentence where a score is near chance, None where it is not; arguments as in `score_interval`.
+
+    Of question answering and plain text nothing is known.
+    """
+    if "labels" not in stored:
+        return None
+    if "logits" in stored:
+        return near_chance(metric, stored["score"], np.asarray(stored["labels"]))
+    words = [] if metric == "f1" else [label for row in stored["labels"] for label in row]
+    return near_chance(metric, stored["score"], np.asarray(words))
+
+
+def chance_fact(run: str | Path, name: str, metric: str) -> dict[str, str]:
+    """Return the note that a network's dev score is near chance as a fact for cutbert.json; empty where it is not."""
+    note = chance_note(run, name, metric)
+    return {} if note is None else {"near_chance": note}
 
 
 def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval of a score, None for scores of words (tagging) and of plain text.
+
+    Of accuracy it is exact: the number of right answers in a resample is binomial.
 
     Args:
         stored: a file of predictions/: labels and logits, or a list of each question's score by the metric's name.
@@ -51,8 +91,35 @@ def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float
     if "logits" not in stored or metric not in METRICS or len(stored["labels"]) < 2:
         return None
     answers, truth = answers_of(stored), np.asarray(stored["labels"], dtype=np.float64)
+    if metric == "accuracy":
+        bounds = stats.binom.ppf((SIGNIFICANT / 2, 1 - SIGNIFICANT / 2), len(truth), (answers == truth).mean())
+        return float(bounds[0]) / len(truth), float(bounds[1]) / len(truth)
 
     def score(rows_RN: NDArray[np.intp]) -> Answers:
         return METRICS[metric](answers[rows_RN], truth[rows_RN])
 
     return percentiles(score, truth.shape)
+
+
+def stored_difference(stored: Mapping[str, Any], uncut: Mapping[str, Any], metric: str) -> dict[str, float] | None:
+    """Return mean, low and high of a network's score less the uncut model's on the same rows, a 95 % interval.
+
+    Args:
+        stored, uncut: files of predictions/ of the same rows.
+        metric: one of METRICS, or the name of a list of each question's score.
+
+    Returns:
+        As an entry of a leaderboard has it; None where it cannot be known, as in score_interval, or where the rows
+        differ.
+    """
+    if isinstance(stored.get(metric), list) and isinstance(uncut.get(metric), list):
+        if len(stored[metric]) != len(uncut[metric]) or len(stored[metric]) < 2:
+            return None
+        of_rows = np.asarray(stored[metric], dtype=np.float64) - np.asarray(uncut[metric], dtype=np.float64)
+        low, high = percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
+        return {"mean": float(of_rows.mean()), "low": low, "high": high}
+    has_both = "logits" in stored and "logits" in uncut and metric in METRICS
+    if not has_both or stored["labels"] != uncut["labels"] or len(stored["labels"]) < 2:
+        return None
+    truth = np.asarray(stored["labels"], dtype=np.float64)
+    return difference_of(compare(metric, [answers_of(stored)], [answers_of(uncut)], truth))

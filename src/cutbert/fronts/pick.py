@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cutbert.errors import BudgetError, RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name
 from cutbert.train.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from cutbert.model.task_model import TaskModel
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
@@ -60,7 +63,14 @@ def check_measured_here(run: Path, front: Front) -> None:
         raise RunError(f"{run}: latencies were measured on {measured_on}, but this machine is {here}; {remedy}")
 
 
-def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> None:
+def save_picked(
+    run: Path,
+    front: Front,
+    entry: Entry,
+    out: Path,
+    line: str,
+    repaired: tuple[TaskModel, Mapping[str, Any]] | None = None,
+) -> None:
     """Cut a subnet out of the run's network and write it as a model folder, whole or not at all.
 
     Args:
@@ -69,6 +79,8 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
         entry: the picked subnet.
         out: absent or empty folder.
         line: the command line, for provenance.
+        repaired: the subnet as a network with weights of its own, and its dev outputs as predictions/ has them; None
+            for the run's weights.
     """
     from cutbert.hub.load import load_model
     from cutbert.hub.provenance import extend_provenance
@@ -77,12 +89,14 @@ def save_picked(run: Path, front: Front, entry: Entry, out: Path, line: str) -> 
 
     loaded = load_model(run if entry.folder is None else run / entry.folder)
     scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
-    task, provenance = loaded.provenance.get("task"), loaded.provenance
+    provenance = loaded.provenance
+    facts: dict[str, Any] = {key: provenance[key] for key in ("task", "max_length") if key in provenance}
     for each in search_lines(run, entry):
         provenance = extend_provenance(provenance, each)
-    facts = {**({"task": task} if task else {}), **pick_facts(run, front, entry)}
+    network = extract(loaded.model, entry.subnet) if repaired is None else repaired[0]
+    facts |= pick_facts(run, front, entry, None if repaired is None else repaired[1])
     provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
-    save_model(out, extract(loaded.model, entry.subnet), loaded.tokenizer, provenance=provenance)
+    save_model(out, network, loaded.tokenizer, provenance=provenance)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:
@@ -90,12 +104,18 @@ def search_lines(run: str | Path, entry: Entry) -> list[str]:
     return [] if entry.search is None else [RunFolder.read(Path(run) / entry.search).line]
 
 
-def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
-    """Return the facts about a subnet for cutbert.json: cost of the uncut model, interval of its score, latency."""
-    from cutbert.fronts.outputs import interval_fact
+def pick_facts(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the facts about a subnet for cutbert.json: the uncut model beside it, interval of its score, latency.
 
-    facts: dict[str, Any] = {"cut_from": {"params": front.teacher.params, "macs": front.teacher.macs}}
-    facts |= interval_fact(run, entry.name, front.metric)
+    Arguments as in `given_up`.
+    """
+    from cutbert.fronts.outputs import chance_of, interval_of, stored_outputs
+
+    stored = stored_outputs(run, entry.name) if dev is None else dev
+    facts: dict[str, Any] = {"cut_from": given_up(run, front, entry, stored), **interval_of(stored, front.metric)}
+    note = chance_of(stored, front.metric)
+    if note is not None:
+        facts["near_chance"] = note
     if front.measured is not None and entry.latency_ms is not None:
         facts["latency"] = {
             "latency_ms": entry.latency_ms,
@@ -107,12 +127,53 @@ def pick_facts(run: Path, front: Front, entry: Entry) -> dict[str, Any]:
     return facts
 
 
-def picked_json(entry: Entry, out: Path | None, *, select_is_dev: bool = False) -> dict[str, Any]:
-    """Return the --json object of a pick; it has select_is_dev only where choices were made on dev."""
+def given_up(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the uncut model beside a subnet, and what the cut gave up and gained.
+
+    Args:
+        run: the run folder, with its predictions.
+        front: its front.
+        entry: the subnet.
+        dev: its dev outputs as predictions/ has them; None for those that the run stored.
+
+    Returns:
+        params, macs, score, select_score of the uncut model; difference, the subnet's dev score minus that, and where
+        they are known difference_interval (95 %, paired over dev's rows), latency_ms, latency_ratio (the subnet's share
+        of it), int8_latency_ms (the uncut model in int8), near_chance (a sentence on the uncut model's score).
+    """
+    from cutbert.fronts.outputs import stored_difference, stored_outputs
+
+    uncut = front.teacher
+    facts: dict[str, Any] = {key: getattr(uncut, key) for key in ("params", "macs", "score", "select_score")}
+    facts["difference"] = entry.score - uncut.score
+    stored = stored_outputs(run, entry.name) if dev is None else dev
+    paired = stored_difference(stored, stored_outputs(run, uncut.name), front.metric)
+    if paired is not None:
+        facts["difference_interval"] = [paired["low"], paired["high"]]
+    if entry.latency_ms is not None and uncut.latency_ms is not None:
+        facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    if front.teacher_int8 is not None:
+        facts["int8_latency_ms"] = front.teacher_int8["latency_ms"]
+    return facts if front.near_chance is None else {**facts, "near_chance": front.near_chance}
+
+
+def picked_json(
+    entry: Entry, out: Path | None, *, select_is_dev: bool = False, cut_from: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the --json object of a pick; it has select_is_dev only where choices were made on dev.
+
+    Args:
+        entry: what was picked.
+        out: where it was written; None where it was not.
+        select_is_dev: whether it was chosen on dev itself.
+        cut_from: of `given_up`.
+    """
     data = {key: value for key, value in entry.to_json().items() if key in PICK_KEYS}
     data["stock"] = entry.is_stock
     if select_is_dev:
         data["select_is_dev"] = True
+    if cut_from is not None:
+        data["cut_from"] = dict(cut_from)
     return data if out is None else {"out": str(out), **data}
 
 

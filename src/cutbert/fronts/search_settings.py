@@ -58,6 +58,13 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
     batch_size: int = field(
         default=32, metadata=option("Examples per step of --train-steps.", least=1, unit="examples", group=TRAINING)
     )
+    repair: bool = field(
+        default=False,
+        metadata=option(
+            "Fit the outgoing weights of each network kept again by least squares, towards the whole supernet, on 256 "
+            "of the run's training texts, where that brings it closer by KL on select. Trials are not repaired."
+        ),
+    )
     data_dir: str | None = field(
         default=None, metadata=option("Where the task's data is now, if it was moved.", group=DATA)
     )
@@ -86,5 +93,7 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
         if not self.train_steps:
             for name in self.given("learning_rate", "batch_size"):
                 yield f"{name} must come with --train-steps"
+        if self.repair and self.train_steps:
+            yield "--repair must come without --train-steps"
         if self.remeasure and not self.predicts:
             yield "--remeasure must come with --max-latency-ms or --cost latency_ms"

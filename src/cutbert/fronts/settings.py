@@ -9,7 +9,7 @@ from typing import ClassVar
 from cutbert.bench.settings import BackendSettings, LatencySettings
 from cutbert.errors import InputError, RunError
 from cutbert.options import option
-from cutbert.settings import LIMITS, MEASURING, RUN, out_mistakes
+from cutbert.settings import DATA, LIMITS, MEASURING, METHOD, RUN, out_mistakes
 from cutbert.shape.budget import Limits
 
 
@@ -33,7 +33,7 @@ class FrontSettings(LatencySettings):
 
 @dataclass(frozen=True, kw_only=True)
 class PickSettings(Limits, BackendSettings):
-    """The limits a picked subnet must keep to, and where it goes."""
+    """The limits a picked subnet must keep to, whether it is repaired, and where it goes."""
 
     GROUP = LIMITS
     ERROR: ClassVar[type[InputError]] = RunError
@@ -46,7 +46,21 @@ class PickSettings(Limits, BackendSettings):
         default=None, metadata=option("New model folder for the picked subnet.", group=RUN, is_common=True)
     )
 
+    repair: bool = field(
+        default=False,
+        metadata=option(
+            "Fit the picked subnet's outgoing weights again by least squares, towards the run's whole network (the "
+            "supernet it was cut from), on 256 of the run's training texts; kept where KL on select says so.",
+            group=METHOD,
+        ),
+    )
+    data_dir: str | None = field(
+        default=None, metadata=option("Where the task's data is now, if it was moved; for --repair.", group=DATA)
+    )
+
     def conflicts(self) -> Iterable[str]:
+        if self.data_dir is not None and not self.repair:
+            yield "--data-dir must come with --repair"
         if self.backend != "torch" and self.max_latency_ms is None:
             yield "--backend must come with --max-latency-ms"
         yield from out_mistakes(self.out)

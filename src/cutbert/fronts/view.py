@@ -45,8 +45,13 @@ def notes(data: Mapping[str, Any]) -> View:
     ]
     if data.get("select_is_dev"):
         lines.append("choices were made on the dev split itself, so dev scores are optimistic")
+    if data.get("near_chance"):
+        lines.append(f"the uncut model: {data['near_chance']}")
     if data.get("measured"):
         lines.append(conditions_line(data["measured"]))
+    if data.get("teacher_int8"):
+        ms = number(data["teacher_int8"]["latency_ms"])
+        lines.append(f"uncut, the model takes {ms} ms in int8 (onnx-int8); `cutbert export --int8` measures its score")
     return tuple(lines)
 
 

@@ -152,7 +152,23 @@ def score_parts(provenance: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {metric} | {split} | {100 * value:.2f} | {spread if split == 'dev' else ''} |")
     note = "Choices were made on select; dev was only reported. The interval is a bootstrap over dev's rows for this"
     lines += ["", f"{note} one network; the spread over training seeds is not included."]
+    lines += [line for sentence in given_up(provenance) for line in ("", sentence)]
     return ["\n".join(lines)]
+
+
+def given_up(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the sentences on the score of the uncut model, the difference, and what is near chance."""
+    uncut, sentences = provenance.get("cut_from") or {}, []
+    if "difference" in uncut:
+        interval = uncut.get("difference_interval")
+        spread = f", 95 % interval {' to '.join(f'{100 * each:+.2f}' for each in interval)}" if interval else ""
+        by_rows = " paired over dev's rows" if interval else ""
+        sentences.append(
+            f"The uncut model scores {100 * uncut['score']:.2f} points on dev and {100 * uncut['select_score']:.2f} on "
+            f"select: on dev this one differs by {100 * uncut['difference']:+.2f}{spread}{by_rows}."
+        )
+    named = (("The uncut model's", uncut.get("near_chance")), ("This model's", provenance.get("near_chance")))
+    return [*sentences, *(f"**{whose} {note}.**" for whose, note in named if note)]
 
 
 def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
@@ -161,9 +177,14 @@ def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
     if not latency:
         return []
     p95 = f", 95th percentile {latency['latency_p95_ms']:.2f} ms" if latency.get("latency_p95_ms") is not None else ""
+    uncut, beside = provenance.get("cut_from") or {}, ""
+    if "latency_ratio" in uncut:
+        beside = f" The uncut model takes {uncut['latency_ms']:.2f} ms there: a ratio of {uncut['latency_ratio']:.2f}."
+    if "int8_latency_ms" in uncut:
+        beside += f" In int8 on ONNX Runtime the uncut model takes {uncut['int8_latency_ms']:.2f} ms."
     return [
         f"## Latency\n\nMedian {latency['latency_ms']:.2f} ms{p95}: one text at a time, lengths as in dev, "
-        f"{latency['backend']} on {latency['processor']}, {latency['threads']} threads."
+        f"{latency['backend']} on {latency['processor']}, {latency['threads']} threads.{beside}"
     ]
 
 

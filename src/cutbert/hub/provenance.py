@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError
 from cutbert.files import file_sha256, read_json
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
-# Optional keys: settings of its data, interval of its dev score, params and macs of the network it was cut from,
-# measured latency with its conditions, and scores before and after int8.
-FACTS = ("task", "score_interval", "cut_from", "latency", "int8")
+# Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
+# that is near chance, the network it was cut from with what was given up, measured latency with its conditions, and
+# scores before and after int8.
+FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
 
@@ -34,6 +36,30 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     if missing:
         raise ModelError(*(f"{path}: must have the key {key!r}, got none" for key in missing))
     return data
+
+
+def recorded_task(folder: Path) -> DataSettings | None:
+    """Return the settings of the data that a model was made with, where its cutbert.json has them."""
+    task = read_provenance(folder).get("task") if (folder / FILE_NAME).is_file() else None
+    return DataSettings(**task) if task else None
+
+
+def task_words(data: DataSettings) -> str:
+    """Return the words that name the data, for the user."""
+    words = [data.task, data.data_dir] if data.task else [*data.train, *data.dev]
+    return ", ".join(word for word in words if word)
+
+
+def input_length(provenance: Mapping[str, Any], given: int | None, default: int, room: int) -> int:
+    """Return the longest input in tokens: the one given, else that the model was trained on, else the default.
+
+    Args:
+        provenance: of the model.
+        given: by the user.
+        default: for a model whose training is not recorded.
+        room: the positions of the model; the result never exceeds them.
+    """
+    return min(given or provenance.get("max_length") or default, room)
 
 
 def first_provenance(source: str, folder: Path, weights: tuple[Path, ...], revision: str | None) -> dict[str, Any]:

@@ -8,16 +8,11 @@ from dataclasses import dataclass, field
 from cutbert.data.settings import DataSettings
 from cutbert.data.tasks import TASK_NAMES
 from cutbert.demo_data.reviews import DEV_FILE, LABEL_COLUMN, SELECT_FILE, TEXT_COLUMN, TRAIN_FILE
-from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.options import option
 from cutbert.settings import DATA, MODEL, RUN, MachineSettings, ResumeSettings
 from cutbert.train.settings import TrainSettings
 
-# Chosen so that the whole demo takes minutes on two cores.
-TEACHER_EPOCHS = 3.0
-TEACHER_LEARNING_RATE = 1e-4
-FAMILY_EPOCHS = 4.0
-IMPORTANCE_SAMPLES = 512
+TIME_S = 150.0  # the whole demo takes at most 3 minutes on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +33,9 @@ class DemoSettings(ResumeSettings, MachineSettings):
     )
     out: str = field(
         default="cutbert-demo", metadata=option("Folder for the demo's runs; a stopped demo goes on.", is_common=True)
+    )
+    time: float = field(
+        default=TIME_S, metadata=option("Time for fit, such as 90s or 20m.", above=0, unit="seconds", is_common=True)
     )
     max_train_samples: int = field(
         default=4000, metadata=option("Train on at most this many rows of the task.", least=1, unit="rows", group=DATA)
@@ -71,24 +69,6 @@ class DemoSettings(ResumeSettings, MachineSettings):
             max_eval_samples=self.max_eval_samples,
         )
 
-    def teacher_training(self) -> TrainSettings:
-        """Return how the teacher is fine-tuned."""
-        return self._training(TEACHER_EPOCHS, TEACHER_LEARNING_RATE)
-
-    def family_training(self) -> TrainSettings:
-        """Return how the family is trained: the default recipe, more passes for the few rows."""
-        return self._training(FAMILY_EPOCHS, None)
-
-    def family(self) -> DynabertSettings:
-        """Return which family is made."""
-        return DynabertSettings(importance_samples=IMPORTANCE_SAMPLES)
-
-    def _training(self, epochs: float, learning_rate: float | None) -> TrainSettings:
-        return TrainSettings(
-            epochs=epochs,
-            learning_rate=learning_rate,
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
-            threads=self.threads,
-        )
+    def training(self) -> TrainSettings:
+        """Return where everything runs."""
+        return TrainSettings(seed=self.seed, device=self.device, precision=self.precision, threads=self.threads)

@@ -12,7 +12,7 @@ import numpy as np
 from cutbert.bench.memory import file_bytes
 from cutbert.files import read_json
 from cutbert.fronts.front import Entry
-from cutbert.fronts.outputs import answers_of
+from cutbert.fronts.outputs import answers_of, chance_fact, chance_note
 from cutbert.fronts.paired import Paired, compare
 from cutbert.fronts.score import PREDICTIONS, whole_point
 from cutbert.hub.load import load_model
@@ -25,6 +25,7 @@ from cutbert.surgery.extract import with_layers
 from cutbert.train.checkpoint import load_weights, read_position
 from cutbert.train.interleaved import train_interleaved
 from cutbert.train.loop import Stage
+from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.distill import LabelStep
@@ -136,6 +137,9 @@ class DepthRun:
         point = replace(whole_point(model.shape, name), depth_mult=depth / self.num_layers)
         with self.run.timing("score"), self.run.timing(f"score-{name}"):
             entry = self.objective.score(self.run, model, [point])[0]
+        note = chance_note(self.run.path, name, self.objective.metric) if self.objective.engine.is_main else None
+        if note is not None:
+            say(f"{name}: {note}")
         position = self.position_file(depth, seed)
         if depth not in self.compared.values():
             position.with_suffix(".safetensors").unlink(missing_ok=True)
@@ -220,6 +224,9 @@ def report_of(
     }
     if selectors:
         report["selectors"] = selectors
+    own = [net.entry for net in networks if net.depth == depth_run.chosen]
+    best = max(own, key=lambda entry: entry.select_score)
+    report |= chance_fact(run.path, best.name, depth_run.objective.metric)
     if FULL in depth_run.compared:
         report |= beside_full(depth_run, networks, memory[FULL])
     return report | (all_depths(depth_run, networks, selectors) if depth_run.settings.all_depths else {})

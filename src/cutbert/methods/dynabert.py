@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import Batch
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
@@ -107,7 +108,7 @@ def make_family(
             final = Stage(plan, objective.train_tokens, FinalStep(objective.losses, points, recipe.subnets_per_step))
             train_stage(supernet, final, objective.engine, train, run)
     if objective.engine.is_main:
-        score_and_store(supernet, objective, points, train, run)
+        score_and_store(supernet, objective, points, latency_settings(train, settings.backend), run)
 
 
 # The family
@@ -378,14 +379,14 @@ def choose_points(points: Sequence[GridPoint], count: int, random: np.random.Gen
 
 
 def score_and_store(
-    supernet: TaskModel, objective: Objective, points: Sequence[GridPoint], train: TrainSettings, run: RunFolder
+    supernet: TaskModel, objective: Objective, points: Sequence[GridPoint], latency: LatencySettings, run: RunFolder
 ) -> None:
     """Score and time the family beside the uncut model, and store front, supernet and result."""
     with run.timing("score"), progress_bar("score", len(points)) as bar:
         advance = counter(bar)
         entries = objective.score(run, supernet, points, lambda entry: advance())
     objective.save(run, supernet, None, "model")
-    store_front(run, objective, entries, {None: supernet}, latency_settings(train), {})
+    store_front(run, objective, entries, {None: supernet}, latency, {})
 
 
 # One subnet alone

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cutbert.bench.settings import BackendSettings
 from cutbert.data.settings import CANDIDATES, PROBABILITY, ROUNDS
 from cutbert.methods.objective_settings import ObjectiveSettings
 from cutbert.options import option, option_name
@@ -20,7 +21,7 @@ WORDS_FROM = {"mlm": "augment_model", "words": "augment_words"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DynabertSettings(ObjectiveSettings, DistillationSettings):
+class DynabertSettings(ObjectiveSettings, DistillationSettings, BackendSettings):
     """How `dynabert` makes a family; None leaves the choice to the recipe."""
 
     GROUP = METHOD

@@ -21,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
@@ -34,7 +33,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.source import Models
+from cutbert.shape.source import Models, check_length
 from cutbert.shape.units import (
     Place,
     Sizes,
@@ -48,7 +47,6 @@ from cutbert.shape.units import (
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import recalibrate_norms
-from cutbert.train.engine import uses_cuda
 from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -94,7 +92,7 @@ def schubert(
         is the distance to the uncut, fine-tuned network on the task's rows, and one group of every unit always stays.
     """
     recipe = resolve_recipe(settings)
-    check_method = partial(check_cut, settings, recipe, train)
+    check_method = partial(check_cut, settings, recipe)
     inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
     return carry_out(inputs, train, run, partial(cut_to_budget, settings=settings, recipe=recipe, train=train, run=run))
 
@@ -104,7 +102,7 @@ def cut_to_budget(
 ) -> None:
     """Run all rounds, score each round's network and store the last: the whole method."""
     check_halves(objective)
-    latency = timing_of(settings, train)
+    latency = latency_settings(train, settings.backend, settings.length)
     cost_limit = find_cost_limit(objective, settings, recipe, latency, run)
     ensure_finetuned(objective, train, run)
     make_step, tokens = make_steps(objective, settings)
@@ -416,7 +414,7 @@ def heal_plan_of(cutting: Cutting, current: Cut, number: int) -> StagePlan:
 # What is refused
 
 
-def check_cut(settings: SchubertSettings, recipe: Recipe, train: TrainSettings, inputs: Inputs) -> None:
+def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = inputs.model.shape
     mistakes = Mistakes()
@@ -426,32 +424,11 @@ def check_cut(settings: SchubertSettings, recipe: Recipe, train: TrainSettings, 
         if settings.from_paper is not None:
             target_sizes(settings, shape)
         elif settings.is_timed:
-            check_timing(inputs, settings, train)
+            if settings.length is not None:
+                check_length(inputs.model, "--length", settings.length)
         else:
             counted_limit(settings.parsed_budget, settings.dims, recipe.multiple_of, shape, inputs.head)
     mistakes.check(InputError)
-
-
-def check_timing(inputs: Inputs, settings: SchubertSettings, train: TrainSettings) -> None:
-    """Raise unless texts of the length, and the backend, can be timed where training runs.
-
-    Raises:
-        InputError: all mistakes together.
-        MissingError: what the backend needs is not installed.
-    """
-    mistakes = Mistakes()
-    latency, room = timing_of(settings, train), inputs.model.facts.max_tokens
-    if settings.length is not None and settings.length > room:
-        mistakes.add(f"--length must be at most {room} for {inputs.model}, got {settings.length}")
-    if latency.is_on_cpu and uses_cuda(train.device):
-        mistakes.add(f"--device must be cpu with --backend {settings.backend}, which runs there, got {train.device}")
-    mistakes.check(InputError)
-    check_backends(latency.backends)
-
-
-def timing_of(settings: SchubertSettings, train: TrainSettings) -> LatencySettings:
-    """Return how networks are timed."""
-    return replace(latency_settings(train), backend=settings.backend, length=settings.length)
 
 
 # The recipes

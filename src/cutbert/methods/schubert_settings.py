@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cutbert.bench.settings import BackendName
+from cutbert.bench.settings import BackendSettings
 from cutbert.errors import InputError
 from cutbert.methods.objective_settings import ObjectiveSettings
 from cutbert.options import option
@@ -20,7 +20,7 @@ RecipeName = Literal["default", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchubertSettings(ObjectiveSettings, HealingSettings):
+class SchubertSettings(ObjectiveSettings, HealingSettings, BackendSettings):
     """How `schubert` cuts a network to a budget."""
 
     GROUP = METHOD
@@ -91,9 +91,6 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
             most=1,
         ),
     )
-    backend: BackendName = field(
-        default="torch", metadata=option("What --budget latency_ms is measured on.", group=MEASURING)
-    )
     length: int | None = field(
         default=None,
         metadata=option(
@@ -138,7 +135,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings):
             for name in self.given("dims", "uniform", "multiple_of"):
                 yield f"{name} must not be given with --from-paper, which names every size"
         if not self.is_timed:
-            for name in self.given("backend", "length"):
+            for name in self.given("length"):
                 yield f"{name} must come with --budget latency_ms=X"
         has_one_round = self.rounds == 1 or (self.rounds is None and self.recipe == "default")
         if has_one_round and self.last_share is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
-from cutbert.bench.backends import check_backends
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError, RunError
@@ -20,7 +19,7 @@ from cutbert.fronts.search import Trial, hypervolume
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
-from cutbert.settings import build_settings
+from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS
 from cutbert.shape.search_space import search_space
 from cutbert.shape.source import Models, ModelSource, find_model
@@ -33,6 +32,8 @@ from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
 from cutbert.work.inputs import check_inputs
 from cutbert.work.objective import TaskObjective
+from cutbert.work.repaired import ROWS, repaired_subnet
+from cutbert.work.run_data import check_same_data, data_of
 
 NETWORKS = "networks"
 
@@ -50,7 +51,6 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
 
     Raises:
         InputError: mistakes in settings, run or data, or limits that no network meets, before anything is made.
-        MissingError: what the backend needs is not installed.
     """
     data = check_source(source, settings)
     inputs = check_inputs(Models(find_model(source.path)), data, settings)
@@ -60,7 +60,6 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     check_space(model, settings)
     space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
     check_reachable(space, model.head, settings, None)
-    check_backends([settings.backend])
     run = open_search(source, settings, data, line)
     if run.result is not None:
         return run.result
@@ -92,12 +91,7 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
         raise RunError(f"{path}: must be a run of dynabert, which trains subnets of one network; got one of {command}")
     if source.settings["dynabert"].get("objective", "task") != "task":
         raise RunError(f"{path}: must be a run on a task to be searched, got one on plain text (--objective mlm)")
-    stored: dict[str, Any] = dict(source.settings["data"])
-    if settings.data_dir is not None:
-        stored["data_dir"] = settings.data_dir
-    (data,) = build_settings(stored, DataSettings)
-    assert isinstance(data, DataSettings)
-    return data
+    return data_of(source, settings.data_dir)
 
 
 def check_space(model: ModelSource, settings: SearchSettings) -> None:
@@ -108,13 +102,6 @@ def check_space(model: ModelSource, settings: SearchSettings) -> None:
             f"--space stock must have a head that reads {READS[STOCK_POOLING]}, as plain transformers' classes do, and "
             f"that of {model} reads {READS[pooling]}; use --space free"
         )
-
-
-def check_same_data(source: RunFolder, files: Mapping[str, str]) -> None:
-    """Raise a RunError unless data files are what the run was trained on, wherever they lie."""
-    then, now = sorted(source.data["facts"]["data"].values()), sorted(files.values())
-    if then != now:
-        raise RunError(f"{source.path}: data files must be those of the run, got others: {', '.join(files)}")
 
 
 def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings, line: str) -> RunFolder:
@@ -142,26 +129,38 @@ def train_settings(settings: SearchSettings) -> TrainSettings:
 def scored(search_run: SearchRun, front: Front, best: Sequence[Trial], train: TrainSettings) -> list[Entry]:
     """Return the entries of the best networks: those the run has already, and new ones scored on select and dev."""
     known = {entry.subnet: entry for entry in front if entry.folder is None}
-    entries = []
+    settings, entries = search_run.settings, []
     with progress_bar("best networks", len(best)) as bar:
         advance = counter(bar)
         for trial in best:
-            is_known = trial.subnet in known and not search_run.settings.train_steps
-            entries.append(known[trial.subnet] if is_known else new_entry(search_run, trial.subnet, train))
+            entry = repaired_entry(search_run, trial.subnet) if settings.repair else None
+            if entry is None and not settings.train_steps:
+                entry = known.get(trial.subnet)
+            entries.append(entry or new_entry(search_run, trial.subnet, train))
             advance()
     return entries
 
 
 def new_entry(search_run: SearchRun, subnet: Subnet, train: TrainSettings) -> Entry:
     """Return the entry of a new network, trained for some steps where this is asked for."""
-    objective, source = search_run.objective, search_run.source
-    owner = RunFolder(source.path, source.data, is_writer=True)
+    objective, run, steps = search_run.objective, search_run.run, search_run.settings.train_steps
     point = GridPoint(name_of(subnet), 1.0, 1.0, None, 1.0, subnet)
-    if search_run.settings.train_steps:
-        entry = distilled_entry(search_run.run, owner, objective, point, search_run.settings.train_steps, train)
-    else:
-        entry = objective.score(owner, search_run.supernet, [point])[0]
-    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=search_run.place)
+    if steps:
+        name = f"{point.name}-t{steps}-{run.path.name[:4]}"
+        return stored_entry(search_run, distill_subnet(objective, point, name, steps, train, run), name)
+    return found_entry(search_run, objective.score(owner_of(search_run), search_run.supernet, [point])[0])
+
+
+def repaired_entry(search_run: SearchRun, subnet: Subnet) -> Entry | None:
+    """Return the entry of a subnet that was repaired and stored as a model folder; None where that did not help."""
+    objective, supernet = search_run.objective, search_run.supernet
+    if subnet == Subnet.full(supernet.shape):
+        return None
+    batches = objective.sample(supernet, ROWS, search_run.settings.seed)
+    repaired = repaired_subnet(supernet, subnet, batches, objective.select)
+    if not repaired.is_repaired:
+        return None
+    return stored_entry(search_run, repaired.network, f"{name_of(subnet)}-repaired-{search_run.run.path.name[:4]}")
 
 
 def name_of(subnet: Subnet) -> str:
@@ -169,25 +168,22 @@ def name_of(subnet: Subnet) -> str:
     return "s" + hashlib.sha256(json.dumps(subnet.to_json()).encode()).hexdigest()[:8]
 
 
-def distilled_entry(
-    run: RunFolder, owner: RunFolder, objective: TaskObjective, point: GridPoint, steps: int, train: TrainSettings
-) -> Entry:
-    """Return the entry of a subnet that was distilled for some steps, and store it as a model folder.
-
-    Args:
-        run: folder of the search, which receives networks/NAME.
-        owner: folder of the run that is searched, which receives predictions/NAME.json.
-        objective: the supernet and its task.
-        point: the subnet.
-        steps: optimizer steps.
-        train: training flags.
-    """
-    name = f"{point.name}-t{steps}-{run.path.name[:4]}"
-    network = distill_subnet(objective, point, name, steps, train, run)
+def stored_entry(search_run: SearchRun, network: TaskModel, name: str) -> Entry:
+    """Return the entry of a network with weights of its own, stored as a model folder in the search's folder."""
+    objective, run, owner = search_run.objective, search_run.run, owner_of(search_run)
     entry = objective.score(owner, network, [whole_point(network.shape, name)])[0]
     folder = run.path / NETWORKS / name
     objective.save(run, network, entry, f"{NETWORKS}/{name}")
-    return replace(entry, folder=str(folder.relative_to(owner.path)))
+    return found_entry(search_run, replace(entry, folder=str(folder.relative_to(owner.path))))
+
+
+def owner_of(search_run: SearchRun) -> RunFolder:
+    """Return the run that is searched, whose folder receives predictions/NAME.json."""
+    return RunFolder(search_run.source.path, search_run.source.data, is_writer=True)
+
+
+def found_entry(search_run: SearchRun, entry: Entry) -> Entry:
+    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=search_run.place)
 
 
 def result_of(search_run: SearchRun, front: Front, num_trials: int, names: Sequence[str]) -> dict[str, Any]:

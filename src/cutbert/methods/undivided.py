@@ -205,7 +205,7 @@ def cut_and_heal(
     result: dict[str, Any] = {"pattern": pattern, "removed": removal.order}
     if removal.scores:
         result |= {"chosen_by": settings.chosen_by, "choice_scores": removal.scores}
-    store_networks(run, objective, networks, latency_settings(train), result)
+    store_networks(run, objective, networks, latency_settings(train, settings.backend), result)
 
 
 def announce(healing: Healing, pattern: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from cutbert.bench.settings import BackendSettings
 from cutbert.errors import InputError
 from cutbert.methods.objective_settings import ObjectiveSettings
 from cutbert.options import option, option_name
@@ -17,12 +18,12 @@ RemovalWay = Literal["sudden", "gradual"]
 FFN_CHOICES = ("ffn_every", "pattern", "ffn_keep", "num_ffn")
 NOT_FROM_SCRATCH = (
     "removal", "removal_rounds", "removal_share", "heal", "final_epochs", "teacher", "logit_weight", "hidden_weight",
-    "temperature",
+    "temperature", "backend",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class UndividedSettings(ObjectiveSettings, HealingSettings):
+class UndividedSettings(ObjectiveSettings, HealingSettings, BackendSettings):
     """Which feed-forwards `undivided` keeps, and how the network without the others is healed or trained."""
 
     GROUP = METHOD

@@ -76,15 +76,28 @@ class Attention(nn.Module):
         Returns:
             The shape of x.
         """
-        q, k, v = self.projections(x, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
-        dropout = self.attention_dropout if self.training else 0.0
-        # The scale is that of the uncut layer even where a prefix of the key dimensions runs. A network cut out uses
-        # 1 / sqrt of its own key_dim, so `surgery.extract` multiplies the query by sqrt(new / old).
-        c = attend(q, k, v, blocks, biases, num_heads=num_heads, scale=self.key_dim**-0.5, dropout=dropout)
+        c = self.context(x, blocks, biases, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
         return prefix_linear(c, weight, self.output.bias, x.shape[-1], num_heads * value_dim)
+
+    def context(
+        self,
+        x: Tensor,
+        blocks: Blocks,
+        biases: Sequence[Tensor | None],
+        *,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int,
+    ) -> Tensor:
+        """Return what the heads read, the input of the output projection: [..., num_heads * value_dim]."""
+        q, k, v = self.projections(x, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
+        dropout = self.attention_dropout if self.training else 0.0
+        # The scale is that of the uncut layer even where a prefix of the key dimensions runs. A network cut out uses
+        # 1 / sqrt of its own key_dim, so `surgery.extract` multiplies the query by sqrt(new / old).
+        return attend(q, k, v, blocks, biases, num_heads=num_heads, scale=self.key_dim**-0.5, dropout=dropout)
 
     def projections(self, x: Tensor, *, num_heads: int, key_dim: int, value_dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, [..., num_heads * key_dim] and [..., num_heads * value_dim].

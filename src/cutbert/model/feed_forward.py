@@ -38,9 +38,12 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
         """Return the output of the first neurons before residual and LayerNorm, which `add` applies."""
-        H = x_BSH.shape[-1]
-        h_BSF = self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, H))
-        return prefix_linear(h_BSF, self.down.weight, self.down.bias, H, intermediate_size)
+        h_BSF = self.neurons(x_BSH, intermediate_size=intermediate_size)
+        return prefix_linear(h_BSF, self.down.weight, self.down.bias, x_BSH.shape[-1], intermediate_size)
+
+    def neurons(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
+        """Return the first neurons' activations, the input of the second map: [..., intermediate_size]."""
+        return self.activation(prefix_linear(x_BSH, self.up.weight, self.up.bias, intermediate_size, x_BSH.shape[-1]))
 
     def add(self, x_BSH: Tensor, y_BSH: Tensor) -> Tensor:
         """Return the states after residual and LayerNorm: x before the feed-forward, y its output."""

@@ -10,6 +10,7 @@ from typing import Any
 from cutbert.pages.drawing import Drawing, draw, scale_of
 from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
+from cutbert.pages.tried import KINDS, tried_facts
 from cutbert.shape.pooling import fits_stock
 
 NUM_COLOURS = NUM_MARKERS = 6
@@ -44,8 +45,21 @@ def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
             if "loss" in curves
         ],
     }
+    boards = [tried_facts(run["id"], source) for run, source in zip(runs, sources, strict=True)]
+    tried = [each for each in boards if each is not None]
+    data["tried"] = [each["chart"] for each in tried]
     pictures = [(source.name, title, uri) for source in sources for title, uri in source.pictures.items()]
-    return {"data": data, "drawings": drawings, "pictures": pictures, **data}
+    kinds = dict.fromkeys(point["kind"] for each in tried for point in each["chart"]["points"])
+    return {
+        "data": data,
+        "drawings": drawings,
+        "pictures": pictures,
+        "has_spreads": any(point["spread"] for point in points),
+        "has_intervals": any(point["interval"] for point in points),
+        "kinds": {name: KINDS[name] for name in kinds},
+        **data,
+        "tried": tried,
+    }
 
 
 def latency_axis(backend: str) -> dict[str, Any]:
@@ -66,13 +80,23 @@ def run_facts(number: int, source: Source) -> dict[str, Any]:
         "command": source.command,
         "line": source.line,
         "pick": shlex.join(["cutbert", "pick", source.path]),
-        "task": source.task if source.points else None,
+        "task": source.task if source.points or source.leaderboard else None,
         "metric": source.metric,
         "select_is_dev": source.select_is_dev,
         "seed": source.seed,
-        "measured": {backend: conditions(measured) for backend, measured in source.measured.items()},
+        "measured": {backend: conditions(measured) for backend, measured in measured_of(source).items()},
         "notes": list(source.notes),
+        "warnings": list(source.warnings),
+        "headline": source.headline,
     }
+
+
+def measured_of(source: Source) -> Mapping[str, Mapping[str, Any]]:
+    """Return the conditions of a run's latencies by backend; those of a leaderboard hold for all its backends."""
+    board = source.leaderboard
+    if board is None or not board.measured:
+        return source.measured
+    return {board.backend: {"backend": board.backend, **board.measured}}
 
 
 def point_facts(
@@ -86,6 +110,7 @@ def point_facts(
         "kind": point.kind,
         "score": point.score,
         "select_score": point.select_score,
+        "interval": point.interval,
         "spread": None if spread is None else asdict(spread),
         "params": point.params,
         "macs": point.macs,
@@ -102,7 +127,8 @@ def point_facts(
 
 def draw_all(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], dict[tuple[str, str], int]]:
     """Return the drawings, equal ones once with all their names, and the index of the drawing by run and network."""
-    shaped = [(source, point) for source in sources for point in source.points if point.shape is not None]
+    networks = [(source, point) for source in sources for point in (*source.points, *source.candidates)]
+    shaped = [(source, point) for source, point in networks if point.shape is not None]
     shapes = [point.shape for _, point in shaped if point.shape is not None]
     scale = scale_of([*shapes, *(source.uncut for source in sources if source.uncut is not None)])
     numbers: dict[str, int] = {}

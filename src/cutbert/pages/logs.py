@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cutbert.pages.points import is_number
+from cutbert.fronts.checks import is_number
 from cutbert.train.run_folder import LOG
 
 MOST_VALUES = 300  # of a curve, to keep the page small

@@ -25,9 +25,9 @@ from cutbert.train.progress import say
 from cutbert.version import __version__
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("chart.js", "choice.js", "front.js", "curves.js", "page.js")
+SCRIPTS = ("chart.js", "choice.js", "front.js", "tried.js", "curves.js", "page.js")
 PACKAGE = "jinja2"
-DEMO_PAGE = "report.html"
+OWN_PAGE = "report.html"
 
 
 def write_report(runs: Sequence[str], settings: ReportSettings) -> dict[str, Any]:
@@ -54,22 +54,25 @@ def write_report(runs: Sequence[str], settings: ReportSettings) -> dict[str, Any
     text, out = render(sources), Path(settings.out)
     with replacing_file(out) as aside:
         aside.write_text(text, encoding="utf-8")
-    points = sum(len(source.points) for source in sources)
+    points = sum(len(source.points) + len(source.leaderboard or ()) for source in sources)
     return {"out": str(out), "runs": len(sources), "points": points, "bytes": len(text.encode())}
 
 
-def demo_report(out: Path) -> dict[str, str]:
-    """Write the report of a finished demo into its folder.
+def own_report(run: Path) -> dict[str, str]:
+    """Write the report of a finished run into its folder, unless it is there.
 
     Returns:
         `report`, the page; empty where it cannot be made, which the user is told.
     """
-    try:
-        check_extra()
-    except MissingError as error:
-        say(f"no page of this demo: {error}")
-        return {}
-    return {"report": write_report([str(out)], ReportSettings(out=str(out / DEMO_PAGE)))["out"]}
+    page = run / OWN_PAGE
+    if not page.is_file():
+        try:
+            check_extra()
+        except MissingError as error:
+            say(f"no page of this run: {error}")
+            return {}
+        write_report([str(run)], ReportSettings(out=str(page)))
+    return {"report": str(page)}
 
 
 def check_extra() -> None:

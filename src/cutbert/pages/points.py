@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cutbert.errors import RunError
+from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import LATENCIES, Entry
+from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
 
@@ -24,6 +25,7 @@ class Point:
         kind: a subnet can be picked; the teacher and alternatives are shown for comparison.
         score, select_score: fractions of 1; no select_score where it was scored on dev alone.
         params, macs: its cost.
+        interval: 95 % interval of score over dev's rows, where it is known.
         latencies: by backend, its times with a front's names.
         shape: its sizes; None where only its costs are known.
         pooling: what its head of whole texts reads, cls or mean; None for another head, or not known.
@@ -39,6 +41,7 @@ class Point:
     params: int
     macs: int
     select_score: float | None = None
+    interval: tuple[float, float] | None = None
     latencies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     shape: EncoderShape | None = None
     pooling: str | None = None
@@ -70,6 +73,11 @@ class Source:
         stages: training curves by stage and quantity, as pairs of step and value.
         pictures: by title, an image as a data URI.
         notes: for the reader.
+        warnings: for the reader, before anything else.
+        headline: what was given up for what, in one line.
+        leaderboard: everything that a run of fit tried.
+        candidates: the networks of the leaderboard that have a shape of their own, for its drawings.
+        seconds: time spent by stage.
     """
 
     path: str
@@ -85,6 +93,11 @@ class Source:
     stages: Mapping[str, Mapping[str, list[tuple[int, float]]]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    headline: str | None = None
+    leaderboard: Leaderboard | None = None
+    candidates: tuple[Point, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def seed(self) -> int | None:
@@ -140,7 +153,3 @@ def check_numbers(where: str, name: str, values: Mapping[str, Any]) -> None:
              if not is_number(each)]  # fmt: skip
     if wrong:
         raise RunError(*wrong)
-
-
-def is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

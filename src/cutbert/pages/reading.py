@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import Mistakes, RunError
+from cutbert.files import read_json
+from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import FRONT, Entry, Front
+from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
+from cutbert.fronts.leaderboard_view import verdict
+from cutbert.fronts.outputs import interval_fact
 from cutbert.fronts.pick import choose, search_lines
 from cutbert.fronts.settings import PickSettings
+from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import read_curves
 from cutbert.pages.points import Point, Source, check_numbers, point_of
 from cutbert.settings import command_line
@@ -22,7 +28,7 @@ from cutbert.shape.folder import read_folder_shape, read_object
 from cutbert.train.run_folder import RunFolder
 
 MOST_RUNS = 36  # number of pairs of colour and marker
-FAMILY = "family"
+FIT = "fit"
 SIDECAR = "cutbert.json"
 ANALYSIS = "analysis.json"
 IMAGE_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -49,7 +55,7 @@ def read_sources(paths: Sequence[str]) -> list[Source]:
 
 
 def read_source(path: str, name: str) -> Source:
-    """Read one run: its front, or its single score; of a demo, the run of its family.
+    """Read one run: its front, or its single score; of a demo, its run of fit.
 
     Raises:
         RunError: not a finished run, or a damaged one.
@@ -57,7 +63,7 @@ def read_source(path: str, name: str) -> Source:
     run = RunFolder.read(path)
     result = check_object(path, "result", run.finished_result)
     if run.data["command"] == "demo":
-        return read_source(str(Path(path) / FAMILY), name)
+        return read_source(str(Path(path) / FIT), name)
     stages, notes = read_curves(run.path)
     source = Source(
         path=path,
@@ -68,9 +74,13 @@ def read_source(path: str, name: str) -> Source:
         stages=stages,
         pictures=read_pictures(run.path),
         notes=tuple(notes),
+        warnings=read_warnings(run.path),
+        seconds={name: value for name, value in run.data["timings"].items() if is_number(value)},
     )
     if (run.path / FRONT).is_file():
         return with_front(source, Front.load(run.path))
+    if (run.path / LEADERBOARD).is_file():
+        return with_leaderboard(source, Leaderboard.load(run.path))
     result = with_only_network(result)
     return with_score(source, result) if "score" in result and "metric" in result else source
 
@@ -93,19 +103,79 @@ def with_front(source: Source, front: Front) -> Source:
     teacher = also_timed(teacher, others, source.path)
     subnets = [also_timed(point_of(entry, "subnet", backend, source.path), others, source.path) for entry in front]
     picks = [pick_command(source.path, front, entry) for entry in front]
+    intervals = intervals_of(source, front)
     made = [(*after, *search_lines(source.path, entry)) for entry in front]
     points = [replace(each[0], commands=each[1], pick=each[2]) for each in zip(subnets, made, picks, strict=True)]
+    points = [replace(point, interval=intervals[point.name]) for point in (teacher, *points)]
+    notes = [] if front.near_chance is None else [f"the uncut model: {front.near_chance}"]
+    if front.teacher_int8 is not None:
+        times = check_object(source.path, "teacher_int8", front.teacher_int8)
+        check_numbers(source.path, "teacher_int8", {"latency_ms": times.get("latency_ms")})
+        notes.append(f"in int8 (onnx-int8) the uncut model takes {times['latency_ms']:.2f} ms")
     return replace(
         source,
+        notes=(*source.notes, *notes),
         metric=str(front.metric),
         select_is_dev=bool(front.select_is_dev),
-        points=(teacher, *points),
+        points=tuple(points),
+        headline=front_headline(Path(source.path), front),
         uncut=front.teacher.shape,
         measured={
             **({} if backend is None else {backend: measured}),
             **{name: check_object(source.path, "measured", each.get("measured")) for name, each in others.items()},
         },
     )
+
+
+def intervals_of(source: Source, front: Front) -> dict[str, tuple[float, float] | None]:
+    """Return the interval of each network's dev score, where its outputs are stored."""
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for entry in (front.teacher, *front):
+        try:
+            interval = interval_fact(source.path, entry.name, front.metric).get("score_interval")
+        except (LookupError, TypeError, ValueError) as error:
+            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise RunError(f"{source.path}: the stored outputs of {entry.name} are damaged: {problem}") from None
+        intervals[entry.name] = None if interval is None else (interval[0], interval[1])
+    return intervals
+
+
+def with_leaderboard(source: Source, leaderboard: Leaderboard) -> Source:
+    """Add everything that a run of fit tried."""
+    uncut = leaderboard.uncut
+    candidates: dict[str, Point] = {}
+    for entry in leaderboard:
+        is_part = entry.layers is not None and len(entry.layers) == entry.shape.num_layers
+        point = Point(
+            name=entry.name,
+            kind="teacher" if entry.kind == "teacher" else "alternative",
+            score=entry.score,
+            params=entry.params,
+            macs=entry.macs,
+            shape=entry.shape,
+            kept=entry.layers if is_part else None,
+        )
+        candidates.setdefault(entry.name, point)
+    return replace(
+        source,
+        metric=leaderboard.metric,
+        select_is_dev=leaderboard.select_is_dev,
+        uncut=None if uncut is None else uncut.shape,
+        headline=verdict(leaderboard),
+        leaderboard=leaderboard,
+        candidates=tuple(candidates.values()),
+    )
+
+
+def read_warnings(run: Path) -> tuple[str, ...]:
+    """Return what a run's front and its model warn of, each warning once."""
+    warnings: dict[str, None] = {}
+    for path in (run / FRONT, run / "model" / SIDECAR):
+        data = read_json(path, RunError) if path.is_file() else None
+        stored = data.get("warnings") if isinstance(data, dict) else None
+        if isinstance(stored, list):
+            warnings |= dict.fromkeys(str(each) for each in stored)
+    return tuple(warnings)
 
 
 def also_timed(point: Point, others: Mapping[str, Mapping[str, Any]], where: str) -> Point:
@@ -133,15 +203,26 @@ def with_score(source: Source, result: Mapping[str, Any]) -> Source:
         macs=cost.macs,
         shape=facts.shape,
         pooling=facts.style_data.get("pooling") if facts.head.is_sequence else None,
+        interval=model_interval(Path(source.path)),
         commands=commands_of(source),
         **scores,
     )
     return replace(
         source,
+        notes=(*source.notes, *([str(result["near_chance"])] if "near_chance" in result else [])),
         metric=str(result["metric"]),
         select_is_dev=bool(result.get("select_is_dev", False)),
         points=(point,),
     )
+
+
+def model_interval(run: Path) -> tuple[float, float] | None:
+    """Return the interval of the dev score that a run's model records."""
+    path = run / "model" / SIDECAR
+    interval = read_object(path).get("score_interval") if path.is_file() else None
+    if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
+        return None
+    return interval[0], interval[1]
 
 
 def check_object(path: str, key: str, value: Any) -> Mapping[str, Any]:
@@ -182,20 +263,21 @@ def pick_command(run: str, front: Front, entry: Entry) -> str | None:
 
     A limit on latency is tried last: it holds on one machine only.
     """
-    for limits in limits_of(entry):
+    for limits in limits_of(front, entry):
         if limits_pick(front, entry, limits):
             return command_line("pick", [run], limits)
     return None
 
 
-def limits_of(entry: Entry) -> Iterator[PickSettings]:
+def limits_of(front: Front, entry: Entry) -> Iterator[PickSettings]:
     """Yield the tightest limits that an entry meets."""
     out = entry.name if PLAIN_NAME.fullmatch(entry.name) else "picked"
     for stock in (False, True) if entry.is_stock else (False,):
         yield PickSettings(max_macs=entry.macs, stock=stock, out=out)
         yield PickSettings(max_params=entry.params, stock=stock, out=out)
         if entry.latency_ms is not None:
-            yield PickSettings(max_latency_ms=entry.latency_ms, stock=stock, out=out)
+            backend: Any = "torch" if front.measured is None else front.measured["backend"]
+            yield PickSettings(max_latency_ms=entry.latency_ms, backend=backend, stock=stock, out=out)
 
 
 def limits_pick(front: Front, entry: Entry, limits: PickSettings) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLING_FILE, Pooling, PoolingChoice
@@ -95,6 +95,13 @@ class Models:
     def teacher(self) -> ModelSource | None:
         """The teacher that --teacher names."""
         return self.others.get("teacher")
+
+
+def check_length(source: ModelSource, option: str, length: int) -> None:
+    """Raise an InputError unless a model has positions for a number of tokens."""
+    room = source.facts.max_tokens
+    if length > room:
+        raise InputError(f"{option} must be at most {room}, the positions of {source}, got {length}")
 
 
 def find_model(model: str | Path | ModelSource, revision: str | None = None) -> ModelSource:

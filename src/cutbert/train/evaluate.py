@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cutbert.data.metrics import ScoredOutputs, metrics_for
@@ -18,6 +19,7 @@ from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
+from cutbert.train.losses import logit_loss
 from cutbert.train.runner import TorchRunner, run_rows
 
 MAX_TOKENS = 4096
@@ -72,6 +74,34 @@ def predict_logits(
         return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
+
+
+def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logits: NDArray[np.float32]) -> float:
+    """Return the mean of a student's `logit_loss` against a teacher: KL(teacher || student), 0 where both agree.
+
+    The mean is over rows; over rows and labels for several labels, over tokens for a token head or masked LM. Squared
+    error for regression. Positions behind a row's own tokens are those where `predict_logits` left all logits 0.
+
+    Args:
+        head: kind of head.
+        student_logits, teacher_logits: of the same rows, as `predict_logits` returns them.
+
+    Raises:
+        DataError: other rows or outputs, or no rows.
+    """
+    if student_logits.shape != teacher_logits.shape or not student_logits.size:
+        raise DataError(
+            f"logits of both networks must have one shape, for at least one row, "
+            f"got {student_logits.shape} and {teacher_logits.shape}"
+        )
+    is_real = torch.from_numpy(teacher_logits.any(-1)).long() if teacher_logits.ndim == 3 else None
+    count = student_logits.shape[0]
+    if head.kind == "multi_label":
+        count = student_logits.size
+    elif is_real is not None and head.kind != "span":
+        count = int(is_real.sum())
+    student, teacher = torch.from_numpy(student_logits).double(), torch.from_numpy(teacher_logits).double()
+    return max(0.0, float(logit_loss(head, student, teacher, attention_mask=is_real))) / count
 
 
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:

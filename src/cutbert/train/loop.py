@@ -36,6 +36,7 @@ from cutbert.train.checkpoint import (
 from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
 from cutbert.train.optimizer import Optimizer
+from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
@@ -116,6 +117,7 @@ class Stage:
         step: the method's step.
         view: factory of the view; takes the network, the training dtype and the dropout.
         optimizer: factory of the optimizer; takes the network, the plan, the engine and the norm to clip to.
+        pace: decides the number of steps, in the place of the plan's; None leaves it to the plan.
     """
 
     plan: StagePlan
@@ -123,6 +125,7 @@ class Stage:
     step: TrainingStep
     view: Callable[[Any, torch.dtype, float], ModelView] = WorkingCopy
     optimizer: Callable[[Any, StagePlan, Engine, float], StageOptimizer] = Optimizer
+    pace: Pace | None = None
 
 
 def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainSettings, run: RunFolder) -> Position:
@@ -151,7 +154,7 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
     trainer = Trainer(model, stage, engine, settings, run)
     title = stage.plan.name
     with deferred_interrupt() as interrupt, progress_bar(title, trainer.num_steps, shown=engine.is_main) as bar:
-        trainer.advance(trainer.num_steps, interrupt, lambda note: bar(trainer.position.step, note))
+        trainer.advance(None, interrupt, lambda note: bar(trainer.position.step, note))
     return trainer.finish()
 
 
@@ -172,7 +175,7 @@ class Trainer:
         self.plan = stage.plan
         self.lengths, self.label_counts = stage.tokens.lengths, stage.tokens.label_counts
         self.num_epoch_steps = math.ceil(len(self.lengths) / self.plan.batch_size)
-        self.num_steps = self.plan.num_steps(self.num_epoch_steps)
+        self.planned_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed + self.plan.first_step)
         self.optimizer = stage.optimizer(model, self.plan, engine, settings.max_grad_norm)
         if self.plan.average is not None:
@@ -189,28 +192,34 @@ class Trainer:
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()
 
-    def advance(self, until: int, interrupt: Interrupt, on_step: Callable[[str], None]) -> None:
+    @property
+    def num_steps(self) -> int:
+        """The steps of the stage, as decided by now."""
+        pace = self.stage.pace
+        return self.planned_steps if pace is None else pace.num_steps(self.position)
+
+    def advance(self, until: int | None, interrupt: Interrupt, on_step: Callable[[str], None]) -> None:
         """Take steps up to a number of them, or to the stage's last.
 
         Args:
-            until: steps done when this returns.
+            until: steps done when this returns; None for all.
             interrupt: set where the user asks to stop.
             on_step: called after each step with a note for the progress bar.
 
         Raises:
             InterruptedRun: the user asked to stop; the state is saved.
         """
-        while self.position.step < min(until, self.num_steps):
+        while self.position.step < (num_steps := self.num_steps) and (until is None or self.position.step < until):
             losses = self.step()
             now = time.monotonic()
             on_step(f"loss {losses['loss']:.4f}")
-            if now - self.logged_at >= LOG_EVERY_S or self.position.step == self.num_steps:
+            if now - self.logged_at >= LOG_EVERY_S or self.position.step == num_steps:
                 self.logged_at = now
                 self.run_folder.log(stage=self.plan.name, step=self.position.step, **losses)
             if self.engine.any(interrupt.is_set):
                 self.save()
                 raise InterruptedRun(
-                    f"stopped in stage {self.plan.name} at step {self.position.step} of {self.num_steps}; "
+                    f"stopped in stage {self.plan.name} at step {self.position.step} of {num_steps}; "
                     f"saved in {self.run_folder.path}: the same command goes on from there"
                 )
             if now - self.saved_at >= self.settings.checkpoint_seconds:

@@ -15,17 +15,19 @@ from scipy.special import expit, softmax
 
 from cutbert.data.reading import check_mistakes, read_files
 from cutbert.data.rows import Rows
+from cutbert.data.settings import MAX_LENGTH
 from cutbert.data.tasks import Layout
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.hub.load import load_model
+from cutbert.hub.provenance import input_length
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.source import ModelSource
+from cutbert.shape.source import ModelSource, check_length
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.predict_settings import PredictSettings
-from cutbert.train.progress import counter, progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.settings import TrainSettings
 
 LABEL_JOIN = ","
@@ -40,12 +42,15 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     Raises:
         InputError: mistakes in the files or the model, all together, before the model is loaded.
     """
-    rows = checked_texts(settings)
+    rows = checked_texts(source, settings)
     engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
     head, loaded = source.head, load_model(source)
     loaded.model.to(engine.device)
-    max_length = min(settings.max_length, loaded.tokenizer.model_max_length)
+    room = loaded.tokenizer.model_max_length
+    max_length = input_length(loaded.provenance, settings.max_length, MAX_LENGTH, room)
     tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, max_length, cache=False)
+    for note in tokens.notes:
+        say(note)
     with progress_bar("predict", len(tokens)) as bar:
         records = answers(head, predict_logits(loaded.model, tokens, on_batch=counter(bar)))
     out = Path(settings.out)
@@ -58,11 +63,14 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     return result
 
 
-def checked_texts(settings: PredictSettings) -> Rows:
+def checked_texts(source: ModelSource, settings: PredictSettings) -> Rows:
     """Return the texts, or raise every mistake in settings and file."""
     mistakes, rows = Mistakes(), Rows([])
     with mistakes.collect():
         settings.check()
+    if settings.max_length is not None:
+        with mistakes.collect():
+            check_length(source, "--max-length", settings.max_length)
     with mistakes.collect():
         rows = read_texts(settings)
     mistakes.check(InputError)

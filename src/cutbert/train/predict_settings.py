@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cutbert.data.settings import MAX_LENGTH
 from cutbert.options import option
 from cutbert.settings import DATA, RUN, DeviceSettings, parent_mistakes
 
@@ -22,7 +23,14 @@ class PredictSettings(DeviceSettings):
     text: str = field(metadata=option("Column that holds the text."))
     out: str = field(metadata=option("New file for labels and probabilities: .tsv .csv or .jsonl.", group=RUN))
     text_pair: str | None = field(default=None, metadata=option("Column that holds the second text of a pair."))
-    max_length: int = field(default=128, metadata=option("Longest input; longer ones are cut.", least=2, unit="tokens"))
+    max_length: int | None = field(
+        default=None,
+        metadata=option(
+            f"Longest input; longer ones are cut. Default what the model was trained on, else {MAX_LENGTH}.",
+            least=2,
+            unit="tokens",
+        ),
+    )
 
     def conflicts(self) -> Iterable[str]:
         out = Path(self.out)

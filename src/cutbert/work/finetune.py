@@ -8,6 +8,7 @@ from typing import Any
 
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError
+from cutbert.fronts.outputs import chance_fact
 from cutbert.fronts.score import whole_point
 from cutbert.hub.load import output_rows
 from cutbert.hub.tokenizer import tokenizer_of
@@ -41,7 +42,8 @@ def finetune(
         run: opened run folder.
 
     Returns:
-        The result with the keys out, score, select_score, metric, metrics, params, macs, seconds.
+        The result with the keys out, score, select_score, metric, metrics, params, macs, seconds, and near_chance where
+        the score is.
 
     Raises:
         InputError: mistakes in settings, model or data, all together, before anything is made.
@@ -62,7 +64,10 @@ def finetune_and_store(objective: Objective, train: TrainSettings, run: RunFolde
     objective.save(run, model, entry, "model")
     scores = {"score": entry.score, "select_score": entry.select_score, "metric": objective.metric}
     costs = {"metrics": entry.metrics, "params": entry.params, "macs": entry.macs}
-    run.finish({"out": str(run.path), **scores, **costs, "seconds": run.seconds})
+    fact = chance_fact(run.path, entry.name, objective.metric)
+    for note in fact.values():
+        say(note)
+    run.finish({"out": str(run.path), **scores, **costs, **fact, "seconds": run.seconds})
 
 
 def train_on_labels(

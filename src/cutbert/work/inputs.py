@@ -20,7 +20,7 @@ from cutbert.settings import Settings
 from cutbert.shape.folder import read_shape_file
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.source import Models, ModelSource
+from cutbert.shape.source import Models, ModelSource, check_length
 from cutbert.train.masked_lm import check_token_table
 from cutbert.train.settings import TrainSettings
 
@@ -145,13 +145,6 @@ def check_fit(source: ModelSource, data: DataSettings | TextSettings, new: NewSh
     if new is not None:
         source = replace(source, name=new.name, facts=replace(source.facts, shape=new.shape))
     check_length(source, "--sequence-length", data.sequence_length)
-
-
-def check_length(source: ModelSource, option: str, length: int) -> None:
-    """Raise an InputError unless a model has positions for a number of tokens."""
-    room = source.facts.max_tokens
-    if length > room:
-        raise InputError(f"{option} must be at most {room}, the positions of {source}, got {length}")
 
 
 def weight_hashes(*sources: ModelSource) -> dict[str, str]:

@@ -8,18 +8,20 @@ from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cutbert.bench.latency import NUM_LENGTHS, sample_lengths
 from cutbert.bench.settings import DEFAULT_LENGTH
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
 from cutbert.data.masking import Masking, masked_batch, masking_of
+from cutbert.data.settings import DataSettings
 from cutbert.data.text import TextData, every_second, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError
 from cutbert.fronts.front import Entry
-from cutbert.fronts.outputs import interval_fact
+from cutbert.fronts.outputs import chance_fact, interval_fact
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.hub.provenance import extend_provenance
@@ -29,6 +31,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
 from cutbert.train.collating import SAMPLE_TOKENS, sample_batches, sample_rows
 from cutbert.train.engine import Engine, make_engine
+from cutbert.train.evaluate import predict_logits
 from cutbert.train.loop import StepInfo
 from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
@@ -141,7 +144,7 @@ class TaskObjective:
         engine = make_engine(train)
         loaded = load_model(inputs.model, data.head, seed=train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
-        for note in (*data.notes, *loaded.notes):
+        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs)):
             say(note, shown=engine.is_main)
         if data.select_is_dev:
             say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
@@ -201,6 +204,14 @@ class TaskObjective:
         tokens = None if same_tokens else tokenize(rows, other, self.inputs)
         return Teacher(other.model.to(self.engine.device), tokens, has_states, pairs)
 
+    def teacher_logits(self, rows: Examples) -> NDArray[np.float32]:
+        """Return the teacher's logits of some rows, in float32; labels in the order of the task's."""
+        other = self.inputs.models.teacher
+        if other is None:
+            return predict_logits(self.loaded.model, self.tokenize(rows))
+        loaded = load_model(other, self.data.head)
+        return predict_logits(loaded.model.to(self.engine.device), tokenize(rows, loaded, self.inputs))
+
     def tokenize(self, rows: Examples) -> Tokens:
         """Return the tokens of further rows."""
         return tokenize(rows, self.loaded, self.inputs)
@@ -214,9 +225,12 @@ class TaskObjective:
         return score_points(run, model, points, select=self.select, dev=self.dev, metric=self.metric, on_point=on_point)
 
     def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
+        assert isinstance(self.inputs.data, DataSettings)
         task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
-        interval = {} if entry is None else interval_fact(run.path, entry.name, self.metric)
-        save_network(self, run, model, entry, name, self.data.files, {"task": task, **interval})
+        facts: dict[str, Any] = {"task": task, "max_length": self.inputs.data.length_limit}
+        if entry is not None:
+            facts |= interval_fact(run.path, entry.name, self.metric) | chance_fact(run.path, entry.name, self.metric)
+        save_network(self, run, model, entry, name, self.data.files, facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,8 +338,17 @@ def save_network(
 
 def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
     """Return the tokens of a task's rows, cut at its longest input."""
-    assert not isinstance(inputs.data, TextSettings)
+    assert isinstance(inputs.data, DataSettings)
     return tokenize_rows(rows, loaded.tokenizer, loaded.source, inputs.data.length_limit)
+
+
+def length_notes(loaded: Loaded, inputs: Inputs) -> tuple[str, ...]:
+    """Return a note where a model was trained on longer inputs than it gets here."""
+    assert isinstance(inputs.data, DataSettings)
+    before, now = loaded.provenance.get("max_length"), inputs.data.length_limit
+    if before is None or before <= now:
+        return ()
+    return (f"{loaded.source} was trained on inputs of up to {before} tokens; here they are cut at --max-length {now}",)
 
 
 def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:

@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cutbert.bench.settings import LatencySettings
+from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.files import write_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
+from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.pick import pick_facts
 from cutbert.fronts.score import whole_point
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.model.task_model import TaskModel
-from cutbert.train.progress import counter, progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.inputs import Inputs, weight_hashes
@@ -89,7 +90,10 @@ def store_front(
     uncut = objective.loaded.model
     with run.timing("score"):
         whole = objective.score(run, uncut, [whole_point(uncut.shape)])[0]
-    front = Front(objective.metric, whole, tuple(entries), objective.select_is_dev)
+    note = chance_note(run.path, whole.name, objective.metric)
+    if note is not None:
+        say(f"the uncut model: {note}")
+    front = Front(objective.metric, whole, tuple(entries), objective.select_is_dev, near_chance=note)
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
@@ -113,12 +117,19 @@ def store_networks(
 
 
 def describe_model(run: Path, front: Front, entry: Entry) -> None:
-    """Add cost, latency and score interval to cutbert.json and the model card of a run's model/."""
+    """Add what was given up, latency and score interval to cutbert.json and the model card of a run's model/."""
     folder = run / "model"
     write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
     write_card(folder)
 
 
-def latency_settings(train: TrainSettings) -> LatencySettings:
-    """Return how networks are timed under training flags."""
-    return LatencySettings(threads=train.threads, device=train.device, seed=train.seed)
+def latency_settings(train: TrainSettings, backend: BackendName, length: int | None = None) -> LatencySettings:
+    """Return how networks are timed under training flags; ONNX Runtime runs on the CPU wherever training does.
+
+    Args:
+        train: threads, device and seed.
+        backend: what runs the networks.
+        length: of every text in tokens; None for the lengths of dev.
+    """
+    device = "cpu" if backend.startswith("onnx") else train.device
+    return LatencySettings(backend=backend, length=length, threads=train.threads, device=device, seed=train.seed)

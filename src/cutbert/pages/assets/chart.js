@@ -34,6 +34,43 @@ function drawLine(run, places, parent) {
   make("path", { class: `curve colour-${run.colour}`, "stroke-dasharray": DASHES[run.marker], d }, parent);
 }
 
+// An error bar of a score.
+function drawBar({ svg, x, y }, run, cost, low, high, isDominated) {
+  const [top, bottom, left] = [y(high), y(low), x(cost)];
+  const d = `M${left} ${top}V${bottom}M${left - 4} ${top}h8M${left - 4} ${bottom}h8`;
+  make("path", { class: `bar colour-${run.colour}${isDominated ? " faint" : ""}`, d }, svg);
+}
+
+function drawLimit({ svg, x, box }, limit, isShaded) {
+  const left = Math.min(box.right, x(limit));
+  const size = { x: left, y: box.top, width: box.right - left, height: box.bottom - box.top };
+  if (isShaded) make("rect", { class: "over", ...size }, svg);
+  make("path", { class: "limit", d: `M${left} ${box.top}V${box.bottom}` }, svg);
+}
+
+// Names beside their places, the first ones first. Where two would overlap the later one moves down a little, or stays
+// away.
+function placeNames({ svg, box }, names) {
+  const taken = [];
+  for (const { text, left, y } of names) {
+    const name = make("text", { class: "name" }, svg, text);
+    const size = name.getComputedTextLength();
+    const from = left > (box.left + box.right) / 2 ? left - 13 - size : left + 13;
+    const to = from + size;
+    let top = y + 4;
+    const overlaps = () => taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to);
+    for (let i = 0; i < 2 && overlaps(); i++) top += 13;
+    if (overlaps()) name.remove();
+    else taken.push({ top, from, to });
+    name.setAttribute("x", from);
+    name.setAttribute("y", top);
+  }
+}
+
+function drawHalo(svg, left, y) {
+  make("circle", { class: "halo", cx: left, cy: y, r: 12 }, svg);
+}
+
 function roundTicks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -90,6 +127,14 @@ function showRun(run, parent) {
 
 function drawKey(key, run) {
   marker(run, 6, make("svg", { viewBox: "-8 -8 16 16", "aria-hidden": "true" }, key));
+}
+
+// Commands behind a word; returns the element that opens.
+function foldCommands(title, commands, parent) {
+  const folded = make("details", { class: "commands" }, parent);
+  make("summary", {}, folded, title);
+  for (const command of commands) copyButton(command, folded);
+  return folded;
 }
 
 function copyButton(text, parent) {

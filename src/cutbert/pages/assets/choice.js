@@ -15,13 +15,13 @@ function inTask(point) {
 }
 
 // The rule of `cutbert front`: nothing of the run is at least as good for at most the cost, and better in one.
-function onFront(point) {
+function onFront(point, kind = "select_score") {
   const mine = costOf(point);
   if (point.kind === "alternative") return true;
   return mine !== null && !facts.points.some((other) => {
-    if (other.run !== point.run || other.kind !== "subnet" || other.select_score < point.select_score) return false;
+    if (other.run !== point.run || other.kind !== "subnet" || other[kind] < point[kind]) return false;
     const cost = costOf(other);
-    return cost !== null && cost <= mine && (other.select_score > point.select_score || cost < mine);
+    return cost !== null && cost <= mine && (other[kind] > point[kind] || cost < mine);
   });
 }
 

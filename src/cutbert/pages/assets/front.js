@@ -1,5 +1,5 @@
 // The chart of score against cost: every network, each run's front, the budget and what it picks.
-const chosen = { looked: null, selected: null };
+const chosen = { looked: null, selected: null, isOpen: false };
 
 function drawFront() {
   const shown = facts.points.filter((point) => inTask(point) && costOf(point) !== null);
@@ -18,15 +18,21 @@ function drawFront() {
   const chart = startChart(at("chart"), {
     height: Math.min(460, Math.max(300, at("chart").clientWidth * 0.62)),
     xs: spanOf(scored.map((point) => costOf(point) / per), true),
-    ys: spanOf(scored.map((point) => 100 * point[kind]), false),
+    ys: spanOf(scored.flatMap((point) => [point[kind], ...(barOf(point, kind) ?? [])]).map((each) => 100 * each), false),
     xLabel: label,
     yLabel: `${metric} on ${kind === "score" ? "dev" : "select"}, points`,
     label: "Score against cost. Arrow keys go from network to network.",
   });
   const budget = budgetNow(shown);
   const picks = tellBudget(shown, budget);
-  if (budget !== null) drawLimit(chart, budget / per);
+  if (budget !== null) drawLimit(chart, budget / per, true);
   drawLines(chart, scored, kind, per);
+  for (const point of scored) {
+    const bar = barOf(point, kind);
+    if (!bar) continue;
+    const [low, high] = bar.map((each) => 100 * each);
+    drawBar(chart, facts.runs[point.run], costOf(point) / per, low, high, !onFront(point) && point.kind === "subnet");
+  }
   const order = scored.slice().sort((a, b) => costOf(a) - costOf(b) || a[kind] - b[kind]);
   const ranked = order.slice().sort((a, b) => onFront(a) - onFront(b)); // those on the front on top
   for (const point of ranked) drawPoint(chart, point, kind, per, order);
@@ -35,15 +41,15 @@ function drawFront() {
   markLooked(hadFocus);
 }
 
-function drawLimit({ svg, x, box }, budget) {
-  const place = Math.min(box.right, x(budget));
-  make("rect", { class: "over", x: place, y: box.top, width: box.right - place, height: box.bottom - box.top }, svg);
-  make("path", { class: "limit", d: `M${place} ${box.top}V${box.bottom}` }, svg);
+// The interval of a score as it is drawn: dev's, unless the reader wants none.
+function barOf(point, kind) {
+  return kind === "score" && at("bars").checked ? point.interval : null;
 }
 
+// A run's line goes through the front by the score that is shown; only that one never falls.
 function drawLines({ svg, x, y }, points, kind, per) {
   for (const run of facts.runs) {
-    const line = points.filter((point) => point.run === run.id && point.kind === "subnet" && onFront(point))
+    const line = points.filter((point) => point.run === run.id && point.kind === "subnet" && onFront(point, kind))
       .sort((a, b) => costOf(a) - costOf(b))
       .map((point) => [x(costOf(point) / per), y(100 * point[kind])]);
     if (line.length > 1) drawLine(run, line, svg);
@@ -86,30 +92,15 @@ function labelOf(point) {
   return point.kind !== "teacher" && others.length === 1 ? run.name : point.name;
 }
 
-// Names at picks, alternatives and, where there is room, teachers. Where two would overlap the later one moves down a
-// little, or stays away.
-function labelPoints({ svg, x, y, box }, points, kind, per, picks) {
-  const taken = [];
-  const hasRoom = box.right - box.left > 480;
+// Names at picks, alternatives and, where there is room, teachers.
+function labelPoints(chart, points, kind, per, picks) {
+  const hasRoom = chart.box.right - chart.box.left > 480;
   const rank = (point) => (picks.includes(point) ? 0 : 1);
   const isNamed = (point) => labelOf(point) !== point.name || (hasRoom && point.kind === "teacher");
   const named = points.filter((point) => picks.includes(point) || isNamed(point));
-  for (const point of named.sort((a, b) => rank(a) - rank(b) || b[kind] - a[kind])) {
-    const left = x(costOf(point) / per);
-    const isRight = left > (box.left + box.right) / 2;
-    const name = make("text", { class: "name" }, svg, labelOf(point));
-    const size = name.getComputedTextLength();
-    const from = isRight ? left - 13 - size : left + 13;
-    const to = from + size;
-    let top = y(100 * point[kind]) + 4;
-    const overlaps = () => taken.some((each) => Math.abs(each.top - top) < 13 && each.from < to && from < each.to);
-    for (let i = 0; i < 2 && overlaps(); i++) top += 13;
-    if (overlaps()) name.remove();
-    else taken.push({ top, from, to });
-    name.setAttribute("x", from);
-    name.setAttribute("y", top);
-    if (picks.includes(point)) make("circle", { class: "halo", cx: left, cy: y(100 * point[kind]), r: 12 }, svg);
-  }
+  const place = (point) => ({ text: labelOf(point), left: chart.x(costOf(point) / per), y: chart.y(100 * point[kind]) });
+  placeNames(chart, named.sort((a, b) => rank(a) - rank(b) || b[kind] - a[kind]).map(place));
+  for (const { left, y } of picks.filter((point) => points.includes(point)).map(place)) drawHalo(chart.svg, left, y);
 }
 
 function showBudget(isShown) {
@@ -139,7 +130,7 @@ function tellBudget(points, budget) {
     picks.push(pick);
     item.append(`: ${pick.name}, ${said(100 * pick.select_score, 2)} on select, ${said(100 * pick.score, 2)} on dev, ` +
       saidCost(costOf(pick)));
-    copyButton(`${run.pick} ${limit}${stockOnly ? " --stock" : ""} --out picked`, item);
+    foldCommands("command", [`${run.pick} ${limit}${stockOnly ? " --stock" : ""} --out picked`], item);
   }
   return picks;
 }
@@ -161,8 +152,10 @@ function tellNotes(shown, scored) {
         "compare latencies within a run only.");
     }
   }
-  notes.push("Filled: on its run's front, by select; grey: something of its run is as good for as little; " +
-    "hollow: the uncut model and alternatives; dashed ring: picked.");
+  notes.push("Line: the run's front by the score shown. Filled: on its run's front by select, which picks go by; " +
+    "grey: by select something of its run is as good for as little; hollow: the uncut model and alternatives; " +
+    "dashed ring: picked.");
+  if (scored.some((point) => barOf(point, at("score").value))) notes.push("Bars: 95 % interval over dev's rows.");
   at("chart-notes").textContent = notes.join(" ");
 }
 
@@ -204,6 +197,10 @@ function showPanel(point) {
     make("dd", {}, list, value);
   };
   tell("dev", `${said(100 * point.score, 2)} points of ${run.metric}`);
+  if (point.interval) {
+    const [low, high] = point.interval;
+    tell("95 % interval", `${said(100 * low, 1)} to ${said(100 * high, 1)}, over dev's rows`);
+  }
   if (point.spread) {
     const { mean, deviation, count } = point.spread;
     tell("over seeds", `${said(100 * mean, 2)} ± ${said(100 * deviation, 2)} (${count} seeds)`);
@@ -215,7 +212,11 @@ function showPanel(point) {
   if (point.stock !== null) {
     tell("loads in", point.stock ? "plain transformers" : "transformers after import cutbert.hub");
   }
-  const why = point.is_picked ? "" : " (no limit picks it: another is at least as good within its costs)";
-  make("p", { class: "quiet" }, panel, `Made by${why}`);
-  for (const command of point.commands) copyButton(command, panel);
+  if (!point.is_picked) {
+    const why = "No limit picks it: another is at least as good within its costs.";
+    make("p", { class: "quiet" }, panel, why);
+  }
+  const folded = foldCommands("made by", point.commands, panel);
+  folded.open = chosen.isOpen;
+  folded.addEventListener("toggle", () => (chosen.isOpen = folded.open));
 }

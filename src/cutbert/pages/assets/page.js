@@ -37,18 +37,20 @@ async function copy(button) {
 
 function drawAll() {
   if (facts.points.length) drawFront();
+  drawTried();
   drawCurves();
 }
 
 for (const key of document.querySelectorAll(".key[data-run]")) drawKey(key, facts.runs[Number(key.dataset.run)]);
-for (const heading of document.querySelectorAll("#networks thead th")) {
+for (const key of document.querySelectorAll(".key[data-kind]")) drawKey(key, looksOf(key.dataset.kind));
+for (const heading of document.querySelectorAll("table.sortable thead th")) {
   heading.firstElementChild.addEventListener("click", () => sortBy(heading));
 }
 document.addEventListener("click", (event) => {
   if (event.target.matches(".copy")) copy(event.target);
 });
 if (facts.points.length) {
-  for (const name of ["task", "axis", "score", "stock"]) at(name).addEventListener("change", drawFront);
+  for (const name of ["task", "axis", "score", "stock", "bars"]) at(name).addEventListener("change", drawFront);
   at("budget").addEventListener("input", drawFront);
   at("controls").addEventListener("submit", (event) => event.preventDefault());
 }

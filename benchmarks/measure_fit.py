@@ -1,0 +1,177 @@
+"""How good what `fit` takes is, beside plain layers that the same code chose and trained in the same time.
+
+For each task and seed a teacher is fine-tuned. Two runs of `fit` start from it, under limits that are shares of its
+int8 latency, for the same time: one may try everything, the other whole layers alone, any choice of them. Choices are
+made on select by both; here dev is compared, on the same rows. Runs are resumed, and the record is written again after
+each cell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+
+import cutbert
+from cutbert.files import read_json, write_json
+from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
+from cutbert.fronts.outputs import answers_of
+from cutbert.fronts.paired import compare
+from cutbert.train.progress import say
+from recording import header, make_parser, names, now, numbers, parse, shares
+from workload import DataSettings, int8_latency_on, model_of
+
+ROWS = {"sst2": 10_000}  # of training; all of the other tasks
+PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
+SHOWN = (
+    "name",
+    "kind",
+    "backend",
+    "score",
+    "select_score",
+    "latency_ms",
+    "steps",
+    "train_seconds",
+    "kl",
+    "chosen",
+    "limit",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
+    parser.add_argument("--model", help="what is fitted; None for MiniLM of the installed package")
+    parser.add_argument("--data-dir", help="folder of the GLUE tasks; None for the hub's")
+    parser.add_argument("--tasks", type=names, default=["sst2", "cola", "mrpc"], help="tasks by commas")
+    parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
+    parser.add_argument("--shares", type=shares, default=[1 / 2, 1 / 3], help="of the uncut int8 latency, by commas")
+    parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
+    parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
+    parser.add_argument("--name", default="fit", help="of the record")
+    args = parse(parser, argv)
+    path = args.records / f"{args.name}.json"
+    record = dict(read_json(path)) if path.is_file() and not args.again else None
+    if record is None:
+        record = {**header(args.name, args, args.seeds), "time_s": args.time, "shares": args.shares, "cells": []}
+    done = {(cell["task"], cell["seed"]) for cell in record["cells"]}
+    for seed in args.seeds:
+        for task in args.tasks:
+            if (task, seed) not in done:
+                record["cells"].append(measure(task, seed, args))
+                record["finished"] = now()
+                record["summary"] = summary(record["cells"], args.work)
+                write_json(path, record)
+                say(json.dumps(record["cells"][-1]["compared"]))
+    for row in record.get("summary", ()):
+        print(json.dumps(row))
+
+
+def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Run fit and its rival on one task with one seed."""
+    data = {"task": task, "data_dir": args.data_dir, "max_train_samples": ROWS.get(task)}
+    common = {**data, "threads": args.threads, "seed": seed}
+    folder = args.work / f"{task}-{seed}"
+    teacher = cutbert.finetune(
+        model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
+    )
+    model, limits_file = folder / "teacher" / "model", folder / "limits.json"
+    if not limits_file.is_file():
+        uncut_ms = int8_latency_on(str(model), DataSettings(**data), args.threads)
+        write_json(limits_file, [round(share * uncut_ms, 3) for share in args.shares])
+    limits = read_json(limits_file)
+    fit = partial(cutbert.fit, model, max_latency_ms=limits, time=args.time, **common)
+    boards = {
+        "fit": fit(out=folder / "fit").leaderboard,
+        "layers": fit(out=folder / "layers", kinds=["layers"]).leaderboard,
+    }
+    return {
+        "task": task,
+        "seed": seed,
+        "limits_ms": limits,
+        "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
+        "seconds": {name: read_json(folder / name / "run.json")["timings"] for name in boards},
+        "leaderboards": {
+            name: [{key: value for key, value in each.to_json().items() if key in SHOWN} for each in board]
+            for name, board in boards.items()
+        },
+        "compared": compared(folder, boards, limits),
+    }
+
+
+def compared(folder: Path, boards: dict[str, Leaderboard], limits: Sequence[float]) -> list[dict[str, Any]]:
+    """Return for each limit what both took, and the teacher in int8."""
+    rows = []
+    for number, limit in enumerate(limits, start=1):
+        row: dict[str, Any] = {"limit_ms": limit, "metric": boards["fit"].metric}
+        for name, board in boards.items():
+            entry = chosen_under(board, number, len(limits))
+            uncut = board.uncut
+            assert uncut is not None
+            row[name] = {
+                "name": entry.name,
+                "score": entry.score,
+                "select_score": entry.select_score,
+                "latency_ms": entry.latency_ms,
+                "share": entry.latency_ms / uncut.latency_ms,
+                "steps": entry.steps,
+                "outputs": str(
+                    (folder / name / "predictions" / outputs_name(entry, number)).relative_to(folder.parent)
+                ),
+            }
+            row.setdefault("uncut", {"score": uncut.score, "select_score": uncut.select_score})
+        uncut_outputs = folder / "fit" / "predictions" / f"uncut-{boards['fit'].backend}.json"
+        row["uncut"]["outputs"] = str(uncut_outputs.relative_to(folder.parent))
+        rows.append(row)
+    return rows
+
+
+def chosen_under(board: Leaderboard, number: int, limits: int) -> LeaderboardEntry:
+    """Return what was chosen under one of the limits, the loosest first."""
+    return board.chosen[number - 1] if limits > 1 else board.chosen[0]
+
+
+def outputs_name(entry: LeaderboardEntry, number: int) -> str:
+    """Return the file of an entry's outputs on dev."""
+    prefix = "" if entry.kind == "teacher" else f"limit-{number}-"
+    return f"{prefix}{entry.name}-{entry.backend}.json"
+
+
+def summary(cells: Sequence[dict[str, Any]], work: Path) -> list[dict[str, Any]]:
+    """Return for each task and limit the means over seeds, and paired differences with their intervals over rows."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        for number, row in enumerate(cell["compared"]):
+            groups[cell["task"], number].append(row)
+    rows = []
+    for (task, number), found in groups.items():
+        means: dict[str, Any] = {"task": task, "limit": number, "seeds": len(found)}
+        for name in ("uncut", "fit", "layers"):
+            scores = [each[name]["score"] for each in found]
+            means[name] = {"mean": fmean(scores), "spread": stdev(scores) if len(scores) > 1 else None}
+        for name in ("fit", "layers"):
+            means[name]["share"] = fmean(each[name]["share"] for each in found)
+        for one, other in (("fit", "uncut"), ("fit", "layers")):
+            means[f"{one} - {other}"] = difference(found, one, other, work)
+        rows.append(means)
+    return rows
+
+
+def difference(rows: Sequence[dict[str, Any]], one: str, other: str, work: Path) -> dict[str, Any]:
+    """Return the mean difference over seeds with its interval over rows, and that of each seed."""
+    ours, theirs = ([read_json(work / row[name]["outputs"]) for row in rows] for name in (one, other))
+    truth = np.asarray(ours[0]["labels"], dtype=np.float64)
+    paired = compare(
+        rows[0]["metric"], [answers_of(each) for each in ours], [answers_of(each) for each in theirs], truth
+    )
+    return {"mean": paired.difference, "low": paired.low, "high": paired.high, "by_seed": list(paired.by_seed)}
+
+
+if __name__ == "__main__":
+    main()

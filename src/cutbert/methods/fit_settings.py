@@ -1,0 +1,125 @@
+"""Settings of `fit`. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from cutbert.bench.settings import BackendName, LatencySettings
+from cutbert.options import option
+from cutbert.settings import LIMITS, MEASURING, METHOD, MODEL, RUN, Settings
+
+KindName = Literal["layers", "sizes", "undivided", "gates", "student"]
+LEAST_MINUTES = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitSettings(Settings):
+    """The limit, the time, and what is tried."""
+
+    GROUP = LIMITS
+
+    max_latency_ms: tuple[float, ...] = field(
+        default=(),
+        metadata=option(
+            "Largest median latency of the exported file at batch 1; several (4,2,1) make a model each.",
+            above=0,
+            unit="ms",
+            is_common=True,
+        ),
+    )
+    max_params: int | None = field(
+        default=None, metadata=option("Largest network.", least=1, unit="parameters", is_common=True)
+    )
+    max_macs: int | None = field(
+        default=None, metadata=option("Most multiply-adds at 128 tokens.", least=1, unit="MACs", is_common=True)
+    )
+    max_bytes: int | None = field(
+        default=None, metadata=option("Largest exported file.", least=1, unit="bytes", is_common=True)
+    )
+    max_drop: float | None = field(
+        default=None,
+        metadata=option(
+            "The fastest network is taken that loses at most this on select, against the teacher.",
+            least=0,
+            most=100,
+            unit="points",
+            is_common=True,
+        ),
+    )
+    time: float | None = field(
+        default=None,
+        metadata=option(
+            "Time for everything, such as 90s, 20m or 2h.",
+            above=0,
+            unit="seconds",
+            group=RUN,
+            is_common=True,
+            default_text="about six fine-tunings, at least 5 minutes",
+        ),
+    )
+    plan: str | None = field(
+        default=None,
+        metadata=option("Another run of fit, whose plan (latency table, rates, steps) is taken.", group=RUN),
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata=option(
+            "Another model with the same labels to imitate; MODEL imitates it first where its head is new.", group=MODEL
+        ),
+    )
+    student: tuple[str, ...] = field(
+        default=(),
+        metadata=option("A smaller model to try in the place of a cut of MODEL.", group=MODEL, is_common=True),
+    )
+    kinds: tuple[KindName, ...] = field(
+        default=get_args(KindName),
+        metadata=option(
+            "What is tried: whole layers, other sizes, fewer feed-forwards, learned gates, students.", group=METHOD
+        ),
+    )
+    candidates: int | None = field(
+        default=None,
+        metadata=option(
+            "Networks that are trained at first, for each limit.",
+            least=1,
+            most=64,
+            group=METHOD,
+            default_text="one for each 40 s of --time, 3 to 8",
+        ),
+    )
+    backend: BackendName = field(
+        default="onnx-int8",
+        metadata=option("What serves the model: the file that is written, and timed.", group=MEASURING, is_common=True),
+    )
+    rounds: int = field(
+        default=8, metadata=option("How often each length is timed, all models in turn.", least=1, group=MEASURING)
+    )
+
+    def missing(self) -> Iterable[str]:
+        if not self.has_limit:
+            yield (
+                "fit must have a limit: one of --max-latency-ms, --max-params, --max-macs, --max-bytes and --max-drop, "
+                "got none"
+            )
+
+    def conflicts(self) -> Iterable[str]:
+        if len(set(self.max_latency_ms)) < len(self.max_latency_ms):
+            yield f"--max-latency-ms must differ, got {', '.join(f'{each:g}' for each in self.max_latency_ms)}"
+        if not self.kinds:
+            yield f"--kinds must name at least one of {', '.join(get_args(KindName))}, got none"
+        if set(self.kinds) == {"student"} and not self.student:
+            yield "--kinds student must come with --student"
+        if self.is_given("kinds") and self.student and "student" not in self.kinds:
+            yield "--student must come with student among --kinds"
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether anything is limited."""
+        others = (self.max_params, self.max_macs, self.max_bytes, self.max_drop)
+        return bool(self.max_latency_ms) or any(each is not None for each in others)
+
+    def timing(self, threads: int | None, seed: int) -> LatencySettings:
+        """Return how networks are timed."""
+        return LatencySettings(backend=self.backend, rounds=self.rounds, threads=threads, seed=seed)

@@ -1,0 +1,333 @@
+"""fit end to end on a tiny task: limits kept, the same plan the same weights, stopped runs that go on, refusals."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_task import measure_quickly, tiny_task, weights
+
+import cutbert
+from cutbert.errors import InputError, RunError
+from cutbert.files import read_json
+from cutbert.fronts.leaderboard import Leaderboard
+from cutbert.hub.load import load_model
+from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_settings import FitSettings
+from cutbert.shape.cost import cost_of
+from cutbert.shape.head import HeadSpec
+from cutbert.train.checkpoint import Position
+from cutbert.train.collating import sample_batches
+from cutbert.train.pace import DeadlinePace, FixedPace
+from tiny_runs import HEAD, SHAPE, save_tiny, tiny_model, tiny_tokens
+
+KEYS = (
+    "name", "kind", "backend", "score", "select_score", "metrics", "latency_ms", "latency_p95_ms", "throughput_per_s",
+    "params", "macs", "file_bytes", "steps", "train_seconds", "within_limit", "chosen",
+)  # fmt: skip
+PARAMS = cost_of(SHAPE, HEAD).params
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    options = tiny_task(tmp_path_factory.mktemp("task"))
+    return {name: value for name, value in options.items() if name not in ("epochs", "batch_size")}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("teacher") / "model"))
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("bare") / "model", tiny_model(HeadSpec("pooler"))))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    be_quick(monkeypatch)
+
+
+def be_quick(patch: pytest.MonkeyPatch) -> None:
+    """Leave little time for training, whatever the machine does beside."""
+    measure_quickly(patch)
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 4.0)
+    patch.setattr("cutbert.methods.fit_race.LEAST_ROUND_STEPS", 2)
+
+
+def fit(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
+    return cutbert.fit(model, out=out, **task, **{"time": 600.0, "rounds": 2, **options})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, model: str, task: dict[str, Any]) -> cutbert.api.Run:
+    with pytest.MonkeyPatch.context() as patch:
+        be_quick(patch)
+        return fit(model, tmp_path_factory.mktemp("fit") / "run", task, max_params=int(0.8 * PARAMS))
+
+
+@pytest.mark.slow
+def test_the_time_is_kept(model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    measure_quickly(monkeypatch)
+    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), time=30.0)
+    assert 0.6 * 30 <= run["seconds"] <= 1.1 * run["time_limit_s"] == pytest.approx(33)
+
+
+def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) -> None:
+    board = finished["leaderboard"]
+    assert all(set(KEYS) <= set(entry) for entry in board)
+    (chosen,) = [entry for entry in board if entry["chosen"]]
+    assert chosen["name"] == finished["chosen"] and chosen["within_limit"]
+    assert chosen["params"] <= 0.8 * PARAMS and chosen["backend"] == "onnx-int8"
+    folder = finished.path / "model"
+    loaded = load_model(folder).model
+    assert cost_of(loaded.shape, loaded.head_spec).params == chosen["params"]
+    (file,) = (folder / "onnx").glob("*.onnx")
+    assert file.name.startswith("model_qint8") and file.stat().st_size == chosen["file_bytes"]
+    assert finished.leaderboard == Leaderboard.load(finished.path)
+
+
+def test_the_uncut_model_and_the_plain_alternative_are_on_the_leaderboard(finished: cutbert.api.Run) -> None:
+    board = finished["leaderboard"]
+    assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [("teacher", "onnx-int8"), ("teacher", "onnx")]
+    assert any(entry["kind"] == "layers" and entry["steps"] for entry in board)
+    assert {"layers", "sizes", "undivided"} <= {entry["kind"] for entry in board}
+    chosen = next(entry for entry in board if entry["chosen"])
+    plain = [entry for entry in board if entry["kind"] == "layers" and entry["within_limit"]]
+    assert all(chosen["select_score"] >= entry["select_score"] for entry in plain)
+
+
+def test_the_example_of_the_model_runs_the_exported_file(finished: cutbert.api.Run) -> None:
+    import subprocess
+    import sys
+
+    script = finished.path / "model" / "onnx" / "example.py"
+    done = subprocess.run([sys.executable, script, "a very good film"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.split()[0] in ("neg", "pos")
+
+
+def test_a_finished_run_is_returned(finished: cutbert.api.Run, model: str, task: dict[str, Any]) -> None:
+    before = (finished.path / "run.json").read_bytes()
+    again = fit(model, finished.path, task, max_params=int(0.8 * PARAMS))
+    assert again.to_json() == finished.to_json()
+    assert (finished.path / "run.json").read_bytes() == before
+
+
+def test_the_same_plan_makes_the_same_weights(
+    finished: cutbert.api.Run, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    options = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
+    again = fit(model, tmp_path / "again", task, **options)
+    assert again["chosen"] == finished["chosen"]
+    first, second = weights(finished.path / "model"), weights(again.path / "model")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert read_json(again.path / "plan.json") == read_json(finished.path / "plan.json")
+
+
+def test_a_stopped_run_exports_the_best_so_far(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cutbert.methods.fit.train_winners", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
+    (file,) = (tmp_path / "run" / "model" / "onnx").glob("model_qint8*.onnx")
+    (chosen,) = Leaderboard.load(tmp_path / "run").chosen
+    assert chosen.file_bytes == file.stat().st_size and chosen.within_limit
+    with pytest.raises(RunError, match="is not finished"):
+        cutbert.open_run(tmp_path / "run")
+    assert fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))["chosen"]
+
+
+@pytest.mark.parametrize("stopped_in", ["race", "train_winners", "finish"])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    stopped_in: str,
+    finished: cutbert.api.Run,
+    model: str,
+    task: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"cutbert.methods.fit.{stopped_in}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, tmp_path / "run", task, **options)
+    run = fit(model, tmp_path / "run", task, **options)
+    first, second = weights(finished.path / "model"), weights(run.path / "model")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not (run.path / "checkpoint").exists()
+
+
+def test_a_model_without_a_head_is_fine_tuned_and_several_limits_make_several_models(
+    bare: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    probe = fit(bare, tmp_path / "probe", task, max_params=int(0.9 * PARAMS), kinds="layers", candidates=1)
+    uncut_ms = probe["leaderboard"][0]["latency_ms"]
+    assert (probe.path / "teacher" / "model.safetensors").is_file()
+    assert read_json(probe.path / "plan.json")["teacher"]
+    limits = [2 * uncut_ms, 1.5 * uncut_ms]
+    run = fit(bare, tmp_path / "run", task, max_latency_ms=limits, candidates=2, kinds=["layers", "sizes"])
+    assert [Path(each["out"]).name for each in run["models"]] == ["model", "model-limit-2"]
+    assert all((Path(each["out"]) / "onnx").is_dir() for each in run["models"])
+    assert len(run.leaderboard.chosen) == 2
+
+
+def test_max_drop_alone_takes_the_fastest_that_is_close(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    run = fit(model, tmp_path / "run", task, max_drop=100.0, candidates=2, kinds=["layers", "sizes"])
+    board = run["leaderboard"]
+    chosen = next(entry for entry in board if entry["chosen"])
+    assert chosen["kind"] != "teacher"
+    none = fit(model, tmp_path / "none", task, max_drop=0.0, candidates=2, kinds=["layers", "sizes"])
+    chosen, uncut = next(entry for entry in none["leaderboard"] if entry["chosen"]), none["leaderboard"][0]
+    assert chosen["select_score"] >= uncut["select_score"] or chosen["kind"] == "teacher"
+
+
+def test_a_student_runs_in_the_race(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    student = str(save_tiny(tmp_path / "student", tiny_model(HeadSpec("pooler"), seed=5)))
+    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), student=student, kinds=["student", "layers"])
+    assert {"student", "layers"} <= {entry["kind"] for entry in run["leaderboard"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "fit must have a limit: one of --max-latency-ms, --max-params"),
+        ({"max_params": 10}, "--max-params must be at least [0-9,]+, what the smallest network"),
+        ({"max_params": 5000, "kinds": ["student"]}, "--kinds student must come with --student"),
+        ({"max_params": 5000, "plan": "nowhere"}, "--plan must be a run of fit, got nowhere"),
+        ({"max_latency_ms": [2.0, 2.0]}, "--max-latency-ms must differ, got 2, 2"),
+        ({"max_latency_ms": -1.0}, "--max-latency-ms must be above 0"),
+        ({"max_params": 5000, "time": 0.01}, "--time must be at least .* s here"),
+        ({"max_latency_ms": 1e-6}, "--max-latency-ms must be at least .*the uncut model takes"),
+    ],
+)
+def test_mistakes_are_refused_and_leave_nothing(
+    options: dict[str, Any], message: str, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=message):
+        fit(model, tmp_path / "run", task, **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("wrong", ["labels", "tokenizer"])
+def test_a_student_must_have_the_labels_and_a_tokenizer(
+    wrong: str, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    head = HeadSpec("single_label", ("a", "b", "c")) if wrong == "labels" else HeadSpec("pooler")
+    student = save_tiny(tmp_path / "student", tiny_model(head))
+    if wrong == "tokenizer":
+        (student / "tokenizer.json").unlink()
+    message = {"labels": "must have no head, or one with the labels neg, pos", "tokenizer": "must hold a tokenizer"}[
+        wrong
+    ]
+    with pytest.raises(InputError, match=f"--student .*: .*{message}"):
+        fit(model, tmp_path / "run", task, max_params=5000, student=str(student))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(RunError, match=r"which has no plan\.json"):
+        fit(model, tmp_path / "run", task, max_params=5000, plan=str(tmp_path / "other"))
+
+
+def test_fit_runs_in_one_process(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="fit must run in one process"):
+        fit(model, tmp_path / "run", task, max_params=5000)
+
+
+# Candidates
+
+
+def proposer(limit: float, kinds: tuple[str, ...] = ("layers", "sizes", "undivided")) -> Proposer:
+    """Return a proposer for a share of the uncut encoder's parameters; damage is the number of units that went."""
+    source = Source.of(tiny_model(), batches())
+    whole = cost_of(SHAPE).params_encoder
+
+    def load(shape: Any) -> float:
+        return cost_of(shape).params_encoder / (limit * whole)
+
+    def damage(candidate: Any) -> float:
+        return whole - cost_of(source.cut(candidate).shape).params_encoder
+
+    return Proposer(source, load, damage, kinds)
+
+
+def batches() -> list[Any]:
+    return sample_batches(tiny_model(), tiny_tokens(24), 24, 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("limit", [0.7, 0.4, 0.2])
+def test_all_candidates_fit_and_differ(limit: float) -> None:
+    propose = proposer(limit)
+    candidates = propose()
+    assert candidates
+    for each in candidates:
+        network = propose.source.cut(each)
+        assert propose.load(network.shape) <= 1
+        assert each == type(each).from_json(json.loads(json.dumps(each.to_json())))
+    assert len({each.subnet for each in candidates}) == len(candidates)
+
+
+def test_whole_layers_are_the_most_that_fit() -> None:
+    propose = proposer(0.7)
+    names = [each.name for each in propose() if each.kind == "layers"]
+    assert propose.most_layers == 2
+    assert {"layers-0-1", "layers-1-2", "layers-0-2"} == set(names)
+
+
+def test_kinds_say_what_is_proposed() -> None:
+    assert {each.kind for each in proposer(0.7, ("sizes",))()} == {"sizes"}
+    assert {each.kind for each in proposer(0.7, ("undivided",))()} == {"undivided"}
+
+
+def test_sizes_are_multiples() -> None:
+    assert [in_multiples(size, 1536) for size in (0, 1, 100, 1535, 1536, 2000)] == [0, 64, 128, 1536, 1536, 1536]
+    assert in_multiples(5, 32) == 32
+
+
+# Pace
+
+
+def test_a_pace_plans_again_when_the_machine_slows_down(tmp_path: Path) -> None:
+    left = [100.0]
+    pace = DeadlinePace(tmp_path / "pace.json", 100, lambda: left[0])
+    assert pace.num_steps(Position(0)) == 100
+    left[0] = 60.0  # at twice a second there is time for 30 more
+    assert pace.num_steps(Position(20, seconds=40.0)) == 50
+    assert pace.changes == [(0, 100), (20, 50)]
+    resumed = DeadlinePace(tmp_path / "pace.json", 999, lambda: math.inf)
+    assert resumed.num_steps(Position(10)) == 100 and resumed.num_steps(Position(20)) == 50
+    fixed = FixedPace(pace.changes)
+    assert [fixed.num_steps(Position(step)) for step in (0, 19, 20, 49)] == [100, 100, 50, 50]
+
+
+def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
+    pace = DeadlinePace(tmp_path / "pace.json", 100, lambda: 1000.0)
+    pace.num_steps(Position(0))
+    assert pace.num_steps(Position(80, seconds=80.0)) == 100
+    assert pace.num_steps(Position(40, seconds=40.0)) == 1040
+
+
+def test_settings_know_their_limits() -> None:
+    assert not FitSettings().has_limit and FitSettings(max_drop=0.0).has_limit
+    assert FitSettings(max_latency_ms=(2.0,)).timing(1, 0).backend == "onnx-int8"
+    with pytest.raises(InputError, match="--kinds must name"):
+        FitSettings(max_drop=1.0, kinds=()).check()
