@@ -39,7 +39,7 @@ class StudentRecipe:
 
 
 # Piloted on select alone (benchmarks/records/distillation.json): MiniLM cut to 3 layers, 100 steps, one seed. States
-# that keep near those of the layers they were cut from left 0.86 of the KL that states by the uniform map left, the mean
+# that keep near those of the layers they were cut from left 0.86 of the KL of states by the uniform map, the mean
 # over SST-2 (0.70), CoLA (0.70) and MRPC (1.28); with the last one free 0.83, within noise, and no better a score.
 # Relations beside them made 0.70 into 0.68 on the first two, for a fifth more time; MRPC was not reached. No better on
 # the first two: other layers to start from, other rates, the mean of the weights, more rows, layers matched while
