@@ -36,17 +36,22 @@ from workload import (
     SMALL,
     DistillStep,
     LabelStep,
+    LayerMap,
+    LossWeights,
     ModelView,
     RunFolder,
     Stage,
+    States,
     StepInfo,
     StudentRecipe,
+    Subnet,
     TaskObjective,
     Teacher,
     TrainSettings,
     chosen_layers,
     encoder_states,
     frozen_copy,
+    layer_map,
     model_of,
     objective_of,
     state_loss,
@@ -55,9 +60,9 @@ from workload import (
     with_layers,
 )
 
-STEPS, FINAL_STEPS, RATE = 400, 100, 3e-4
+STEPS, FINAL_STEPS, RATE = 100, 25, 3e-4  # the base's
 TEACHER_RATE = 1e-4
-PASSES = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}  # of the teacher
+PASSES = {"sst2": 2.0, "cola": 3.0, "mrpc": 2.0}  # of the teacher
 TRAIN_ROWS = {"sst2": 5000}
 MORE_ROWS = {"sst2": "sst2", "cola": "sst2", "mrpc": "qqp"}  # whose training texts are further rows without labels
 MAX_MORE_ROWS = 5000
@@ -74,43 +79,74 @@ class Variant:
         final_steps: steps on labels after it.
         has_more_rows: whether rows of another data set, without labels, join the task's.
         matched: layers are matched while training, with a matrix "fixed" at identity or "trained".
+        top: under the map "own" the last layer's state is not compared with its own layer's but left "free", or
+            compared with the teacher's "last".
     """
 
-    recipe: StudentRecipe = SMALL
+    recipe: StudentRecipe
     steps: int = STEPS
     rate: float = RATE
     average: float | None = None
     final_steps: int = 0
     has_more_rows: bool = False
     matched: str | None = None
+    top: str | None = None
 
 
-def with_weights(**weights: float) -> Variant:
-    return Variant(replace(SMALL, weights=replace(SMALL.weights, **weights)))
+def with_weights(state_map: LayerMap = "uniform", **weights: float) -> Variant:
+    return Variant(replace(UNIFORM, state_map=state_map, weights=replace(UNIFORM.weights, **weights)))
+
+
+UNIFORM = StudentRecipe(
+    layers="first",
+    state_map="uniform",
+    weights=LossWeights(logits=1.0, hidden=30.0),
+    plan=replace(SMALL.plan, learning_rate=RATE),
+)
+OWN = replace(UNIFORM, state_map="own")
 
 
 BASE = "base"
 VARIANTS: dict[str, Variant] = {
-    BASE: Variant(),
+    BASE: Variant(UNIFORM),
     "logits alone": with_weights(hidden=0.0),
-    "own map": Variant(replace(SMALL, state_map="own")),
-    "last state": Variant(replace(SMALL, state_map="last")),
+    "own map": Variant(OWN),
     "relations added": with_weights(relations=1.0),
     "relations alone": with_weights(relations=1.0, hidden=0.0),
-    "matched": Variant(matched="fixed"),
-    "matched by a matrix": Variant(matched="trained"),
-    "last layers": Variant(replace(SMALL, layers="last")),
-    "spread layers": Variant(replace(SMALL, layers="spread")),
-    "first and last": Variant(replace(SMALL, layers="first_and_last")),
-    "rate 1e-4": Variant(rate=1e-4),
-    "rate 6e-4": Variant(rate=6e-4),
-    "mean of weights": Variant(average=0.98),
-    "twice the steps": Variant(steps=2 * STEPS),
+    "spread layers": Variant(replace(UNIFORM, layers="spread")),
+    "first and last": Variant(replace(UNIFORM, layers="first_and_last")),
+    "rate 6e-4": Variant(UNIFORM, rate=6e-4),
+    "mean of weights": Variant(UNIFORM, average=0.98),
+    "last state": Variant(replace(UNIFORM, state_map="last")),
+    "matched": Variant(UNIFORM, matched="fixed"),
+    "more rows": Variant(UNIFORM, has_more_rows=True),
     "temperature 2": with_weights(temperature=2.0),
-    "labels at the end": Variant(final_steps=FINAL_STEPS),
-    "more rows": Variant(has_more_rows=True),
+    "labels at the end": Variant(UNIFORM, final_steps=FINAL_STEPS),
+    "rate 1e-4": Variant(UNIFORM, rate=1e-4),
+    "last layers": Variant(replace(UNIFORM, layers="last")),
+    "matched by a matrix": Variant(UNIFORM, matched="trained"),
+    "states weigh 3": with_weights(hidden=3.0),
+    "relations weigh 10": with_weights(relations=10.0),
+    "twice the steps": Variant(UNIFORM, steps=2 * STEPS),
+    "own map and rate 1e-4": Variant(OWN, rate=1e-4),
+    "own map weighs 3": with_weights("own", hidden=3.0),
+    "own map and relations": with_weights("own", relations=1.0),
+    "own map and top free": Variant(OWN, top="free"),
+    "own map and top last": Variant(OWN, top="last"),
+    "own map and more rows": Variant(OWN, has_more_rows=True),
+    "own map and first and last": Variant(replace(OWN, layers="first_and_last")),
+    "own map and spread layers": Variant(replace(OWN, layers="spread")),
+    "own map twice the steps": Variant(OWN, steps=2 * STEPS),
+    "own map weighs 100": with_weights("own", hidden=100.0),
+    "own map and mean of weights": Variant(OWN, average=0.98),
+    "own map and labels at the end": Variant(OWN, final_steps=FINAL_STEPS),
+    "own map weighs 3 and relations": with_weights("own", hidden=3.0, relations=1.0),
+    "own map weighs 10 and relations": with_weights("own", hidden=10.0, relations=1.0),
+    "own map and relations weigh 10": with_weights("own", relations=10.0),
+    "own map and relations twice the steps": replace(with_weights("own", relations=1.0), steps=2 * STEPS),
+    "own map and relations and labels": replace(with_weights("own", relations=1.0), final_steps=FINAL_STEPS),
 }
-SMALLER = (BASE, "logits alone", "own map", "relations added", "spread layers", "first and last", "more rows")
+SMALLER = (BASE, "logits alone", "own map", "own map and relations", "matched", "first and last", "spread layers")
 
 
 @dataclass(frozen=True)
@@ -147,14 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=numbers, default=[3, 2], help="layers of students by commas, falling")
     parser.add_argument("--variants", type=names, default=[], help="by commas; none for all")
     parser.add_argument("--steps-share", type=float, default=1.0, help="of the steps, to see whether it runs")
-    parser.add_argument("--pooling", help="what the teacher's head reads; None for the command's own default")
     parser.add_argument("--work", type=Path, default=Path("runs/distillation"), help="folder of the teachers")
     args = parse(parser, argv)
     path = args.records / "distillation.json"
     record = dict(read_json(path)) if path.is_file() and not args.again else None
     if record is None:
         record = header("distillation", args, args.seeds)
-        record |= {"variants": {name: settings_of(each) for name, each in VARIANTS.items()}, "cells": []}
+        record["cells"] = []
+    record["variants"] = {name: settings_of(each) for name, each in VARIANTS.items()}
     done = {cell_key(row) for row in record["cells"]}
     todo = [cell for cell in planned(args) if cell_key(vars(cell)) not in done]
     for number, cell in enumerate(todo, start=1):
@@ -187,6 +223,18 @@ def settings_of(variant: Variant) -> dict[str, Any]:
 # One cell
 
 
+class RememberingTeacher(Teacher):
+    """A teacher whose states are computed once for every batch: most variants learn on the same batches."""
+
+    @torch.no_grad()
+    def states(self, batch: Batch, subnet: Subnet | None = None) -> States:
+        known: dict[bytes, States] = self.__dict__.setdefault("known", {})
+        key = batch.input_ids.numpy().tobytes()
+        if key not in known:
+            known[key] = super().states(batch, subnet)
+        return known[key]
+
+
 @dataclass(frozen=True)
 class Lesson:
     """A task with its fine-tuned teacher.
@@ -205,16 +253,19 @@ class Lesson:
 
 
 @cache
-def lesson_of(
-    task: str, seed: int, model: str, data_dir: str | None, threads: int | None, pooling: str | None, work: Path
-) -> Lesson:
+def lesson_of(task: str, seed: int, model: str, data_dir: str | None, threads: int | None, work: Path) -> Lesson:
     """Fine-tune a teacher, where that is not done, and read the task."""
     words: dict[str, Any] = {"task": task, "data_dir": data_dir, "max_train_samples": TRAIN_ROWS.get(task)}
-    if pooling is not None:
-        words["pooling"] = pooling
     out = work / f"teacher-{task}-{seed}"
     cutbert.finetune(
-        model, out=str(out), learning_rate=TEACHER_RATE, epochs=PASSES[task], seed=seed, threads=threads, **words
+        model,
+        out=str(out),
+        pooling="mean",
+        learning_rate=TEACHER_RATE,
+        epochs=PASSES[task],
+        seed=seed,
+        threads=threads,
+        **words,
     )
     train = TrainSettings(threads=threads, seed=seed)
     run = RunFolder.open(work / f"read-{task}-{seed}", "benchmark", {})
@@ -225,7 +276,7 @@ def lesson_of(
     teacher = objective.loaded.model
     return Lesson(
         objective,
-        Teacher(frozen_copy(teacher, objective.engine.dtype)),
+        RememberingTeacher(frozen_copy(teacher, objective.engine.dtype)),
         predict_logits(teacher, objective.select),
         replace(others.take(keep), labels=None),
     )
@@ -233,13 +284,16 @@ def lesson_of(
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     """Distil a student and score it on select."""
-    lesson = lesson_of(
-        cell.task, cell.seed, model_of(args), args.data_dir, args.threads, args.pooling, args.work.resolve()
-    )
+    lesson = lesson_of(cell.task, cell.seed, model_of(args), args.data_dir, args.threads, args.work.resolve())
     variant, task, whole = VARIANTS[cell.variant], lesson.task, lesson.task.loaded.model
     kept = chosen_layers(cell.num_layers, whole.shape.num_layers, variant.recipe.layers)
     student = with_layers(whole, kept)
-    step = student_step(task.losses, lesson.teacher, student.shape, variant.recipe, kept=kept)
+    teacher = Teacher(lesson.teacher.model) if variant.has_more_rows or variant.steps > STEPS else lesson.teacher
+    step = student_step(task.losses, teacher, student.shape, variant.recipe, kept=kept)
+    if variant.top:
+        own = [(i, j) for i, j in layer_map(len(kept), whole.shape.num_layers, "own", kept) if i < len(kept)]
+        last = layer_map(len(kept), whole.shape.num_layers, "last") if variant.top == "last" else []
+        step = replace(step, state_pairs=[*own, *last])
     tokens = task.train_tokens
     if variant.has_more_rows:
         tokens = task.tokenize(task.data.train.joined(lesson.more))
@@ -337,10 +391,13 @@ class MatchedStep:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Return a Markdown table: each variant's KL as a share of the base's, and points of the metric above it."""
+    """Return a Markdown table: each variant's KL as a share of the base's, and points of the metric above it.
+
+    Means over the tasks and seeds named, those that both have: compare lines of the same tasks alone.
+    """
     rows = {cell_key(row): row for row in record["cells"]}
     lines = [
-        "| layers | variant | cells | KL / base's | metric - base's, points | seconds |",
+        "| layers | variant | tasks | KL / base's | metric - base's, points | seconds |",
         "|---|---|---|---|---|---|",
     ]
     for num_layers in sorted({row["num_layers"] for row in record["cells"]}, reverse=True):
@@ -355,7 +412,8 @@ def table(record: dict[str, Any]) -> str:
             ratios = np.log([row["select_kl"] / base["select_kl"] for row, base in pairs])
             points = fmean(100 * (row["select_score"] - base["select_score"]) for row, base in pairs)
             seconds = fmean(row["train_s"] for row, _ in pairs)
-            numbers = f"{len(pairs)} | {np.exp(ratios.mean()):.3f} | {points:+.2f} | {seconds:.1f}"
+            tasks = ", ".join(sorted({f"{row['task']} {row['seed']}" for row, _ in pairs}))
+            numbers = f"{tasks} | {np.exp(ratios.mean()):.3f} | {points:+.2f} | {seconds:.1f}"
             lines.append(f"| {num_layers} | {variant} | {numbers} |")
     return "\n".join(lines)
 

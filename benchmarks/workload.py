@@ -36,6 +36,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models, find_model
+from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import with_layers
 from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
@@ -44,9 +45,9 @@ from cutbert.train.masked_lm import StepMasks
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
-from cutbert.work.distill import DistillStep, LabelStep
+from cutbert.work.distill import DistillStep, LabelStep, LayerMap, LossWeights, layer_map
 from cutbert.work.inputs import check_inputs
-from cutbert.work.losses import Teacher, TextLosses, encoder_states
+from cutbert.work.losses import States, Teacher, TextLosses, encoder_states
 from cutbert.work.objective import TaskObjective
 from cutbert.work.plans import MASKED_LM
 from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_step
@@ -57,11 +58,15 @@ __all__ = [  # what is imported from here and not defined here
     "DistillStep",
     "DynabertSettings",
     "LabelStep",
+    "LayerMap",
+    "LossWeights",
     "ModelView",
     "RunFolder",
     "Stage",
+    "States",
     "StepInfo",
     "StudentRecipe",
+    "Subnet",
     "TaskObjective",
     "Teacher",
     "TrainSettings",
@@ -69,6 +74,7 @@ __all__ = [  # what is imported from here and not defined here
     "chosen_layers",
     "encoder_states",
     "frozen_copy",
+    "layer_map",
     "state_loss",
     "student_step",
     "train_stage",

@@ -106,6 +106,18 @@ def test_mlm_speed(tmp_path: Path) -> None:
     assert record["speed"]["median_tokens_per_s"] > 0 and record["share_of_matrix_rate"]["median_share"] > 0
 
 
+def test_distillation_goes_on_where_it_was(tmp_path: Path, glue: Path) -> None:
+    model = save_tiny(tmp_path / "model", tiny_model(HeadSpec("none")))
+    words = ["--model", model, "--data-dir", glue, "--tasks", "sst2", "--seeds", 0, "--layers", 2, "--work", tmp_path]
+    words += ["--steps-share", 0.01, "--variants"]
+    record_of("measure_distillation", tmp_path, *words, "base,matched by a matrix")
+    again = "base,relations alone,more rows,mean of weights,labels at the end"
+    record = record_of("measure_distillation", tmp_path, *words, again)
+    names = ["base", "matched by a matrix", *again.split(",")[1:]]
+    assert [cell["variant"] for cell in record["cells"]] == names
+    assert all(cell["select_kl"] > 0 and cell["kept"] == [0, 1] for cell in record["cells"])
+
+
 def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     record = record_of("measure_analysis_memory", tmp_path, *inputs, "--texts", 40, "--hidden-size", 24, "--layers", 2)
     assert record["peak_bytes"] > 0 and record["seconds"] > 0

@@ -52,7 +52,7 @@ def losses_of(step: DistillStep, net: TaskModel, batch: Batch) -> dict[str, floa
 
 
 def recipe(**weights: float) -> StudentRecipe:
-    return replace(SMALL, weights=LossWeights(**{"logits": 1.0, **weights}))
+    return replace(SMALL, state_map="uniform", weights=LossWeights(**{"logits": 1.0, **weights}))
 
 
 def step_of(teacher: TaskModel, student: TaskModel, how: StudentRecipe, **options: Any) -> DistillStep:
@@ -160,6 +160,13 @@ def test_what_cannot_be_compared_is_said(capsys: pytest.CaptureFixture[str]) -> 
     said = " ".join(capsys.readouterr().err.split())
     assert "only its logits and relations are distilled" in said and "only its logits are distilled" in said
     assert "the teacher has a tokenizer of its own: relations between tokens are not learned" in said
+
+
+def test_a_cut_learns_its_own_layers_and_another_network_all_of_them() -> None:
+    teacher, two = Teacher(tiny_model()), replace(SHAPE, layers=SHAPE.layers[:2])
+    steps = [student_step(partial(TaskLosses, HEAD), teacher, two, kept=kept) for kept in ((0, 1), (0, 2), None)]
+    pairs = [step.state_pairs for step in steps]
+    assert pairs == [[(0, 0), (1, 1), (2, 2)], [(0, 0), (1, 1), (2, 3)], [(0, 0), (1, 2), (2, 3)]]
 
 
 def test_chosen_layers_are_there() -> None:
