@@ -56,8 +56,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def be_quick(patch: pytest.MonkeyPatch) -> None:
     """Leave little time for training, whatever the machine does beside."""
     measure_quickly(patch)
-    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", lambda self, ends: 4.0)
-    patch.setattr("cutbert.methods.fit_race.LEAST_ROUND_STEPS", 2)
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 4.0))
+    for module in ("fit_proposals", "fit_race"):
+        patch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
 
 
 def fit(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:

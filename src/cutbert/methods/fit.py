@@ -30,9 +30,10 @@ from cutbert.fronts.measure import timed_table
 from cutbert.hub.load import named, output_rows
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
-from cutbert.methods.fit_limits import Costs, check_counted, targets_of
-from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
-from cutbert.methods.fit_race import Fitting, race, train_winners
+from cutbert.methods.fit_limits import Costs, Target, check_counted, targets_of
+from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
+from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import make_teacher
 from cutbert.shape.head import HeadSpec
@@ -50,7 +51,7 @@ from cutbert.work.run import carry_out
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
 CANDIDATE_S, FEWEST_CANDIDATES, MOST_CANDIDATES = 40, 3, 8
-NEEDED_SHARE = 0.9  # of the time that look and end may take together
+END_SHARE = 0.35  # of the time, that exporting, scoring and timing all candidates may take
 
 
 def fit(
@@ -115,21 +116,14 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     assert isinstance(objective, TaskObjective)
     plan = FitPlan.of(run, settings.plan)
     with run.timing("look"):
-        costs = look(objective, settings, train, plan)
-        targets = targets_of(settings, costs, objective.loaded.model.shape)
-        clock = start_clock(objective, settings, train, plan)
-    for target in targets:
-        if costs.keeps_uncut(target, objective.loaded.model.shape):
-            say(
-                f"{target.name}: the uncut model on {settings.backend} is within it already; a cut is taken only if it "
-                "is as good"
-            )
+        costs, targets = look(objective, settings, train, plan)
+        clock = start_clock(objective, settings, train, plan, len(targets))
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
     fitting = Fitting.of(objective, settings, train, plan, clock, costs)
     try:
         races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
-        train_winners(fitting, races)
+        races = train_winners(fitting, races)
     except (InterruptedRun, KeyboardInterrupt):
         finish_early(fitting, targets)
         raise
@@ -137,42 +131,59 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         finish(fitting, races)
 
 
-def look(objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan) -> Costs:
+def look(
+    objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan
+) -> tuple[Costs, list[Target]]:
     """Time the uncut model and its parts where it will be served, and the tokenizer beside it.
 
     Further costs are predicted from these times.
+
+    Raises:
+        BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
-    model, latency = objective.loaded.model, settings.timing(train.threads, train.seed)
-    measured: dict[str, Any] = {}
-    if not plan.knows("table"):
-        measured["table"] = timed_table(model, ("a", "f", "h"), objective.lengths, latency).to_json()
-        measured["tokenizer_ms"] = tokenizer_ms(objective)
-        measured["build_s"], measured["row_ms"] = serving_times(objective, settings, train)
-        check_look(settings, objective, measured, plan.run.seconds)
-    for name in ("table", "tokenizer_ms", "build_s", "row_ms"):
-        plan.decide(name, lambda: measured[name])  # noqa: B023
-    table = LatencyTable.from_json(plan.decisions["table"])
+    measured = plan.known("look") or measured_look(objective, settings, train)
+    table = LatencyTable.from_json(measured["table"])
     costs = Costs.of(table, objective.data.head, settings.backend)
+    models = objective.inputs.models
+    shapes = [objective.loaded.model.shape, *(models.others[f"student {name}"].shape for name in settings.student)]
+    mistakes, targets = Mistakes(), list[Target]()
+    with mistakes.collect():
+        targets = targets_of(settings, costs, shapes)
+    with mistakes.collect():
+        check_time(settings, uncut_seconds(objective, measured), plan.run.seconds, len(targets))
+    mistakes.check(BudgetError)
+    plan.decide("look", lambda: measured)
     say(
         f"look: the uncut model takes {table.uncut_ms:.2f} ms on {settings.backend}, its tokenizer "
-        f"{plan.decisions['tokenizer_ms']:.2f} ms (median, one text at a time)"
+        f"{measured['tokenizer_ms']:.2f} ms (median, one text at a time)"
     )
-    return costs
+    for target in targets:
+        if not target.is_rung and target.keeps(costs.numbers(shapes[0])):
+            say(f"{target.name}: the uncut model is within it already; a cut is taken only if it is as good")
+    return costs, targets
 
 
-def check_look(settings: FitSettings, objective: TaskObjective, measured: Mapping[str, Any], seconds: float) -> None:
-    """Raise a BudgetError where no network keeps the limits, or no time is left, before anything is kept."""
-    mistakes = Mistakes()
-    with mistakes.collect():
-        costs = Costs.of(LatencyTable.from_json(measured["table"]), objective.data.head, settings.backend)
-        targets_of(settings, costs, objective.loaded.model.shape)
-    needed = (seconds + uncut_seconds(objective, measured)) / NEEDED_SHARE
+def measured_look(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> dict[str, Any]:
+    """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file."""
+    latency = settings.timing(train.threads, train.seed)
+    table = timed_table(objective.loaded.model, ("a", "f", "h"), objective.lengths, latency)
+    build_s, row_ms = serving_times(objective, settings, train)
+    return {
+        "table": table.to_json(),
+        "tokenizer_ms": tokenizer_ms(objective),
+        "build_s": build_s,
+        "row_ms": row_ms,
+    }
+
+
+def check_time(settings: FitSettings, uncut_s: float, spent_s: float, num_limits: int) -> None:
+    """Raise a BudgetError where --time has no room for the end with one candidate under each limit."""
+    needed = spent_s + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
-        mistakes.add(
-            f"--time must be at least {math.ceil(needed)} s here, to look at the model and to export and score one, "
+        raise BudgetError(
+            f"--time must be at least {math.ceil(needed)} s here, to look at the model, and to export and score a cut, "
             f"got {settings.time:g} s"
         )
-    mistakes.check(BudgetError)
 
 
 def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> float:
@@ -208,8 +219,10 @@ def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainS
     return build_s, 1000 * (time.perf_counter() - begun) / len(rows)
 
 
-def start_clock(objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan) -> Clock:
-    """Return the clock: the time for everything, and what of it the end needs."""
+def start_clock(
+    objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan, num_limits: int
+) -> Clock:
+    """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for."""
 
     def default_time() -> float:
         if settings.time is not None:
@@ -220,6 +233,10 @@ def start_clock(objective: TaskObjective, settings: FitSettings, train: TrainSet
         return max(LEAST_S, FINE_TUNINGS * steps * speed)
 
     limit_s = plan.decide("time_limit_s", default_time)
+    uncut_s = uncut_seconds(objective, plan.decisions["look"])
+    by_time = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, int(limit_s / CANDIDATE_S)))
+    candidates = settings.candidates or by_time
+    while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
+        candidates -= 1
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    candidates = settings.candidates or min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, int(limit_s / CANDIDATE_S)))
-    return Clock(plan.run, limit_s, uncut_seconds(objective, plan.decisions), candidates)
+    return Clock(plan.run, limit_s, uncut_s, candidates, num_limits)

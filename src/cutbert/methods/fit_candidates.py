@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 
 from cutbert.data.batches import Batch
+from cutbert.methods.fit_limits import MULTIPLE
 from cutbert.methods.fit_settings import KindName
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape, LayerShape
@@ -27,7 +28,6 @@ from cutbert.surgery.unit_choice import SubLayerErrors, UnitChoice, choose_units
 from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
-MULTIPLE = 64  # of neurons: what kernels like
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
 
 
@@ -117,8 +117,7 @@ class Source:
         return extract(model, candidate.subnet)
 
 
-@dataclass(frozen=True)
-class SubLayerPlace:
+class SubLayerPlace(NamedTuple):
     """A sub-layer of the uncut model: attention ("a") or feed-forward ("f") of a layer."""
 
     dim: str
@@ -171,6 +170,8 @@ class Proposer:
             return []
         choices = [chosen_layers(depth, num, how) for how in get_args(LayerChoice)]
         choices.append(self.least_missed(depth))
+        if depth > 1:  # in case that many are too slow when they are timed
+            choices.append(self.least_missed(depth - 1))
         return [self.named_layers(each) for each in dict.fromkeys(choices)]
 
     def named_layers(self, layers: Sequence[int]) -> Candidate:
@@ -322,11 +323,17 @@ class Proposer:
         return found
 
 
-def student_candidates(name: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:
-    """Return a student as it is where it fits, else the most of its layers that do: the first, or at even distances."""
+def student_candidates(name: str, stem: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:
+    """Return a student as it is where it fits, else the most of its layers that do: the first, or at even distances.
+
+    Args:
+        name: of the student, as the user gave it.
+        stem: what its candidates' names begin with.
+        source: the student.
+        load: of a shape.
+    """
     proposer = Proposer(source, load, lambda candidate: 0.0, ())
     depth, num = proposer.most_layers, source.shape.num_layers
-    stem = name.rstrip("/").rpartition("/")[2]
     choices = {chosen_layers(depth, num, how) for how in ("first", "spread")} if depth else set()
     return [
         Candidate(f"{stem}-{'-'.join(map(str, layers))}", "student", proposer.of_layers(layers), name)

@@ -11,14 +11,13 @@ from dataclasses import replace
 
 from cutbert.errors import BudgetError
 from cutbert.methods.fit_candidates import Candidate, Source
+from cutbert.methods.fit_limits import GATED_DIMS, GATED_MULTIPLE
 from cutbert.methods.schubert_gates import GatedModel, Price
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, marginal_costs, size_at, unit_prices
 from cutbert.surgery.cut import choose_by_limit, subnet_of
 from cutbert.train.settings import StagePlan
 
-DIMS = ("h", "f", "a")
-MULTIPLE_OF = 32
 LEARNING_RATE = 0.02
 MOST_STEPS, LEAST_STEPS = 100, 30
 
@@ -33,17 +32,17 @@ def gate_plan(plan: StagePlan, name: str, steps: int) -> StagePlan:
 def gated(source: Source, load: Callable[[EncoderShape], float]) -> GatedModel:
     """Return a model with its gates under the price of a load that must come down to 1."""
     shape = source.shape
-    costs = marginal_costs(shape, load, DIMS)
+    costs = marginal_costs(shape, load, GATED_DIMS)
     whole = sum(each * size_at(shape, place) for place, each in costs.items())
     aim = 1.0 - (load(shape) - 1.0) / whole if whole else 1.0
-    return GatedModel(source.model, [Price(unit_prices(shape, load, DIMS), aim=min(1.0, max(0.0, aim)))])
+    return GatedModel(source.model, [Price(unit_prices(shape, load, GATED_DIMS), aim=min(1.0, max(0.0, aim)))])
 
 
 def chosen_by_gates(source: Source, model: GatedModel, load: Callable[[EncoderShape], float]) -> list[Candidate]:
     """Return the network of the units with the largest gates that fits, or none where no such network does."""
     gates = {place: value.detach().abs().cpu() for place, value in model.values().items()}
     try:
-        kept = choose_by_limit(source.shape, gates, load, 1.0, dims=DIMS, multiple_of=MULTIPLE_OF)
+        kept = choose_by_limit(source.shape, gates, load, 1.0, dims=GATED_DIMS, multiple_of=GATED_MULTIPLE)
     except BudgetError:
         return []
     subnet = subnet_of(source.shape, kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cutbert.bench.latency_table import LatencyTable
@@ -11,12 +11,15 @@ from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY, rounded_up
 from cutbert.shape.cost import BYTES_PER_PARAM, cost_of
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.units import least_sizes, resized
 from cutbert.work.inputs import Inputs
 
 INT8_BYTES = 1.1  # of a parameter in an int8 file: scales, biases and norms stay float32
-LEAST_HIDDEN_SHARE = 0.25  # of the hidden units, that gates may leave
-LEAST_NEURONS = 64
+MULTIPLE = 64  # of neurons: what kernels like
+GATED_DIMS, GATED_MULTIPLE = ("h", "f", "a"), 32  # what gates may cut, and in groups of how many
+MARGIN = 0.97  # of a limit on what is predicted, for candidates: a single measurement is noisy
+PREDICTED = (LATENCY, "bytes")
 CHEAPER = 0.6  # of the uncut model's latency, where the limit itself asks for no cut
 RUNGS = (0.6, 0.4, 0.25)  # of the latency allowed, that a limit on the drop alone is looked for at
 
@@ -39,24 +42,20 @@ class Costs:
     def of(cls, table: LatencyTable, head: HeadSpec, backend: str) -> Costs:
         return cls(table, head, bytes_per_param(backend))
 
-    def keeps_uncut(self, target: Target, shape: EncoderShape) -> bool:
-        """Whether the uncut model keeps to a target's limits as it is."""
-        return target.keeps(self.numbers(shape))
-
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
-        """Return the costs of a shape by the names of limits; the latency is predicted."""
-        cost = cost_of(shape, self.head)
-        return {
-            LATENCY: self.table(shape),
-            "params": cost.params,
-            "macs": cost.macs,
-            "bytes": self.bytes_per_param * cost.params,
-        }
+        """Return the costs of a shape by the names of limits; latency and bytes are predicted."""
+        return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
+
+
+def counted(shape: EncoderShape, head: HeadSpec, bytes_per_param: float) -> dict[str, float]:
+    """Return the costs of a shape that need no measuring, by the names of limits."""
+    cost = cost_of(shape, head)
+    return {"params": cost.params, "macs": cost.macs, "bytes": bytes_per_param * cost.params}
 
 
 def bytes_per_param(backend: str) -> float:
-    """Return the bytes of one parameter in a backend's file."""
-    return {"onnx-int8": INT8_BYTES, "torch-bf16": BYTES_PER_PARAM}.get(backend, BYTES_PER_PARAM)
+    """Return the bytes of one parameter in a backend's file; in bf16 torch loads the float32 file."""
+    return INT8_BYTES if backend == "onnx-int8" else BYTES_PER_PARAM
 
 
 @dataclass(frozen=True)
@@ -68,51 +67,61 @@ class Target:
         key: for files and stages.
         limits: the most of each cost, by name; what the user asked for.
         aims: what candidates are proposed for: the limits, or less where the limits ask for no cut.
-        is_rung: whether it is one of several sizes tried under --max-drop, of which one is chosen in the end.
+        group: targets of one group give one model: those that differ in size alone, under --max-drop.
+        is_rung: whether it is such a size.
     """
 
     name: str
     key: str
     limits: Mapping[str, float]
     aims: Mapping[str, float]
+    group: int
     is_rung: bool = False
 
     def load(self, numbers: Mapping[str, float]) -> float:
-        """Return the largest of some costs as a share of what is aimed at; at most 1 fits."""
-        return max(numbers[name] / most for name, most in self.aims.items())
+        """Return the largest of some predicted costs as a share of what is aimed at; at most 1 fits."""
+        return load_of(self.aims, numbers)
 
     def keeps(self, numbers: Mapping[str, float]) -> bool:
-        """Whether costs are within the limits that the user set."""
+        """Whether measured costs are within the limits that the user set."""
         return all(numbers[name] <= most for name, most in self.limits.items())
 
 
-def targets_of(settings: FitSettings, costs: Costs, shape: EncoderShape) -> list[Target]:
+def load_of(limits: Mapping[str, float], numbers: Mapping[str, float]) -> float:
+    """Return the largest of some costs as a share of its limit, with a margin on what is predicted; 0 for no limit."""
+    margins = {name: MARGIN if name in PREDICTED else 1.0 for name in limits}
+    return max((numbers[name] / (most * margins[name]) for name, most in limits.items()), default=0.0)
+
+
+def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShape]) -> list[Target]:
     """Return what models are made for, the loosest limit first.
+
+    Args:
+        settings: the limits.
+        costs: of shapes.
+        shapes: of the uncut model, then of students.
 
     Raises:
         BudgetError: limits that not even the smallest network keeps; names the range.
     """
-    uncut = costs.numbers(shape)
+    uncut, least = costs.numbers(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings)]
     fixed = counted_limits(settings)
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(settings.max_latency_ms, reverse=True)] or [fixed]
-    for limits in wanted:
-        check_reachable(limits, costs, shape, settings)
-    if settings.max_drop is not None:
-        found = []
-        for i, limits in enumerate(wanted):
-            most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
-            for j, share in enumerate(RUNGS if LATENCY not in limits else (1.0, *RUNGS[1:])):
-                aims = {**limits, LATENCY: share * most}
-                name = f"{share * most:.2f} ms"
-                if is_reachable(aims, costs, shape, settings):
-                    found.append(Target(name, f"limit-{i + 1}-{j + 1}", limits, aims, is_rung=True))
-        return found
-    targets = []
-    for i, limits in enumerate(wanted):
+    targets: list[Target] = []
+    for group, limits in enumerate(wanted, start=1):
+        check_reachable(limits, least, settings, uncut)
+        key = f"limit-{group}"
+        most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
+        if settings.max_drop is not None:
+            shares = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
+            for i, aims in enumerate(({**limits, LATENCY: share * most} for share in shares), start=1):
+                if i == 1 or any(load_of(aims, each) <= 1 for each in least):
+                    targets.append(Target(f"{aims[LATENCY]:.3g} ms", f"{key}-{i}", limits, aims, group, is_rung=True))
+            continue
         name = f"{limits[LATENCY]:g} ms" if LATENCY in limits else "the limit"
-        needs_no_cut = all(uncut[cost] <= most for cost, most in limits.items())
+        needs_no_cut = all(uncut[cost] <= ceiling for cost, ceiling in limits.items())
         aims = {**limits, LATENCY: CHEAPER * uncut[LATENCY]} if needs_no_cut else limits
-        targets.append(Target(name, f"limit-{i + 1}", limits, aims))
+        targets.append(Target(name, key, limits, aims, group))
     return targets
 
 
@@ -124,53 +133,62 @@ def counted_limits(settings: FitSettings) -> dict[str, float]:
 
 def check_counted(settings: FitSettings, inputs: Inputs) -> None:
     """Raise a BudgetError unless some network keeps the limits that need no measuring."""
-    shape = smallest(inputs.model.shape, settings)
-    cost = cost_of(shape, inputs.head)
-    least = {"params": cost.params, "macs": cost.macs, "bytes": bytes_per_param(settings.backend) * cost.params}
-    raise_unreachable(counted_limits(settings), least, settings)
+    shapes = [inputs.model.shape, *(inputs.models.others[f"student {name}"].shape for name in settings.student)]
+    size = bytes_per_param(settings.backend)
+    least = [counted(each, inputs.head, size) for each in smallest(shapes, settings)]
+    check_reachable(counted_limits(settings), least, settings, counted(shapes[0], inputs.head, size))
 
 
-def check_reachable(limits: Mapping[str, float], costs: Costs, shape: EncoderShape, settings: FitSettings) -> None:
-    """Raise a BudgetError unless some network keeps the limits."""
-    raise_unreachable(limits, costs.numbers(smallest(shape, settings)), settings, costs.numbers(shape))
-
-
-def is_reachable(limits: Mapping[str, float], costs: Costs, shape: EncoderShape, settings: FitSettings) -> bool:
-    least = costs.numbers(smallest(shape, settings))
-    return all(least[name] <= most for name, most in limits.items())
-
-
-def raise_unreachable(
+def check_reachable(
     limits: Mapping[str, float],
-    least: Mapping[str, float],
+    least: Sequence[Mapping[str, float]],
     settings: FitSettings,
-    uncut: Mapping[str, float] | None = None,
+    uncut: Mapping[str, float],
 ) -> None:
-    """Raise a BudgetError with a message for each limit below the least; a student, not known yet, may be less."""
-    if settings.student:
+    """Raise a BudgetError with a message for each limit that no network keeps.
+
+    Args:
+        limits: by the names of costs.
+        least: costs of the smallest networks that are proposed.
+        settings: for the message.
+        uncut: costs of the uncut model, which may keep the limits itself.
+    """
+    if any(load_of(limits, each) <= 1 for each in least) or all(uncut[name] <= most for name, most in limits.items()):
         return
     messages = []
     for name, most in limits.items():
-        if least[name] > most:
-            lowest = f"{rounded_up(least[name]):.3f} ms" if name == LATENCY else f"{least[name]:,.0f}"
-            beside = ""
-            if uncut is not None and name == LATENCY:
-                beside = f"; the uncut model takes {uncut[name]:.3f} ms on {settings.backend}"
+        lowest = min(each[name] for each in least) / (MARGIN if name in PREDICTED else 1.0)
+        if lowest > most:
+            text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{lowest:,.0f}"
+            beside = f"{uncut[name]:.3f} ms on {settings.backend}" if name == LATENCY else f"{uncut[name]:,.0f}"
             messages.append(
-                f"--max-{name.replace('_', '-')} must be at least {lowest}, what the smallest network that fit makes "
-                f"of this model takes{beside}, got {most:.15g}"
+                f"--max-{name.replace('_', '-')} must be at least {text}, what the smallest network that fit makes of "
+                f"this model takes (the uncut model: {beside}), got {most:.15g}"
             )
-    if messages:
-        raise BudgetError(*messages)
+    if not messages:
+        messages = ["no network keeps all limits together: loosen one of them"]
+    raise BudgetError(*messages)
 
 
-def smallest(shape: EncoderShape, settings: FitSettings) -> EncoderShape:
-    """Return the smallest network that is proposed: one thin layer; with gates of fewer hidden units, too."""
-    layer = shape.layers[0]
-    if set(settings.kinds) == {"layers"}:
-        return replace(shape, layers=(layer,))
-    thin = LayerShape(
-        1, layer.key_dim or 1, layer.value_dim or 1, min(LEAST_NEURONS, layer.intermediate_size or LEAST_NEURONS)
-    )
-    hidden = max(1, round(LEAST_HIDDEN_SHARE * shape.hidden_size)) if "gates" in settings.kinds else shape.hidden_size
-    return replace(shape, hidden_size=hidden, layers=(thin,))
+def smallest(shapes: Sequence[EncoderShape], settings: FitSettings) -> list[EncoderShape]:
+    """Return the smallest network of each kind that is proposed.
+
+    Args:
+        shapes: of the uncut model, then of students.
+        settings: which kinds.
+    """
+    shape, found = shapes[0], []
+    layer = min(shape.layers, key=lambda each: (each.num_heads, each.intermediate_size))
+    if "layers" in settings.kinds:
+        found.append(replace(shape, layers=(layer,)))
+    if "sizes" in settings.kinds:
+        neurons = min(MULTIPLE, layer.intermediate_size)
+        thin = replace(layer, num_heads=min(1, layer.num_heads), intermediate_size=neurons)
+        found.append(replace(shape, layers=(thin,)))
+    if "undivided" in settings.kinds:
+        found.append(replace(shape, layers=(replace(layer, intermediate_size=0),)) if layer.has_attention else shape)
+    if "gates" in settings.kinds:
+        found.append(resized(shape, least_sizes(shape, GATED_DIMS, GATED_MULTIPLE)))
+    if "student" in settings.kinds:
+        found += [replace(each, layers=each.layers[:1]) for each in shapes[1:]]
+    return found

@@ -19,6 +19,7 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
+LAST = "-last"  # ends the name of a winner's last training
 WARM_STEPS, TIMED_STEPS = 2, 5
 # What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
 END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
@@ -51,9 +52,9 @@ class FitPlan:
         own = run.path / PLAN
         return cls(run, {} if other is None else read_plan(Path(other)), read_json(own) if own.is_file() else {})
 
-    def knows(self, name: str) -> bool:
-        """Whether a decision was taken before, here or in the other run."""
-        return name in self.decisions or name in self.other
+    def known(self, name: str) -> Any:
+        """Return a decision that was taken before, here or in the other run; None for none."""
+        return self.decisions.get(name, self.other.get(name))
 
     def decide(self, name: str, decide: Callable[[], Any]) -> Any:
         """Return a decision, which is JSON: as it was taken before, as the other run took it, or as it is taken now."""
@@ -68,18 +69,15 @@ class FitPlan:
             return FixedPace([(step, count) for step, count in self.other[name]])
         return DeadlinePace(self.run.path / "checkpoint" / f"{name}-pace.json", planned, seconds_left)
 
-    def keep_pace(self, name: str, pace: Pace) -> None:
-        """Keep the steps that a finished stage took, as a decision."""
-        assert isinstance(pace, FixedPace | DeadlinePace)
-        self.decide(name, lambda: [list(change) for change in pace.changes])
-
-    def changes(self) -> list[tuple[str, int, int]]:
-        """Return the stages whose steps were changed on the way: their names, the steps at first and in the end."""
-        steps = {name: each for name, each in self.decisions.items() if name.endswith("-last")}
-        return [(name, each[0][1], each[-1][1]) for name, each in steps.items() if len(each) > 1]
+    def changes(self) -> dict[str, tuple[int, int]]:
+        """Return by a limit's key, where they were changed on the way, the last steps as planned and as made."""
+        steps = {name.removesuffix(LAST): each for name, each in self.decisions.items() if name.endswith(LAST)}
+        return {key: (each[0][1], each[-1][1]) for key, each in steps.items() if len(each) > 1}
 
     def save(self) -> None:
+        """Write the decisions, and how much time was spent by now."""
         write_json(self.run.path / PLAN, self.decisions)
+        self.run.record()
 
 
 def read_plan(run: Path) -> dict[str, Any]:
@@ -105,22 +103,29 @@ class Clock:
         run: the run's folder.
         limit_s: time for everything.
         uncut_s: what exporting, loading and scoring the uncut model takes.
-        candidates: trained at first under each limit.
+        candidates: that may take part under each limit.
+        limits: how many there are.
     """
 
     run: RunFolder
     limit_s: float
     uncut_s: float
     candidates: int
+    limits: int
 
-    def left_s(self, ends: int) -> float:
-        """Return the seconds until the end must begin.
+    @property
+    def left_s(self) -> float:
+        """Seconds until the end must begin, in which all is exported, scored and timed; at least 0."""
+        return max(0.0, self.limit_s - self.run.seconds - self.uncut_s * end_of(self.candidates * self.limits))
 
-        Args:
-            ends: limits, each of which ends with networks to be exported, scored and timed.
-        """
-        end_s = self.uncut_s * (END_OF_UNCUT + ends * self.candidates * END_OF_CANDIDATE)
-        return self.limit_s - self.run.seconds - end_s
+
+def end_of(candidates: int) -> float:
+    """Return what the end takes, in times of exporting and scoring the uncut model.
+
+    Args:
+        candidates: under all limits together.
+    """
+    return END_OF_UNCUT + candidates * END_OF_CANDIDATE
 
 
 def seconds_per_step(

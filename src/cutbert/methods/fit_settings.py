@@ -11,7 +11,6 @@ from cutbert.options import option
 from cutbert.settings import LIMITS, MEASURING, METHOD, MODEL, RUN, Settings
 
 KindName = Literal["layers", "sizes", "undivided", "gates", "student"]
-LEAST_MINUTES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class FitSettings(Settings):
     )
     plan: str | None = field(
         default=None,
-        metadata=option("Another run of fit, whose plan (latency table, rates, steps) is taken.", group=RUN),
+        metadata=option("Another run of fit, whose plan (times, steps, --time) is taken.", group=RUN),
     )
     teacher: str | None = field(
         default=None,
@@ -107,6 +106,8 @@ class FitSettings(Settings):
     def conflicts(self) -> Iterable[str]:
         if len(set(self.max_latency_ms)) < len(self.max_latency_ms):
             yield f"--max-latency-ms must differ, got {', '.join(f'{each:g}' for each in self.max_latency_ms)}"
+        if self.plan is not None and self.time is not None:
+            yield "--time must not be given with --plan, which has its own"
         if not self.kinds:
             yield f"--kinds must name at least one of {', '.join(get_args(KindName))}, got none"
         if set(self.kinds) == {"student"} and not self.student:

@@ -6,16 +6,16 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from cutbert.data.tokens import Tokens
 from cutbert.fronts.score import label_scores
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
+from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import load_weights, save_weights
 from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.progress import say
-from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.settings import TrainSettings
 from cutbert.work.distill import DistillStep, LabelStep, LossWeights
 from cutbert.work.finetune import TEACHER
 from cutbert.work.objective import TaskObjective
@@ -24,13 +24,14 @@ from cutbert.work.plans import FINETUNE
 # Rate and passes, the most promising first. At 5e-5 and 3 passes, the usual ones, MRPC's teacher stays 4 points below.
 TRIES = ((1e-4, 4.0), (5e-5, 4.0), (2e-4, 4.0), (1e-4, 8.0))
 TEACHER_SHARE = 0.3  # of the time for training
-LEAST_PASSES = 0.5
+LEAST_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Try:
-    """One fine-tuning: its peak learning rate, passes over the rows, steps, score on select, seconds."""
+    """One fine-tuning: its number, peak learning rate, passes over the rows, steps, score on select, seconds."""
 
+    number: int
     learning_rate: float
     passes: float
     steps: int
@@ -51,34 +52,17 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     loaded, run = objective.loaded, plan.run
     if not loaded.has_new_head:
         return
-    step, tokens, ways = what_is_learned(objective)
-    until = plan.decide("teacher-until", lambda: run.seconds + TEACHER_SHARE * clock.left_s(ends=1))
-    epoch_steps = math.ceil(len(tokens) / FINETUNE.batch_size)
-    start, best = copy.deepcopy(loaded.model), run.path / "checkpoint" / f"{TEACHER}.safetensors"
+    learning = Learning.of(objective, train, plan)
+    until = plan.decide("teacher-until", lambda: run.seconds + TEACHER_SHARE * clock.left_s)
+    best = run.path / "checkpoint" / f"{TEACHER}.safetensors"
     tried: list[Try] = []
-    for rate, passes in ways:
-        name = f"{TEACHER}-{len(tried) + 1}"
-        stage_plan = replace(FINETUNE, name=name, learning_rate=rate, epochs=passes)
-        if tried:
-            seconds = tried[-1].seconds / tried[-1].steps
-        elif not plan.knows(name):
-            scratch = copy.deepcopy(start)
-            seconds = seconds_per_step(scratch, stage_plan, tokens, step, objective.engine, train)
-        steps = plan.decide(
-            name,
-            lambda: planned_steps(stage_plan, epoch_steps, (until - run.seconds) / seconds, is_first=not tried),  # noqa: B023
-        )
-        if not steps:
+    for rate, passes in learning.ways:
+        done = learning.attempt(rate, passes, until - run.seconds, tried[-1] if tried else None)
+        if done is None:
             break
-        say(f"teacher: training at {rate:g} for {steps:,} steps ({steps / epoch_steps:.1f} passes)")
-        loaded.model.load_state_dict(start.state_dict())
-        stage = Stage(replace(stage_plan, exact_steps=steps), tokens, step)
-        position = train_stage(loaded.model, stage, objective.engine, train, run)
-        whole = Subnet.full(loaded.model.shape)
-        select = label_scores(loaded.model, whole, objective.select, objective.metric).score
-        if select > max((each.select_score for each in tried), default=-math.inf):
+        if done.select_score > max((each.select_score for each in tried), default=-math.inf):
             save_weights(best, loaded.model)
-        tried.append(Try(rate, steps / epoch_steps, steps, select, position.seconds))
+        tried.append(done)
     load_weights(best, loaded.model)
     tell(tried)
     if not (run.path / TEACHER).exists():
@@ -86,31 +70,73 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     plan.decide("teacher", lambda: [asdict(each) for each in tried])
 
 
-def what_is_learned(objective: TaskObjective) -> tuple[TrainingStep, Tokens, Sequence[tuple[float, float]]]:
-    """Return the training step, its rows, and the rates and passes to try."""
-    if objective.inputs.models.teacher is None:
-        return LabelStep(objective.losses), objective.train_tokens, TRIES
-    teacher, tokens = objective.teacher_and_tokens()
-    return DistillStep(objective.losses, teacher, LossWeights()), tokens, TRIES[:1]
-
-
-def planned_steps(plan: StagePlan, epoch_steps: int, possible: float, *, is_first: bool) -> int:
-    """Return the steps of a try, 0 for none: all its passes if there is time; of the first try as many as there is.
+@dataclass(frozen=True, eq=False)
+class Learning:
+    """What all tries share.
 
     Args:
-        plan: of the try.
-        epoch_steps: of one pass.
-        possible: steps that there is time for.
-        is_first: whether nothing was tried yet: at least half a pass is made then.
+        objective: its model is trained in place.
+        train, plan: of the run.
+        start: the model as it came.
+        step, tokens: what is learned, on which rows.
+        ways: rates and passes to try.
     """
-    wanted = round(plan.epochs * epoch_steps)
-    if not is_first:
-        return wanted if wanted <= possible else 0
-    return min(wanted, max(math.ceil(LEAST_PASSES * epoch_steps), int(possible)))
+
+    objective: TaskObjective
+    train: TrainSettings
+    plan: FitPlan
+    start: TaskModel
+    step: TrainingStep
+    tokens: Tokens
+    ways: Sequence[tuple[float, float]]
+
+    @classmethod
+    def of(cls, objective: TaskObjective, train: TrainSettings, plan: FitPlan) -> Learning:
+        start = copy.deepcopy(objective.loaded.model)
+        if objective.inputs.models.teacher is None:
+            return cls(objective, train, plan, start, LabelStep(objective.losses), objective.train_tokens, TRIES)
+        teacher, tokens = objective.teacher_and_tokens()
+        step = DistillStep(objective.losses, teacher, LossWeights())
+        return cls(objective, train, plan, start, step, tokens, TRIES[:1])
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps of one pass over the rows."""
+        return math.ceil(len(self.tokens) / FINETUNE.batch_size)
+
+    def attempt(self, rate: float, passes: float, seconds: float, before: Try | None) -> Try | None:
+        """Train the model from its start in one way, or return None where there is no time for it.
+
+        Args:
+            rate, passes: the way.
+            seconds: that are left.
+            before: the last try; of the first one as many passes are made as there is time for.
+        """
+        objective, number = self.objective, 1 if before is None else before.number + 1
+        stage_plan = replace(FINETUNE, name=f"{TEACHER}-{number}", learning_rate=rate, epochs=passes)
+        wanted = round(passes * self.epoch_steps)
+
+        def planned() -> int:
+            if before is not None:
+                return wanted if wanted * before.seconds / before.steps <= seconds else 0
+            scratch, engine = copy.deepcopy(self.start), objective.engine
+            speed = seconds_per_step(scratch, stage_plan, self.tokens, self.step, engine, self.train)
+            return min(wanted, max(LEAST_STEPS, int(seconds / speed)))
+
+        steps = self.plan.decide(stage_plan.name, planned)
+        if not steps:
+            return None
+        say(f"teacher: training at {rate:g} for {steps:,} steps ({steps / self.epoch_steps:.1f} passes)")
+        model = objective.loaded.model
+        model.load_state_dict(self.start.state_dict())
+        stage = Stage(replace(stage_plan, exact_steps=steps), self.tokens, self.step)
+        position = train_stage(model, stage, objective.engine, self.train, self.plan.run)
+        select = label_scores(model, Subnet.full(model.shape), objective.select, objective.metric).score
+        return Try(number, rate, steps / self.epoch_steps, steps, select, position.seconds)
 
 
 def tell(tried: Sequence[Try]) -> None:
     """Say what was tried, and which was taken."""
-    best: Any = max(tried, key=lambda each: each.select_score)
+    best = max(tried, key=lambda each: each.select_score)
     for each in tried:
         say(f"teacher: {each.text}{', taken' if each is best else ''}")

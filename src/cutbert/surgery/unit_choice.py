@@ -198,8 +198,13 @@ def factored(matrices: Tensor) -> Tensor:
 
     Where there are fewer tokens than units, downdates leave eigenvalues of the size of the rounding: as much is added
     to the diagonal as makes the factor exist.
+
+    Raises:
+        InputError: the matrices are not finite.
     """
     diagonal = matrices.diagonal(dim1=-2, dim2=-1)
+    if not bool(torch.isfinite(diagonal).all()):
+        raise InputError("the states of the model must be finite on the texts it is looked at on, and are not")
     added = torch.zeros((), dtype=matrices.dtype)
     step = LEAST_JITTER * diagonal.abs().mean().clamp(min=LEAST_VARIANCE)
     while True:

@@ -21,6 +21,11 @@ Changes = list[tuple[int, int]]
 class Pace(Protocol):
     """Decides a stage's number of steps, again before each step."""
 
+    @property
+    def changes(self) -> Sequence[tuple[int, int]]:
+        """The number of steps at first, and what it was changed to on the way, each with the step it was decided at."""
+        ...
+
     def num_steps(self, position: Position) -> int:
         """Return the number of steps the whole stage is to have, at least those done."""
         ...

@@ -186,7 +186,7 @@ class TaskObjective:
             return Teacher(self.loaded.model)
         other = load_model(self.inputs.models.teacher, self.data.head)
         ours, theirs, is_main = self.loaded.model.shape, other.model.shape, self.engine.is_main
-        same_tokens = self.loaded.tokenizer.get_vocab() == other.tokenizer.get_vocab()
+        same_tokens = share_tokens(self.loaded, other)
         has_states, pairs = same_tokens and have_like_states(ours, theirs), None
         if not has_states:
             say(
@@ -349,6 +349,12 @@ def length_notes(loaded: Loaded, inputs: Inputs) -> tuple[str, ...]:
     if before is None or before <= now:
         return ()
     return (f"{loaded.source} was trained on inputs of up to {before} tokens; here they are cut at --max-length {now}",)
+
+
+def share_tokens(one: Loaded, other: Loaded) -> bool:
+    """Whether two models read the same tokens: one vocabulary, and both or neither tell the texts of a pair apart."""
+    has_types = (each.model.shape.num_token_types > 1 for each in (one, other))
+    return one.tokenizer.get_vocab() == other.tokenizer.get_vocab() and len(set(has_types)) == 1
 
 
 def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:

@@ -13,7 +13,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.train.progress import say
 from cutbert.train.settings import StagePlan
 from cutbert.work.distill import DistillStep, LayerMap, LossWeights, layer_map
-from cutbert.work.losses import LossesOf, Teacher
+from cutbert.work.losses import LossesOf, StatePairs, Teacher
 from cutbert.work.plans import DISTILLATION
 
 LayerChoice = Literal["first", "last", "spread", "first_and_last"]
@@ -116,6 +116,8 @@ def student_step(
         say(f"the teacher's hidden states do not match the student's: only its {rest} are distilled", shown=is_main)
         weights = replace(weights, hidden=0.0)
     state_map = "uniform" if kept is None and recipe.state_map == "own" else recipe.state_map
-    pairs = layer_map(student.num_layers, own.num_layers, state_map, kept) if weights.hidden else ()
+    pairs: StatePairs = layer_map(student.num_layers, own.num_layers, state_map, kept) if weights.hidden else ()
+    if state_map == "own":  # of the model that the network was cut from, which a teacher of another depth matches
+        pairs = teacher.match(pairs)
     layer = recipe.relation_layer
     return DistillStep(losses_of, teacher, weights, hidden_units, state_pairs=pairs, relation_layer=layer)

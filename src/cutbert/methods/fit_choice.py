@@ -1,0 +1,121 @@
+"""Which networks of `fit` are taken, of all that were made: by scores on select and by costs as they were measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.methods.fit_limits import Target
+from cutbert.shape.budget import LATENCY
+
+GATE = 0.005  # of the score on select, that a backend may lose of a network's own
+CHANGED = 0.01  # share of rows whose answer changes by chance with the backend
+UNCUT = 0  # the uncut model's place among the finalists
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A network at the end of a run.
+
+    Args:
+        entry: its line on the leaderboard.
+        target: the limit it was made for; None for the uncut model.
+        lost: what the backend loses of its score on select in float32.
+        rows: of select.
+    """
+
+    entry: LeaderboardEntry
+    target: Target | None
+    lost: float
+    rows: int
+
+    @property
+    def passes_gate(self) -> bool:
+        """Whether the backend loses no more than GATE of the score on select, or no more than chance explains.
+
+        Chance is two standard errors of the difference when a share CHANGED of the rows is answered in another way, by
+        chance for better or worse (our choice).
+        """
+        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.rows)
+
+
+def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float | None) -> dict[str, int]:
+    """Return which finalist is taken under each limit, by the target's key; a limit that none keeps is left out.
+
+    Args:
+        targets: of the races.
+        finalists: the uncut model first, then those of each race: its winner first, then the last to drop out.
+        least_score: on select, under --max-drop; None without.
+    """
+    if least_score is None:
+        found = {target.key: best_of(target, finalists) for target in targets}
+        return {key: index for key, index in found.items() if index is not None}
+    chosen = {}
+    for group in dict.fromkeys(target.group for target in targets):
+        own = [target for target in targets if target.group == group]
+        fastest = fastest_of(own, finalists, least_score)
+        if fastest is not None:
+            key, index = fastest
+            chosen[key] = index
+    return chosen
+
+
+def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
+    """Return the network that is taken under one limit, None where none keeps it.
+
+    The race's winner, or where it breaks the limit as measured, or clearly loses on the backend, the one that dropped
+    out last. Never one below whole layers on select, and never one below the uncut model where that keeps the limit.
+    """
+    able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
+    best = next((i for i in able if finalists[i].passes_gate), None)
+    for i in able:
+        is_better = best is None or finalists[i].entry.select_score > finalists[best].entry.select_score
+        if finalists[i].entry.kind == "layers" and finalists[i].passes_gate and is_better:
+            best = i
+    uncut = finalists[UNCUT].entry
+    if target.is_rung or not target.keeps(costs_of(uncut)):
+        return best
+    if best is None:
+        return UNCUT
+    entry = finalists[best].entry
+    is_as_good = entry.select_score >= uncut.select_score and entry.latency_ms < uncut.latency_ms
+    return best if is_as_good else UNCUT
+
+
+def fastest_of(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float) -> tuple[str, int] | None:
+    """Return target's key and place of the fastest network that is good enough, of several sizes under one limit."""
+    options = [(target.key, i) for target in targets if (i := best_of(target, finalists)) is not None]
+    if targets[0].keeps(costs_of(finalists[UNCUT].entry)):
+        options.append((targets[0].key, UNCUT))
+    enough = [each for each in options if finalists[each[1]].entry.select_score >= least_score]
+    return min(enough, key=lambda each: finalists[each[1]].entry.latency_ms, default=None)
+
+
+def costs_of(entry: LeaderboardEntry) -> dict[str, float]:
+    """Return an entry's costs by the names of limits."""
+    return {LATENCY: entry.latency_ms, "params": entry.params, "macs": entry.macs, "bytes": entry.file_bytes}
+
+
+def marked(
+    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int]
+) -> list[LeaderboardEntry]:
+    """Return the entries with the chosen ones marked, and where there are several limits the limit of each.
+
+    The uncut model is listed once more for each further limit under which it is the answer.
+    """
+    has_limits = len(targets) > 1
+    board = [
+        replace(
+            each.entry,
+            chosen=each.target is not None and chosen.get(each.target.key) == i,
+            limit=each.target.name if has_limits and each.target is not None else None,
+        )
+        for i, each in enumerate(finalists)
+    ]
+    for target in targets:
+        if chosen.get(target.key) == UNCUT:
+            uncut = replace(board[UNCUT], chosen=True, limit=target.name if has_limits else None)
+            board = [*board, uncut] if board[UNCUT].chosen else [uncut, *board[1:]]
+    return board

@@ -1,0 +1,213 @@
+"""What `fit` cuts candidates from: the model itself and students, with their teacher and the rows to judge them by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cutbert.data.rows import Examples
+from cutbert.data.tokens import Tokens
+from cutbert.hub.load import load_model
+from cutbert.methods.fit_candidates import Candidate, Source
+from cutbert.methods.fit_limits import Costs
+from cutbert.methods.fit_plan import Clock, FitPlan
+from cutbert.methods.fit_settings import FitSettings
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import ModelSource
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.repair import repair
+from cutbert.train.evaluate import predict_logits, score, teacher_kl
+from cutbert.train.progress import say
+from cutbert.train.settings import TrainSettings
+from cutbert.work.distill import DistillStep
+from cutbert.work.losses import Teacher
+from cutbert.work.objective import TaskObjective, share_tokens
+from cutbert.work.student import OTHER_BACKBONE, student_step
+
+REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
+LOOK_ROWS = 128  # of select, for the damage of a part
+JUDGED_ROWS = 2000  # of select at most, for ranking
+HELD_OUT = 500  # of --unlabeled at most, for ranking
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A model that candidates are cut from, with its task and its teacher: the model itself, or a student.
+
+    Args:
+        objective: the task, in the model's tokens.
+        teacher: in the training dtype.
+        tokens: rows to distil on.
+        judged: rows that networks are ranked by: of select, and held out of --unlabeled.
+        answers: the teacher's, of each of these.
+        source: what is cut.
+        is_student: whether the model is another than the teacher's own.
+    """
+
+    objective: TaskObjective
+    teacher: Teacher
+    tokens: Tokens
+    judged: tuple[Tokens, ...]
+    answers: tuple[NDArray[np.float32], ...]
+    source: Source
+    is_student: bool = False
+
+    @classmethod
+    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int) -> Part:
+        """Return the model itself, with the teacher asked and the model's parts looked at."""
+        teacher, tokens = objective.teacher_and_tokens()
+        rows = (judged_rows(objective), *held_out)
+        judged = tuple(map(objective.tokenize, rows))
+        answers = tuple(map(objective.teacher_logits, rows))
+        return cls(objective, teacher, tokens, judged, answers, source_of(objective, seed))
+
+    @classmethod
+    def of_student(cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int) -> Part:
+        """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
+        data, old = model.objective.data, model.objective
+        loaded = load_model(student, data.head, seed=seed)
+        loaded.model.to(old.engine.device)
+        own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
+        if not share_tokens(loaded, old.loaded):
+            dev = own.tokenize(data.dev)
+            select = dev if data.select_is_dev else own.tokenize(data.select)
+            own = replace(own, train_tokens=own.tokenize(data.train), dev=dev, select=select)
+            tokens = own.tokenize(data.train if data.unlabeled is None else data.train.joined(data.unlabeled))
+            others = model.tokens if teacher.tokens is None else teacher.tokens
+            teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
+        judged = tuple(map(own.tokenize, (judged_rows(own), *held_out)))
+        part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
+        student_step(own.losses, teacher, part.source.shape, OTHER_BACKBONE)  # says what cannot be compared
+        return part
+
+    def teacher_select(self) -> float:
+        """Return the teacher's score on select, in float32."""
+        return self.select_score_of(self.objective.teacher_logits(self.objective.data.select))
+
+    def select_score(self, network: TaskModel) -> float:
+        """Return a network's score on select, in float32."""
+        return self.select_score_of(predict_logits(network, self.objective.select))
+
+    def select_score_of(self, logits: NDArray[np.float32]) -> float:
+        data = self.objective.data
+        return score(data.head, data.metric, logits, self.objective.select).score
+
+    def kl(self, network: TaskModel) -> float:
+        """Return a network's divergence from the teacher on the rows that are judged."""
+        ours = np.concatenate([predict_logits(network, tokens) for tokens in self.judged])
+        return teacher_kl(self.objective.data.head, ours, np.concatenate(self.answers))
+
+    def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
+        """Return the divergence of a network, or of a part of it, on LOOK_ROWS alone: quick, and enough to choose."""
+        few = np.arange(min(LOOK_ROWS, len(self.judged[0])))
+        ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
+        return teacher_kl(self.objective.data.head, ours, self.answers[0][few])
+
+    def damage_of(self, candidate: Candidate) -> float:
+        """Return the damage of a candidate as it is cut; it is run in place where it is a prefix."""
+        if candidate.kept:
+            return self.damage(self.source.cut(candidate))
+        return self.damage(self.source.model, candidate.subnet)
+
+    def repaired(self, candidate: Candidate) -> TaskModel:
+        """Return a candidate's network with what the cut broke refitted."""
+        network, model = self.source.cut(candidate), self.source.model
+        hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
+        repair(model, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
+        return network
+
+    def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
+        """Return the training step of a candidate."""
+        if self.is_student:
+            return student_step(self.objective.losses, self.teacher, shape, OTHER_BACKBONE, is_main=False)
+        hidden = None
+        if candidate.hidden is not None:
+            hidden = torch.tensor(candidate.hidden, device=self.objective.engine.device)
+        return student_step(
+            self.objective.losses, self.teacher, shape, kept=candidate.layers, hidden_units=hidden, is_main=False
+        )
+
+
+def judged_rows(objective: TaskObjective) -> Examples:
+    """Return the rows of select that networks are ranked by: all, or the first ones."""
+    select = objective.data.select
+    return select if len(select) <= JUDGED_ROWS else select.take(np.arange(JUDGED_ROWS))
+
+
+def source_of(objective: TaskObjective, seed: int) -> Source:
+    """Return an objective's model as what candidates are cut from, looked at on a few training rows without labels."""
+    model = objective.loaded.model
+    rows = min(REPAIR_ROWS, max(1, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
+    return Source.of(model, objective.sample(model, rows, seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitting:
+    """What the parts of one run share.
+
+    Args:
+        objective: the task and the fine-tuned model.
+        settings, train: as given.
+        plan, clock, costs: of the run.
+        parts: what candidates are cut from, by the student's name; None for the model itself.
+    """
+
+    objective: TaskObjective
+    settings: FitSettings
+    train: TrainSettings
+    plan: FitPlan
+    clock: Clock
+    costs: Costs
+    parts: dict[str | None, Part]
+
+    @classmethod
+    def of(
+        cls,
+        objective: TaskObjective,
+        settings: FitSettings,
+        train: TrainSettings,
+        plan: FitPlan,
+        clock: Clock,
+        costs: Costs,
+    ) -> Fitting:
+        with plan.run.timing("propose"):
+            say("looking at what each part of the model is worth")
+            objective, held_out = without_held_out(objective, train.seed)
+            own = Part.of_model(objective, held_out, train.seed)
+            parts: dict[str | None, Part] = {None: own}
+            for name in settings.student if "student" in settings.kinds else ():
+                student = objective.inputs.models.others[f"student {name}"]
+                parts[name] = Part.of_student(own, student, held_out, train.seed)
+        return cls(objective, settings, train, plan, clock, costs, parts)
+
+    @property
+    def folder(self) -> Path:
+        """Where unfinished work is kept."""
+        return self.plan.run.path / "checkpoint"
+
+    @property
+    def own(self) -> Part:
+        """The model itself."""
+        return self.parts[None]
+
+    def part_of(self, candidate: Candidate) -> Part:
+        """Return what a candidate is cut from."""
+        return self.parts[candidate.student]
+
+
+def without_held_out(objective: TaskObjective, seed: int) -> tuple[TaskObjective, list[Examples]]:
+    """Hold some of the rows without labels out of training; return the others' objective and these rows."""
+    rows = objective.data.unlabeled
+    if rows is None or len(rows) < 2:
+        return objective, []
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held_out, others = np.split(order, [min(HELD_OUT, len(rows) // 2)])
+    data = replace(objective.data, unlabeled=rows.take(np.sort(others)))
+    return replace(objective, data=data), [rows.take(np.sort(held_out))]

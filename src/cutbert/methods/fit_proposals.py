@@ -1,0 +1,218 @@
+"""Which candidates of `fit` take part under one limit: proposed, the best of each kind taken, timed, repaired."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from cutbert.bench.latency import time_networks
+from cutbert.bench.latency_table import new_network
+from cutbert.errors import RunError
+from cutbert.methods.fit_candidates import Candidate, Proposer, student_candidates
+from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
+from cutbert.methods.fit_limits import Target
+from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_plan import seconds_per_step
+from cutbert.methods.schubert_gates import GateOptimizer, GateView
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
+from cutbert.train.checkpoint import save_weights
+from cutbert.train.loop import Stage, train_stage
+from cutbert.train.progress import counter, progress_bar, say
+from cutbert.work.student import SMALL
+
+GATES_SHARE = 0.1  # of the time left, for gates under one limit
+LEAST_ROUND_STEPS = 25
+LEAST_REPAIRED = 3  # candidates, even where there is no time for rounds
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A candidate in the race.
+
+    Args:
+        candidate: what it is.
+        latency_ms: measured before training, beside the uncut model.
+        kl: to the teacher, as it is now.
+        steps, seconds: trained so far.
+        rounds: survived.
+        weights: name of the file of its weights in the run's checkpoint/.
+    """
+
+    candidate: Candidate
+    latency_ms: float
+    kl: float
+    steps: int = 0
+    seconds: float = 0.0
+    rounds: int = 0
+    weights: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "candidate": self.candidate.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entrant:
+        return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
+
+
+def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
+    """Return the candidates under a limit, repaired, the best first; none where nothing fits. Their weights are kept.
+
+    Args:
+        fitting: of the run.
+        target: the limit.
+        seconds: for rounds; only as many candidates as these allow take part.
+    """
+    damage: dict[str, float] = {}
+    candidates = diverse(fitting, proposals(fitting, target), damage)
+    if not candidates:
+        return []
+    times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
+    known = [each for each in candidates if each.name in times]
+    if not known:
+        raise RunError(f"--plan {fitting.settings.plan} must be of the same model, data and limits: it timed others")
+    most = target.aims.get(LATENCY, math.inf)
+    able = [each for each in known if times[each.name] <= most] or [min(known, key=lambda each: times[each.name])]
+    count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
+    taken = best_first(able, damage)[: max(count, LEAST_REPAIRED)]
+    entrants = {}
+    with progress_bar(f"{target.name}: repair", len(taken)) as bar:
+        advance = counter(bar)
+        for each in taken:
+            entrants[each.name] = repaired(fitting, target, each, times[each.name], damage[each.name])
+            advance()
+    ranked = best_first(taken, {name: each.kl for name, each in entrants.items()})
+    return [entrants[each.name] for each in ranked[:count]]
+
+
+def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, damage: float) -> Entrant:
+    """Return a candidate with its weights kept: repaired, or as it is cut where that is closer to the teacher."""
+    part = fitting.part_of(candidate)
+    network = part.source.cut(candidate) if part.is_student else part.repaired(candidate)
+    if not part.is_student and part.damage(network) > damage:
+        network = part.source.cut(candidate)
+    weights = f"{target.key}-{candidate.name}-start"
+    save_weights(fitting.folder / f"{weights}.safetensors", network)
+    return Entrant(candidate, ms, part.kl(network), weights=weights)
+
+
+def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
+    """Return the candidates of all kinds under a limit."""
+    own, kinds = fitting.own, fitting.settings.kinds
+
+    def load(shape: EncoderShape) -> float:
+        return target.load(fitting.costs.numbers(shape))
+
+    found = Proposer(own.source, load, own.damage_of, kinds)()
+    for i, (name, part) in enumerate(fitting.parts.items()):
+        if name is not None:
+            stem = f"student-{i}-{PurePath(name).name}"
+            found += student_candidates(name, stem, part.source, load)
+    if "gates" in kinds and load(own.source.shape) > 1:
+        found += by_gates(fitting, target, load, is_needed=not found)
+    return found
+
+
+def by_gates(
+    fitting: Fitting, target: Target, load: Callable[[EncoderShape], float], *, is_needed: bool
+) -> list[Candidate]:
+    """Return the candidate whose sizes are chosen by gates, where there is time to train them.
+
+    Args:
+        fitting: of the run.
+        target: the limit.
+        load: of a shape, above 1 for the uncut model.
+        is_needed: nothing else fits, so that the fewest steps are taken in any case.
+    """
+    part, plan = fitting.own, SMALL.plan
+    whole, name = Candidate("whole", "gates", Subnet.full(part.source.shape)), f"{target.key}-gates"
+    step, engine = part.step(whole, part.source.shape), part.objective.engine
+
+    def planned() -> int:
+        scratch = copy.deepcopy(part.source.model)
+        speed = seconds_per_step(scratch, plan, part.tokens, step, engine, fitting.train)
+        return min(MOST_STEPS, max(0, int(GATES_SHARE * fitting.clock.left_s / speed)))
+
+    steps = fitting.plan.decide(f"{name}-steps", planned)
+    if steps < LEAST_STEPS and not is_needed:
+        say(f"{target.name}: no time to learn gates")
+        return []
+    model = gated(part.source, load)
+    stage_plan = gate_plan(plan, name, max(LEAST_STEPS, steps))
+    stage = Stage(stage_plan, part.tokens, step, view=GateView, optimizer=GateOptimizer)
+    train_stage(model, stage, engine, fitting.train, fitting.plan.run)
+    return chosen_by_gates(part.source, model, load)
+
+
+def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
+    """Return as many candidates as may take part in a race: the best of each kind as it is cut, then the best others.
+
+    Args:
+        fitting: of the run.
+        candidates: all that were proposed.
+        damage: receives the damage of each.
+    """
+    for each in candidates:
+        damage[each.name] = fitting.part_of(each).damage_of(each)
+    best: dict[str, Candidate] = {}
+    for each in sorted(candidates, key=lambda each: damage[each.name]):
+        best.setdefault(each.kind, each)
+    order = {each.name: each for each in (*best_first(list(best.values()), damage), *best_first(candidates, damage))}
+    students = sum(each.kind == "student" for each in candidates)
+    return list(order.values())[: max(fitting.clock.candidates, students + 1)]
+
+
+def best_first(candidates: Sequence[Candidate], distance: Mapping[str, float]) -> list[Candidate]:
+    """Return the nearest candidate, the nearest of whole layers, students, then the others by distance.
+
+    A student is not fine-tuned: before training it answers by chance, and would always be the last.
+    """
+    ranked = sorted(candidates, key=lambda each: distance[each.name])
+    plain = [each for each in ranked if each.kind == "layers"][:1]
+    students = [each for each in ranked if each.kind == "student"]
+    return list({each.name: each for each in (*ranked[:1], *plain, *students, *ranked)}.values())
+
+
+def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Return the latency of each candidate, timed in turn with the uncut model and brought to its first latency."""
+    models = {name: part.source.model for name, part in fitting.parts.items()}
+    shapes = {each.name: each.subnet.shape_in(models[each.student].shape) for each in candidates}
+    networks = {each.name: new_network(models[each.student], shapes[each.name]) for each in candidates}
+    networks["uncut"] = new_network(models[None], models[None].shape)
+    say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
+    latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    times = time_networks(networks, fitting.objective.lengths, latency)
+    factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
+    return {each.name: factor * times[each.name].latency_ms for each in candidates}
+
+
+def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float) -> int:
+    """Return how many candidates there is time for in rounds, at least one."""
+    first = candidates[0]
+    speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
+    for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
+        if seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+            return count
+    return 1
+
+
+def num_rounds(count: int) -> int:
+    """Return the rounds in which candidates become one, the better half, rounded down, going on each time.
+
+    >>> [num_rounds(count) for count in (1, 2, 3, 4, 7, 8)]
+    [0, 1, 1, 2, 2, 3]
+    """
+    return count.bit_length() - 1
+
+
+def step_seconds(fitting: Fitting, candidate: Candidate, network: TaskModel) -> float:
+    """Return the seconds of a training step of a candidate's network, which is trained for a few steps."""
+    part = fitting.part_of(candidate)
+    step, engine = part.step(candidate, network.shape), part.objective.engine
+    return seconds_per_step(network, SMALL.plan, part.tokens, step, engine, fitting.train)
