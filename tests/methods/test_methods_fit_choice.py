@@ -1,0 +1,140 @@
+"""What fit takes of what was made, and what its limits mean, on made-up numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from cutbert.bench.latency_table import part_shapes, table_of
+from cutbert.errors import BudgetError
+from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
+from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
+from cutbert.methods.fit_proposals import num_rounds
+from cutbert.methods.fit_settings import FitSettings
+from cutbert.shape.budget import LATENCY
+from cutbert.shape.cost import cost_of
+from tiny_runs import HEAD, SHAPE, tiny_entry
+
+TARGET = Target("2 ms", "limit-1", {LATENCY: 2.0}, {LATENCY: 2.0}, 1)
+OTHER = Target("1 ms", "limit-2", {LATENCY: 1.0}, {LATENCY: 1.0}, 2)
+
+
+def finalist(
+    name: str, kind: Any, select: float, ms: float, target: Target | None = TARGET, lost: float = 0.0
+) -> Finalist:
+    entry = replace(tiny_entry(name, kind, (0,), 0.8, ms), select_score=select)
+    within = (target or TARGET).keeps({LATENCY: ms})
+    return Finalist(replace(entry, within_limit=within), target, lost, 400)
+
+
+UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
+
+
+@pytest.mark.parametrize(
+    ("racing", "expected"),
+    [
+        ([finalist("won", "sizes", 0.88, 1.9), finalist("out", "layers", 0.87, 1.5)], "won"),
+        ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "layers", 0.87, 1.5)], "out"),  # plain is better
+        ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "undivided", 0.87, 1.5)], "won"),
+        ([finalist("won", "sizes", 0.88, 2.1), finalist("out", "undivided", 0.87, 1.5)], "out"),  # beyond the limit
+        ([finalist("won", "sizes", 0.88, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
+        ([finalist("won", "sizes", 0.88, 1.9, lost=0.007), finalist("out", "undivided", 0.87, 1.5)], "won"),  # chance
+        ([finalist("won", "sizes", 0.88, 2.1)], None),
+        ([], None),
+    ],
+)
+def test_the_winner_is_taken_unless(racing: list[Finalist], expected: str | None) -> None:
+    finalists = [UNCUT_ROW, *racing]
+    chosen = choose([TARGET], finalists, None)
+    assert {key: finalists[i].entry.name for key, i in chosen.items()} == (
+        {} if expected is None else {"limit-1": expected}
+    )
+
+
+@pytest.mark.parametrize(("select", "ms", "expected"), [(0.9, 1.0, 1), (0.89, 1.0, UNCUT), (0.91, 1.95, UNCUT)])
+def test_the_uncut_model_within_the_limit_gives_way_to_what_is_as_good_and_faster(
+    select: float, ms: float, expected: int
+) -> None:
+    uncut = finalist("uncut", "teacher", 0.9, 1.9, None)
+    finalists = [uncut, finalist("won", "sizes", select, ms)]
+    assert choose([TARGET], finalists, None) == {"limit-1": expected}
+
+
+def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() -> None:
+    rungs = [replace(TARGET, key=f"limit-1-{i}", is_rung=True) for i in (1, 2)]
+    others = [replace(OTHER, key="limit-2-1", is_rung=True)]
+    finalists = [
+        UNCUT_ROW,
+        finalist("large", "sizes", 0.89, 1.8, rungs[0]),
+        finalist("small", "sizes", 0.87, 1.1, rungs[1]),
+        finalist("tiny", "sizes", 0.8, 0.5, others[0]),
+    ]
+    assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 2}
+    assert choose([*rungs, *others], finalists, 0.88) == {"limit-1-1": 1}
+    assert choose([*rungs, *others], finalists, 0.7) == {"limit-1-2": 2, "limit-2-1": 3}
+    free = [replace(each, limits={}) for each in rungs]
+    finalists = [UNCUT_ROW, finalist("large", "sizes", 0.85, 1.8, free[0])]
+    assert choose(free, finalists, 0.9) == {"limit-1-1": UNCUT}
+
+
+def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
+    board = marked(
+        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}
+    )
+    assert [(entry.name, entry.limit) for entry in board if entry.chosen] == [("uncut", "2 ms"), ("uncut", "1 ms")]
+
+
+# Limits
+
+
+def costs() -> Costs:
+    """Return costs by a table in which time is known, with 4 ms for the uncut model."""
+    whole = cost_of(SHAPE).params_encoder
+    times = {key: 0.1 + 3.9 * cost_of(each).params_encoder / whole for key, each in part_shapes(SHAPE, "afh").items()}
+    return Costs.of(table_of(SHAPE, times, 4.0, {}), HEAD, "onnx")
+
+
+def targets(**options: Any) -> list[Target]:
+    return targets_of(FitSettings(**options), costs(), [SHAPE])
+
+
+def test_limits_become_targets_the_loosest_first() -> None:
+    first, second = targets(max_latency_ms=(1.5, 3.0), max_params=12_000)
+    assert (first.name, second.name, first.key, second.key) == ("3 ms", "1.5 ms", "limit-1", "limit-2")
+    assert first.limits == {LATENCY: 3.0, "params": 12_000.0} and first.aims == first.limits
+    assert first.load({LATENCY: 3.0 * MARGIN, "params": 12_000}) == pytest.approx(1)
+    assert first.load({LATENCY: 1.0, "params": 12_001}) > 1 and first.keeps({LATENCY: 3.0, "params": 12_000})
+
+
+def test_a_limit_that_asks_for_no_cut_is_aimed_below() -> None:
+    (target,) = targets(max_latency_ms=(5.0,))
+    assert target.limits == {LATENCY: 5.0} and target.aims == {LATENCY: pytest.approx(0.6 * 4.0)}
+
+
+def test_a_drop_is_looked_for_at_several_sizes() -> None:
+    found = targets(max_drop=1.0)
+    assert [each.aims[LATENCY] for each in found] == pytest.approx([0.6 * 4, 0.4 * 4, 0.25 * 4])
+    assert all(each.is_rung and not each.limits for each in found) and len({each.group for each in found}) == 1
+    found = targets(max_drop=1.0, max_latency_ms=(3.0,))
+    assert found[0].aims[LATENCY] == 3.0 and {each.limits[LATENCY] for each in found} == {3.0}
+
+
+@pytest.mark.parametrize("kind", ["layers", "sizes", "undivided", "gates"])
+def test_a_limit_below_the_smallest_network_names_it(kind: Any) -> None:
+    (least,) = smallest([SHAPE], FitSettings(kinds=(kind,), max_drop=1.0))
+    params = cost_of(least, HEAD).params
+    assert targets_of(FitSettings(kinds=(kind,), max_params=params), costs(), [SHAPE])
+    with pytest.raises(BudgetError, match=f"--max-params must be at least {params:,}, what the smallest network"):
+        targets_of(FitSettings(kinds=(kind,), max_params=params - 1), costs(), [SHAPE])
+
+
+def test_a_smaller_student_widens_the_range() -> None:
+    small = replace(SHAPE, hidden_size=8, layers=SHAPE.layers[:1])
+    settings = FitSettings(kinds=("student",), student=("small",), max_params=cost_of(small, HEAD).params)
+    assert targets_of(settings, costs(), [SHAPE, small])
+
+
+def test_rounds_halve() -> None:
+    assert [num_rounds(count) for count in range(1, 9)] == [0, 1, 1, 2, 2, 2, 2, 3]
