@@ -28,6 +28,7 @@ from cutbert.surgery.unit_choice import SubLayerErrors, UnitChoice, choose_units
 from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
+WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
 
 
@@ -160,19 +161,26 @@ class Proposer:
     def most_layers(self) -> int:
         """The most whole layers that fit; 0 for none."""
         depths = range(self.source.shape.num_layers, 0, -1)
-        return next((depth for depth in depths if self.fits(self.of_layers(range(depth)))), 0)
+        return next((depth for depth in depths if self.load_of_layers(depth) <= 1), 0)
 
     @cached_property
     def whole_layers(self) -> list[Candidate]:
-        """The most whole layers that fit: the first ones, the last, every other, and those that hurt least."""
+        """The most whole layers that fit: the first ones, the last, every other, and those that hurt least.
+
+        A layer more where its predicted load is WITHIN_REACH, and a layer less: what fits is measured later.
+        """
         depth, num = self.most_layers, self.source.shape.num_layers
-        if depth in (0, num):
-            return []
-        choices = [chosen_layers(depth, num, how) for how in get_args(LayerChoice)]
-        choices.append(self.least_missed(depth))
-        if depth > 1:  # in case that many are too slow when they are timed
-            choices.append(self.least_missed(depth - 1))
-        return [self.named_layers(each) for each in dict.fromkeys(choices)]
+        found: list[tuple[int, ...]] = []
+        for count in (depth, depth + 1, depth - 1):
+            is_within = count <= depth or self.load_of_layers(count) <= WITHIN_REACH
+            if 0 < count < num and is_within:
+                found += [chosen_layers(count, num, how) for how in get_args(LayerChoice)]
+                found.append(self.least_missed(count))
+        return [self.named_layers(each) for each in dict.fromkeys(found)]
+
+    def load_of_layers(self, count: int) -> float:
+        """Return the load of the first layers."""
+        return self.load(self.of_layers(range(min(count, self.source.shape.num_layers))).shape_in(self.source.shape))
 
     def named_layers(self, layers: Sequence[int]) -> Candidate:
         return Candidate(f"layers-{'-'.join(map(str, layers))}", "layers", self.of_layers(layers))

@@ -153,6 +153,8 @@ def by_gates(
 def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
     """Return as many candidates as may take part in a race: the best of each kind as it is cut, then the best others.
 
+    Whole layers are of a kind for each depth, since the largest may turn out too slow.
+
     Args:
         fitting: of the run.
         candidates: all that were proposed.
@@ -160,9 +162,9 @@ def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str,
     """
     for each in candidates:
         damage[each.name] = fitting.part_of(each).damage_of(each)
-    best: dict[str, Candidate] = {}
+    best: dict[tuple[str, int], Candidate] = {}
     for each in sorted(candidates, key=lambda each: damage[each.name]):
-        best.setdefault(each.kind, each)
+        best.setdefault((each.kind, len(each.layers) if each.kind == "layers" else 0), each)
     order = {each.name: each for each in (*best_first(list(best.values()), damage), *best_first(candidates, damage))}
     students = sum(each.kind == "student" for each in candidates)
     return list(order.values())[: max(fitting.clock.candidates, students + 1)]
