@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -14,7 +13,7 @@ from cutbert.bench.latency_table import new_network
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import Candidate, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
-from cutbert.methods.fit_limits import Target
+from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
@@ -77,8 +76,8 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
     known = [each for each in candidates if each.name in times]
     if not known:
         raise RunError(f"--plan {fitting.settings.plan} must be of the same model, data and limits: it timed others")
-    most = target.aims.get(LATENCY, math.inf)
-    able = [each for each in known if times[each.name] <= most] or [min(known, key=lambda each: times[each.name])]
+    able = [each for each in known if keeps_aims(fitting, target, each, times[each.name])]
+    able = able or [min(known, key=lambda each: times[each.name])]
     count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
     taken = best_first(able, damage)[: max(count, LEAST_REPAIRED)]
     entrants = {}
@@ -89,6 +88,12 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
             advance()
     ranked = best_first(taken, {name: each.kl for name, each in entrants.items()})
     return [entrants[each.name] for each in ranked[:count]]
+
+
+def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float) -> bool:
+    """Whether a candidate keeps what is aimed at, with its latency as it was measured."""
+    shape = candidate.subnet.shape_in(fitting.part_of(candidate).source.shape)
+    return target.load({**fitting.costs.numbers(shape), LATENCY: MARGIN * ms}) <= 1
 
 
 def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, damage: float) -> Entrant:
