@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "records"
 README = ROOT / "README.md"
-FIT_PAGE = ROOT / "docs" / "fit.md"
+FIT_PAGE, METHODS_PAGE = ROOT / "docs" / "fit.md", ROOT / "docs" / "evidence.md"
 PICTURE = ROOT / "docs" / "results.png"
 BEGIN, END = "<!-- {name}: python benchmarks/figures.py -->", "<!-- end of {name} -->"
 TASKS = {"sst2": "SST-2, accuracy", "cola": "CoLA, Matthews", "mrpc": "MRPC, accuracy"}
@@ -88,7 +88,7 @@ def best_member(task: str) -> Result:
 
 
 def table() -> str:
-    """Return the README's table."""
+    """Return the table of the single methods."""
     cuts = {task: read_record(f"cuts_{task}") for task in TASKS}
     undivided = {task: read_record(f"undivided_{task}") for task in TASKS}
     half, cut = {"budget": "params_encoder=0.5"}, {"budget": "params_encoder=0.35"}
@@ -124,7 +124,7 @@ def fit_table() -> str:
 
 
 def spread_cell(found: Mapping[str, Any]) -> str:
-    """Return a mean in points, with its standard deviation over seeds, and the share of the latency where it has one."""
+    """Return a mean in points, with its deviation over seeds and its share of the latency, where it has them."""
     text = f"{100 * found['mean']:.1f}"
     text += "" if found["spread"] is None else f" ± {100 * found['spread']:.1f}"
     return text + (f" at {found['share']:.2f}" if "share" in found else "")
@@ -137,7 +137,7 @@ def difference_cell(found: Mapping[str, Any]) -> str:
 
 
 def parts_table() -> str:
-    """Return the table of what each part of the recipe of a small network does alone, by KL to the teacher on select."""
+    """Return the table of what each part of a small network's recipe does alone, by KL to the teacher on select."""
     cells = read_record("distillation")["cells"]
     kl: dict[tuple[str, str], list[float]] = {}
     for cell in (each for each in cells if each["num_layers"] == 3):
@@ -235,7 +235,12 @@ def draw(path: Path) -> None:
     figure.savefig(path, dpi=110, metadata={"Comment": fingerprint(), "Software": ""})
 
 
-TABLES = ((README, "results", table), (FIT_PAGE, "fit", fit_table), (FIT_PAGE, "parts", parts_table))
+TABLES = (
+    (README, "fit", fit_table),
+    (METHODS_PAGE, "results", table),
+    (FIT_PAGE, "fit", fit_table),
+    (FIT_PAGE, "parts", parts_table),
+)
 
 
 def split_page(page: Path, name: str) -> tuple[str, str, str]:
