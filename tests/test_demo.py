@@ -22,9 +22,10 @@ from tiny_runs import save_tiny
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
     """A demo of seconds; half a tiny model's latency may be out of reach, so any latency will do."""
     monkeypatch.setattr(module, "LATENCY_SHARE", 100.0)
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 3.0))
     model = save_tiny(tmp_path / "tiny")
     return DemoSettings(
-        model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1, time=20.0
+        model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1, time=300.0
     )
 
 
@@ -50,7 +51,7 @@ def test_task_with_pairs(settings: DemoSettings, tmp_path: Path) -> None:
     for name in ("train", "dev"):
         rows = [f"{i}\ta {name} film {i}\tgood {i}\t{('entailment', 'not_entailment')[i % 2]}" for i in range(40)]
         (task / f"{name}.tsv").write_text("\n".join(["index\tsentence1\tsentence2\tlabel", *rows, ""]))
-    given = {"model": settings.model, "threads": 1, "time": 20.0, "task": "rte", "data_dir": str(tmp_path / "glue")}
+    given = {"model": settings.model, "threads": 1, "time": 300.0, "task": "rte", "data_dir": str(tmp_path / "glue")}
     result = demo(DemoSettings(out=str(tmp_path / "pairs"), **given))
     first = result["texts"][0]
     assert (first["text"], first["text_pair"], first["label"]) == ("a dev film 0", "good 0", "entailment")

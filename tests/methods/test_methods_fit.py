@@ -251,13 +251,14 @@ def test_a_student_runs_in_the_race(model: str, task: dict[str, Any], tmp_path: 
     [
         ({}, "fit must have a limit: one of --max-latency-ms, --max-params"),
         ({"max_params": 10}, "--max-params must be at least [0-9,]+, what the smallest network"),
-        ({"max_params": 5000, "kinds": ["student"]}, "--kinds student must come with --student"),
-        ({"max_params": 5000, "plan": "nowhere"}, "--plan must be a run of fit, got nowhere"),
+        ({"max_params": int(0.8 * PARAMS), "kinds": ["student"]}, "--kinds student must come with --student"),
+        ({"max_params": int(0.8 * PARAMS), "plan": "nowhere"}, "--plan must be a run of fit, got nowhere"),
         ({"max_latency_ms": [2.0, 2.0]}, "--max-latency-ms must differ, got 2, 2"),
-        ({"max_params": 5000, "plan": "nowhere", "time": 9.0}, "--time must not be given with --plan"),
+        ({"max_params": int(0.8 * PARAMS), "plan": "nowhere", "time": 9.0}, "--time must not be given with --plan"),
         ({"max_latency_ms": -1.0}, "--max-latency-ms must be above 0"),
-        ({"max_params": 5000, "time": 0.01}, "--time must be at least .* s here"),
-        ({"max_latency_ms": 1e-6}, "--max-latency-ms must be at least .*the uncut model takes"),
+        ({"max_params": int(0.8 * PARAMS), "epochs": 2.0}, "--epochs must not be given: fit plans it"),
+        ({"max_params": int(0.8 * PARAMS), "time": 0.01}, "--time must be at least .* s here"),
+        ({"max_latency_ms": 1e-6}, "--max-latency-ms must be at least .*the uncut model: .* ms on onnx-int8"),
     ],
 )
 def test_mistakes_are_refused_and_leave_nothing(
@@ -280,14 +281,14 @@ def test_a_student_must_have_the_labels_and_a_tokenizer(
         wrong
     ]
     with pytest.raises(InputError, match=f"--student .*: .*{message}"):
-        fit(model, tmp_path / "run", task, max_params=5000, student=str(student))
+        fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), student=str(student))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with pytest.raises(RunError, match=r"which has no plan\.json"):
-        fit(model, tmp_path / "run", task, max_params=5000, plan=str(tmp_path / "other"))
+        fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), plan=str(tmp_path / "other"))
 
 
 def test_fit_runs_in_one_process(
@@ -295,7 +296,7 @@ def test_fit_runs_in_one_process(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(InputError, match="fit must run in one process"):
-        fit(model, tmp_path / "run", task, max_params=5000)
+        fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
 
 
 # Candidates

@@ -291,8 +291,6 @@ def test_what_cannot_be_repaired_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"a repaired subnet must be smaller than its network, but \S+ is all of it"):
         front = Front.load(run)
         repair_pick(run, front, front["w1.0-d1.0"], None)
-    with pytest.raises(RunError, match=r"^--data-dir must come with --repair$"):
-        cutbert.pick(run, data_dir=str(tmp_path))
     record = read_json(run / "run.json")
     write_json(run / "run.json", {**record, "settings": {**record["settings"], "data": {"sequence_length": 64}}})
     with pytest.raises(RunError, match="must be a run on a task, whose data can be read again; got one on plain text"):

@@ -344,9 +344,11 @@ def test_the_demo_ends_with_the_page(
     assert found["report"] == str(out / "report.html")
     page = Page((out / "report.html").read_text(encoding="utf-8"))
     assert [each["headline"] for each in page.data["runs"]] == [verdict(tiny_leaderboard())]
+    assert api.demo()["report"] == found["report"]  # it is there
+    (out / "report.html").unlink()
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert "report" not in api.demo().to_json()
-    assert "no page of this demo: a report needs jinja2" in capsys.readouterr().err
+    assert "no page of this run: a report needs jinja2" in capsys.readouterr().err
 
 
 def test_the_headline_is_the_best_at_half_the_latency(tmp_path: Path) -> None:

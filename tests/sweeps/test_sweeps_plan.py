@@ -49,7 +49,7 @@ def one_step(options: str) -> str:
 
 
 def test_every_verb_that_makes_a_run_of_a_model_is_swept() -> None:
-    assert sorted(SWEPT) == ["depth", "dynabert", "finetune", "pick", "pretrain", "schubert", "undivided"]
+    assert sorted(SWEPT) == ["depth", "dynabert", "finetune", "fit", "pick", "pretrain", "schubert", "undivided"]
 
 
 def test_a_chain_is_a_product_in_order(tmp_path: Path) -> None:

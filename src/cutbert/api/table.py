@@ -15,7 +15,7 @@ from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.methods.dynabert_settings import DynabertSettings
-from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.methods.undivided_settings import UndividedSettings
@@ -47,11 +47,6 @@ RUN = Word("RUN", "a finished run folder with a front.")
 RUNS = Word("RUN", "finished run folders; of a demo, its folder.", is_many=True)
 SIZES = Word("MODEL", "a model folder, a run folder, a shape file (.json), a hub id, or schuBERT's 99M and others.")
 PLAN = Word("PLAN", "a plan file (.toml); none with --show.", is_optional=True)
-
-# What `fit` plans itself.
-PLANNED = (
-    "epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "schedule", "dropout", "token_table",
-)  # fmt: skip
 
 TABLE = (
     Verb(

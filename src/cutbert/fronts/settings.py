@@ -59,8 +59,6 @@ class PickSettings(Limits, BackendSettings):
     )
 
     def conflicts(self) -> Iterable[str]:
-        if self.data_dir is not None and not self.repair:
-            yield "--data-dir must come with --repair"
         if self.backend != "torch" and self.max_latency_ms is None:
             yield "--backend must come with --max-latency-ms"
         yield from out_mistakes(self.out)

@@ -34,7 +34,7 @@ from cutbert.methods.fit_limits import Costs, Target, check_counted, targets_of
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
-from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import make_teacher
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import Models, ModelSource
@@ -79,15 +79,17 @@ def fit(
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("fit must run in one process: it times networks, and trains one candidate after the other")
-    inputs = check_inputs(models, data, settings, train=train, check_method=partial(check_fit, settings))
+    check_method = partial(check_fit, settings, train)
+    inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
     return carry_out(inputs, train, run, partial(fit_within, settings=settings, train=train, run=run))
 
 
-def check_fit(settings: FitSettings, inputs: Inputs) -> None:
+def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> None:
     """Raise unless task, teacher and students go together and counted limits can be reached; all mistakes together."""
     mistakes, head = Mistakes(), inputs.head
     if not head.is_sequence:
         raise InputError(f"fit must have a task with labels of whole texts, got one of kind {head.kind}")
+    mistakes.extend(f"{name} must not be given: fit plans it, within --time" for name in train.given(*PLANNED))
     teacher = inputs.models.teacher
     if teacher is not None and output_rows(teacher.head, head)[0] is None:
         mistakes.add(f"--teacher {teacher} must have a head with the labels {', '.join(head.labels)}")

@@ -10,6 +10,10 @@ from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.options import option
 from cutbert.settings import LIMITS, MEASURING, METHOD, MODEL, RUN, Settings
 
+# Training flags of other verbs, in whose place fit has plans of its own.
+PLANNED = (
+    "epochs", "batch_size", "learning_rate", "warmup_ratio", "weight_decay", "schedule", "dropout", "token_table",
+)  # fmt: skip
 KindName = Literal["layers", "sizes", "undivided", "gates", "student"]
 
 

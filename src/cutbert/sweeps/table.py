@@ -22,7 +22,7 @@ def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> lis
     """Return a row for each network, metric and split, over all seeds that are finished.
 
     `std` is the sample standard deviation (n - 1), None for a single seed. `seconds` is the mean time of whole runs.
-    Networks of a front have their names there; `model` is the network of a run without a front.
+    Networks of a front or a leaderboard have their names there; `model` is the network of a run without either.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for run in runs:
@@ -67,6 +67,9 @@ def scores_of(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         teachers = [result["teacher"]] if "teacher" in result else []
         for entry in (*teachers, *result["subnets"]):
             yield from scores_of_entry(entry, entry["name"], result["metric"])
+    elif "leaderboard" in result:
+        for entry in result["leaderboard"]:
+            yield from scores_of_entry(entry, f"{entry['name']} {entry['backend']}", result["metric"])
     elif "score" in result:
         yield from scores_of_entry(result, WHOLE, result["metric"])
     elif "perplexity" in result:
