@@ -130,7 +130,8 @@ def test_a_step_may_pick_from_a_front(tmp_path: Path) -> None:
     runs = {run.name: run for run in runs_of(tmp_path, text)}
     half = runs["half-task=mrpc-seed=0-small.budget=macs=0.5"]
     assert half.words == (
-        "pick", f"/out/runs/{half.after[0]}", "--out", f"/out/runs/{half.name}", "--max-macs", "1000",
+        "pick", f"/out/runs/{half.after[0]}", "--out", f"/out/runs/{half.name}", "--data-dir", "glue",
+        "--max-macs", "1000",
     )  # fmt: skip
     assert runs[half.name.replace("half", "family")].model == f"/out/runs/{half.name}"
 
