@@ -51,6 +51,7 @@ from cutbert.work.run import carry_out
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
 CANDIDATE_S, FEWEST_CANDIDATES, MOST_CANDIDATES = 40, 3, 8
+PROPOSING = 2.0  # times of the look, that choosing and repairing candidates under a limit takes, roughly
 END_SHARE = 0.35  # of the time, that exporting, scoring and timing all candidates may take
 
 
@@ -179,11 +180,11 @@ def measured_look(objective: TaskObjective, settings: FitSettings, train: TrainS
 
 
 def check_time(settings: FitSettings, uncut_s: float, spent_s: float, num_limits: int) -> None:
-    """Raise a BudgetError where --time has no room for the end with one candidate under each limit."""
-    needed = spent_s + uncut_s * end_of(num_limits)
+    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
+    needed = spent_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         raise BudgetError(
-            f"--time must be at least {math.ceil(needed)} s here, to look at the model, and to export and score a cut, "
+            f"--time must be at least {math.ceil(needed)} s here, to look, to choose and repair a cut and to export it, "
             f"got {settings.time:g} s"
         )
 
