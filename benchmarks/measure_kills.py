@@ -143,7 +143,7 @@ def fit_words(args: argparse.Namespace, out: Path, *, plan: Path | None) -> list
         "--max-train-samples": args.max_train_samples,
         "--max-eval-samples": args.max_eval_samples,
         "--max-macs": args.max_macs,
-        "--time": args.time,
+        "--time": args.time if plan is None else None,
         "--plan": plan,
         "--checkpoint-seconds": 1,
         "--threads": args.threads,

@@ -184,7 +184,7 @@ def check_time(settings: FitSettings, uncut_s: float, spent_s: float, num_limits
     needed = spent_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         raise BudgetError(
-            f"--time must be at least {math.ceil(needed)} s here, to look, to choose and repair a cut and to export it, "
+            f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "
             f"got {settings.time:g} s"
         )
 
