@@ -78,7 +78,8 @@ def finish(fitting: Fitting, races: Sequence[Race]) -> None:
         BudgetError: nothing keeps a limit as it was measured; the leaderboard is kept.
     """
     board, folders = end(fitting, races)
-    say(verdict(board))
+    for text in (*board.notes, verdict(board)):
+        say(text)
     fitting.plan.run.finish(result_of(fitting, board, races, folders))
 
 
