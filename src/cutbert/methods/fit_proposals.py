@@ -176,14 +176,17 @@ def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str,
 
 
 def best_first(candidates: Sequence[Candidate], distance: Mapping[str, float]) -> list[Candidate]:
-    """Return the nearest candidate, the nearest of whole layers, students, then the others by distance.
+    """Return the nearest candidate, whole layers (the nearest, and the first ones), students, then the others.
 
-    A student is not fine-tuned: before training it answers by chance, and would always be the last.
+    Before training the first layers alone are far from the teacher, and after it they are often the best whole ones. A
+    student is not fine-tuned: before training it answers by chance, and would always be the last.
     """
     ranked = sorted(candidates, key=lambda each: distance[each.name])
-    plain = [each for each in ranked if each.kind == "layers"][:1]
+    plain = [each for each in ranked if each.kind == "layers"]
+    first = [each for each in plain if each.layers == tuple(range(len(each.layers)))]
     students = [each for each in ranked if each.kind == "student"]
-    return list({each.name: each for each in (*ranked[:1], *plain, *students, *ranked)}.values())
+    order = (*ranked[:1], *plain[:1], *first[:1], *students, *ranked)
+    return list({each.name: each for each in order}.values())
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
