@@ -30,7 +30,6 @@ from cutbert.train.predict import answers
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.runner import run_rows
-from cutbert.work.inputs import check_inputs
 
 FIT = "fit"
 LATENCY_SHARE = 0.5
@@ -105,9 +104,7 @@ def run_fit(source: ModelSource, limit: float, settings: DemoSettings, out: Path
     run = RunFolder.open(out, FIT, kept, line=line, allow_changed=settings.allow_changed)
     if run.result is not None:
         return run.result
-    models = Models(source)
-    check_inputs(models, data, None, train=train)
-    return fit(models, data, train, own, run)
+    return fit(Models(source), data, train, own, run)
 
 
 def label_texts(folder: Path, dataset: Dataset, settings: DemoSettings) -> list[dict[str, Any]]:

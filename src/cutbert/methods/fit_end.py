@@ -9,8 +9,7 @@ from typing import Any
 from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.bench.latency import Latency, conditions, time_runners
 from cutbert.errors import BudgetError
-from cutbert.exporters.folder import FLOAT_FILE, add_files
-from cutbert.exporters.int8 import instruction_set, int8_file
+from cutbert.exporters.folder import add_files
 from cutbert.exporters.session import OnnxRunner
 from cutbert.files import write_json
 from cutbert.fronts.front import Entry
@@ -106,7 +105,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         finalists, measured, notes = scored_and_timed(fitting, served, races, threads)
     least = None
     if settings.max_drop is not None:
-        least = fitting.own.teacher_select() - settings.max_drop / 100
+        least = fitting.own.teacher_select - settings.max_drop / 100
     chosen = choose(targets, finalists, least)
     board = Leaderboard(
         metric=fitting.objective.metric,
@@ -288,8 +287,7 @@ def write_model(
     path, backend = run.path / folder, BACKENDS[each.backend]
     files = {}
     if isinstance(backend, OnnxBackend):
-        name = int8_file(instruction_set()) if each.backend == "onnx-int8" else FLOAT_FILE
-        files[name] = backend.graph(network)
+        files[backend.stored(path).name] = backend.graph(network)
     add_files(path, replace(part.objective.loaded, model=network), files)
     facts: dict[str, Any] = {
         "cut_from": given_up(entry, uncut),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +88,9 @@ class Part:
         student_step(own.losses, teacher, part.source.shape, OTHER_BACKBONE)  # says what cannot be compared
         return part
 
+    @cached_property
     def teacher_select(self) -> float:
-        """Return the teacher's score on select, in float32."""
+        """The teacher's score on select, in float32."""
         return self.select_score_of(self.objective.teacher_logits(self.objective.data.select))
 
     def select_score(self, network: TaskModel) -> float:

@@ -212,7 +212,7 @@ def promising(fitting: Fitting, races: Sequence[Race]) -> list[int]:
         return able
     kept = fitting.folder / "promising.json"
     if not kept.is_file():
-        allowed = fitting.own.teacher_select() - (fitting.settings.max_drop or 0.0) / 100 - CLOSE
+        allowed = fitting.own.teacher_select - (fitting.settings.max_drop or 0.0) / 100 - CLOSE
         chosen = []
         for group in dict.fromkeys(races[i].target.group for i in able):
             own = [i for i in able if races[i].target.group == group]
