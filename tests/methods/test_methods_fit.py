@@ -138,6 +138,27 @@ def test_the_same_plan_makes_the_same_weights(
     assert read_json(again.path / "plan.json") == read_json(finished.path / "plan.json")
 
 
+@pytest.mark.slow
+def test_a_cluster_trains_the_same_weights(
+    cluster: Any, finished: cutbert.api.Run, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    options = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
+    there = fit(model, tmp_path / "there", task, **options, engine="ray", ray_address=cluster.address)
+    first, second = weights(finished.path / "model"), weights(there.path / "model")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    trained = [[(each.name, each.steps, each.kl) for each in run.leaderboard] for run in (finished, there)]
+    assert trained[0] == trained[1]
+
+
+def test_a_cluster_that_does_not_answer_is_refused(model: str, task: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(InputError, match="--ray-address must be a Ray cluster that answers, got nowhere:1:2"):
+        fit(model, tmp_path / "run", task, max_params=PARAMS, engine="ray", ray_address="nowhere:1:2")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stopped_run_exports_the_best_so_far(
     model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

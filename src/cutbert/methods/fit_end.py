@@ -23,7 +23,8 @@ from cutbert.methods.fit_choice import UNCUT, Finalist, choose, costs_of, marked
 from cutbert.methods.fit_limits import Target, bytes_per_param
 from cutbert.methods.fit_parts import Fitting, Part
 from cutbert.methods.fit_proposals import Entrant
-from cutbert.methods.fit_race import Race, best_so_far, loaded
+from cutbert.methods.fit_race import Race, best_so_far
+from cutbert.methods.fit_training import loaded
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import Subnet

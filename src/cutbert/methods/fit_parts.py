@@ -159,6 +159,7 @@ class Fitting:
         settings, train: as given.
         plan, clock, costs: of the run.
         parts: what candidates are cut from, by the student's name; None for the model itself.
+        at_once: candidates that can be trained at the same time.
     """
 
     objective: TaskObjective
@@ -168,6 +169,7 @@ class Fitting:
     clock: Clock
     costs: Costs
     parts: dict[str | None, Part]
+    at_once: int
 
     @classmethod
     def of(
@@ -178,6 +180,7 @@ class Fitting:
         plan: FitPlan,
         clock: Clock,
         costs: Costs,
+        at_once: int,
     ) -> Fitting:
         with plan.run.timing("propose"):
             say("looking at what each part of the model is worth")
@@ -187,7 +190,7 @@ class Fitting:
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
                 parts[name] = Part.of_student(own, student, held_out, train.seed)
-        return cls(objective, settings, train, plan, clock, costs, parts)
+        return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property
     def folder(self) -> Path:

@@ -78,7 +78,9 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
         raise RunError(f"--plan {fitting.settings.plan} must be of the same model, data and limits: it timed others")
     able = [each for each in known if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(known, key=lambda each: times[each.name])]
-    count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
+    count = fitting.plan.decide(
+        f"{target.key}-candidates", lambda: affordable(fitting, able, seconds * fitting.at_once)
+    )
     taken = best_first(able, damage)[: max(count, LEAST_REPAIRED)]
     entrants = {}
     with progress_bar(f"{target.name}: repair", len(taken)) as bar:
@@ -207,7 +209,7 @@ def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float
     first = candidates[0]
     speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
-        if seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+        if fitting.at_once * seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
             return count
     return 1
 

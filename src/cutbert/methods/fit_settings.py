@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.options import option
-from cutbert.settings import LIMITS, MEASURING, METHOD, MODEL, RUN, Settings
+from cutbert.settings import LIMITS, MACHINE, MEASURING, METHOD, MODEL, RUN, EngineName, Settings
 
 # Training flags of other verbs, in whose place fit has plans of its own.
 PLANNED = (
@@ -100,6 +100,17 @@ class FitSettings(Settings):
         default=8, metadata=option("How often each length is timed, all models in turn.", least=1, group=MEASURING)
     )
 
+    engine: EngineName = field(
+        default="local",
+        metadata=option("local: candidates train one after the other; ray: at once, on a Ray cluster.", group=MACHINE),
+    )
+    ray_address: str | None = field(
+        default=None,
+        metadata=option(
+            "Ray cluster to train on; default: one of this machine alone, started and stopped.", group=MACHINE
+        ),
+    )
+
     def missing(self) -> Iterable[str]:
         if not self.has_limit:
             yield (
@@ -118,6 +129,8 @@ class FitSettings(Settings):
             yield "--kinds student must come with --student"
         if self.is_given("kinds") and self.student and "student" not in self.kinds:
             yield "--student must come with student among --kinds"
+        if self.engine == "local" and self.ray_address is not None:
+            yield "--ray-address must come with --engine ray"
 
     @property
     def has_limit(self) -> bool:
