@@ -42,6 +42,7 @@ from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
 from cutbert.train.losses import state_loss
 from cutbert.train.masked_lm import StepMasks
+from cutbert.train.optimizer import Optimizer, StageOptimizer
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
@@ -61,8 +62,10 @@ __all__ = [  # what is imported from here and not defined here
     "LayerMap",
     "LossWeights",
     "ModelView",
+    "Optimizer",
     "RunFolder",
     "Stage",
+    "StageOptimizer",
     "States",
     "StepInfo",
     "StudentRecipe",
