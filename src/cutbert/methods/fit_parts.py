@@ -26,6 +26,7 @@ from cutbert.surgery.repair import repair
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.progress import say
 from cutbert.train.settings import TrainSettings
+from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective, share_tokens
@@ -124,10 +125,15 @@ class Part:
         return teacher_kl(self.objective.data.head, ours, self.answers[0][few])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut; it is run in place where it is a prefix."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
         if candidate.kept:
-            return self.damage(self.source.cut(candidate))
-        return self.damage(self.source.model, candidate.subnet)
+            return self.damage(frozen_copy(self.source.cut(candidate), self.objective.engine.dtype))
+        return self.damage(self.whole, candidate.subnet)
+
+    @cached_property
+    def whole(self) -> TaskModel:
+        """The source in the training dtype, in which it is quicker."""
+        return frozen_copy(self.source.model, self.objective.engine.dtype)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted."""

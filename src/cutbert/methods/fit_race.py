@@ -59,7 +59,7 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
 
     if not kept.is_file():
         with run.timing("propose"):
-            write_race(kept, propose(fitting, target, time_for_rounds()), [])
+            write_race(kept, *propose(fitting, target, time_for_rounds()))
     until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds())
     entrants, out = read_race(kept)
     if len(entrants) > 1:
