@@ -103,7 +103,8 @@ class Claim:
         mark = "" if "fit" in self.records else "†"
         shown = "<br>".join(labelled(each, mark) for each in self.found()) if self.found else ""
         flaw = f"<br>{self.flaw}" if self.flaw else ""
-        decides = f"<br>Decides: {self.decides}" if self.decides else ""
+        title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
+        decides = f"<br>{title}: {self.decides}" if self.decides else ""
         ran = f"{self.ran}: {links}" if links else ""
         return [f"**{self.name}.** {self.says}", ran, f"{shown}{flaw}{decides}".removeprefix("<br>"), self.verdict]
 

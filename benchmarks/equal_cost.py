@@ -28,10 +28,18 @@ WEAK_HEADS = tuple(head.replace("MRPC", "MRPC†") for head in HEADS)
 SAME = 0.02  # parameters this near count as equal
 
 
-def fit_rows(name: str) -> list[str]:
-    """Return the cells by task of what fit, or its rival, took: score, from the int8 teacher, at what share of it."""
-    rows = {row["task"]: row for row in read_record("fit")["summary"]}
-    return [fit_cell(rows[task], name) if task in rows else "—" for task in TASKS]
+def fit_rows() -> list[list[str]]:
+    """Return what fit and its rival took under each limit: score, from the int8 teacher, at what share of it."""
+    record = read_record("fit")
+    rows = []
+    for limit, share in enumerate(record["shares"]):
+        found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
+        counts = sorted({row["seeds"] for row in found.values()})
+        for name, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
+            cells = [fit_cell(found[task], name) if task in found else "—" for task in TASKS]
+            minutes = record["time_s"] / 60
+            rows.append([f"{title}: limit {share:.2f}, {minutes:.0f} minutes", " or ".join(map(str, counts)), *cells])
+    return rows
 
 
 def fit_cell(row: Mapping[str, Any], name: str) -> str:
@@ -54,24 +62,15 @@ def backend_cell(task: str, name: str) -> str:
 
 def int8_table() -> str:
     """Return what each method scores as an int8 file, at shares of the int8 latency of its own teacher."""
-    record = read_record("fit")
-    limits = {row["limit"] for row in record["summary"]}
-    if len(limits) != 1:
-        raise ValueError(f"the table shows one limit, but fit.json has {len(limits)}")
-    minutes, num_seeds = record["time_s"] / 60, len({cell["seed"] for cell in record["cells"]})
-    seeds = f"{num_seeds} seed{'s' * (num_seeds > 1)}"
-    limit = f"limit {record['shares'][0]:.2f}, {minutes:.0f} minutes"
-    measured = "600 steps (MRPC 312)"
     rows = [
-        [f"`fit`: {limit}", seeds, *fit_rows("fit")],
-        [f"plain layers, any, the same code: {limit}", seeds, *fit_rows("layers")],
-        [f"three plain layers, {measured}", "1 seed", *(backend_cell(task, "fewer layers") for task in TASKS)],
+        *fit_rows(),
+        ["three plain layers, distilled", "1", *(backend_cell(task, "fewer layers") for task in TASKS)],
         [
-            "`dynabert`, best on select within half of the multiply-adds, 21 networks in as many steps",
-            "1 seed",
+            "`dynabert`, best on select within half of the multiply-adds",
+            "1",
             *(backend_cell(task, "1/2 of the multiply-adds") for task in TASKS),
         ],
-        ["`schubert`, `undivided`", "not measured in int8", *("—" for _ in TASKS)],
+        ["`schubert`, `undivided`: not measured in int8", "—", *("—" for _ in TASKS)],
     ]
     return table(["network", "seeds", *HEADS], rows, text_columns=2)
 

@@ -1,4 +1,4 @@
-"""The tables and the picture of docs/evidence.md: claims and verdicts, where each record comes from, what all of it costs."""
+"""The page of evidence: claims with their verdicts as tables and a picture, where records come from, what they cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from claim_rows import PAPERS
-from claims import Claim, Trend, labelled
+from claims import Claim, labelled
 from everything import JOBS
 from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, read_record, table
 
@@ -46,7 +46,7 @@ def sources_table() -> str:
             [
                 f"[{name}](../benchmarks/records/{name}.json)",
                 f"`{record['commit'][:8]}`",
-                f"`{record['command']}`",
+                f"`{record['command']}`" + (f"<br>{record['note']}" if "note" in record else ""),
                 ", ".join(map(str, record["seeds"])),
                 f"{steps:,}" if isinstance(steps, int) else "—",
                 f"{rows_read:,}" if rows_read else "see command",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from claims import Fact, Trend
 from results import (
     HALF,
     TASKS,
+    THIRD,
     Gap,
     cut,
     cut_gap,
@@ -95,7 +97,8 @@ def from_scratch() -> list[Fact]:
     whole = networks["ffn12"]
     return [
         Fact(
-            f"{title}: loss {each['loss'] - whole['loss']:+.3f}, SST-2 {points(each['task_score'] - whole['task_score'])}, "
+            f"{title}: loss {each['loss'] - whole['loss']:+.3f}, SST-2 "
+            f"{points(each['task_score'] - whole['task_score'])}, "
             f"{each['tokens_per_s'] / whole['tokens_per_s']:.2f} of the tokens a second"
         )
         for title, each in (
@@ -160,6 +163,15 @@ def fit_gaps(rival: str) -> Callable[[], list[Gap]]:
     return lambda: [fit_gap(row, rival) for row in read_record("fit")["summary"]]
 
 
+def family_beside_layers() -> list[Gap]:
+    """Return a family's best no slower than the cut less three plain layers; of the family there is only the mean."""
+    found = []
+    for task in ("cola", "mrpc"):
+        family = cut(task, "fakv", THIRD)["minus_family_at_equal_latency"]["score"]
+        found.append(Gap(task, family - fmean(cut(task, "layers", HALF)["scores"]), None, None, ()))
+    return found
+
+
 def int8_losses() -> list[Gap]:
     """Return what int8 loses to the teacher, and three layers in int8 to their own float32; one seed, no interval."""
     found = []
@@ -171,8 +183,20 @@ def int8_losses() -> list[Gap]:
     return found
 
 
+def int8_times() -> list[Fact]:
+    """Return the int8 latency of three layers as a share of the uncut float32 file's, beside the product of both."""
+    found = []
+    for task, title in TASKS.items():
+        networks = read_record(f"int8_{task}")["networks"]
+        ms = {(each["name"], each["backend"]): each["latency_ms"] for each in networks}
+        whole = ms["teacher", "onnx"]
+        both, product = ms["fewer layers", "onnx-int8"], ms["teacher", "onnx-int8"] * ms["fewer layers", "onnx"] / whole
+        found.append(Fact(f"{title}: {both / whole:.2f}, the product of both {product / whole:.2f}"))
+    return found
+
+
 def searched() -> list[Gap]:
-    """Return what searched networks gain over the grid's at equal int8 latency, mean over search seeds of one family."""
+    """Return what searched networks gain over the grid's at equal int8 latency, over search seeds of one family."""
     found = []
     for task in TASKS:
         record = read_record(f"search_{task}")

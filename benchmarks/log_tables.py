@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from results import HALF, TASKS, THIRD, Gap, cut, kept, kept_gap, points, read_record, score, table
+from results import HALF, TASKS, THIRD, Gap, cut, kept, kept_gap, read_record, score, table
 
 SHOWN_KEPT = {
     "importance-6": "6 (1), healed though nothing is gone",
@@ -63,8 +63,8 @@ def cut_lines() -> str:
         {shape["hidden_size"] for task in TASKS for b in (HALF, THIRD) for shape in cut(task, "all", b)["shapes"]}
     )
     lines = [
-        f"- All dimensions (a half, 35 %): {scores}. The hidden size is {' or '.join(map(str, hidden))} of 384: whether "
-        "cutting hidden units helps was not tested.",
+        f"- All dimensions (a half, 35 %): {scores}. The hidden size is {' or '.join(map(str, hidden))} of 384: "
+        "whether cutting hidden units helps was not tested.",
         f"- On 1,655 other sentences of SST-2 (`more_sentences_cuts`): the half minus three layers "
         f"{Gap.read('sst2', more['fakv-0.5']['layers-0.5']).text}, 35 % minus two layers "
         f"{Gap.read('sst2', more['fakv-0.35']['layers-0.35']).text}.",
@@ -104,8 +104,8 @@ def cut_sizes_table() -> str:
     odd = [each["odd_by_even"] for each in sizes.values()]
     return (
         table(["hidden units of 384", "closed", "cut, norms as they are", "cut, norms rescaled"], rows)
-        + f"\nSizes that are no multiple of 8 take {min(odd):.2f} to {max(odd):.2f} of the time at batch 1. In batches 189 "
-        f"hidden units take {sizes['h']['odd_by_even_in_batches']:.2f} of the time of 192, all odd sizes together "
+        + f"\nSizes that are no multiple of 8 take {min(odd):.2f} to {max(odd):.2f} of the time at batch 1. In batches "
+        f"189 hidden units take {sizes['h']['odd_by_even_in_batches']:.2f} of the time of 192, all odd sizes together "
         f"{sizes['all']['odd_by_even_in_batches']:.2f}.\n"
     )
 
@@ -212,10 +212,12 @@ def search_lines() -> str:
         each["backend"]: each["error"]["median_percent"] for each in read_record("latency_prediction")["backends"]
     }
     lines = [
-        f"- Searched less grid, mean of 18 cells: {fmean(means):+.2f} points; the seeds of one cell are up to {apart:.1f} apart.",
+        f"- Searched less grid, mean of 18 cells: {fmean(means):+.2f} points; the seeds of one cell are up to "
+        f"{apart:.1f} apart.",
         "- `--train-steps 300`, SST-2, one seed (`search_sst2_trained`): within an eighth "
         f"{100 * trained['0.125']['searched']['score']:.1f}, within a sixteenth "
-        f"{100 * trained['0.0625']['searched']['score']:.1f}; from a half to a quarter the grid's stay the best on select.",
+        f"{100 * trained['0.0625']['searched']['score']:.1f}; from a half to a quarter the grid's stay the best on "
+        "select.",
         "- Predicted latency of 24 random networks, median error (`latency_prediction`): "
         f"{', '.join(f'`{name}` {each:.1f} %' for name, each in errors.items())}.",
     ]
@@ -238,7 +240,8 @@ def backend_lines() -> str:
     times = ", ".join(f"{name} {each:.2f}" for name, each in runners.items())
     apart = read_record("onnx_parity")["alone"]["max_abs_diff"]
     lines = [
-        f"- Share of the fastest matrix product seen, batch 32, one thread, 32 and 128 tokens (`runtime_rate`): {rates}.",
+        f"- Share of the fastest matrix product seen, batch 32, one thread, 32 and 128 tokens (`runtime_rate`): "
+        f"{rates}.",
         f"- Time beside ONNX Runtime's dynamic int8 (`openvino_latency`): {times}.",
         f"- ONNX beside torch on 1,000 rows: at most {1e6 * apart:.1f} millionths apart (`onnx_parity`).",
     ]
@@ -258,18 +261,19 @@ def speed_lines() -> str:
     analysis = read_record("analysis_memory")
     speed = read_record("mlm_speed")["speed"]["median_tokens_per_s"]
     lines = [
-        f"- A step of the released code's recipe (12 subnets, float32, padded to 128 tokens) takes {step['release_12']:.1f} s "
-        f"on two cores with AMX, ours with the same 12 subnets {step['ours_12']:.2f} s, our default {step['ours_default']:.2f} "
-        "s (`step_time`). The parts are not measured one by one: ours trains in bf16 and without padding (the batches have "
-        f"{record['mean_length_tokens']:.0f} tokens a text on average), and the default trains 4 subnets a step, not 12. So "
-        "none of this is a speed-up of the same computation.",
-        f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a processor "
-        "with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
-        f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} MiB "
-        "(`training_memory`).",
+        f"- A step of the released code's recipe (12 subnets, float32, padded to 128 tokens) takes "
+        f"{step['release_12']:.1f} s on two cores with AMX, ours with the same 12 subnets {step['ours_12']:.2f} s, our "
+        f"default {step['ours_default']:.2f} s (`step_time`). The parts are not measured one by one: ours trains in "
+        f"bf16 and without padding (the batches have {record['mean_length_tokens']:.0f} tokens a text on average), and the "
+        "default trains 4 subnets a step, not 12. So none of this is a speed-up of the same computation.",
+        f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a "
+        "processor with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
+        f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
+        "MiB (`training_memory`).",
         f"- `analyze` of {analysis['texts']:,} texts with {analysis['layers']} layers of hidden size "
         f"{analysis['hidden_size']}, one thread: {analysis['peak_bytes'] / 2**30:.2f} GiB, "
         f"{analysis['seconds'] / 60:.0f} minutes (`analysis_memory`).",
-        f"- Masked-LM training of MiniLM's shape, one thread with AVX-512 BF16: {speed:,.0f} tokens a second (`mlm_speed`).",
+        f"- Masked-LM training of MiniLM's shape, one thread with AVX-512 BF16: {speed:,.0f} tokens a second "
+        "(`mlm_speed`).",
     ]
     return "\n".join([*lines, ""])

@@ -1,4 +1,4 @@
-"""What the method pages and README show out of the records: `fit`'s table, its ablation, and each method's short table."""
+"""What README and the methods' pages show out of the records: the table of `fit`, its ablation, a table each."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def seeds_line() -> str:
 
 
 def ablation_table() -> str:
-    """Return what each part of a small network's distillation does alone: its KL to the teacher as a share of the base's."""
+    """Return what each part of a small network's distillation does alone: its KL to the teacher over the base's."""
     values: dict[tuple[str, str, int], Mapping[str, Any]] = {
         (cell["variant"], cell["task"], cell["seed"]): cell
         for cell in read_record("distillation")["cells"]
@@ -129,8 +129,9 @@ def weak_line() -> str:
     ours = [s for name in ("cuts_mrpc", "undivided_mrpc") for s in read_record(name)["teacher"]["scores"]]
     better = [cell["teacher"]["score"] for cell in read_record("fit")["cells"] if cell["task"] == "mrpc"]
     return (
-        f"† MRPC's teachers are under-trained in these records: {100 * min(ours):.1f} to {100 * max(ours):.1f}, where the "
-        f"same weights at a rate of 1e-4 and four passes have {score(better)} (`fit.json`). Hardly losing to them is cheap.\n"
+        f"† MRPC's teachers are under-trained in these records: {100 * min(ours):.1f} to {100 * max(ours):.1f}, where "
+        f"the same weights at a rate of 1e-4 and four passes have {score(better)} (`fit.json`). Hardly losing to them "
+        "is cheap.\n"
     )
 
 
@@ -163,7 +164,10 @@ def questions_line() -> str:
         for name in ("fakv", "layers")
     )
     cells = [f"{100 * each['score']:.1f} at {fmean(each['latency_shares']):.2f}" for each in (ours, layers)]
-    return f"On SQuAD (4,000 rows, one seed) half of the encoder has an F1 of {cells[0]} of the latency, three layers {cells[1]}.\n"
+    return (
+        f"On SQuAD (4,000 rows, one seed) half of the encoder has an F1 of {cells[0]} of the latency, three layers "
+        f"{cells[1]}.\n"
+    )
 
 
 def dims_line() -> str:
@@ -186,8 +190,9 @@ def family_table() -> str:
     for task in ("cola", "mrpc"):
         record = read_record(f"family_{task}")
         networks = {each["name"]: each for each in record["networks"]}
+        whole_ms = networks["teacher"]["latency_ms"]
         cells = [
-            f"{score(networks[name]['scores'])} ({networks[name]['latency_ms'] / networks['teacher']['latency_ms']:.2f})"
+            f"{score(networks[name]['scores'])} ({networks[name]['latency_ms'] / whole_ms:.2f})"
             for name in ("w0.5-d1.0", "w0.25-d0.5")
         ]
         rows.append([weak(task), score(networks["teacher"]["scores"]), *cells])
@@ -243,7 +248,7 @@ def backends_table() -> str:
 
 
 def search_table() -> str:
-    """Return what searched networks gain over the grid's at equal cost, the mean over search seeds, for search's page."""
+    """Return what searched networks gain over the grid's at equal cost, over search seeds, for search's page."""
     rows = []
     shares = ("0.5", "0.3333", "0.25")
     for task in TASKS:

@@ -1,4 +1,4 @@
-"""What the records say, as values: a network's scores over seeds, a difference with its interval, and how both are shown."""
+"""What the records say, as values: scores over seeds, a difference with its interval, and how both are shown."""
 
 from __future__ import annotations
 
@@ -166,4 +166,6 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
 
 def fit_gap(row: Mapping[str, Any], rival: str) -> Gap:
     """Return what fit took less "uncut" or "layers", of a row of the record's summary."""
-    return Gap.read(row["task"], row[f"fit - {rival}"])
+    shares = read_record("fit")["shares"]
+    title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
+    return Gap.read(title, row[f"fit - {rival}"])
