@@ -264,8 +264,8 @@ def speed_lines() -> str:
         f"- A step of the released code's recipe (12 subnets, float32, padded to 128 tokens) takes "
         f"{step['release_12']:.1f} s on two cores with AMX, ours with the same 12 subnets {step['ours_12']:.2f} s, our "
         f"default {step['ours_default']:.2f} s (`step_time`). The parts are not measured one by one: ours trains in "
-        f"bf16 and without padding (the batches have {record['mean_length_tokens']:.0f} tokens a text on average), and the "
-        "default trains 4 subnets a step, not 12. So none of this is a speed-up of the same computation.",
+        f"bf16 and without padding (the batches have {record['mean_length_tokens']:.0f} tokens a text on average), and "
+        "the default trains 4 subnets a step, not 12. So none of this is a speed-up of the same computation.",
         f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a "
         "processor with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
         f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
