@@ -232,7 +232,7 @@ OURS = (
     Claim(
         "`fit` beats plain layers at equal int8 latency",
         "whole layers chosen and trained by the same code for the same time",
-        "`fit` less `fit --kinds layers`, one core, ten minutes",
+        "`fit` less `fit --kinds layers`, one core",
         ("fit",),
         fit_gaps("layers"),
         decides=command("fit"),

@@ -35,6 +35,19 @@ def all_claims() -> list[Claim]:
     return [claim for claims in PAPERS.values() for claim in claims]
 
 
+def fit_line() -> str:
+    """Return how fit was run, and the verdicts on it."""
+    record = read_record("fit")
+    seeds = len({cell["seed"] for cell in record["cells"]})
+    first = f"{record['time_s'] / 60:.0f} minutes a run, " + (
+        "one seed: the next may say otherwise."
+        if seeds == 1
+        else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
+    )
+    verdicts = " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if "fit" in claim.records)
+    return f"{first} {verdicts}\n"
+
+
 def sources_table() -> str:
     """Return where each record that a claim rests on comes from."""
     names = dict.fromkeys(name for claim in all_claims() for name in claim.records)

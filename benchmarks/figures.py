@@ -21,8 +21,8 @@ DOCS = ROOT / "docs"
 PICTURE = DOCS / "evidence.svg"
 BEGIN, END = "<!-- {name}: python benchmarks/figures.py -->", "<!-- end of {name} -->"
 BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"fit": page_tables.fit_table, "seeds": page_tables.seeds_line},
-    DOCS / "fit.md": {"fit": page_tables.fit_table, "seeds": page_tables.seeds_line},
+    ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
+    DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
         "count": evidence.count_line,
         "claims": evidence.claims_table,
@@ -58,6 +58,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "text": log_tables.text_table,
         "undivided": log_tables.undivided_table,
         "undivided-more": log_tables.undivided_lines,
+        "kinds": log_tables.kinds_line,
         "depth": log_tables.depth_table,
         "search": log_tables.search_lines,
         "backends": log_tables.backend_lines,

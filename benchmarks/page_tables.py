@@ -52,14 +52,6 @@ def gap_cell(gap: Gap) -> str:
     return f"{points(gap.mean)} [{points(gap.low)}, {points(gap.high)}] ({', '.join(map(points, gap.by_seed))})"
 
 
-def seeds_line() -> str:
-    """Return how many seeds fit.json has, as a sentence for the page."""
-    seeds = {cell["seed"] for cell in read_record("fit")["cells"]}
-    if len(seeds) == 1:
-        return "One seed: the next may say otherwise.\n"
-    return f"{len(seeds)} seeds, each with a teacher of its own; ± is the standard deviation over them.\n"
-
-
 def ablation_table() -> str:
     """Return what each part of a small network's distillation does alone: its KL to the teacher over the base's."""
     values: dict[tuple[str, str, int], Mapping[str, Any]] = {
