@@ -12,7 +12,6 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -30,6 +29,7 @@ from workload import DataSettings, int8_latency_on, model_of
 
 ROWS = {"sst2": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
+RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 SHOWN = (
     "name",
     "kind",
@@ -81,16 +81,16 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     teacher = cutbert.finetune(
         model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
     )
-    model, limits_file = folder / "teacher" / "model", folder / "limits.json"
-    if not limits_file.is_file():
-        uncut_ms = int8_latency_on(str(model), DataSettings(**data), args.threads)
-        write_json(limits_file, [round(share * uncut_ms, 3) for share in args.shares])
-    limits = read_json(limits_file)
-    fit = partial(cutbert.fit, model, max_latency_ms=limits, time=args.time, **common)
-    boards = {
-        "fit": fit(out=folder / "fit").leaderboard,
-        "layers": fit(out=folder / "layers", kinds=["layers"]).leaderboard,
-    }
+    model = folder / "teacher" / "model"
+    boards, limits = {}, {}
+    for name, options in RIVALS.items():
+        kept = folder / f"limits-{name}.json"
+        if not kept.is_file():  # just before the run: the machine's speed changes
+            uncut_ms = int8_latency_on(str(model), DataSettings(**data), args.threads)
+            write_json(kept, [round(share * uncut_ms, 3) for share in args.shares])
+        limits[name] = read_json(kept)
+        run = cutbert.fit(model, out=folder / name, max_latency_ms=limits[name], time=args.time, **common, **options)
+        boards[name] = run.leaderboard
     return {
         "task": task,
         "seed": seed,
@@ -101,17 +101,17 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
             name: [{key: value for key, value in each.to_json().items() if key in SHOWN} for each in board]
             for name, board in boards.items()
         },
-        "compared": compared(folder, boards, limits),
+        "compared": compared(folder, boards, len(args.shares)),
     }
 
 
-def compared(folder: Path, boards: dict[str, Leaderboard], limits: Sequence[float]) -> list[dict[str, Any]]:
+def compared(folder: Path, boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:
     """Return for each limit what both took, and the teacher in int8."""
     rows = []
-    for number, limit in enumerate(limits, start=1):
-        row: dict[str, Any] = {"limit_ms": limit, "metric": boards["fit"].metric}
+    for number in range(1, num_limits + 1):
+        row: dict[str, Any] = {"metric": boards["fit"].metric}
         for name, board in boards.items():
-            entry = chosen_under(board, number, len(limits))
+            entry = chosen_under(board, number, num_limits)
             uncut = board.uncut
             assert uncut is not None
             row[name] = {
