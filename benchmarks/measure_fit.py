@@ -25,7 +25,7 @@ from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.train.progress import say
 from recording import header, make_parser, names, now, numbers, parse, shares
-from workload import DataSettings, int8_latency_on, model_of
+from workload import model_of
 
 ROWS = {"sst2": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
@@ -82,19 +82,16 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
     )
     model = folder / "teacher" / "model"
-    boards, limits = {}, {}
-    for name, options in RIVALS.items():
-        kept = folder / f"limits-{name}.json"
-        if not kept.is_file():  # just before the run: the machine's speed changes
-            uncut_ms = int8_latency_on(str(model), DataSettings(**data), args.threads)
-            write_json(kept, [round(share * uncut_ms, 3) for share in args.shares])
-        limits[name] = read_json(kept)
-        run = cutbert.fit(model, out=folder / name, max_latency_ms=limits[name], time=args.time, **common, **options)
-        boards[name] = run.leaderboard
+    boards = {
+        name: cutbert.fit(
+            model, out=folder / name, max_latency_share=args.shares, time=args.time, **common, **options
+        ).leaderboard
+        for name, options in RIVALS.items()
+    }
     return {
         "task": task,
         "seed": seed,
-        "limits_ms": limits,
+        "limits_ms": {name: board.limits["max_latency_ms"] for name, board in boards.items()},
         "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
         "seconds": {name: read_json(folder / name / "run.json")["timings"] for name in boards},
         "leaderboards": {

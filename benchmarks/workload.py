@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.data.batches import Batch, plan_batches
-from cutbert.data.dataset import load_dataset
 from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.demo import int8_latency
 from cutbert.methods.dynabert import FamilyStep, choose_points, family
 from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
@@ -101,12 +99,6 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def model_of(args: argparse.Namespace) -> str:
     """Return the model, checked by hash where it is the installed package's."""
     return str(args.model or checked_weights())
-
-
-def int8_latency_on(model: str, data: DataSettings, threads: int | None) -> float:
-    """Return the milliseconds that a whole model takes in int8 for a text of a task."""
-    source = find_model(model).reading(data.pooling)
-    return int8_latency(source, load_dataset(data), data.length_limit, threads)
 
 
 def option(name: str, value: object) -> list[str]:

@@ -142,6 +142,14 @@ def test_rounds_halve() -> None:
     assert [num_rounds(count) for count in range(1, 9)] == [0, 1, 1, 2, 2, 2, 2, 3]
 
 
+def test_a_share_is_of_the_uncut_latency() -> None:
+    uncut = costs().numbers(SHAPE)[LATENCY]
+    by_share = targets(max_latency_share=(0.5, 0.75))
+    assert by_share == targets(max_latency_ms=(round(0.5 * uncut, 3), round(0.75 * uncut, 3)))
+    with pytest.raises(BudgetError, match=r"--max-latency-share must be at least 0\.\d+, what the smallest network"):
+        targets(max_latency_share=(0.001,))
+
+
 def test_candidates_take_turns_by_sort() -> None:
     def candidate(name: str, kind: Any, *layers: int) -> Candidate:
         kept = tuple(KeptLayer(i, SHAPE.layers[i]) for i in layers)

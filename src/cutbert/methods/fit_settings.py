@@ -32,6 +32,15 @@ class FitSettings(Settings):
             is_common=True,
         ),
     )
+    max_latency_share: tuple[float, ...] = field(
+        default=(),
+        metadata=option(
+            "The same as a share of what the uncut model takes on --backend, such as 0.5.",
+            above=0,
+            most=1,
+            is_common=True,
+        ),
+    )
     max_params: int | None = field(
         default=None, metadata=option("Largest network.", least=1, unit="parameters", is_common=True)
     )
@@ -114,13 +123,16 @@ class FitSettings(Settings):
     def missing(self) -> Iterable[str]:
         if not self.has_limit:
             yield (
-                "fit must have a limit: one of --max-latency-ms, --max-params, --max-macs, --max-bytes and --max-drop, "
-                "got none"
+                "fit must have a limit: one of --max-latency-ms, --max-latency-share, --max-params, --max-macs, "
+                "--max-bytes and --max-drop, got none"
             )
 
     def conflicts(self) -> Iterable[str]:
-        if len(set(self.max_latency_ms)) < len(self.max_latency_ms):
-            yield f"--max-latency-ms must differ, got {', '.join(f'{each:g}' for each in self.max_latency_ms)}"
+        for name, given in (("ms", self.max_latency_ms), ("share", self.max_latency_share)):
+            if len(set(given)) < len(given):
+                yield f"--max-latency-{name} must differ, got {', '.join(f'{each:g}' for each in given)}"
+        if self.max_latency_ms and self.max_latency_share:
+            yield "--max-latency-share must not be given with --max-latency-ms"
         if self.plan is not None and self.time is not None:
             yield "--time must not be given with --plan, which has its own"
         if not self.kinds:
@@ -136,7 +148,7 @@ class FitSettings(Settings):
     def has_limit(self) -> bool:
         """Whether anything is limited."""
         others = (self.max_params, self.max_macs, self.max_bytes, self.max_drop)
-        return bool(self.max_latency_ms) or any(each is not None for each in others)
+        return bool(self.max_latency_ms or self.max_latency_share) or any(each is not None for each in others)
 
     def timing(self, threads: int | None, seed: int) -> LatencySettings:
         """Return how networks are timed."""
