@@ -18,6 +18,7 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntr
 from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
+from cutbert.fronts.view import noise_warning
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, costs_of, marked
@@ -192,6 +193,8 @@ def scored_and_timed(
             f"the uncut model took {1 / factor:.2f} times as long at the end as at the beginning: the machine was not "
             "quiet; all latencies are brought to those of the beginning"
         )
+    if (warning := noise_warning(fitting.costs.table.measured)) is not None:
+        notes.append(f"when the limits were set: {warning}")
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
     return finalists, conditions(latency, lengths, threads, device, times.quality), notes
 
