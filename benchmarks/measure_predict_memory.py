@@ -19,9 +19,9 @@ from cutbert.data.dataset import load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.shape.head import HeadSpec
+from measure_analysis_memory import random_model
 from recording import make_parser, names, numbers, parse, recorded, spread
-from workload import add_inputs, model_of, option, with_layers
+from workload import add_inputs, model_of, option
 
 COMMAND = """
 import sys
@@ -38,7 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_inputs(parser)
     parser.add_argument("--rows", type=numbers, default=[2_000, 20_000, 200_000], help="rows of the files")
     parser.add_argument("--formats", type=names, default=["tsv", "csv", "jsonl", "parquet", "tsv.gz"])
-    parser.add_argument("--layers", type=int, help="first layers that are kept; None for all")
+    parser.add_argument("--layers", type=int, default=2, help="of the network, whose weights are new")
+    parser.add_argument(
+        "--hidden-size", type=int, default=64, help="of the network: small, as its size does not matter"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="processes for each file")
     parser.add_argument("--name", default="predict_memory", help="of the record")
     args = parse(parser, argv)
@@ -58,14 +61,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 path = Path(work) / f"texts.{format_name}"
                 write_texts(path, islice(cycle(texts), num_rows))
                 files.append({"format": format_name, "rows": num_rows, **measure_file(args, model, path)})
-    return {"layers": args.layers, "files": files}
+    return {"layers": args.layers, "hidden_size": args.hidden_size, "files": files}
 
 
 def save_classifier(args: argparse.Namespace, folder: Path) -> None:
-    """Write the model with two labels and, where asked for, only its first layers; its head is new."""
-    given = load_model(model_of(args), head=HeadSpec("single_label", ("0", "1")))
-    network = given.model if args.layers is None else with_layers(given.model, range(args.layers))
-    save_model(folder, network, given.tokenizer, provenance=given.provenance)
+    """Write a small network for two labels that reads the model's tokens."""
+    given = load_model(model_of(args))
+    save_model(folder, random_model(args, given), given.tokenizer, provenance=given.provenance)
 
 
 def write_texts(path: Path, texts: Iterator[str]) -> None:

@@ -125,7 +125,7 @@ def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
 
 
 def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
-    words = ("--rows", "5,9", "--formats", "tsv.gz,parquet", "--layers", 2, "--repeats", 1)
+    words = ("--rows", "5,9", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
     record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
     assert [(each["format"], each["rows"]) for each in record["files"]] == [
         ("tsv.gz", 5), ("tsv.gz", 9), ("parquet", 5), ("parquet", 9),
