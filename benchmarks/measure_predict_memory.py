@@ -39,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=numbers, default=[2_000, 20_000, 200_000], help="rows of the files")
     parser.add_argument("--formats", type=names, default=["tsv", "csv", "jsonl", "parquet", "tsv.gz"])
     parser.add_argument("--layers", type=int, default=2, help="of the network, whose weights are new")
-    parser.add_argument(
-        "--hidden-size", type=int, default=64, help="of the network: small, as its size does not matter"
-    )
+    parser.add_argument("--hidden-size", type=int, default=64, help="of the network, which may be small")
     parser.add_argument("--repeats", type=int, default=3, help="processes for each file")
     parser.add_argument("--name", default="predict_memory", help="of the record")
     args = parse(parser, argv)
