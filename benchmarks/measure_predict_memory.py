@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cutbert.data.dataset import load_dataset
+from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
@@ -52,12 +53,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as work:
         model = Path(work) / "model"
         save_classifier(args, model)
-        texts = load_dataset(DataSettings(task=args.task, data_dir=args.data_dir)).train.text
+        rows = load_dataset(DataSettings(task=args.task, data_dir=args.data_dir)).train
+        assert isinstance(rows, Rows)
         files = []
         for format_name in args.formats:
             for num_rows in args.rows:
                 path = Path(work) / f"texts.{format_name}"
-                write_texts(path, islice(cycle(texts), num_rows))
+                write_texts(path, islice(cycle(rows.text), num_rows))
                 files.append({"format": format_name, "rows": num_rows, **measure_file(args, model, path)})
     return {"layers": args.layers, "hidden_size": args.hidden_size, "files": files}
 

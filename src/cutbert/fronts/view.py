@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cutbert.errors import Mistakes
-from cutbert.fronts.checks import COUNT, FLAG, NUMBER, Check, check_values, is_object, is_text, list_of
+from cutbert.fronts.checks import COUNT, FLAG, NUMBER, Check, check_values, is_text, list_of
 from cutbert.shape.pooling import fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Table, View, millions, number, points
@@ -98,7 +98,7 @@ def noise_warning(measured: Mapping[str, Any]) -> str | None:
 def quality_of(measured: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the JSON of the `bench.quality.TimingQuality` of stored latencies, None where there is no whole one."""
     quality = measured.get("quality")
-    if not is_object(quality):
+    if not isinstance(quality, Mapping):
         return None
     mistakes = Mistakes()
     check_values(mistakes, "quality", quality, required=QUALITY, optional={"waited": NUMBER, "reversed": NUMBER})
