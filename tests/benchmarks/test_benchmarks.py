@@ -124,6 +124,23 @@ def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["peak_bytes"] > 0 and record["seconds"] > 0
 
 
+def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = ("--rows", "5,9", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
+    record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
+    assert [(each["format"], each["rows"]) for each in record["files"]] == [
+        ("tsv.gz", 5), ("tsv.gz", 9), ("parquet", 5), ("parquet", 9),
+    ]  # fmt: skip
+    assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
+
+
+def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = ("--backends", "torch", "--lengths", "4,8", "--rounds", 2, "--repeats", 1)
+    record = record_of("measure_timing_noise", tmp_path, *inputs, *words)
+    assert len(record["timings"]) == 3
+    for each in record["timings"]:
+        assert (each["warning"] is None) == each["quality"]["is_quiet"] and each["latencies"]["uncut_ms"] > 0
+
+
 def test_cut_sizes(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     record = record_of("measure_cut_sizes", tmp_path, *inputs, "--rounds", 1, "--kept", 16, "--lengths", 8)
     assert [row["dim"] for row in record["sizes"]] == ["h", "f", "k", "v", "all"]

@@ -107,7 +107,11 @@ class Picked(Shown):
         if limit is not None and int8_ms is not None:
             data["cut_from"]["int8_within_limit"] = int8_ms <= limit
         measured = self.front.measured
-        return data if measured is None else {**data, "backend": measured["backend"]}
+        if measured is not None:
+            data["backend"] = measured["backend"]
+            if "quality" in measured:
+                data["quality"] = measured["quality"]
+        return data
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
@@ -132,6 +136,7 @@ def front(run: str | Path, **options: Any) -> Front:
 
     Raises:
         InputError: no finished run with a front, or settings out of range.
+        MissingError: `require_quiet`, and the machine was not quiet; the front is left as it was.
     """
     (settings,) = build_settings(options, FrontSettings)
     settings.check()
@@ -153,15 +158,15 @@ def pick(run: str | Path, **options: Any) -> Picked:
 
     Raises:
         BudgetError: nothing fits; names the nearest.
-        InputError: no finished run with a front, latencies of another machine, settings out of range, or with `repair`
-            a run whose data is not to be found.
+        InputError: no finished run with a front, latencies of another machine (with `require_quiet` of one that was
+            not quiet), settings out of range, or with `repair` a run whose data is not to be found.
     """
     (settings,) = build_settings(options, PickSettings)
     settings.check()
     stored = open_run(run).front
     if settings.max_latency_ms is not None:
         stored = stored.on(settings.backend, Path(run))
-        check_measured_here(Path(run), stored)
+        check_measured_here(Path(run), stored, require_quiet=settings.require_quiet)
     entry = choose(stored, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
     repaired = None

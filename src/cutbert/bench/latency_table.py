@@ -171,7 +171,7 @@ def measure_table(
     with num_threads(settings.threads) as threads:
         timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
     times = {name: each.latency_ms for name, each in timed.items()}
-    measured = conditions(settings, lengths, threads, next(model.parameters()).device.type)
+    measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], measured)
     errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
     return replace(table, error=float(np.median(errors)))

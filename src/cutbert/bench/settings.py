@@ -14,7 +14,19 @@ DEFAULT_LENGTH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingSettings(DeviceSettings, SeedSettings):
+class QuietSettings(Settings):
+    """What is done with latencies of a machine that was not quiet."""
+
+    GROUP = MEASURING
+
+    require_quiet: bool = field(
+        default=False,
+        metadata=option("Refuse latencies that were measured while other work ran; without it they are marked."),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingSettings(DeviceSettings, SeedSettings, QuietSettings):
     """How latency is measured, whatever runs the model."""
 
     GROUP = MEASURING

@@ -146,7 +146,7 @@ def files_of(folder: Path, part: str, task: QuestionTask) -> list[Path]:
 def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
     """Read a JSON file in SQuAD's layout; mistakes in it are added to `mistakes`."""
     try:
-        text = read_text(path, zipped=path.suffix == ".gz")
+        text = read_text(path)
         try:
             articles = json.loads(text)["data"]
         except (ValueError, RecursionError, LookupError, TypeError) as error:

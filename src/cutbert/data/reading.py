@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,34 @@ def empty_rows(layout: Layout) -> RawRows:
 
 def read_records(records: Iterable[Record], file: str, layout: Layout, rows: RawRows, mistakes: list[str]) -> None:
     """Append records to rows; broken ones add to `mistakes`, or are only counted where the layout says so."""
-    before = len(rows.text), len(mistakes)
+    for record in valid_records(records, file, layout, mistakes, rows.left_out):
+        rows.add(record, file, layout)
+
+
+def valid_records(
+    records: Iterable[Record], file: str, layout: Layout, mistakes: list[str], left_out: dict[str, int]
+) -> Iterator[Record]:
+    """Yield the records that are not broken.
+
+    Args:
+        records: of one file.
+        file: its name.
+        layout: its columns.
+        mistakes: broken records are added here; so is, at the end, that there were no rows at all.
+        left_out: by file, the number of incomplete records, where the layout leaves them out.
+    """
+    num_valid, before = 0, len(mistakes)
     for record in records:
         if layout.skip_incomplete and is_incomplete(record):
-            rows.left_out[file] = rows.left_out.get(file, 0) + 1
+            left_out[file] = left_out.get(file, 0) + 1
             continue
         problem = record.problem or value_problem(record.values, layout)
         if problem is None:
-            rows.add(record, file, layout)
+            num_valid += 1
+            yield record
         else:
             mistakes.append(f"{place_name(file, record.row, record.line)}: {problem}")
-    if before == (len(rows.text), len(mistakes)):
+    if not num_valid and before == len(mistakes):
         mistakes.append(f"{file}: has no rows")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,7 @@ def conll_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 def pick_columns(path: Path, places: list[int]) -> Iterator[Record]:
     row, first_line, problem = 0, 0, None
     words: list[list[str]] = []
-    for number, line in [*open_lines(path), (0, "")]:
+    for number, line in chain(open_lines(path), [(0, "")]):
         fields = GAPS.split(line.strip(" \t"))
         if fields[0] and fields[0] != DOCUMENT_START:
             first_line = first_line or number
