@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError, RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.files import remove_leftovers
+from cutbert.fronts.front import LATENCIES, Entry, Front
 from cutbert.fronts.measure import measure_again
 from cutbert.fronts.score import whole_point
 from cutbert.fronts.search import Trial, hypervolume
@@ -26,7 +27,7 @@ from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.shape.space import GridPoint
 from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.shape.subnet import Subnet
-from cutbert.train.progress import counter, progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
@@ -62,8 +63,11 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     check_reachable(space, model.head, settings, None)
     run = open_search(source, settings, data, line)
     if run.result is not None:
+        put_back(source, run.result)
         return run.result
     with locked(source.path), run.start():
+        remove_leftovers(source.path, and_below=True)
+        front = Front.load(source.path)  # another search may have ended since
         train = train_settings(settings)
         objective = TaskObjective.prepare(inputs, train, run)
         lengths = front.measured["lengths"] if front.measured else sample_lengths(objective.dev.lengths)
@@ -78,6 +82,35 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
             front = measure_again(source.path, front.extended(entries), settings.timing)
         run.finish(result_of(search_run, front, num_trials, [entry.name for entry in entries]))
     return RunFolder.read(run.path).result or {}
+
+
+def put_back(source: RunFolder, result: Mapping[str, Any]) -> None:
+    """Add to a run's front what a finished search found and the front has lost.
+
+    Latencies stay where they were measured under the same conditions as the front's; else there are none.
+    """
+    if not missing_of(result, Front.load(source.path)):
+        return
+    with locked(source.path):
+        front = Front.load(source.path)
+        missing = missing_of(result, front)
+        measured = result["measured"]
+        is_known = measured is not None and measured["backend"] in front.backends
+        at_same = front.on(measured["backend"], source.path) if is_known else front
+        if at_same.measured == measured:
+            at_same.extended(missing).save(source.path)
+        else:
+            unknown: dict[str, Any] = dict.fromkeys(LATENCIES)
+            front.extended([replace(entry, **unknown) for entry in missing]).save(source.path)
+    names = ", ".join(entry.name for entry in missing)
+    say(f"the front of {source.path} had lost {names}; they are back")
+
+
+def missing_of(result: Mapping[str, Any], front: Front) -> list[Entry]:
+    """Return the networks of a finished search that are not on its run's front."""
+    known = {entry.name for entry in front}
+    found = (Entry.from_json(each) for each in result["subnets"])
+    return [entry for entry in found if entry.name not in known]
 
 
 def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:

@@ -54,7 +54,7 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     with progress_bar("predict", len(tokens)) as bar:
         records = answers(head, predict_logits(loaded.model, tokens, on_batch=counter(bar)))
     out = Path(settings.out)
-    with replacing_file(out) as aside:
+    with replacing_file(out, is_new=True) as aside:
         write_records(aside, out.suffix, records)
     result: dict[str, Any] = {"out": str(out), "rows": len(records)}
     if head.kind != "regression":
