@@ -22,7 +22,7 @@ from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS
-from cutbert.shape.search_space import search_space
+from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.shape.space import GridPoint
 from cutbert.shape.stock_config import STOCK_POOLING
@@ -59,15 +59,15 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     check_same_data(source, inputs.dataset.files)
     front, model = Front.load(source.path), inputs.model
     check_space(model, settings)
-    space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
-    check_reachable(space, model.head, settings, None)
     run = open_search(source, settings, data, line)
+    check_reachable(space_of(model, front, settings, run), model.head, settings, None)
     if run.result is not None:
         put_back(source, run.result)
         return run.result
     with locked(source.path), run.start():
         remove_leftovers(source.path, and_below=True)
         front = Front.load(source.path)  # another search may have ended since
+        space = space_of(model, front, settings, run)
         train = train_settings(settings)
         objective = TaskObjective.prepare(inputs, train, run)
         lengths = front.measured["lengths"] if front.measured else sample_lengths(objective.dev.lengths)
@@ -135,6 +135,13 @@ def check_space(model: ModelSource, settings: SearchSettings) -> None:
             f"--space stock must have a head that reads {READS[STOCK_POOLING]}, as plain transformers' classes do, and "
             f"that of {model} reads {READS[pooling]}; use --space free"
         )
+
+
+def space_of(model: ModelSource, front: Front, settings: SearchSettings, run: RunFolder) -> SearchSpace:
+    """Return where a search looks: also at sizes of subnets on the front, but for those that it added itself."""
+    own = f"{SEARCHES}/{run.path.name}"
+    subnets = [entry.subnet for entry in front if entry.folder is None and entry.search != own]
+    return search_space(model.shape, settings.space, subnets)
 
 
 def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings, line: str) -> RunFolder:

@@ -143,10 +143,12 @@ class SweepFolder:
         """Create and lock the folder, and record the runs; failed runs will be tried again.
 
         Raises:
-            RunError: another sweep is running in the folder.
+            RunError: another sweep is running in the folder, or has begun there since it was opened.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
+            if (self.path / SWEEP).is_file() and self.read(self.path).identity != self.identity:
+                raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
             remove_leftovers(self.path / RUNS)
             self.failures = {}
             self._save()

@@ -145,9 +145,9 @@ class RunFolder:
             yield self
             return
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        is_new = bool(made) or not has_content(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
+            is_new = not has_content(self.path)
             try:
                 self._begin()
                 with self.timing("total"):
