@@ -1,4 +1,4 @@
-"""Files written whole or not at all, killed at every step; what the dead leave is removed, what the living write stays."""
+"""Files written whole or not at all, killed at every step; what the dead leave is removed, the living's stays."""
 
 from __future__ import annotations
 
