@@ -46,7 +46,7 @@ NOT_COMPARED = ("log.jsonl",)  # a run that goes on repeats its lines since the 
 VOLATILE = ("latency", "measured", "machine", "versions", "timings", "started", "finished", "peak_bytes", "seconds",
             "train_seconds", "throughput_per_s", "tokens_per_s", "identity", "latency_ratio", "latency_error",
             "teacher_int8", "others", "int8_within_limit", "verdict", "time_limit_s", "memory", "speed")  # fmt: skip
-VOLATILE_ENDS = ("_ms", "_seconds", "_s", "peak_bytes")
+VOLATILE_ENDS = ("_ms", "_seconds", "_s", "peak_bytes", "before_bytes")
 PLAN = """
 [defaults]
 {defaults}
@@ -122,9 +122,9 @@ def commands(base: Path) -> list[Killed]:
     return [Killed(name, tuple(words), tuple(needs)) for name, (words, needs) in all_of_them.items()]
 
 
-FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoint-seconds", "0",
+FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoint-seconds", "0.5",
        "--precision", "float32"]  # fmt: skip
-FIT_TIME = ["--time", "60"]
+FIT_TIME = ["--time", "30"]
 
 
 def data_words(base: Path) -> list[str]:
