@@ -88,8 +88,9 @@ class Killed:
 
 def commands(base: Path) -> list[Killed]:
     """Return every command that leaves something behind; a demo is a fit."""
-    data, text = data_words(base), ["--train", f"{base}/text.txt", "--dev", f"{base}/dev.txt"]
+    data, text = [*data_words(base), "--threads", "1"], ["--train", f"{base}/text.txt", "--dev", f"{base}/dev.txt"]
     train = [*data, "--epochs", "2", "--batch-size", "8", "--precision", "float32", "--checkpoint-seconds", "0"]
+    scored = [*data_words(base, "train", "dev"), "--threads", "1"]
     quick = ["--epochs", "2", "--batch-size", "8", "--threads", "1", "--precision", "float32"]
     out = ["--out", "out"]
     family = ["--width-mult", "1.0,0.5", "--depths", "3,1", "--importance-samples", "16"]
@@ -112,7 +113,7 @@ def commands(base: Path) -> list[Killed]:
         "export": (["export", f"{base}/model", "--onnx", "--int8", "--no-gate", "--threads", "1", *out], []),
         "export in place": (["export", "model", "--onnx", "--int8", "--no-gate", "--threads", "1"], ["model"]),
         "export a run": (["export", "run", "--onnx", "--threads", "1"], ["run"]),
-        "measure": (["measure", f"{base}/model", *data, "--backend", "onnx", "--rounds", "2"], []),
+        "measure": (["measure", f"{base}/model", *scored, "--backend", "onnx", "--rounds", "2"], []),
         "predict": (["predict", f"{base}/model", "--input", f"{base}/dev.tsv", "--text", "text", "--threads", "1",
                      "--out", "out.csv"], []),
         "report": (["report", "run", "--out", "out.html"], ["run"]),
@@ -127,10 +128,10 @@ FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoi
 FIT_TIME = ["--time", "30"]
 
 
-def data_words(base: Path) -> list[str]:
-    """Return the options that name the data."""
-    files = [word for name in ROWS for word in (f"--{name}", f"{base}/{name}.tsv")]
-    return [*files, "--text", "text", "--label", "label", "--max-length", "16", "--threads", "1"]
+def data_words(base: Path, *names: str) -> list[str]:
+    """Return the options that name the data: the given tables, or all."""
+    files = [word for name in names or ROWS for word in (f"--{name}", f"{base}/{name}.tsv")]
+    return [*files, "--text", "text", "--label", "label", "--max-length", "16"]
 
 
 class Place:
@@ -153,7 +154,17 @@ class Place:
             self.base.mkdir()
             make_apart(lambda: make_models(self.base, model))
             self._must("dynabert", f"{self.base}/model", *commands(self.base)[2].words[2:-1], "run")
-            self._must("fit", f"{self.base}/bare", *data_words(self.base), *FIT, *FIT_TIME, "--out", "planned")
+            self._must(
+                "fit",
+                f"{self.base}/bare",
+                *data_words(self.base),
+                "--threads",
+                "1",
+                *FIT,
+                *FIT_TIME,
+                "--out",
+                "planned",
+            )
             (self.base / "made").touch()
 
     def _must(self, *words: str) -> None:

@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import cutbert
+from cutbert.data.cache import cached_arrays
 from cutbert.errors import InputError, RunError
 from cutbert.files import (
     aside_of,
@@ -217,6 +219,16 @@ def test_a_sweep_begun_by_another_process_meanwhile_is_left_alone(tmp_path: Path
     with pytest.raises(RunError, match="another process has just begun a sweep in this folder"), second.start():
         pass
     assert SweepFolder.read(tmp_path / "out").identity == first.identity
+
+
+def test_what_is_left_in_the_token_cache_is_removed_by_the_next_who_reads_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUTBERT_CACHE", str(tmp_path))
+    for _ in range(2):
+        leave_aside(tmp_path / "tokens" / "other")
+        arrays = cached_arrays("key", lambda: {"ids": np.arange(3)}, "three numbers")
+        assert arrays["ids"].tolist() == [0, 1, 2] and not asides(tmp_path)
 
 
 # Names
