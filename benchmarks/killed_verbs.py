@@ -88,23 +88,21 @@ class Killed:
 
 def commands(base: Path) -> list[Killed]:
     """Return every command that leaves something behind; a demo is a fit."""
-    data, text = [*data_words(base), "--threads", "1"], ["--train", f"{base}/text.txt", "--dev", f"{base}/dev.txt"]
-    train = [*data, "--epochs", "2", "--batch-size", "8", "--precision", "float32", "--checkpoint-seconds", "0"]
+    data, train = [*data_words(base), "--threads", "1"], training_words(base)
     scored = [*data_words(base, "train", "dev"), "--threads", "1"]
+    text = ["--train", f"{base}/text.txt", "--dev", f"{base}/dev.txt"]
     quick = ["--epochs", "2", "--batch-size", "8", "--threads", "1", "--precision", "float32"]
-    out = ["--out", "out"]
-    family = ["--width-mult", "1.0,0.5", "--depths", "3,1", "--importance-samples", "16"]
-    search = ["--trials", "14", "--keep", "4", "--threads", "1"]
+    out, search = ["--out", "out"], ["--trials", "14", "--keep", "4", "--threads", "1"]
     all_of_them = {
         "finetune": (["finetune", f"{base}/bare", *train, *out], []),
         "pretrain": (["pretrain", f"{base}/mlm", *text, "--sequence-length", "17", *quick, *out], []),
-        "dynabert": (["dynabert", f"{base}/bare", *train, *family, *out], []),
+        "dynabert": (["dynabert", f"{base}/bare", *train, *FAMILY, *out], []),
         "schubert": (["schubert", f"{base}/model", *train, "--budget", "macs=0.6", "--rounds", "2", "--gate-steps", "3",
                       "--multiple-of", "1", *out], []),
         "undivided": (["undivided", f"{base}/model", *train, "--num-ffn", "1", "--removal", "gradual",
                        "--final-epochs", "1", *out], []),
         "depth": (["depth", f"{base}/bare", *train, "--against-full", *out], []),
-        "fit": (["fit", f"{base}/bare", *data, *FIT, "--plan", f"{base}/planned", *out], []),
+        "fit": (["fit", f"{base}/bare", *data, *FIT, "--plan", f"{base}/{PLANNED}", *out], []),
         "search": (["search", "run", *search, "--train-steps", "3"], ["run"]),
         "search --repair": (["search", "run", *search, "--repair"], ["run"]),
         "front --measure": (["front", "run", "--measure", "--rounds", "2", "--threads", "1"], ["run"]),
@@ -125,7 +123,32 @@ def commands(base: Path) -> list[Killed]:
 
 FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoint-seconds", "0.5",
        "--precision", "float32"]  # fmt: skip
-FIT_TIME = ["--time", "30"]
+FIT_TIME = ["--time", "90"]  # of the run whose plan the killed ones take
+PLANNED = "planned"
+FAMILY = ["--width-mult", "1.0,0.5", "--depths", "3,1", "--importance-samples", "16"]
+FEW_STEPS = 20
+
+
+def training_words(base: Path) -> list[str]:
+    """Return the options of a short training on the data."""
+    quick = ["--epochs", "2", "--batch-size", "8", "--precision", "float32", "--checkpoint-seconds", "0"]
+    return [*data_words(base), "--threads", "1", *quick]
+
+
+def shortened(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return a plan of fit with few steps in each of its trainings under the limit."""
+    few: dict[str, Any] = {}
+    for name, value in plan.items():
+        if name.endswith("-last"):
+            few[name] = [[0, FEW_STEPS]]
+        elif name.endswith("-steps") or "-round-" in name:
+            few[name] = min(value, FEW_STEPS)
+    return {**plan, **few}
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a run has its result."""
+    return (run / "run.json").is_file() and "result" in read_json(run / "run.json")
 
 
 def data_words(base: Path, *names: str) -> list[str]:
@@ -149,23 +172,20 @@ class Place:
                 import_module(each.name)
         self.log = folder / "log.txt"
         folder.mkdir(parents=True, exist_ok=True)
-        if not (self.base / "made").exists():
+        if not (self.base / "plan.toml").exists():  # what is written last
             shutil.rmtree(self.base, ignore_errors=True)
             self.base.mkdir()
             make_apart(lambda: make_models(self.base, model))
-            self._must("dynabert", f"{self.base}/model", *commands(self.base)[2].words[2:-1], "run")
-            self._must(
-                "fit",
-                f"{self.base}/bare",
-                *data_words(self.base),
-                "--threads",
-                "1",
-                *FIT,
-                *FIT_TIME,
-                "--out",
-                "planned",
-            )
-            (self.base / "made").touch()
+
+    def make_runs(self, command: Killed) -> None:
+        """Make the runs of the base that a command reads or changes, where they are not there."""
+        family, fit = self.base / "run", self.base / PLANNED
+        if family.name in command.needs and not is_finished(family):
+            self._must("dynabert", f"{self.base}/model", *training_words(self.base), *FAMILY, "--out", family.name)
+        if str(fit) in command.words and not is_finished(fit):
+            words = [*data_words(self.base), "--threads", "1", *FIT, *FIT_TIME, "--out", fit.name]
+            self._must("fit", f"{self.base}/bare", *words)
+            write_json(fit / "plan.json", shortened(read_json(fit / "plan.json")))
 
     def _must(self, *words: str) -> None:
         code = self.ends(self.base, words, None, None)
@@ -174,6 +194,7 @@ class Place:
 
     def new(self, command: Killed, name: str) -> Path:
         """Return a new folder to run a command in."""
+        self.make_runs(command)
         folder = self.folder / command.name.replace(" ", "_") / name
         shutil.rmtree(folder, ignore_errors=True)
         for each in ("temporary", "cache"):

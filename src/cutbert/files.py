@@ -68,9 +68,14 @@ def replacing_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """Yield an empty folder among the machine's temporary files, which is removed, by the next call after a kill."""
-    with claimed(Path(tempfile.gettempdir()) / uuid.uuid4().hex, is_new=True, mode=0o700) as aside:
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder, which is removed afterwards; after a kill the next call removes it.
+
+    Args:
+        parent: where it is made; None for the machine's temporary files.
+    """
+    path = (Path(tempfile.gettempdir()) if parent is None else parent) / uuid.uuid4().hex
+    with claimed(path, is_new=True, mode=0o700) as aside:
         (aside / NEW).mkdir()
         yield aside / NEW
 
@@ -143,9 +148,15 @@ def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
     with ExitStack() as stack:
         while True:
             aside.mkdir(mode, exist_ok=True)
-            with suppress(FileNotFoundError):  # removed by the process that held it
+            try:
                 is_held = stack.enter_context(holding(aside / LOCK, patience_s=PATIENCE_S if is_new else None))
                 break
+            except FileNotFoundError:  # removed by the process that held it
+                continue
+            except OSError:
+                with suppress(OSError):
+                    aside.rmdir()
+                raise
         if not is_held:
             raise InputError(f"{path}: another process is writing it")
         try:
