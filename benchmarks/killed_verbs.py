@@ -253,7 +253,7 @@ def run_here(folder: Path, words: Sequence[str], at_change: int | None, count: P
     """Become a command: run it in this process, which then ends."""
     os.chdir(folder)
     os.environ |= {"TMPDIR": str(folder / "temporary"), "CUTBERT_CACHE": str(folder / "cache")}
-    tempfile.tempdir = None
+    tempfile.tempdir = os.environ["TMPDIR"]  # else Python looks for one, and leaves a file when it is killed then
     with log.open("a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
