@@ -212,7 +212,11 @@ class Place:
             code = self.ends(folder, command.words, None, None, count=count)
             if code != 0:
                 raise RuntimeError(f"cutbert {' '.join(command.words)} ended with {code}; see {self.log}")
-            facts = {"seconds": time.monotonic() - begun, "changes": int(count.read_text()), "left": left(folder)}
+            facts: dict[str, Any] = {
+                "seconds": time.monotonic() - begun,
+                "changes": int(count.read_text()),
+                "left": left(folder),
+            }
             write_json(stored, facts)
             say(f"{command.name}: {facts['seconds']:.1f} s, {facts['changes']} changes, {len(facts['left'])} files")
         return dict(read_json(stored))
