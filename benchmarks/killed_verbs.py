@@ -50,16 +50,10 @@ VOLATILE_ENDS = ("_ms", "_seconds", "_s", "peak_bytes", "before_bytes")
 PLAN = """
 [defaults]
 {defaults}
-[grid]
-seed = [0, 1]
-
-[steps.teacher]
-verb = "finetune"
-model = "{base}/bare"
 
 [steps.family]
 verb = "dynabert"
-model = "{{teacher}}"
+model = "{base}/bare"
 width_mult = [1.0, 0.5]
 depths = [3, 1]
 importance_samples = 16
