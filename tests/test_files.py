@@ -97,6 +97,20 @@ def test_killed_at_every_step_leaves_the_old_or_the_new(tmp_path: Path, is_folde
     assert 10 < number < MOST_STEPS - 1 and text.read_text() == f"new {number}"
 
 
+def test_folders_by_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The working folder itself, and what a link names: the link stays."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with replacing_folder(Path("."), is_new=True) as aside:
+        (aside / "a").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "there").mkdir()
+    with replacing_folder(tmp_path / "link", is_new=True) as aside:
+        (aside / "b").touch()
+    assert (tmp_path / "here" / "a").exists() and (tmp_path / "there" / "b").exists()
+    assert (tmp_path / "link").is_symlink() and len(list(tmp_path.iterdir())) == 3
+
+
 def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 

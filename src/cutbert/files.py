@@ -142,9 +142,9 @@ def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
     Raises:
         InputError: it is not new.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(path.parent)
     aside = aside_of(path)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(aside.parent)
     with ExitStack() as stack:
         while True:
             aside.mkdir(mode, exist_ok=True)
@@ -192,12 +192,13 @@ def remove_leftovers(folder: Path, *, and_below: bool = False) -> None:
 
 def remove_if_dead(aside: Path) -> None:
     """Remove a folder aside that no process holds; one of another user stays."""
-    if aside.lstat().st_uid != os.getuid():
-        return
-    with suppress(OSError), holding(aside / LOCK, patience_s=0) as is_held:
-        if is_held:
-            clear(aside)
-            discard(aside)
+    with suppress(OSError):
+        if aside.lstat().st_uid != os.getuid():
+            return
+        with holding(aside / LOCK, patience_s=0) as is_held:
+            if is_held:
+                clear(aside)
+                discard(aside)
 
 
 def clear(aside: Path) -> None:
@@ -232,5 +233,5 @@ def is_aside(name: str) -> bool:
 
 
 def named(path: Path) -> Path:
-    """Return a path by its own name, where it was given as . or .. of others."""
-    return path.resolve() if path.name in ("", "..") else path
+    """Return a path by its own name, where it was given as . or .. of others, or as a link to a folder."""
+    return path.resolve() if path.name in ("", "..") or (path.is_symlink() and path.is_dir()) else path
