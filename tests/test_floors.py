@@ -18,6 +18,7 @@ FLOORS = {
     "errors": -4,
     "version": -4,
     "quantities": -3,
+    "locks": -4,
     "files": -3,
     "table": -3,
     "options": -2,
@@ -44,7 +45,7 @@ FLOORS = {
 }
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
-LIGHT = ("errors", "version", "quantities", "files", "table", "options", "shape", "demo_data", "api", "cli")
+LIGHT = ("errors", "version", "quantities", "locks", "files", "table", "options", "shape", "demo_data", "api", "cli")
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 
 

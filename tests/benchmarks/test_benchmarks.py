@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -240,6 +241,18 @@ def test_kills(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = (*words, "--tasks", "sst2", "--seeds", 0, "--no-ray")
     record = record_of("measure_kills", tmp_path, "sweep", *words, name="sweep_kills")
     assert record["lost"] == record["done_twice"] == 0 and record["runs"] == 2
+
+
+@pytest.mark.slow
+def test_kills_of_verbs(tmp_path: Path, teacher: Path) -> None:
+    """In a process of its own, which forks before it has computed anything."""
+    words = ["--model", teacher, "--records", tmp_path, "--work", tmp_path / "work", "--kills", 3, "--threads", 1]
+    script = [sys.executable, BENCHMARKS / "measure_kills.py", "verbs", "--only", "predict, export in place", *words]
+    done = subprocess.run([str(word) for word in script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "kills.json").read_text(encoding="utf-8"))
+    assert record["kills"] == 3 and record["lost"] == record["left_over"] == 0
+    assert set(record["by_command"]) == {"predict", "export in place"} and set(record) >= HEADER
 
 
 def test_sentence_split(tmp_path: Path, glue: Path) -> None:

@@ -19,6 +19,7 @@ from cutbert.fronts.settings import FrontSettings, PickSettings
 from cutbert.settings import build_settings, command_line
 from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_lock import locked
 
 if TYPE_CHECKING:
     from cutbert.work.repaired import RepairedPick
@@ -135,7 +136,7 @@ def front(run: str | Path, **options: Any) -> Front:
         run: run folder of a method that makes a front.
 
     Raises:
-        InputError: no finished run with a front, or settings out of range.
+        InputError: no finished run with a front, settings out of range, or a run that another process is changing.
         MissingError: `require_quiet`, and the machine was not quiet; the front is left as it was.
     """
     (settings,) = build_settings(options, FrontSettings)
@@ -146,7 +147,8 @@ def front(run: str | Path, **options: Any) -> Front:
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 
-    return measure_again(Path(run), stored, settings)
+    with locked(Path(run)):  # what a search adds meanwhile would be lost
+        return measure_again(Path(run), Front.load(Path(run)), settings)
 
 
 @documented(VERBS)

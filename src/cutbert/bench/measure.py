@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError, InputError, Mistakes, ModelError
+from cutbert.files import scratch_folder
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import input_length, recorded_task, task_words
 from cutbert.shape.cost import cost_of
@@ -97,9 +97,9 @@ def measure_models(
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
-    with num_threads(settings.threads) as threads, tempfile.TemporaryDirectory() as scratch:
+    with num_threads(settings.threads) as threads, scratch_folder() as scratch:
         runnables = [
-            load_on_backend(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
+            load_on_backend(candidate, name, scratch / f"{i}-{name}.onnx", threads)
             for i, candidate in enumerate(candidates)
             for name in settings.backends
         ]

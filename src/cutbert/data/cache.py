@@ -13,7 +13,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from cutbert.errors import DataError
-from cutbert.files import file_sha256, replacing_folder, write_json
+from cutbert.files import file_sha256, remove_leftovers, replacing_folder, write_json
 
 INDEX = "index.json"
 Arrays = dict[str, NDArray[Any]]
@@ -59,6 +59,7 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
         DataError: the cache cannot be written.
     """
     folder = cache_folder() / "tokens" / key
+    remove_leftovers(folder.parent)
     arrays = load_arrays(folder)
     if arrays is not None:
         return arrays

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+from cutbert.files import scratch_folder
 
 # A processor's flag and the suffix of files made for it, best first.
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
@@ -59,8 +59,8 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         "weight_type": QuantType.QInt8,
         "reduce_range": not has_int8_dot(instructions),
     }
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
+    with scratch_folder() as scratch, quiet():
+        source, target = scratch / "float32.onnx", scratch / "int8.onnx"
         onnx.save(with_types(model), source)
         if calibration is None:
             options: dict[str, Any] = {"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from cutbert.errors import Mistakes
+from cutbert.files import is_inside, is_plain_name
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
 
@@ -50,6 +51,8 @@ NUMBER: Check = (is_number, "a number")
 POSITIVE: Check = (is_positive, "a number above 0")
 COUNT: Check = (is_count, "a whole number of at least 0")
 TEXT: Check = (is_text, "text")
+NAME: Check = (is_plain_name, "a name without /")
+PLACE: Check = (is_inside, "a path inside the run")
 FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
 OBJECT: Check = (is_object, "a JSON object")
 NUMBERS: Check = (are_numbers, "a JSON object of numbers")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import RunError, ShapeError
+from cutbert.errors import Mistakes, RunError, ShapeError
 from cutbert.files import read_json, write_json
+from cutbert.fronts.checks import NAME, PLACE, Check
 from cutbert.fronts.view import front_table, front_view
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.pooling import fits_stock
@@ -92,6 +94,7 @@ class Entry(Shown):
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Entry:
+        check_places(data)
         shape, subnet = EncoderShape.from_json(data["shape"]), Subnet.from_json(data["subnet"])
         return cls(**{**data, "shape": shape, "subnet": subnet})
 
@@ -176,8 +179,8 @@ class Front(Shown):
         if self.measured is not None and self.measured["backend"] == backend:
             return self
         if backend not in self.others:
-            option = "" if backend == "torch" else f" --backend {backend}"
-            remedy = f"`cutbert front {run} --measure{option}` measures them here"
+            option = [] if backend == "torch" else ["--backend", backend]
+            remedy = f"`{shlex.join(['cutbert', 'front', str(run), '--measure', *option])}` measures them here"
             if self.backends:
                 remedy += f"; --backend {' or '.join(self.backends)} takes those there are"
             raise RunError(f"{run}: needs measured latencies on {backend}, and there are none; {remedy}")
@@ -251,9 +254,23 @@ class Front(Shown):
             raise RunError(f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}")
         try:
             return cls.from_json(data)
+        except RunError as error:
+            raise RunError(*(f"{path}: {each}" for each in error.mistakes)) from None
         except (LookupError, TypeError, ShapeError) as error:
             problem = f"{type(error).__name__}: {error}".partition("\n")[0]
             raise RunError(f"{path}: must hold a front as cutbert writes it, got {problem}") from None
+
+
+PLACES: dict[str, Check] = {"name": NAME, "folder": PLACE, "search": PLACE}  # in a run, files and folders by these
+
+
+def check_places(data: Mapping[str, Any]) -> None:
+    """Raise a RunError where an entry names files outside its run."""
+    mistakes = Mistakes()
+    for key, (passes, kind) in PLACES.items():
+        if key in data and not passes(data[key]):
+            mistakes.add(f"{key} must be {kind}, got {data[key]!r}")
+    mistakes.check(RunError)
 
 
 def is_on_front(entry: Entry, others: Sequence[Entry]) -> bool:

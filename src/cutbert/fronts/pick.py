@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,8 @@ def check_measured_here(run: Path, front: Front, *, require_quiet: bool = False)
         RunError: they were measured on another; or it was not quiet, or is not known to have been.
     """
     assert front.measured is not None
-    remedy = f"`cutbert front {run} --measure --backend {front.measured['backend']}` measures them here"
+    command = shlex.join(["cutbert", "front", str(run), "--measure", "--backend", front.measured["backend"]])
+    remedy = f"`{command}` measures them here"
     measured_on, here = front.measured["machine"]["processor"], processor_name()
     if measured_on != here:
         raise RunError(f"{run}: latencies were measured on {measured_on}, but this machine is {here}; {remedy}")
@@ -93,6 +95,9 @@ def save_picked(
         line: the command line, for provenance.
         repaired: the subnet as a network with weights of its own, and its dev outputs as predictions/ has them; None
             for the run's weights.
+
+    Raises:
+        InputError: the folder is not empty, or another process is writing it.
     """
     from cutbert.hub.load import load_model
     from cutbert.hub.provenance import extend_provenance
@@ -108,7 +113,7 @@ def save_picked(
     network = extract(loaded.model, entry.subnet) if repaired is None else repaired[0]
     facts |= pick_facts(run, front, entry, None if repaired is None else repaired[1])
     provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
-    save_model(out, network, loaded.tokenizer, provenance=provenance)
+    save_model(out, network, loaded.tokenizer, provenance=provenance, is_new=True)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:

@@ -95,12 +95,13 @@ def extend_provenance(
 
     Args:
         provenance: as read or first made; not changed.
-        command: as the user typed it.
+        command: as the user typed it; where it was the last one already, as after a kill, it is not added again.
         data: SHA-256 by path of each data file the command read.
         scores: of the changed model; None where the model is the same: its scores and FACTS are kept.
         facts: values of FACTS for the model as it is now.
     """
-    commands = [*provenance["commands"], *([command] if command else [])]
+    before = provenance["commands"]
+    commands = [*before, *([command] if command and before[-1:] != [command] else [])]
     files = {**provenance["data"], **(data or {})}
     new_scores = dict(provenance["scores"] if scores is None else scores)
     kept = {key: value for key, value in provenance.items() if scores is None or key not in FACTS}

@@ -27,6 +27,7 @@ def save_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     provenance: Mapping[str, Any],
+    is_new: bool = False,
 ) -> None:
     """Write a model folder, whole or not at all; an existing folder is replaced.
 
@@ -35,15 +36,17 @@ def save_model(
         model: of any shape; its dtype is kept.
         tokenizer: written with padding and truncation off.
         provenance: contents of cutbert.json.
+        is_new: refuse where there is more than an empty folder, or another process is writing it.
 
     Raises:
+        InputError: it is not new.
         ModelError: a head that transformers' configs cannot express.
     """
     family = family_of(model.style.family)
     stock = loads_stock(model)
     config = stock_config(model, tokenizer, family) if stock else our_config(model)
     tensors = stock_tensors(model, family) if stock else our_tensors(model)
-    with replacing_folder(Path(folder)) as aside:
+    with replacing_folder(Path(folder), is_new=is_new) as aside:
         save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(aside)
         save_tokenizer(aside, tokenizer, model.shape, model.style)

@@ -12,7 +12,7 @@ from cutbert.bench.quality import Sized
 from cutbert.errors import BudgetError, MissingError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.session import OnnxRunner
-from cutbert.files import write_json
+from cutbert.files import change_json, write_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntry
 from cutbert.fronts.leaderboard_view import verdict
@@ -312,7 +312,7 @@ def write_model(
     }
     if entry.interval is not None:
         facts["score_interval"] = list(entry.interval)
-    write_json(path / FILE_NAME, extend_provenance(read_provenance(path), facts=facts))
+    change_json(path / FILE_NAME, lambda: extend_provenance(read_provenance(path), facts=facts))
     write_card(path)
 
 

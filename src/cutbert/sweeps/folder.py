@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutbert.errors import RunError
-from cutbert.files import read_json, write_json
+from cutbert.files import is_inside, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
-from cutbert.train.run_folder import RunFolder
-from cutbert.train.run_lock import LOCK, is_locked, locked
+from cutbert.train.run_folder import RunFolder, has_content
+from cutbert.train.run_lock import is_locked, locked
 from cutbert.train.run_record import RECORD
 
 SWEEP = "sweep.json"
@@ -54,6 +54,8 @@ class StoredRun:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StoredRun:
+        if not is_inside(data["name"]):
+            raise RunError(f"the name of a sweep's run must be a path inside the sweep, got {data['name']!r}")
         return cls(**{**data, "seeds": tuple(data["seeds"]), "after": tuple(data["after"])})
 
     def binding(self) -> dict[str, Any]:
@@ -103,7 +105,7 @@ class SweepFolder:
         if out.exists() and not out.is_dir():
             raise RunError(f"{out}: --out must be a folder, got a file")
         if not (out / SWEEP).is_file():
-            if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+            if out.is_dir() and has_content(out):
                 raise RunError(f"{out}: --out must be new, empty or this plan's sweep, but it is not empty")
             return cls(out, new, {}, uuid.uuid4().hex)
         stored = cls.read(out)
@@ -141,10 +143,13 @@ class SweepFolder:
         """Create and lock the folder, and record the runs; failed runs will be tried again.
 
         Raises:
-            RunError: another sweep is running in the folder.
+            RunError: another sweep is running in the folder, or has begun there since it was opened.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with locked(self.path):
+            if (self.path / SWEEP).is_file() and self.read(self.path).identity != self.identity:
+                raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
+            remove_leftovers(self.path / RUNS)
             self.failures = {}
             self._save()
             yield

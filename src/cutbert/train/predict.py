@@ -57,7 +57,7 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     given: Counter[str] = Counter()
     with (
         progress_bar("predict", num_texts) as bar,
-        replacing_file(out) as aside,
+        replacing_file(out, is_new=True) as aside,
         aside.open("w", encoding="utf-8", newline="") as file,
         without_onednn(),
     ):

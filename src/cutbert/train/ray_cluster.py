@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, MissingError
+from cutbert.files import scratch_folder
 from cutbert.train.machine import usable_cores
 
 MOST_LOSSES = 20  # times that work is begun again because its node or worker was lost
@@ -64,7 +64,7 @@ def first_line(error: Exception) -> str:
 
 
 def check_shared(ray: Any, out: Path) -> None:
-    """Check on every node that it sees a new file beside the sweep's folder.
+    """Check on every node that it sees a new folder beside the folder of the results.
 
     Raises:
         InputError: a node does not see it.
@@ -72,14 +72,12 @@ def check_shared(ray: Any, out: Path) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
-    with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
+    with scratch_folder(parent) as scratch:
+        probe = str(scratch.parent)
         check = ray.remote(missing_here)
         places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
         answers = ray.get(
-            [
-                check.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
-                for place in places
-            ]
+            [check.options(num_cpus=0, scheduling_strategy=place).remote([probe, str(Path.cwd())]) for place in places]
         )
     wrong = [f"{host} does not see {Path(name).parent}" for host, names in answers for name in names]
     if wrong:
