@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
+from cutbert.lacks import naming_its_path, naming_lacks
 
 
+@naming_its_path
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is renamed to `path`, on any error it is removed."""
@@ -30,6 +32,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+@naming_its_path
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder beside `path`; on success it is renamed to `path`, on any error it is removed.
@@ -56,7 +59,20 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def write_json(path: Path, data: Any) -> None:
     """Write data as indented JSON, whole or not at all."""
     with replacing_file(path) as aside:
-        aside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are not UTF-8
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, whole or, where there is no room for it, not at all."""
+    with naming_lacks(path), path.open("ab", buffering=0) as file:
+        end, data = file.tell(), text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def read_json(path: Path, kind: type[InputError] = InputError) -> Any:

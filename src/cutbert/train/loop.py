@@ -317,7 +317,11 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once."""
+    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once.
+
+    Raises:
+        KeyboardInterrupt: the flag was set too late for the block to see it.
+    """
     interrupt = Interrupt()
     try:
         old = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
@@ -328,3 +332,5 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         for sig, handler in old.items():
             signal.signal(sig, handler)
+    if interrupt.is_set:
+        raise KeyboardInterrupt

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import write_json
+from cutbert.files import append_line, write_json
+from cutbert.lacks import naming_lacks
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
 from cutbert.train.run_lock import LOCK, locked
 from cutbert.train.run_record import (
@@ -130,7 +131,8 @@ class RunFolder:
     def start(self) -> Iterator[RunFolder]:
         """Create and lock the folder, record what runs where, and keep the lock until the end.
 
-        A new folder is taken away again when the user's input is refused before anything was made.
+        A new folder is taken away again when the user's input is refused, or the machine lacks something, before
+        anything was made.
 
         Raises:
             RunError: another process holds the lock, or machine, threads or versions changed since the run began.
@@ -144,7 +146,7 @@ class RunFolder:
         with locked(self.path):
             try:
                 self._begin()
-                with self.timing("total"):
+                with self.timing("total"), naming_lacks():
                     yield self
             except (InputError, MissingError):
                 if is_new:
@@ -173,8 +175,7 @@ class RunFolder:
         """Append one line to log.jsonl and flush it."""
         if not self.is_writer:
             return
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        append_line(self.path / LOG, json.dumps(values, ensure_ascii=False))
         if time.monotonic() - self._saved_at > SAVE_TIMINGS_EVERY_S:
             self._save()
 
