@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which takes its time
 # ruff: noqa: F401, F403, F405
 if TYPE_CHECKING:
+    from typing import Any
+
     from cutbert.api import *  # the verbs
     from cutbert.errors import CutbertError, InputError, InterruptedRun, MissingError
     from cutbert.shape.budget import Limits
@@ -71,6 +71,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Resolve a name on its first use."""
+    from importlib import import_module
+
     if name in __all__:
         value = globals()[name] = getattr(import_module(MODULES.get(name, "cutbert.api")), name)
         return value

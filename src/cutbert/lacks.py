@@ -19,6 +19,7 @@ from cutbert.errors import CutbertError, InputError, MissingError
 Path = TypeVar("Path")
 
 ASIDE = ".part"  # ends the name of what is written aside
+EXCERPT = 100  # characters shown of a text
 ROOM = "free some, or write elsewhere, then give the same command again"
 RIGHTS = "this user may not do that; change its rights, or those of its folder"
 # What each of the system's errors means to the user, and what to do. The first group is what the machine lacks.
@@ -106,6 +107,8 @@ def lack_of(error: BaseException, where: object = None) -> CutbertError | None:
         return LackError(error.what, where) if where is not None and is_aside(error.where) else error
     if isinstance(error, CutbertError):
         return None
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return InputError(f"names and texts must be UTF-8 here, got {error.object[:EXCERPT]!r}")
     number = number_of(error)
     if number == errno.ENOENT and not has_working_folder():
         return LackError(NO_PLACE)
@@ -132,6 +135,12 @@ def has_working_folder() -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def check_working_folder() -> None:
+    """Raise a LackError where the working folder was removed."""
+    if not has_working_folder():
+        raise LackError(NO_PLACE)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from typing import Any
 from cutbert import api
 from cutbert.api.views import VIEWS
 from cutbert.cli.parser import Call, read_call
-from cutbert.cli.streams import complain, show, show_json
+from cutbert.cli.streams import complain, open_streams, show, show_json
 from cutbert.errors import CutbertError, InterruptedRun, RunError
-from cutbert.lacks import naming_lacks
+from cutbert.lacks import check_working_folder, naming_lacks
 from cutbert.table import as_text
 
 PIPE_WIDTH = 120
@@ -24,10 +24,12 @@ def run_words(words: Sequence[str]) -> int:
     Args:
         words: verb, positional arguments and options.
     """
+    open_streams()
     try:
         with naming_lacks():
             call = read(words)
-            if call is not None:  # run outside typer, which has its own mind about interrupts and closed pipes
+            if call is not None:
+                check_working_folder()  # without one, libraries end the process
                 run(call)
     except InterruptedRun as error:
         complain(str(error))

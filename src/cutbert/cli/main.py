@@ -1,12 +1,14 @@
-"""The command: streams and signals in order, then all else is loaded and the call runs."""
+"""The command: signals in order first, then all else is loaded and the call runs."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 from cutbert.cli.stopping import Stop
-from cutbert.cli.streams import complain, open_streams
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,10 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: the words of the command; None for those of this process, which ends after it.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    stop = Stop()
-    open_streams()
-    with stop.handled(to_the_end=argv is None):
+    with Stop(to_the_end=argv is None) as stop:
+        words = list(sys.argv[1:] if argv is None else argv)
         try:
             from cutbert.cli.call import run_words
 
@@ -28,13 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if not isinstance(error, KeyboardInterrupt) and stop.signal is None:
                 raise
             stop.silence()
-            complain(f"{stop.word}; the same command {way_on(words)}")
+            say_stopped(stop.word, words)
             return 130
 
 
-def way_on(words: Sequence[str]) -> str:
-    """Return what a command does when it is given again."""
+def say_stopped(word: str, words: Sequence[str]) -> None:
+    """Say what a command that was stopped does when it is given again."""
     from cutbert.api.table import VERBS
+    from cutbert.cli.streams import complain
 
     resumes = words[:1] and words[0] in VERBS and VERBS[words[0]].resumes
-    return "goes on from what is saved" if resumes else "starts again"
+    complain(f"{word}; the same command {'goes on from what is saved' if resumes else 'starts again'}")
