@@ -46,7 +46,10 @@ FLOORS = {
 }
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
-LIGHT = ("printable", "errors", "lacks", "version", "quantities", "files", "table", "options", "shape", "demo_data", "api", "cli")
+LIGHT = (
+    "printable", "errors", "lacks", "version", "quantities", "files", "table", "options", "shape", "demo_data", "api",
+    "cli",
+)  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TYPE_CHECKING = False  # as in typing, which takes its time
-# ruff: noqa: F401, F403, F405
+# ruff: noqa: F403, F405
 if TYPE_CHECKING:
     from typing import Any
 

@@ -7,16 +7,43 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
-from cutbert.lacks import naming_its_path, naming_lacks
+from cutbert.lacks import naming_lacks
+
+Manager = Callable[..., AbstractContextManager[Path]]
 
 
-@naming_its_path
+def in_its_folder(manager: Manager) -> Manager:
+    """Return a context manager of a path whose folder is made first; on an error what was made of that goes again.
+
+    What the machine lacks within the block is an error of ours, which names the path.
+    """
+
+    @contextmanager
+    @wraps(manager)
+    def placed(path: Path, **options: Any) -> Iterator[Path]:
+        made = [folder for folder in path.parents if not folder.exists()]
+        try:
+            with naming_lacks(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with manager(path, **options) as aside:
+                    yield aside
+        except BaseException:
+            with suppress(OSError):  # there is more in it
+                for folder in made:
+                    folder.rmdir()
+            raise
+
+    return placed
+
+
+@in_its_folder
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; on success it is renamed to `path`, on any error it is removed."""
@@ -32,7 +59,7 @@ def replacing_file(path: Path) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
-@naming_its_path
+@in_its_folder
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yield a new temporary folder beside `path`; on success it is renamed to `path`, on any error it is removed.

@@ -1,4 +1,4 @@
-"""What the machine lacks while a command runs (room, rights, file handles, memory), as one line: what, where, what to do.
+"""What the machine lacks as a command runs (room, rights, file handles, memory), as one line: what, where, what to do.
 
 Libraries report the same lack as OSError, MemoryError, RuntimeError or an error of their own, which may hold the
 system's error number only in its text. All of them are read here, and nowhere else.
@@ -9,14 +9,10 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import wraps
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cutbert.errors import CutbertError, InputError, MissingError
-
-Path = TypeVar("Path")
 
 ASIDE = ".part"  # ends the name of what is written aside
 EXCERPT = 100  # characters shown of a text
@@ -35,6 +31,7 @@ LACKS = {
     errno.EROFS: "its file system is read-only: write elsewhere",
     errno.EACCES: f"permission denied: {RIGHTS}",
     errno.EPERM: f"operation not permitted: {RIGHTS}",
+    errno.ECONNRESET: "another process of this launch is gone: see its error, then give the same command again",
     errno.ESTALE: "its network file system lost it (stale file handle): mount it again",
 }
 MISTAKES = {
@@ -49,11 +46,12 @@ NO_PLACE = "the working folder is gone: change to one that is there"
 # How libraries write the system's error number: Rust's and Python's, Arrow's and C's.
 HAS_NUMBER = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|[Ee]rror code:? (\d+) \(|error number (\d+)")
 # What they say where they give no number. Sources: torch's allocators (c10/core/CPUAllocator.cpp,
-# c10/cuda/CUDACachingAllocator.cpp), oneDNN (could not create a primitive), C++ (bad_alloc), Arrow's memory pool,
-# ONNX Runtime's arena, the loader of shared libraries, numpy's tofile, Python's threads.
+# c10/cuda/CUDACachingAllocator.cpp), Python's C modules (error return ...), oneDNN (could not create a primitive), C++
+# (bad_alloc), Arrow's memory pool, ONNX Runtime's arena, the loader of shared libraries, numpy's tofile, threads.
 SAYS = {
     re.compile(
-        r"DefaultCPUAllocator|out of memory|CUDA_ERROR_OUT_OF_MEMORY|STATUS_ALLOC_FAILED|could not create a (primitive|memory)|"
+        r"error return without exception set|DefaultCPUAllocator|out of memory|CUDA_ERROR_OUT_OF_MEMORY|"
+        r"STATUS_ALLOC_FAILED|could not create a (primitive|memory)|"
         r"bad[_ ]alloc|(m|re)alloc of size \d+ failed|[Ff]ailed to allocate memory|[Cc]annot allocate memory|"
         r"unable to mmap|failed to map segment|[Uu]nable to allocate|not enough memory",
     ): errno.ENOMEM,
@@ -63,6 +61,7 @@ SAYS = {
     re.compile(r"Too many open files"): errno.EMFILE,
     re.compile(r"can't start new thread|Resource temporarily unavailable"): errno.EAGAIN,
     re.compile(r"Permission denied"): errno.EACCES,
+    re.compile(r"gloo/|NCCL|ProcessGroup"): errno.ECONNRESET,
 }
 
 
@@ -87,7 +86,7 @@ def number_of(error: BaseException) -> int | None:
     if isinstance(error, MemoryError):
         return errno.ENOMEM
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
+        return None if error.errno == errno.ECONNRESET else error.errno  # of the hub, say
     text = str(error)
     found = HAS_NUMBER.search(text)
     if found is not None:
@@ -112,16 +111,27 @@ def lack_of(error: BaseException, where: object = None) -> CutbertError | None:
     number = number_of(error)
     if number == errno.ENOENT and not has_working_folder():
         return LackError(NO_PLACE)
-    if number == errno.ENOMEM:
+    if number in (errno.ENOMEM, errno.ECONNRESET):
         return LackError(LACKS[number])
     named = getattr(error, "filename", None)
-    if named is None or is_aside(named) and where is not None:
+    if named is None or (is_aside(named) and where is not None):
         named = where
     if number in LACKS:
         return LackError(LACKS[number], named)
     if number in MISTAKES and isinstance(error, OSError):
         return InputError(f"{named or 'a file'}: {MISTAKES[number]}")
+    if where is not None and is_full(where):  # some libraries write on without a word, and fail as they read it back
+        return LackError(LACKS[errno.ENOSPC], where)
     return None
+
+
+def is_full(path: object) -> bool:
+    """Return whether the disk of a file or folder takes no byte, or no file, more."""
+    try:
+        status = os.statvfs(os.path.dirname(os.path.abspath(str(path))))
+    except (OSError, ValueError, AttributeError):
+        return False
+    return status.f_bavail == 0 or (status.f_files > 0 and status.f_favail == 0)
 
 
 def is_aside(name: object) -> bool:
@@ -161,21 +171,6 @@ def naming_lacks(where: object = None) -> Iterator[None]:
         if lack is None or lack is error:
             raise
         raise lack from error
-
-
-Manager = Callable[..., AbstractContextManager[Path]]
-
-
-def naming_its_path(manager: Manager[Path]) -> Manager[Path]:
-    """Return a context manager whose lacks name the path it is called with, its first argument."""
-
-    @contextmanager
-    @wraps(manager)
-    def named(path: object, *words: object, **options: object) -> Iterator[Path]:
-        with naming_lacks(path), manager(path, *words, **options) as aside:
-            yield aside
-
-    return named
 
 
 def refuse_lack(error: Exception, where: object = None) -> None:

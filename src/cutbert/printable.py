@@ -1,4 +1,4 @@
-"""Text that others wrote, made fit for a terminal and for a line of ours: nothing in it moves the cursor or ends a line."""
+"""Text that others wrote, made fit for a terminal and a line of ours: it moves no cursor and ends no line."""
 
 from __future__ import annotations
 

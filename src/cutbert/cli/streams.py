@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from cutbert.printable import printable
@@ -20,7 +21,7 @@ def open_streams() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free: this one
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def show(text: str) -> None:
@@ -43,7 +44,5 @@ def show_json(data: Any) -> None:
 
 def complain(line: str) -> None:
     """Print a line on standard error; where that takes none, there is nobody to tell."""
-    try:
+    with suppress(OSError):
         print(f"cutbert: {printable(line)}", file=sys.stderr, flush=True)
-    except OSError:
-        pass

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cutbert.errors import DataError
 from cutbert.files import file_sha256, replacing_folder, write_json
-from cutbert.lacks import LackError
+from cutbert.lacks import LackError, lack_of
 from cutbert.printable import reason_of
 
 INDEX = "index.json"
@@ -78,11 +78,12 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
             if arrays is None:
                 store_arrays(folder, write, about)
                 arrays = load_arrays(folder)
-    except LackError as lack:
-        if lack.where is None:  # memory
-            raise
-        raise cache_error(lack.what) from None
-    except OSError as error:
+    except (LackError, OSError) as error:
+        lack = lack_of(error)
+        if isinstance(lack, LackError) and lack.where is None:  # memory
+            raise lack from None
+        if isinstance(lack, LackError):
+            raise cache_error(lack.what) from None
         raise cache_error(reason_of(error)) from None
     if arrays is None:
         raise cache_error("what was written cannot be read back")

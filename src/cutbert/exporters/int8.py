@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from cutbert.lacks import naming_lacks
+
 # A processor's flag and the suffix of files made for it, best first.
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
 WITH_INT8_DOT = ("avx512_vnni", "avx_vnni", "arm64")
@@ -59,7 +61,7 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         "weight_type": QuantType.QInt8,
         "reduce_range": not has_int8_dot(instructions),
     }
-    with tempfile.TemporaryDirectory() as scratch, quiet():
+    with tempfile.TemporaryDirectory() as scratch, naming_lacks(scratch), quiet():
         source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
         onnx.save(with_types(model), source)
         if calibration is None:

@@ -164,8 +164,9 @@ def download(hub_id: str, revision: str | None, patterns: list[str], ignored: Se
             return cached.parent
         refuse_lack(error)
         at = f" at revision {revision}" if revision else ""
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ModelError(
-            f"{hub_id} must be a folder here or a model the hub gives{at}, got {type(error).__name__}: {reason_of(error)}; "
+            f"{hub_id} must be a folder here or a model the hub gives{at}, got {reason}; "
             "where the hub cannot be reached, give a local folder with the model's files"
         ) from None
 

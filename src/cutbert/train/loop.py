@@ -185,9 +185,6 @@ class Trainer:
         saved = latest_checkpoint(self.folder)
         if saved is not None:
             self.position = load_checkpoint(saved, model, self.optimizer)
-        if engine.num_processes > 1:
-            begun = self.plan.first_step + self.position.step
-            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + begun)
         self.view = stage.view(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()
@@ -247,6 +244,8 @@ class Trainer:
         num_tokens = int(self.lengths[rows].sum())
         num_labels = int(self.label_counts[rows].sum())
         progress = self.position.step / self.num_steps
+        if self.engine.num_processes > 1:  # only one of their random states is in a checkpoint
+            torch.manual_seed(self.settings.seed + 1_000_003 * (self.engine.rank + 1) + step)
         self.view.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, Tensor] = {}

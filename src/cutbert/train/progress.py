@@ -84,8 +84,8 @@ def counter(bar: Bar) -> Advance:
 def say(text: str, *, shown: bool = True) -> None:
     """Print a message: through the logger "cutbert" where the program asks for it, else on standard error.
 
-    Names in it that strangers wrote are made fit for a terminal. Where standard error takes nothing more (a closed pipe,
-    a full disk), work goes on in silence.
+    Names in it that strangers wrote are made fit for a terminal. Where standard error takes nothing more (a closed
+    pipe, a full disk), work goes on in silence.
     """
     if not shown:
         return
