@@ -36,7 +36,7 @@ PAGE = 4096
 ROOMY = "size=512m,nr_inodes=100k"
 LONGEST_S, POLL_S = 600.0, 0.01
 ASIDE = (".part", ".old", ".tmp")
-SMALLEST_GROWTH = 1.5
+GROWTH, MOST_ROOM = 1.5, 16_384
 DATA = "--train ../train.tsv --select ../select.tsv --dev ../dev.tsv --text text --label label"
 QUICK = "--epochs 1 --batch-size 8 --threads 1 --max-length 16 --precision float32 --checkpoint-seconds 0"
 PLAN = """
@@ -83,7 +83,7 @@ CASES = {
         makes_run=True,
     ),
     "fit": Case(f"fit ../model {DATA} --threads 1 --max-macs 3M --time 120 --rounds 2 --out o", makes_run=True),
-    "search": Case("search family --trials 6 --population 3 --budget macs=0.9 --threads 1", ("family",), True),
+    "search": Case("search family --trials 6 --keep 2 --cost macs --threads 1", ("family",), True),
     "front": Case("front family --measure --threads 1 --rounds 1", ("family",)),
     "pick": Case("pick family --max-params 1M --out o", ("family",)),
     "analyze": Case(f"analyze ../model {DATA} --threads 1 --max-length 16 --out o", makes_run=True),
@@ -205,9 +205,9 @@ def fill_up(
         problems: what was wrong is added here.
     """
     room, failures = 0, 0
-    while try_room(case, disk, room_of, room, problems):
+    while try_room(case, disk, room_of, room, problems) and room < MOST_ROOM:
         failures += 1
-        room = max(room + 1, int(room * SMALLEST_GROWTH))
+        room = max(room + 1, int(room * GROWTH))
     between = sorted(draw.sample(range(room), min(room, max(0, most - failures))))
     return failures + sum(try_room(case, disk, room_of, each, problems) for each in between)
 

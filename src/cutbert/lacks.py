@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from cutbert.errors import CutbertError, InputError, MissingError
 
 ASIDE = ".part"  # ends the name of what is written aside
+SOME_FILES = 32
 EXCERPT = 100  # characters shown of a text
 ROOM = "free some, or write elsewhere, then give the same command again"
 RIGHTS = "this user may not do that; change its rights, or those of its folder"
@@ -120,18 +121,20 @@ def lack_of(error: BaseException, where: object = None) -> CutbertError | None:
         return LackError(LACKS[number], named)
     if number in MISTAKES and isinstance(error, OSError):
         return InputError(f"{named or 'a file'}: {MISTAKES[number]}")
-    if where is not None and is_full(where):  # some libraries write on without a word, and fail as they read it back
-        return LackError(LACKS[errno.ENOSPC], where)
     return None
 
 
-def is_full(path: object) -> bool:
-    """Return whether the disk of a file or folder takes no byte, or no file, more."""
-    try:
-        status = os.statvfs(os.path.dirname(os.path.abspath(str(path))))
-    except (OSError, ValueError, AttributeError):
-        return False
-    return status.f_bavail == 0 or (status.f_files > 0 and status.f_favail == 0)
+def check_room(folder: str, num_bytes: int) -> None:
+    """Raise a LackError unless a folder's disk has room: for libraries that write on without a word, and fail later.
+
+    Args:
+        folder: is there.
+        num_bytes: that will be written, in some files.
+    """
+    status = os.statvfs(folder)
+    has_files = status.f_files == 0 or status.f_favail >= SOME_FILES  # 0: of a file system that does not count them
+    if status.f_bavail * status.f_frsize < num_bytes or not has_files:
+        raise LackError(LACKS[errno.ENOSPC], folder)
 
 
 def is_aside(name: object) -> bool:

@@ -79,7 +79,7 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
                 store_arrays(folder, write, about)
                 arrays = load_arrays(folder)
     except (LackError, OSError) as error:
-        lack = lack_of(error)
+        lack = lack_of(error, folder)
         if isinstance(lack, LackError) and lack.where is None:  # memory
             raise lack from None
         if isinstance(lack, LackError):
