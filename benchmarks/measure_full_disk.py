@@ -235,6 +235,8 @@ def try_room(case: Case, disk: Path, room_of: Callable[[Path, int], str], room: 
     left = [name for name in after if any(part.endswith(ASIDE) for part in Path(name).parts)]
     left += [name for name in before if after.get(name) != before[name] and not case.makes_run]
     left += [name for name in after if name not in before and not case.makes_run and not is_cache(name)]
+    if case.makes_run and "o" in after and "o/run.json" not in after and "o/sweep.json" not in after:
+        left.append("a folder without a run")
     if left:
         wrong.append(f"left: {left}")
     resize(disk, ROOMY)

@@ -16,6 +16,22 @@ from typing import Any
 from cutbert.errors import InputError
 from cutbert.lacks import naming_lacks
 
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents before the block; on any error those that are empty go again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # there is more in it
+            for each in made:
+                if each.exists():
+                    each.rmdir()
+        raise
+
+
 Manager = Callable[..., AbstractContextManager[Path]]
 
 
@@ -28,17 +44,8 @@ def in_its_folder(manager: Manager) -> Manager:
     @contextmanager
     @wraps(manager)
     def placed(path: Path, **options: Any) -> Iterator[Path]:
-        made = [folder for folder in path.parents if not folder.exists()]
-        try:
-            with naming_lacks(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with manager(path, **options) as aside:
-                    yield aside
-        except BaseException:
-            with suppress(OSError):  # there is more in it
-                for folder in made:
-                    folder.rmdir()
-            raise
+        with naming_lacks(path), making_folder(path.parent), manager(path, **options) as aside:
+            yield aside
 
     return placed
 

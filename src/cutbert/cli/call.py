@@ -10,7 +10,7 @@ from typing import Any
 from cutbert import api
 from cutbert.api.views import VIEWS
 from cutbert.cli.parser import Call, read_call
-from cutbert.cli.streams import complain, open_streams, show, show_json
+from cutbert.cli.streams import complain, is_first, open_streams, show, show_json
 from cutbert.errors import CutbertError, InterruptedRun, RunError
 from cutbert.lacks import check_working_folder, naming_lacks
 from cutbert.table import as_text
@@ -32,7 +32,8 @@ def run_words(words: Sequence[str]) -> int:
                 check_working_folder()  # without one, libraries end the process
                 run(call)
     except InterruptedRun as error:
-        complain(str(error))
+        if is_first():
+            complain(str(error))
         return 130
     except CutbertError as error:
         return refuse(error.args)
@@ -71,7 +72,7 @@ def run(call: Call) -> None:
 
 def print_result(verb: str, data: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the JSON object or the human view; under several processes only the first one prints."""
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not is_first():
         return
     try:
         if as_json:

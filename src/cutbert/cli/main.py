@@ -35,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def say_stopped(word: str, words: Sequence[str]) -> None:
     """Say what a command that was stopped does when it is given again."""
     from cutbert.api.table import VERBS
-    from cutbert.cli.streams import complain
+    from cutbert.cli.streams import complain, is_first
 
+    if not is_first():
+        return
     resumes = words[:1] and words[0] in VERBS and VERBS[words[0]].resumes
     complain(f"{word}; the same command {'goes on from what is saved' if resumes else 'starts again'}")

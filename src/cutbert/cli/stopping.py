@@ -50,7 +50,7 @@ class Stop:
         try:
             for each in (*WORDS, signal.SIGALRM):
                 if signal.getsignal(each) is not signal.SIG_IGN:  # nohup, and a script's background, ignore Ctrl-C
-                    self._old[each] = signal.signal(each, self)
+                    self._old[each] = signal.signal(each, self) or signal.SIG_DFL
         except ValueError:  # not in the main thread, where no signal arrives
             pass
         return self

@@ -13,6 +13,11 @@ from cutbert.printable import printable
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 
 
+def is_first() -> bool:
+    """Return whether this is the first process of a launch, which speaks for all."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def open_streams() -> None:
     """Open streams that the caller closed (`>&-`) on nothing: the next file that is opened would take their place."""
     for number, (name, mode) in enumerate(STREAMS):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cutbert.errors import RunError
-from cutbert.files import read_json, write_json
+from cutbert.errors import MissingError, RunError
+from cutbert.files import making_folder, read_json, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
 from cutbert.train.run_folder import RunFolder
@@ -143,10 +143,14 @@ class SweepFolder:
         Raises:
             RunError: another sweep is running in the folder.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
             self.failures = {}
-            self._save()
+            try:
+                self._save()
+            except MissingError:
+                if not (self.path / SWEEP).exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
+                raise
             yield
 
     def fail(self, name: str, error: str) -> None:

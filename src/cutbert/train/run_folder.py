@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import append_line, write_json
+from cutbert.files import append_line, making_folder, write_json
 from cutbert.lacks import naming_lacks
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
 from cutbert.train.run_lock import LOCK, locked
@@ -142,8 +142,7 @@ class RunFolder:
             return
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         is_new = bool(made) or not has_content(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
             try:
                 self._begin()
                 with self.timing("total"), naming_lacks():
