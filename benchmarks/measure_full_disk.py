@@ -217,8 +217,8 @@ def try_room(case: Case, disk: Path, room_of: Callable[[Path, int], str], room: 
     resize(disk, ROOMY)
     for each in disk.iterdir():
         shutil.rmtree(each) if each.is_dir() else each.unlink()
-    for name in (*case.copied,):
-        shutil.copytree(disk.parent / name, disk / name)
+    for copied in case.copied:
+        shutil.copytree(disk.parent / copied, disk / copied)
     (disk / "temporary").mkdir()
     (disk / "full").write_bytes(bytes(PAGE))  # a tmpfs of 0 pages has no limit
     words = case.words.split()
@@ -247,8 +247,8 @@ def try_room(case: Case, disk: Path, room_of: Callable[[Path, int], str], room: 
     if left:
         wrong.append(f"left in the end: {left}")
     problems += [f"{where}: {each}" for each in wrong]
-    for each in wrong:
-        say(f"{where}: {each}")
+    for problem in wrong:
+        say(f"{where}: {problem}")
     return True
 
 
