@@ -15,17 +15,53 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
+from cutbert.lacks import naming_lacks
 from cutbert.locks import PATIENCE_S, holding
 
 ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
 
 
+@contextmanager
+def making_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents before the block; on any error those that are empty go again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # there is more in it
+            for each in made:
+                if each.exists():
+                    each.rmdir()
+        raise
+
+
+Manager = Callable[..., AbstractContextManager[Path]]
+
+
+def in_its_folder(manager: Manager) -> Manager:
+    """Return a context manager of a path whose folder is made first; on an error what was made of that goes again.
+
+    What the machine lacks within the block is an error of ours, which names the path.
+    """
+
+    @contextmanager
+    @wraps(manager)
+    def placed(path: Path, **options: Any) -> Iterator[Path]:
+        with naming_lacks(path), making_folder(path.parent), manager(path, **options) as aside:
+            yield aside
+
+    return placed
+
+
+@in_its_folder
 @contextmanager
 def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     """Yield a temporary path for a file; on success it is renamed to `path`, on any error it is removed.
@@ -49,6 +85,7 @@ def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
         os.replace(new, named(path))
 
 
+@in_its_folder
 @contextmanager
 def replacing_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder; on success it is renamed to `path`, on any error it is removed.
@@ -88,7 +125,20 @@ def write_json(path: Path, data: Any) -> None:
 def change_json(path: Path, make: Callable[[], Any]) -> None:
     """Write as JSON what `make` returns, which may read the file: no other process of ours changes it meanwhile."""
     with replacing_file(path) as aside:
-        aside.write_text(json.dumps(make(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(make(), indent=2, ensure_ascii=False) + "\n"
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are not UTF-8
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, whole or, where there is no room for it, not at all."""
+    with naming_lacks(path), path.open("ab", buffering=0) as file:
+        end, data = file.tell(), text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def read_json(path: Path, kind: type[InputError] = InputError) -> Any:

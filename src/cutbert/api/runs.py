@@ -16,6 +16,7 @@ from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
+from cutbert.lacks import naming_lacks
 from cutbert.settings import build_settings, command_line
 from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
@@ -93,12 +94,14 @@ class Picked(Shown):
 
         Raises:
             RunError: the folder is not empty.
+            MissingError: no room on the disk, or no right to write.
         """
         settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
         settings.check()
         line = command_line("pick", [str(self.run)], settings)
         own = None if self.repaired is None else (self.repaired.repaired.network, self.repaired.dev)
-        save_picked(self.run, self.front, self.entry, Path(folder), line, own)
+        with naming_lacks():
+            save_picked(self.run, self.front, self.entry, Path(folder), line, own)
 
     def to_json(self) -> dict[str, Any]:
         data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)

@@ -106,13 +106,20 @@ def read_call(words: Sequence[str]) -> Call | None:
     """Return what a command line asks for; None where typer printed help or the version.
 
     Raises:
-        InputError: no verb of ours.
-        Exception: typer's own, of a line that it cannot take apart; with `format_message`.
+        InputError: no verb of ours, or a line that cannot be taken apart.
     """
     check_verb(words)
     calls: list[Call] = []
     command = typer.main.get_command(make_app(words[0], calls.append))
-    command.main(args=list(words), prog_name="cutbert", standalone_mode=False)
+    try:
+        with command.make_context("cutbert", list(words)) as context:  # its `main` would catch interrupts and exit
+            command.invoke(context)
+    except typer.Exit:
+        pass
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the parser's own errors, whatever typer calls them
+            raise
+        raise InputError(error.format_message()) from None
     return calls[0] if calls else None
 
 

@@ -15,10 +15,12 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from cutbert.files import scratch_folder
+from cutbert.lacks import check_room, naming_lacks
 
 # A processor's flag and the suffix of files made for it, best first.
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
 WITH_INT8_DOT = ("avx512_vnni", "avx_vnni", "arm64")
+COPIES = 4  # of the float32 graph, that the quantiser writes at a time, generously
 QUANTIZED = ["MatMul", "Gather"]  # Gather: the token table is half of a small model's file, and int8 costs it no time
 
 Feeds = dict[str, NDArray[np.int64]]
@@ -59,7 +61,8 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         "weight_type": QuantType.QInt8,
         "reduce_range": not has_int8_dot(instructions),
     }
-    with scratch_folder() as scratch, quiet():
+    with scratch_folder() as scratch, naming_lacks(scratch), quiet():
+        check_room(str(scratch), COPIES * model.ByteSize())
         source, target = scratch / "float32.onnx", scratch / "int8.onnx"
         onnx.save(with_types(model), source)
         if calibration is None:

@@ -7,6 +7,7 @@ the grid with the same number of trials (benchmarks/measure_samplers.py).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cutbert.files import append_line
 from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
@@ -203,7 +205,7 @@ class ScoreCache:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         whole, _, rest = text.rpartition("\n")
         if rest:
-            path.write_text(whole + "\n" if whole else "", encoding="utf-8")
+            os.truncate(path, len(text.encode("utf-8")) - len(rest.encode("utf-8")))
         for line in whole.splitlines():
             data = json.loads(line)
             self.scores[json.dumps(data["subnet"])] = data["score"]
@@ -214,6 +216,5 @@ class ScoreCache:
         if key not in self.scores:
             score = self.scores[key] = self.score_of(subnet)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"subnet": subnet.to_json(), "score": score}) + "\n")
+            append_line(self.path, json.dumps({"subnet": subnet.to_json(), "score": score}))
         return self.scores[key]

@@ -8,7 +8,9 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
+from cutbert.lacks import refuse_lack
 from cutbert.model.style import EncoderStyle
+from cutbert.printable import reason_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 
@@ -25,11 +27,13 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     """
     if not any((folder / name).is_file() for name in FILES):
         raise ModelError(f"{folder} must hold a tokenizer ({', '.join(FILES)}), got none")
+    for file in filter(Path.is_file, map(folder.joinpath, FILES)):
+        file.open("rb").close()  # transformers calls a file missing or broken that may not be read
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # the errors of transformers and tokenizers have no common base class
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{folder}: the tokenizer cannot be read: {reason}") from None
+        refuse_lack(error, folder)
+        raise ModelError(f"{folder}: the tokenizer cannot be read: {reason_of(error)}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder}: the tokenizer must be a fast one (tokenizer.json), got {type(tokenizer).__name__}")
     last_id = max(tokenizer.get_vocab().values(), default=0)

@@ -65,6 +65,14 @@ def read_folder_shape(path: Path) -> FolderShape:
     return folder_shape
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in the place of ~; of a user who has none, as it is, as shells do."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def local_folder(source: str | Path) -> Path | None:
     """Return the model folder that a reference means on this machine; None where it is a hub id.
 
@@ -73,7 +81,7 @@ def local_folder(source: str | Path) -> Path | None:
     Raises:
         ModelError: a file, a run without its model, or neither a folder nor a hub id.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return model_folder(path)
     if path.exists():

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cutbert.errors import RunError
-from cutbert.files import is_inside, read_json, remove_leftovers, write_json
+from cutbert.errors import MissingError, RunError
+from cutbert.files import is_inside, making_folder, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
 from cutbert.train.run_folder import RunFolder, has_content
-from cutbert.train.run_lock import is_locked, locked
+from cutbert.train.run_lock import LOCK, is_locked, locked
 from cutbert.train.run_record import RECORD
 
 SWEEP = "sweep.json"
@@ -145,13 +145,17 @@ class SweepFolder:
         Raises:
             RunError: another sweep is running in the folder, or has begun there since it was opened.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
             if (self.path / SWEEP).is_file() and self.read(self.path).identity != self.identity:
                 raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
             remove_leftovers(self.path / RUNS)
             self.failures = {}
-            self._save()
+            try:
+                self._save()
+            except MissingError:
+                if not (self.path / SWEEP).exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
+                raise
             yield
 
     def fail(self, name: str, error: str) -> None:

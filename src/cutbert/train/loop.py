@@ -182,9 +182,6 @@ class Trainer:
         saved = latest_checkpoint(self.folder)
         if saved is not None:
             self.position = load_checkpoint(saved, model, self.optimizer)
-        if engine.num_processes > 1:
-            begun = self.plan.first_step + self.position.step
-            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + begun)
         self.view = stage.view(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()
@@ -242,6 +239,8 @@ class Trainer:
         num_tokens = int(self.lengths[rows].sum())
         num_labels = int(self.label_counts[rows].sum())
         progress = self.position.step / self.num_steps
+        if self.engine.num_processes > 1:  # only one of their random states is in a checkpoint
+            torch.manual_seed(self.settings.seed + 1_000_003 * (self.engine.rank + 1) + step)
         self.view.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, Tensor] = {}
@@ -312,7 +311,11 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once."""
+    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once.
+
+    Raises:
+        KeyboardInterrupt: the flag was set too late for the block to see it.
+    """
     interrupt = Interrupt()
     try:
         old = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
@@ -323,3 +326,5 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         for sig, handler in old.items():
             signal.signal(sig, handler)
+    if interrupt.is_set:
+        raise KeyboardInterrupt

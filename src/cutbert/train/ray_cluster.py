@@ -11,6 +11,7 @@ from typing import Any
 
 from cutbert.errors import InputError, MissingError
 from cutbert.files import scratch_folder
+from cutbert.printable import reason_of
 from cutbert.train.machine import usable_cores
 
 MOST_LOSSES = 20  # times that work is begun again because its node or worker was lost
@@ -50,17 +51,13 @@ def connect(ray: Any, address: str | None) -> None:
         try:
             ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         except Exception as error:  # Ray raises a bare Exception here
-            raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
+            raise MissingError(f"Ray does not start on this machine: {reason_of(error)}") from error
         return
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         wanted = "--ray-address must be a Ray cluster that answers"
-        raise InputError(f"{wanted}, got {address}: {first_line(error)}") from None
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise InputError(f"{wanted}, got {address}: {reason_of(error)}") from None
 
 
 def check_shared(ray: Any, out: Path) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import is_aside, remove_leftovers, write_json
+from cutbert.files import append_line, is_aside, making_folder, remove_leftovers, write_json
+from cutbert.lacks import naming_lacks
 from cutbert.locks import holding
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
 from cutbert.train.run_lock import LOCK, locked
@@ -140,7 +141,8 @@ class RunFolder:
     def start(self) -> Iterator[RunFolder]:
         """Create and lock the folder, record what runs where, and keep the lock until the end.
 
-        A new folder is taken away again when the user's input is refused before anything was made.
+        A new folder is taken away again when the user's input is refused, or the machine lacks something, before
+        anything was made.
 
         Raises:
             RunError: another process holds the lock, or machine, threads or versions changed since the run began.
@@ -149,12 +151,11 @@ class RunFolder:
             yield self
             return
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
             is_new = not has_content(self.path)
             try:
                 self._begin()
-                with self.timing("total"):
+                with self.timing("total"), naming_lacks():
                     yield self
             except (InputError, MissingError):
                 if is_new:
@@ -183,8 +184,7 @@ class RunFolder:
         """Append one line to log.jsonl and flush it."""
         if not self.is_writer:
             return
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        append_line(self.path / LOG, json.dumps(values, ensure_ascii=False))
         if time.monotonic() - self._saved_at > SAVE_TIMINGS_EVERY_S:
             self._save()
 
