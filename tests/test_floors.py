@@ -17,7 +17,9 @@ ROOT = Path(__file__).parents[1] / "src" / "cutbert"
 FLOORS = {
     "errors": -4,
     "version": -4,
+    "parsing": -4,
     "quantities": -3,
+    "checks": -3,
     "files": -3,
     "table": -3,
     "options": -2,
@@ -44,7 +46,20 @@ FLOORS = {
 }
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
-LIGHT = ("errors", "version", "quantities", "files", "table", "options", "shape", "demo_data", "api", "cli")
+LIGHT = (
+    "errors",
+    "version",
+    "parsing",
+    "quantities",
+    "checks",
+    "files",
+    "table",
+    "options",
+    "shape",
+    "demo_data",
+    "api",
+    "cli",
+)
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 
 

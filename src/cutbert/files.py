@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
+from cutbert.parsing import parse_json
 
 
 @contextmanager
@@ -63,10 +64,10 @@ def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
     """Read a JSON file.
 
     Raises:
-        InputError: of the given kind, where the file is missing, unreadable or not JSON.
+        InputError: of the given kind, where the file is missing, unreadable or not JSON as `parse_json` takes it.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise kind(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -73,7 +73,7 @@ class ThreadSettings(Settings):
 
     GROUP = MACHINE
 
-    threads: int | None = field(default=None, metadata=option("CPU threads; default all cores.", least=1))
+    threads: int | None = field(default=None, metadata=option("CPU threads; default all cores.", least=1, ceiling=1024))
 
 
 @dataclass(frozen=True, kw_only=True)

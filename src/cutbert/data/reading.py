@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutbert.data.records import Record, is_text, open_records
+from cutbert.data.records import Record, open_records
 from cutbert.data.tasks import Layout
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable
 
 MAX_MISTAKES = 20
 
@@ -99,7 +100,7 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
             return f"column {column!r} must be {kind}, got {type(value).__name__} {value!r:.40}"
         if not value.strip() and not (is_label and layout.labels_may_be_empty):
             return f"column {column!r} must not be empty"
-        if not is_text(value):
+        if not is_encodable(value):
             return f"column {column!r} must be UTF-8, got {ascii(value)[:60]}"
     return None
 

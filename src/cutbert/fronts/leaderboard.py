@@ -8,9 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from cutbert.errors import Mistakes, RunError, ShapeError
-from cutbert.files import read_json, write_json
-from cutbert.fronts.checks import (
+from cutbert.checks import (
     COUNT,
     FLAG,
     NUMBER,
@@ -27,6 +25,8 @@ from cutbert.fronts.checks import (
     is_text,
     list_of,
 )  # fmt: skip
+from cutbert.errors import Mistakes, RunError, ShapeError
+from cutbert.files import read_json, write_json
 from cutbert.fronts.leaderboard_view import leaderboard_table, leaderboard_view
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Shown, View

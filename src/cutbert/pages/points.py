@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cutbert.checks import is_number
 from cutbert.errors import RunError
-from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import LATENCIES, Entry
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cutbert.checks import is_number
 from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json
-from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import FRONT, Entry, Front
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.leaderboard_view import verdict

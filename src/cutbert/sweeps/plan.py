@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.parsing import parse_toml
 
 PARTS = ("defaults", "needs", "grid", "steps")
 NEEDS = ("cores", "gpus", "memory_gib")
@@ -151,7 +151,7 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: PLAN must be a file that can be read: {error.strerror}") from None
     except ValueError as error:
@@ -193,7 +193,7 @@ def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mi
 def toml_value(word: str) -> Any:
     """Return a word parsed as a TOML value, or as text where it is not one."""
     try:
-        return tomllib.loads(f"value = {word}")["value"]
+        return parse_toml(f"value = {word}")["value"]
     except ValueError:
         return word
 

@@ -277,8 +277,8 @@ class Trainer:
         Of a small batch a process may have none.
         """
         own = rows[self.engine.rank :: self.engine.num_processes]
-        parts = (own[i :: self.settings.accumulation] for i in range(self.settings.accumulation))
-        yield from (part for part in parts if len(part))
+        count = min(self.settings.accumulation, len(own))
+        yield from (own[i::count] for i in range(count))
 
     def _collate(self, rows: np.ndarray) -> Batch:
         tokens, pad_to = self.stage.tokens, self.plan.pad_to

@@ -1,19 +1,20 @@
-"""Checks of values that were read from the JSON of a run, which anybody may have edited. No torch."""
+"""Checks of values that were read from JSON, which anybody may have edited."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from cutbert.errors import Mistakes
+from cutbert.parsing import is_finite
 
+MOST_COUNT = 2**63 - 1  # what an array of integers can hold
 Check = tuple[Callable[[Any], bool], str]  # whether a value is right, and what it must be
 
 
 def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
 
 
 def is_positive(value: object) -> bool:
@@ -21,7 +22,8 @@ def is_positive(value: object) -> bool:
 
 
 def is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """Return whether a value is an integer in 0..MOST_COUNT."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_COUNT
 
 
 def is_text(value: object) -> bool:
