@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeGuard
 
 from cutbert.errors import Mistakes
@@ -34,9 +35,28 @@ def is_object(value: object) -> bool:
     return isinstance(value, Mapping)
 
 
-def are_numbers(value: object) -> bool:
-    """Return whether a value is a JSON object of numbers only."""
-    return isinstance(value, Mapping) and all(is_number(each) for each in value.values())
+def has(required: Mapping[str, Check], optional: Mapping[str, Check] = MappingProxyType({})) -> Check:
+    """Return the check of a JSON object with these keys, and maybe others, of which nothing is known."""
+
+    def passes(value: object) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and required.keys() <= value.keys()
+            and all(check(value[key]) for key, (check, _) in {**required, **optional}.items() if key in value)
+        )
+
+    return passes, f"a JSON object with {', '.join(required)} as cutbert writes them"
+
+
+def or_null(check: Check) -> Check:
+    """Return the check that null passes, too."""
+    passes, kind = check
+    return (lambda value: value is None or passes(value)), f"{kind} or null"
+
+
+def are(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """Return a check of a JSON object whose values all pass a check."""
+    return lambda value: isinstance(value, Mapping) and all(map(check, value.values()))
 
 
 def list_of(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
@@ -54,7 +74,21 @@ COUNT: Check = (is_count, "a whole number of at least 0")
 TEXT: Check = (is_text, "text")
 FLAG: Check = (lambda value: isinstance(value, bool), "true or false")
 OBJECT: Check = (is_object, "a JSON object")
-NUMBERS: Check = (are_numbers, "a JSON object of numbers")
+NUMBERS: Check = (are(is_number), "a JSON object of numbers")
+TEXTS: Check = (list_of(is_text), "a list of texts")
+PAIR: Check = (list_of(is_number, 2), "a list of two numbers")
+LENGTHS: Check = (lambda value: bool(value) and list_of(is_count)(value), "a list of lengths")
+MEASURED = has(  # the conditions of latencies, as bench.latency.conditions returns them
+    {
+        "backend": TEXT,
+        "device": TEXT,
+        "threads": COUNT,
+        "lengths": LENGTHS,
+        "throughput_batch_size": COUNT,
+        "throughput_length": COUNT,
+        "machine": has({"processor": TEXT}),
+    }
+)
 
 
 def check_values(

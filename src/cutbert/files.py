@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,18 +60,33 @@ def write_json(path: Path, data: Any) -> None:
         aside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
+def read_json(path: Path, kind: type[InputError] = InputError, read: Callable[[Any], Any] | None = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: of the file.
+        kind: of the errors.
+        read: makes something of what a file that only we write holds; whatever it fails with means a damaged file.
+
     Raises:
-        InputError: of the given kind, where the file is missing, unreadable or not JSON as `parse_json` takes it.
+        InputError: of the given kind, where the file is missing, unreadable or not JSON as `parse_json` takes it, or
+            `read` fails.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise kind(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise kind(f"{path}: must be JSON: {error}") from None
+    if read is None:
+        return data
+    try:
+        return read(data)
+    except InputError as error:
+        raise kind(*(f"{path}: {mistake}" for mistake in error.mistakes)) from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise kind(f"{path}: must hold what cutbert writes there, got {problem}") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cutbert.errors import RunError
+from cutbert.parsing import parse_json
 from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
@@ -204,9 +206,12 @@ class ScoreCache:
         whole, _, rest = text.rpartition("\n")
         if rest:
             path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        for line in whole.splitlines():
-            data = json.loads(line)
-            self.scores[json.dumps(data["subnet"])] = data["score"]
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                data = parse_json(line)
+                self.scores[json.dumps(data["subnet"])] = float(data["score"])
+            except (ValueError, LookupError, TypeError):
+                raise RunError(f"{path}: line {number} must hold a subnet with its score, got {line[:60]!r}") from None
 
     def __call__(self, subnet: Subnet) -> float:
         """Return a subnet's score, from the file or measured now."""

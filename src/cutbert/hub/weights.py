@@ -64,7 +64,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise ModelError(f"{path}: weights cannot be read: {str(error).strip().partition(chr(10))[0]}") from None
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+    named = data.items() if isinstance(data, dict) else [(None, data)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in named):
         raise ModelError(f"{path}: must hold tensors by name and nothing else")
     return data
 

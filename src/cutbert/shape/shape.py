@@ -210,12 +210,12 @@ class EncoderShape:
         )
 
 
-def check_size(mistakes: Mistakes, name: str, value: object, *, least: int) -> None:
-    """Collect a mistake unless value is an integer of at least `least` and at most MOST_SIZE."""
+def check_size(mistakes: Mistakes, name: str, value: object, *, least: int, most: int = MOST_SIZE) -> None:
+    """Collect a mistake unless value is an integer of at least `least` and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         mistakes.add(f"{name} must be an integer of at least {least}, got {value!r}")
-    elif value > MOST_SIZE:
-        mistakes.add(f"{name} must be at most {MOST_SIZE:,}, got {value}")
+    elif value > most:
+        mistakes.add(f"{name} must be at most {most:,}, got {value}")
 
 
 def check_keys(data: Any, where: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
