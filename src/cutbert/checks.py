@@ -114,4 +114,4 @@ def check_values(
         mistakes.add(f"{where}: must have no other keys than cutbert writes, got {', '.join(sorted(unknown))}")
     for name, (passes, kind) in {**required, **optional}.items():
         if name in data and not passes(data[name]):
-            mistakes.add(f"{where}: {name} must be {kind}, got {data[name]!r}")
+            mistakes.add(f"{where}: {name} must be {kind}, got {data[name]!r:.200}")

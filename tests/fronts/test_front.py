@@ -14,6 +14,7 @@ from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
+from tiny_runs import MEASURED
 
 SHAPE = EncoderShape.uniform(hidden_size=8, num_layers=1, num_heads=2, intermediate_size=4, vocab_size=9)
 KEYS = {
@@ -72,7 +73,7 @@ def test_front_against_the_plain_rule(numbers: list[tuple[int, int]]) -> None:
 
 def test_round_trip_and_keys(tmp_path: Path) -> None:
     both = front(entry("a"), replace(entry("b"), width_mult=None))
-    written = replace(both, measured={"threads": 2}, select_is_dev=True)
+    written = replace(both, measured=MEASURED, select_is_dev=True)
     written.save(tmp_path)
     assert Front.load(tmp_path) == written
     data = json.loads((tmp_path / "front.json").read_text())
@@ -91,10 +92,9 @@ def test_by_name(tmp_path: Path) -> None:
 def test_unreadable_fronts(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="must be a run with a front"):
         Front.load(tmp_path)
-    for text in ('{"format_version": 1}', '{"format_version": 1, "metric": "f1", "teacher": []}'):
-        (tmp_path / "front.json").write_text(text)
-        with pytest.raises(RunError, match="must hold a front as cutbert writes it, got "):
-            Front.load(tmp_path)
+    (tmp_path / "front.json").write_text('{"format_version": 1}')
+    with pytest.raises(RunError, match="must have metric, select_is_dev, subnets, teacher"):
+        Front.load(tmp_path)
     (tmp_path / "front.json").write_text('{"format_version": 2}')
     with pytest.raises(RunError, match="format_version must be 1, got 2"):
         Front.load(tmp_path)

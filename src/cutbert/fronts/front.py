@@ -17,6 +17,7 @@ from cutbert.checks import (
     OBJECT,
     POSITIVE,
     TEXT,
+    TEXTS,
     Check,
     are,
     check_values,
@@ -166,8 +167,9 @@ FRONT_REQUIRED: dict[str, Check] = {
 FRONT_OPTIONAL: dict[str, Check] = {
     "measured": MEASURED,
     "near_chance": TEXT,
-    TEACHER_INT8: TIMES,
+    TEACHER_INT8: has({"latency_ms": POSITIVE}, LATENCY_CHECKS),
     "others": OTHERS,
+    "warnings": TEXTS,
 }
 
 
@@ -308,7 +310,8 @@ class Front(Shown):
             if count > 1:
                 mistakes.add(f"{where}: {name} must be listed once, got it {count} times")
         mistakes.check(RunError)
-        return cls(**{**data, "teacher": teacher, "subnets": tuple(subnets)})
+        known = {name: data[name] for name in data if name != "warnings"}
+        return cls(**{**known, "teacher": teacher, "subnets": tuple(subnets)})
 
     def save(self, run: Path) -> None:
         """Write front.json into a run folder; its entries have torch's latencies where these are known."""

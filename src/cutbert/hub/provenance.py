@@ -42,6 +42,17 @@ REQUIRED: dict[str, Check] = {
     "data": (are(is_text), "a JSON object of texts"),
     "scores": NUMBERS,
 }
+IS_CUT, _ = has(
+    {},
+    {
+        **dict.fromkeys(("params", "macs"), COUNT),
+        **dict.fromkeys(("score", "select_score", "difference", "latency_ratio", "int8_latency_ms"), NUMBER),
+        "difference_interval": PAIR,
+        "latency_ms": POSITIVE,
+        "near_chance": TEXT,
+    },
+)
+BESIDE = {"difference": {"score", "select_score"}, "latency_ratio": {"latency_ms"}}  # is never alone
 OPTIONAL: dict[str, Check] = {
     "base_revision": or_null(TEXT),
     "base_sha256": (are(is_text), "a JSON object of texts"),
@@ -49,15 +60,9 @@ OPTIONAL: dict[str, Check] = {
     "max_length": (lambda value: is_count(value) and value > 0, "a whole number above 0"),
     "score_interval": PAIR,
     "near_chance": TEXT,
-    "cut_from": has(
-        {"params": COUNT, "macs": COUNT, "score": NUMBER, "select_score": NUMBER, "difference": NUMBER},
-        {
-            "difference_interval": PAIR,
-            "latency_ms": POSITIVE,
-            "latency_ratio": NUMBER,
-            "int8_latency_ms": NUMBER,
-            "near_chance": TEXT,
-        },
+    "cut_from": (
+        lambda value: IS_CUT(value) and all(needed <= value.keys() for key, needed in BESIDE.items() if key in value),
+        "a JSON object of the uncut model's figures as cutbert writes them",
     ),
     "latency": has(
         {"latency_ms": NUMBER, "backend": TEXT, "threads": COUNT, "processor": TEXT},
