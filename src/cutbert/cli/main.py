@@ -17,6 +17,7 @@ from cutbert.errors import CutbertError, InterruptedRun, RunError
 from cutbert.table import as_text
 
 PIPE_WIDTH = 120
+MOST_SHOWN = 2000  # characters of an error's line
 ENVIRONMENT_ERRNOS = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
     errno.ENAMETOOLONG, errno.ELOOP,
@@ -81,8 +82,13 @@ def print_result(verb: str, data: Mapping[str, Any], *, as_json: bool) -> None:
 def refuse(message: str) -> int:
     """Print each line of a message as an error of the user's input."""
     for line in message.splitlines():
-        say(f"error: {line}")
+        say(f"error: {shortened(line)}")
     return 2
+
+
+def shortened(line: str) -> str:
+    """Return a line without its middle where it is very long: a file may hold a name of any length."""
+    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN // 2]} ... {line[-MOST_SHOWN // 4 :]}"
 
 
 def say(line: str) -> None:
