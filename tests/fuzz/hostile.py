@@ -49,6 +49,21 @@ def changed_json(text: str, draw: random.Random) -> str:
     return json.dumps(data)
 
 
+def changed_toml(text: str, draw: random.Random) -> str:
+    """Return TOML with the value or the name of one line changed."""
+    lines = text.splitlines()
+    i = draw.choice([i for i, line in enumerate(lines) if "=" in line])
+    name, _, value = (part.strip() for part in lines[i].partition("="))
+    other = draw.choice(
+        [str(each).lower() if isinstance(each, bool) else json.dumps(each) for each in VALUES if each is not None]
+    )
+    raw = draw.choice(
+        (other, other, "nan", "-inf", "1e309", DEEP, '"a\\u0000b"', "1979-05-27", "9" * 5000, value + value, "")
+    )
+    lines[i] = draw.choice((f"{name} = {raw}", f"{name} = [{raw}]", f"{raw[:50]} = {value}", f"{name}.x = {value}"))
+    return "\n".join(lines)
+
+
 def containers(data: Any) -> Iterator[Any]:
     """Yield every object and list of JSON, the deep ones too."""
     if isinstance(data, dict | list):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from cutbert.cli.main import main
 from cutbert.fronts.leaderboard import Leaderboard
@@ -88,9 +91,24 @@ def make_world(path: Path) -> Path:
     )
     (path / "shape.json").write_text(json.dumps(FREE.to_json()))
     (path / "plan.toml").write_text(PLAN)
+    (path / "words.txt").write_text("film book\nfine dull bad\n")
+    copies = ("pickled", "sharded", "sentences", "teacher")
+    for name in copies:
+        shutil.copytree(path / "model", path / name)
+    weights = load_file(path / "model" / "model.safetensors")
+    torch.save(weights, path / "pickled" / "pytorch_model.bin")
+    (path / "pickled" / "model.safetensors").unlink()
+    shard = path / "sharded" / "model-1.safetensors"
+    (path / "sharded" / "model.safetensors").rename(shard)
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard.name)}
+    (path / "sharded" / "model.safetensors.index.json").write_text(json.dumps(index))
+    (path / "sentences" / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 24, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    (path / "sentences" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     write_data(path / "data")
     run(f"export model --int8 --out onnx {OWN} --threads 1 --max-drop 100")
     run(f"dynabert model --out run {OWN} {QUICK} --epochs 0.2 --depths 2 --width-mult 0.5")
+    run("pick run --max-params 100000 --out picked")
     run(COMMANDS["search"] + " --max-latency-ms 1000")
     run("sweep plan.toml --out sweep")
     write_fit(path / "fit")
