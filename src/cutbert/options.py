@@ -11,7 +11,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.parsing import is_finite
+from cutbert.parsing import is_finite, is_plain
 from cutbert.quantities import example_of, parse_count, parse_number
 
 # Where an option has no upper end of its own, the largest number of each unit that a machine could serve.
@@ -247,8 +247,8 @@ class Option:
             if isinstance(value, str) and value in self.choices:
                 return value
             raise self._wrong(value)
-        if isinstance(value, str) and "\0" in value:
-            raise InputError(f"{self.name} must be text without NUL, got {value!r}")
+        if isinstance(value, str) and not is_plain(value):
+            raise InputError(f"{self.name} must be UTF-8 text without NUL, got {value!a}")
         accepted = {int: Integral, float: Real}.get(self.kind, self.kind)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             raise self._wrong(value)

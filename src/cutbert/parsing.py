@@ -12,12 +12,12 @@ MOST_DEPTH = 100
 MOST_SHOWN = 60
 
 
-def parse_json(text: str, *, any_text: bool = False) -> Any:
+def parse_json(text: str, *, any_value: bool = False) -> Any:
     """Return parsed JSON.
 
     Args:
         text: the JSON.
-        any_text: whether text in it may hold lone surrogates, for a reader that checks what it takes.
+        any_value: whether NaN and lone surrogates may be in it, for a reader that checks the little it takes.
 
     Raises:
         ValueError: not JSON; NaN, Infinity or a number beyond float64; nested deeper than MOST_DEPTH; or a lone
@@ -31,7 +31,7 @@ def parse_json(text: str, *, any_text: bool = False) -> Any:
         data = json.loads(text)
     except RecursionError:
         raise too_deep() from None
-    check_plain(data, any_text=any_text)
+    check_plain(data, any_value=any_value)
     return data
 
 
@@ -49,7 +49,7 @@ def parse_toml(text: str) -> dict[str, Any]:
     return data
 
 
-def check_plain(data: Any, *, any_text: bool = False) -> None:
+def check_plain(data: Any, *, any_value: bool = False) -> None:
     """Raise a ValueError as `parse_json` does, of data that is parsed already."""
     level = [data]
     for _ in range(MOST_DEPTH):
@@ -57,8 +57,10 @@ def check_plain(data: Any, *, any_text: bool = False) -> None:
         for value in level:
             if isinstance(value, dict | list):
                 below.extend(parts_of(value))
+            elif any_value:
+                continue
             elif isinstance(value, str):
-                if not any_text and not is_encodable(value):
+                if not is_encodable(value):
                     raise ValueError(f"text must be UTF-8, got {ascii(value)[:MOST_SHOWN]}")
             elif isinstance(value, int | float) and not is_finite(value):
                 raise ValueError(f"numbers must be finite, got {str(value)[:MOST_SHOWN]}")
@@ -77,6 +79,11 @@ def parts_of(value: dict[str, Any] | list[Any]) -> Iterator[Any]:
 def is_encodable(text: str) -> bool:
     """Return whether a string has no lone surrogates, which come from bytes that are not UTF-8 or from JSON escapes."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def is_plain(text: str) -> bool:
+    """Return whether a string can be a file's name and a word of a stored command: UTF-8 without NUL."""
+    return "\0" not in text and is_encodable(text)
 
 
 def is_finite(value: float) -> bool:

@@ -250,6 +250,10 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "weights must have encoder.layer.2.attention.self.query.weight, got none"),
         ({"num_hidden_layers": 1}, "weights must be of a bert, got encoder.layer.1.attention.output.LayerNorm.bias"),
         ({"hidden_act": "swoosh"}, "activation must be one of"),
+        (
+            {"vocab_size": 2**24, "intermediate_size": 2**20},
+            r"weights must be of the sizes that config\.json gives, [0-9,]+ parameters without a head, got [0-9,]+",
+        ),
     ],
 )
 def test_configs_that_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -276,6 +280,21 @@ def test_all_wrong_weights_are_named_together(tmp_path: Path) -> None:
         "pooler.dense.bias must have the shape (24,), got (3,)",
         "weights must be of a bert, got encoder.gadget.weight, which is not one",
     )
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    edit_weights(tmp_path, lambda tensors: tensors | {"pooler.dense.bias": torch.full((24,), torch.nan)})
+    with pytest.raises(ModelError, match=r"pooler\.dense\.bias must have finite numbers only, got infinity or NaN"):
+        load_model(tmp_path)
+
+
+def test_weights_have_names(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({3: torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: must hold tensors by name and nothing else"):
+        load_model(tmp_path)
 
 
 def test_weights_of_a_free_folder_are_checked_too(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str])
     try:
         text = read_text(path, zipped=path.suffix == ".gz")
         try:
-            articles = parse_json(text, any_text=True)["data"]
+            articles = parse_json(text, any_value=True)["data"]
         except (ValueError, LookupError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"
             raise DataError(f"{path}: must be JSON in SQuAD's layout, an object with 'data', got {problem}") from None

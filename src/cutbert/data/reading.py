@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from cutbert.data.records import Record, open_records
 from cutbert.data.tasks import Layout
 from cutbert.errors import DataError
-from cutbert.parsing import is_encodable
+from cutbert.parsing import is_encodable, is_finite
 
 MAX_MISTAKES = 20
 
@@ -93,7 +92,7 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
         is_label = column == layout.label
         if value is None:
             value = ""
-        if is_label and isinstance(value, int | float) and math.isfinite(value):
+        if is_label and isinstance(value, int | float) and is_finite(value):
             continue
         if not isinstance(value, str):
             kind = "text or a finite number" if is_label else "text"

@@ -166,7 +166,7 @@ def pick_keys(text: str, columns: Sequence[str]) -> Iterator[Record]:
 def parse_object(line: str) -> dict[str, Any] | str:
     """Return the JSON object of one line, or what is wrong with it."""
     try:
-        value = parse_json(line, any_text=True)
+        value = parse_json(line, any_value=True)
     except ValueError as error:
         return f"must be a JSON object: {error}"
     return value if isinstance(value, dict) else "must be a JSON object"
@@ -195,9 +195,12 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> It
     row = 0
     try:
         for batch in batches:
-            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+            for cells in zip(*(batch.column(column) for column in columns), strict=True):
                 row += 1
-                yield Record(row, None, values)
+                try:
+                    yield Record(row, None, tuple(cell.as_py() for cell in cells))
+                except UnicodeDecodeError as error:
+                    yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: must be a whole Parquet file: {error}") from None
 
