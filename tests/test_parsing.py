@@ -67,9 +67,8 @@ def test_what_no_file_of_ours_holds_is_refused(text: str, message: str, tmp_path
 def test_depth_and_surrogates_that_are_taken() -> None:
     deep = "[" * MOST_DEPTH + "]" * MOST_DEPTH
     assert json.dumps(parse_json(deep)) == deep
-    assert (
-        parse_json(r'["\ud800", NaN]', any_value=True)[0] == "\ud800" and parse_json(r'"\ud83d\ude00"') == "\U0001f600"
-    )
+    assert parse_json(r'["\ud800", NaN]', any_value=True)[0] == "\ud800"
+    assert parse_json(r'"\ud83d\ude00"') == "\U0001f600"
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 100_000, "a = nan", "a = 1e400", "a = " + "9" * 5000, "a = [", "\0"])

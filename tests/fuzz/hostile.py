@@ -9,14 +9,18 @@ from typing import Any
 
 DEEP = "[" * 100_000
 RAW = ("NaN", "Infinity", "-Infinity", "1e309", "1" + 400 * "0", "9" * 5000, r'"\ud800"', DEEP, "[" * 200 + "]" * 200)
+# fmt: off
 VALUES = (
-    None, True, False, -1, 0, 1, 3, 0.5, -0.5, 1e300, 10**6, 10**9, 10**18, 10**23, "", "text", "0", "../../x", "/etc/passwd",
-    "a\0b", "\x1b[31m", "a\nb", "x" * 10_000, [], {}, [[]], [None], {"a": 1}, [1, 2], ["a", "b"], "gelu", "mean", "teacher",
-)  # fmt: skip
+    None, True, False, -1, 0, 1, 3, 0.5, -0.5, 1e300, 10**6, 10**9, 10**18, 10**23, "", "text", "0", "../../x",
+    "/etc/passwd", "a\0b", "\x1b[31m", "a\nb", "x" * 10_000, [], {}, [[]], [None], {"a": 1}, [1, 2], ["a", "b"],
+    "gelu", "mean", "teacher",
+)
 TEXTS = (
-    b"", b" ", b"null", b"3", b"[]", b"{}", b"[1]", b'"x"', b"{", b"\xff\xfe", b"\xef\xbb\xbf{}", b"\0" * 64, DEEP.encode(),
+    b"", b" ", b"null", b"3", b"[]", b"{}", b"[1]", b'"x"', b"{", b"\xff\xfe", b"\xef\xbb\xbf{}", b"\0" * 64,
+    DEEP.encode(),
     b"{" * 100_000, b'{"a":' * 50_000, b"nan", b"a = 1", b"<html>",
-)  # fmt: skip
+)
+# fmt: on
 PLACEHOLDER = "cutbert-placeholder"
 
 

@@ -21,6 +21,7 @@ from types import FrameType
 
 import pytest
 from hostile import changed_bytes, changed_json, changed_toml
+from readers import READERS
 from world import COMMANDS, OWN, make_world
 
 from cutbert.api.table import VERBS
@@ -36,54 +37,6 @@ NUMBERS = ("-1", "0", "nan", "inf", "-inf", "1e309", "1e23", "1" + "0" * 23, "1"
 SLOW = ("fit", "demo")  # whose numbers are checked with a model that is not there
 
 ENDLESS = ("--trials", "--rounds", "--train-steps", "--gate-steps", "--augment-rounds")  # a large number is work
-
-MODELS = ("config.json", "cutbert.json", "tokenizer.json", "tokenizer_config.json", "shape.json", "model.safetensors")
-OF_MODEL = (
-    COMMANDS["cost"], COMMANDS["predict"], COMMANDS["measure"], COMMANDS["export"],
-    "predict model --input data/dev.tsv --text text --out out.jsonl --max-length 8",
-)  # fmt: skip
-OF_FRONT = (
-    "front run", COMMANDS["front"], COMMANDS["pick"], "pick run --max-latency-ms 1000", "pick run --max-macs 1",
-    "pick run --stock --min-score 0 --out out", COMMANDS["report"], "pick run --max-params 90000 --repair --out out",
-)  # fmt: skip
-# Files, and the commands that read them.
-READERS: dict[str, tuple[str, ...]] = {
-    **{f"model/{name}": OF_MODEL for name in MODELS},
-    **{f"free/{name}": tuple(each.replace("model ", "free ").replace("cost model", "cost free") for each in OF_MODEL) for name in MODELS},
-    "base/config.json": (COMMANDS["finetune"], COMMANDS["depth"]),
-    "base/tokenizer.json": (COMMANDS["finetune"], COMMANDS["depth"]),
-    "pickled/pytorch_model.bin": ("measure pickled --rounds 1 --length 4 --threads 1",),
-    "sharded/model.safetensors.index.json": ("predict sharded --input data/dev.tsv --text text --out out.csv",),
-    "sentences/1_Pooling/config.json": (COMMANDS["finetune"].replace("base", "sentences"), "cost sentences"),
-    "teacher/config.json": (COMMANDS["finetune"] + " --teacher teacher",),
-    "picked/cutbert.json": ("export picked --out out --threads 1", "predict picked --input data/dev.tsv --text text --out out.csv"),
-    "words.txt": (COMMANDS["dynabert"] + " --augment words --augment-words words.txt --augment-rounds 1",),
-    "run/searches/*/run.json": (COMMANDS["search"] + " --max-latency-ms 1000", COMMANDS["report"]),
-    "shape.json": ("cost shape.json", "pretrain model --from-scratch shape.json --out out --train data/text.txt --sequence-length 9 --batch-size 8 --threads 1 --epochs 0.2"),
-    "run/front.json": OF_FRONT,
-    "run/run.json": (*OF_FRONT, COMMANDS["dynabert"].replace("--out out", "--out run"), COMMANDS["search"]),
-    "run/model/config.json": OF_FRONT,
-    "run/predictions/*.json": OF_FRONT,
-    "run/log.jsonl": (COMMANDS["report"],),
-    "run/latency/*.json": (COMMANDS["search"].replace("--trials 3", "--trials 2") + " --max-latency-ms 1000",),
-    "fit/leaderboard.json": ("report fit --out page.html",),
-    "fit/run.json": ("report fit --out page.html",),
-    "sweep/sweep.json": ("sweep plan.toml --out sweep",),
-    "sweep/runs/*/run.json": ("sweep plan.toml --out sweep",),
-    "plan.toml": (COMMANDS["sweep"],),
-    "onnx/onnx/*.onnx": ("predict onnx --input data/dev.tsv --text text --out out.tsv", "measure onnx --backend onnx --rounds 1 --length 4"),
-    **{
-        f"data/{part}.{kind}": (
-            COMMANDS["finetune"].replace(f"{part}.tsv", f"{part}.{kind}"),
-            *([f"predict model --input data/dev.{kind} --text text --out out.csv"] if part == "dev" else []),
-        )
-        for part in ("train", "dev")
-        for kind in ("tsv", "csv", "jsonl", "parquet")
-    },
-    "data/train.conll": ("finetune base --out out --train data/train.conll --dev data/dev.conll --tagging --text 0 --label 1 --epochs 0.2 --batch-size 8 --threads 1 --max-length 16",),
-    "data/squad/train-v1.1.json": ("finetune base --out out --task squad --data-dir data/squad --epochs 0.2 --batch-size 8 --threads 1 --max-length 32 --stride 2",),
-    "data/text.txt": (COMMANDS["pretrain"],),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,7 +134,7 @@ def change(world: Path, case: Case) -> str:
     if case.path is None:
         return ""
     old = (world / case.path).read_bytes()
-    same = len(os.path.commonprefix([old, case.data]))
+    same = next((i for i, (one, other) in enumerate(zip(old, case.data, strict=False)) if one != other), 0)
     part = slice(max(0, same - 60), same + 60)
     return f"{old[part]!r} became {case.data[part]!r}\n"
 

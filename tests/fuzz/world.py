@@ -6,7 +6,7 @@ import csv
 import json
 import random
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow
@@ -29,6 +29,7 @@ from tiny_sweeps import compute_here
 FREE = EncoderShape(24, (LayerShape(2, 5, 4, 0), LayerShape(0, 0, 0, 13)), vocab_size=20, num_positions=128)
 QUICK = "--batch-size 8 --max-length 16 --threads 1 --precision float32"
 OWN = "--train data/train.tsv --dev data/dev.tsv --text text --label label"
+FAST = "--batch-size 8 --threads 1 --epochs 0.2"
 PLAN = """
 [defaults]
 train = "data/train.tsv"
@@ -61,7 +62,7 @@ COMMANDS = {
     "schubert": f"schubert model --out out {OWN} {QUICK} --epochs 0.2 --budget params_encoder=0.5 --gate-steps 2",
     "undivided": f"undivided model --out out {OWN} {QUICK} --epochs 0.2 --ffn-every 3",
     "depth": f"depth base --out out {OWN} {QUICK} --epochs 0.2 --depth 1",
-    "pretrain": "pretrain model --out out --train data/text.txt --sequence-length 9 --batch-size 8 --threads 1 --epochs 0.2",
+    "pretrain": f"pretrain model --out out --train data/text.txt --sequence-length 9 {FAST}",
     "sweep": "sweep plan.toml --out out",
     "front": "front run --measure --rounds 1 --length 4 --threads 1",
     "pick": "pick run --max-params 100000 --out out",
@@ -73,13 +74,6 @@ COMMANDS = {
     "cost": "cost model",
     "export": f"export model --int8 --out out {OWN} --threads 1 --max-drop 100",
 }
-
-
-@dataclass(frozen=True)
-class World:
-    """The folder with everything, and the directory each case gets a copy in."""
-
-    path: Path
 
 
 def make_world(path: Path) -> Path:
