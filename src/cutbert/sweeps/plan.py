@@ -14,6 +14,7 @@ from cutbert.parsing import parse_toml
 
 PARTS = ("defaults", "needs", "grid", "steps")
 NEEDS = ("cores", "gpus", "memory_gib")
+MOST_NEED = 100_000
 STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 REFERENCE = re.compile(r"\{(\w+)\}")
 NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9._,=+-]+")
@@ -283,8 +284,12 @@ def read_needs(table: Mapping[str, Any], place: str, base: Needs, mistakes: Mist
         is_whole = name == "cores"
         if name not in NEEDS:
             mistakes.add(f"{place}.{name} must be one of {', '.join(NEEDS)}")
-        elif isinstance(value, bool) or not isinstance(value, int if is_whole else int | float) or value < is_whole:
-            kind = "an integer of at least 1" if is_whole else "a number of at least 0"
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, int if is_whole else int | float)
+            or not is_whole <= value <= MOST_NEED
+        ):
+            kind = f"an integer in 1..{MOST_NEED}" if is_whole else f"a number in 0..{MOST_NEED}"
             mistakes.add(f"{place}.{name} must be {kind}, got {value!r}")
         else:
             base = replace(base, **{name: value})
