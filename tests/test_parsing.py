@@ -21,6 +21,7 @@ from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.options import CEILINGS
 from cutbert.parsing import MOST_DEPTH, parse_json, parse_toml
+from cutbert.settings import MOST_THREADS
 from cutbert.shape.budget import Budget
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -165,7 +166,9 @@ def test_the_ceiling_is_named_where_it_is_passed() -> None:
     assert list(option.mistakes(10**23)) == [f"--batch-size must be at most 65,536 examples, got {10**23}"]
     assert list(option.mistakes(0)) == ["--batch-size must be at least 1, got 0"]
     assert CEILINGS["examples"] == 65_536 and not list(option.mistakes(65_536))
-    assert list(OPTIONS["finetune --threads"].mistakes(10**22)) == [f"--threads must be at most 1,024, got {10**22}"]
+    assert list(OPTIONS["finetune --threads"].mistakes(10**22)) == [
+        f"--threads must be at most {MOST_THREADS:,}, got {10**22}"
+    ]
 
 
 @given(st.text() | st.from_regex(r"(params|macs|bytes|latency_ms)=[0-9.eE+-]{0,400}[A-Za-z]{0,3}"))

@@ -36,7 +36,14 @@ LIMIT_S = 30
 NUMBERS = ("-1", "0", "nan", "inf", "-inf", "1e309", "1e23", "1" + "0" * 23, "1" + "0" * 400, "0.5", "1e-320", "x", "")
 SLOW = ("fit", "demo")  # whose numbers are checked with a model that is not there
 
-ENDLESS = ("--trials", "--rounds", "--train-steps", "--gate-steps", "--augment-rounds")  # a large number is work
+ENDLESS = (
+    "--threads",
+    "--trials",
+    "--rounds",
+    "--train-steps",
+    "--gate-steps",
+    "--augment-rounds",
+)  # a large number is work
 
 
 @dataclass(frozen=True)

@@ -355,7 +355,7 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert "never printed" not in capsys.readouterr().out
 
 
-def test_tokenizers_that_are_refused(tmp_path: Path) -> None:
+def test_tokenizers_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save_tiny(tmp_path, "bert")
     settings = tmp_path / "tokenizer_config.json"
     good, backend = settings.read_text(), (tmp_path / "tokenizer.json").read_text()
@@ -374,6 +374,14 @@ def test_tokenizers_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(more))
     with pytest.raises(ModelError, match="ids of the tokenizer must lie below vocab_size 29, got 29"):
         load_model(tmp_path)
+    panics, far = json.loads(backend), json.loads(backend)
+    panics["post_processor"]["special_tokens"] = {}
+    far["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [99]
+    for hostile, message in ((panics, "no entry found for key"), (far, "its ids must lie below vocab_size 29, got 99")):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(hostile))
+        with pytest.raises(ModelError, match=f"the tokenizer cannot be used: {message}"):
+            load_model(tmp_path)
+    assert "panicked" not in capfd.readouterr().err
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="must hold a tokenizer"):
         load_model(tmp_path)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -62,8 +60,11 @@ def read_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path}: weights cannot be read: {str(error).strip().partition(chr(10))[0]}") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # what torch fails with on a broken pickle has no common base class
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ModelError(f"{path}: weights cannot be read: {reason}") from None
     named = data.items() if isinstance(data, dict) else [(None, data)]
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in named):
         raise ModelError(f"{path}: must hold tensors by name and nothing else")
