@@ -267,9 +267,9 @@ class Trainer:
         spent = self.position.seconds + time.monotonic() - begun
         losses = self._over_processes({name: float(value) for name, value in totals.items()})
         values = {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
-        for name, value in values.items():
-            if not math.isfinite(value):
-                raise self._diverged(f"{name} is {value}")
+        for name, number in values.items():
+            if not math.isfinite(number):
+                raise self._diverged(f"{name} is {number}")
         self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
         return values
 
