@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,6 +96,22 @@ def test_unreadable_fronts(tmp_path: Path) -> None:
     (tmp_path / "front.json").write_text('{"format_version": 1}')
     with pytest.raises(RunError, match="must have metric, select_is_dev, subnets, teacher"):
         Front.load(tmp_path)
+    data = {"format_version": 1, **front(entry("a"), entry("b")).to_json()}
+    for part, key, value, message in (
+        (data["subnets"][1], "name", None, "front.json: subnet 1: name must be text, got None"),
+        (data["subnets"][1], "name", "a", "front.json: a must be listed once, got it 2 times"),
+        (data["subnets"][0], "latency_ms", 0, "subnet 0: latency_ms must be a number above 0, got 0"),
+        (data["teacher"], "score", math.nan, "front.json: must be JSON: numbers must be finite, got nan"),
+        (data, "others", {"onnx": {}}, "others must be a JSON object of measured conditions and times by backend"),
+        (data, "extra", 1, "must have no other keys than cutbert writes, got extra"),
+    ):
+        old = dict(part)
+        part[key] = value
+        (tmp_path / "front.json").write_text(json.dumps(data))
+        with pytest.raises(RunError, match=message):
+            Front.load(tmp_path)
+        part.clear()
+        part.update(old)
     (tmp_path / "front.json").write_text('{"format_version": 2}')
     with pytest.raises(RunError, match="format_version must be 1, got 2"):
         Front.load(tmp_path)
