@@ -196,7 +196,7 @@ def test_spread_over_seeds(tmp_path: Path) -> None:
 def test_drawings_are_to_scale() -> None:
     front = tiny_front()
     scale = scale_of([UNCUT])
-    point = point_of(front["bare"], "subnet", "torch", "run")
+    point = point_of(front["bare"], "subnet", "torch")
     drawing = draw(point, UNCUT, scale)
     width = {name: [float(each) for each in re.findall(r"h([\d.]+)v", path)] for name, path in drawing.paths.items()}
     assert width["keys"] == [round(12 * scale.unit, 1)] and width["values"] == [round(8 * scale.unit, 1)]
@@ -204,7 +204,7 @@ def test_drawings_are_to_scale() -> None:
     assert drawing.paths["absent"].count("M") == 2 and drawing.paths["ticks"].count("M") == 2
     assert [text for *_, text in drawing.texts] == ["hid.", "0", "1", "2", "left out"]
     assert drawing.paths["ghost"].count("M") == 1 + 3 * 2
-    whole = draw(point_of(front.teacher, "teacher", "torch", "run"), None, scale)
+    whole = draw(point_of(front.teacher, "teacher", "torch"), None, scale)
     assert "ghost" not in whole.paths and max(width["ghost"]) <= WIDTH
     assert describe(front["bare"].shape) == (
         "hidden size 24, 2 layers; layer 0: 2 heads (key 6, value 4), no feed-forward; layer 1: no attention, 8 neurons"
