@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 import cutbert
+from cutbert.checks import is_inside, is_plain_name
 from cutbert.data.cache import cached_arrays
 from cutbert.errors import InputError, RunError
 from cutbert.files import (
     aside_of,
-    is_inside,
-    is_plain_name,
     read_json,
     remove_leftovers,
     replacing_file,

@@ -19,8 +19,10 @@ FLOORS = {
     "version": -6,
     "errors": -5,
     "lacks": -4,
-    "quantities": -3,
     "locks": -4,
+    "parsing": -4,
+    "quantities": -3,
+    "checks": -3,
     "files": -3,
     "table": -3,
     "options": -2,
@@ -48,8 +50,8 @@ FLOORS = {
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
 LIGHT = (
-    "printable", "errors", "lacks", "version", "quantities", "locks", "files", "table", "options", "shape", "demo_data",
-    "api", "cli",
+    "printable", "errors", "lacks", "version", "parsing", "quantities", "checks", "locks", "files", "table", "options",
+    "shape", "demo_data", "api", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 

@@ -23,6 +23,7 @@ from typing import Any
 from cutbert.errors import InputError
 from cutbert.lacks import naming_lacks
 from cutbert.locks import PATIENCE_S, holding
+from cutbert.parsing import parse_json
 
 ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
@@ -141,34 +142,39 @@ def append_line(path: Path, text: str) -> None:
             raise
 
 
-def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
+def read_json(path: Path, kind: type[InputError] = InputError, read: Callable[[Any], Any] | None = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: of the file.
+        kind: of the errors.
+        read: makes something of what a file that only we write holds; whatever it fails with means a damaged file.
+
     Raises:
-        InputError: of the given kind, where the file is missing, unreadable or not JSON.
+        InputError: of the given kind, where the file is missing, unreadable or not JSON as `parse_json` takes it, or
+            `read` fails.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise kind(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise kind(f"{path}: must be JSON: {error}") from None
+    if read is None:
+        return data
+    try:
+        return read(data)
+    except InputError as error:
+        raise kind(*(f"{path}: {mistake}" for mistake in error.mistakes)) from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise kind(f"{path}: must hold what cutbert writes there, got {problem}") from None
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_plain_name(name: object) -> bool:
-    """Return whether a text is a name, which cannot lead out of the folder that it is looked for in."""
-    return isinstance(name, str) and name not in ("", ".", "..") and not {"/", "\0", os.sep} & set(name)
-
-
-def is_inside(name: object) -> bool:
-    """Return whether a text is a relative path of plain names, such as searches/1a2b3c4d."""
-    return isinstance(name, str) and all(map(is_plain_name, name.split("/")))
 
 
 def current_umask() -> int:

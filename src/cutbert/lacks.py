@@ -176,7 +176,7 @@ def naming_lacks(where: object = None) -> Iterator[None]:
         raise lack from error
 
 
-def refuse_lack(error: Exception, where: object = None) -> None:
+def refuse_lack(error: BaseException, where: object = None) -> None:
     """Raise what an error says that the machine lacks; return where it is about something else, such as a broken file.
 
     Raises:

@@ -17,6 +17,7 @@ from cutbert.options import given_words, option, option_name, options_of
 Precision = Literal["auto", "float32", "bf16"]
 EngineName = Literal["local", "ray"]
 LAST_SEED = 2**32 - 1
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))  # more only wait for each other
 
 # Headings of the help, in this order; GROUP of a class is one of them.
 RUN, LIMITS, DATA, TEXT, MODEL, METHOD, MEASURING, TRAINING, MACHINE = (
@@ -75,7 +76,9 @@ class ThreadSettings(Settings):
 
     GROUP = MACHINE
 
-    threads: int | None = field(default=None, metadata=option("CPU threads; default all cores.", least=1))
+    threads: int | None = field(
+        default=None, metadata=option("CPU threads; default all cores.", least=1, ceiling=MOST_THREADS)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

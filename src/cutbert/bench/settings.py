@@ -37,9 +37,16 @@ class TimingSettings(DeviceSettings, SeedSettings, QuietSettings):
             "Length of a text; default: lengths of the dev texts, 128 where there is no task.", least=1, unit="tokens"
         ),
     )
-    rounds: int = field(default=8, metadata=option("How often each length is measured, all models in turn.", least=1))
+    rounds: int = field(
+        default=8,
+        metadata=option(
+            "How often each length is measured, all models in turn.",
+            least=1,
+            ceiling=10_000,
+        ),
+    )
     throughput_batch_size: int = field(
-        default=32, metadata=option("Texts per batch when measuring throughput.", least=1, unit="texts")
+        default=32, metadata=option("Texts per batch when measuring throughput.", least=1, ceiling=2**16, unit="texts")
     )
 
     @property

@@ -16,6 +16,7 @@ from cutbert.lacks import check_working_folder, naming_lacks
 from cutbert.table import as_text
 
 PIPE_WIDTH = 120
+MOST_SHOWN = 2000  # characters of an error's line
 
 
 def run_words(words: Sequence[str]) -> int:
@@ -91,5 +92,10 @@ def forget_output() -> None:
 def refuse(messages: Iterable[str]) -> int:
     """Print each message as an error of the user's input."""
     for each in messages:
-        complain(f"error: {each}")
+        complain(f"error: {shortened(each)}")
     return 2
+
+
+def shortened(line: str) -> str:
+    """Return a line without its middle where it is very long: a file may hold a name of any length."""
+    return line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN // 2]} ... {line[-MOST_SHOWN // 4 :]}"

@@ -17,6 +17,7 @@ from cutbert.api.table import TABLE, VERBS
 from cutbert.api.verb import Verb
 from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option
+from cutbert.parsing import is_plain
 from cutbert.version import __version__
 
 SUMMARY = "Compress BERT-family encoders: find, measure and export the best sub-network under a limit."
@@ -57,6 +58,7 @@ def read_words(verb: Verb, given: Sequence[str], mistakes: Mistakes) -> list[str
     """
     unknown = [word.partition("=")[0] for word in given if word.startswith("-") and word != "-"]
     words = [word for word in given if not word.startswith("-") or word == "-"]
+    mistakes.extend(f"{verb.name} takes UTF-8 text, got {word!a}" for word in words if not is_plain(word))
     known = [each.name for each in verb.listed_options()]
     mistakes.extend(f"{verb.name} has no option {name}{did_you_mean(name, known)}" for name in unknown)
     if len(words) < len(verb.words):

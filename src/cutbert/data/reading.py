@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import glob
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutbert.data.records import Record, is_text, open_records
+from cutbert.data.records import Record, open_records
 from cutbert.data.tasks import Layout
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable, is_finite
 
 MAX_MISTAKES = 20
 
@@ -109,14 +109,14 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
         is_label = column == layout.label
         if value is None:
             value = ""
-        if is_label and isinstance(value, int | float) and math.isfinite(value):
+        if is_label and isinstance(value, int | float) and is_finite(value):
             continue
         if not isinstance(value, str):
             kind = "text or a finite number" if is_label else "text"
             return f"column {column!r} must be {kind}, got {type(value).__name__} {value!r:.40}"
         if not value.strip() and not (is_label and layout.labels_may_be_empty):
             return f"column {column!r} must not be empty"
-        if not is_text(value):
+        if not is_encodable(value):
             return f"column {column!r} must be UTF-8, got {ascii(value)[:60]}"
     return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable, parse_json
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
 PARQUET_ROWS = 1024  # that are objects at a time
@@ -162,7 +162,7 @@ def table_records(
     headless = header is not None
     if header is None:
         _, header, problem = next(rows)
-        problem = problem or (None if is_text("".join(header)) else "must be UTF-8")
+        problem = problem or (None if is_encodable("".join(header)) else "must be UTF-8")
         if problem:
             raise DataError(f"{path}: header row {problem}")
     check_columns(path, header, columns)
@@ -200,8 +200,8 @@ def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str]) -> Itera
 def parse_object(line: str) -> dict[str, Any] | str:
     """Return the JSON object of one line, or what is wrong with it."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(line, any_value=True)
+    except ValueError as error:
         return f"must be a JSON object: {error}"
     return value if isinstance(value, dict) else "must be a JSON object"
 
@@ -229,16 +229,14 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> It
     row = 0
     try:
         for batch in batches:
-            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+            for cells in zip(*(batch.column(column) for column in columns), strict=True):
                 row += 1
-                yield Record(row, None, values)
+                try:
+                    yield Record(row, None, tuple(cell.as_py() for cell in cells))
+                except UnicodeDecodeError as error:
+                    yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: must be a whole Parquet file: {error}") from None
-
-
-def is_text(text: str) -> bool:
-    """Return whether a string has no lone surrogates, which come from bytes that are not UTF-8 or from JSON escapes."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def listed(names: Iterable[str]) -> str:

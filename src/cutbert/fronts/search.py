@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cutbert.errors import RunError
 from cutbert.files import append_line
+from cutbert.parsing import parse_json
 from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
@@ -206,9 +208,12 @@ class ScoreCache:
         whole, _, rest = text.rpartition("\n")
         if rest:
             os.truncate(path, len(text.encode("utf-8")) - len(rest.encode("utf-8")))
-        for line in whole.splitlines():
-            data = json.loads(line)
-            self.scores[json.dumps(data["subnet"])] = data["score"]
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                data = parse_json(line)
+                self.scores[json.dumps(data["subnet"])] = float(data["score"])
+            except (ValueError, LookupError, TypeError):
+                raise RunError(f"{path}: line {number} must hold a subnet with its score, got {line[:60]!r}") from None
 
     def __call__(self, subnet: Subnet) -> float:
         """Return a subnet's score, from the file or measured now."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cutbert.checks import COUNT, FLAG, NUMBER, Check, check_values, is_text, list_of
 from cutbert.errors import Mistakes
-from cutbert.fronts.checks import COUNT, FLAG, NUMBER, Check, check_values, is_text, list_of
 from cutbert.shape.pooling import fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Table, View, millions, number, points

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -67,10 +65,11 @@ def read_file(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # what torch fails with on a broken pickle has no common base class
         refuse_lack(error, path)
         raise ModelError(f"{path}: weights cannot be read: {reason_of(error)}") from None
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+    named = data.items() if isinstance(data, dict) else [(None, data)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in named):
         raise ModelError(f"{path}: must hold tensors by name and nothing else")
     return data
 

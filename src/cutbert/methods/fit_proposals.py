@@ -11,8 +11,8 @@ from typing import Any
 
 from cutbert.bench.latency import time_networks
 from cutbert.bench.latency_table import new_network
+from cutbert.checks import is_inside
 from cutbert.errors import RunError
-from cutbert.files import is_inside
 from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target

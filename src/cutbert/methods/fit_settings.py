@@ -106,7 +106,10 @@ class FitSettings(QuietSettings):
         metadata=option("What serves the model: the file that is written, and timed.", group=MEASURING, is_common=True),
     )
     rounds: int = field(
-        default=8, metadata=option("How often each length is timed, all models in turn.", least=1, group=MEASURING)
+        default=8,
+        metadata=option(
+            "How often each length is timed, all models in turn.", least=1, ceiling=10_000, group=MEASURING
+        ),
     )
 
     engine: EngineName = field(

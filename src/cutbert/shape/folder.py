@@ -14,7 +14,7 @@ from cutbert.files import read_json
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import CONFIG_KEY, POOLINGS, folder_pooling
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
+from cutbert.shape.stock_config import STOCK_FAMILIES, check_style, stock_head, stock_shape, stock_style
 
 FORMAT_VERSION = 1
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -146,6 +146,7 @@ def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:
         raise ModelError(*(f"{path}: {key} must be a JSON object, got {config.get(key)!r}" for key in wrong))
     with naming(path):
         shape, head = EncoderShape.from_json(config["shape"]), HeadSpec.from_json(config["head"])
+        check_style(config["style"], vocab_size=shape.vocab_size)
     return FolderShape(shape, head, dict(config["style"]), config["style"].get("family"))
 
 

@@ -6,12 +6,13 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from cutbert.errors import MissingError, RunError
-from cutbert.files import is_inside, making_folder, read_json, remove_leftovers, write_json
+from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
+from cutbert.errors import MissingError, Mistakes, RunError
+from cutbert.files import making_folder, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
 from cutbert.train.run_folder import RunFolder, has_content
@@ -54,14 +55,32 @@ class StoredRun:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> StoredRun:
-        if not is_inside(data["name"]):
-            raise RunError(f"the name of a sweep's run must be a path inside the sweep, got {data['name']!r}")
         return cls(**{**data, "seeds": tuple(data["seeds"]), "after": tuple(data["after"])})
 
     def binding(self) -> dict[str, Any]:
         """Return what must not change between calls: verb, model and options but the free ones."""
         options = {name: value for name, value in self.options.items() if name not in FREE_OPTIONS}
         return {"verb": self.verb, "model": self.model, **options}
+
+
+TEXTS_BY_NAME = are(is_text)
+IS_RUN, _ = has(
+    {
+        "name": PLACE,
+        **dict.fromkeys(("step", "verb", "model"), TEXT),
+        "labels": (TEXTS_BY_NAME, "texts"),
+        **dict.fromkeys(("seeds", "after"), TEXTS),
+        "options": OBJECT,
+    }
+)
+SWEEP_CHECKS: dict[str, Check] = {
+    "identity": TEXT,
+    "failures": (TEXTS_BY_NAME, "a JSON object of texts"),
+    "runs": (
+        list_of(lambda value: IS_RUN(value) and value.keys() == {each.name for each in fields(StoredRun)}),
+        "a list of runs as cutbert sweep writes them",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,9 @@ class SweepFolder:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise RunError(f"{path / SWEEP}: format_version must be {FORMAT_VERSION}, got {version!r}")
+        mistakes = Mistakes()
+        check_values(mistakes, str(path / SWEEP), data, required=SWEEP_CHECKS, optional={"format_version": COUNT})
+        mistakes.check(RunError)
         return cls(path, [StoredRun.from_json(each) for each in data["runs"]], data["failures"], data["identity"])
 
     @contextmanager

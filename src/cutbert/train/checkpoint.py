@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cutbert.files import replacing_file, replacing_folder
+from cutbert.errors import RunError
+from cutbert.files import read_json, replacing_file, replacing_folder
 from cutbert.hub.weights import write_weights
 
 
@@ -72,7 +73,8 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Posit
 
 def read_position(path: Path) -> Position:
     """Read how far a stage has come."""
-    return Position(**json.loads(path.read_text(encoding="utf-8")))
+    position: Position = read_json(path, RunError, lambda data: Position(**data))
+    return position
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
