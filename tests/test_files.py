@@ -277,7 +277,7 @@ def test_other_files_that_name_files_outside(tmp_path: Path) -> None:
     write_json(
         tmp_path / "sweep.json", {"format_version": 1, "identity": "", "runs": [{**run, "options": {}}], "failures": {}}
     )
-    with pytest.raises(RunError, match="name of a sweep's run must be a path inside the sweep"):
+    with pytest.raises(RunError, match="runs must be a list of runs as cutbert sweep writes them"):
         SweepFolder.read(tmp_path)
     with pytest.raises(RunError, match="weights of a candidate must be inside the run's checkpoint/"):
         Entrant.from_json({"candidate": {}, "weights": "/x"})

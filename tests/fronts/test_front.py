@@ -98,7 +98,7 @@ def test_unreadable_fronts(tmp_path: Path) -> None:
         Front.load(tmp_path)
     data = {"format_version": 1, **front(entry("a"), entry("b")).to_json()}
     for part, key, value, message in (
-        (data["subnets"][1], "name", None, "front.json: subnet 1: name must be text, got None"),
+        (data["subnets"][1], "name", None, "front.json: subnet 1: name must be text without /, got None"),
         (data["subnets"][1], "name", "a", "front.json: a must be listed once, got it 2 times"),
         (data["subnets"][0], "latency_ms", 0, "subnet 0: latency_ms must be a number above 0, got 0"),
         (data["teacher"], "score", math.nan, "front.json: must be JSON: numbers must be finite, got nan"),
