@@ -14,9 +14,9 @@ from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
 # Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
-# that is near chance, the network it was cut from with what was given up, measured latency with its conditions, and
-# scores before and after int8.
-FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8")
+# that is near chance, the network it was cut from with what was given up, measured latency with its conditions,
+# scores before and after int8, and the ONNX files by the loader whose layout the folder has.
+FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts")
 KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
 
 
