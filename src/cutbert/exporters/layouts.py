@@ -142,7 +142,7 @@ def check_installed(layouts: Iterable[str]) -> None:
         try:
             import openvino  # noqa: F401
         except ImportError:
-            raise MissingError("--for openvino needs the package openvino: pip install openvino") from None
+            raise MissingError("--for openvino must have OpenVINO: pip install 'cutbert[openvino]'") from None
 
 
 def write_layouts(folder: Path, settings: ExportSettings, graphs: Graphs) -> dict[str, list[str]]:

@@ -51,6 +51,17 @@ class Served:
         return self.files[0]
 
 
+def vector_comment(served: Served) -> list[str]:
+    """Return a comment on how a caller makes a text's vector of the states; nothing where that is not known."""
+    if served.sentence is None:
+        return []
+    how = {
+        "cls": "the first of last_hidden_state",
+        "mean": "the mean of last_hidden_state over the tokens of attention_mask",
+    }.get(served.sentence.pooling, f"{served.sentence.pooling} of last_hidden_state")
+    return [f"# a text's vector is {how}" + (", divided by its norm" if served.sentence.normalize else "")]
+
+
 def transformers_js(served: Served) -> tuple[str, str]:
     kinds = {"onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8"}
     dtypes = [kinds[name] for name in served.files]
@@ -100,7 +111,7 @@ def optimum(served: Served) -> tuple[str, str]:
         f'tokenizer = AutoTokenizer.from_pretrained("{FOLDER}")',
         f'print(model(**tokenizer("{TEXT}", return_tensors="pt")))',
     ]
-    return "python", "\n".join(lines)
+    return "python", "\n".join([*lines, *vector_comment(served)])
 
 
 def fastembed(served: Served) -> tuple[str, str]:
@@ -152,10 +163,8 @@ def tei(served: Served) -> tuple[str, str]:
 
 def triton(served: Served) -> tuple[str, str]:
     names = ", ".join(file.split("/")[1] for file in served.files)
-    lines = [
-        f"tritonserver --model-repository={FOLDER}/triton  # {names}: ids in, as tokenizer.json makes them",
-    ]
-    return "sh", "\n".join(lines)
+    lines = [f"tritonserver --model-repository={FOLDER}/triton  # {names}; the caller tokenises, with tokenizer.json"]
+    return "sh", "\n".join([*lines, *vector_comment(served)])
 
 
 def openvino(served: Served) -> tuple[str, str]:
@@ -165,7 +174,7 @@ def openvino(served: Served) -> tuple[str, str]:
         f'model = openvino.compile_model("{FOLDER}/{served.file}", "CPU")',
         "print(model.inputs, model.outputs)",
     ]
-    return "python", "\n".join(lines)
+    return "python", "\n".join([*lines, *vector_comment(served)])
 
 
 LOADERS: Mapping[str, Callable[[Served], tuple[str, str]]] = {
