@@ -147,8 +147,20 @@ def test_pooling_and_normalisation_are_kept(tmp_path: Path) -> None:
     assert pooling["word_embedding_dimension"] == FREE.hidden_size
     assert [name for name, value in pooling.items() if value is True] == ["pooling_mode_mean_tokens"]
     assert read(out / "sentence_bert_config.json") == {"do_lower_case": False, "max_seq_length": 30}
+    check_tei(out)  # in float32 the folder serves there too
     card = (out / "README.md").read_text()
     assert 'SentenceTransformer("FOLDER", backend="onnx"' in card and "vectors /= np.linalg.norm" in card
+
+
+def test_what_a_cross_encoder_does_with_its_output_is_kept(tmp_path: Path) -> None:
+    write(tmp_path, "regression", "sentence-transformers")
+    key, identity = "sentence_transformers", {"activation_fn": "torch.nn.modules.linear.Identity"}
+    assert read(tmp_path / "out" / "config.json")[key] == identity
+    own = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
+    config = tmp_path / "m" / "config.json"
+    config.write_text(json.dumps({**read(config), key: own}))
+    cutbert.export(tmp_path / "m", layouts="sentence-transformers", out=tmp_path / "other", threads=1)
+    assert read(tmp_path / "other" / "config.json")[key] == own
 
 
 def test_a_plain_export_of_an_embedding_model_keeps_them_too(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, qua
 from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, triton_name, unserved, write_layouts
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
-from cutbert.files import read_json, replacing_folder, write_json
+from cutbert.files import replacing_folder, write_json
 from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
-from cutbert.hub.sentence import Sentence, read_sentence
+from cutbert.hub.sentence import Sentence, read_cross_encoder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS
 from cutbert.shape.source import ModelSource, check_length
@@ -213,7 +213,7 @@ def write_for_loaders(
             provenance={**provenance, "layouts": layouts},
             longest=longest_text(loaded, sentence),
             sentence=sentence,
-            cross_encoder=read_json(source.folder / "config.json").get("sentence_transformers"),
+            cross_encoder=read_cross_encoder(source.folder),
         )
         if (aside / FOLDER).is_dir():
             first = min(path.name for path in (aside / FOLDER).glob("*.onnx"))

@@ -15,12 +15,12 @@ from cutbert.errors import MissingError, ModelError
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, save_graph
 from cutbert.hub.sentence import MODULES_FILE, Sentence
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import POOLINGS
 
 if TYPE_CHECKING:
     from cutbert.exporters.settings import ExportSettings
 
 VECTORS = ("none", "pooler")
-POOLED = ("cls", "mean")
 TRITON_TYPES = {TensorProto.INT64: "TYPE_INT64", TensorProto.FLOAT: "TYPE_FP32"}
 MAX_BATCH = 64  # that Triton may collect
 
@@ -92,7 +92,7 @@ class Loader:
 
 
 WHOLE_TEXTS = "an embedding model or one with a head of whole texts"
-ANY_POOLING = ()
+ANY_POOLING: tuple[str, ...] = ()
 TABLE: Mapping[str, Loader] = {
     "transformers.js": Loader(every_head, "", lambda graphs: in_onnx(graphs, "model_quantized.onnx")),
     "sentence-transformers": Loader(
@@ -103,9 +103,9 @@ TABLE: Mapping[str, Loader] = {
         one_number,
         "an embedding model or one with a head of one output",
         lambda graphs: in_onnx(graphs, graphs.int8_name),
-        POOLED,
+        POOLINGS,
     ),
-    "tei": Loader(whole_texts, WHOLE_TEXTS, for_tei, POOLED),
+    "tei": Loader(whole_texts, WHOLE_TEXTS, for_tei, POOLINGS),
     "triton": Loader(every_head, "", for_triton),
     "openvino": Loader(every_head, "", lambda graphs: {}),
 }

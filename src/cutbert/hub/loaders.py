@@ -9,6 +9,7 @@ from typing import Any
 
 from cutbert.hub.sentence import Sentence
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import POOLINGS
 from cutbert.shape.shape import EncoderShape
 
 TASKS = {"none": "feature-extraction", "pooler": "feature-extraction", "token": "token-classification"}
@@ -66,9 +67,9 @@ def transformers_js(served: Served) -> tuple[str, str]:
     kinds = {"onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8"}
     dtypes = [kinds[name] for name in served.files]
     call = json.dumps(TEXT)
-    if served.task == "feature-extraction" and served.sentence is not None:
-        normalize = "true" if served.sentence.normalize else "false"
-        call += f", {{ pooling: '{served.sentence.pooling}', normalize: {normalize} }}"
+    sentence = served.sentence
+    if sentence is not None and sentence.pooling in POOLINGS:
+        call += f", {{ pooling: '{sentence.pooling}', normalize: {json.dumps(sentence.normalize)} }}"
     elif served.task == "question-answering":
         call = '"Who wrote it?", "It was written by Ada."'
     elif served.task == "fill-mask":
@@ -144,7 +145,8 @@ def fastembed(served: Served) -> tuple[str, str]:
 
 
 def tei(served: Served) -> tuple[str, str]:
-    path, data = "embed", {"inputs": TEXT}
+    path: str = "embed"
+    data: dict[str, Any] = {"inputs": TEXT}
     if served.head.num_outputs == 1:
         path, data = "rerank", {"query": "a question", "texts": [TEXT], "raw_scores": True}
     elif served.head.is_sequence:

@@ -16,7 +16,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
-from cutbert.hub.sentence import Sentence, write_length, write_sentence
+from cutbert.hub.sentence import CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import OURS
@@ -87,7 +87,7 @@ def save_for_loaders(
     family = family_of(model.style.family)
     config = loader_config(model, tokenizer, family)
     if model.head_spec.is_sequence:
-        config["sentence_transformers"] = dict(cross_encoder or IDENTITY)
+        config[CROSS_ENCODER_KEY] = dict(cross_encoder or IDENTITY)
     if loads_stock(model):
         save_file(stock_tensors(model, family), folder / "model.safetensors", metadata={"format": "pt"})
     write_json(folder / "config.json", config)

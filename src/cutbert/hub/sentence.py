@@ -14,6 +14,7 @@ from cutbert.shape.pooling import FLAG, POOLING_FILE, folder_pooling
 MODULES_FILE = "modules.json"
 LENGTH_FILE = "sentence_bert_config.json"  # the text-embeddings server reads it too
 PROMPTS_FILE = "config_sentence_transformers.json"
+CROSS_ENCODER_KEY = "sentence_transformers"  # in a config.json
 POOL = ["Transformer", "Pooling"]
 NORMALIZE = "Normalize"
 # A pooling's word here -> its key in a pooling file, as all versions of sentence-transformers read it.
@@ -45,6 +46,12 @@ class Sentence:
     files: Mapping[str, Any]
 
 
+def read_cross_encoder(folder: Path) -> dict[str, Any] | None:
+    """Return what sentence-transformers does with the outputs of a folder's head of whole texts; None if not said."""
+    data = read_json(folder / "config.json", ModelError).get(CROSS_ENCODER_KEY)
+    return data if isinstance(data, dict) else None
+
+
 def read_sentence(folder: Path) -> Sentence | None:
     """Read the modules of a sentence-transformers folder; None where there are none.
 
@@ -62,7 +69,7 @@ def read_sentence(folder: Path) -> Sentence | None:
     if kinds not in (POOL, [*POOL, NORMALIZE]):
         wanted = f"{', '.join(POOL)} and at most {NORMALIZE}"
         raise ModelError(f"{path}: modules after an encoder must be {wanted}, got {', '.join(kinds) or 'none'}")
-    files = {MODULES_FILE: modules}
+    files: dict[str, Any] = {MODULES_FILE: modules}
     for name in (POOLING_FILE, LENGTH_FILE, PROMPTS_FILE):
         if name == POOLING_FILE or (folder / name).is_file():
             files[name] = read_json(folder / name, ModelError)
