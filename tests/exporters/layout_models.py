@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import string
+from dataclasses import replace
 from pathlib import Path
 
 from random_models import random_model
-from transformers import BertTokenizer
+from transformers import BertTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from cutbert.hub.save import save_model
 from cutbert.model.task_model import TaskModel
@@ -22,6 +24,13 @@ FREE = EncoderShape(
     vocab_size=len(VOCAB),
     num_positions=40,
 )
+LETTERS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *string.ascii_lowercase)
+SHAPES = {  # of a free shape in each family: RoBERTa's line has one token type, DistilBERT none
+    "bert": FREE,
+    "electra": replace(FREE, embedding_size=12),
+    "distilbert": replace(FREE, num_token_types=0),
+    "roberta": replace(FREE, num_token_types=1, vocab_size=len(LETTERS)),
+}
 STOCK = EncoderShape.uniform(
     hidden_size=24, num_layers=2, num_heads=4, intermediate_size=20, vocab_size=len(VOCAB), num_positions=40
 )
@@ -35,12 +44,19 @@ def bert_tokenizer() -> BertTokenizer:
     return BertTokenizer(vocab={token: i for i, token in enumerate(VOCAB)}, do_lower_case=True)
 
 
+def family_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """Return a tokenizer of a family's own class; RoBERTa's of single letters."""
+    if family == "roberta":
+        return RobertaTokenizer(vocab={token: i for i, token in enumerate(LETTERS)}, merges=[])
+    return bert_tokenizer()
+
+
 def save_layout_model(
     folder: Path, head: HeadSpec, shape: EncoderShape = FREE, pooling: Pooling = "cls", family: str = "bert"
 ) -> TaskModel:
     """Write a model folder with all parameters random; return the model."""
     model = random_model(shape, head, family, pooling=pooling)
-    save_model(folder, model, bert_tokenizer(), provenance=PROVENANCE)
+    save_model(folder, model, family_tokenizer(family), provenance=PROVENANCE)
     return model
 
 

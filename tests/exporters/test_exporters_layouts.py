@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from layout_models import FREE, STOCK, add_modules, bert_tokenizer, save_layout_model
+from layout_models import FREE, SHAPES, STOCK, add_modules, bert_tokenizer, save_layout_model
 from random_models import HEADS, own_answer, random_inputs
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -208,7 +208,7 @@ def test_tei_takes_int8_as_its_model_onnx(tmp_path: Path) -> None:
     ("kind", "family", "line"), [("none", "distilbert", "/embed"), ("regression", "bert", "/rerank")]
 )
 def test_tei_in_float32(tmp_path: Path, kind: str, family: str, line: str) -> None:
-    save_layout_model(tmp_path / "m", HEADS[kind], FREE, "cls", family)
+    save_layout_model(tmp_path / "m", HEADS[kind], SHAPES[family], "cls", family)
     if kind == "none":
         add_modules(tmp_path / "m", pooling="cls", normalize=False)
     found = cutbert.export(tmp_path / "m", layouts="tei", onnx=True, out=tmp_path / "out", threads=1)

@@ -12,7 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layout_models import FREE, PAIRS, STOCK, TEXTS, add_modules, bert_tokenizer, save_layout_model
+from layout_models import (
+    FREE,
+    PAIRS,
+    SHAPES,
+    STOCK,
+    TEXTS,
+    add_modules,
+    bert_tokenizer,
+    family_tokenizer,
+    save_layout_model,
+)
 from random_models import HEADS, own_answer
 
 import cutbert
@@ -26,6 +36,8 @@ NODE = "CUTBERT_NODE_MODULES"
 INT8 = int8_file(instruction_set())
 LONGEST = 30  # tokens, of the sentence-transformers folder
 ONNX = {"backend": "onnx", "model_kwargs": {"subfolder": "onnx", "file_name": "model.onnx"}}
+FAMILIES = [family for family in SHAPES if family != "bert"]
+WORD_PAIRS = (("good film", "bad"), ("dull", "very fine"))
 VECTORS = {"vec": ("none", FREE), "vec_stock": ("pooler", STOCK)}
 ORT_CLASSES = {
     "single_label": "ORTModelForSequenceClassification",
@@ -63,7 +75,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, models: dict[str, TaskModel
             layouts += ["sentence-transformers", *(["fastembed"] if kind == "regression" else [])]
         options: dict[str, Any] = {"layouts": layouts, "onnx": True, "int8": True, "gate": False, "threads": 1}
         cutbert.export(root / "src" / name, out=root / name, **options)
+    for family in FAMILIES:
+        kind = HEADS["single_label"]
+        models[family] = save_layout_model(root / "src" / family, kind, SHAPES[family], "mean", family)
+        cutbert.export(root / "src" / family, out=root / family, layouts=everywhere, onnx=True, threads=1)
     return root
+
+
+def family_answer(model: TaskModel, family: str) -> np.ndarray:
+    """Return the logits of two pairs of words in a family's own tokens."""
+    found = family_tokenizer(family)(*map(list, zip(*WORD_PAIRS, strict=True)), padding=True, return_tensors="np")
+    ids, mask = (found[name].astype(np.int64) for name in ("input_ids", "attention_mask"))
+    return own_answer(model, [ids, mask, np.array(found.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64)])
 
 
 def encoded(texts: Any, longest: int = 40) -> list[np.ndarray]:
@@ -150,8 +173,12 @@ def test_transformers_js(folder: Path, models: dict[str, TaskModel], node: Path)
         }
         for name in VECTORS
     ]
+    sides = dict(zip(("texts", "others"), map(list, zip(*WORD_PAIRS, strict=True)), strict=True))
     command = ["node", str(node / "run_loaders.mjs"), str(folder)]
     whole = run(command, [{**job, "dtype": kind} for kind in ("fp32", "q8") for job in jobs])
+    of_families = [{"folder": family, "task": TASKS["single_label"], "dtype": "fp32", **sides} for family in FAMILIES]
+    for family, found in zip(FAMILIES, run(command, of_families), strict=True):
+        close(found["logits"], family_answer(models[family], family))
     inputs = encoded(PAIRS)
     for name, found in zip(names, whole, strict=False):
         wanted = own_answer(models[name], inputs)
@@ -217,6 +244,11 @@ def test_python_loaders(folder: Path, models: dict[str, TaskModel], optimum_pyth
         outputs = {"start_logits": own[..., 0], "end_logits": own[..., 1]} if name == "span" else {"logits": own}
         job = {"folder": name, "texts": ones, "others": others, "class": kind, "outputs": list(outputs)}
         expect(outputs, loader="optimum", options=place, **job)
+    sides = dict(zip(("texts", "others"), map(list, zip(*WORD_PAIRS, strict=True)), strict=True))
+    for family in FAMILIES:
+        own = {"logits": family_answer(models[family], family)}
+        job = {"folder": family, "class": ORT_CLASSES["single_label"], "outputs": ["logits"], **sides}
+        expect(own, loader="optimum", options=place, **job)
     states = own_answer(models["vec"], encoded(TEXTS, LONGEST))
     job = {"folder": "vec", "texts": list(TEXTS), "class": "ORTModelForFeatureExtraction"}
     expect({"last_hidden_state": states}, loader="optimum", options=place, outputs=["last_hidden_state"], **job)

@@ -78,7 +78,7 @@ def save_tokenizer_for_loaders(
     save_tokenizer(folder, tokenizer, shape, style)
     data = read_json(folder / CONFIG_FILE)
     kept = {key: value for key, value in data.items() if key not in OWN_KEYS}
-    name = kept.get("tokenizer_class")
+    name = str(kept.get("tokenizer_class"))
     write_json(folder / CONFIG_FILE, {**kept, "tokenizer_class": GENERIC.get(name, name), "model_max_length": longest})
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     write_json(folder / "special_tokens_map.json", tokens)
