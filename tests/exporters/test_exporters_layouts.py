@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -20,9 +20,9 @@ from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file
-from cutbert.exporters.layouts import triton_config
+from cutbert.exporters.layouts import TABLE, resolved, triton_config
 from cutbert.exporters.session import OnnxRunner
-from cutbert.exporters.settings import LAYOUTS, ExportSettings
+from cutbert.exporters.settings import ExportSettings, Layout
 from cutbert.hub.loaders import LOADERS
 from cutbert.hub.save import stand_in
 from cutbert.shape.folder import read_folder_shape
@@ -46,7 +46,22 @@ def read(path: Path) -> Any:
 
 
 def test_every_loader_has_its_line() -> None:
-    assert set(LAYOUTS) == set(LOADERS)
+    assert set(LOADERS) == set(TABLE) == {*get_args(Layout)} - {"default"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("span", ("transformers.js", "optimum")),
+        ("single_label", ("transformers.js", "sentence-transformers", "optimum")),
+        ("regression", ("transformers.js", "sentence-transformers", "optimum", "fastembed")),
+        ("pooler", ("transformers.js", "optimum")),  # of a folder that does not say how vectors are made
+    ],
+)
+def test_the_default_is_for_all_that_share_a_folder(kind: str, wanted: tuple[str, ...]) -> None:
+    assert resolved(("default",), HEADS[kind], None) == wanted
+    assert resolved(("triton", "default", "optimum"), HEADS[kind], None)[0] == "triton"
+    assert sorted(resolved(("optimum", "default"), HEADS[kind], None)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +71,7 @@ def test_every_loader_has_its_line() -> None:
         (("transformers.js",), {}, (True, True)),
         (("transformers.js",), {"onnx": True}, (True, False)),
         (("tei",), {}, (False, True)),
+        (("default",), {}, (True, True)),
         (("tei", "triton"), {}, (True, True)),
         (("tei",), {"onnx": True}, (True, False)),
         ((), {"int8": True}, (False, True)),
@@ -67,7 +83,7 @@ def test_loaders_choose_their_files(layouts: Any, given: dict[str, bool], wanted
 
 
 def test_one_folder_serves_several_loaders(tmp_path: Path) -> None:
-    layouts = "transformers.js,sentence-transformers,optimum,triton"
+    layouts = "default,triton"
     found = write(tmp_path, "single_label", layouts, pooling="mean", onnx=True, int8=True, gate=False)
     out = tmp_path / "out"
     both = [str(out / "onnx" / name) for name in ("model.onnx", INT8)]
@@ -313,7 +329,7 @@ def test_mistakes_come_together(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "--for tei must be given an embedding model or one with a head of whole texts, got a head of kind span",
     ]
     assert main([*words[:2], "--for", "bert"]) == 2
-    assert "--for must be one of transformers.js, sentence-transformers, optimum," in capsys.readouterr().err
+    assert "--for must be one of default, transformers.js, sentence-transformers, optimum," in capsys.readouterr().err
     with pytest.raises(InputError, match="--for tei with --onnx needs no int8"):
         save_layout_model(tmp_path / "c", HEADS["single_label"])
         cutbert.export(tmp_path / "c", layouts="tei", out=tmp_path / "out")

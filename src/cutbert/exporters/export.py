@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text
 from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
-from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, triton_name, unserved, write_layouts
+from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, resolved, triton_name, unserved, write_layouts
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.files import replacing_folder, write_json
@@ -53,6 +54,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         MissingError: a layout needs a package that is not installed.
     """
     dataset, data, sentence = check_inputs(source, data, settings)
+    settings = replace(settings, layouts=resolved(settings.layouts, source.head, sentence))
     check_installed(settings.layouts)
     loaded = load_model(source)
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
@@ -205,7 +207,7 @@ def write_for_loaders(
     int8_name = next((name for name in files if name != FLOAT_FILE), "")
     graphs = Graphs(files.get(FLOAT_FILE), files.get(int8_name), int8_name, triton_name(folder))
     with replacing_folder(folder) as aside:
-        layouts = write_layouts(aside, settings, graphs)
+        layouts = write_layouts(aside, settings.layouts, graphs)
         save_for_loaders(
             aside,
             loaded.model,

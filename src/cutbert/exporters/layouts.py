@@ -6,19 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 from onnx import TensorProto
 
 from cutbert.errors import MissingError, ModelError
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, save_graph
+from cutbert.exporters.settings import TOGETHER, Layout
 from cutbert.hub.sentence import MODULES_FILE, Sentence
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLINGS
-
-if TYPE_CHECKING:
-    from cutbert.exporters.settings import ExportSettings
 
 VECTORS = ("none", "pooler")
 TRITON_TYPES = {TensorProto.INT64: "TYPE_INT64", TensorProto.FLOAT: "TYPE_FP32"}
@@ -120,7 +117,7 @@ def unserved(layouts: Iterable[str], head: HeadSpec, sentence: Sentence | None, 
         sentence: of a bare encoder, how texts become vectors, where that is known.
         model: as the user gave it.
     """
-    for name in dict.fromkeys(layouts):
+    for name in dict.fromkeys(each for each in layouts if each != "default"):
         loader = TABLE[name]
         if not loader.serves(head):
             got = f"{head.kind} ({', '.join(head.labels)})" if head.labels else head.kind
@@ -136,6 +133,13 @@ def unserved(layouts: Iterable[str], head: HeadSpec, sentence: Sentence | None, 
                 yield f"--for {name} must be given a model with the pooling {wanted}, got {sentence.pooling!r}"
 
 
+def resolved(layouts: Iterable[Layout], head: HeadSpec, sentence: Sentence | None) -> tuple[Layout, ...]:
+    """Return layouts, each once, with `default` as those that go together and serve the model."""
+    together = [name for name in TOGETHER if not list(unserved([name], head, sentence, ""))]
+    names = (together if name == "default" else [name] for name in layouts)
+    return tuple(dict.fromkeys(each for part in names for each in part))
+
+
 def check_installed(layouts: Iterable[str]) -> None:
     """Raise a MissingError where a layout needs a package that is not installed."""
     if "openvino" in layouts:
@@ -145,11 +149,11 @@ def check_installed(layouts: Iterable[str]) -> None:
             raise MissingError("--for openvino must have OpenVINO: pip install 'cutbert[openvino]'") from None
 
 
-def write_layouts(folder: Path, settings: ExportSettings, graphs: Graphs) -> dict[str, list[str]]:
-    """Write the files of all layouts asked for, each once; return the paths in the folder that each loader reads."""
+def write_layouts(folder: Path, layouts: Iterable[str], graphs: Graphs) -> dict[str, list[str]]:
+    """Write the files of layouts, each file once; return the paths in the folder that each loader reads."""
     read: dict[str, list[str]] = {}
     written: set[str] = set()
-    for name in dict.fromkeys(settings.layouts):
+    for name in layouts:
         files = TABLE[name].names(graphs)
         read[name] = list(files)
         for path, graph in files.items():

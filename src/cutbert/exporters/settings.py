@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from cutbert.options import option
 from cutbert.settings import METHOD, RUN, ThreadSettings, out_mistakes
 
-Layout = Literal["transformers.js", "sentence-transformers", "optimum", "fastembed", "tei", "triton", "openvino"]
-LAYOUTS: tuple[str, ...] = get_args(Layout)
-BOTH = {"transformers.js"}  # whose loader takes float32 or int8 by where it runs
+Layout = Literal[
+    "default", "transformers.js", "sentence-transformers", "optimum", "fastembed", "tei", "triton", "openvino"
+]
+# `default`: of these all that serve the model; their files go together.
+TOGETHER: tuple[Layout, ...] = ("transformers.js", "sentence-transformers", "optimum", "fastembed")
+BOTH = {"default", "transformers.js"}  # whose loader takes float32 or int8 by where it runs
 INT8 = {"tei"}  # whose loader takes one file and is for CPUs
 
 
@@ -24,7 +27,9 @@ class ExportSettings(ThreadSettings):
     layouts: tuple[Layout, ...] = field(
         default=(),
         metadata=option(
-            "Lay the new folder out for a loader; --onnx and --int8 choose its files.", flag="--for", is_common=True
+            "Lay the new folder out for a loader; default: for those that share one. --onnx, --int8 choose the files.",
+            flag="--for",
+            is_common=True,
         ),
     )
     onnx: bool = field(default=False, metadata=option("Write onnx/model.onnx in float32.", is_common=True))
@@ -85,7 +90,7 @@ def layout_mistakes(settings: ExportSettings) -> Iterable[str]:
     if "openvino" in names and not settings.wants_float:
         yield "--for openvino must come with --onnx: OpenVINO's converter takes float32"
     if "tei" in names and settings.wants_int8:
-        for name in names & {"sentence-transformers", "optimum"}:
+        for name in sorted(names & {"default", "sentence-transformers", "optimum"}):
             yield (
                 f"--for tei must be alone or with --onnx beside {name}: tei's int8 is the model.onnx of the folder "
                 f"itself, and {name} would take it for its own"
