@@ -27,6 +27,7 @@ from cutbert.hub.loaders import LOADERS
 from cutbert.hub.save import stand_in
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.shape import EncoderShape, LayerShape
+from tiny_runs import save_tiny, tiny_rows, write_tsv
 
 INT8 = int8_file(instruction_set())
 FAST: dict[str, Any] = {"gate": False, "threads": 1}
@@ -218,6 +219,18 @@ def test_tei_takes_int8_as_its_model_onnx(tmp_path: Path) -> None:
     assert onnx.TensorProto.INT8 in kinds
     check_tei(out)
     assert "localhost:8080/predict" in (out / "README.md").read_text()
+
+
+def test_int8_of_a_layout_passes_its_gate(tmp_path: Path) -> None:
+    """As ever; a tokenizer of no class of its own is named as all versions of transformers know it."""
+    model, rows = save_tiny(tmp_path / "m"), tiny_rows(60)
+    data = {name: [str(write_tsv(tmp_path / f"{name}.tsv", rows))] for name in ("train", "dev")}
+    named = {**data, "text": "text", "label": "label", "threads": 1}
+    found = cutbert.export(model, layouts="tei", max_drop=100.0, out=tmp_path / "out", **named).to_json()
+    stored = read(tmp_path / "out" / "cutbert.json")
+    assert stored["int8"]["select_score_after"] == found["select_score_after"]
+    assert stored["layouts"] == {"tei": ["model.onnx"]}
+    assert read(tmp_path / "out" / "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
 
 
 @pytest.mark.parametrize(
