@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -143,7 +144,8 @@ class LatencyTable:
         return fixed + max(0.0, by_heads) * max(0.0, by_dims) / (whole or 1.0)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return it as a JSON object, lists in the place of tuples."""
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @classmethod
     def from_json(cls, data: Any) -> LatencyTable:
