@@ -8,6 +8,7 @@ import torch
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS, HeadSpec
+from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
@@ -15,7 +16,7 @@ from cutbert.shape.stock_config import STOCK_FAMILIES
 NAMES = ("neg", "pos", "so so")
 LABELS = {"regression": ("score",), "single_label": NAMES, "multi_label": NAMES, "token": NAMES}
 HEADS = {kind: HeadSpec(kind, LABELS.get(kind, ())) for kind in HEAD_KINDS}
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def random_shape(seed: int, family: str) -> EncoderShape:
@@ -25,7 +26,7 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
         for _ in range(draw.integers(0, 4))
     ]
-    types = 0 if family == "distilbert" else 1 if family in ROBERTA_LIKE else int(draw.integers(0, 3))
+    types = 0 if family in ("distilbert", "mpnet") else 1 if family in ROBERTA_LIKE else int(draw.integers(0, 3))
     return EncoderShape(
         hidden_size=int(draw.integers(2, 20)),
         layers=tuple(layers),
@@ -33,6 +34,7 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         num_positions=18,
         num_token_types=types,
         embedding_size=int(draw.integers(2, 20)) if draw.integers(2) else None,
+        ingredients=Ingredients(num_bias_heads=3) if family == "mpnet" else BERT,
     )
 
 
@@ -60,6 +62,8 @@ def random_model(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+        for buffer in model.buffers():  # of relative biases, each layer's heads in an order of its own
+            buffer.copy_(torch.randperm(3, generator=draw)[: len(buffer)])
     return model.eval()
 
 

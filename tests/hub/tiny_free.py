@@ -11,6 +11,7 @@ from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FORMAT_VERSION
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
 
@@ -31,8 +32,9 @@ def free_shape(family: str = "bert") -> EncoderShape:
         layers=LAYERS,
         vocab_size=VOCAB_SIZE,
         num_positions=18 if family in ROBERTA_LIKE else 16,
-        num_token_types={"distilbert": 0}.get(family, 1 if family in ROBERTA_LIKE else 2),
+        num_token_types={"distilbert": 0, "mpnet": 0}.get(family, 1 if family in ROBERTA_LIKE else 2),
         embedding_size=8 if family == "electra" else None,
+        ingredients=Ingredients(num_bias_heads=3) if family == "mpnet" else BERT,
     )
 
 

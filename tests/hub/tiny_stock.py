@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 WORDS = ("a", "fine", "dull", "film", "is", "this", "that", "very", "good", "bad", "##ish", "?", ".")
 BERT = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet")
 PREFIXES = {
     "bert": "Bert",
     "roberta": "Roberta",
@@ -21,6 +21,7 @@ PREFIXES = {
     "camembert": "Camembert",
     "electra": "Electra",
     "distilbert": "DistilBert",
+    "mpnet": "MPNet",
 }
 SUFFIXES = {
     "base": "Model",

@@ -12,6 +12,7 @@ from sklearn.isotonic import isotonic_regression
 
 from cutbert.bench.latency import conditions, settings_lengths, time_networks
 from cutbert.bench.settings import LatencySettings
+from cutbert.model.reorder import attentions
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.train.machine import num_threads
@@ -298,4 +299,7 @@ def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
     with torch.no_grad():
         for weight in network.parameters():
             weight.normal_(std=model.style.initializer_range)
+        for attention in attentions(network):
+            if attention.bias_heads is not None:
+                attention.bias_heads.zero_()
     return network.eval()

@@ -8,6 +8,7 @@ Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim, E table wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
 from cutbert.model.prefix import PrefixNorm
+from cutbert.model.relative import biases_by_distance
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.version import __version__
@@ -50,11 +52,11 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     check_activation(model)
     nodes = Nodes()
     x = embed(nodes, model.encoder.embeddings, has_types=len(input_names(model.shape)) > 2)
-    mask = nodes.add("Cast", "attention_mask", to=TensorProto.INT32)
+    scores = ScoreInputs(nodes, model)
     for layer in model.encoder.layers:
         assert isinstance(layer, EncoderLayer)
         if layer.attention is not None:
-            x = attend(nodes, layer.attention, x, mask)
+            x = attend(nodes, layer.attention, x, scores)
         if layer.feed_forward is not None:
             x = feed_forward(nodes, layer.feed_forward, x, model.style.activation)
     outputs = finish(nodes, model, x)
@@ -86,13 +88,64 @@ def positions(nodes: Nodes, table_PE: NDArray[np.float32], offset: int) -> str:
     return nodes.add("Gather", nodes.weight(table_PE), place)
 
 
-def attend(nodes: Nodes, attention: Attention, x: str, mask: str) -> str:
+class ScoreInputs:
+    """What is added to the scores of attention: the mask, and relative biases, once for all layers that share them.
+
+    Args:
+        nodes: of the graph.
+        model: the network.
+    """
+
+    def __init__(self, nodes: Nodes, model: TaskModel) -> None:
+        self.nodes, self.model = nodes, model
+        self.mask = nodes.add("Cast", "attention_mask", to=TensorProto.INT32)
+        self.by_columns: dict[tuple[int, ...], str] = {}
+        self.distances: str | None = None
+
+    def bias(self, attention: Attention) -> str:
+        """Return an attention's relative biases, [1, N, S, S]; an empty name where it has none."""
+        if attention.bias_heads is None:
+            return ""
+        columns = tuple(attention.bias_heads.tolist())
+        if columns not in self.by_columns:
+            self.by_columns[columns] = self.relative_biases(columns)
+        return self.by_columns[columns]
+
+    def relative_biases(self, columns: Sequence[int]) -> str:
+        """Return the biases of a layer's heads, looked up by distance.
+
+        GatherND, since int8 would quantise the table of a Gather.
+        """
+        nodes, relative = self.nodes, self.model.encoder.embeddings.relative
+        assert relative is not None
+        longest = self.model.shape.num_positions - self.model.style.position_offset
+        table_DN = values(biases_by_distance(relative.weight, longest))[:, list(columns)]
+        if self.distances is None:
+            self.distances = self.distance_rows(longest - 1)
+        biases_SSN = nodes.add("GatherND", nodes.weight(table_DN), self.distances)
+        return nodes.add("Unsqueeze", nodes.add("Transpose", biases_SSN, perm=[2, 0, 1]), nodes.integers(0))
+
+    def distance_rows(self, first: int) -> str:
+        """Return `key - query + first` for every pair of positions, [S, S, 1]."""
+        nodes = self.nodes
+        length = nodes.add("Squeeze", nodes.add("Shape", "input_ids", start=1, end=2))
+        places = nodes.add("Range", nodes.scalar(0), length, nodes.scalar(1))
+        keys = nodes.add("Unsqueeze", places, nodes.integers(0))
+        queries = nodes.add("Unsqueeze", places, nodes.integers(1))
+        rows = nodes.add("Add", nodes.add("Sub", keys, queries), nodes.integers(first))
+        return nodes.add("Unsqueeze", rows, nodes.integers(2))
+
+
+def attend(nodes: Nodes, attention: Attention, x: str, scores: ScoreInputs) -> str:
     """Return the states after attention, residual and LayerNorm; queries, keys and values are one matrix product."""
     parts = (attention.query, attention.key, attention.value)
     joined = nodes.add("MatMul", x, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
     q, k, v = nodes.split(joined, [part.out_features for part in parts])
     bias = nodes.weight(np.concatenate([values(part.bias) for part in parts]))
-    context = nodes.add_fused("MultiHeadAttention", q, k, v, bias, mask, num_heads=attention.num_heads)
+    inputs = [q, k, v, bias, scores.mask, scores.bias(attention)]
+    while not inputs[-1]:
+        inputs.pop()
+    context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads)
     return add_and_norm(nodes, attention.output, attention.norm, context, x)
 
 

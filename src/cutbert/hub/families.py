@@ -46,6 +46,23 @@ DISTILBERT_ENCODER = {
     "layers.{i}.feed_forward.down": "transformer.layer.{i}.ffn.lin2",
     "layers.{i}.feed_forward.norm": "transformer.layer.{i}.output_layer_norm",
 }
+MPNET_ENCODER = {
+    "embeddings.token": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.projection": "embeddings_project",
+    "embeddings.relative": "encoder.relative_attention_bias",
+    "layers.{i}.attention.bias_heads": "encoder.layer.{i}.attention.bias_heads",  # ours: the family has them in order
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.attn.q",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.attn.k",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.attn.v",
+    "layers.{i}.attention.output": "encoder.layer.{i}.attention.attn.o",
+    "layers.{i}.attention.norm": "encoder.layer.{i}.attention.LayerNorm",
+    "layers.{i}.feed_forward.up": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.feed_forward.down": "encoder.layer.{i}.output.dense",
+    "layers.{i}.feed_forward.norm": "encoder.layer.{i}.output.LayerNorm",
+}
 POOLER = {"dense": "pooler.dense"}
 TOKEN = {"out": "classifier"}
 SPAN = {"out": "qa_outputs"}
@@ -102,7 +119,8 @@ class Family:
     Args:
         name: transformers' model_type.
         prefix: attribute with the encoder in a class with a task head.
-        encoder: our module name -> theirs, without prefix; `{i}` is the layer's index.
+        encoder: our module name -> theirs, without prefix; `{i}` is the layer's index. Parts that only networks of free
+            shape have need a name too.
         heads: per head group, our module or parameter name inside the head -> theirs, without prefix.
         decoder: their further names of the tied table and of the masked-LM bias -> our names.
         other: prefixes of weights of heads that we do not have.
@@ -161,12 +179,12 @@ class Family:
     def holds(self, shape: EncoderShape, style: EncoderStyle, kind: HeadKind) -> bool:
         """Whether the family's own class in transformers can hold such a network."""
         stock = STOCK_FAMILIES[self.name]
-        offset = style.pad_token_id + 1 if stock.positions_after_padding else 0
         return (
             shape.is_stock
+            and (shape.ingredients.num_bias_heads > 0) == ("embeddings.relative" in self.encoder)
             and (shape.num_token_types > 0) == ("num_token_types" in stock.sizes)
             and (shape.embedding_size is None or "embedding_size" in stock.sizes)
-            and style.position_offset == offset
+            and style.position_offset == stock.position_offset(style.pad_token_id)
             and style.head_activation == stock.head_activation
             and (style.pooling == STOCK_POOLING or kind not in SEQUENCE_KINDS)
             and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
@@ -244,6 +262,15 @@ TABLES = (
         encoder=DISTILBERT_ENCODER,
         heads=DISTILBERT_HEADS,
         decoder={"vocab_projector.weight": TOKEN_TABLE},
+    ),
+    Family(
+        name="mpnet",
+        prefix="mpnet",
+        encoder=MPNET_ENCODER,
+        heads=ROBERTA_HEADS,
+        decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
+        has_special_ids=True,
+        masked_lm_activation="gelu",
     ),
 )
 FAMILIES = {family.name: family for family in TABLES}  # as in STOCK_FAMILIES

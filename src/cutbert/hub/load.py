@@ -28,6 +28,7 @@ from cutbert.shape.source import ModelSource, find_model
 from cutbert.shape.stock_config import STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+BIAS_HEADS = "attention.bias_heads"  # a family's own files have none: there heads and columns are in one order
 DENSE, OUTPUT = "head.dense.", "head.out."
 
 
@@ -131,9 +132,14 @@ class Stored:
         return cls(by_name, family, facts.head, pooling)
 
     def own_head(self) -> HeadSpec:
-        """Return the head the checkpoint was saved with; none where a pooler's weights are missing."""
-        if self.head.kind == "pooler" and "pooler.dense.weight" not in self.tensors:
-            return HeadSpec("none")
+        """Return the head the checkpoint was saved with; none where weights of a pooler or a masked LM are missing.
+
+        A sentence-transformers model names the class it was made from, a masked LM, whose head it no longer has.
+        """
+        if self.head.kind in ("pooler", "masked_lm"):
+            return (
+                self.head if self.family.name_of(DENSE + "weight", self.head.kind) in self.tensors else HeadSpec("none")
+            )
         return self.head
 
     def aliases(self, ours: str) -> list[str]:
@@ -206,6 +212,8 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
         tensor = None if is_output and rows is None else stored.take(name, *stored.aliases(ours))
         if why_new is not None and ours.startswith(DENSE):
             tensor = None
+        if tensor is None and ours.endswith(BIAS_HEADS):
+            continue
         if tensor is None and ours.startswith("encoder."):
             mistakes.add(f"weights must have {name}, got none")
         elif tensor is None:

@@ -16,6 +16,7 @@ from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.tokenizer import save_tokenizer
+from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import CONFIG_KEY
 from cutbert.shape.stock_config import STOCK_POOLING
@@ -54,7 +55,8 @@ def save_model(
 
 def loads_stock(model: TaskModel) -> bool:
     """Whether a model is written in its family's own class, which loads without cutbert."""
-    return family_of(model.style.family).holds(model.shape, model.style, model.head_spec.kind)
+    family = family_of(model.style.family)
+    return family.holds(model.shape, model.style, model.head_spec.kind) and has_own_columns(model)
 
 
 def stock_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: Family) -> PretrainedConfig:
@@ -76,7 +78,8 @@ def our_config(model: TaskModel) -> CutbertConfig:
 def stock_tensors(model: TaskModel, family: Family) -> dict[str, Tensor]:
     """Return the weights by the names in the state dict of the family's own class."""
     kind = model.head_spec.kind
-    return {family.stored_name(name, kind): plain(tensor) for name, tensor in model.state_dict().items()}
+    weights = with_own_columns(model).named_parameters()
+    return {family.stored_name(name, kind): plain(weight) for name, weight in weights}
 
 
 def our_tensors(model: TaskModel) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cutbert.model.dropout import Dropout, draw_kept, kept_share
+from cutbert.model.layout import Layout
 from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.shape.blocks import Block, Blocks, num_positions, placed
 
@@ -28,6 +29,8 @@ class Attention(nn.Module):
         hidden_size: width of the residual stream.
         num_heads, key_dim, value_dim: full sizes; key_dim and value_dim per head.
         layer_norm_eps, hidden_dropout, attention_dropout: of the family.
+        num_bias_heads: columns of the encoder's table of relative biases, 0 for none. Which column is whose, the buffer
+            `bias_heads` says, [num_heads]: columns are shared by all layers, and heads are reordered in each.
 
     Source:
         Vaswani et al. 2017 (1706.03762), equation 1; Hou et al. 2020 (2004.04037), section 2.1: attention is a sum
@@ -44,6 +47,7 @@ class Attention(nn.Module):
         layer_norm_eps: float,
         hidden_dropout: float,
         attention_dropout: float,
+        num_bias_heads: int = 0,
     ) -> None:
         super().__init__()
         self.query = nn.Linear(hidden_size, num_heads * key_dim)
@@ -54,12 +58,13 @@ class Attention(nn.Module):
         self.dropout = Dropout(hidden_dropout)
         self.attention_dropout = attention_dropout
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        self.bias_heads: Tensor | None
+        self.register_buffer("bias_heads", own_columns(num_heads, num_bias_heads) if num_bias_heads else None)
 
     def forward(
         self,
         x: Tensor,
-        blocks: Blocks,
-        biases: Sequence[Tensor | None],
+        layout: Layout,
         *,
         num_heads: int,
         key_dim: int,
@@ -69,14 +74,13 @@ class Attention(nn.Module):
 
         Args:
             x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
-            blocks: texts and positions of each block of x.
-            biases: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
+            layout: of the batch.
             num_heads, key_dim, value_dim: how many of the first ones run.
 
         Returns:
             The shape of x.
         """
-        c = self.context(x, blocks, biases, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
+        c = self.context(x, layout, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
@@ -85,8 +89,7 @@ class Attention(nn.Module):
     def context(
         self,
         x: Tensor,
-        blocks: Blocks,
-        biases: Sequence[Tensor | None],
+        layout: Layout,
         *,
         num_heads: int,
         key_dim: int,
@@ -95,9 +98,22 @@ class Attention(nn.Module):
         """Return what the heads read, the input of the output projection: [..., num_heads * value_dim]."""
         q, k, v = self.projections(x, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
         dropout = self.attention_dropout if self.training else 0.0
+        relative: list[Tensor] = []
+        if self.bias_heads is not None:
+            relative = [each.index_select(0, self.bias_heads[:num_heads]) for each in layout.relative]
         # The scale is that of the uncut layer even where a prefix of the key dimensions runs. A network cut out uses
         # 1 / sqrt of its own key_dim, so `surgery.extract` multiplies the query by sqrt(new / old).
-        return attend(q, k, v, blocks, biases, num_heads=num_heads, scale=self.key_dim**-0.5, dropout=dropout)
+        return attend(
+            q,
+            k,
+            v,
+            layout.blocks,
+            layout.padding,
+            num_heads=num_heads,
+            scale=self.key_dim**-0.5,
+            dropout=dropout,
+            relative=relative,
+        )
 
     def projections(self, x: Tensor, *, num_heads: int, key_dim: int, value_dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, [..., num_heads * key_dim] and [..., num_heads * value_dim].
@@ -123,6 +139,11 @@ class Attention(nn.Module):
         return prefix_linear(x, weight, bias, num_heads * dim, x.shape[-1])
 
 
+def own_columns(num_heads: int, num_bias_heads: int) -> Tensor:
+    """Return a new layer's columns of the table of relative biases: head j has column j; more heads share columns."""
+    return torch.arange(num_heads) % num_bias_heads
+
+
 def attend(
     q: Tensor,
     k: Tensor,
@@ -133,6 +154,7 @@ def attend(
     num_heads: int,
     scale: float,
     dropout: float,
+    relative: Sequence[Tensor] = (),
 ) -> Tensor:
     """Return softmax(q k' scale + bias) v of every head, block by block, by the faster implementation.
 
@@ -143,21 +165,25 @@ def attend(
     Args:
         q, k: [B, S, N K], or [T, N K] where there are several blocks.
         v: [B, S, N V] or [T, N V].
-        blocks, biases: as `Attention.forward`.
+        blocks, biases: the blocks and the padding of a `Layout`.
         num_heads: N.
         scale: factor on the scores.
         dropout: probability of dropping an attention weight.
+        relative: for each block [N, S, S], added to the scores of all its texts; empty for none.
 
     Returns:
         The shape of v; 0 at positions that belong to no text.
     """
     if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-        context: Tensor = ExplicitAttention.apply(q, k, v, blocks, biases, num_heads, scale, dropout)
+        context: Tensor = ExplicitAttention.apply(q, k, v, blocks, biases, num_heads, scale, dropout, *relative)
         return context
     flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
     parts = []
-    for (block, start), bias in zip(placed(blocks), biases, strict=True):
+    for i, ((block, start), bias) in enumerate(zip(placed(blocks), biases, strict=True)):
         q_BNSK, k_BNSK, v_BNSV = (in_heads(x, block, start, num_heads) for x in flat)
+        if relative:
+            own = relative[i].to(q.dtype)
+            bias = own if bias is None else own + bias
         c_BNSV = F.scaled_dot_product_attention(q_BNSK, k_BNSK, v_BNSV, attn_mask=bias, dropout_p=dropout, scale=scale)
         parts.append(c_BNSV.transpose(1, 2).reshape(block.size, -1))
     rest = flat[2].shape[0] - num_positions(blocks)
@@ -198,14 +224,15 @@ class ExplicitAttention(torch.autograd.Function):
         num_heads: int,
         scale: float,
         dropout: float,
+        *relative: Tensor,
     ) -> Tensor:
         flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
         context = torch.zeros_like(flat[2])
         ctx.num_heads, ctx.scale, ctx.dropout, ctx.shapes = num_heads, scale, dropout, (q.shape, k.shape, v.shape)
-        ctx.tiles, saved = list(tiles_of(blocks, biases, num_heads)), []
+        ctx.relative, ctx.tiles, saved = relative, list(tiles_of(blocks, biases, num_heads)), []
         for tile in ctx.tiles:
             q_MSK, k_MSK, v_MSV = (gathered(x, tile, num_heads) for x in flat)
-            weights_MSS = weights_of(q_MSK, k_MSK, tile.bias, scale)
+            weights_MSS = weights_of(q_MSK, k_MSK, tile, scale, relative)
             kept_MSS = draw_kept(weights_MSS.shape, dropout) if dropout else None
             used_MSS = weights_MSS if kept_MSS is None else weights_MSS * factors(kept_MSS, dropout, weights_MSS)
             scatter(context, torch.bmm(used_MSS, v_MSV), tile, num_heads)
@@ -219,10 +246,12 @@ class ExplicitAttention(torch.autograd.Function):
         dc = gradients[0].reshape(-1, gradients[0].shape[-1])
         T = dc.shape[0]
         dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
+        has_relative = any(ctx.needs_input_grad[8:])
+        drelative = [torch.zeros_like(each) for each in ctx.relative] if has_relative else [None] * len(ctx.relative)
         for i, tile in enumerate(ctx.tiles):
             q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
             if weights_MSS is None:
-                weights_MSS = weights_of(q_MSK, k_MSK, tile.bias, ctx.scale)
+                weights_MSS = weights_of(q_MSK, k_MSK, tile, ctx.scale, ctx.relative)
             dc_MSV = gathered(dc, tile, ctx.num_heads)
             dweights_MSS, used_MSS = torch.bmm(dc_MSV, v_MSV.mT), weights_MSS
             if kept_MSS is not None:
@@ -231,10 +260,12 @@ class ExplicitAttention(torch.autograd.Function):
                 dweights_MSS *= factors_MSS
             scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), tile, ctx.num_heads)
             dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
+            if has_relative:
+                drelative[tile.number][tile.heads] += dscores_MSS.unflatten(0, (-1, tile.num_heads)).sum(0)
             scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), tile, ctx.num_heads)
             scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), tile, ctx.num_heads)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
-        return (*gradients_qkv, None, None, None, None, None)
+        return (*gradients_qkv, None, None, None, None, None, *drelative)
 
 
 class Tile(NamedTuple):
@@ -246,6 +277,7 @@ class Tile(NamedTuple):
         heads: which heads of each of them.
         bias: added to their scores, [rows, 1, 1, S], or None.
         is_whole: whether these are all texts and heads of the block.
+        number: of the block.
     """
 
     block: Block
@@ -254,12 +286,17 @@ class Tile(NamedTuple):
     heads: slice
     bias: Tensor | None
     is_whole: bool
+    number: int
+
+    @property
+    def num_heads(self) -> int:
+        return int(self.heads.stop - self.heads.start)
 
 
 def tiles_of(blocks: Blocks, biases: Sequence[Tensor | None], num_heads: int) -> Iterator[Tile]:
     """Yield the tiles of all blocks: a whole block, some of its texts, or some heads of one text."""
     room = TILE * torch.get_num_threads()
-    for (block, start), bias in zip(placed(blocks), biases, strict=True):
+    for number, ((block, start), bias) in enumerate(zip(placed(blocks), biases, strict=True)):
         parts = -(-num_heads // max(1, room // block.length**2))  # a text's heads in equal parts, not a small last one
         heads = -(-num_heads // parts)
         rows = min(block.rows, max(1, room // (block.length**2 * num_heads)))
@@ -268,14 +305,18 @@ def tiles_of(blocks: Blocks, biases: Sequence[Tensor | None], num_heads: int) ->
             part = slice(row, row + rows)
             tile_bias = None if bias is None else bias[part]
             for head in range(0, num_heads, heads):
-                yield Tile(block, start, part, slice(head, head + heads), tile_bias, is_whole)
+                own = slice(head, min(num_heads, head + heads))
+                yield Tile(block, start, part, own, tile_bias, is_whole, number)
 
 
-def weights_of(q_MSK: Tensor, k_MSK: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative: Sequence[Tensor]) -> Tensor:
     """Return the attention weights of a tile, [M, S, S]."""
     scores_MSS = products(q_MSK, k_MSK.mT, scale)
-    if bias is not None:
-        scores_MSS.view(len(bias), -1, *scores_MSS.shape[1:]).add_(bias)
+    scores_RNSS = scores_MSS.view(-1, tile.num_heads, *scores_MSS.shape[1:])
+    if relative:
+        scores_RNSS.add_(relative[tile.number][tile.heads])
+    if tile.bias is not None:
+        scores_RNSS.add_(tile.bias)
     return scores_MSS.softmax(-1)
 
 

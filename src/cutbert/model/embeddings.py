@@ -1,4 +1,4 @@
-"""Token, position and type tables, their LayerNorm, and ELECTRA's projection.
+"""Token, position and type tables, their LayerNorm, ELECTRA's projection, and MPNet's table of relative biases.
 
 Axes: B batch, S sequence, E table width, H hidden.
 """
@@ -11,6 +11,7 @@ from cutbert.model.dropout import Dropout
 from cutbert.model.layout import positions_in_text
 from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.shape.blocks import Blocks
+from cutbert.shape.ingredients import NUM_BUCKETS
 
 
 class Embeddings(nn.Module):
@@ -22,6 +23,7 @@ class Embeddings(nn.Module):
         hidden_size: width of the output; a projection exists where it differs from table_size.
         layer_norm_eps, dropout: of the family.
         position_offset: position id of the first real token. Above 0 (RoBERTa) padding does not advance positions.
+        num_bias_heads: columns of the table of relative biases, which the layers read; 0 for no table.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Embeddings(nn.Module):
         layer_norm_eps: float,
         dropout: float,
         position_offset: int,
+        num_bias_heads: int = 0,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocab_size, table_size)
@@ -42,6 +45,7 @@ class Embeddings(nn.Module):
         self.token_type = nn.Embedding(num_token_types, table_size) if num_token_types else None
         self.norm = PrefixNorm(table_size, eps=layer_norm_eps)
         self.projection = nn.Linear(table_size, hidden_size) if table_size != hidden_size else None
+        self.relative = nn.Embedding(NUM_BUCKETS, num_bias_heads) if num_bias_heads else None
         self.dropout = Dropout(dropout)
         self.position_offset = position_offset
 

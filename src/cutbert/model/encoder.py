@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.model.layout import Layout, blocks_of, padding_biases
+from cutbert.model.relative import relative_biases
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.blocks import Blocks
+from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import Subnet
 
@@ -20,7 +20,7 @@ from cutbert.shape.subnet import Subnet
 class EncoderLayer(nn.Module):
     """One layer: attention, then feed-forward; either may be absent (None)."""
 
-    def __init__(self, hidden_size: int, shape: LayerShape, style: EncoderStyle) -> None:
+    def __init__(self, hidden_size: int, shape: LayerShape, ingredients: Ingredients, style: EncoderStyle) -> None:
         super().__init__()
         self.attention: Attention | None = None
         self.feed_forward: FeedForward | None = None
@@ -33,6 +33,7 @@ class EncoderLayer(nn.Module):
                 layer_norm_eps=style.layer_norm_eps,
                 hidden_dropout=style.hidden_dropout,
                 attention_dropout=style.attention_dropout,
+                num_bias_heads=ingredients.num_bias_heads,
             )
         if shape.has_feed_forward:
             self.feed_forward = FeedForward(
@@ -43,9 +44,9 @@ class EncoderLayer(nn.Module):
                 dropout=style.hidden_dropout,
             )
 
-    def forward(self, x: Tensor, blocks: Blocks, biases: Sequence[Tensor | None], kept: LayerShape) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, kept: LayerShape) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            x = self.attention.add(x, self.attention(x, blocks, biases, **attention_sizes(kept)))
+            x = self.attention.add(x, self.attention(x, layout, **attention_sizes(kept)))
         if self.feed_forward is not None and kept.has_feed_forward:
             x = self.feed_forward.add(x, self.feed_forward(x, intermediate_size=kept.intermediate_size))
         return x
@@ -78,8 +79,11 @@ class Encoder(nn.Module):
             layer_norm_eps=style.layer_norm_eps,
             dropout=style.hidden_dropout,
             position_offset=style.position_offset,
+            num_bias_heads=shape.ingredients.num_bias_heads,
         )
-        self.layers = nn.ModuleList(EncoderLayer(shape.hidden_size, layer, style) for layer in shape.layers)
+        self.layers = nn.ModuleList(
+            EncoderLayer(shape.hidden_size, layer, shape.ingredients, style) for layer in shape.layers
+        )
 
     def forward(
         self,
@@ -129,8 +133,14 @@ class Encoder(nn.Module):
         self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
     ) -> tuple[Tensor, ...]:
         """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer."""
-        biases = padding_biases(attention_mask, blocks, embedded.dtype)
+        layout = self.layout(attention_mask, blocks, embedded.dtype)
         states = [embedded]
         for kept in subnet.layers:
-            states.append(self.layers[kept.index](states[-1], blocks, biases, kept.shape))
+            states.append(self.layers[kept.index](states[-1], layout, kept.shape))
         return tuple(states)
+
+    def layout(self, attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> Layout:
+        """Return what the layers need to know of a batch, for states of a dtype."""
+        table = self.embeddings.relative
+        relative = [] if table is None else relative_biases(table.weight, blocks)
+        return Layout(blocks, padding_biases(attention_mask, blocks, dtype), relative)

@@ -7,6 +7,9 @@ Axes: B texts of a block, S positions of each; T positions of the whole batch (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -14,6 +17,21 @@ from cutbert.shape.blocks import Block, Blocks, placed
 from cutbert.shape.pooling import Pooling
 
 AT_PADDING = -1e9  # finite: the difference of two such logits is 0, of two infinities NaN
+
+
+class Layout(NamedTuple):
+    """What every layer needs to know of a batch, beside its states.
+
+    Args:
+        blocks: texts and positions of each block.
+        padding: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
+        relative: for each block [N, S, S], added to the scores of all texts, N the columns of the table of relative
+            biases; empty where the encoder has none.
+    """
+
+    blocks: Blocks
+    padding: Sequence[Tensor | None]
+    relative: Sequence[Tensor] = ()
 
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:

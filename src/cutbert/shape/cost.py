@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.ingredients import NUM_BUCKETS
 from cutbert.shape.shape import EncoderShape, LayerShape, check_size
 
 DEFAULT_SEQUENCE_LENGTH = 128
@@ -73,9 +74,9 @@ def cost_of(shape: EncoderShape, head: HeadSpec | None = None, sequence_length: 
 
 
 def embedding_params(shape: EncoderShape) -> int:
-    """Return the parameters of the tables, their LayerNorm and, where there is one, the projection."""
+    """Return the parameters of the tables, relative biases too, their LayerNorm and, where there is one, the projection."""
     rows = shape.vocab_size + shape.num_positions + shape.num_token_types
-    tables = rows * shape.table_size + norm_params(shape.table_size)
+    tables = rows * shape.table_size + norm_params(shape.table_size) + NUM_BUCKETS * shape.ingredients.num_bias_heads
     return tables + (0 if shape.embedding_size is None else linear_params(shape.embedding_size, shape.hidden_size))
 
 
@@ -139,6 +140,7 @@ def matrix_params(shape: EncoderShape, head: HeadSpec) -> int:
     """
     hidden, table = shape.hidden_size, shape.table_size
     total = (shape.vocab_size + shape.num_positions + shape.num_token_types) * table
+    total += NUM_BUCKETS * shape.ingredients.num_bias_heads
     total += 0 if shape.embedding_size is None else table * hidden
     for layer in shape.layers:
         total += 2 * hidden * (layer.num_heads * (layer.key_dim + layer.value_dim) + layer.intermediate_size)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
+from cutbert.shape.ingredients import BERT, Ingredients
 
 LAYER_KEYS = ("num_heads", "key_dim", "value_dim", "intermediate_size")
 
@@ -73,7 +74,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The sizes of an encoder; what is not a size (activation, dropout, ...) belongs to the family.
+    """The sizes of an encoder, and what it is made of; the family's other choices (dropout, ...) are in its style.
 
     Args:
         hidden_size: width of the residual stream.
@@ -83,6 +84,7 @@ class EncoderShape:
         num_token_types: rows of the token type table, 0 for none.
         embedding_size: width of the embedding tables where it differs from hidden_size (ELECTRA);
             None means hidden_size.
+        ingredients: what it is made of; BERT's by default.
 
     Raises:
         ShapeError: a size is out of range; all mistakes together.
@@ -102,6 +104,7 @@ class EncoderShape:
     num_positions: int
     num_token_types: int = 2
     embedding_size: int | None = None
+    ingredients: Ingredients = BERT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -127,10 +130,10 @@ class EncoderShape:
 
     @property
     def is_stock(self) -> bool:
-        """Whether the stock `bert` or `roberta` classes of transformers can hold this shape.
+        """Whether the family's own class in transformers can hold this shape.
 
-        True where all layers are equal, have both sub-layers, and key_dim = value_dim =
-        hidden_size / num_heads.
+        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads; and,
+        with relative biases, where there is one column for each head.
         """
         first = self.layers[0] if self.layers else None
         return (
@@ -140,7 +143,16 @@ class EncoderShape:
             and first.has_feed_forward
             and first.key_dim == first.value_dim
             and first.key_dim * first.num_heads == self.hidden_size
+            and self.ingredients.num_bias_heads in (0, first.num_heads)
         )
+
+    def made_as(self, other: EncoderShape) -> EncoderShape:
+        """Return the same sizes with another encoder's ingredients, fitted to these sizes."""
+        ingredients = other.ingredients
+        if ingredients.num_bias_heads:
+            most = max((layer.num_heads for layer in self.layers), default=0)
+            ingredients = replace(ingredients, num_bias_heads=max(1, most))
+        return replace(self, ingredients=ingredients)
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -152,6 +164,8 @@ class EncoderShape:
         }
         if self.embedding_size is not None:
             data["embedding_size"] = self.embedding_size
+        if self.ingredients != BERT:
+            data["ingredients"] = self.ingredients.to_json()
         return data
 
     @classmethod
@@ -162,7 +176,7 @@ class EncoderShape:
             ShapeError: keys are missing or unknown, or sizes are out of range; all mistakes together.
         """
         names = tuple(field.name for field in fields(cls))
-        check_keys(data, "shape", required=names[:-1], optional=("embedding_size",))
+        check_keys(data, "shape", required=names[:-2], optional=names[-2:])
         if not isinstance(data["layers"], list):
             raise ShapeError(f"layers must be a list of objects, got {type(data['layers']).__name__}")
         mistakes = Mistakes()
@@ -170,9 +184,10 @@ class EncoderShape:
         for i, layer in enumerate(data["layers"]):
             with mistakes.collect():
                 layers.append(LayerShape.from_json(layer, where=f"layer {i}"))
-        sizes = {name: data.get(name) for name in names if name != "layers"}
+        sizes = {name: data.get(name) for name in names if name not in ("layers", "ingredients")}
         with mistakes.collect():
-            shape = cls(layers=tuple(layers), **sizes)
+            ingredients = Ingredients.from_json(data.get("ingredients", {}))
+            shape = cls(layers=tuple(layers), ingredients=ingredients, **sizes)
         mistakes.check(ShapeError)
         return shape
 
@@ -188,8 +203,9 @@ class EncoderShape:
         num_positions: int = 512,
         num_token_types: int = 2,
         embedding_size: int | None = None,
+        ingredients: Ingredients = BERT,
     ) -> EncoderShape:
-        """Return the shape of an ordinary BERT: equal layers, key_dim = hidden_size / num_heads."""
+        """Return an ordinary shape: equal layers, key_dim = hidden_size / num_heads."""
         if num_heads < 1 or hidden_size % num_heads:
             raise ShapeError(f"hidden_size must be a multiple of num_heads, got {hidden_size} and {num_heads}")
         head_dim = hidden_size // num_heads
@@ -201,6 +217,7 @@ class EncoderShape:
             num_positions=num_positions,
             num_token_types=num_token_types,
             embedding_size=embedding_size,
+            ingredients=ingredients,
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
+from cutbert.shape.ingredients import BERT, NUM_BUCKETS, Ingredients
 from cutbert.shape.shape import EncoderShape, check_size
 
 # An EncoderShape's name of a size -> the key in a family's config.json.
@@ -22,6 +23,7 @@ BERT_SIZES = {
     "num_token_types": "type_vocab_size",
 }
 ELECTRA_SIZES = BERT_SIZES | {"embedding_size": "embedding_size"}
+MPNET_SIZES = {name: key for name, key in BERT_SIZES.items() if name != "num_token_types"}
 DISTILBERT_SIZES = {
     "hidden_size": "dim",
     "num_layers": "n_layers",
@@ -62,6 +64,9 @@ class StockFamily:
         head_activation: of the dense layer of a sequence head.
         bare: kind of head in the class without a task (`BertModel`).
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
+        first_position: of the first real token, where it does not hang on the padding.
+        ingredients: reads from a config what the family's encoder is made of.
+        fixed: keys of which transformers' code supports one value alone.
     """
 
     prefix: str
@@ -70,6 +75,17 @@ class StockFamily:
     head_activation: str
     bare: HeadKind
     positions_after_padding: bool = False
+    first_position: int = 0
+    ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def position_offset(self, pad_token_id: int) -> int:
+        """Return the position id of the first real token."""
+        return pad_token_id + 1 if self.positions_after_padding else self.first_position
+
+
+def mpnet_ingredients(config: Mapping[str, Any]) -> Ingredients:
+    return Ingredients(num_bias_heads=config["num_attention_heads"])
 
 
 STOCK_FAMILIES = {
@@ -79,6 +95,16 @@ STOCK_FAMILIES = {
     "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
     "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none"),
     "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
+    "mpnet": StockFamily(
+        "MPNet",
+        MPNET_SIZES,
+        ROBERTA_STYLE,
+        "tanh",
+        "pooler",
+        first_position=2,
+        ingredients=mpnet_ingredients,
+        fixed={"relative_attention_num_buckets": NUM_BUCKETS},
+    ),
 }
 KINDS_WITHOUT_LABELS: dict[str, HeadKind] = {"ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
 KINDS_BY_PROBLEM: dict[str, HeadKind] = {
@@ -94,7 +120,8 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
     Raises:
         ShapeError: sizes are missing or invalid, or the network is a decoder or has relative positions.
     """
-    sizes = STOCK_FAMILIES[model_type].sizes
+    family = STOCK_FAMILIES[model_type]
+    sizes = family.sizes
     mistakes = Mistakes()
     for key in sizes.values():
         if key in config:
@@ -105,8 +132,12 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
         mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
     if config.get("position_embedding_type") not in (None, "absolute"):
         mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
+    for key, value in family.fixed.items():
+        if config.get(key, value) != value:
+            mistakes.add(f"{key} must be {value}, the only one that transformers' code supports, got {config[key]!r}")
     mistakes.check(ShapeError)
-    return EncoderShape.uniform(**{"num_token_types": 0} | {name: config[key] for name, key in sizes.items()})
+    numbers = {"num_token_types": 0} | {name: config[key] for name, key in sizes.items()}
+    return EncoderShape.uniform(**numbers, ingredients=family.ingredients(config))
 
 
 def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
@@ -136,7 +167,7 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         elif name in ("layer_norm_eps", "initializer_range"):
             check_number(mistakes, key, style[name], "a number of at least 0")
     mistakes.check(ShapeError)
-    style["position_offset"] = style["pad_token_id"] + 1 if family.positions_after_padding else 0
+    style["position_offset"] = family.position_offset(style["pad_token_id"])
     return style
 
 

@@ -86,6 +86,7 @@ class Subnet:
             num_positions=shape.num_positions,
             num_token_types=shape.num_token_types,
             embedding_size=shape.embedding_size,
+            ingredients=shape.ingredients,
         )
 
     def to_json(self) -> dict[str, Any]:
