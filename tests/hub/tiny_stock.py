@@ -22,6 +22,7 @@ PREFIXES = {
     "electra": "Electra",
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
+    "modernbert": "ModernBert",
 }
 SUFFIXES = {
     "base": "Model",
@@ -78,6 +79,10 @@ def tiny_config(family: str, kind: str = "base", **more: Any) -> transformers.Pr
         }
     if family == "electra":
         sizes["embedding_size"] = 10
+    if family == "modernbert":  # the second layer is local, and its window is shorter than the texts
+        sizes = {key: size for key, size in sizes.items() if key not in ("type_vocab_size", "layer_norm_eps")}
+        sizes |= {"num_hidden_layers": 3, "global_attn_every_n_layers": 2, "local_attention": 4}
+        sizes |= {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
     labels = {"single_label": 3, "multi_label": 3, "regression": 1, "token": 5}.get(kind, 2)
     values = {"id2label": {i: f"name{i}" for i in range(labels)}, "label2id": {f"name{i}": i for i in range(labels)}}
     if kind in PROBLEMS:

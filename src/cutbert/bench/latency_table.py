@@ -181,7 +181,7 @@ def measure_table(
 def part_shapes(shape: EncoderShape, dims: Sequence[str]) -> dict[tuple[str, int, float], EncoderShape]:
     """Return the shapes to time, by kind, hidden size and size of the sub-layer."""
     widest = widest_layer(shape)
-    none = replace(shape, layers=())
+    none = shape.with_layers((), ())
     parts = {}
     for hidden in hidden_sizes(shape) if "h" in dims else [shape.hidden_size]:
         parts["base", hidden, 0.0] = replace(none, hidden_size=hidden)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from cutbert.errors import ModelError
 from cutbert.model.style import EncoderStyle
@@ -13,6 +16,7 @@ from cutbert.shape.head import SEQUENCE_KINDS, HeadKind
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import DISTILBERT_EPS, STOCK_FAMILIES, STOCK_POOLING
 
+PART = re.compile(r"#\d+")
 LAYER = re.compile(r"^layers\.(\d+)\.")
 TOKEN_TABLE = "encoder.embeddings.token.weight"
 
@@ -63,6 +67,22 @@ MPNET_ENCODER = {
     "layers.{i}.feed_forward.down": "encoder.layer.{i}.output.dense",
     "layers.{i}.feed_forward.norm": "encoder.layer.{i}.output.LayerNorm",
 }
+MODERNBERT_ENCODER = {
+    "embeddings.token": "embeddings.tok_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.norm",
+    "embeddings.projection": "embeddings_project",
+    "layers.{i}.attention.query": "layers.{i}.attn.Wqkv#0",
+    "layers.{i}.attention.key": "layers.{i}.attn.Wqkv#1",
+    "layers.{i}.attention.value": "layers.{i}.attn.Wqkv#2",
+    "layers.{i}.attention.output": "layers.{i}.attn.Wo",
+    "layers.{i}.attention.norm": "layers.{i}.attn_norm",
+    "layers.{i}.feed_forward.up": "layers.{i}.mlp.Wi#0",
+    "layers.{i}.feed_forward.gate": "layers.{i}.mlp.Wi#1",
+    "layers.{i}.feed_forward.down": "layers.{i}.mlp.Wo",
+    "layers.{i}.feed_forward.norm": "layers.{i}.mlp_norm",
+    "norm": "final_norm",
+}
 POOLER = {"dense": "pooler.dense"}
 TOKEN = {"out": "classifier"}
 SPAN = {"out": "qa_outputs"}
@@ -100,6 +120,20 @@ DISTILBERT_HEADS = {
     "span": SPAN,
     "masked_lm": {"dense": "vocab_transform", "norm": "vocab_layer_norm", "bias": "vocab_projector.bias"},
 }
+PREDICTION = {"dense": "head.dense", "norm": "head.norm"}
+MODERNBERT_HEADS = {
+    "sequence": PREDICTION | TOKEN,
+    "token": PREDICTION | TOKEN,
+    "span": PREDICTION | TOKEN,
+    "masked_lm": PREDICTION | {"bias": "decoder.bias"},
+}
+BOS_AND_EOS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id"}
+CLS_AND_SEP = {
+    "bos_token_id": "cls_token_id",
+    "eos_token_id": "sep_token_id",
+    "cls_token_id": "cls_token_id",
+    "sep_token_id": "sep_token_id",
+}
 CLASS_SUFFIX = {
     "none": "Model",
     "pooler": "Model",
@@ -120,12 +154,13 @@ class Family:
         name: transformers' model_type.
         prefix: attribute with the encoder in a class with a task head.
         encoder: our module name -> theirs, without prefix; `{i}` is the layer's index. Parts that only networks of free
-            shape have need a name too.
+            shape have need a name too. `NAME#k` is part k of a matrix that the family stores as one.
         heads: per head group, our module or parameter name inside the head -> theirs, without prefix.
         decoder: their further names of the tied table and of the masked-LM bias -> our names.
         other: prefixes of weights of heads that we do not have.
-        has_special_ids: whether the ids of the first and last token belong in the config (RoBERTa).
+        special_ids: keys of the config for ids of special tokens -> the tokenizer's attribute.
         masked_lm_activation: activation in the masked-LM head, where transformers' class fixes it.
+        fused: last part of the name of each matrix that is several of ours, one above the other -> how many.
     """
 
     name: str
@@ -134,8 +169,9 @@ class Family:
     heads: Mapping[str, Mapping[str, str]]
     decoder: Mapping[str, str]
     other: tuple[str, ...] = ()
-    has_special_ids: bool = False
+    special_ids: Mapping[str, str] = field(default_factory=dict)
     masked_lm_activation: str | None = None
+    fused: Mapping[str, int] = field(default_factory=dict)
 
     def class_name(self, kind: HeadKind) -> str:
         """Return the name of the family's own class with a head of this kind."""
@@ -156,6 +192,21 @@ class Family:
         name = self.name_of(ours, kind)
         inside = ours.startswith("encoder.") or name.startswith("pooler.")
         return f"{self.prefix}.{name}" if inside and kind not in ("none", "pooler") else name
+
+    def parted(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """Return a stored tensor, or its parts where it is several of our matrices, by their names in the tables."""
+        module, _, leaf = name.rpartition(".")
+        count = self.fused.get(module.rpartition(".")[2])
+        if count is None or len(tensor) % count:
+            return {name: tensor}
+        return {f"{module}#{k}.{leaf}": part for k, part in enumerate(tensor.chunk(count))}
+
+    def joined(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors by the names in the tables as they are stored: parts of one matrix together."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, tensor in tensors.items():
+            parts.setdefault(PART.sub("", name), []).append(tensor)
+        return {name: each[0] if len(each) == 1 else torch.cat(each) for name, each in parts.items()}
 
     def is_head_name(self, name: str) -> bool:
         """Whether a name without prefix belongs to a head of the family, one that we have or not."""
@@ -181,19 +232,19 @@ class Family:
         stock = STOCK_FAMILIES[self.name]
         return (
             shape.is_stock
-            and (shape.ingredients.num_bias_heads > 0) == ("embeddings.relative" in self.encoder)
+            and stock.ingredients(self.config_values(shape, style)) == shape.ingredients
             and (shape.num_token_types > 0) == ("num_token_types" in stock.sizes)
             and (shape.embedding_size is None or "embedding_size" in stock.sizes)
             and style.position_offset == stock.position_offset(style.pad_token_id)
-            and style.head_activation == stock.head_activation
-            and (style.pooling == STOCK_POOLING or kind not in SEQUENCE_KINDS)
+            and ("head_activation" in stock.style or style.head_activation == stock.head_activation)
+            and (style.pooling == STOCK_POOLING or stock.reads_pooling or kind not in SEQUENCE_KINDS)
             and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
             and (kind == "none" or head_group(kind) in self.heads)
             and (kind != "masked_lm" or self.masked_lm_activation in (None, style.activation))
         )
 
     def config_values(self, shape: EncoderShape, style: EncoderStyle) -> dict[str, Any]:
-        """Return sizes and choices by the family's config keys, for a shape that it `holds`."""
+        """Return sizes, ingredients and choices by the family's config keys, for a stock shape."""
         stock, first = STOCK_FAMILIES[self.name], shape.layers[0]
         sizes = {
             "hidden_size": shape.hidden_size,
@@ -205,7 +256,7 @@ class Family:
             "intermediate_size": first.intermediate_size,
             "embedding_size": shape.table_size,
         }
-        values = {key: sizes[name] for name, key in stock.sizes.items()}
+        values = {key: sizes[name] for name, key in stock.sizes.items()} | stock.ingredient_values(shape.ingredients)
         return values | {key: getattr(style, name) for name, (key, _) in stock.style.items()}
 
 
@@ -230,7 +281,7 @@ def roberta_like(name: str) -> Family:
         encoder=BERT_ENCODER,
         heads=ROBERTA_HEADS,
         decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
-        has_special_ids=True,
+        special_ids=BOS_AND_EOS,
         masked_lm_activation="gelu",
     )
 
@@ -269,8 +320,17 @@ TABLES = (
         encoder=MPNET_ENCODER,
         heads=ROBERTA_HEADS,
         decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
-        has_special_ids=True,
+        special_ids=BOS_AND_EOS,
         masked_lm_activation="gelu",
+    ),
+    Family(
+        name="modernbert",
+        prefix="model",
+        encoder=MODERNBERT_ENCODER,
+        heads=MODERNBERT_HEADS,
+        decoder={"decoder.weight": TOKEN_TABLE},
+        special_ids=CLS_AND_SEP,
+        fused={"Wqkv": 3, "Wi": 2},
     ),
 )
 FAMILIES = {family.name: family for family in TABLES}  # as in STOCK_FAMILIES

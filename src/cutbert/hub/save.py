@@ -62,8 +62,7 @@ def loads_stock(model: TaskModel) -> bool:
 def stock_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: Family) -> PretrainedConfig:
     """Return the config of the family's own class."""
     values = family.config_values(model.shape, model.style) | label_values(model.head_spec)
-    if family.has_special_ids:
-        values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    values |= {key: getattr(tokenizer, name) for key, name in family.special_ids.items()}
     if model.style.pooling != STOCK_POOLING:  # no head here reads it, one that is trained later will
         values[CONFIG_KEY] = model.style.pooling
     kind = model.head_spec.kind
@@ -79,7 +78,8 @@ def stock_tensors(model: TaskModel, family: Family) -> dict[str, Tensor]:
     """Return the weights by the names in the state dict of the family's own class."""
     kind = model.head_spec.kind
     weights = with_own_columns(model).named_parameters()
-    return {family.stored_name(name, kind): plain(weight) for name, weight in weights}
+    tensors = family.joined({family.stored_name(name, kind): weight.detach() for name, weight in weights})
+    return {name: plain(tensor) for name, tensor in tensors.items()}
 
 
 def our_tensors(model: TaskModel) -> dict[str, Tensor]:

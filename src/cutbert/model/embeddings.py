@@ -24,6 +24,7 @@ class Embeddings(nn.Module):
         layer_norm_eps, dropout: of the family.
         position_offset: position id of the first real token. Above 0 (RoBERTa) padding does not advance positions.
         num_bias_heads: columns of the table of relative biases, which the layers read; 0 for no table.
+        has_position_table, has_norm_bias: of the family.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Embeddings(nn.Module):
         dropout: float,
         position_offset: int,
         num_bias_heads: int = 0,
+        has_position_table: bool = True,
+        has_norm_bias: bool = True,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocab_size, table_size)
-        self.position = nn.Embedding(num_positions, table_size)
+        self.position = nn.Embedding(num_positions, table_size) if has_position_table else None
         self.token_type = nn.Embedding(num_token_types, table_size) if num_token_types else None
-        self.norm = PrefixNorm(table_size, eps=layer_norm_eps)
+        self.norm = PrefixNorm(table_size, eps=layer_norm_eps, bias=has_norm_bias)
         self.projection = nn.Linear(table_size, hidden_size) if table_size != hidden_size else None
         self.relative = nn.Embedding(NUM_BUCKETS, num_bias_heads) if num_bias_heads else None
         self.dropout = Dropout(dropout)
@@ -71,8 +74,9 @@ class Embeddings(nn.Module):
             [..., hidden_size].
         """
         width = hidden_size if self.projection is None else self.norm.weight.shape[0]
-        positions = self._positions(input_ids, attention_mask, blocks)
-        x = self.token(input_ids)[..., :width] + self.position(positions)[..., :width]
+        x = self.token(input_ids)[..., :width]
+        if self.position is not None:
+            x = x + self.position(self._positions(input_ids, attention_mask, blocks))[..., :width]
         if self.token_type is not None:
             types = self.token_type.weight[0] if token_type_ids is None else self.token_type(token_type_ids)
             x = x + types[..., :width]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.layout import Layout, blocks_of, padding_biases
+from cutbert.model.layout import Layout, blocks_of, padding_biases, positions_in_blocks
+from cutbert.model.prefix import PrefixNorm
 from cutbert.model.relative import relative_biases
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.blocks import Blocks
@@ -20,7 +21,9 @@ from cutbert.shape.subnet import Subnet
 class EncoderLayer(nn.Module):
     """One layer: attention, then feed-forward; either may be absent (None)."""
 
-    def __init__(self, hidden_size: int, shape: LayerShape, ingredients: Ingredients, style: EncoderStyle) -> None:
+    def __init__(
+        self, hidden_size: int, shape: LayerShape, ingredients: Ingredients, style: EncoderStyle, index: int
+    ) -> None:
         super().__init__()
         self.attention: Attention | None = None
         self.feed_forward: FeedForward | None = None
@@ -34,6 +37,11 @@ class EncoderLayer(nn.Module):
                 hidden_dropout=style.hidden_dropout,
                 attention_dropout=style.attention_dropout,
                 num_bias_heads=ingredients.num_bias_heads,
+                norm_place="none" if ingredients.is_bare(index) else "before" if ingredients.norm_first else "after",
+                has_bias=ingredients.has_attention_bias,
+                has_norm_bias=ingredients.has_norm_bias,
+                window=ingredients.window_of(index),
+                rotary_base=ingredients.rotary_base_of(index),
             )
         if shape.has_feed_forward:
             self.feed_forward = FeedForward(
@@ -42,6 +50,10 @@ class EncoderLayer(nn.Module):
                 activation=style.activation,
                 layer_norm_eps=style.layer_norm_eps,
                 dropout=style.hidden_dropout,
+                norm_place="before" if ingredients.norm_first else "after",
+                is_gated=ingredients.is_gated,
+                has_bias=ingredients.has_feed_forward_bias,
+                has_norm_bias=ingredients.has_norm_bias,
             )
 
     def forward(self, x: Tensor, layout: Layout, kept: LayerShape) -> Tensor:
@@ -58,7 +70,7 @@ def attention_sizes(kept: LayerShape) -> dict[str, int]:
 
 
 class Encoder(nn.Module):
-    """A post-LayerNorm encoder of any shape.
+    """An encoder of any shape, made of any family's ingredients.
 
     A subnet runs on slices of the weights, so it costs as little as a small network; the module itself keeps no state.
 
@@ -80,10 +92,16 @@ class Encoder(nn.Module):
             dropout=style.hidden_dropout,
             position_offset=style.position_offset,
             num_bias_heads=shape.ingredients.num_bias_heads,
+            has_position_table=shape.ingredients.has_position_table,
+            has_norm_bias=shape.ingredients.has_norm_bias,
         )
         self.layers = nn.ModuleList(
-            EncoderLayer(shape.hidden_size, layer, shape.ingredients, style) for layer in shape.layers
+            EncoderLayer(shape.hidden_size, layer, shape.ingredients, style, i) for i, layer in enumerate(shape.layers)
         )
+        self.norm: PrefixNorm | None = None
+        if shape.ingredients.norm_first:
+            has_bias = shape.ingredients.has_norm_bias
+            self.norm = PrefixNorm(shape.hidden_size, eps=style.layer_norm_eps, bias=has_bias)
 
     def forward(
         self,
@@ -104,7 +122,8 @@ class Encoder(nn.Module):
             blocks: the layout of [T], texts padded on the right; None for [B, S].
 
         Returns:
-            1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size.
+            1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size. The last one is what a
+            head reads: with norms first, it is normalised, and the others are not.
         """
         subnet = subnet or Subnet.full(self.shape)
         embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
@@ -133,14 +152,25 @@ class Encoder(nn.Module):
         self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
     ) -> tuple[Tensor, ...]:
         """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer."""
-        layout = self.layout(attention_mask, blocks, embedded.dtype)
+        layout = self.layout(attention_mask, blocks, embedded)
         states = [embedded]
         for kept in subnet.layers:
             states.append(self.layers[kept.index](states[-1], layout, kept.shape))
+        states[-1] = self.finish(states[-1])
         return tuple(states)
 
-    def layout(self, attention_mask: Tensor | None, blocks: Blocks, dtype: torch.dtype) -> Layout:
-        """Return what the layers need to know of a batch, for states of a dtype."""
+    def layout(self, attention_mask: Tensor | None, blocks: Blocks, embedded: Tensor) -> Layout:
+        """Return what the layers need to know of a batch; arguments as in `run_layers`."""
         table = self.embeddings.relative
         relative = [] if table is None else relative_biases(table.weight, blocks)
-        return Layout(blocks, padding_biases(attention_mask, blocks, dtype), relative)
+        places = positions_in_blocks(embedded, blocks) if self.shape.ingredients.rotary_bases else None
+        return Layout(blocks, padding_biases(attention_mask, blocks, embedded.dtype), relative, places)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Return the states that a head reads where a network ends at x: after the last LayerNorm, if there is one."""
+        return x if self.norm is None else self.norm(x)
+
+    @property
+    def upper(self) -> list[nn.Module]:
+        """What follows the embeddings."""
+        return [self.layers] if self.norm is None else [self.layers, self.norm]

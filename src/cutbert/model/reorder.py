@@ -25,8 +25,9 @@ def permute_attention(attention: Attention, dim: str, order: Tensor) -> None:
         rows_of = [attention.value]
     for linear in rows_of:
         for rows in (linear.weight, linear.bias):
-            by_head = rows.unflatten(0, (attention.num_heads, -1))
-            rows.copy_(by_head.index_select(axis, order).flatten(0, 1))
+            if rows is not None:
+                by_head = rows.unflatten(0, (attention.num_heads, -1))
+                rows.copy_(by_head.index_select(axis, order).flatten(0, 1))
     if dim != "k":
         columns = attention.output.weight
         by_head = columns.unflatten(1, (attention.num_heads, -1))
@@ -37,9 +38,11 @@ def permute_attention(attention: Attention, dim: str, order: Tensor) -> None:
 
 @torch.no_grad()
 def permute_neurons(feed_forward: FeedForward, order: Tensor) -> None:
-    """Move the neurons of both projections, in place."""
-    feed_forward.up.weight.copy_(feed_forward.up.weight[order])
-    feed_forward.up.bias.copy_(feed_forward.up.bias[order])
+    """Move the neurons of all maps, in place."""
+    for linear in (feed_forward.up, feed_forward.gate):
+        for rows in () if linear is None else (linear.weight, linear.bias):
+            if rows is not None:
+                rows.copy_(rows[order])
     feed_forward.down.weight.copy_(feed_forward.down.weight[:, order])
 
 

@@ -55,7 +55,7 @@ def walk(
     subnet = subnet or Subnet.full(encoder.shape)
     x = encoder.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
     yield Site("embeddings"), x
-    layout = encoder.layout(attention_mask, blocks_of(input_ids, attention_mask, blocks), x.dtype)
+    layout = encoder.layout(attention_mask, blocks_of(input_ids, attention_mask, blocks), x)
     for kept in subnet.layers:
         layer = encoder.layers[kept.index]
         assert isinstance(layer, EncoderLayer)
@@ -68,4 +68,4 @@ def walk(
             y = layer.feed_forward(x, intermediate_size=kept.shape.intermediate_size)
             yield Site("feed_forward", kept.index), y
             x = layer.feed_forward.add(x, y)
-        yield Site("layer", kept.index), x
+        yield Site("layer", kept.index), encoder.finish(x) if kept is subnet.layers[-1] else x

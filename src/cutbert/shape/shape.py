@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -116,6 +116,11 @@ class EncoderShape:
         if self.embedding_size is not None:
             check_size(mistakes, "embedding_size", self.embedding_size, least=1)
         mistakes.check(ShapeError)
+        self.ingredients.check_layers(len(self.layers))
+        if self.ingredients.rotary_bases and any(layer.key_dim % 2 for layer in self.layers):
+            raise ShapeError(
+                f"key_dim must be even with rotary positions, got {[layer.key_dim for layer in self.layers]}"
+            )
         if self.embedding_size == self.hidden_size:
             object.__setattr__(self, "embedding_size", None)
 
@@ -132,8 +137,9 @@ class EncoderShape:
     def is_stock(self) -> bool:
         """Whether the family's own class in transformers can hold this shape.
 
-        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads; and,
-        with relative biases, where there is one column for each head.
+        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads; with
+        relative biases, where there is one column for each head; and with norms first, where the first layer, and no
+        other, has a bare attention (ModernBERT).
         """
         first = self.layers[0] if self.layers else None
         return (
@@ -144,14 +150,33 @@ class EncoderShape:
             and first.key_dim == first.value_dim
             and first.key_dim * first.num_heads == self.hidden_size
             and self.ingredients.num_bias_heads in (0, first.num_heads)
+            and (not self.ingredients.norm_first or self.ingredients.bare_layers == first_alone(self.num_layers))
         )
 
+    def with_layers(self, layers: Sequence[LayerShape], origins: Sequence[int]) -> EncoderShape:
+        """Return the shape with other layers.
+
+        Args:
+            layers: their sizes.
+            origins: for each the layer of this shape whose kind it has (local or global, bare or not).
+        """
+        return replace(self, layers=tuple(layers), ingredients=self.ingredients.of_layers(origins))
+
     def made_as(self, other: EncoderShape) -> EncoderShape:
-        """Return the same sizes with another encoder's ingredients, fitted to these sizes."""
+        """Return the same sizes with another encoder's ingredients, fitted to these sizes.
+
+        The layers up to the second global one are repeated.
+        """
         ingredients = other.ingredients
         if ingredients.num_bias_heads:
             most = max((layer.num_heads for layer in self.layers), default=0)
             ingredients = replace(ingredients, num_bias_heads=max(1, most))
+        if ingredients.bare_layers:
+            ingredients = replace(ingredients, bare_layers=first_alone(self.num_layers))
+        if ingredients.local_layers:
+            period = next((i for i in range(1, other.num_layers) if not ingredients.is_local(i)), other.num_layers)
+            local = tuple(ingredients.is_local(i % period) for i in range(self.num_layers))
+            ingredients = replace(ingredients, local_layers=local)
         return replace(self, ingredients=ingredients)
 
     def to_json(self) -> dict[str, Any]:
@@ -219,6 +244,11 @@ class EncoderShape:
             embedding_size=embedding_size,
             ingredients=ingredients,
         )
+
+
+def first_alone(num_layers: int) -> tuple[bool, ...]:
+    """Return true for the first layer and false for the others."""
+    return tuple(i == 0 for i in range(num_layers))
 
 
 def check_size(mistakes: Mistakes, name: str, value: object, *, least: int) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
 from cutbert.shape.ingredients import BERT, NUM_BUCKETS, Ingredients
-from cutbert.shape.shape import EncoderShape, check_size
+from cutbert.shape.pooling import CONFIG_KEY, POOLINGS
+from cutbert.shape.shape import EncoderShape, check_size, first_alone
 
 # An EncoderShape's name of a size -> the key in a family's config.json.
 BERT_SIZES = {
@@ -23,7 +24,7 @@ BERT_SIZES = {
     "num_token_types": "type_vocab_size",
 }
 ELECTRA_SIZES = BERT_SIZES | {"embedding_size": "embedding_size"}
-MPNET_SIZES = {name: key for name, key in BERT_SIZES.items() if name != "num_token_types"}
+SIZES_WITHOUT_TYPES = {name: key for name, key in BERT_SIZES.items() if name != "num_token_types"}
 DISTILBERT_SIZES = {
     "hidden_size": "dim",
     "num_layers": "n_layers",
@@ -49,7 +50,16 @@ DISTILBERT_STYLE: dict[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 0),
     "initializer_range": ("initializer_range", 0.02),
 }
-STOCK_POOLING = "cls"  # what heads of whole texts read in every stock class
+MODERNBERT_STYLE: dict[str, tuple[str, Any]] = {
+    "activation": ("hidden_activation", "gelu"),
+    "head_activation": ("classifier_activation", "gelu"),
+    "layer_norm_eps": ("norm_eps", 1e-5),
+    "hidden_dropout": ("mlp_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+    "pad_token_id": ("pad_token_id", 50283),
+    "initializer_range": ("initializer_range", 0.02),
+}
+STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
 
@@ -65,7 +75,9 @@ class StockFamily:
         bare: kind of head in the class without a task (`BertModel`).
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
         first_position: of the first real token, where it does not hang on the padding.
+        reads_pooling: whether the class of a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
+        ingredient_values: the config's keys for these ingredients.
         fixed: keys of which transformers' code supports one value alone.
     """
 
@@ -76,7 +88,9 @@ class StockFamily:
     bare: HeadKind
     positions_after_padding: bool = False
     first_position: int = 0
+    reads_pooling: bool = False
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
+    ingredient_values: Callable[[Ingredients], dict[str, Any]] = lambda ingredients: {}
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def position_offset(self, pad_token_id: int) -> int:
@@ -88,6 +102,75 @@ def mpnet_ingredients(config: Mapping[str, Any]) -> Ingredients:
     return Ingredients(num_bias_heads=config["num_attention_heads"])
 
 
+LOCAL, GLOBAL = "sliding_attention", "full_attention"
+ROTARY_BASES = {GLOBAL: 160_000.0, LOCAL: 10_000.0}  # of ModernBERT, where its config says nothing
+OLD_BASES = {GLOBAL: "global_rope_theta", LOCAL: "local_rope_theta"}
+
+
+def modernbert_ingredients(config: Mapping[str, Any]) -> Ingredients:
+    """Return what a ModernBERT is made of; configs older than transformers 5 name a base and a period of layers."""
+    count = config["num_hidden_layers"]
+    kinds, period, width = (
+        config.get("layer_types"), config.get("global_attn_every_n_layers", 3), config.get("local_attention", 128)
+    )  # fmt: skip
+    mistakes = Mistakes()
+    check_size(mistakes, "global_attn_every_n_layers", period, least=1)
+    check_size(mistakes, "local_attention", width, least=2)
+    mistakes.check(ShapeError)
+    if kinds is None:
+        kinds = [LOCAL if i % period else GLOBAL for i in range(count)]
+    if not isinstance(kinds, list) or len(kinds) != count or set(kinds) - {LOCAL, GLOBAL}:
+        raise ShapeError(f"layer_types must be {count} of {GLOBAL} and {LOCAL}, got {kinds!r}")
+    return Ingredients(
+        norm_first=True,
+        has_position_table=False,
+        rotary_bases=tuple(rotary_base(config, kind) for kind in (GLOBAL, LOCAL)),
+        window=width // 2,
+        local_layers=tuple(kind == LOCAL for kind in kinds),
+        bare_layers=first_alone(count),
+        is_gated=True,
+        has_attention_bias=config.get("attention_bias", False),
+        has_feed_forward_bias=config.get("mlp_bias", False),
+        has_norm_bias=config.get("norm_bias", False),
+        has_prediction_head=True,
+        has_head_bias=config.get("classifier_bias", False),
+    )
+
+
+def rotary_base(config: Mapping[str, Any], kind: str) -> float:
+    """Return the base of the rotary positions of global or local layers.
+
+    Raises:
+        ShapeError: positions that are scaled, or none.
+    """
+    stated = (config.get("rope_parameters") or {}).get(kind) or {}
+    for each in (stated, config.get("rope_scaling") or {}):
+        scaling = each.get("rope_type", each.get("type", "default"))
+        if scaling != "default":
+            raise ShapeError(f"rope_type of {kind} must be 'default', got {scaling!r}")
+    base = stated.get("rope_theta", config.get(OLD_BASES[kind]))
+    base = ROTARY_BASES[kind] if base is None else base
+    mistakes = Mistakes()
+    check_number(mistakes, f"rope_theta of {kind}", base, "a number above 0")
+    mistakes.check(ShapeError)
+    return float(base)
+
+
+def modernbert_values(ingredients: Ingredients) -> dict[str, Any]:
+    return {
+        "layer_types": [LOCAL if is_local else GLOBAL for is_local in ingredients.local_layers],
+        "rope_parameters": {
+            kind: {"rope_type": "default", "rope_theta": base}
+            for kind, base in zip((GLOBAL, LOCAL), ingredients.rotary_bases, strict=True)
+        },
+        "local_attention": 2 * ingredients.window,
+        "attention_bias": ingredients.has_attention_bias,
+        "mlp_bias": ingredients.has_feed_forward_bias,
+        "norm_bias": ingredients.has_norm_bias,
+        "classifier_bias": ingredients.has_head_bias,
+    }
+
+
 STOCK_FAMILIES = {
     "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler"),
     "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
@@ -97,13 +180,23 @@ STOCK_FAMILIES = {
     "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
     "mpnet": StockFamily(
         "MPNet",
-        MPNET_SIZES,
+        SIZES_WITHOUT_TYPES,
         ROBERTA_STYLE,
         "tanh",
         "pooler",
         first_position=2,
         ingredients=mpnet_ingredients,
         fixed={"relative_attention_num_buckets": NUM_BUCKETS},
+    ),
+    "modernbert": StockFamily(
+        "ModernBert",
+        SIZES_WITHOUT_TYPES,
+        MODERNBERT_STYLE,
+        "gelu",
+        "none",
+        reads_pooling=True,
+        ingredients=modernbert_ingredients,
+        ingredient_values=modernbert_values,
     ),
 }
 KINDS_WITHOUT_LABELS: dict[str, HeadKind] = {"ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
@@ -156,11 +249,15 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
         style[name] = default if config.get(key) is None else config[key]
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
     mistakes = Mistakes()
+    if family.reads_pooling and config.get(CONFIG_KEY) is not None:
+        style["pooling"] = config[CONFIG_KEY]
+        if style["pooling"] not in POOLINGS:
+            mistakes.add(f"{CONFIG_KEY} must be one of {', '.join(POOLINGS)}, got {style['pooling']!r}")
     check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
     if not mistakes.messages and style["pad_token_id"] >= config["vocab_size"]:
         mistakes.add(f"pad_token_id must lie below vocab_size {config['vocab_size']}, got {style['pad_token_id']}")
     for name, (key, _) in family.style.items():
-        if name == "activation" and not isinstance(style[name], str):
+        if name in ("activation", "head_activation") and not isinstance(style[name], str):
             mistakes.add(f"{key} must be the name of an activation, got {style[name]!r}")
         elif name in ("hidden_dropout", "attention_dropout"):
             check_number(mistakes, key, style[name], "a number in 0..1", most=1.0)

@@ -52,7 +52,7 @@ class MomentsRecorder:
     def hook(self, name: str) -> Any:
         def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2)
-            if self.mask is not None:
+            if self.mask is not None and len(x) == self.mask.numel():  # else the norm of a head, one row a text
                 x = x[self.mask.flatten().bool()]
             self.moments.setdefault(name, Moments()).add(x, self.kept, float(module.eps))  # type: ignore[arg-type]
 
@@ -65,8 +65,8 @@ def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[B
 
     Over fewer units a LayerNorm has another mean and standard deviation. On a sample of rows the mean ratio of the two
     standard deviations is multiplied into its weight, and the mean difference of the two means added to its bias, so
-    that after the cut its outputs at the units that stay are as before, on average over tokens. Until the cut the
-    network computes something else.
+    that after the cut its outputs at the units that stay are as before, on average over tokens; one without bias
+    cannot make up for the means. Until the cut the network computes something else.
 
     Args:
         model: with its gates folded.
@@ -98,10 +98,11 @@ def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[B
         moments = recorder.moments.get(name)
         if moments is None or not moments.num_tokens:
             raise InputError("norms must be recalibrated on at least one row, got none")
-        norm.bias.add_(norm.weight, alpha=moments.shift / moments.num_tokens)
+        if norm.bias is not None:
+            norm.bias.add_(norm.weight, alpha=moments.shift / moments.num_tokens)
         norm.weight.mul_(moments.ratio / moments.num_tokens)
 
 
 def is_hidden(model: TaskModel, name: str) -> bool:
     """Whether a LayerNorm runs over hidden units, not over the width of separate embedding tables."""
-    return model.shape.embedding_size is None or name.startswith("encoder.layers.")
+    return model.shape.embedding_size is None or name.startswith(("encoder.layers.", "encoder.norm"))

@@ -63,7 +63,7 @@ class Stream:
     def __init__(self, model: TaskModel, batch: Batch) -> None:
         self.x = model.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
         blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
-        self.layout = model.encoder.layout(batch.attention_mask, blocks, self.x.dtype)
+        self.layout = model.encoder.layout(batch.attention_mask, blocks, self.x)
 
     def units(self, sub_layer: SubLayer) -> Tensor:
         """Return what the sub-layer's outgoing matrix reads here, [..., U]."""
@@ -73,13 +73,13 @@ class Stream:
         return module.neurons(self.x, intermediate_size=shape.intermediate_size)
 
     def sum_after(self, sub_layer: SubLayer, units: Tensor) -> Tensor:
-        """Return the stream with the sub-layer's output added, which its LayerNorm reads: [..., H]."""
+        """Return the stream with the sub-layer's output added, which a LayerNorm after it reads: [..., H]."""
         return self.x + sub_layer.outgoing(units)
 
     def advance(self, sub_layer: SubLayer) -> Tensor:
-        """Run a sub-layer with its LayerNorm, and return the sum that the LayerNorm read, [..., H]."""
+        """Run a sub-layer with its LayerNorm, and return the sum that a LayerNorm after it reads, [..., H]."""
         total = self.sum_after(sub_layer, self.units(sub_layer))
-        self.x = sub_layer.module.norm(total)
+        self.x = sub_layer.module.settle(total)
         return total
 
 
