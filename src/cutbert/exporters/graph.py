@@ -8,11 +8,12 @@ Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim, E table wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
@@ -22,8 +23,9 @@ from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
-from cutbert.model.prefix import PrefixNorm
+from cutbert.model.heads import MaskedLMHead, Pooler, PredictionTokenHead, SequenceHead, masked_lm_activation
+from cutbert.model.layout import Layout
+from cutbert.model.prefix import PrefixNorm, SubLayer
 from cutbert.model.relative import biases_by_distance
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
@@ -31,6 +33,7 @@ from cutbert.version import __version__
 
 OPSET = 20
 IR_VERSION = 10
+OUT_OF_WINDOW = -1e9
 BATCH, LENGTH = "batch", "length"
 
 
@@ -59,17 +62,24 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
             x = attend(nodes, layer.attention, x, scores)
         if layer.feed_forward is not None:
             x = feed_forward(nodes, layer.feed_forward, x, model.style.activation)
+    if model.encoder.norm is not None:
+        x = layer_norm(nodes, model.encoder.norm, x)
     outputs = finish(nodes, model, x)
     return as_model(nodes, model, outputs)
 
 
 def embed(nodes: Nodes, embeddings: Embeddings, *, has_types: bool) -> str:
     """Return the embeddings' output; a single token type is added to the position table beforehand."""
-    table_PE = values(embeddings.position.weight)
-    if embeddings.token_type is not None and not has_types:
-        table_PE = table_PE + values(embeddings.token_type.weight)[0]
     x = nodes.add("Gather", nodes.weight(values(embeddings.token.weight), "token_table"), "input_ids")
-    x = nodes.add("Add", x, positions(nodes, table_PE, embeddings.position_offset))
+    one_type = None
+    if embeddings.token_type is not None and not has_types:
+        one_type = values(embeddings.token_type.weight)[0]
+    if embeddings.position is not None:
+        table_PE = values(embeddings.position.weight)
+        table_PE = table_PE if one_type is None else table_PE + one_type
+        x = nodes.add("Add", x, positions(nodes, table_PE, embeddings.position_offset))
+    elif one_type is not None:
+        x = nodes.add("Add", x, nodes.weight(one_type))
     if embeddings.token_type is not None and has_types:
         types = nodes.add("Gather", nodes.weight(values(embeddings.token_type.weight)), "token_type_ids")
         x = nodes.add("Add", x, types)
@@ -89,7 +99,7 @@ def positions(nodes: Nodes, table_PE: NDArray[np.float32], offset: int) -> str:
 
 
 class ScoreInputs:
-    """What is added to the scores of attention: the mask, and relative biases, once for all layers that share them.
+    """What attention adds to its scores and how it turns queries and keys, once for all layers that share it.
 
     Args:
         nodes: of the graph.
@@ -99,17 +109,46 @@ class ScoreInputs:
     def __init__(self, nodes: Nodes, model: TaskModel) -> None:
         self.nodes, self.model = nodes, model
         self.mask = nodes.add("Cast", "attention_mask", to=TensorProto.INT32)
-        self.by_columns: dict[tuple[int, ...], str] = {}
-        self.distances: str | None = None
+        self.longest = model.shape.num_positions - model.style.position_offset
+        self.made: dict[Any, Any] = {}
 
     def bias(self, attention: Attention) -> str:
-        """Return an attention's relative biases, [1, N, S, S]; an empty name where it has none."""
+        """Return an attention's relative biases or window, [1, N or 1, S, S]; an empty name where it has neither."""
+        if attention.window is not None:
+            return self.once(attention.window, lambda: self.window_bias(attention.window))
         if attention.bias_heads is None:
             return ""
         columns = tuple(attention.bias_heads.tolist())
-        if columns not in self.by_columns:
-            self.by_columns[columns] = self.relative_biases(columns)
-        return self.by_columns[columns]
+        return self.once(columns, lambda: self.relative_biases(columns))
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what was made under a key, and make it where it was not."""
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
+
+    def window_bias(self, window: int) -> str:
+        """Return 0 where a key is in its query's window, and a very negative number where it is not, [1, 1, S, S]."""
+        nodes = self.nodes
+        far = nodes.add("Greater", nodes.add("Abs", self.distances()), nodes.integers(window))
+        bias_SS = nodes.add(
+            "Mul", nodes.add("Cast", far, to=TensorProto.FLOAT), nodes.weight(np.float32(OUT_OF_WINDOW))
+        )
+        return nodes.add("Unsqueeze", bias_SS, nodes.integers(0, 1))
+
+    def rotated(self, x: str, attention: Attention) -> str:
+        """Return queries or keys turned by rotary positions."""
+        base, half = attention.rotary_base, attention.key_dim // 2
+        assert base is not None
+        cos, sin = self.once((base, half), lambda: self.angles(base, 2 * half))
+        first = self.once("first", lambda: self.nodes.integers(0))
+        return self.nodes.add_fused("RotaryEmbedding", x, first, cos, sin)
+
+    def angles(self, base: float, key_dim: int) -> tuple[str, str]:
+        """Return the names of cosine and sine at every position, [positions, key_dim / 2]."""
+        layout = Layout((), (), (), torch.arange(self.longest))
+        cos, sin = (self.nodes.weight(values(each[:, 0])) for each in layout.rotation(base, key_dim))
+        return cos, sin
 
     def relative_biases(self, columns: Sequence[int]) -> str:
         """Return the biases of a layer's heads, looked up by distance.
@@ -118,47 +157,73 @@ class ScoreInputs:
         """
         nodes, relative = self.nodes, self.model.encoder.embeddings.relative
         assert relative is not None
-        longest = self.model.shape.num_positions - self.model.style.position_offset
-        table_DN = values(biases_by_distance(relative.weight, longest))[:, list(columns)]
-        if self.distances is None:
-            self.distances = self.distance_rows(longest - 1)
-        biases_SSN = nodes.add("GatherND", nodes.weight(table_DN), self.distances)
+        table_DN = values(biases_by_distance(relative.weight, self.longest))[:, list(columns)]
+        rows = self.once("rows", self.distance_rows)
+        biases_SSN = nodes.add("GatherND", nodes.weight(table_DN), rows)
         return nodes.add("Unsqueeze", nodes.add("Transpose", biases_SSN, perm=[2, 0, 1]), nodes.integers(0))
 
-    def distance_rows(self, first: int) -> str:
-        """Return `key - query + first` for every pair of positions, [S, S, 1]."""
+    def distance_rows(self) -> str:
+        """Return for every pair of positions the row of the table of biases by distance, [S, S, 1]."""
+        rows = self.nodes.add("Add", self.distances(), self.nodes.integers(self.longest - 1))
+        return self.nodes.add("Unsqueeze", rows, self.nodes.integers(2))
+
+    def distances(self) -> str:
+        """Return `key - query` for every pair of positions, [S, S]."""
         nodes = self.nodes
         length = nodes.add("Squeeze", nodes.add("Shape", "input_ids", start=1, end=2))
         places = nodes.add("Range", nodes.scalar(0), length, nodes.scalar(1))
         keys = nodes.add("Unsqueeze", places, nodes.integers(0))
         queries = nodes.add("Unsqueeze", places, nodes.integers(1))
-        rows = nodes.add("Add", nodes.add("Sub", keys, queries), nodes.integers(first))
-        return nodes.add("Unsqueeze", rows, nodes.integers(2))
+        return nodes.add("Sub", keys, queries)
 
 
 def attend(nodes: Nodes, attention: Attention, x: str, scores: ScoreInputs) -> str:
-    """Return the states after attention, residual and LayerNorm; queries, keys and values are one matrix product."""
+    """Return the stream after attention; queries, keys and values are one matrix product."""
     parts = (attention.query, attention.key, attention.value)
-    joined = nodes.add("MatMul", x, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    read = read_by(nodes, attention, x)
+    joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    bias = ""
+    if attention.query.bias is not None:
+        bias = nodes.weight(np.concatenate([values(part.bias) for part in parts]))
+    if attention.rotary_base is not None and bias:  # before they are turned
+        joined, bias = nodes.add("Add", joined, bias), ""
     q, k, v = nodes.split(joined, [part.out_features for part in parts])
-    bias = nodes.weight(np.concatenate([values(part.bias) for part in parts]))
+    if attention.rotary_base is not None:
+        q, k = scores.rotated(q, attention), scores.rotated(k, attention)
     inputs = [q, k, v, bias, scores.mask, scores.bias(attention)]
     while not inputs[-1]:
         inputs.pop()
     context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads)
-    return add_and_norm(nodes, attention.output, attention.norm, context, x)
+    return added(nodes, attention, attention.output, context, x)
 
 
 def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> str:
-    """Return the states after the feed-forward, residual and LayerNorm."""
-    up = nodes.add("MatMul", x, nodes.weight(values(layer.up.weight).T))
-    neurons = apply_activation(nodes, activation, up, nodes.weight(values(layer.up.bias)))
-    return add_and_norm(nodes, layer.down, layer.norm, neurons, x)
+    """Return the stream after the feed-forward; both rows of gated neurons are one matrix product."""
+    read = read_by(nodes, layer, x)
+    if layer.gate is None:
+        up = nodes.add("MatMul", read, nodes.weight(values(layer.up.weight).T))
+        bias = None if layer.up.bias is None else nodes.weight(values(layer.up.bias))
+        return added(nodes, layer, layer.down, apply_activation(nodes, activation, up, bias), x)
+    parts = (layer.up, layer.gate)
+    joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    if layer.up.bias is not None:
+        joined = nodes.add("Add", joined, nodes.weight(np.concatenate([values(part.bias) for part in parts])))
+    up, gate = nodes.split(joined, [part.out_features for part in parts])
+    return added(nodes, layer, layer.down, nodes.add("Mul", apply_activation(nodes, activation, up), gate), x)
 
 
-def add_and_norm(nodes: Nodes, layer: nn.Linear, norm: PrefixNorm, x: str, residual: str) -> str:
-    """Return LayerNorm(linear(x) + residual)."""
+def read_by(nodes: Nodes, layer: SubLayer, x: str) -> str:
+    """Return what a sub-layer's matrices read of the stream."""
+    return layer_norm(nodes, layer.norm, x) if layer.norm is not None and layer.norm_place == "before" else x
+
+
+def added(nodes: Nodes, owner: SubLayer, layer: nn.Linear, x: str, residual: str) -> str:
+    """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
     product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
+    if owner.norm is None or owner.norm_place == "before":
+        product = product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
+        return nodes.add("Add", product, residual)
+    norm = owner.norm
     # One operator adds bias and residual and normalises. Fused is not always faster: on the CPU, ONNX Runtime's
     # SkipLayerNormalization was measured six times slower than its LayerNormalization.
     weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
@@ -166,13 +231,13 @@ def add_and_norm(nodes: Nodes, layer: nn.Linear, norm: PrefixNorm, x: str, resid
 
 
 def layer_norm(nodes: Nodes, norm: PrefixNorm, x: str) -> str:
-    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias)]
+    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias) if each is not None]
     return nodes.add("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
 
 
 def linear(nodes: Nodes, layer: nn.Linear, x: str) -> str:
     product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
-    return nodes.add("Add", product, nodes.weight(values(layer.bias)))
+    return product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
 
 
 def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
@@ -182,8 +247,7 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         nodes.name_output(x, "last_hidden_state")
         return {"last_hidden_state": sizes}
     if isinstance(head, Pooler):
-        pooled = linear(nodes, head.dense, text_state(nodes, model, x))
-        pooled = apply_activation(nodes, model.style.head_activation, pooled)
+        pooled = transformed(nodes, head, text_state(nodes, model, x), model.style.head_activation)
         if not isinstance(head, SequenceHead):
             nodes.name_output(x, "last_hidden_state")
             nodes.name_output(pooled, "pooler_output")
@@ -191,8 +255,10 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         nodes.name_output(linear(nodes, head.out, pooled), "logits")
         return {"logits": [BATCH, head.out.out_features]}
     if isinstance(head, MaskedLMHead):
-        nodes.name_output(vocabulary_scores(nodes, head, x, model.style.activation), "logits")
+        nodes.name_output(vocabulary_scores(nodes, head, x, masked_lm_activation(model.shape, model.style)), "logits")
         return {"logits": [BATCH, LENGTH, model.shape.vocab_size]}
+    if isinstance(head, PredictionTokenHead):
+        x = transformed(nodes, head, x, model.style.head_activation)
     assert isinstance(head.out, nn.Linear)
     nodes.name_output(linear(nodes, head.out, x), "logits")
     return {"logits": [BATCH, LENGTH, head.out.out_features]}
@@ -211,9 +277,15 @@ def text_state(nodes: Nodes, model: TaskModel, x: str) -> str:
     return nodes.add("Div", total, nodes.add("ReduceSum", mask, nodes.integers(1), keepdims=1))
 
 
+def transformed(nodes: Nodes, head: Pooler | PredictionTokenHead | MaskedLMHead, x: str, activation: str) -> str:
+    """Return dense layer, activation and, where there is one, LayerNorm of what a head reads."""
+    y = apply_activation(nodes, activation, linear(nodes, head.dense, x))
+    return y if head.norm is None else layer_norm(nodes, head.norm, y)
+
+
 def vocabulary_scores(nodes: Nodes, head: MaskedLMHead, x: str, activation: str) -> str:
     """Return the logits of the vocabulary, through the token table that the file stores once."""
-    hidden = layer_norm(nodes, head.norm, apply_activation(nodes, activation, linear(nodes, head.dense, x)))
+    hidden = transformed(nodes, head, x, activation)
     table_EV = nodes.add("Transpose", "token_table", perm=[1, 0])
     return nodes.add("Add", nodes.add("MatMul", hidden, table_EV), nodes.weight(values(head.bias)))
 

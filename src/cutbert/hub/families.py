@@ -256,7 +256,7 @@ class Family:
             "intermediate_size": first.intermediate_size,
             "embedding_size": shape.table_size,
         }
-        values = {key: sizes[name] for name, key in stock.sizes.items()} | stock.ingredient_values(shape.ingredients)
+        values = {key: sizes[name] for name, key in stock.sizes.items()} | stock.ingredient_values(shape)
         return values | {key: getattr(style, name) for name, (key, _) in stock.style.items()}
 
 

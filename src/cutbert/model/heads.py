@@ -129,6 +129,11 @@ def output_of(head: SequenceHead | TokenHead, x: Tensor) -> Tensor:
     return prefix_linear(head.dropout(x), head.out.weight, head.out.bias, head.out.out_features, x.shape[-1])
 
 
+def masked_lm_activation(shape: EncoderShape, style: EncoderStyle) -> str:
+    """Return the name of the activation in a masked LM's head."""
+    return style.head_activation if shape.ingredients.has_prediction_head else style.activation
+
+
 def build_head(spec: HeadSpec, shape: EncoderShape, style: EncoderStyle) -> nn.Module | None:
     """Return a new head of the given kind, or None for kind `none`."""
     if spec.kind == "none":
@@ -137,7 +142,7 @@ def build_head(spec: HeadSpec, shape: EncoderShape, style: EncoderStyle) -> nn.M
     has_prediction, has_bias = made.has_prediction_head, made.has_head_bias or not made.has_prediction_head
     if spec.kind == "masked_lm":
         norm = PrefixNorm(shape.table_size, eps=eps, bias=made.has_norm_bias)
-        activation = style.head_activation if has_prediction else style.activation
+        activation = masked_lm_activation(shape, style)
         return MaskedLMHead(hidden, shape.table_size, shape.vocab_size, activation, norm, has_bias)
     own_norm = PrefixNorm(hidden, eps=eps, bias=made.has_norm_bias) if has_prediction else None
     if spec.kind == "pooler":

@@ -32,7 +32,7 @@ def buckets(distances: Tensor) -> Tensor:
 
     Source:
         Raffel et al. 2020 (1910.10683), section 2.1: half of the buckets for keys on each side; of these the first half
-        for one distance each, the others for ranges that grow with the logarithm. As in transformers' MPNet, in float32.
+        for one distance each, the others for ranges that grow with the logarithm. In float32, as transformers' MPNet.
     """
     side = NUM_BUCKETS // 2
     exact = side // 2

@@ -75,9 +75,9 @@ class StockFamily:
         bare: kind of head in the class without a task (`BertModel`).
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
         first_position: of the first real token, where it does not hang on the padding.
-        reads_pooling: whether the class of a whole text's head reads what `classifier_pooling` says; else the first token.
+        reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
-        ingredient_values: the config's keys for these ingredients.
+        ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
         fixed: keys of which transformers' code supports one value alone.
     """
 
@@ -90,7 +90,7 @@ class StockFamily:
     first_position: int = 0
     reads_pooling: bool = False
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
-    ingredient_values: Callable[[Ingredients], dict[str, Any]] = lambda ingredients: {}
+    ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def position_offset(self, pad_token_id: int) -> int:
@@ -156,14 +156,15 @@ def rotary_base(config: Mapping[str, Any], kind: str) -> float:
     return float(base)
 
 
-def modernbert_values(ingredients: Ingredients) -> dict[str, Any]:
+def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
+    ingredients = shape.ingredients
     return {
-        "layer_types": [LOCAL if is_local else GLOBAL for is_local in ingredients.local_layers],
+        "layer_types": [LOCAL if ingredients.is_local(i) else GLOBAL for i in range(shape.num_layers)],
         "rope_parameters": {
             kind: {"rope_type": "default", "rope_theta": base}
-            for kind, base in zip((GLOBAL, LOCAL), ingredients.rotary_bases, strict=True)
+            for kind, base in zip((GLOBAL, LOCAL), ingredients.rotary_bases, strict=False)
         },
-        "local_attention": 2 * ingredients.window,
+        "local_attention": 2 * max(1, ingredients.window),
         "attention_bias": ingredients.has_attention_bias,
         "mlp_bias": ingredients.has_feed_forward_bias,
         "norm_bias": ingredients.has_norm_bias,

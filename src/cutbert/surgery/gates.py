@@ -71,10 +71,11 @@ def gated_weights(
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5: the equations at the top of this file. Ours, where the
-        paper is silent: a bias is multiplied by the factors of its rows, a gated neuron has both of its rows in, and the task head's matrices that read hidden
-        units are gated too. Ours, against the paper, and left out without `gates_norms`: alpha_h also multiplies every
-        LayerNorm's weight and bias and the rows of ELECTRA's projection. A hidden unit at 0 is then absent from the
-        residual stream, not just unread, and training the gates sees what cutting it will cost.
+        paper is silent: a bias is multiplied by the factors of its rows, of a gated neuron both rows in are, and the
+        task head's matrices that read hidden units are gated too. Ours, against the paper, and left out without
+        `gates_norms`: alpha_h also multiplies every LayerNorm's weight and bias and the rows of ELECTRA's projection. A
+        hidden unit at 0 is then absent from the residual stream, not just unread, and training the gates sees what
+        cutting it will cost.
     """
     hidden, inner = values[Place("h")], values if inner is None else inner
     gated = head_weights(model, hidden) | (stream_weights(model, hidden) if gates_norms else {})
