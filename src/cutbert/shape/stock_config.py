@@ -151,7 +151,7 @@ def rotary_base(config: Mapping[str, Any], kind: str) -> float:
     base = stated.get("rope_theta", config.get(OLD_BASES[kind]))
     base = ROTARY_BASES[kind] if base is None else base
     mistakes = Mistakes()
-    check_number(mistakes, f"rope_theta of {kind}", base, "a number above 0")
+    check_number(mistakes, f"rope_theta of {kind}", base, "a number in 0..1e12", most=1e12)
     mistakes.check(ShapeError)
     return float(base)
 
