@@ -28,7 +28,10 @@ MODERNBERT = Ingredients(
     has_prediction_head=True,
     has_head_bias=False,
 )
+DEBERTA = Ingredients(has_position_table=False, num_distance_buckets=6, max_distance=12, has_distance_norm=True)
 INGREDIENTS = {
+    "deberta-v2": DEBERTA,
+    "deberta-v2 with positions": replace(DEBERTA, has_position_table=True, has_distance_norm=False),
     "mpnet": Ingredients(num_bias_heads=4),
     "modernbert": MODERNBERT,
     "modernbert with biases": replace(

@@ -52,6 +52,11 @@ def random_ingredients(family: str, num_layers: int, draw: np.random.Generator) 
     """Return what a family is made of, with biases or without, and local layers anywhere."""
     if family == "mpnet":
         return Ingredients(num_bias_heads=3)
+    if family == "deberta-v2":
+        has_table, has_norm = (bool(each) for each in draw.integers(0, 2, 2))
+        return Ingredients(
+            has_position_table=has_table, num_distance_buckets=6, max_distance=16, has_distance_norm=has_norm
+        )
     if family != "modernbert":
         return BERT
     attention_bias, feed_forward_bias, norm_bias, head_bias = (bool(each) for each in draw.integers(0, 2, 4))

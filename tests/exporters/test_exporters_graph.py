@@ -55,6 +55,13 @@ def test_every_head(family: str, kind: str) -> None:
     check_same(random_model(MIXED, HEADS[kind], family, pooling="mean"))
 
 
+@pytest.mark.parametrize("family", ("mpnet", "modernbert", "deberta-v2"))
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_every_head_of_other_families(family: str, kind: str) -> None:
+    for seed in range(3):
+        check_same(random_model(random_shape(seed, family), HEADS[kind], family, seed=seed))
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation: str) -> None:
     check_same(random_model(MIXED, HEADS["single_label"], activation=activation))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from test_hub_parity import check_same, our_outputs, their_outputs, theirs
 from tiny_stock import save_tiny, tiny_batch
 
@@ -144,6 +145,43 @@ def test_rotary_keys_cannot_be_cut_apart(tmp_path: Path) -> None:
         sizes_of(model.shape, target, "a target")
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"position_biased_input": True, "norm_rel_ebd": "none"},
+        {"type_vocab_size": 2, "pooler_hidden_act": "tanh", "hidden_act": "relu"},
+        {"max_relative_positions": 11, "position_buckets": 4},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+@pytest.mark.parametrize("kind", ["single_label", "masked_lm"])
+def test_every_kind_of_deberta(tmp_path: Path, kind: str, more: dict[str, Any]) -> None:
+    folder, batch = save_tiny(tmp_path / "stock", "deberta-v2", kind, **more), tiny_batch("deberta-v2")
+    loaded = load_model(folder)
+    assert loaded.notes == ()
+    expected = their_outputs(theirs(folder, "deberta-v2", kind), batch)
+    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
+    assert loads_stock(loaded.model)
+    save_model(tmp_path / "again", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
+    again = their_outputs(theirs(tmp_path / "again", "deberta-v2", kind), batch)
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+def test_what_the_hub_has_of_deberta_v3(tmp_path: Path) -> None:
+    """It names no class, and has the heads of its pre-training and a table of positions that no network reads."""
+    folder = save_tiny(tmp_path, "deberta-v2")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "architectures"}))
+    tensors = {f"deberta.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    extra = ("lm_predictions.lm_head.dense.weight", "mask_predictions.dense.bias")
+    extra += ("deberta.embeddings.position_embeddings.weight",)
+    save_file(tensors | {name: torch.ones(24) for name in extra}, folder / "model.safetensors")
+    loaded = load_model(folder)
+    assert loaded.model.head_spec == HeadSpec("none")
+    left = "embeddings.position_embeddings, lm_predictions.lm_head.dense, mask_predictions.dense"
+    assert loaded.notes == (f"left out: {left}",)
+
+
 def edited(folder: Path, **more: object) -> Path:
     """Write other values into a config, which transformers itself would refuse."""
     config = json.loads((folder / "config.json").read_text())
@@ -169,6 +207,14 @@ def edited(folder: Path, **more: object) -> Path:
         ("modernbert", {"classifier_pooling": "max"}, "classifier_pooling must be one of cls, mean, got 'max'"),
         ("modernbert", {"local_attention": 1}, "local_attention must be an integer of at least 2, got 1"),
         ("modernbert", {"mlp_bias": "no"}, "has_feed_forward_bias must be true or false, got 'no'"),
+        ("deberta-v2", {"share_att_key": False}, "share_att_key must be True, as in DeBERTa-v3, got False"),
+        ("deberta-v2", {"relative_attention": False}, "relative_attention must be True, as in DeBERTa-v3, got False"),
+        ("deberta-v2", {"pos_att_type": "c2p"}, r"pos_att_type must be \['c2p', 'p2c'\], .* got \['c2p'\]"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size must be 0, as in DeBERTa-v3, got 3"),
+        ("deberta-v2", {"embedding_size": 12}, "embedding_size must be 24, as in DeBERTa-v3, got 12"),
+        ("deberta-v2", {"position_buckets": -1}, "position_buckets must be an integer of at least 2, got -1"),
+        ("deberta-v2", {"norm_rel_ebd": "batch"}, "norm_rel_ebd must be 'layer_norm' or 'none', got 'batch'"),
+        ("deberta-v2", {"max_relative_positions": "all"}, "max_relative_positions must be an integer, got 'all'"),
         ("modernbert", {"hidden_size": 12}, "key_dim must be even with rotary positions, got \\[3, 3, 3\\]"),
     ],
 )

@@ -23,6 +23,7 @@ PREFIXES = {
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
 }
 SUFFIXES = {
     "base": "Model",
@@ -79,6 +80,9 @@ def tiny_config(family: str, kind: str = "base", **more: Any) -> transformers.Pr
         }
     if family == "electra":
         sizes["embedding_size"] = 10
+    if family == "deberta-v2":  # texts are longer than the distances that have a bucket each
+        sizes |= {"type_vocab_size": 0, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p"}
+        sizes |= {"position_buckets": 6, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
     if family == "modernbert":  # the second layer is local, and its window is shorter than the texts
         sizes = {key: size for key, size in sizes.items() if key not in ("type_vocab_size", "layer_norm_eps")}
         sizes |= {"num_hidden_layers": 3, "global_attn_every_n_layers": 2, "local_attention": 4}

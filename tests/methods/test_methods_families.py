@@ -19,10 +19,11 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
+from cutbert.shape.stock_config import STOCK_FAMILIES
 from tiny_families import INGREDIENTS
 from tiny_runs import SHAPE, save_tiny
 
-FAMILIES = ("mpnet", "modernbert")
+FAMILIES = ("mpnet", "modernbert", "deberta-v2")
 families = pytest.mark.parametrize("family", FAMILIES)
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 
@@ -33,7 +34,7 @@ def family_base(folder: Path, family: str, head: HeadSpec = HEAD) -> Path:
     shape = replace(SHAPE, num_token_types=0, ingredients=ingredients)
     style = EncoderStyle(
         family=family,
-        head_activation="gelu" if family == "modernbert" else "tanh",
+        head_activation=STOCK_FAMILIES[family].head_activation,
         position_offset=2 if family == "mpnet" else 0,
     )
     torch.manual_seed(0)

@@ -15,7 +15,8 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.ingredients import BERT, Ingredients, num_scores, spans
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
-from tiny_families import INGREDIENTS, OTHERS, family_model, family_shape
+from cutbert.model.distances import table_rows
+from tiny_families import DEBERTA, INGREDIENTS, OTHERS, family_model, family_shape
 from tiny_models import HEADS
 
 
@@ -31,7 +32,7 @@ def test_json_round_trip(family: str) -> None:
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: head.kind)
 @pytest.mark.parametrize("length", [3, 9])
 def test_macs_are_half_of_the_flop_counters(family: str, head: HeadSpec, length: int) -> None:
-    model, counter = family_model(family, head), FlopCounterMode(display=False)
+    model, counter = family_model(family, head).requires_grad_(False), FlopCounterMode(display=False)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         model(torch.zeros(1, length, dtype=torch.long))
     assert counter.get_total_flops() == 2 * cost_of(model.shape, head, length).macs
@@ -48,6 +49,14 @@ def test_a_long_text_costs_its_windows() -> None:
     for length, window in ((30, 4), (31, 7), (5, 4)):
         read = {(q, k) for queries, keys in spans(length, window) for q in queries for k in keys}
         assert all((q, k) in read for q in range(length) for k in range(length) if abs(q - k) <= window)
+
+
+def test_rows_of_distances_are_those_of_the_buckets() -> None:
+    """Of DeBERTa-v3, of every length it takes, and of a few small ones; in float64 here, in float32 there."""
+    for made in (replace(INGREDIENTS["deberta-v2"], num_distance_buckets=256, max_distance=512), DEBERTA):
+        for length in range(1, made.max_distance + 20):
+            rows, counted = table_rows(length, made, torch.device("cpu")), made.distance_rows(length)
+            assert (int(rows.min()), int(rows.max())) == (counted[-1] - len(counted) + 1, counted[-1]), length
 
 
 def test_layers_keep_their_kind() -> None:
@@ -75,6 +84,7 @@ def test_new_sizes_of_the_same_making() -> None:
         ({"rotary_bases": 5}, "rotary_bases must be a list, got 5"),
         ({"local_layers": [True, False]}, "window must be at least 1 where there are local layers, got 0"),
         ({"local_layers": [1], "window": 3}, "local_layers must be true or false for each layer"),
+        ({"num_distance_buckets": 8, "max_distance": 5}, "max_distance must be at least 6 with these buckets, got 5"),
         ({"bare_layers": [True]}, "bare_layers must come with norm_first"),
     ],
 )

@@ -20,6 +20,7 @@ from torch import nn
 
 from cutbert.exporters.nodes import Nodes, apply_activation, check_activation
 from cutbert.model.attention import Attention
+from cutbert.model.distances import table_rows
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
@@ -136,6 +137,42 @@ class ScoreInputs:
         )
         return nodes.add("Unsqueeze", bias_SS, nodes.integers(0, 1))
 
+    def distance_scores(self, q: str, k: str, attention: Attention) -> str:
+        """Return the scaled scores of contents with distances, [B, N, S, S].
+
+        Queries and keys of all distances are weights, as no text changes them. Int8 leaves an Einsum alone.
+        """
+        nodes, encoder = self.nodes, self.model.encoder
+        states_RH = encoder.embeddings.distance_states(self.model.shape.hidden_size)
+        first, last, index = self.once("distances", self.distance_index)
+        sums = []
+        for contents, linear, is_key in ((q, attention.key, False), (k, attention.query, True)):
+            table_RC = torch.nn.functional.linear(states_RH, linear.weight, linear.bias) * attention.scale
+            table_RNK = nodes.weight(values(table_RC.unflatten(-1, (attention.num_heads, -1))))
+            rows = nodes.add("Slice", table_RNK, first, last, nodes.integers(0))
+            size = nodes.integers(0, 0, attention.num_heads, attention.key_dim)
+            heads_BSNK = nodes.add("Reshape", contents, size)
+            scores_BNSR = nodes.add("Einsum", heads_BSNK, rows, equation="bsnk,rnk->bnsr")
+            own = nodes.add("Transpose", index, perm=[1, 0]) if is_key else index
+            shape = nodes.add("Shape", scores_BNSR, start=0, end=3)
+            whole = nodes.add("Concat", shape, nodes.add("Shape", "input_ids", start=1, end=2), axis=0)
+            picked = nodes.add("GatherElements", scores_BNSR, nodes.add("Expand", own, whole), axis=3)
+            sums.append(nodes.add("Transpose", picked, perm=[0, 1, 3, 2]) if is_key else picked)
+        return nodes.add("Add", *sums)
+
+    def distance_index(self) -> tuple[str, str, str]:
+        """Return the first row of the table that a text reads, the one after its last, and each pair's row, [S, S]."""
+        nodes, made = self.nodes, self.model.shape.ingredients
+        ranges = [made.distance_rows(max(1, length)) for length in range(self.longest + 1)]
+        length = nodes.add("Shape", "input_ids", start=1, end=2)
+        first, last = (
+            nodes.add("GatherND", nodes.integers(*ends), nodes.add("Unsqueeze", length, nodes.integers(0)))
+            for ends in ([each.start for each in ranges], [each.stop for each in ranges])
+        )
+        by_distance = nodes.integers(*reversed(table_rows(self.longest, made, torch.device("cpu")).tolist()))
+        rows_SS = nodes.add("GatherND", by_distance, self.once("rows", self.distance_rows))
+        return first, last, nodes.add("Sub", rows_SS, first)
+
     def rotated(self, x: str, attention: Attention) -> str:
         """Return queries or keys turned by rotary positions."""
         base, half = attention.rotary_base, attention.key_dim // 2
@@ -190,10 +227,18 @@ def attend(nodes: Nodes, attention: Attention, x: str, scores: ScoreInputs) -> s
     q, k, v = nodes.split(joined, [part.out_features for part in parts])
     if attention.rotary_base is not None:
         q, k = scores.rotated(q, attention), scores.rotated(k, attention)
-    inputs = [q, k, v, bias, scores.mask, scores.bias(attention)]
+    if attention.has_distances:  # compared with the contents' queries and keys, which have their bias here
+        if bias:
+            joined, bias = nodes.add("Add", joined, bias), ""
+            q, k, v = nodes.split(joined, [part.out_features for part in parts])
+        added_scores = scores.distance_scores(q, k, attention)
+    else:
+        added_scores = scores.bias(attention)
+    inputs = [q, k, v, bias, scores.mask, added_scores]
     while not inputs[-1]:
         inputs.pop()
-    context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads)
+    scale = {"scale": attention.scale} if attention.has_distances else {}  # else the operator's own, by key_dim
+    context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads, **scale)
     return added(nodes, attention, attention.output, context, x)
 
 

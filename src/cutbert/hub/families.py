@@ -83,6 +83,13 @@ MODERNBERT_ENCODER = {
     "layers.{i}.feed_forward.norm": "layers.{i}.mlp_norm",
     "norm": "final_norm",
 }
+DEBERTA_ENCODER = BERT_ENCODER | {
+    "embeddings.distance": "encoder.rel_embeddings",
+    "embeddings.distance_norm": "encoder.LayerNorm",
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query_proj",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key_proj",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value_proj",
+}
 POOLER = {"dense": "pooler.dense"}
 TOKEN = {"out": "classifier"}
 SPAN = {"out": "qa_outputs"}
@@ -97,6 +104,7 @@ BERT_HEADS = {
         "bias": "cls.predictions.bias",
     },
 }
+DEBERTA_HEADS = {kind: table for kind, table in BERT_HEADS.items() if kind != "pooler"}
 ROBERTA_HEADS = {
     "pooler": POOLER,
     "sequence": {"dense": "classifier.dense", "out": "classifier.out_proj"},
@@ -160,6 +168,7 @@ class Family:
         other: prefixes of weights of heads that we do not have.
         special_ids: keys of the config for ids of special tokens -> the tokenizer's attribute.
         masked_lm_activation: activation in the masked-LM head, where transformers' class fixes it.
+        has_pooler_inside: whether the pooler of a class with a task head is a part of its encoder.
         fused: last part of the name of each matrix that is several of ours, one above the other -> how many.
     """
 
@@ -172,6 +181,7 @@ class Family:
     special_ids: Mapping[str, str] = field(default_factory=dict)
     masked_lm_activation: str | None = None
     fused: Mapping[str, int] = field(default_factory=dict)
+    has_pooler_inside: bool = True
 
     def class_name(self, kind: HeadKind) -> str:
         """Return the name of the family's own class with a head of this kind."""
@@ -190,7 +200,7 @@ class Family:
     def stored_name(self, ours: str, kind: HeadKind) -> str:
         """Return the name of a parameter in the state dict of the family's own class."""
         name = self.name_of(ours, kind)
-        inside = ours.startswith("encoder.") or name.startswith("pooler.")
+        inside = ours.startswith("encoder.") or (name.startswith("pooler.") and self.has_pooler_inside)
         return f"{self.prefix}.{name}" if inside and kind not in ("none", "pooler") else name
 
     def parted(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
@@ -233,7 +243,7 @@ class Family:
         return (
             shape.is_stock
             and stock.ingredients(self.config_values(shape, style)) == shape.ingredients
-            and (shape.num_token_types > 0) == ("num_token_types" in stock.sizes)
+            and (stock.may_lack_types or (shape.num_token_types > 0) == ("num_token_types" in stock.sizes))
             and (shape.embedding_size is None or "embedding_size" in stock.sizes)
             and style.position_offset == stock.position_offset(style.pad_token_id)
             and ("head_activation" in stock.style or style.head_activation == stock.head_activation)
@@ -331,6 +341,15 @@ TABLES = (
         decoder={"decoder.weight": TOKEN_TABLE},
         special_ids=CLS_AND_SEP,
         fused={"Wqkv": 3, "Wi": 2},
+    ),
+    Family(
+        name="deberta-v2",
+        prefix="deberta",
+        encoder=DEBERTA_ENCODER,
+        heads=DEBERTA_HEADS,
+        decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
+        other=("lm_predictions", "mask_predictions", "embeddings.position_embeddings"),
+        has_pooler_inside=False,
     ),
 )
 FAMILIES = {family.name: family for family in TABLES}  # as in STOCK_FAMILIES

@@ -12,7 +12,15 @@ from cutbert.model.style import EncoderStyle
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 
-FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
 

@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cutbert.errors import ShapeError
+from cutbert.model.distances import Distances, distance_scores
 from cutbert.model.dropout import draw_kept, kept_share
 from cutbert.model.layout import Layout
 from cutbert.model.prefix import NormPlace, SubLayer, prefix_linear
@@ -36,6 +37,7 @@ class Attention(SubLayer):
             `bias_heads` says, [num_heads]: columns are shared by all layers, and heads are reordered in each.
         window: how far from itself a position reads; None for any distance.
         rotary_base: base of rotary positions; None for none.
+        has_distances: whether scores also compare contents with distances.
 
     Source:
         Vaswani et al. 2017 (1706.03762), equation 1; Hou et al. 2020 (2004.04037), section 2.1: attention is a sum
@@ -58,6 +60,7 @@ class Attention(SubLayer):
         has_norm_bias: bool = True,
         window: int | None = None,
         rotary_base: float | None = None,
+        has_distances: bool = False,
     ) -> None:
         super().__init__()
         self.query = nn.Linear(hidden_size, num_heads * key_dim, bias=has_bias)
@@ -67,7 +70,7 @@ class Attention(SubLayer):
         self.add_norm(hidden_size, norm_place, layer_norm_eps, hidden_dropout, has_norm_bias)
         self.attention_dropout = attention_dropout
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.window, self.rotary_base = window, rotary_base
+        self.window, self.rotary_base, self.has_distances = window, rotary_base, has_distances
         self.bias_heads: Tensor | None
         self.register_buffer("bias_heads", own_columns(num_heads, num_bias_heads) if num_bias_heads else None)
 
@@ -115,7 +118,9 @@ class Attention(SubLayer):
         dropout = self.attention_dropout if self.training else 0.0
         relative: list[Tensor] = []
         if self.bias_heads is not None:
-            relative = [each.index_select(0, self.bias_heads[:num_heads]) for each in layout.relative]
+            relative = [each.index_select(1, self.bias_heads[:num_heads]) for each in layout.relative]
+        elif layout.distances is not None:
+            relative = self.distance_scores(q, k, layout, layout.distances, num_heads=num_heads, key_dim=key_dim)
         # The scale is that of the uncut layer even where a prefix of the key dimensions runs. A network cut out uses
         # 1 / sqrt of its own key_dim, so `surgery.extract` multiplies the query by sqrt(new / old).
         return attend(
@@ -125,11 +130,38 @@ class Attention(SubLayer):
             layout.blocks,
             layout.padding,
             num_heads=num_heads,
-            scale=self.key_dim**-0.5,
+            scale=self.scale,
             dropout=dropout,
             relative=relative,
             window=self.window,
         )
+
+    @property
+    def scale(self) -> float:
+        """Factor on the scores; with distances these are of three terms."""
+        return (self.key_dim * (3 if self.has_distances else 1)) ** -0.5
+
+    def distance_scores(
+        self, q: Tensor, k: Tensor, layout: Layout, distances: Distances, *, num_heads: int, key_dim: int
+    ) -> list[Tensor]:
+        """Return for each block the scaled scores of contents with distances, [B, N, S, S].
+
+        Distances become queries and keys by the same matrices as contents do.
+        """
+        states = self.dropout(distances.states)
+        q_NRK, k_NRK = (
+            self._project(states, linear, num_heads, key_dim, self.key_dim)
+            .unflatten(-1, (num_heads, -1))
+            .transpose(0, 1)
+            for linear in (self.query, self.key)
+        )
+        flat, scores = [x.reshape(-1, x.shape[-1]) for x in (q, k)], []
+        for i, (block, start) in enumerate(placed(layout.blocks)):
+            q_BNSK, k_BNSK = (in_heads(x, block, start, num_heads) for x in flat)
+            rows = distances.rows[i]
+            own = distance_scores(q_BNSK, k_BNSK, q_NRK[:, rows], k_NRK[:, rows], distances.index[i])
+            scores.append(own * self.scale)
+        return scores
 
     def projections(self, x: Tensor, *, num_heads: int, key_dim: int, value_dim: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, [..., num_heads * key_dim] and [..., num_heads * value_dim].
@@ -199,7 +231,7 @@ def attend(
         num_heads: N.
         scale: factor on the scores.
         dropout: probability of dropping an attention weight.
-        relative: for each block [N, S, S], added to the scores of all its texts; empty for none.
+        relative: for each block [B, N, S, S], added to the scores, or [1, N, S, S] for all its texts; empty for none.
         window: how far from itself a position reads; None for any distance. Scores of a long text then cost memory and
             time in proportion to its length.
 
@@ -342,8 +374,8 @@ class ExplicitAttention(torch.autograd.Function):
             scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), tile, ctx.num_heads, tile.keys)
             dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
             if has_relative:
-                part = drelative[tile.number][tile.heads, tile.queries, tile.keys]
-                part += dscores_MSS.unflatten(0, (-1, tile.num_heads)).sum(0)
+                part, dscores_RNSS = tile.of(drelative), dscores_MSS.unflatten(0, (-1, tile.num_heads))
+                part += dscores_RNSS if len(part) == len(dscores_RNSS) else dscores_RNSS.sum(0)
             scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), tile, ctx.num_heads, tile.queries)
             scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), tile, ctx.num_heads, tile.keys)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
@@ -378,6 +410,12 @@ class Tile(NamedTuple):
     @property
     def num_heads(self) -> int:
         return int(self.heads.stop - self.heads.start)
+
+    def of(self, relative: Sequence[Tensor]) -> Tensor:
+        """Return the part of what is added to a block's scores, [rows or 1, heads, queries, keys]."""
+        own = relative[self.number]
+        rows = self.rows if len(own) > 1 else slice(None)
+        return own[rows, self.heads, self.queries, self.keys]
 
 
 def tiles_of(
@@ -421,7 +459,7 @@ def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative:
     scores_MSS = products(q_MSK, k_MSK.mT, scale)
     scores_RNSS = scores_MSS.view(-1, tile.num_heads, *scores_MSS.shape[1:])
     if relative:
-        scores_RNSS.add_(relative[tile.number][tile.heads, tile.queries, tile.keys])
+        scores_RNSS.add_(tile.of(relative))
     if tile.bias is not None:
         scores_RNSS.add_(tile.bias)
     if tile.far is not None:

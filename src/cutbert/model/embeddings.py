@@ -1,4 +1,4 @@
-"""Token, position and type tables, their LayerNorm, ELECTRA's projection, and MPNet's table of relative biases.
+"""Token, position and type tables, their LayerNorm, ELECTRA's projection; MPNet's relative biases, DeBERTa's distances.
 
 Axes: B batch, S sequence, E table width, H hidden.
 """
@@ -24,6 +24,7 @@ class Embeddings(nn.Module):
         layer_norm_eps, dropout: of the family.
         position_offset: position id of the first real token. Above 0 (RoBERTa) padding does not advance positions.
         num_bias_heads: columns of the table of relative biases, which the layers read; 0 for no table.
+        num_distance_buckets, has_distance_norm: of the table of distances, which the layers read; 0 for no table.
         has_position_table, has_norm_bias: of the family.
     """
 
@@ -39,6 +40,8 @@ class Embeddings(nn.Module):
         dropout: float,
         position_offset: int,
         num_bias_heads: int = 0,
+        num_distance_buckets: int = 0,
+        has_distance_norm: bool = False,
         has_position_table: bool = True,
         has_norm_bias: bool = True,
     ) -> None:
@@ -49,6 +52,8 @@ class Embeddings(nn.Module):
         self.norm = PrefixNorm(table_size, eps=layer_norm_eps, bias=has_norm_bias)
         self.projection = nn.Linear(table_size, hidden_size) if table_size != hidden_size else None
         self.relative = nn.Embedding(NUM_BUCKETS, num_bias_heads) if num_bias_heads else None
+        self.distance = nn.Embedding(2 * num_distance_buckets, hidden_size) if num_distance_buckets else None
+        self.distance_norm = PrefixNorm(hidden_size, eps=layer_norm_eps) if has_distance_norm else None
         self.dropout = Dropout(dropout)
         self.position_offset = position_offset
 
@@ -84,6 +89,12 @@ class Embeddings(nn.Module):
         if self.projection is None:
             return x
         return prefix_linear(x, self.projection.weight, self.projection.bias, hidden_size, width)
+
+    def distance_states(self, hidden_size: int) -> Tensor:
+        """Return the states of all distances, [2 x buckets, hidden_size]."""
+        assert self.distance is not None
+        states = self.distance.weight[:, :hidden_size]
+        return states if self.distance_norm is None else self.distance_norm(states)
 
     def _positions(self, input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Tensor:
         if self.position_offset and attention_mask is not None and blocks is None:

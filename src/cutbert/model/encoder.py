@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
+from cutbert.model.distances import distances_of
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.layout import Layout, blocks_of, padding_biases, positions_in_blocks
@@ -42,6 +43,7 @@ class EncoderLayer(nn.Module):
                 has_norm_bias=ingredients.has_norm_bias,
                 window=ingredients.window_of(index),
                 rotary_base=ingredients.rotary_base_of(index),
+                has_distances=ingredients.num_distance_buckets > 0,
             )
         if shape.has_feed_forward:
             self.feed_forward = FeedForward(
@@ -92,6 +94,8 @@ class Encoder(nn.Module):
             dropout=style.hidden_dropout,
             position_offset=style.position_offset,
             num_bias_heads=shape.ingredients.num_bias_heads,
+            num_distance_buckets=shape.ingredients.num_distance_buckets,
+            has_distance_norm=shape.ingredients.has_distance_norm,
             has_position_table=shape.ingredients.has_position_table,
             has_norm_bias=shape.ingredients.has_norm_bias,
         )
@@ -164,7 +168,12 @@ class Encoder(nn.Module):
         table = self.embeddings.relative
         relative = [] if table is None else relative_biases(table.weight, blocks)
         places = positions_in_blocks(embedded, blocks) if self.shape.ingredients.rotary_bases else None
-        return Layout(blocks, padding_biases(attention_mask, blocks, embedded.dtype), relative, places)
+        distances = None
+        if self.embeddings.distance is not None:
+            states = self.embeddings.distance_states(embedded.shape[-1]).to(embedded.dtype)
+            distances = distances_of(states, blocks, self.shape.ingredients)
+        padding = padding_biases(attention_mask, blocks, embedded.dtype)
+        return Layout(blocks, padding, relative, places, distances)
 
     def finish(self, x: Tensor) -> Tensor:
         """Return the states that a head reads where a network ends at x: after the last LayerNorm, if there is one."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from cutbert.model.distances import Distances
 from cutbert.shape.blocks import Block, Blocks, placed
 from cutbert.shape.pooling import Pooling
 
@@ -26,8 +27,9 @@ class Layout:
     Args:
         blocks: texts and positions of each block.
         padding: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
-        relative: for each block [N, S, S], added to the scores of all texts, N the columns of the table of relative
+        relative: for each block [1, N, S, S], added to the scores of all texts, N the columns of the table of relative
             biases; empty where the encoder has none.
+        distances: of disentangled positions; None where the encoder has none.
         positions: the place of each position in its text, [T]; None where the encoder has no rotary positions.
     """
 
@@ -35,6 +37,7 @@ class Layout:
     padding: Sequence[Tensor | None]
     relative: Sequence[Tensor] = ()
     positions: Tensor | None = None
+    distances: Distances | None = None
     _angles: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def rotation(self, base: float, key_dim: int) -> tuple[Tensor, Tensor]:

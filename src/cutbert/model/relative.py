@@ -43,7 +43,7 @@ def buckets(distances: Tensor) -> Tensor:
 
 
 def relative_biases(table: Tensor, blocks: Blocks) -> list[Tensor]:
-    """Return for each block the biases of its texts' scores, [N, S, S], queries first; gradients reach the table.
+    """Return for each block the biases of its texts' scores, [1, N, S, S], queries first; gradients reach the table.
 
     Args:
         table: [NUM_BUCKETS, N].
@@ -54,5 +54,5 @@ def relative_biases(table: Tensor, blocks: Blocks) -> list[Tensor]:
     biases = []
     for block in blocks:
         own = by_distance[:, longest - block.length : longest + block.length - 1]
-        biases.append(own.unfold(1, block.length, 1).flip(1))
+        biases.append(own.unfold(1, block.length, 1).flip(1)[None])
     return biases

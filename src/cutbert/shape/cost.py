@@ -90,8 +90,14 @@ def table_rows(shape: EncoderShape) -> int:
 def embedding_params(shape: EncoderShape) -> int:
     """Return the parameters of the tables and their LayerNorm, of relative biases, and of a projection."""
     total = table_rows(shape) * shape.table_size + norm_params(shape.table_size, shape.ingredients.has_norm_bias)
-    total += NUM_BUCKETS * shape.ingredients.num_bias_heads
+    total += NUM_BUCKETS * shape.ingredients.num_bias_heads + distance_params(shape)
+    total += norm_params(shape.hidden_size) if shape.ingredients.has_distance_norm else 0
     return total + (0 if shape.embedding_size is None else linear_params(shape.embedding_size, shape.hidden_size))
+
+
+def distance_params(shape: EncoderShape) -> int:
+    """Return the parameters of the table of distances, which is as wide as the hidden states."""
+    return 2 * shape.ingredients.num_distance_buckets * shape.hidden_size
 
 
 def projection_macs(shape: EncoderShape, sequence_length: int) -> int:
@@ -130,7 +136,14 @@ def layer_macs(
     dims = layer.key_dim + layer.value_dim
     neurons = layer.intermediate_size * (1 + rows_in(ingredients))
     linear = sequence_length * hidden_size * (2 * layer.num_heads * dims + neurons)
-    return linear + layer.num_heads * num_scores(sequence_length, window) * dims
+    keys, rows = layer.num_heads * layer.key_dim, distance_rows(ingredients, sequence_length)
+    distances = 2 * rows * keys * (hidden_size + sequence_length)  # as queries and as keys: projected, and compared
+    return linear + layer.num_heads * num_scores(sequence_length, window) * dims + distances
+
+
+def distance_rows(ingredients: Ingredients, sequence_length: int) -> int:
+    """Return how many states of distances a text reads."""
+    return len(ingredients.distance_rows(sequence_length)) if ingredients.num_distance_buckets else 0
 
 
 def prediction_params(shape: EncoderShape, outputs: int) -> int:
@@ -178,7 +191,7 @@ def matrix_params(shape: EncoderShape, head: HeadSpec) -> int:
         transform included.
     """
     hidden, table = shape.hidden_size, shape.table_size
-    total = table_rows(shape) * table + NUM_BUCKETS * shape.ingredients.num_bias_heads
+    total = table_rows(shape) * table + NUM_BUCKETS * shape.ingredients.num_bias_heads + distance_params(shape)
     total += 0 if shape.embedding_size is None else table * hidden
     for layer in shape.layers:
         neurons = layer.intermediate_size * (1 + rows_in(shape.ingredients))

@@ -24,6 +24,10 @@ class Ingredients:
         has_position_table: whether learned positions are added to the tokens.
         num_bias_heads: columns of the one table of relative position biases that all layers share, 0 for no table:
             attention head j of a layer adds the column that its layer names for it to its scores (MPNet).
+        num_distance_buckets: buckets of distances to one side, 0 for none: a table of twice as many states, which queries
+            and keys of every layer read, so that scores also compare contents with distances (DeBERTa).
+        max_distance: distance that the last of these buckets holds.
+        has_distance_norm: whether a LayerNorm comes after that table.
         rotary_bases: bases of rotary positions, of global and of local layers; empty for none.
         window: how far from itself a position of a local layer reads, in positions.
         local_layers: which layers are local; empty for none.
@@ -40,6 +44,9 @@ class Ingredients:
     norm_first: bool = False
     has_position_table: bool = True
     num_bias_heads: int = 0
+    num_distance_buckets: int = 0
+    max_distance: int = 0
+    has_distance_norm: bool = False
     rotary_bases: tuple[float, ...] = ()
     window: int = 0
     local_layers: tuple[bool, ...] = ()
@@ -70,9 +77,18 @@ class Ingredients:
                 mistakes.add(f"{name} must be true or false for each layer, got {list(getattr(self, name))}")
         if self.local_layers and not self.window:
             mistakes.add("window must be at least 1 where there are local layers, got 0")
+        if self.num_distance_buckets and self.max_distance <= self.num_distance_buckets // 2 + 1:
+            least = self.num_distance_buckets // 2 + 2
+            mistakes.add(f"max_distance must be at least {least} with these buckets, got {self.max_distance}")
         if self.bare_layers and not self.norm_first:
             mistakes.add("bare_layers must come with norm_first")
         mistakes.check(ShapeError)
+
+    def distance_rows(self, length: int) -> range:
+        """Return the rows of the table of distances that a text of some length reads."""
+        last = distance_bucket(length - 1, self.num_distance_buckets, self.max_distance)
+        middle = self.num_distance_buckets
+        return range(max(0, middle - last), min(2 * middle, middle + last + 1))
 
     def is_local(self, layer: int) -> bool:
         return bool(self.local_layers) and self.local_layers[layer]
@@ -138,6 +154,19 @@ def is_like(value: object, default: object) -> bool:
 
 def is_base(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def distance_bucket(distance: int, buckets: int, max_distance: int) -> int:
+    """Return the bucket of a distance of at least 0, as `model.distances` does for many.
+
+    >>> [distance_bucket(each, 256, 512) for each in (0, 1, 128, 129, 511)]
+    [0, 1, 128, 129, 255]
+    """
+    exact = buckets // 2
+    if distance <= exact:
+        return distance
+    share = math.log(distance / exact) / math.log((max_distance - 1) / exact)
+    return math.ceil(share * (exact - 1)) + exact
 
 
 BERT = Ingredients()

@@ -59,6 +59,10 @@ MODERNBERT_STYLE: dict[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 50283),
     "initializer_range": ("initializer_range", 0.02),
 }
+DEBERTA_STYLE = BERT_STYLE | {
+    "layer_norm_eps": ("layer_norm_eps", 1e-7),
+    "head_activation": ("pooler_hidden_act", "gelu"),
+}
 STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
@@ -75,6 +79,7 @@ class StockFamily:
         bare: kind of head in the class without a task (`BertModel`).
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
         first_position: of the first real token, where it does not hang on the padding.
+        may_lack_types: whether its class may have no table of token types, where its config gives their number.
         reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
         ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
@@ -88,6 +93,7 @@ class StockFamily:
     bare: HeadKind
     positions_after_padding: bool = False
     first_position: int = 0
+    may_lack_types: bool = False
     reads_pooling: bool = False
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
     ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
@@ -172,6 +178,56 @@ def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
     }
 
 
+def deberta_ingredients(config: Mapping[str, Any]) -> Ingredients:
+    """Return what a DeBERTa is made of; those of the third generation and their like are taken.
+
+    Raises:
+        ShapeError: convolutions, projections of distances of their own, or only some of the terms of scores.
+    """
+    mistakes = Mistakes()
+    kinds = config.get("pos_att_type") or []
+    kinds = sorted(kinds.lower().split("|") if isinstance(kinds, str) else map(str, kinds))
+    norm = config.get("norm_rel_ebd", "none")
+    for key, got, wanted in (
+        ("relative_attention", config.get("relative_attention", False), True),
+        ("share_att_key", config.get("share_att_key", False), True),
+        ("pos_att_type", kinds, ["c2p", "p2c"]),
+        ("conv_kernel_size", config.get("conv_kernel_size", 0), 0),
+        ("embedding_size", config.get("embedding_size", config["hidden_size"]), config["hidden_size"]),
+        ("pooler_hidden_size", config.get("pooler_hidden_size", config["hidden_size"]), config["hidden_size"]),
+    ):
+        if got != wanted:
+            mistakes.add(f"{key} must be {wanted!r}, as in DeBERTa-v3, got {got!r}")
+    if norm not in ("none", "layer_norm"):
+        mistakes.add(f"norm_rel_ebd must be 'layer_norm' or 'none', got {norm!r}")
+    check_size(mistakes, "position_buckets", config.get("position_buckets", -1), least=2)
+    longest = config.get("max_relative_positions", -1)
+    if isinstance(longest, bool) or not isinstance(longest, int):
+        mistakes.add(f"max_relative_positions must be an integer, got {longest!r}")
+    mistakes.check(ShapeError)
+    return Ingredients(
+        has_position_table=config.get("position_biased_input", True),
+        num_distance_buckets=config["position_buckets"],
+        max_distance=longest if longest > 0 else config["max_position_embeddings"],
+        has_distance_norm=norm == "layer_norm",
+    )
+
+
+def deberta_values(shape: EncoderShape) -> dict[str, Any]:
+    ingredients = shape.ingredients
+    is_whole = ingredients.max_distance == shape.num_positions
+    return {
+        "relative_attention": True,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "position_biased_input": ingredients.has_position_table,
+        "position_buckets": max(2, ingredients.num_distance_buckets),
+        "max_relative_positions": -1 if is_whole else ingredients.max_distance,
+        "norm_rel_ebd": "layer_norm" if ingredients.has_distance_norm else "none",
+        "pooler_hidden_size": shape.hidden_size,
+    }
+
+
 STOCK_FAMILIES = {
     "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler"),
     "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
@@ -198,6 +254,16 @@ STOCK_FAMILIES = {
         reads_pooling=True,
         ingredients=modernbert_ingredients,
         ingredient_values=modernbert_values,
+    ),
+    "deberta-v2": StockFamily(
+        "DebertaV2",
+        BERT_SIZES,
+        DEBERTA_STYLE,
+        "gelu",
+        "none",
+        may_lack_types=True,
+        ingredients=deberta_ingredients,
+        ingredient_values=deberta_values,
     ),
 }
 KINDS_WITHOUT_LABELS: dict[str, HeadKind] = {"ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}

@@ -112,9 +112,9 @@ def stream_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
     gated: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         owner = name.rpartition(".")[0].rpartition(".")[2]
-        is_above = name.startswith(("encoder.layers.", "encoder.norm."))
+        is_above = name.startswith(("encoder.layers.", "encoder.norm.", "encoder.embeddings.distance_norm."))
         is_of_tables = model.shape.embedding_size is not None and not is_above
-        if owner == "projection" or (owner == "norm" and not is_of_tables):
+        if owner == "projection" or (owner in ("norm", "distance_norm") and not is_of_tables):
             rows = hidden[:, None] if parameter.ndim > 1 else hidden
             gated[name] = parameter.detach() * rows
     return gated

@@ -18,6 +18,9 @@ from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 
 
+DISTANCE_NORM = "distance_norm"
+
+
 @dataclass
 class Moments:
     """How the statistics of a LayerNorm over the units that stay differ from those over all units, summed over tokens.
@@ -52,7 +55,8 @@ class MomentsRecorder:
     def hook(self, name: str) -> Any:
         def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2)
-            if self.mask is not None and len(x) == self.mask.numel():  # else the norm of a head, one row a text
+            is_of_tokens = self.mask is not None and inputs[0].shape[:-1] == self.mask.shape  # else of texts, distances
+            if self.mask is not None and is_of_tokens and not name.endswith(DISTANCE_NORM):
                 x = x[self.mask.flatten().bool()]
             self.moments.setdefault(name, Moments()).add(x, self.kept, float(module.eps))  # type: ignore[arg-type]
 
@@ -105,4 +109,5 @@ def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[B
 
 def is_hidden(model: TaskModel, name: str) -> bool:
     """Whether a LayerNorm runs over hidden units, not over the width of separate embedding tables."""
-    return model.shape.embedding_size is None or name.startswith(("encoder.layers.", "encoder.norm"))
+    above = ("encoder.layers.", "encoder.norm", f"encoder.embeddings.{DISTANCE_NORM}")
+    return model.shape.embedding_size is None or name.startswith(above)

@@ -113,6 +113,8 @@ def hidden_axes(model: TaskModel, name: str) -> tuple[int, ...]:
     if name.startswith("encoder.embeddings."):
         if owner == "projection":
             return (0,)
+        if owner in ("distance", "distance_norm"):
+            return (1,) if owner == "distance" else (0,)
         return () if is_projected or owner == "relative" else ((0,) if owner == "norm" else (1,))
     if owner == "norm":
         return () if name.startswith("head.") and is_projected else (0,)
