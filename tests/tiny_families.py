@@ -30,6 +30,13 @@ MODERNBERT = Ingredients(
 )
 DEBERTA = Ingredients(has_position_table=False, num_distance_buckets=6, max_distance=12, has_distance_norm=True)
 INGREDIENTS = {
+    "nomic_bert": Ingredients(
+        has_position_table=False,
+        rotary_bases=(1000.0, 1000.0),
+        is_gated=True,
+        has_attention_bias=False,
+        has_feed_forward_bias=False,
+    ),
     "deberta-v2": DEBERTA,
     "deberta-v2 with positions": replace(DEBERTA, has_position_table=True, has_distance_norm=False),
     "mpnet": Ingredients(num_bias_heads=4),

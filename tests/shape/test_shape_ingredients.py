@@ -10,12 +10,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cutbert.errors import ShapeError
+from cutbert.model.distances import table_rows
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.ingredients import BERT, Ingredients, num_scores, spans
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet
-from cutbert.model.distances import table_rows
 from tiny_families import DEBERTA, INGREDIENTS, OTHERS, family_model, family_shape
 from tiny_models import HEADS
 

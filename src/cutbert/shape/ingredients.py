@@ -24,8 +24,8 @@ class Ingredients:
         has_position_table: whether learned positions are added to the tokens.
         num_bias_heads: columns of the one table of relative position biases that all layers share, 0 for no table:
             attention head j of a layer adds the column that its layer names for it to its scores (MPNet).
-        num_distance_buckets: buckets of distances to one side, 0 for none: a table of twice as many states, which queries
-            and keys of every layer read, so that scores also compare contents with distances (DeBERTa).
+        num_distance_buckets: buckets of distances to one side, 0 for none: a table of twice that many states, which
+            queries and keys of every layer read, so that scores also compare contents with distances (DeBERTa).
         max_distance: distance that the last of these buckets holds.
         has_distance_norm: whether a LayerNorm comes after that table.
         rotary_bases: bases of rotary positions, of global and of local layers; empty for none.
@@ -114,8 +114,12 @@ class Ingredients:
 
     def of_layers(self, layers: Sequence[int]) -> Ingredients:
         """Return the ingredients of some layers of this encoder: what a layer is, it stays."""
-        kept = {name: tuple(getattr(self, name)[i] for i in layers) for name in BY_LAYER if getattr(self, name)}
-        return replace(self, **kept) if kept else self
+        if not self.local_layers and not self.bare_layers:
+            return self
+        kinds = [(self.is_local(i), self.is_bare(i)) for i in layers]
+        return replace(
+            self, local_layers=tuple(local for local, _ in kinds), bare_layers=tuple(bare for _, bare in kinds)
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what differs from BERT."""

@@ -17,7 +17,6 @@ from cutbert.errors import InputError
 from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 
-
 DISTANCE_NORM = "distance_norm"
 
 
