@@ -28,7 +28,7 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
         for _ in range(draw.integers(0, 4))
     ]
-    if family in ("modernbert", "nomic_bert"):  # rotary keys are of pairs
+    if family == "modernbert":  # rotary keys are of pairs
         layers = [replace(layer, key_dim=2 * layer.key_dim) for layer in layers]
     types = (
         0
@@ -52,14 +52,6 @@ def random_ingredients(family: str, num_layers: int, draw: np.random.Generator) 
     """Return what a family is made of, with biases or without, and local layers anywhere."""
     if family == "mpnet":
         return Ingredients(num_bias_heads=3)
-    if family == "nomic_bert":
-        return Ingredients(
-            has_position_table=False,
-            rotary_bases=(50.0, 50.0),
-            is_gated=True,
-            has_attention_bias=False,
-            has_feed_forward_bias=False,
-        )
     if family == "deberta-v2":
         has_table, has_norm = (bool(each) for each in draw.integers(0, 2, 2))
         return Ingredients(

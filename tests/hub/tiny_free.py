@@ -18,13 +18,6 @@ from cutbert.shape.stock_config import STOCK_FAMILIES
 LAYERS = (LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 3, 9))
 EVEN_KEYS = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 2, 3, 9))
 FREE_INGREDIENTS = {
-    "nomic_bert": Ingredients(
-        has_position_table=False,
-        rotary_bases=(50.0, 50.0),
-        is_gated=True,
-        has_attention_bias=False,
-        has_feed_forward_bias=False,
-    ),
     "deberta-v2": Ingredients(
         has_position_table=False, num_distance_buckets=6, max_distance=16, has_distance_norm=True
     ),
@@ -57,7 +50,7 @@ PROVENANCE = {
 def free_shape(family: str = "bert") -> EncoderShape:
     return EncoderShape(
         hidden_size=12,
-        layers=EVEN_KEYS if family in ("modernbert", "nomic_bert") else LAYERS,
+        layers=EVEN_KEYS if family == "modernbert" else LAYERS,
         vocab_size=VOCAB_SIZE,
         num_positions=18 if family in ROBERTA_LIKE else 16,
         num_token_types={"distilbert": 0, "mpnet": 0, "modernbert": 0, "deberta-v2": 0}.get(

@@ -24,7 +24,6 @@ PREFIXES = {
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
     "deberta-v2": "DebertaV2",
-    "nomic_bert": "NomicBert",
 }
 SUFFIXES = {
     "base": "Model",

@@ -151,7 +151,9 @@ def added(nodes: Nodes, owner: SubLayer, layer: nn.Linear, x: str, residual: str
     norm = owner.norm
     # One operator adds bias and residual and normalises. Fused is not always faster: on the CPU, ONNX Runtime's
     # SkipLayerNormalization was measured six times slower than its LayerNormalization.
-    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
+    weights = ["" if each is None else nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
+    while not weights[-1]:
+        weights.pop()
     return nodes.add_fused("SkipLayerNormalization", product, residual, *weights, epsilon=norm.eps)
 
 

@@ -38,8 +38,9 @@ class ScoreInputs:
 
     def bias(self, attention: Attention) -> str:
         """Return an attention's relative biases or window, [1, N or 1, S, S]; an empty name where it has neither."""
-        if attention.window is not None:
-            return self.once(attention.window, lambda: self.window_bias(attention.window))
+        window = attention.window
+        if window is not None:
+            return self.once(window, lambda: self.window_bias(window))
         if attention.bias_heads is None:
             return ""
         columns = tuple(attention.bias_heads.tolist())

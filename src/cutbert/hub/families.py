@@ -83,21 +83,6 @@ MODERNBERT_ENCODER = {
     "layers.{i}.feed_forward.norm": "layers.{i}.mlp_norm",
     "norm": "final_norm",
 }
-NOMIC_ENCODER = {
-    "embeddings.token": "embeddings.word_embeddings",
-    "embeddings.token_type": "embeddings.token_type_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-    "embeddings.projection": "embeddings_project",
-    "layers.{i}.attention.query": "layers.{i}.self_attn.q_proj",
-    "layers.{i}.attention.key": "layers.{i}.self_attn.k_proj",
-    "layers.{i}.attention.value": "layers.{i}.self_attn.v_proj",
-    "layers.{i}.attention.output": "layers.{i}.self_attn.o_proj",
-    "layers.{i}.attention.norm": "layers.{i}.post_attention_layernorm",
-    "layers.{i}.feed_forward.up": "layers.{i}.mlp.gate_proj",  # the one with the activation
-    "layers.{i}.feed_forward.gate": "layers.{i}.mlp.up_proj",
-    "layers.{i}.feed_forward.down": "layers.{i}.mlp.down_proj",
-    "layers.{i}.feed_forward.norm": "layers.{i}.post_mlp_layernorm",
-}
 DEBERTA_ENCODER = BERT_ENCODER | {
     "embeddings.distance": "encoder.rel_embeddings",
     "embeddings.distance_norm": "encoder.LayerNorm",
@@ -120,15 +105,6 @@ BERT_HEADS = {
     },
 }
 DEBERTA_HEADS = {kind: table for kind, table in BERT_HEADS.items() if kind != "pooler"}
-NOMIC_HEADS = {
-    "sequence": {"dense": "pooler.dense", "out": "classifier"},
-    "token": TOKEN,
-    "masked_lm": {
-        "dense": "cls.predictions.transform.dense",
-        "norm": "cls.predictions.transform.layer_norm",
-        "bias": "cls.predictions.bias",
-    },
-}
 ROBERTA_HEADS = {
     "pooler": POOLER,
     "sequence": {"dense": "classifier.dense", "out": "classifier.out_proj"},
@@ -365,13 +341,6 @@ TABLES = (
         decoder={"decoder.weight": TOKEN_TABLE},
         special_ids=CLS_AND_SEP,
         fused={"Wqkv": 3, "Wi": 2},
-    ),
-    Family(
-        name="nomic_bert",
-        prefix="nomic_bert",
-        encoder=NOMIC_ENCODER,
-        heads=NOMIC_HEADS,
-        decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
     ),
     Family(
         name="deberta-v2",

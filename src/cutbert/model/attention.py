@@ -154,7 +154,7 @@ class Attention(SubLayer):
         for i, (block, start) in enumerate(placed(layout.blocks)):
             q_BNSK, k_BNSK = (in_heads(x, block, start, num_heads) for x in flat)
             rows = distances.rows[i]
-            own = distance_scores(q_BNSK, k_BNSK, q_NRK[:, rows], k_NRK[:, rows], distances.index[i])
+            own = distance_scores(q_BNSK, k_BNSK, q_NRK[:, rows], k_NRK[:, rows], distances.pairs[i])
             scores.append(own * self.scale)
         return scores
 

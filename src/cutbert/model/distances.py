@@ -21,12 +21,12 @@ class Distances(NamedTuple):
     Args:
         states: of the rows that its longest text reads, [R, H].
         rows: for each block which of these rows it reads.
-        index: for each block the row of each distance `query - key`, counted from the first of `rows`, [S, S].
+        pairs: for each block the row of each distance `query - key`, counted from the first of `rows`, [S, S].
     """
 
     states: Tensor
     rows: Sequence[slice]
-    index: Sequence[Tensor]
+    pairs: Sequence[Tensor]
 
 
 def buckets(distances: Tensor, ingredients: Ingredients) -> Tensor:

@@ -9,7 +9,6 @@ from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.ingredients import Ingredients, is_base
 from cutbert.shape.shape import EncoderShape, check_size, first_alone
 
-NOMIC_BASE = 1000.0  # of NomicBERT's rotary positions, where its config says nothing
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 ROTARY_BASES = {GLOBAL: 160_000.0, LOCAL: 10_000.0}  # of ModernBERT, where its config says nothing
 OLD_BASES = {GLOBAL: "global_rope_theta", LOCAL: "local_rope_theta"}
@@ -81,32 +80,6 @@ def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
         "norm_bias": ingredients.has_norm_bias,
         "classifier_bias": ingredients.has_head_bias,
     }
-
-
-def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
-    """Return what a NomicBERT is made of, in transformers' own form of its config."""
-    mistakes = Mistakes()
-    stated = config.get("rope_parameters") or {}
-    base = stated.get("rope_theta", NOMIC_BASE)
-    if stated.get("rope_type", "default") != "default":
-        mistakes.add(f"rope_type must be 'default', got {stated['rope_type']!r}")
-    if not is_base(base):
-        mistakes.add(f"rope_theta must be a number above 0, got {base!r}")
-    if config.get("head_dim") not in (None, config["hidden_size"] // max(1, config["num_attention_heads"])):
-        mistakes.add(f"head_dim must be hidden_size / num_attention_heads, got {config['head_dim']!r}")
-    mistakes.check(ShapeError)
-    return Ingredients(
-        has_position_table=False,
-        rotary_bases=(float(base), float(base)),
-        is_gated=True,
-        has_attention_bias=False,
-        has_feed_forward_bias=False,
-    )
-
-
-def nomic_values(shape: EncoderShape) -> dict[str, Any]:
-    bases = shape.ingredients.rotary_bases or (NOMIC_BASE,)
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}}
 
 
 def deberta_ingredients(config: Mapping[str, Any]) -> Ingredients:
