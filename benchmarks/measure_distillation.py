@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import cutbert
+from averaging import AveragingOptimizer
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Rows, load_dataset
 from cutbert.data.settings import DataSettings
@@ -39,6 +40,7 @@ from workload import (
     LayerMap,
     LossWeights,
     ModelView,
+    Optimizer,
     RunFolder,
     Stage,
     States,
@@ -298,10 +300,17 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     if variant.has_more_rows:
         tokens = task.tokenize(task.data.train.joined(lesson.more))
     steps = [max(1, round(each * args.steps_share)) for each in (variant.steps, variant.final_steps)]
-    plan = replace(variant.recipe.plan, exact_steps=steps[0], learning_rate=variant.rate, average=variant.average)
-    stages = [
-        Stage(plan, tokens, MatchedStep(step, variant.matched == "trained", variant.rate) if variant.matched else step)
-    ]
+    plan = replace(variant.recipe.plan, exact_steps=steps[0], learning_rate=variant.rate)
+    trained_step = MatchedStep(step, variant.matched == "trained", variant.rate) if variant.matched else step
+    means: list[AveragingOptimizer] = []
+
+    def averaging(*how: Any) -> AveragingOptimizer:
+        assert variant.average is not None
+        means.append(AveragingOptimizer(Optimizer(*how), student, variant.average))
+        return means[-1]
+
+    optimizer = Optimizer if variant.average is None else averaging
+    stages = [Stage(plan, tokens, trained_step, optimizer=optimizer)]
     if variant.final_steps:
         final = replace(plan, name="final", exact_steps=steps[1], learning_rate=2e-5, first_step=steps[0])
         stages.append(Stage(final, task.train_tokens, LabelStep(task.losses)))
@@ -312,6 +321,8 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     with run.start():
         for stage in stages:
             train_stage(student, stage, task.engine, train, run)
+    for each in means:
+        each.use_means()
     seconds = time.monotonic() - begun
     shutil.rmtree(folder)
     logits = predict_logits(student, task.select)

@@ -12,7 +12,6 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -26,10 +25,11 @@ from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.train.progress import say
 from recording import header, make_parser, names, now, numbers, parse, shares
-from workload import DataSettings, int8_latency_on, model_of
+from workload import model_of
 
 ROWS = {"sst2": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
+RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 SHOWN = (
     "name",
     "kind",
@@ -81,37 +81,34 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     teacher = cutbert.finetune(
         model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
     )
-    model, limits_file = folder / "teacher" / "model", folder / "limits.json"
-    if not limits_file.is_file():
-        uncut_ms = int8_latency_on(str(model), DataSettings(**data), args.threads)
-        write_json(limits_file, [round(share * uncut_ms, 3) for share in args.shares])
-    limits = read_json(limits_file)
-    fit = partial(cutbert.fit, model, max_latency_ms=limits, time=args.time, **common)
+    model = folder / "teacher" / "model"
     boards = {
-        "fit": fit(out=folder / "fit").leaderboard,
-        "layers": fit(out=folder / "layers", kinds=["layers"]).leaderboard,
+        name: cutbert.fit(
+            model, out=folder / name, max_latency_share=args.shares, time=args.time, **common, **options
+        ).leaderboard
+        for name, options in RIVALS.items()
     }
     return {
         "task": task,
         "seed": seed,
-        "limits_ms": limits,
+        "limits_ms": {name: board.limits["max_latency_ms"] for name, board in boards.items()},
         "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
         "seconds": {name: read_json(folder / name / "run.json")["timings"] for name in boards},
         "leaderboards": {
             name: [{key: value for key, value in each.to_json().items() if key in SHOWN} for each in board]
             for name, board in boards.items()
         },
-        "compared": compared(folder, boards, limits),
+        "compared": compared(folder, boards, len(args.shares)),
     }
 
 
-def compared(folder: Path, boards: dict[str, Leaderboard], limits: Sequence[float]) -> list[dict[str, Any]]:
+def compared(folder: Path, boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:
     """Return for each limit what both took, and the teacher in int8."""
     rows = []
-    for number, limit in enumerate(limits, start=1):
-        row: dict[str, Any] = {"limit_ms": limit, "metric": boards["fit"].metric}
+    for number in range(1, num_limits + 1):
+        row: dict[str, Any] = {"metric": boards["fit"].metric}
         for name, board in boards.items():
-            entry = chosen_under(board, number, len(limits))
+            entry = chosen_under(board, number, num_limits)
             uncut = board.uncut
             assert uncut is not None
             row[name] = {

@@ -22,12 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cutbert.data.batches import Batch, plan_batches
-from cutbert.data.dataset import load_dataset
 from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.demo import int8_latency
 from cutbert.methods.dynabert import FamilyStep, choose_points, family
 from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
@@ -42,6 +40,7 @@ from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
 from cutbert.train.losses import state_loss
 from cutbert.train.masked_lm import StepMasks
+from cutbert.train.optimizer import Optimizer, StageOptimizer
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
@@ -61,8 +60,10 @@ __all__ = [  # what is imported from here and not defined here
     "LayerMap",
     "LossWeights",
     "ModelView",
+    "Optimizer",
     "RunFolder",
     "Stage",
+    "StageOptimizer",
     "States",
     "StepInfo",
     "StudentRecipe",
@@ -98,12 +99,6 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 def model_of(args: argparse.Namespace) -> str:
     """Return the model, checked by hash where it is the installed package's."""
     return str(args.model or checked_weights())
-
-
-def int8_latency_on(model: str, data: DataSettings, threads: int | None) -> float:
-    """Return the milliseconds that a whole model takes in int8 for a text of a task."""
-    source = find_model(model).reading(data.pooling)
-    return int8_latency(source, load_dataset(data), data.length_limit, threads)
 
 
 def option(name: str, value: object) -> list[str]:

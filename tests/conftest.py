@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,3 +58,19 @@ def real_weights() -> Path:
     folder = find_weights()
     assert folder is not None
     return folder
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A Ray cluster: a head without cores, to which nodes are added; each is a process of its own."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'cutbert[ray]'")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
+    try:
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    except Exception as error:  # Ray's own for this is Exception itself, after half a minute
+        pytest.skip(f"no Ray cluster starts on this machine now: {error}")
+    yield made
+    made.shutdown()

@@ -14,6 +14,7 @@ from cutbert.errors import InputError, Mistakes
 from cutbert.options import given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]
+EngineName = Literal["local", "ray"]
 LAST_SEED = 2**32 - 1
 
 # Headings of the help, in this order; GROUP of a class is one of them.

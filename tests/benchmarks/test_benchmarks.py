@@ -94,7 +94,7 @@ def test_fit(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.Mon
     monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 2.0))
     for module in ("fit_proposals", "fit_race"):
         monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
-    words = ("--tasks", "sst2", "--seeds", 0, "--shares", 100, "--time", 600, "--work", tmp_path / "runs")
+    words = ("--tasks", "sst2", "--seeds", 0, "--shares", 1, "--time", 600, "--work", tmp_path / "runs")
     record = record_of("measure_fit", tmp_path, *inputs, *words)
     (row,) = record["summary"]
     assert row["fit"]["mean"] - row["layers"]["mean"] == pytest.approx(row["fit - layers"]["mean"])

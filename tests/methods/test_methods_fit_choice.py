@@ -9,12 +9,14 @@ import pytest
 
 from cutbert.bench.latency_table import part_shapes, table_of
 from cutbert.errors import BudgetError
+from cutbert.methods.fit_candidates import KNAPSACK, Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
-from cutbert.methods.fit_proposals import num_rounds
+from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
+from cutbert.shape.subnet import KeptLayer, Subnet
 from tiny_runs import HEAD, SHAPE, tiny_entry
 
 TARGET = Target("2 ms", "limit-1", {LATENCY: 2.0}, {LATENCY: 2.0}, 1)
@@ -138,3 +140,32 @@ def test_a_smaller_student_widens_the_range() -> None:
 
 def test_rounds_halve() -> None:
     assert [num_rounds(count) for count in range(1, 9)] == [0, 1, 1, 2, 2, 2, 2, 3]
+
+
+def test_a_share_is_of_the_uncut_latency() -> None:
+    uncut = costs().numbers(SHAPE)[LATENCY]
+    by_share = targets(max_latency_share=(0.5, 0.75))
+    assert by_share == targets(max_latency_ms=(round(0.5 * uncut, 3), round(0.75 * uncut, 3)))
+    with pytest.raises(BudgetError, match=r"--max-latency-share must be at least 0\.\d+, what the smallest network"):
+        targets(max_latency_share=(0.001,))
+
+
+def test_candidates_take_turns_by_sort() -> None:
+    def candidate(name: str, kind: Any, *layers: int) -> Candidate:
+        kept = tuple(KeptLayer(i, SHAPE.layers[i]) for i in layers)
+        return Candidate(name, kind, Subnet(kept, SHAPE.hidden_size))
+
+    found = [
+        candidate("gates", "gates", 0),
+        candidate(KNAPSACK, "sizes", 0, 1),
+        candidate("thin-3", "sizes", 0, 1, 2),
+        candidate("thin-2", "sizes", 0, 1),
+        candidate("layers-2", "layers", 2),
+        candidate("layers-0", "layers", 0),
+        candidate("layers-1-2", "layers", 1, 2),
+        candidate("layers-0-1", "layers", 0, 1),
+    ]
+    damage = {each.name: 0.1 * i for i, each in enumerate(found)}
+    assert [each.name for each in in_turns(found, damage)] == [
+        "thin-3", "layers-0-1", KNAPSACK, "gates", "thin-2", "layers-1-2", "layers-0", "layers-2",
+    ]  # fmt: skip

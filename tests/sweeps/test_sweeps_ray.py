@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -17,21 +16,6 @@ from cutbert.cli.main import main
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cutbert[ray]'")
 DEADLINE_SECONDS = 240
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without cores, and one node; each is a process of its own."""
-    from ray.cluster_utils import Cluster
-
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_agent_register_timeout_ms", "300000")
-    try:
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    except Exception as error:  # Ray's own for this is Exception itself, after half a minute
-        pytest.skip(f"no Ray cluster starts on this machine now: {error}")
-    yield made
-    made.shutdown()
 
 
 @pytest.mark.slow

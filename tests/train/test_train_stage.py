@@ -70,24 +70,6 @@ def test_killed_and_resumed_to_the_bit(token_table: str, number: int, tmp_path: 
     assert_equal(resumed, whole)
 
 
-@pytest.mark.parametrize("token_table", ["rows", "frozen"])
-def test_a_mean_of_the_weights_is_the_twins_and_resumes_to_the_bit(token_table: str, tmp_path: Path) -> None:
-    plan, every = replace(PLAN, token_table=token_table), []
-    for steps in range(1, NUM_STEPS + 1):  # of a constant rate the weights after each step are those of a shorter stage
-        short = replace(plan, schedule="constant", warmup_ratio=0.0, exact_steps=steps)
-        every.append(train(tmp_path / f"{steps}", short)[0].state_dict())
-    plan = replace(plan, schedule="constant", warmup_ratio=0.0, average=0.7)
-    whole, _ = train(tmp_path / "whole", plan)
-    for name, mean in whole.state_dict().items():
-        wanted = every[0][name]
-        for t, weights in enumerate(every[1:], start=1):
-            wanted = wanted + (1 - min(0.7, (1 + t) / (10 + t))) * (weights[name] - wanted)
-        torch.testing.assert_close(mean, wanted, atol=1e-6, rtol=1e-5, msg=name)
-    with pytest.raises(Killed):
-        train(tmp_path / "run", plan, on_step=kill_at("first", 4))
-    assert_equal(train(tmp_path / "run", plan)[0], whole)
-
-
 def test_resumed_in_bf16_to_the_bit(tmp_path: Path) -> None:
     whole, _ = train(tmp_path / "whole", dtype=torch.bfloat16)
     with pytest.raises(Killed):

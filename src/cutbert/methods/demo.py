@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.bench.latency import sample_lengths, time_networks
-from cutbert.bench.settings import LatencySettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.rows import Rows
 from cutbert.data.tokens import tokenize_rows
 from cutbert.demo_data.weights import checked_weights
 from cutbert.errors import InputError
 from cutbert.exporters.session import OnnxRunner
+from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.fit import fit
@@ -33,7 +32,6 @@ from cutbert.train.runner import run_rows
 
 FIT = "fit"
 LATENCY_SHARE = 0.5
-LIMIT_ROUNDS = 4
 SHOWN_TEXTS = 5
 
 
@@ -62,13 +60,12 @@ def demo(settings: DemoSettings) -> dict[str, Any]:
         return run.result
     with run.start():
         dataset = load_dataset(settings.data())
-        limit = latency_limit(source, dataset, settings, run)
-        fitted = run_fit(source, limit, settings, run.path / FIT)
+        fitted = run_fit(source, settings, run.path / FIT)
         say(f"{SHOWN_TEXTS} texts, labelled by the exported file")
         result = {
             **fitted,
             "out": str(run.path),
-            "max_latency_ms": limit,
+            "max_latency_ms": Leaderboard.load(run.path / FIT).limits["max_latency_ms"],
             "texts": label_texts(run.path / FIT / "model", dataset, settings),
             "seconds": run.seconds,
         }
@@ -76,29 +73,10 @@ def demo(settings: DemoSettings) -> dict[str, Any]:
     return result
 
 
-def latency_limit(source: ModelSource, dataset: Dataset, settings: DemoSettings, run: RunFolder) -> float:
-    """Return half of the latency of the uncut model in int8, measured once and kept."""
-    stored = run.data.get("facts", {}).get("max_latency_ms")
-    if stored is not None:
-        return float(stored)
-    limit = round(LATENCY_SHARE * int8_latency(source, dataset, settings.data().length_limit, settings.threads), 2)
-    say(f"the limit: {limit:.2f} ms, half of what {source} takes in int8 for a text")
-    run.record(max_latency_ms=limit)
-    return limit
-
-
-def int8_latency(source: ModelSource, dataset: Dataset, max_length: int, threads: int | None) -> float:
-    """Return the median milliseconds of a whole model in int8 for a text of a task's dev rows, alone."""
-    loaded = load_model(source, dataset.head)
-    tokens = tokenize_rows(dataset.dev, loaded.tokenizer, loaded.source, max_length)
-    latency = LatencySettings(backend="onnx-int8", threads=threads, rounds=LIMIT_ROUNDS)
-    return time_networks({"uncut": loaded.model}, sample_lengths(tokens.lengths), latency)["uncut"].latency_ms
-
-
-def run_fit(source: ModelSource, limit: float, settings: DemoSettings, out: Path) -> dict[str, Any]:
+def run_fit(source: ModelSource, settings: DemoSettings, out: Path) -> dict[str, Any]:
     """Run fit, or go on with it, as the verb itself would."""
     data, train = settings.data(), settings.training()
-    own = FitSettings(max_latency_ms=(limit,), time=settings.time)
+    own = FitSettings(max_latency_share=(LATENCY_SHARE,), time=settings.time)
     kept = {"model": source.name, "data": asdict(data), "train": asdict(train), FIT: asdict(own)}
     line = f"{command_line(FIT, [source.name], data, train, own)} {shlex.join(['--out', str(out)])}"
     run = RunFolder.open(out, FIT, kept, line=line, allow_changed=settings.allow_changed)

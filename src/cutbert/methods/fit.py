@@ -37,6 +37,7 @@ from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import make_teacher
+from cutbert.methods.fit_training import places
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.machine import num_threads
@@ -120,11 +121,13 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     assert isinstance(objective, TaskObjective)
     plan = FitPlan.of(run, settings.plan)
     with run.timing("look"):
+        at_once = plan.known("at_once") or places(settings, train, run.path)
         costs, targets = look(objective, settings, train, plan)
+        plan.decide("at_once", lambda: at_once)
         clock = start_clock(objective, settings, train, plan, len(targets))
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
-    fitting = Fitting.of(objective, settings, train, plan, clock, costs)
+    fitting = Fitting.of(objective, settings, train, plan, clock, costs, at_once)
     try:
         races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
         races = train_winners(fitting, races)

@@ -29,6 +29,7 @@ from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
 WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
+KNAPSACK = "knapsack"
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
 
 
@@ -307,7 +308,7 @@ class Proposer:
             _, place, share, sizes, load = best
             left[place] = share
         subnet = self.of_sizes(sizes)
-        name = "knapsack" if kind == "sizes" else "sub-layers"
+        name = KNAPSACK if kind == "sizes" else "sub-layers"
         return [Candidate(name, kind, subnet)] if subnet.layers else []
 
     # Fewer feed-forwards

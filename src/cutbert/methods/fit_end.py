@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
@@ -23,8 +23,10 @@ from cutbert.methods.fit_choice import UNCUT, Finalist, choose, costs_of, marked
 from cutbert.methods.fit_limits import Target, bytes_per_param
 from cutbert.methods.fit_parts import Fitting, Part
 from cutbert.methods.fit_proposals import Entrant
-from cutbert.methods.fit_race import Race, best_so_far, loaded
+from cutbert.methods.fit_race import Race, best_so_far
+from cutbert.methods.fit_training import loaded
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import Subnet
 from cutbert.train.evaluate import MAX_TOKENS, score
@@ -110,7 +112,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     board = Leaderboard(
         metric=fitting.objective.metric,
         entries=tuple(marked(finalists, targets, chosen)),
-        limits=given_limits(fitting),
+        limits=given_limits(fitting, targets),
         backend=settings.backend,
         measured=measured,
         plan={name: each for name, each in fitting.plan.decisions.items() if name not in NOT_SHOWN},
@@ -315,14 +317,19 @@ def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]
     return facts
 
 
-def given_limits(fitting: Fitting) -> dict[str, Any]:
-    """Return the limits as the user gave them, by option."""
-    names = ("max_latency_ms", "max_params", "max_macs", "max_bytes", "max_drop")
-    given = {name: each for name, each in asdict(fitting.settings).items() if name in names and each not in (None, ())}
-    if "max_latency_ms" in given:
-        several = list(given["max_latency_ms"])
-        given["max_latency_ms"] = several if len(several) > 1 else several[0]
-    return given
+def given_limits(fitting: Fitting, targets: Sequence[Target]) -> dict[str, Any]:
+    """Return the limits by option, as the user gave them; a share of the latency in milliseconds too."""
+    settings, latencies = fitting.settings, list(dict.fromkeys(target.limits.get(LATENCY) for target in targets))
+    given = {
+        "max_latency_ms": one_or_all([each for each in latencies if each is not None]),
+        "max_latency_share": one_or_all(settings.max_latency_share),
+        **{name: getattr(settings, name) for name in ("max_params", "max_macs", "max_bytes", "max_drop")},
+    }
+    return {name: each for name, each in given.items() if each is not None}
+
+
+def one_or_all(values: Sequence[float]) -> float | list[float] | None:
+    return (values[0] if len(values) == 1 else list(values)) if values else None
 
 
 def notes_of(

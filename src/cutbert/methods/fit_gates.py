@@ -19,7 +19,7 @@ from cutbert.surgery.cut import choose_by_limit, subnet_of
 from cutbert.train.settings import StagePlan
 
 LEARNING_RATE = 0.02
-MOST_STEPS, LEAST_STEPS = 100, 30
+MOST_STEPS, LEAST_STEPS = 300, 100  # fewer move the gates too little
 
 
 def gate_plan(plan: StagePlan, name: str, steps: int) -> StagePlan:

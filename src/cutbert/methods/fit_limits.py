@@ -106,7 +106,8 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     """
     uncut, least = costs.numbers(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings)]
     fixed = counted_limits(settings)
-    wanted = [{**fixed, LATENCY: ms} for ms in sorted(settings.max_latency_ms, reverse=True)] or [fixed]
+    latencies = settings.max_latency_ms or [round(share * uncut[LATENCY], 3) for share in settings.max_latency_share]
+    wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
     targets: list[Target] = []
     for group, limits in enumerate(wanted, start=1):
         check_reachable(limits, least, settings, uncut)
@@ -159,6 +160,9 @@ def check_reachable(
     for name, most in limits.items():
         lowest = min(each[name] for each in least) / (MARGIN if name in PREDICTED else 1.0)
         if lowest > most:
+            if name == LATENCY and settings.max_latency_share:
+                messages.append(share_message(lowest / uncut[LATENCY], most / uncut[LATENCY]))
+                continue
             text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{lowest:,.0f}"
             beside = f"{uncut[name]:.3f} ms on {settings.backend}" if name == LATENCY else f"{uncut[name]:,.0f}"
             messages.append(
@@ -168,6 +172,14 @@ def check_reachable(
     if not messages:
         messages = ["no network keeps all limits together: loosen one of them"]
     raise BudgetError(*messages)
+
+
+def share_message(lowest: float, share: float) -> str:
+    """Return the mistake of a share of the latency that no network keeps."""
+    return (
+        f"--max-latency-share must be at least {rounded_up(lowest):.3f}, what the smallest network that fit makes of "
+        f"this model takes, got {share:.3f}"
+    )
 
 
 def smallest(shapes: Sequence[EncoderShape], settings: FitSettings) -> list[EncoderShape]:

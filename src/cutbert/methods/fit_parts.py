@@ -26,10 +26,11 @@ from cutbert.surgery.repair import repair
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.progress import say
 from cutbert.train.settings import TrainSettings
+from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective, share_tokens
-from cutbert.work.student import OTHER_BACKBONE, student_step
+from cutbert.work.student import OTHER_BACKBONE, SMALL, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
@@ -61,16 +62,26 @@ class Part:
     is_student: bool = False
 
     @classmethod
-    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int) -> Part:
-        """Return the model itself, with the teacher asked and the model's parts looked at."""
+    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> Part:
+        """Return the model itself, with the teacher asked and the model's parts looked at.
+
+        Args:
+            objective: the task and the fine-tuned model.
+            held_out: rows without labels, to rank networks by.
+            seed: of the run.
+            folder: the teacher's outputs are kept there.
+        """
         teacher, tokens = objective.teacher_and_tokens()
+        teacher = teacher.keeping(tokens, SMALL.plan.batch_size, seed, folder)
         rows = (judged_rows(objective), *held_out)
         judged = tuple(map(objective.tokenize, rows))
         answers = tuple(map(objective.teacher_logits, rows))
         return cls(objective, teacher, tokens, judged, answers, source_of(objective, seed))
 
     @classmethod
-    def of_student(cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int) -> Part:
+    def of_student(
+        cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
+    ) -> Part:
         """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
         loaded = load_model(student, data.head, seed=seed)
@@ -83,6 +94,7 @@ class Part:
             tokens = own.tokenize(data.train if data.unlabeled is None else data.train.joined(data.unlabeled))
             others = model.tokens if teacher.tokens is None else teacher.tokens
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
+            teacher = teacher.keeping(tokens, OTHER_BACKBONE.plan.batch_size, seed, folder)
         judged = tuple(map(own.tokenize, (judged_rows(own), *held_out)))
         part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
         student_step(own.losses, teacher, part.source.shape, OTHER_BACKBONE)  # says what cannot be compared
@@ -113,10 +125,15 @@ class Part:
         return teacher_kl(self.objective.data.head, ours, self.answers[0][few])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut; it is run in place where it is a prefix."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
         if candidate.kept:
-            return self.damage(self.source.cut(candidate))
-        return self.damage(self.source.model, candidate.subnet)
+            return self.damage(frozen_copy(self.source.cut(candidate), self.objective.engine.dtype))
+        return self.damage(self.whole, candidate.subnet)
+
+    @cached_property
+    def whole(self) -> TaskModel:
+        """The source in the training dtype, in which it is quicker."""
+        return frozen_copy(self.source.model, self.objective.engine.dtype)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted."""
@@ -159,6 +176,7 @@ class Fitting:
         settings, train: as given.
         plan, clock, costs: of the run.
         parts: what candidates are cut from, by the student's name; None for the model itself.
+        at_once: candidates that can be trained at the same time.
     """
 
     objective: TaskObjective
@@ -168,6 +186,7 @@ class Fitting:
     clock: Clock
     costs: Costs
     parts: dict[str | None, Part]
+    at_once: int
 
     @classmethod
     def of(
@@ -178,16 +197,18 @@ class Fitting:
         plan: FitPlan,
         clock: Clock,
         costs: Costs,
+        at_once: int,
     ) -> Fitting:
         with plan.run.timing("propose"):
             say("looking at what each part of the model is worth")
             objective, held_out = without_held_out(objective, train.seed)
-            own = Part.of_model(objective, held_out, train.seed)
+            folder = plan.run.path / "checkpoint"
+            own = Part.of_model(objective, held_out, train.seed, folder)
             parts: dict[str | None, Part] = {None: own}
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                parts[name] = Part.of_student(own, student, held_out, train.seed)
-        return cls(objective, settings, train, plan, clock, costs, parts)
+                parts[name] = Part.of_student(own, student, held_out, train.seed, folder)
+        return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property
     def folder(self) -> Path:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
 from cutbert.bench.latency import time_networks
 from cutbert.bench.latency_table import new_network
 from cutbert.errors import RunError
-from cutbert.methods.fit_candidates import Candidate, Proposer, student_candidates
+from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting
@@ -26,9 +27,11 @@ from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.work.student import SMALL
 
+SORTS = ("thin", "layers", "sizes", "student", "undivided", "gates")
+FEWEST = 2  # candidates beside students, at least
 GATES_SHARE = 0.1  # of the time left, for gates under one limit
-LEAST_ROUND_STEPS = 25
-LEAST_REPAIRED = 3  # candidates, even where there is no time for rounds
+LEAST_ROUND_STEPS = 60
+LEAST_REPAIRED = 4  # candidates, where there is no time for rounds
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,12 @@ class Entrant:
         return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
 
 
-def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
-    """Return the candidates under a limit, repaired, the best first; none where nothing fits. Their weights are kept.
+def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entrant], list[Entrant]]:
+    """Return the candidates that race under a limit, repaired, the best first, and those that are out; their weights
+    are kept.
+
+    None are out where there is time for rounds. Where there is none, the best is alone in the race, and the best whole
+    layers are out beside it: the plain alternative is always served and shown. Where nothing fits both are empty.
 
     Args:
         fitting: of the run.
@@ -71,7 +78,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
     damage: dict[str, float] = {}
     candidates = diverse(fitting, proposals(fitting, target), damage)
     if not candidates:
-        return []
+        return [], []
     times = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
     known = [each for each in candidates if each.name in times]
     if not known:
@@ -79,15 +86,22 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> list[Entrant]:
     able = [each for each in known if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(known, key=lambda each: times[each.name])]
     count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
-    taken = best_first(able, damage)[: max(count, LEAST_REPAIRED)]
-    entrants = {}
+    if count > 1:
+        taken = in_turns(able, damage)[:count]
+    else:
+        nearest = nearest_first(able, damage)
+        plain = [each for each in nearest if each.kind == "layers"]
+        taken = list({each.name: each for each in (*nearest[: LEAST_REPAIRED - 1], *plain[:1])}.values())
+    entrants = []
     with progress_bar(f"{target.name}: repair", len(taken)) as bar:
         advance = counter(bar)
         for each in taken:
-            entrants[each.name] = repaired(fitting, target, each, times[each.name], damage[each.name])
+            entrants.append(repaired(fitting, target, each, times[each.name], damage[each.name]))
             advance()
-    ranked = best_first(taken, {name: each.kl for name, each in entrants.items()})
-    return [entrants[each.name] for each in ranked[:count]]
+    entrants.sort(key=lambda each: each.kl)
+    if count > 1:
+        return entrants, []
+    return entrants[:1], [each for each in entrants[1:] if each.candidate.kind == "layers"][:1]
 
 
 def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float) -> bool:
@@ -156,37 +170,50 @@ def by_gates(
 
 
 def diverse(fitting: Fitting, candidates: Sequence[Candidate], damage: dict[str, float]) -> list[Candidate]:
-    """Return as many candidates as may take part in a race: the best of each kind as it is cut, then the best others.
-
-    Whole layers are of a kind for each depth, since the largest may turn out too slow.
+    """Return as many candidates as may take part in a race, of all kinds.
 
     Args:
         fitting: of the run.
         candidates: all that were proposed.
-        damage: receives the damage of each.
+        damage: receives the damage of each, as it is cut.
     """
     for each in candidates:
         damage[each.name] = fitting.part_of(each).damage_of(each)
-    best: dict[tuple[str, int], Candidate] = {}
-    for each in sorted(candidates, key=lambda each: damage[each.name]):
-        best.setdefault((each.kind, len(each.layers) if each.kind == "layers" else 0), each)
-    order = {each.name: each for each in (*best_first(list(best.values()), damage), *best_first(candidates, damage))}
     students = sum(each.kind == "student" for each in candidates)
-    return list(order.values())[: max(fitting.clock.candidates, students + 1)]
+    return in_turns(candidates, damage)[: max(fitting.clock.candidates, students + FEWEST)]
 
 
-def best_first(candidates: Sequence[Candidate], distance: Mapping[str, float]) -> list[Candidate]:
-    """Return the nearest candidate, whole layers (the nearest, and the first ones), students, then the others.
+def in_turns(candidates: Sequence[Candidate], damage: Mapping[str, float]) -> list[Candidate]:
+    """Return one candidate of each sort in turn, then the next of each: thinner layers, whole ones, and so on.
 
-    Before training the first layers alone are far from the teacher, and after it they are often the best whole ones. A
-    student is not fine-tuned: before training it answers by chance, and would always be the last.
+    Damage before training ranks networks of one sort. Between sorts it misleads: thinner layers look worse than whole
+    ones before training and are better after it, and a student, which is not fine-tuned, answers by chance.
     """
-    ranked = sorted(candidates, key=lambda each: distance[each.name])
-    plain = [each for each in ranked if each.kind == "layers"]
-    first = [each for each in plain if each.layers == tuple(range(len(each.layers)))]
-    students = [each for each in ranked if each.kind == "student"]
-    order = (*ranked[:1], *plain[:1], *first[:1], *students, *ranked)
-    return list({each.name: each for each in order}.values())
+    sorts: dict[str, list[Candidate]] = {name: [] for name in SORTS}
+    for each in nearest_first(candidates, damage):
+        sorts[sort_of(each)].append(each)
+    sorts["layers"].sort(key=whole_layers_order)
+    turns = zip_longest(*sorts.values())
+    return [each for turn in turns for each in turn if each is not None]
+
+
+def sort_of(candidate: Candidate) -> str:
+    """Return which of SORTS a candidate is of."""
+    return "thin" if candidate.kind == "sizes" and candidate.name != KNAPSACK else candidate.kind
+
+
+def whole_layers_order(candidate: Candidate) -> tuple[int, bool]:
+    """Return what puts more layers before fewer, and of as many the first ones before others; equals keep their order.
+
+    After training the first layers are often the best whole ones, though they are far from the teacher before it.
+    """
+    count = len(candidate.layers)
+    return (-count, candidate.layers != tuple(range(count)))
+
+
+def nearest_first(candidates: Sequence[Candidate], distance: Mapping[str, float]) -> list[Candidate]:
+    """Return the candidates by their distance from the teacher."""
+    return sorted(candidates, key=lambda each: distance[each.name])
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
@@ -207,7 +234,7 @@ def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float
     first = candidates[0]
     speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
-        if seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+        if fitting.at_once * seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
             return count
     return 1
 

@@ -15,13 +15,10 @@ from cutbert.files import read_json, write_json
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import LAST
-from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, num_rounds, propose, step_seconds
-from cutbert.model.task_model import TaskModel
-from cutbert.train.checkpoint import Position, latest_checkpoint, load_weights, read_position
-from cutbert.train.loop import Stage, train_stage
-from cutbert.train.pace import Pace
+from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, num_rounds, propose
+from cutbert.methods.fit_training import Trainer, in_parallel, loaded, speed_of, trained, trainer_of
+from cutbert.train.checkpoint import Position, latest_checkpoint, read_position
 from cutbert.train.progress import say
-from cutbert.work.student import SMALL
 
 ROUNDS_SHARE = 0.45  # of the training time; the rest is the winners'
 LEAST_LAST_STEPS = 20
@@ -62,19 +59,20 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
 
     if not kept.is_file():
         with run.timing("propose"):
-            write_race(kept, propose(fitting, target, time_for_rounds()), [])
+            write_race(kept, *propose(fitting, target, time_for_rounds()))
     until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds())
     entrants, out = read_race(kept)
-    while len(entrants) > 1:
-        with run.timing("rounds"):
-            after = sorted(train_round(fitting, target, entrants, until), key=lambda each: each.kl)
-            entrants, out = after[: len(after) // 2], [*after[len(after) // 2 :], *out]
-            write_race(kept, entrants, out)
-            leader = entrants[0]
-            say(
-                f"{target.name}, round {leader.rounds}: {len(after)} candidates, {leader.candidate.name} ahead "
-                f"(KL {leader.kl:.4f} after {leader.steps:,} steps)"
-            )
+    if len(entrants) > 1:
+        with run.timing("rounds"), trainer_of(fitting) as trainer:
+            while len(entrants) > 1:
+                after = sorted(train_round(trainer, target, entrants, until), key=lambda each: each.kl)
+                entrants, out = after[: len(after) // 2], [*after[len(after) // 2 :], *out]
+                write_race(kept, entrants, out)
+                leader = entrants[0]
+                say(
+                    f"{target.name}, round {leader.rounds}: {len(after)} candidates, {leader.candidate.name} ahead "
+                    f"(KL {leader.kl:.4f} after {leader.steps:,} steps)"
+                )
     return Race(target, (*entrants, *out))
 
 
@@ -93,54 +91,24 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
     write_json(kept, {"in": [each.to_json() for each in entrants], "out": [each.to_json() for each in out]})
 
 
-def train_round(fitting: Fitting, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
+def train_round(trainer: Trainer, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
     """Train every candidate for the same number of steps: what this round's share of the time allows.
 
     Args:
-        fitting: of the run.
+        trainer: of the run.
         target: the limit.
         entrants: at least two.
         until: second of the run at which all rounds are to be over.
     """
-    run, number = fitting.plan.run, entrants[0].rounds + 1
+    fitting, number = trainer.fitting, entrants[0].rounds + 1
 
     def planned() -> int:
-        seconds = (until - run.seconds) / num_rounds(len(entrants))
-        return max(LEAST_ROUND_STEPS, int(seconds / sum(speed_of(fitting, each) for each in entrants)))
+        seconds = (until - fitting.plan.run.seconds) / num_rounds(len(entrants))
+        speeds = [speed_of(fitting, each) for each in entrants]
+        return max(LEAST_ROUND_STEPS, int(seconds / in_parallel(speeds, fitting.at_once)))
 
     steps = fitting.plan.decide(f"{target.key}-round-{number}", planned)
-    return [trained(fitting, each, f"{target.key}-{each.candidate.name}-{number}", steps) for each in entrants]
-
-
-def speed_of(fitting: Fitting, entrant: Entrant) -> float:
-    """Return the seconds of a training step of an entrant: as they were, or measured on a copy."""
-    if entrant.steps:
-        return entrant.seconds / entrant.steps
-    return step_seconds(fitting, entrant.candidate, loaded(fitting, entrant))
-
-
-def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pace | None = None) -> Entrant:
-    """Train a candidate further, and judge it again."""
-    part = fitting.part_of(entrant.candidate)
-    network = loaded(fitting, entrant)
-    plan = replace(SMALL.plan, name=name, exact_steps=steps, first_step=entrant.steps)
-    stage = Stage(plan, part.tokens, part.step(entrant.candidate, network.shape), pace=pace)
-    position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
-    return replace(
-        entrant,
-        kl=part.kl(network.eval()),
-        steps=entrant.steps + position.step,
-        seconds=entrant.seconds + position.seconds,
-        rounds=entrant.rounds + 1,
-        weights=name,
-    )
-
-
-def loaded(fitting: Fitting, entrant: Entrant) -> TaskModel:
-    """Return a candidate's network as it was trained last."""
-    network = fitting.part_of(entrant.candidate).source.new(entrant.candidate)
-    load_weights(fitting.folder / f"{entrant.weights}.safetensors", network)
-    return network
+    return trainer([(each, f"{target.key}-{each.candidate.name}-{number}") for each in entrants], steps)
 
 
 # The winners' last training

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.options import option
-from cutbert.settings import LIMITS, MEASURING, METHOD, MODEL, RUN, Settings
+from cutbert.settings import LIMITS, MACHINE, MEASURING, METHOD, MODEL, RUN, EngineName, Settings
 
 # Training flags of other verbs, in whose place fit has plans of its own.
 PLANNED = (
@@ -29,6 +29,15 @@ class FitSettings(Settings):
             "Largest median latency of the exported file at batch 1; several (4,2,1) make a model each.",
             above=0,
             unit="ms",
+            is_common=True,
+        ),
+    )
+    max_latency_share: tuple[float, ...] = field(
+        default=(),
+        metadata=option(
+            "The same as a share of what the uncut model takes on --backend, such as 0.5.",
+            above=0,
+            most=1,
             is_common=True,
         ),
     )
@@ -100,16 +109,30 @@ class FitSettings(Settings):
         default=8, metadata=option("How often each length is timed, all models in turn.", least=1, group=MEASURING)
     )
 
+    engine: EngineName = field(
+        default="local",
+        metadata=option("local: candidates train one after the other; ray: at once, on a Ray cluster.", group=MACHINE),
+    )
+    ray_address: str | None = field(
+        default=None,
+        metadata=option(
+            "Ray cluster to train on; default: one of this machine alone, started and stopped.", group=MACHINE
+        ),
+    )
+
     def missing(self) -> Iterable[str]:
         if not self.has_limit:
             yield (
-                "fit must have a limit: one of --max-latency-ms, --max-params, --max-macs, --max-bytes and --max-drop, "
-                "got none"
+                "fit must have a limit: one of --max-latency-ms, --max-latency-share, --max-params, --max-macs, "
+                "--max-bytes and --max-drop, got none"
             )
 
     def conflicts(self) -> Iterable[str]:
-        if len(set(self.max_latency_ms)) < len(self.max_latency_ms):
-            yield f"--max-latency-ms must differ, got {', '.join(f'{each:g}' for each in self.max_latency_ms)}"
+        for name, given in (("ms", self.max_latency_ms), ("share", self.max_latency_share)):
+            if len(set(given)) < len(given):
+                yield f"--max-latency-{name} must differ, got {', '.join(f'{each:g}' for each in given)}"
+        if self.max_latency_ms and self.max_latency_share:
+            yield "--max-latency-share must not be given with --max-latency-ms"
         if self.plan is not None and self.time is not None:
             yield "--time must not be given with --plan, which has its own"
         if not self.kinds:
@@ -118,12 +141,14 @@ class FitSettings(Settings):
             yield "--kinds student must come with --student"
         if self.is_given("kinds") and self.student and "student" not in self.kinds:
             yield "--student must come with student among --kinds"
+        if self.engine == "local" and self.ray_address is not None:
+            yield "--ray-address must come with --engine ray"
 
     @property
     def has_limit(self) -> bool:
         """Whether anything is limited."""
         others = (self.max_params, self.max_macs, self.max_bytes, self.max_drop)
-        return bool(self.max_latency_ms) or any(each is not None for each in others)
+        return bool(self.max_latency_ms or self.max_latency_share) or any(each is not None for each in others)
 
     def timing(self, threads: int | None, seed: int) -> LatencySettings:
         """Return how networks are timed."""

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 from cutbert.errors import Mistakes
 from cutbert.options import option
-from cutbert.settings import RUN, ThreadSettings
-
-EngineName = Literal["local", "ray"]
+from cutbert.settings import RUN, EngineName, ThreadSettings
 
 
 @dataclass(frozen=True, kw_only=True)

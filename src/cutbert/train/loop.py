@@ -23,7 +23,6 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InterruptedRun
 from cutbert.files import write_json
 from cutbert.model.task_model import TaskModel
-from cutbert.train.averaging import AveragingOptimizer, StageOptimizer
 from cutbert.train.checkpoint import (
     Position,
     latest_checkpoint,
@@ -35,7 +34,7 @@ from cutbert.train.checkpoint import (
 )
 from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
-from cutbert.train.optimizer import Optimizer
+from cutbert.train.optimizer import Optimizer, StageOptimizer
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
@@ -178,8 +177,6 @@ class Trainer:
         self.planned_steps = self.plan.num_steps(self.num_epoch_steps)
         torch.manual_seed(settings.seed + self.plan.first_step)
         self.optimizer = stage.optimizer(model, self.plan, engine, settings.max_grad_norm)
-        if self.plan.average is not None:
-            self.optimizer = AveragingOptimizer(self.optimizer, model, self.plan.average)
         self.folder = run.path / "checkpoint" / self.plan.name
         self.position = Position()
         saved = latest_checkpoint(self.folder)
@@ -229,8 +226,6 @@ class Trainer:
     def finish(self) -> Position:
         """Close the view, and keep the weights as those of a finished stage."""
         self.view.close()
-        if isinstance(self.optimizer, AveragingOptimizer):
-            self.optimizer.use_means()
         if self.engine.is_main:
             done = self.folder.with_name(f"{self.plan.name}.safetensors")
             write_json(done.with_suffix(".json"), vars(self.position))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +11,36 @@ from torch import Tensor
 from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
 from cutbert.train.settings import StagePlan
+
+
+class StageOptimizer(Protocol):
+    """What updates a network once a step."""
+
+    @property
+    def updates_rows(self) -> bool:
+        """Whether only the token-table rows that a step used are updated."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        ...
+
+    def zero_embedding_gradients(self) -> None:
+        """Clear the gradients of the embeddings; the view clears those of layers and head."""
+        ...
+
+    def step(self, progress: float, used_ids: Tensor) -> float:
+        """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its moments and step counts as named tensors."""
+        ...
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        ...
 
 
 class Optimizer:

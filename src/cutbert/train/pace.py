@@ -50,6 +50,7 @@ class FixedPace:
 class DeadlinePace:
     """Plans the steps that fit into the time left, and plans again while the machine turns out slower or faster.
 
+    The speed is that of the second half of the steps done by now: what is computed once makes the first ones slower.
     The learning rate follows the share of the steps done, so a change of their number moves it a little; with the same
     changes, which are kept in a file, the same steps give the same weights.
 
@@ -66,16 +67,18 @@ class DeadlinePace:
             self.changes = [(step, count) for step, count in read_json(kept)]
         else:
             write_json(kept, self.changes)
-        self.begun: Position | None = None
+        self.seen: list[Position] = []
 
     def num_steps(self, position: Position) -> int:
         count = FixedPace(self.changes).num_steps(position)
-        if self.begun is None:
-            self.begun = position
+        is_due = position.step % CHECK_EVERY == 0
+        if not self.seen or (is_due and position.step > self.seen[-1].step):
+            self.seen.append(position)
         is_decided = position.step <= self.changes[-1][0]
-        if is_decided or position.step % CHECK_EVERY or position.step == self.begun.step or position.step >= count:
+        if not is_due or is_decided or position.step == self.seen[0].step or position.step >= count:
             return count
-        speed = (position.seconds - self.begun.seconds) / (position.step - self.begun.step)
+        since = self.seen[(len(self.seen) - 1) // 2]
+        speed = (position.seconds - since.seconds) / (position.step - since.step)
         possible = max(position.step + 1, position.step + int(self.seconds_left() / speed))
         if possible > count and position.step > LAST_LONGER * count:
             return count

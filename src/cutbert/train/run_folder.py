@@ -98,6 +98,10 @@ class RunFolder:
         """
         return cls(Path(path), read_record(Path(path)), is_writer=False)
 
+    def unrecorded(self) -> RunFolder:
+        """Return this folder for another process that works for the run: it saves stages, and writes no record."""
+        return RunFolder(self.path, self.data, is_writer=False)
+
     @property
     def result(self) -> dict[str, Any] | None:
         """The stored result of a finished run, or None."""

@@ -89,8 +89,6 @@ class StagePlan:
         min_steps: on small data, passes go on until at least this many steps.
         exact_steps: number of steps, whatever the data; None leaves it to the passes.
         first_step: steps that earlier stages took; data order and random draws continue from there.
-        average: decay of an exponential mean of the weights over the steps, in (0, 1), with which the stage ends; None
-            ends with the weights of the last step.
         pad_to: length every row is padded to; None groups rows of similar length, with little padding.
     """
 
@@ -107,7 +105,6 @@ class StagePlan:
     min_steps: int = 0
     exact_steps: int | None = None
     first_step: int = 0
-    average: float | None = None
 
     def overridden(self, train: TrainSettings) -> StagePlan:
         """Return the plan with every training flag that was given in place of its own value."""

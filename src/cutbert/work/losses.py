@@ -6,8 +6,9 @@ Axes: M masked tokens, E table width.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import Batch
+from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.masking import MaskedBatch
 from cutbert.data.tokens import Tokens
 from cutbert.model.losses import task_loss
@@ -27,6 +28,7 @@ from cutbert.train.collating import block_batch
 from cutbert.train.loop import ModelView, StepInfo
 from cutbert.train.losses import kl_sum, logit_loss
 from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, transformed
+from cutbert.work.kept_outputs import KeptOutputs
 
 States = tuple[Tensor, ...]
 StatePairs = Sequence[tuple[int, int]]
@@ -44,12 +46,28 @@ class Teacher:
         has_states: whether its hidden states can be compared with the model's (same tokenizer and hidden size).
         state_pairs: which of the model's states belongs to which of its own, where it has another number of layers;
             None where they have the same.
+        kept: its outputs for rows of training, where they are kept; None where they are computed every time.
     """
 
     model: TaskModel
     tokens: Tokens | None = None
     has_states: bool = True
     state_pairs: StatePairs | None = None
+    kept: KeptOutputs | None = None
+
+    def keeping(self, tokens: Tokens, batch_size: int, seed: int, folder: Path) -> Teacher:
+        """Return the teacher with its outputs for the rows of a training kept: on the CPU, where they take longest.
+
+        Args:
+            tokens: of the rows, in the student's tokens.
+            batch_size, seed: of the training.
+            folder: the files, which have no names, are made there.
+        """
+        if next(self.model.parameters()).device.type != "cpu":
+            return self
+        batches, own = plan_batches(tokens.lengths, batch_size, seed, 0), self.tokens
+        kept = KeptOutputs(self.model, tokens if own is None else own, batches, folder, has_states=own is None)
+        return replace(self, kept=kept)
 
     def match(self, pairs: StatePairs) -> StatePairs:
         """Return pairs of a student's states and the model's with the teacher's own in the place of the model's."""
@@ -61,6 +79,8 @@ class Teacher:
     @torch.no_grad()
     def outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None = None) -> TaskOutput:
         """Return the teacher's outputs for a batch; where it has tokens of its own, for the same rows in them."""
+        if self.kept is not None and subnet is None:
+            return self.kept(batch, rows)
         if self.tokens is not None:
             batch = block_batch(self.model, self.tokens, rows).to(batch.input_ids.device)
         return self.model.apply_head(self.states(batch, subnet), batch.attention_mask, batch.blocks)

@@ -1,0 +1,115 @@
+"""A claim, what came out of testing it, and the rule that gives the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from scipy.stats import spearmanr
+
+from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, several
+
+BETTER, NO_WORSE = 0.0, -0.01  # what an interval must lie above
+
+
+@dataclass(frozen=True)
+class Trend:
+    """How the feed-forwards that learned cuts keep change from the first layer to the last.
+
+    Args:
+        name: of the cuts.
+        shapes: neurons by layer, of each cut.
+        num_seeds: that were trained.
+    """
+
+    name: str
+    shapes: tuple[tuple[int, ...], ...]
+    num_seeds: int
+
+    @property
+    def slopes(self) -> list[float]:
+        """Spearman's rank correlation of a layer's place with its neurons, cut by cut."""
+        return [float(spearmanr(range(len(each)), each).statistic) for each in self.shapes]
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}: {several(self.slopes)} in {len(self.shapes)} cut{'s' * (len(self.shapes) > 1)}"
+
+    def verdict(self, floor: float) -> str:
+        if self.num_seeds < 3:
+            return CANNOT_TELL
+        if all(each > floor for each in self.slopes):
+            return SHOWN
+        return CONTRADICTED if all(each < floor for each in self.slopes) else NOT_SHOWN
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What is counted and has no interval.
+
+    Args:
+        text: what was counted.
+        holds: whether it is as claimed; None where it decides nothing.
+    """
+
+    text: str
+    holds: bool | None = None
+
+    def verdict(self, floor: float) -> str:
+        return CANNOT_TELL if self.holds is None else SHOWN if self.holds else CONTRADICTED
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the page.
+
+    Args:
+        name: of the row, short.
+        says: the paper's words and figure, or ours.
+        ran: what was run here, in words.
+        records: whose figures are shown; where each comes from is a table of its own.
+        found: returns what came out; None where nothing that bears on it was run.
+        floor: what differences must lie above.
+        flaw: why the run cannot decide; empty where it can.
+        decides: the command of the run that would, or will again.
+    """
+
+    name: str
+    says: str
+    ran: str = ""
+    records: tuple[str, ...] = ()
+    found: Callable[[], Sequence[Gap | Trend | Fact]] | None = None
+    floor: float = BETTER
+    flaw: str = ""
+    decides: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """The verdict by the rule that the page states."""
+        if self.found is None:
+            return NOT_RUN
+        if self.flaw:
+            return CANNOT_TELL
+        found = self.found()
+        means = [one for one in found if isinstance(one, Gap) and one.task == "mean"]
+        each = {one.verdict(self.floor) for one in means or found}
+        if CONTRADICTED in each:
+            return CONTRADICTED
+        return CANNOT_TELL if CANNOT_TELL in each else SHOWN if each == {SHOWN} else NOT_SHOWN
+
+    def row(self) -> list[str]:
+        """Return the cells of the page's row."""
+        links = " ".join(f"[{name}](../benchmarks/records/{name}.json)" for name in self.records)
+        mark = "" if "fit" in self.records else "†"
+        shown = "<br>".join(labelled(each, mark) for each in self.found()) if self.found else ""
+        flaw = f"<br>{self.flaw}" if self.flaw else ""
+        title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
+        decides = f"<br>{title}: {self.decides}" if self.decides else ""
+        ran = f"{self.ran}: {links}" if links else ""
+        return [f"**{self.name}.** {self.says}", ran, f"{shown}{flaw}{decides}".removeprefix("<br>"), self.verdict]
+
+
+def labelled(found: Gap | Trend | Fact, mark: str) -> str:
+    """Return what came out, after its task where it has one; MRPC's carries the mark of weak teachers."""
+    task = {"mean": "mean of three", **TASKS}.get(found.task, found.task) if isinstance(found, Gap) else ""
+    return f"{task} {found.text}".strip().replace("MRPC", f"MRPC{mark}")

@@ -1,0 +1,134 @@
+"""The page of evidence: claims with their verdicts as tables and a picture, where records come from, what they cost."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from claim_rows import PAPERS
+from claims import Claim, labelled
+from everything import JOBS
+from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, read_record, table
+
+VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
+COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
+
+
+def claims_table() -> str:
+    """Return every claim with what was run, what came out and the verdict, a table for each paper."""
+    head = ["claim, in the paper's words", "what we ran", "what came out", "verdict"]
+    parts = []
+    for paper, claims in PAPERS.items():
+        rows = [claim.row() for claim in claims]
+        parts.append(f"### {paper}\n\n{table(head, rows, text_columns=4)}")
+    return "\n".join(parts)
+
+
+def count_line() -> str:
+    """Return how many claims have which verdict."""
+    verdicts = [claim.verdict for claim in all_claims()]
+    return ", ".join(f"{verdicts.count(each)} {each}" for each in VERDICTS if each in verdicts) + ".\n"
+
+
+def all_claims() -> list[Claim]:
+    return [claim for claims in PAPERS.values() for claim in claims]
+
+
+def fit_line() -> str:
+    """Return how fit was run, and the verdicts on it."""
+    record = read_record("fit")
+    seeds = len({cell["seed"] for cell in record["cells"]})
+    first = f"{record['time_s'] / 60:.0f} minutes a run, " + (
+        "one seed: the next may say otherwise."
+        if seeds == 1
+        else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
+    )
+    verdicts = " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if "fit" in claim.records)
+    return f"{first} {verdicts}\n"
+
+
+def sources_table() -> str:
+    """Return where each record that a claim rests on comes from."""
+    names = dict.fromkeys(name for claim in all_claims() for name in claim.records)
+    rows = []
+    for name in names:
+        record = read_record(name)
+        steps, rows_read = record.get("steps"), record.get("max_train_samples")
+        rows.append(
+            [
+                f"[{name}](../benchmarks/records/{name}.json)",
+                f"`{record['commit'][:8]}`",
+                f"`{record['command']}`" + (f"<br>{record['note']}" if "note" in record else ""),
+                ", ".join(map(str, record["seeds"])),
+                f"{steps:,}" if isinstance(steps, int) else "—",
+                f"{rows_read:,}" if rows_read else "see command",
+            ]
+        )
+    return table(["record", "commit", "command", "seeds", "steps", "training rows"], rows, text_columns=4)
+
+
+def cost_table() -> str:
+    """Return what makes every record again, with the hours that the records there are took by their own timings."""
+    rows = [[f"`{job.name}`", "—" if job.hours is None else f"{60 * job.hours:.0f}"] for job in JOBS]
+    known = [job.hours for job in JOBS if job.hours is not None]
+    unknown = [f"`{job.name}`" for job in JOBS if job.hours is None]
+    return (
+        table(["job", "minutes"], rows)
+        + f"\nTogether {sum(known):.0f} hours, and {', '.join(unknown)}, of which there is no record.\n"
+    )
+
+
+def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
+    """Yield the differences that have an interval, with their label and claim, in the page's order."""
+    for claim in all_claims():
+        for found in claim.found() if claim.found else ():
+            if isinstance(found, Gap) and found.low is not None and found.high is not None:
+                task = labelled(found, "" if "fit" in claim.records else "†").removesuffix(found.text).strip()
+                yield task, claim, found
+
+
+def fingerprint() -> str:
+    """Return a hash of everything the picture shows; the picture carries it."""
+    shown = [(task, claim.name, claim.verdict, claim.floor, gap) for task, claim, gap in shown_gaps()]
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
+
+
+def draw(path: Path) -> None:
+    """Write the picture: each difference with its interval over rows, a dot for each seed, coloured by the verdict."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams["svg.hashsalt"], matplotlib.rcParams["svg.fonttype"] = "cutbert", "none"
+    entries = list(shown_gaps())
+    figure = Figure(figsize=(9, 0.2 * (len(entries) + len({claim.name for _, claim, _ in entries})) + 1))
+    figure.set_layout_engine("constrained")
+    FigureCanvasSVG(figure)
+    panel, y, names, last = figure.subplots(), 0.0, [], ""
+    for task, claim, gap in entries:
+        if claim.name != last:
+            names.append((y, claim.name.replace("`", "")))
+            last, y = claim.name, y - 1
+        color = COLORS[claim.verdict]
+        panel.plot([100 * (gap.low or 0), 100 * (gap.high or 0)], [y, y], color=color, linewidth=2)
+        panel.plot(
+            [100 * each for each in gap.by_seed], [y] * len(gap.by_seed), "o", color=color, markersize=3, alpha=0.6
+        )
+        panel.plot([100 * gap.mean], [y], "|", color=color, markersize=10, markeredgewidth=2)
+        panel.plot([100 * claim.floor], [y], "|", color="black", markersize=6)
+        names.append((y, f"\u2003\u2003{task}"))
+        y -= 1
+    panel.axvline(0, color="#999999", linewidth=0.8)
+    panel.set_yticks([at for at, _ in names], [name for _, name in names], fontsize=8, ha="left")
+    panel.tick_params(axis="y", length=0, pad=360)
+    panel.set_ylim(y, 1)
+    panel.set_xlabel("dev, points: ours less what it is compared with", fontsize=9)
+    for verdict, color in COLORS.items():
+        panel.plot([], [], color=color, linewidth=2, label=verdict)
+    figure.legend(loc="outside upper right", ncols=len(COLORS), fontsize=8, frameon=False)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None, "Description": fingerprint()})
+
+
+def is_drawn(path: Path) -> bool:
+    return path.is_file() and fingerprint() in path.read_text(encoding="utf-8")

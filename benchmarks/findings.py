@@ -1,0 +1,226 @@
+"""What came out of the runs that bear on the claims, read from their records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
+
+from claims import Fact, Trend
+from results import (
+    HALF,
+    TASKS,
+    THIRD,
+    Gap,
+    cut,
+    cut_gap,
+    family_gap,
+    fit_gap,
+    mean_cut_gap,
+    points,
+    read_record,
+    several,
+)
+
+
+def each_task(gap: Callable[..., Gap], *words: str) -> Callable[[], list[Gap]]:
+    """Return a function that computes a difference on every task."""
+    return lambda: [gap(task, *words) for task in TASKS]
+
+
+def slants(records: Sequence[str]) -> Callable[[], list[Trend]]:
+    """Return a function that reads the feed-forwards of the learned cuts of some records."""
+
+    def read() -> list[Trend]:
+        found = []
+        for name in records:
+            runs = [run for run in read_record(name)["runs"] if run["variant"] in ("fakv", "all")]
+            shapes = [shape for run in runs for shape in run["shapes"]]
+            found.append(Trend(TASKS[name.partition("_")[2]], neurons_of(shapes), len(read_record(name)["seeds"])))
+        return found
+
+    return read
+
+
+def gamma_slants() -> list[Trend]:
+    """Return the same for the L1 prices, by gamma, and for our price."""
+    by_price: dict[str, list[dict[str, Any]]] = {}
+    for run in read_record("schubert_gamma")["runs"]:
+        if "shape" in run:
+            by_price.setdefault(run["name"].rpartition("=")[2], []).append(run["shape"])
+    seeds = len(read_record("schubert_gamma")["seeds"])
+    l1 = [Trend(f"L1, gamma {name}", neurons_of(s), seeds) for name, s in by_price.items() if "ours" not in name]
+    ours = [shape for name, shapes in by_price.items() if "ours" in name for shape in shapes]
+    return [*l1, Trend("our price", neurons_of(ours), seeds)]
+
+
+def text_slants() -> list[Trend]:
+    """Return the same for the cuts made on plain text."""
+    record = read_record("text_cuts")
+    shapes = [each["shape"] for each in record["networks"] if each["name"] in ("fakv", "all")]
+    return [Trend("on text", neurons_of(shapes), len(record["seeds"]))]
+
+
+def neurons_of(shapes: Sequence[dict[str, Any]]) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(layer["intermediate_size"] for layer in shape["layers"]) for shape in shapes)
+
+
+def heads_kept() -> list[Fact]:
+    """Return how many heads the learned cuts to half of the encoder keep, of all."""
+    found = []
+    for task, name in TASKS.items():
+        heads = [
+            sum(layer["num_heads"] for layer in shape["layers"])
+            for variant in ("fakv", "all")
+            for shape in cut(task, variant, HALF)["shapes"]
+        ]
+        found.append(Fact(f"{name}: {min(heads)} to {max(heads)} of 72", holds=min(heads) >= 70))
+    return found
+
+
+def text_cut() -> list[Fact]:
+    """Return what cuts on plain text score after fine-tuning, beside three layers."""
+    networks = {each["name"]: each for each in read_record("text_cuts")["networks"]}
+    layers = networks["layers"]
+    return [
+        Fact(
+            f"{title}: SST-2 {points(networks[name]['task_score'] - layers['task_score'])} from three layers, "
+            f"perplexity {networks[name]['perplexity']:.1f} beside {layers['perplexity']:.1f}"
+        )
+        for name, title in (("fakv", "`f,a,k,v`"), ("all", "all"))
+    ]
+
+
+def from_scratch() -> list[Fact]:
+    """Return what masked LMs with fewer feed-forwards lose to the whole one, on held-out text and on SST-2."""
+    networks = {each["name"]: each for each in read_record("undivided_scratch")["networks"]}
+    whole = networks["ffn12"]
+    return [
+        Fact(
+            f"{title}: loss {each['loss'] - whole['loss']:+.3f}, SST-2 "
+            f"{points(each['task_score'] - whole['task_score'])}, "
+            f"{each['tokens_per_s'] / whole['tokens_per_s']:.2f} of the tokens a second"
+        )
+        for title, each in (
+            ("6 of 12", networks["ffn6"]),
+            ("3 of 12", networks["ffn3"]),
+            ("6, equal parameters", networks["ffn6-equal"]),
+        )
+    ]
+
+
+def attention_cka() -> list[Fact]:
+    """Return CKA of the attention sites of a teacher and its network with three feed-forwards, layer by layer."""
+    found = []
+    for task in ("sst2", "cola"):
+        matrix = read_record(f"analysis_{task}")["cka_sites"]["attention"]
+        found.append(Fact(f"{TASKS[task]}: {', '.join(f'{row[i]:.2f}' for i, row in enumerate(matrix))}"))
+    return found
+
+
+def probes() -> list[Fact]:
+    """Return the largest difference of the two networks' probes, over layers."""
+    found = []
+    for task in ("sst2", "cola"):
+        record = read_record(f"analysis_{task}")
+        ours, theirs = record["probe"], record["probe_against"]
+        largest = max(abs(ours[name]["score"] - theirs[name]["score"]) for name in ours)
+        found.append(Fact(f"{TASKS[task]}: at most {100 * largest:.1f} apart at a layer"))
+    return found
+
+
+def depth_title(task: str) -> str:
+    return TASKS.get(task, task.upper())
+
+
+def chosen_depths() -> list[Gap]:
+    """Return what the depth that was chosen before fine-tuning scores less the full model, where it is not the full."""
+    return [
+        Gap.read(f"{depth_title(name)}, {each['chosen_depth']} of 6", each["chosen"]["difference"])
+        for name, each in read_record("depth")["tasks"].items()
+        if "chosen" in each
+    ]
+
+
+def depth_savings() -> list[Fact]:
+    """Return what the chosen depths save."""
+    chosen = [each["chosen"] for each in read_record("depth")["tasks"].values() if "chosen" in each]
+    time, memory = ([100 * each[name] for each in chosen] for name in ("time_saved", "memory_saved"))
+    return [Fact(f"time {several(time, 0)} %, memory {several(memory, 0)} %, on {len(chosen)} tasks of 8")]
+
+
+def best_depths() -> list[Gap]:
+    """Return what the best depth on dev itself scores less the full model, where seeds were run."""
+    return [
+        Gap.read(f"{depth_title(name)}, {each['oracle_depth']} of 6", each["oracle"]["difference"])
+        for name, each in read_record("depth")["tasks"].items()
+        if "oracle" in each
+    ]
+
+
+def fit_gaps(rival: str) -> Callable[[], list[Gap]]:
+    """Return a function that reads what fit takes less a rival."""
+    return lambda: [fit_gap(row, rival) for row in read_record("fit")["summary"]]
+
+
+def family_beside_layers() -> list[Gap]:
+    """Return a family's best no slower than the cut less three plain layers; of the family there is only the mean."""
+    found = []
+    for task in ("cola", "mrpc"):
+        family = cut(task, "fakv", THIRD)["minus_family_at_equal_latency"]["score"]
+        found.append(Gap(task, family - fmean(cut(task, "layers", HALF)["scores"]), None, None, ()))
+    return found
+
+
+def int8_losses() -> list[Gap]:
+    """Return what int8 loses to the teacher, and three layers in int8 to their own float32; one seed, no interval."""
+    found = []
+    for task in TASKS:
+        networks = {(each["name"], each["backend"]): each for each in read_record(f"int8_{task}")["networks"]}
+        for name, title in (("teacher", "uncut"), ("fewer layers", "three layers")):
+            change = networks[name, "onnx-int8"]["score"] - networks[name, "onnx"]["score"]
+            found.append(Gap(f"{TASKS[task]}, {title}", change, None, None, (change,)))
+    return found
+
+
+def int8_times() -> list[Fact]:
+    """Return the int8 latency of three layers as a share of the uncut float32 file's, beside the product of both."""
+    found = []
+    for task, title in TASKS.items():
+        networks = read_record(f"int8_{task}")["networks"]
+        ms = {(each["name"], each["backend"]): each["latency_ms"] for each in networks}
+        whole = ms["teacher", "onnx"]
+        both, product = ms["fewer layers", "onnx-int8"], ms["teacher", "onnx-int8"] * ms["fewer layers", "onnx"] / whole
+        found.append(Fact(f"{title}: {both / whole:.2f}, the product of both {product / whole:.2f}"))
+    return found
+
+
+def searched() -> list[Gap]:
+    """Return what searched networks gain over the grid's at equal int8 latency, over search seeds of one family."""
+    found = []
+    for task in TASKS:
+        record = read_record(f"search_{task}")
+        for share, gain in record["mean_difference_points"]["latency_ms"].items():
+            by_seed = [each["at"]["latency_ms"][share]["difference_points"] / 100 for each in record["searches"]]
+            found.append(Gap(f"{TASKS[task]} at {float(share):.2f}", gain / 100, None, None, tuple(by_seed)))
+    return found
+
+
+def kills() -> list[Fact]:
+    """Return how many kills runs survived, and whether their weights and predictions are those of whole runs."""
+    return [
+        Fact(f"`{verb}`: {record['kills']} kills", holds=record["all_equal"])
+        for verb, record in (("dynabert", read_record("kill_resume")), ("fit", read_record("fit_kills")))
+    ]
+
+
+def wide(task: str) -> Gap:
+    return family_gap(task, "w1.0-d1.0")
+
+
+def half_width(task: str) -> Gap:
+    return family_gap(task, "w0.5-d1.0")
+
+
+def cuts_with_mean(budget: str) -> Callable[[], list[Gap]]:
+    return lambda: [mean_cut_gap("fakv", budget), *(cut_gap(task, "fakv", budget) for task in TASKS)]

@@ -1,0 +1,252 @@
+"""What README and the methods' pages show out of the records: the table of `fit`, its ablation, a table each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean, stdev
+from typing import Any
+
+from results import (
+    HALF,
+    HEADS,
+    METRICS,
+    TASKS,
+    THIRD,
+    Gap,
+    cut,
+    cut_gap,
+    fit_gap,
+    has_run,
+    kept,
+    kept_gap,
+    points,
+    read_record,
+    score,
+    table,
+)
+
+TITLES = dict(zip(TASKS, HEADS, strict=True))
+BASE = "base"
+
+
+def fit_table() -> str:
+    """Return what fit takes beside plain layers, for the same time, at limits of the int8 latency."""
+    record = read_record("fit")
+    rows = []
+    for row in record["summary"]:
+        cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
+        gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
+        rows.append([TITLES[row["task"]], f"{record['shares'][row['limit']]:.2f}", *cells, *gaps])
+    head = ["task", "limit, share of the int8 latency", "teacher in int8", "`fit`", "plain layers"]
+    return table([*head, "`fit` - teacher", "`fit` - plain layers"], rows)
+
+
+def mean_cell(found: Mapping[str, Any]) -> str:
+    """Return a mean in points, with its deviation over seeds and its share of the latency, where it has them."""
+    spread = "" if found["spread"] is None else f" ± {100 * found['spread']:.1f}"
+    return f"{100 * found['mean']:.1f}{spread}" + (f" at {found['share']:.2f}" if "share" in found else "")
+
+
+def gap_cell(gap: Gap) -> str:
+    """Return a difference with its interval over rows, then each seed's."""
+    return f"{points(gap.mean)} [{points(gap.low)}, {points(gap.high)}] ({', '.join(map(points, gap.by_seed))})"
+
+
+def ablation_table() -> str:
+    """Return what each part of a small network's distillation does alone: its KL to the teacher over the base's."""
+    values: dict[tuple[str, str, int], Mapping[str, Any]] = {
+        (cell["variant"], cell["task"], cell["seed"]): cell
+        for cell in read_record("distillation")["cells"]
+        if cell["num_layers"] == 3
+    }
+    variants = dict.fromkeys(name for name, _, _ in values)
+    shares = {name: {task: ratios(values, name, task) for task in TASKS} for name in variants}
+    complete = [name for name in variants if all(shares[name].values())]
+    partial = [name for name in variants if name not in complete]
+    rows = []
+    for names in (complete, partial):
+        means = {name: fmean(fmean(each) for each in shares[name].values() if each) for name in names}
+        rows += [
+            [
+                name,
+                *(ratio_cell(each) for each in shares[name].values()),
+                f"{means[name]:.2f}" if name in complete else "—",
+            ]
+            for name in sorted(names, key=means.__getitem__)
+        ]
+    return table(["changed alone", *TASKS.values(), "mean"], rows)
+
+
+def ratios(values: Mapping[tuple[str, str, int], Mapping[str, Any]], name: str, task: str) -> list[float]:
+    """Return the variant's KL over the base's, of each seed that has both."""
+    return [
+        cell["select_kl"] / values[BASE, task, seed]["select_kl"]
+        for (variant, of_task, seed), cell in values.items()
+        if variant == name and of_task == task and (BASE, task, seed) in values
+    ]
+
+
+def ratio_cell(found: list[float]) -> str:
+    if not found:
+        return "—"
+    return f"{fmean(found):.2f}" + (f" ± {stdev(found):.2f}" if len(found) > 1 else "")
+
+
+def ablation_line() -> str:
+    """Return how many seeds, steps and rows the ablation has, as a sentence for the page."""
+    record = read_record("distillation")
+    seeds, steps = len({cell["seed"] for cell in record["cells"]}), record["variants"][BASE]["steps"]
+    return f"{seeds} seed{'s' * (seeds > 1)}, 3 layers of 6, {steps} steps of 32 rows unless its name says otherwise.\n"
+
+
+def cuts_table() -> str:
+    """Return schubert's cuts beside layers of as many encoder parameters, for its page."""
+    rows = []
+    for task in TASKS:
+        for budget in (HALF, THIRD):
+            ours, layers = cut(task, "fakv", budget), cut(task, "layers", budget)
+            cells = [f"{score(each['scores'])} ({fmean(each['latency_shares']):.2f})" for each in (ours, layers)]
+            title = weak(task) if budget == HALF else ""
+            rows.append([title, budget.partition("=")[2], *cells, cut_gap(task, "fakv", budget).text])
+    return table(["task", "encoder parameters", "cut (latency)", "layers (latency)", "cut minus layers"], rows)
+
+
+def weak(task: str) -> str:
+    """Return a task's title, MRPC's with the mark of its weak teachers."""
+    return TITLES[task].replace("MRPC", "MRPC†")
+
+
+def weak_line() -> str:
+    """Return the note on MRPC's teachers."""
+    ours = [s for name in ("cuts_mrpc", "undivided_mrpc") for s in read_record(name)["teacher"]["scores"]]
+    better = [cell["teacher"]["score"] for cell in read_record("fit")["cells"] if cell["task"] == "mrpc"]
+    return (
+        f"† MRPC's teachers are under-trained in these records: {100 * min(ours):.1f} to {100 * max(ours):.1f}, where "
+        f"the same weights at a rate of 1e-4 and four passes have {score(better)} (`fit.json`). Hardly losing to them "
+        "is cheap.\n"
+    )
+
+
+def kept_table() -> str:
+    """Return undivided's networks beside their teachers and four layers, for its page."""
+    rows = []
+    for task in TASKS:
+        ours, even, layers = (kept(task, name) for name in ("importance-3", "even-3", "layers-3"))
+        cells = [f"{score(each['scores'])} ({fmean(each['latency_shares']):.2f})" for each in (ours, layers)]
+        teacher = score(read_record(f"undivided_{task}")["teacher"]["scores"])
+        gap = kept_gap(task, "importance-3", "teacher").text
+        rows.append([weak(task), teacher, cells[0], score(even["scores"]), cells[1], gap])
+    head = ["task", "teacher", "importance (latency)", "even", "four layers (latency)", "importance minus teacher"]
+    return table(head, rows)
+
+
+def none_kept_line() -> str:
+    """Return what is lost where no feed-forward stays, and on questions where three do."""
+    gaps = [kept_gap(task, "importance-0", "teacher") for task in TASKS]
+    questions = read_record("undivided_squad")["runs"][0]["minus_teacher"]
+    squad = Gap.read("squad", questions, [questions["difference"]])
+    lost = ", ".join(f"{TASKS[gap.task]} {gap.text}" for gap in gaps)
+    return f"With all feed-forwards gone, less the teacher: {lost}. On SQuAD (F1) three kept have {squad.text}.\n"
+
+
+def questions_line() -> str:
+    """Return the cut for questions beside three layers."""
+    ours, layers = (
+        next(run for run in read_record("cuts_squad")["runs"] if run["variant"] == name and run["budget"] == HALF)
+        for name in ("fakv", "layers")
+    )
+    cells = [f"{100 * each['score']:.1f} at {fmean(each['latency_shares']):.2f}" for each in (ours, layers)]
+    return (
+        f"On SQuAD (4,000 rows, one seed) half of the encoder has an F1 of {cells[0]} of the latency, three layers "
+        f"{cells[1]}.\n"
+    )
+
+
+def dims_line() -> str:
+    """Return the cuts by one dimension, with their total parameters, which differ."""
+    parts = [
+        f"{name} {score(run['scores'])} ({fmean(run['params']) / 1e6:.1f} million)"
+        for name, variant in (("hidden units alone", "h"), ("one share for all", "uniform"), ("all", "all"))
+        if has_run(read_record("cuts_cola"), variant=variant, budget=HALF)
+        for run in (cut("cola", variant, HALF),)
+    ]
+    return (
+        f"On CoLA, half of the encoder: {', '.join(parts)}. Their total parameters differ, so nothing follows about "
+        "which dimension to cut first.\n"
+    )
+
+
+def family_table() -> str:
+    """Return two members of the families of CoLA and MRPC, for dynabert's page."""
+    rows = []
+    for task in ("cola", "mrpc"):
+        record = read_record(f"family_{task}")
+        networks = {each["name"]: each for each in record["networks"]}
+        whole_ms = networks["teacher"]["latency_ms"]
+        cells = [
+            f"{score(networks[name]['scores'])} ({networks[name]['latency_ms'] / whole_ms:.2f})"
+            for name in ("w0.5-d1.0", "w0.25-d0.5")
+        ]
+        rows.append([weak(task), score(networks["teacher"]["scores"]), *cells])
+    return table(["task", "teacher", "`w0.5-d1.0` (latency)", "`w0.25-d0.5` (latency)"], rows)
+
+
+def depth_table() -> str:
+    """Return the depths that were chosen beside the full model, where they are fewer, for depth's page."""
+    rows = []
+    for name, found in read_record("depth")["tasks"].items():
+        if "chosen" in found:
+            chosen = found["chosen"]
+            gap = Gap.read(name, chosen["difference"])
+            saved = [f"{100 * chosen[key]:.0f} %" for key in ("time_saved", "memory_saved")]
+            title = TASKS.get(name, name.upper())
+            rows.append([title, str(found["chosen_depth"]), gap.text, chosen["verdict"], *saved])
+    return table(["task", "layers", "chosen minus full, points", "verdict", "time saved", "memory saved"], rows)
+
+
+INT8_ROWS = {
+    "sst2": (
+        ("teacher", "torch", "teacher"),
+        ("teacher", "onnx-int8", "teacher"),
+        ("fewer layers", "onnx-int8", "three layers, distilled"),
+        ("1/2 of the multiply-adds", "onnx-int8", "`dynabert`, best within half of the multiply-adds"),
+        ("1/8 of the multiply-adds", "onnx-int8", "`search --train-steps 300`, within an eighth"),
+    ),
+    "cola": (
+        ("teacher", "torch", "teacher"),
+        ("teacher", "onnx-int8", "teacher"),
+        ("fewer layers", "onnx-int8", "three layers, distilled"),
+        ("1/2 of the multiply-adds", "onnx-int8", "`dynabert`, best within half"),
+    ),
+    "mrpc": (
+        ("teacher", "torch", "teacher"),
+        ("teacher", "onnx-int8", "teacher"),
+        ("fewer layers", "onnx-int8", "three layers, distilled, of another teacher"),
+        ("1/2 of the multiply-adds", "onnx-int8", "`search`, within half"),
+    ),
+}
+
+
+def backends_table() -> str:
+    """Return scores, latencies and sizes of some networks by backend, for export's page."""
+    rows = []
+    for task, shown in INT8_ROWS.items():
+        networks = {(each["name"], each["backend"]): each for each in read_record(f"int8_{task}")["networks"]}
+        for i, (name, backend, title) in enumerate(shown):
+            found = networks[name, backend]
+            cells = [f"{100 * found['score']:.1f}", f"{found['latency_ms']:.1f}", f"{found['file_bytes'] / 1e6:.1f}"]
+            rows.append(["" if i else f"{TASKS[task]}, {METRICS[task]}", title, backend, *cells])
+    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
+
+
+def search_table() -> str:
+    """Return what searched networks gain over the grid's at equal cost, over search seeds, for search's page."""
+    rows = []
+    shares = ("0.5", "0.3333", "0.25")
+    for task in TASKS:
+        means = read_record(f"search_{task}")["mean_difference_points"]
+        rows.append(
+            [TITLES[task], *(f"{means[cost][share]:+.1f}" for cost in ("macs", "latency_ms") for share in shares)]
+        )
+    names = [f"{start} {share}" for start in ("MACs,", "int8 latency,") for share in ("1/2", "1/3", "1/4")]
+    return table(["task, metric", *names], rows)

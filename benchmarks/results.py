@@ -1,0 +1,171 @@
+"""What the records say, as values: scores over seeds, a difference with its interval, and how both are shown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+RECORDS = Path(__file__).resolve().parent / "records"
+TASKS = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC"}
+METRICS = {"sst2": "accuracy", "cola": "Matthews", "mrpc": "accuracy"}
+HEADS = tuple(f"{name}, {METRICS[task]}" for task, name in TASKS.items())
+HALF, THIRD = "params_encoder=0.5", "params_encoder=0.35"  # the budgets of cuts_TASK; the second is near a third
+
+Record = Mapping[str, Any]
+
+
+@cache
+def read_record(name: str) -> Record:
+    record: Record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    return record
+
+
+def has_record(name: str) -> bool:
+    return (RECORDS / f"{name}.json").is_file()
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The difference of two networks' scores on the same rows.
+
+    Args:
+        task: whose rows; "mean" for the mean over tasks.
+        mean: a fraction of 1, the mean over seeds.
+        low, high: 95 % interval over rows; None where the record has none.
+        by_seed: the seeds' differences, empty where they were not recorded.
+    """
+
+    task: str
+    mean: float
+    low: float | None
+    high: float | None
+    by_seed: tuple[float, ...]
+
+    @staticmethod
+    def read(task: str, found: Mapping[str, Any], by_seed: Sequence[float] | None = None) -> Gap:
+        """Return what a record says of a difference; its seeds are its own, or given."""
+        mean = found["difference"] if "difference" in found else found["mean"]
+        return Gap(task, mean, found.get("low"), found.get("high"), tuple(found.get("by_seed", by_seed or ())))
+
+    @property
+    def text(self) -> str:
+        """The difference in points, its interval over rows, and its deviation over seeds."""
+        interval = "" if self.low is None else f" [{points(self.low)}, {points(self.high)}]"
+        return f"{points(self.mean)}{interval}{self.spread}"
+
+    @property
+    def spread(self) -> str:
+        if len(self.by_seed) > 1:
+            return f" ± {100 * statistics.stdev(self.by_seed):.1f}"
+        return " (one seed)" if len(self.by_seed) == 1 else " (seeds not recorded)"
+
+    def verdict(self, floor: float) -> str:
+        """Return whether it is above a floor, by the rule of the page."""
+        if self.low is None or self.high is None or len(self.by_seed) < 3:
+            return CANNOT_TELL
+        if self.low > floor and all(each > floor for each in self.by_seed):
+            return SHOWN
+        return CONTRADICTED if self.high < floor and all(each < floor for each in self.by_seed) else NOT_SHOWN
+
+
+SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN = (
+    "shown",
+    "not shown",
+    "contradicted",
+    "cannot be told here",
+    "not run yet",
+)
+
+
+def points(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:+.1f}"
+
+
+def score(scores: Sequence[float]) -> str:
+    """Return the mean in points, with its deviation over seeds where there are several."""
+    mean = f"{100 * statistics.mean(scores):.1f}"
+    return f"{mean} ± {100 * statistics.stdev(scores):.1f}" if len(scores) > 1 else mean
+
+
+def several(values: Sequence[float], digits: int = 2) -> str:
+    """Return the range of some values."""
+    low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Return a Markdown table whose first columns are text and whose others are numbers."""
+    rule = "|" + "---|" * text_columns + "---:|" * (len(head) - text_columns)
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+def run_of(record: Record, **which: Any) -> Mapping[str, Any]:
+    """Return the only run of a record whose values are these."""
+    (entry,) = (each for each in record["runs"] if all(each[name] == value for name, value in which.items()))
+    return dict(entry)
+
+
+def has_run(record: Record, **which: Any) -> bool:
+    return any(all(each[name] == value for name, value in which.items()) for each in record["runs"])
+
+
+def cut(task: str, variant: str, budget: str) -> Mapping[str, Any]:
+    """Return schubert's cut, or layers of the same budget (variant "layers")."""
+    return run_of(read_record(f"cuts_{task}"), variant=variant, budget=budget)
+
+
+def cut_gap(task: str, variant: str, budget: str) -> Gap:
+    """Return a cut less the layers of the same number of encoder parameters."""
+    ours, layers = cut(task, variant, budget), cut(task, "layers", budget)
+    return Gap.read(task, ours["minus_layers"], differences(ours["scores"], layers["scores"]))
+
+
+def mean_cut_gap(variant: str, budget: str) -> Gap:
+    """Return the mean over the three tasks of `cut_gap`."""
+    (found,) = (
+        each["mean"]
+        for each in read_record("cuts_mean")["runs"]
+        if each["variant"] == variant and each["budget"] == budget
+    )
+    by_task = [cut_gap(task, variant, budget).by_seed for task in TASKS]
+    return Gap.read("mean", found, [statistics.mean(each) for each in zip(*by_task, strict=True)])
+
+
+def kept(task: str, variant: str) -> Mapping[str, Any]:
+    """Return a network of undivided's record."""
+    return run_of(read_record(f"undivided_{task}"), variant=variant)
+
+
+def kept_gap(task: str, variant: str, rival: str) -> Gap:
+    """Return a network of undivided's record less its teacher, or less "layers" or "importance" with 3 kept."""
+    ours = kept(task, variant)
+    theirs = read_record(f"undivided_{task}")["teacher"] if rival == "teacher" else kept(task, f"{rival}-3")
+    return Gap.read(task, ours[f"minus_{rival}"], differences(ours["scores"], theirs["scores"]))
+
+
+def family_gap(task: str, name: str) -> Gap:
+    """Return a family's member less its teacher."""
+    networks = {each["name"]: each for each in read_record(f"family_{task}")["networks"]}
+    ours, teacher = networks[name], networks["teacher"]
+    return Gap.read(task, ours["minus_teacher"], differences(seeds_of(ours), seeds_of(teacher)))
+
+
+def seeds_of(network: Mapping[str, Any]) -> tuple[float, ...]:
+    """Return a network's scores by seed; one where only one was trained."""
+    return tuple(network.get("scores", [network["score"]]))
+
+
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a - b for a, b in zip(ours, theirs, strict=True))
+
+
+def fit_gap(row: Mapping[str, Any], rival: str) -> Gap:
+    """Return what fit took less "uncut" or "layers", of a row of the record's summary."""
+    shares = read_record("fit")["shares"]
+    title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
+    return Gap.read(title, row[f"fit - {rival}"])

@@ -1,0 +1,97 @@
+"""A connection to a Ray cluster whose nodes all see the folders that work is done in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import InputError, MissingError
+from cutbert.train.machine import usable_cores
+
+MOST_LOSSES = 20  # times that work is begun again because its node or worker was lost
+
+
+@contextmanager
+def ray_cluster(address: str | None, out: Path) -> Iterator[Any]:
+    """Yield Ray, connected to the cluster at an address, or to a local one that is started and stopped here.
+
+    Args:
+        address: as ray.init takes it.
+        out: folder of the results; every node must see it.
+
+    Raises:
+        MissingError: Ray is not installed.
+        InputError: no cluster answers, or a node does not see the folder.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise MissingError("--engine ray must have Ray: pip install 'cutbert[ray]'") from None
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        connect(ray, address)
+    try:
+        check_shared(ray, out)
+        yield ray
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def connect(ray: Any, address: str | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
+        except Exception as error:  # Ray raises a bare Exception here
+            raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        wanted = "--ray-address must be a Ray cluster that answers"
+        raise InputError(f"{wanted}, got {address}: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def check_shared(ray: Any, out: Path) -> None:
+    """Check on every node that it sees a new file beside the sweep's folder.
+
+    Raises:
+        InputError: a node does not see it.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
+    with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
+        check = ray.remote(missing_here)
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
+        answers = ray.get(
+            [
+                check.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
+                for place in places
+            ]
+        )
+    wrong = [f"{host} does not see {Path(name).parent}" for host, names in answers for name in names]
+    if wrong:
+        raise InputError(
+            "--out and the working folder must be on storage that all nodes of the cluster share", *dict.fromkeys(wrong)
+        )
+
+
+def missing_here(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name of this node, and which of the paths it does not see."""
+    return socket.gethostname(), [path for path in paths if not Path(path).exists()]
+
+
+def alive_nodes(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]

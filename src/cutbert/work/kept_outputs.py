@@ -1,0 +1,188 @@
+"""A teacher's outputs, computed once for each row and kept in a file, since training sees rows again.
+
+Axes: N rows, B rows of a batch, T positions of a batch, H hidden units, C labels.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cutbert.data.batches import Batch
+from cutbert.data.tokens import Tokens
+from cutbert.model.task_model import TaskModel, TaskOutput
+from cutbert.train.collating import block_batch
+from cutbert.train.progress import say
+
+MOST_BYTES = 2 << 30
+DISK_SHARE = 4  # at most one part in so many of the free disk
+
+
+class KeptOutputs:
+    """What a teacher answers for rows that training sees again: in later passes, and with other networks.
+
+    A row's outputs are those of its batch in the first pass, whenever they are asked for. They do not hang on what was
+    asked before, so that a run that goes on, or trains elsewhere, makes the same weights. Batches of the first pass
+    beyond MOST_BYTES, and later batches with any row of these, are computed each time.
+
+    Args:
+        model: the teacher, with a head for whole texts, on the CPU.
+        tokens: the rows, in its tokens.
+        batches: rows of each batch of the first pass, each row once.
+        has_states: whether hidden states are kept beside the logits.
+        folder: where the files are made; they have no names, so that nothing is left of them.
+    """
+
+    def __init__(
+        self,
+        model: TaskModel,
+        tokens: Tokens,
+        batches: Sequence[NDArray[np.int64]],
+        folder: Path,
+        *,
+        has_states: bool,
+    ) -> None:
+        self.model, self.tokens, self.batches, self.folder, self.has_states = model, tokens, batches, folder, has_states
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what makes it anew in another process, where nothing is kept yet."""
+        return _new, (self.model, self.tokens, self.batches, self.folder, self.has_states)
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch, rows: NDArray[np.int64]) -> TaskOutput:
+        """Return the teacher's outputs for a batch.
+
+        Args:
+            batch: the rows, in the teacher's tokens where it has states; it gives the layout.
+            rows: their indices, [B].
+
+        Returns:
+            logits [B, C]; hidden states in the batch's layout, 0 at padding, or none.
+        """
+        store, wanted = self._store, np.unique(self._store.batch_of[rows])
+        if wanted[-1] >= store.num_batches:
+            return outputs_of(self.model, batch if self.has_states else self._batch(rows))
+        for index in wanted[~store.is_done[wanted]]:
+            first = self._batch(self.batches[index])
+            store.keep(int(index), self.batches[index], first, outputs_of(self.model, first))
+        logits = store.logits[torch.from_numpy(rows)]
+        if not self.has_states:
+            return TaskOutput(logits, (), None)
+        places, tokens = real_positions(batch), torch.from_numpy(store.tokens_of(rows))
+        states = []
+        for table in store.states:
+            state = table.new_zeros(batch.input_ids.numel(), table.shape[1])
+            states.append(state.index_copy_(0, places, table[tokens]).view(*batch.input_ids.shape, -1))
+        return TaskOutput(logits, tuple(states), None)
+
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        return block_batch(self.model, self.tokens, rows)
+
+    @cached_property
+    def _store(self) -> Store:
+        outputs = outputs_of(self.model, self._batch(self.batches[0]))
+        assert outputs.logits is not None
+        states = outputs.hidden_states if self.has_states else ()
+        return Store(self.tokens.lengths, self.batches, outputs.logits, states, self.folder)
+
+
+def _new(
+    model: TaskModel, tokens: Tokens, batches: Sequence[NDArray[np.int64]], folder: Path, has_states: bool
+) -> KeptOutputs:
+    return KeptOutputs(model, tokens, batches, folder, has_states=has_states)
+
+
+class Store:
+    """The files, and where in them a row is.
+
+    Args:
+        lengths: tokens of each row, [N].
+        batches: rows of each batch of the first pass.
+        logits: of some batch, [B, C]; gives size and dtype.
+        states: of some batch, [T, H] each; give sizes and dtypes.
+        folder: where the files are made.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        batches: Sequence[NDArray[np.int64]],
+        logits: Tensor,
+        states: Sequence[Tensor],
+        folder: Path,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_of = np.empty(len(lengths), dtype=np.int64)
+        for index, rows in enumerate(batches):
+            self.batch_of[rows] = index
+        order = np.concatenate(batches)
+        self.starts = np.empty(len(lengths), dtype=np.int64)
+        self.starts[order] = np.cumsum(lengths[order]) - lengths[order]
+        self.is_done = np.zeros(len(batches), dtype=bool)
+        ends = np.cumsum([int(lengths[rows].sum()) for rows in batches])
+        of_token = sum(state.shape[-1] * state.element_size() for state in states)
+        folder.mkdir(parents=True, exist_ok=True)
+        room = min(MOST_BYTES, shutil.disk_usage(folder).free // DISK_SHARE)
+        self.num_batches = int(np.searchsorted(ends * max(1, of_token), room, side="right"))
+        self.logits = logits.new_empty(len(lengths), *logits.shape[1:])
+        size = int(ends[self.num_batches - 1]) if self.num_batches else 0
+        self.states: list[Tensor] = []
+        try:
+            self.states = [nameless(folder, size, state) for state in states] if size else []
+        except OSError as error:
+            say(f"a teacher's outputs are computed again in each pass, since they cannot be kept: {error.strerror}")
+            self.num_batches = 0
+
+    def keep(self, index: int, rows: NDArray[np.int64], batch: Batch, outputs: TaskOutput) -> None:
+        """Keep the outputs for a batch of the first pass."""
+        assert outputs.logits is not None
+        self.logits[torch.from_numpy(rows)] = outputs.logits
+        tokens, places = torch.from_numpy(self.tokens_of(rows)), real_positions(batch)
+        for table, state in zip(self.states, outputs.hidden_states, strict=False):
+            table[tokens] = state.flatten(0, -2)[places]
+        self.is_done[index] = True
+
+    def tokens_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of rows' tokens in the files, row by row."""
+        lengths = self.lengths[rows]
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return np.repeat(self.starts[rows], lengths) + within
+
+
+def outputs_of(model: TaskModel, batch: Batch) -> TaskOutput:
+    """Return a network's outputs for a batch."""
+    encoder = model.encoder
+    states = encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
+    return model.apply_head(states, batch.attention_mask, batch.blocks)
+
+
+def real_positions(batch: Batch) -> Tensor:
+    """Return the positions of a batch's tokens in its flat layout, without padding; row by row."""
+    if batch.attention_mask is None:
+        return torch.arange(batch.input_ids.numel())
+    return batch.attention_mask.flatten().nonzero().flatten()
+
+
+def nameless(folder: Path, num_tokens: int, like: Tensor) -> Tensor:
+    """Return a tensor [num_tokens, H] in a file that has no name, of the size and dtype of a state.
+
+    Raises:
+        OSError: the disk has no room.
+    """
+    size = num_tokens * like.shape[-1]
+    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
+    try:
+        os.posix_fallocate(handle, 0, size * like.element_size())
+        return torch.from_file(name, shared=True, size=size, dtype=like.dtype).view(num_tokens, -1)
+    finally:
+        os.close(handle)
+        os.unlink(name)

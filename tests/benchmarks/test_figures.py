@@ -1,0 +1,170 @@
+"""Verdicts follow their rule, tables take any number of seeds, and a figure that no record has is found."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from cutbert.cli import main as command_line
+from cutbert.cli.parser import Call
+from cutbert.settings import build_settings
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+NAMES = (
+    "results",
+    "claims",
+    "findings",
+    "everything",
+    "claim_rows",
+    "equal_cost",
+    "page_tables",
+    "evidence",
+    "figures",
+)
+
+
+@pytest.fixture(scope="module")
+def scripts() -> Iterator[dict[str, ModuleType]]:
+    """The modules that write pages, by name."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield {name: import_module(name) for name in NAMES}
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "by_seed", "verdict"),
+    [
+        (0.01, 0.03, (0.01, 0.02, 0.03), "shown"),
+        (0.01, 0.03, (0.02, 0.03), "cannot be told here"),  # two seeds
+        (None, None, (0.01, 0.02, 0.03), "cannot be told here"),
+        (0.01, 0.03, (0.06, 0.02, -0.01), "not shown"),  # a seed says otherwise
+        (-0.01, 0.03, (0.01, 0.02, 0.03), "not shown"),
+        (-0.03, -0.01, (-0.01, -0.02, -0.03), "contradicted"),
+        (-0.03, -0.01, (-0.06, -0.02, 0.01), "not shown"),
+    ],
+)
+def test_a_difference_has_its_verdict(
+    scripts: dict[str, ModuleType], low: float | None, high: float | None, by_seed: tuple[float, ...], verdict: str
+) -> None:
+    gap = scripts["results"].Gap("cola", sum(by_seed) / len(by_seed), low, high, by_seed)
+    assert gap.verdict(0.0) == verdict
+
+
+def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleType]) -> None:
+    gap, claim = scripts["results"].Gap, scripts["claims"].Claim
+    above, below = gap("sst2", 0.02, 0.01, 0.03, (0.02,) * 3), gap("cola", -0.02, -0.03, -0.01, (-0.02,) * 3)
+    between, mean = gap("mrpc", 0.0, -0.005, 0.005, (0.0,) * 3), gap("mean", 0.01, 0.005, 0.02, (0.01,) * 3)
+    unknown = gap("mrpc", 0.02, 0.01, 0.03, (0.02,))
+    for found, verdict in (
+        ([above, above], "shown"),
+        ([above, between], "not shown"),
+        ([above, below, unknown], "contradicted"),
+        ([above, unknown], "cannot be told here"),
+        ([mean, below], "shown"),  # of an average
+    ):
+        assert claim("name", "words", found=lambda found=found: found).verdict == verdict
+    assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
+    assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
+    assert claim("name", "words").verdict == "not run yet"
+
+
+def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -> None:
+    results = scripts["results"]
+    for task in results.TASKS:
+        for gap in (results.cut_gap(task, "fakv", results.HALF), results.kept_gap(task, "importance-3", "teacher")):
+            assert sum(gap.by_seed) / len(gap.by_seed) == pytest.approx(gap.mean, abs=1e-9)
+            assert gap.low <= gap.mean <= gap.high
+
+
+def made_summary(task: str, limit: int, seeds: int) -> dict[str, Any]:
+    """Return a row of fit's summary in which fit beats plain layers with every seed."""
+    by_seed = [0.02 + 0.001 * seed for seed in range(seeds)]
+    gap = {"mean": 0.02, "low": 0.01, "high": 0.03, "by_seed": by_seed}
+    found = {"mean": 0.8, "spread": 0.01 if seeds > 1 else None}
+    return {
+        "task": task,
+        "limit": limit,
+        "seeds": seeds,
+        "uncut": found,
+        "fit": {**found, "share": 0.3},
+        "layers": {**found, "share": 0.3},
+        "fit - uncut": gap,
+        "fit - layers": gap,
+    }
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(1, "cannot be told here"), (3, "shown"), (5, "shown")])
+def test_fit_has_any_number_of_seeds_and_limits(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: int, verdict: str
+) -> None:
+    record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
+    record["shares"] = [0.5, 0.25]
+    record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in (0, 1)]
+    (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
+    results = scripts["results"]
+    others = {path.stem: results.read_record(path.stem) for path in (BENCHMARKS / "records").glob("*.json")}
+    made = {**others, "fit": record}
+    for name in ("results", "findings", "equal_cost", "page_tables", "evidence", "claim_rows"):
+        monkeypatch.setattr(scripts[name], "read_record", made.__getitem__)
+    rows = scripts["page_tables"].fit_table().splitlines()
+    assert len(rows) == 2 + 4 and rows[2].count("+2.") == 2 * (seeds + 1)
+    assert f"| `fit`: limit 0.50, 10 minutes | {seeds} |" in scripts["equal_cost"].int8_table()
+    (claim,) = (each for each in scripts["claim_rows"].OURS if "beats plain layers" in each.name)
+    assert claim.verdict == verdict and "SST-2 at 0.25 +2.0 [+1.0, +3.0]" in claim.row()[2]
+
+
+def test_a_figure_of_its_own_is_found(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    figures = scripts["figures"]
+    page = tmp_path / "method.md"
+    begin, end = (mark.format(name="rows") for mark in (figures.BEGIN, figures.END))
+    page.write_text(
+        f"# A method\n\nIts share is 0.5.\n\n## What we measured\n\n{begin}\n1.5\n{end}\n\nIt has `0.3` at 3.\n"
+    )
+    monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.5\n"}})
+    assert figures.own_figures(page) == [] and figures.written(page) == page.read_text()
+    page.write_text(page.read_text() + "It gains 2.5 points, -0.25 less.\n")
+    assert figures.own_figures(page) == ["2.5", "-0.25"]
+    monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.6\n"}})
+    assert figures.written(page) != page.read_text()
+
+
+def test_commands_of_everything_are_understood(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def only_checked(call: Call) -> None:
+        _, options = call.read()
+        build_settings(options, *call.verb.settings)
+        seen.append(call.verb.name)
+
+    monkeypatch.setattr(command_line, "run", only_checked)
+    shared = "".join((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8") for name in ("recording", "workload"))
+    for job in scripts["everything"].JOBS:
+        for line in job.commands:
+            program, script, *words = shlex.split(line.format(model="model", data="glue", records="records"))
+            if program == "cutbert":
+                assert command_line.main([script, *words]) == 0
+            else:
+                options = [word for word in words if word.startswith("--")]
+                source = (BENCHMARKS.parent / script).read_text(encoding="utf-8") + shared
+                assert [each for each in options if f'"{each}"' not in source] == [], line
+    assert set(seen) == {"sweep", "analyze"}
+
+
+def test_everything_lists_its_commands(scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]) -> None:
+    scripts["everything"].main(["--list", "--only", "fit", "--records", "new"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("python benchmarks/measure_fit.py") and line.endswith("--records new")
+    with pytest.raises(KeyError, match="no job is called nothing"):
+        scripts["everything"].command("nothing")
