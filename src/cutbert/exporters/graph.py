@@ -23,7 +23,8 @@ from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
 from cutbert.model.heads import MaskedLMHead, Pooler, PredictionTokenHead, SequenceHead, masked_lm_activation
-from cutbert.model.prefix import PrefixNorm, SubLayer
+from cutbert.model.prefix import PrefixNorm
+from cutbert.model.residual import Residual
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.version import __version__
@@ -137,12 +138,12 @@ def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> s
     return added(nodes, layer, layer.down, nodes.add("Mul", apply_activation(nodes, activation, up), gate), x)
 
 
-def read_by(nodes: Nodes, layer: SubLayer, x: str) -> str:
+def read_by(nodes: Nodes, layer: Residual, x: str) -> str:
     """Return what a sub-layer's matrices read of the stream."""
     return layer_norm(nodes, layer.norm, x) if layer.norm is not None and layer.norm_place == "before" else x
 
 
-def added(nodes: Nodes, owner: SubLayer, layer: nn.Linear, x: str, residual: str) -> str:
+def added(nodes: Nodes, owner: Residual, layer: nn.Linear, x: str, residual: str) -> str:
     """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
     product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
     if owner.norm is None or owner.norm_place == "before":

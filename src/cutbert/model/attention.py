@@ -14,14 +14,15 @@ from torch.nn import functional as F
 from cutbert.errors import ShapeError
 from cutbert.model.distances import Distances, distance_scores
 from cutbert.model.layout import Layout
-from cutbert.model.prefix import NormPlace, SubLayer, prefix_linear
+from cutbert.model.prefix import prefix_linear
+from cutbert.model.residual import NormPlace, Residual
 from cutbert.model.tiles import ExplicitAttention, in_heads, out_of_window, part_of_bias
 from cutbert.shape.blocks import Blocks, num_positions, placed
 from cutbert.shape.ingredients import spans
 from cutbert.shape.subnet import rotary_misfit
 
 
-class Attention(SubLayer):
+class Attention(Residual):
     """Self-attention that can run with any prefix of its heads, key and value dimensions and hidden units.
 
     Args:

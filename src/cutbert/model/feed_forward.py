@@ -8,10 +8,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from cutbert.model.prefix import NormPlace, SubLayer, prefix_linear
+from cutbert.model.prefix import prefix_linear
+from cutbert.model.residual import NormPlace, Residual
 
 
-class FeedForward(SubLayer):
+class FeedForward(Residual):
     """Two linear maps with an activation between them, which can run with any prefix of the neurons.
 
     A gated one has a third map, `gate`, beside the first: a neuron is the activation of the one times the other.
