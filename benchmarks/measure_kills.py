@@ -1,4 +1,4 @@
-"""SIGKILLs at random moments, resumed by the same command until done: of `cutbert dynabert` or `fit`, or of a sweep.
+"""SIGKILLs at random moments, resumed by the same command until done: of one verb, of a sweep, or of every verb.
 
 `run`: a run folder is killed and restarted until it is finished; then the next run begins, until enough kills have
 fallen. Moments are uniform over half the time an uninterrupted run takes, counted from each start: a run is killed
@@ -8,6 +8,11 @@ the bit. `fit` is the same of runs of fit, which take the plan of the uninterrup
 `sweep`: two tasks and two seeds of a teacher and a family of it. A call of the sweep is killed once some run has saved
 a new checkpoint and some random seconds have passed. No run may be lost or done twice, and the same plan on Ray must
 give the same scores.
+
+`verbs`: every command that leaves something behind, on tiny models, each try killed up to three times, after random
+seconds or before a random change of a file. What is left must equal what an unkilled command leaves, to the bit where
+no times are in it, with nothing beside: in its folders, in the token cache, among temporary files. A measurement that
+is stopped goes on in --work.
 """
 
 from __future__ import annotations
@@ -26,10 +31,11 @@ from typing import Any
 
 from cutbert.files import file_sha256, read_json
 from cutbert.train.progress import say
-from recording import make_parser, numbers, parse, recorded
+from recording import make_parser, names, numbers, parse, recorded
 from workload import add_inputs, cutbert_json, model_of, option
 
 COMPARED = ("teacher/model.safetensors", "model/model.safetensors", "predictions/*.json")
+MOST_KILLS = 3  # of one try of `verbs`
 MOST_SECONDS = 10.0  # from a sweep's new checkpoint to its kill
 POLL_SECONDS = 0.05
 PLAN = """
@@ -62,7 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     add_inputs(parser)
     parser.set_defaults(max_train_samples=600)
-    parser.add_argument("what", choices=("run", "fit", "sweep"))
+    parser.add_argument("what", choices=("run", "fit", "sweep", "verbs"))
+    parser.add_argument("--work", type=Path, help="folder of `verbs`, to go on in; None for a temporary one")
+    parser.add_argument("--only", type=names, default=[], help="commands of `verbs`, by commas; none for all")
     parser.add_argument("--tasks", default="sst2,mrpc", help="of the sweep, by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1], help="of the sweep, by commas")
     parser.add_argument("--max-eval-samples", type=int, default=200)
@@ -73,13 +81,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--ray", action=argparse.BooleanOptionalAction, default=True, help="the sweep on Ray too")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parse(parser, argv)
-    name = {"run": "kill_resume", "fit": "fit_kills", "sweep": "sweep_kills"}[args.what]
-    measure = kill_sweep if args.what == "sweep" else kill_runs
+    name = {"run": "kill_resume", "fit": "fit_kills", "sweep": "sweep_kills", "verbs": "kills"}[args.what]
+    measure = {"sweep": kill_sweep, "verbs": kill_verbs}.get(args.what, kill_runs)
     record = recorded(name, args, lambda: measure(args), seeds=[args.seed])
     print(
         *(
             f"{key} {record[key]}"
-            for key in ("kills", "all_equal", "lost", "done_twice", "ray_is_equal")
+            for key in ("kills", "all_equal", "lost", "left_over", "done_twice", "ray_is_equal")
             if key in record
         )
     )
@@ -186,6 +194,36 @@ def digests(run: Path) -> dict[str, str]:
     """Return the SHA-256 of every weight and prediction of a run, by its path in the run."""
     files = [path for pattern in COMPARED for path in run.glob(pattern)]
     return {str(path.relative_to(run)): file_sha256(path) for path in files}
+
+
+def kill_verbs(args: argparse.Namespace) -> dict[str, Any]:
+    """Kill one command after the other until enough kills have fallen."""
+    from killed_verbs import Place, commands, killed_try
+
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Place((args.work or Path(temporary)).resolve(), model_of(args))
+        chosen = [each for each in commands(place.base) if not args.only or each.name in args.only]
+        kept = place.folder / "tries.jsonl"
+        tries = [json.loads(line) for line in kept.open()] if kept.is_file() else []
+        while (left := args.kills - sum(len(each["kills"]) for each in tries)) > 0:
+            moments = random.Random(f"{args.seed}-{len(tries)}")
+            command, most = chosen[len(tries) % len(chosen)], min(left, moments.randint(1, MOST_KILLS))
+            tries.append(killed_try(place, command, f"try{len(tries)}", most, moments))
+            with kept.open("a") as file:
+                file.write(json.dumps(tries[-1]) + "\n")
+            say(f"{len(tries)}: {tries[-1]}")
+    lost, left_over = (sum(bool(each[key]) for each in tries) for key in ("lost", "left_over"))
+    by_command = {
+        command.name: sum(len(each["kills"]) for each in tries if each["command"] == command.name) for command in chosen
+    }
+    return {
+        "kills": sum(by_command.values()),
+        "by_command": by_command,
+        "lost": lost,
+        "left_over": left_over,
+        "holds": lost == left_over == 0,
+        "tries": tries,
+    }
 
 
 def kill_sweep(args: argparse.Namespace) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def on_backend(
         progress_bar(f"{backend}: subnets", args.rounds + THROUGHPUT_ROUNDS) as bar,
     ):
         times = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=counter(bar))
-        said = conditions(settings, lengths, threads, "cpu")
+        said = conditions(settings, lengths, threads, "cpu", times.quality)
     predicted = np.array([table(shape) for shape in shapes])
     found = np.array([times[str(i)].latency_ms for i in range(len(shapes))])
     drift = times[UNCUT].latency_ms / table.uncut_ms

@@ -51,5 +51,6 @@ def take_known_times(patch: pytest.MonkeyPatch, ms_of: MsOf) -> list[Timed]:
     for name in BACKENDS:
         patch.setitem(BACKENDS, name, KnownBackend(name))
     assert measure_latency.__kwdefaults__ is not None
-    patch.setitem(measure_latency.__kwdefaults__, "clock", lambda: now[0])
+    for name in ("clock", "cpu_clock"):
+        patch.setitem(measure_latency.__kwdefaults__, name, lambda: now[0])
     return timed

@@ -35,7 +35,7 @@ from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.settings import build_settings
-from cutbert.shape.head import HeadSpec
+from cutbert.shape.head import HeadKind, HeadSpec
 from cutbert.table import as_text
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.progress import progress_bar, say
@@ -204,6 +204,56 @@ def test_predict_several_labels_and_numbers(tmp_path: Path) -> None:
     assert cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json().keys() == {"out", "rows"}
     header, *values = (tmp_path / "n.csv").read_text().splitlines()
     assert header == "label" and len(values) == 12 and all(np.isfinite(float(value)) for value in values)
+
+
+def test_predict_in_chunks_gives_what_one_chunk_gives(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = write_tsv(tmp_path / "texts.tsv", tiny_rows(50, 8))
+    options = {"input": texts, "text": "text", "threads": 1, "max_length": 8}
+    whole = cutbert.predict(stored, out=tmp_path / "whole.jsonl", **options)
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(" of 50 texts are cut at 8 tokens")
+    monkeypatch.setattr("cutbert.data.stream.CHUNK_ROWS", 7)
+    parts = cutbert.predict(stored, out=tmp_path / "parts.jsonl", **options)
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert {**parts.to_json(), "out": 0} == {**whole.to_json(), "out": 0}
+    lines = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    for one, other in zip(*(map(json.loads, each) for each in lines), strict=True):
+        assert one["label"] == other["label"]
+        assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "broken", "others"),
+    [
+        ("single_label", "a\tb", [".tsv"], ".csv or .jsonl"),
+        ("single_label", "a\nb", [".tsv"], ".csv or .jsonl"),
+        ("single_label", "a\rb", [".tsv", ".csv"], ".jsonl"),
+        ("multi_label", "a,b", [".tsv", ".csv"], ".jsonl"),
+        ("single_label", "a,b", [], ""),
+    ],
+)
+def test_predict_refuses_files_that_cannot_hold_a_label(
+    kind: HeadKind, label: str, broken: list[str], others: str, tmp_path: Path
+) -> None:
+    model = save_tiny(tmp_path / "model", tiny_model(HeadSpec(kind, (label, "z"))))
+    options = {"input": write_tsv(tmp_path / "texts.tsv", tiny_rows(40, 8)), "text": "text", "threads": 1}
+    for suffix in (".tsv", ".csv", ".jsonl"):
+        out = tmp_path / f"out{suffix}"
+        if suffix in broken:
+            message = f"--out must end in {others}, got {out}: a {suffix} file cannot hold the label {label!r}"
+            with pytest.raises(InputError, match=re.escape(message)):
+                cutbert.predict(model, out=out, **options)
+            assert not out.exists()
+            continue
+        cutbert.predict(model, out=out, **options)
+        with out.open(encoding="utf-8", newline="") as file:
+            if suffix == ".jsonl":
+                assert list(json.loads(file.readline())["probabilities"]) == [label, "z"]
+            else:
+                header, *rows = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",")
+                assert header == ["label", f"probability_{label}", "probability_z"] and len(rows) == 40
 
 
 def test_predict_names_all_mistakes(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
             "--precision must be one of auto, float32, bf16, got 'fp16'",
             "--epochs must be at least 0, got -1.0",
             "--batch-size must be at least 1, got 0",
-            "--learning-rate must be at least 0 and finite, got inf",
+            "--learning-rate must be above 0 and finite, got inf",
             "--dropout must lie in [0, 0.99], got 1.0",
             "--max-grad-norm must be above 0, got 0.0",
             "--accumulation must be at least 1, got 0",

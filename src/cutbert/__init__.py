@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from cutbert.errors import CutbertError, InputError, InterruptedRun, MissingError
-from cutbert.shape.budget import Limits
-from cutbert.shape.cost import Cost, cost_of
-from cutbert.shape.head import HeadSpec
-from cutbert.shape.shape import EncoderShape, LayerShape
-from cutbert.shape.space import GridPoint, grid
-from cutbert.shape.subnet import KeptLayer, Subnet
-from cutbert.version import __version__
-
+TYPE_CHECKING = False  # as in typing, which takes its time
 # ruff: noqa: F403, F405
-if TYPE_CHECKING:  # the verbs
-    from cutbert.api import *
+if TYPE_CHECKING:
+    from typing import Any
 
-# Written out, since type checkers compute no names; what is not imported above is a verb.
+    from cutbert.api import *  # the verbs
+    from cutbert.errors import CutbertError, InputError, InterruptedRun, MissingError
+    from cutbert.shape.budget import Limits
+    from cutbert.shape.cost import Cost, cost_of
+    from cutbert.shape.head import HeadSpec
+    from cutbert.shape.shape import EncoderShape, LayerShape
+    from cutbert.shape.space import GridPoint, grid
+    from cutbert.shape.subnet import KeptLayer, Subnet
+    from cutbert.version import __version__
+
+# Where each name is that is no verb. Nothing is loaded before it is used, so that the command is there at once.
+PLACES = {
+    "errors": ("CutbertError", "InputError", "InterruptedRun", "MissingError"),
+    "shape.budget": ("Limits",),
+    "shape.cost": ("Cost", "cost_of"),
+    "shape.head": ("HeadSpec",),
+    "shape.shape": ("EncoderShape", "LayerShape"),
+    "shape.space": ("GridPoint", "grid"),
+    "shape.subnet": ("KeptLayer", "Subnet"),
+    "version": ("__version__",),
+}
+MODULES = {name: f"cutbert.{module}" for module, names in PLACES.items() for name in names}
+
+# Written out, since type checkers compute no names; what is not in PLACES is a verb.
 __all__ = [
     "Cost",
     "CutbertError",
@@ -58,12 +70,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Resolve a verb on first use, so that importing cutbert stays quick."""
+    """Resolve a name on its first use."""
+    from importlib import import_module
+
     if name in __all__:
-        return getattr(import_module("cutbert.api"), name)
+        value = globals()[name] = getattr(import_module(MODULES.get(name, "cutbert.api")), name)
+        return value
     raise AttributeError(f"module 'cutbert' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Show the verbs to people who explore, before they are loaded."""
+    """Show all names to people who explore, before they are loaded."""
     return [*__all__]

@@ -7,8 +7,10 @@ CutbertError
 │   ├── ModelError        a model folder or hub id that cannot be read as an encoder we know
 │   ├── BudgetError       a limit that nothing meets, or that is not a number
 │   └── RunError          a run folder: occupied, locked, or of another command or version
-├── MissingError          something the machine lacks (a package, a device); exit code 2
+├── MissingError          something the machine lacks (a package, a device, room on a disk); exit code 2
 └── InterruptedRun        stopped by the user, state saved; exit code 130
+
+Messages hold names that strangers wrote (of tensors, labels, files); what a terminal would act on is escaped in all.
 """
 
 from __future__ import annotations
@@ -16,9 +18,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from cutbert.printable import printable
+
 
 class CutbertError(Exception):
-    """Root of all errors raised on purpose."""
+    """Root of all errors raised on purpose.
+
+    Args:
+        messages: a line each; what is not printable in them is escaped.
+    """
+
+    def __init__(self, *messages: str) -> None:
+        super().__init__(*map(printable, messages))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class InputError(CutbertError):
@@ -29,8 +43,8 @@ class InputError(CutbertError):
     """
 
     def __init__(self, *mistakes: str) -> None:
-        super().__init__("\n".join(mistakes))
-        self.mistakes: tuple[str, ...] = mistakes
+        super().__init__(*mistakes)
+        self.mistakes: tuple[str, ...] = self.args
 
 
 class ShapeError(InputError):

@@ -1,4 +1,10 @@
-"""Files written whole or not at all: write aside, then rename."""
+"""Files written whole or not at all: write aside, then rename; what a killed process left aside is removed.
+
+What becomes `model` is written in the folder `.model.cutbert.part` beside it, which a process holds by the lock in it:
+of several that write one path, one does and the others wait; one that holds no lock is dead, and what it left is
+removed by the next that writes in the same folder. Libraries may put files of their own beside what they write: they
+go with it.
+"""
 
 from __future__ import annotations
 
@@ -7,70 +13,162 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
+from cutbert.lacks import naming_lacks
+from cutbert.locks import PATIENCE_S, holding
+from cutbert.parsing import parse_json
+
+ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
+LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success it is renamed to `path`, on any error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+def making_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents before the block; on any error those that are empty go again."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        yield aside
-        os.chmod(aside, 0o666 & ~current_umask())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):  # there is more in it
+            for each in made:
+                if each.exists():
+                    each.rmdir()
+        raise
 
 
-@contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a new temporary folder beside `path`; on success it is renamed to `path`, on any error it is removed.
+Manager = Callable[..., AbstractContextManager[Path]]
 
-    A folder already at `path` is replaced, or back in its place where that is interrupted; a kill between the two
-    renames leaves it under the name `.NAME.*.old`.
+
+def in_its_folder(manager: Manager) -> Manager:
+    """Return a context manager of a path whose folder is made first; on an error what was made of that goes again.
+
+    What the machine lacks within the block is an error of ours, which names the path.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
-    old = aside.with_suffix(".old")
-    try:
-        os.chmod(aside, 0o777 & ~current_umask())
-        yield aside
-        if path.exists():
-            os.replace(path, old)
-        os.replace(aside, path)
-    finally:
-        if old.exists() and not path.exists():  # interrupted between the two renames
-            os.replace(old, path)
-        shutil.rmtree(aside, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+
+    @contextmanager
+    @wraps(manager)
+    def placed(path: Path, **options: Any) -> Iterator[Path]:
+        with naming_lacks(path), making_folder(path.parent), manager(path, **options) as aside:
+            yield aside
+
+    return placed
+
+
+@in_its_folder
+@contextmanager
+def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
+    """Yield a temporary path for a file; on success it is renamed to `path`, on any error it is removed.
+
+    What the block reads, no other process of ours changes: others that write this path wait.
+
+    Args:
+        path: the file.
+        is_new: refuse where it is there, or another process is writing it.
+
+    Raises:
+        InputError: it is not new.
+    """
+    with claimed(path, is_new=is_new) as aside:
+        new = aside / NEW
+        new.touch()
+        yield new
+        os.chmod(new, 0o666 & ~current_umask())
+        if is_new:
+            check_new(path)
+        os.replace(new, named(path))
+
+
+@in_its_folder
+@contextmanager
+def replacing_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
+    """Yield a new temporary folder; on success it is renamed to `path`, on any error it is removed.
+
+    A folder already at `path` is replaced, or back in its place where that is interrupted; after a kill between the two
+    renames the next process that writes there puts it back. Otherwise as `replacing_file`; an empty folder is new.
+    """
+    with claimed(path, is_new=is_new) as aside:
+        new = aside / NEW
+        new.mkdir()
+        yield new
+        if is_new:
+            check_new(path)
+        elif os.path.lexists(path):
+            os.replace(named(path), aside / OLD)
+        os.replace(new, named(path))
+
+
+@contextmanager
+def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder, which is removed afterwards; after a kill the next call removes it.
+
+    Args:
+        parent: where it is made; None for the machine's temporary files.
+    """
+    path = (Path(tempfile.gettempdir()) if parent is None else parent) / uuid.uuid4().hex
+    with claimed(path, is_new=True, mode=0o700) as aside:
+        (aside / NEW).mkdir()
+        yield aside / NEW
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write data as indented JSON, whole or not at all."""
+    change_json(path, lambda: data)
+
+
+def change_json(path: Path, make: Callable[[], Any]) -> None:
+    """Write as JSON what `make` returns, which may read the file: no other process of ours changes it meanwhile."""
     with replacing_file(path) as aside:
-        aside.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(make(), indent=2, ensure_ascii=False) + "\n"
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")  # names of files that are not UTF-8
 
 
-def read_json(path: Path, kind: type[InputError] = InputError) -> Any:
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, whole or, where there is no room for it, not at all."""
+    with naming_lacks(path), path.open("ab", buffering=0) as file:
+        end, data = file.tell(), text.encode("utf-8", "backslashreplace") + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(end)
+            raise
+
+
+def read_json(path: Path, kind: type[InputError] = InputError, read: Callable[[Any], Any] | None = None) -> Any:
     """Read a JSON file.
 
+    Args:
+        path: of the file.
+        kind: of the errors.
+        read: makes something of what a file that only we write holds; whatever it fails with means a damaged file.
+
     Raises:
-        InputError: of the given kind, where the file is missing, unreadable or not JSON.
+        InputError: of the given kind, where the file is missing, unreadable or not JSON as `parse_json` takes it, or
+            `read` fails.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise kind(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise kind(f"{path}: must be JSON: {error}") from None
+    if read is None:
+        return data
+    try:
+        return read(data)
+    except InputError as error:
+        raise kind(*(f"{path}: {mistake}" for mistake in error.mistakes)) from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise kind(f"{path}: must hold what cutbert writes there, got {problem}") from None
 
 
 def file_sha256(path: Path) -> str:
@@ -83,3 +181,113 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+# What is aside
+
+
+@contextmanager
+def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
+    """Hold the folder aside of a path within the block, empty but for its lock, and remove it afterwards.
+
+    Args:
+        path: the file or folder that is to be written.
+        is_new: refuse where it is there or held; else wait.
+        mode: of the folder aside, less the umask.
+
+    Raises:
+        InputError: it is not new.
+    """
+    aside = aside_of(path)
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(aside.parent)
+    with ExitStack() as stack:
+        while True:
+            aside.mkdir(mode, exist_ok=True)
+            try:
+                is_held = stack.enter_context(holding(aside / LOCK, patience_s=PATIENCE_S if is_new else None))
+                break
+            except FileNotFoundError:  # removed by the process that held it
+                continue
+            except OSError:
+                with suppress(OSError):
+                    aside.rmdir()
+                raise
+        if not is_held:
+            raise InputError(f"{path}: another process is writing it")
+        try:
+            clear(aside)
+            if is_new:
+                check_new(path)
+            yield aside
+        finally:
+            discard(aside)
+
+
+def check_new(path: Path) -> None:
+    """Raise an InputError unless a path is free, or an empty folder."""
+    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path}: must be new, but it is there already")
+
+
+def remove_leftovers(folder: Path, *, and_below: bool = False) -> None:
+    """Remove what processes that are dead left aside in a folder; what cannot be removed stays.
+
+    Args:
+        folder: need not exist.
+        and_below: in the folders below it too.
+    """
+    with suppress(OSError):
+        folders = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+        for entry in folders:
+            if is_aside(entry.name):
+                remove_if_dead(Path(entry.path))
+            elif and_below:
+                remove_leftovers(Path(entry.path), and_below=True)
+
+
+def remove_if_dead(aside: Path) -> None:
+    """Remove a folder aside that no process holds; one of another user stays."""
+    with suppress(OSError):
+        if aside.lstat().st_uid != os.getuid():
+            return
+        with holding(aside / LOCK, patience_s=0) as is_held:
+            if is_held:
+                clear(aside)
+                discard(aside)
+
+
+def clear(aside: Path) -> None:
+    """Empty a folder aside that is held, but for its lock; what was there before is back unless it was replaced."""
+    path, old = aside.with_name(aside.name.removeprefix(".").removesuffix(ASIDE)), aside / OLD
+    if os.path.lexists(old) and not os.path.lexists(path):
+        os.replace(old, path)
+    for entry in aside.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK:
+            entry.unlink(missing_ok=True)
+
+
+def discard(aside: Path) -> None:
+    """Remove a folder aside that is held; once its lock is gone it may be another process's."""
+    with suppress(OSError):
+        clear(aside)
+        (aside / LOCK).unlink(missing_ok=True)
+        aside.rmdir()
+
+
+def aside_of(path: Path) -> Path:
+    """Return the folder in which a path is written aside."""
+    path = named(path)
+    return path.with_name(f".{path.name}{ASIDE}")
+
+
+def is_aside(name: str) -> bool:
+    """Return whether a folder's name is that of one in which something is written aside."""
+    return name.startswith(".") and name.endswith(ASIDE) and len(name) > len(ASIDE) + 1
+
+
+def named(path: Path) -> Path:
+    """Return a path by its own name, where it was given as . or .. of others, or as a link to a folder."""
+    return path.resolve() if path.name in ("", "..") or (path.is_symlink() and path.is_dir()) else path

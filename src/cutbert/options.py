@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from inspect import get_annotations
 from numbers import Integral, Real
@@ -12,7 +11,24 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.parsing import is_finite, is_plain
 from cutbert.quantities import example_of, parse_count, parse_number
+
+# Where an option has no upper end of its own, the largest number of each unit that a machine could serve.
+CEILINGS: Mapping[str | None, int] = {
+    None: 10**6,
+    "bytes": 10**15,
+    "examples": 2**16,
+    "MACs": 10**18,
+    "ms": 10**9,
+    "networks": 10**6,
+    "parameters": 10**12,
+    "rows": 10**9,
+    "seconds": 10**8,
+    "steps": 10**9,
+    "texts": 10**9,
+    "tokens": 2**20,
+}
 
 
 @dataclass(frozen=True)
@@ -22,16 +38,19 @@ class Range:
     Args:
         least, most: the ends, included.
         above, below: the ends, not included.
+        ceiling: an upper end, included, that is there only because no machine serves more: help does not list it.
     """
 
     least: float | None = None
     above: float | None = None
     most: float | None = None
     below: float | None = None
+    ceiling: float | None = None
 
     def __contains__(self, value: float) -> bool:
         return (
-            math.isfinite(value)
+            is_finite(value)
+            and (self.ceiling is None or value <= self.ceiling)
             and (self.least is None or value >= self.least)
             and (self.above is None or value > self.above)
             and (self.most is None or value <= self.most)
@@ -54,8 +73,11 @@ class Range:
 
     def mistake(self, name: str, value: float, kind: type, unit: str) -> str:
         """Return what must hold, then what was got."""
-        finite = "" if math.isfinite(value) or self.has_top else " and finite"
-        return f"{name} must {'lie in' if self.has_top else 'be'} {self.text(kind)}{unit}{finite}, got {value}"
+        if self.ceiling is not None and is_finite(value) and value > self.ceiling:
+            return f"{name} must be at most {self.ceiling:,}{unit}, got {value}"
+        if self.has_top:
+            return f"{name} must lie in {self.text(kind)}{unit}, got {value}"
+        return f"{name} must be {self.text(kind)}{'' if is_finite(value) else ' and finite'}, got {value}"
 
 
 def option(
@@ -65,6 +87,7 @@ def option(
     above: float | None = None,
     most: float | None = None,
     below: float | None = None,
+    ceiling: float | None = None,
     unit: str | None = None,
     choices: Iterable[str] = (),
     form: tuple[str, str] | None = None,
@@ -78,6 +101,7 @@ def option(
     Args:
         help: what it does, in a line or two; range, choices and default are added to it.
         least, above, most, below: range of a number, or of each number of a list.
+        ceiling: as in `Range`; None for that of the unit, in CEILINGS.
         unit: what a number counts; decides which short forms the command line reads, such as 15M or 8MB.
         choices: the words accepted, where no Literal can list them.
         form: regular expression of the words accepted, and how a message names them.
@@ -86,9 +110,11 @@ def option(
         is_common: among the first of its heading in the help.
         default_text: what a default of None stands for.
     """
+    if ceiling is None and most is None and below is None:
+        ceiling = CEILINGS[unit]
     return {
         "help": help,
-        "range": Range(least, above, most, below),
+        "range": Range(least, above, most, below, ceiling),
         "unit": unit,
         "choices": tuple(choices),
         "form": form,
@@ -194,7 +220,7 @@ class Option:
             return self._take_one(word)
         try:
             return parse_count(word, self.unit) if self.kind is int else float(parse_number(word, self.unit))
-        except ValueError:
+        except (ValueError, OverflowError):
             example = example_of(self.unit)
             raise self._wrong(word, f", such as {example}" if example else "") from None
 
@@ -221,6 +247,8 @@ class Option:
             if isinstance(value, str) and value in self.choices:
                 return value
             raise self._wrong(value)
+        if isinstance(value, str) and not is_plain(value):
+            raise InputError(f"{self.name} must be UTF-8 text without NUL, got {value!a}")
         accepted = {int: Integral, float: Real}.get(self.kind, self.kind)
         if not isinstance(value, accepted) or (isinstance(value, bool) and self.kind is not bool):
             raise self._wrong(value)
@@ -247,8 +275,7 @@ class Option:
         form = self.field.metadata.get("form")
         if self.kind in (int, float):
             if value not in self.range:
-                unit = f" {self.unit}" if self.unit is not None and self.range.has_top else ""
-                yield self.range.mistake(self.name, value, self.kind, unit)
+                yield self.range.mistake(self.name, value, self.kind, "" if self.unit is None else f" {self.unit}")
         elif self.choices and value not in self.choices:
             yield f"{self.name} must be one of {', '.join(self.choices)}, got {value!r}"
         elif form is not None and not re.fullmatch(form[0], value):

@@ -42,7 +42,8 @@ def parse_number(word: str, unit: str | None) -> float:
     if match is None or match[2] not in factors:
         return float(word)
     value = Decimal(match[1]) * factors[match[2]]
-    return int(value) if value == int(value) else float(value)
+    whole = int(value)
+    return whole if value == whole else float(value)
 
 
 def parse_count(word: str, unit: str | None) -> int:

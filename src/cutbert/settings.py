@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.files import remove_leftovers
 from cutbert.options import given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]
 EngineName = Literal["local", "ray"]
 LAST_SEED = 2**32 - 1
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))  # more only wait for each other
 
 # Headings of the help, in this order; GROUP of a class is one of them.
 RUN, LIMITS, DATA, TEXT, MODEL, METHOD, MEASURING, TRAINING, MACHINE = (
@@ -74,7 +76,9 @@ class ThreadSettings(Settings):
 
     GROUP = MACHINE
 
-    threads: int | None = field(default=None, metadata=option("CPU threads; default all cores.", least=1))
+    threads: int | None = field(
+        default=None, metadata=option("CPU threads; default all cores.", least=1, ceiling=MOST_THREADS)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +173,7 @@ def out_mistakes(out: str | None) -> Iterable[str]:
     if out is None:
         return
     path = Path(out)
+    remove_leftovers(path.parent)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         yield f"--out must be absent or an empty folder, but {path} is not"
     yield from parent_mistakes(path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from cutbert.printable import printable
+
 MILLION = 1_000_000
 PROMPT_WIDTH = 100
 LEFT = ("", "name", "model", "backend", "stock")
@@ -57,7 +59,7 @@ def as_text(view: View, width: int | None) -> str:
     console = Console(width=width, markup=False, emoji=False, highlight=False)  # labels and paths are no markup
     with console.capture() as capture:
         for block in view:
-            console.print(block if isinstance(block, str) else rich_table(block))
+            console.print(printable(block, many_lines=True) if isinstance(block, str) else rich_table(block))
     return capture.get().rstrip("\n")
 
 
@@ -79,7 +81,7 @@ def rich_table(table: Table) -> Any:
                 no_wrap=not is_folded,
             )
     for row in table.rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(printable(cell)) for cell in row))
     return shown
 
 

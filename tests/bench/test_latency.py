@@ -13,6 +13,7 @@ from cutbert.bench.latency import (
     sample_lengths,
     settings_lengths,
 )  # fmt: skip
+from cutbert.bench.quality import TimingQuality
 from cutbert.bench.settings import LatencySettings
 
 
@@ -23,6 +24,9 @@ class Machine:
         self.now = 0.0
         self.calls: list[tuple[str, tuple[int, ...]]] = []
         self.runners = {name: self.runner(name, cost) for name, cost in seconds.items()}
+
+    def clock(self) -> float:
+        return self.now
 
     def runner(self, name: str, cost: float):
         def run(input_ids: np.ndarray) -> None:
@@ -35,7 +39,13 @@ class Machine:
 def test_times_are_what_the_runners_take() -> None:
     machine = Machine(slow=0.002, fast=0.001)
     times = measure_latency(
-        machine.runners, [10, 20, 30], vocab_size=9, rounds=3, batch_size=4, clock=lambda: machine.now
+        machine.runners,
+        [10, 20, 30],
+        vocab_size=9,
+        rounds=3,
+        batch_size=4,
+        clock=machine.clock,
+        cpu_clock=machine.clock,
     )
     assert times["slow"].latency_ms == pytest.approx(40) and times["fast"].latency_ms == pytest.approx(20)
     assert times["slow"].latency_q1_ms == pytest.approx(20) and times["slow"].latency_q3_ms == pytest.approx(60)
@@ -45,7 +55,7 @@ def test_times_are_what_the_runners_take() -> None:
 def test_rounds_are_interleaved_warm_and_shuffled() -> None:
     machine, rounds = Machine(a=1.0, b=1.0), []
     measure_latency(
-        machine.runners, [5, 7], vocab_size=9, rounds=8, batch_size=2, clock=lambda: machine.now,
+        machine.runners, [5, 7], vocab_size=9, rounds=8, batch_size=2, clock=machine.clock, cpu_clock=machine.clock,
         on_round=lambda: rounds.append(len(machine.calls)),
     )  # fmt: skip
     assert len(rounds) == 8 + THROUGHPUT_ROUNDS
@@ -74,6 +84,6 @@ def test_which_lengths_are_measured_at() -> None:
 
 
 def test_conditions_say_what_is_needed_to_repeat() -> None:
-    said = conditions(LatencySettings(), [9, 3, 5], 2, "cpu")
+    said = conditions(LatencySettings(), [9, 3, 5], 2, "cpu", TimingQuality())
     assert said["lengths"] == [3, 5, 9] and said["throughput_length"] == 5 and said["threads"] == 2
     assert {"backend", "device", "rounds", "throughput_batch_size", "machine", "versions"} <= said.keys()

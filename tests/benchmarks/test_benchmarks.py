@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -124,6 +125,23 @@ def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["peak_bytes"] > 0 and record["seconds"] > 0
 
 
+def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = ("--rows", "5,9", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
+    record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
+    assert [(each["format"], each["rows"]) for each in record["files"]] == [
+        ("tsv.gz", 5), ("tsv.gz", 9), ("parquet", 5), ("parquet", 9),
+    ]  # fmt: skip
+    assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
+
+
+def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+    words = ("--backends", "torch", "--lengths", "4,8", "--rounds", 2, "--repeats", 1)
+    record = record_of("measure_timing_noise", tmp_path, *inputs, *words)
+    assert len(record["timings"]) == 3
+    for each in record["timings"]:
+        assert (each["warning"] is None) == each["quality"]["is_quiet"] and each["latencies"]["uncut_ms"] > 0
+
+
 def test_cut_sizes(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     record = record_of("measure_cut_sizes", tmp_path, *inputs, "--rounds", 1, "--kept", 16, "--lengths", 8)
     assert [row["dim"] for row in record["sizes"]] == ["h", "f", "k", "v", "all"]
@@ -223,6 +241,18 @@ def test_kills(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = (*words, "--tasks", "sst2", "--seeds", 0, "--no-ray")
     record = record_of("measure_kills", tmp_path, "sweep", *words, name="sweep_kills")
     assert record["lost"] == record["done_twice"] == 0 and record["runs"] == 2
+
+
+@pytest.mark.slow
+def test_kills_of_verbs(tmp_path: Path, teacher: Path) -> None:
+    """In a process of its own, which forks before it has computed anything."""
+    words = ["--model", teacher, "--records", tmp_path, "--work", tmp_path / "work", "--kills", 3, "--threads", 1]
+    script = [sys.executable, BENCHMARKS / "measure_kills.py", "verbs", "--only", "predict, export in place", *words]
+    done = subprocess.run([str(word) for word in script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "kills.json").read_text(encoding="utf-8"))
+    assert record["kills"] == 3 and record["lost"] == record["left_over"] == 0
+    assert set(record["by_command"]) == {"predict", "export in place"} and set(record) >= HEADER
 
 
 def test_sentence_split(tmp_path: Path, glue: Path) -> None:

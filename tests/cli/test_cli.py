@@ -18,6 +18,7 @@ from cutbert.api.verb import Verb, Word
 from cutbert.cli.main import main
 from cutbert.cli.parser import Call
 from cutbert.errors import InputError, InterruptedRun, MissingError
+from cutbert.lacks import LACKS
 from cutbert.options import option
 from cutbert.settings import GROUPS, RUN, Settings
 from cutbert.shape.cost import cost_of
@@ -195,7 +196,7 @@ def fail(error: BaseException) -> Any:
         (MissingError("no CUDA"), 2, "cutbert: error: no CUDA\n"),
         (InterruptedRun("saved; the same command goes on"), 130, "cutbert: saved; the same command goes on\n"),
         (KeyboardInterrupt(), 130, "cutbert: interrupted; the same command starts again\n"),
-        (PermissionError(13, "Permission denied", "/x"), 2, "cutbert: error: /x: Permission denied\n"),
+        (PermissionError(13, "Permission denied", "/x"), 2, f"cutbert: error: /x: {LACKS[13]}\n"),
     ],
 )
 def test_exit_codes(

@@ -74,6 +74,15 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     assert (rows.text, rows.text_pair, rows.labels, mistakes) == (TEXTS, TEXTS, None, [])
 
 
+def test_parquet_that_is_not_utf8_is_named_by_row(tmp_path: Path) -> None:
+    texts = pyarrow.array([b"fine", b"caf\xe9", b"too"])
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 3, texts.buffers())
+    pyarrow.parquet.write_table(pyarrow.table({"text": text, "label": [1, 0, 1]}), tmp_path / "rows.parquet")
+    rows, mistakes = read(str(tmp_path / "rows.parquet"))
+    assert rows.text == ["fine", "too"]
+    assert mistakes == [f"{tmp_path / 'rows.parquet'}: row 2: must be UTF-8 text: unexpected end of data"]
+
+
 def test_csv_fields_may_hold_lines_and_be_long(write: Write) -> None:
     long = "x" * 200_000
     rows, mistakes = read(write("rows.csv", f'text,label\n"two\nlines",a\n{long},b\n"c\nd",\n'))

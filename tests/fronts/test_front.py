@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
+from tiny_runs import MEASURED
 
 SHAPE = EncoderShape.uniform(hidden_size=8, num_layers=1, num_heads=2, intermediate_size=4, vocab_size=9)
 KEYS = {
@@ -72,7 +74,7 @@ def test_front_against_the_plain_rule(numbers: list[tuple[int, int]]) -> None:
 
 def test_round_trip_and_keys(tmp_path: Path) -> None:
     both = front(entry("a"), replace(entry("b"), width_mult=None))
-    written = replace(both, measured={"threads": 2}, select_is_dev=True)
+    written = replace(both, measured=MEASURED, select_is_dev=True)
     written.save(tmp_path)
     assert Front.load(tmp_path) == written
     data = json.loads((tmp_path / "front.json").read_text())
@@ -91,10 +93,25 @@ def test_by_name(tmp_path: Path) -> None:
 def test_unreadable_fronts(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="must be a run with a front"):
         Front.load(tmp_path)
-    for text in ('{"format_version": 1}', '{"format_version": 1, "metric": "f1", "teacher": []}'):
-        (tmp_path / "front.json").write_text(text)
-        with pytest.raises(RunError, match="must hold a front as cutbert writes it, got "):
+    (tmp_path / "front.json").write_text('{"format_version": 1}')
+    with pytest.raises(RunError, match="must have metric, select_is_dev, subnets, teacher"):
+        Front.load(tmp_path)
+    data = {"format_version": 1, **front(entry("a"), entry("b")).to_json()}
+    for part, key, value, message in (
+        (data["subnets"][1], "name", None, "front.json: subnet 1: name must be text without /, got None"),
+        (data["subnets"][1], "name", "a", "front.json: a must be listed once, got it 2 times"),
+        (data["subnets"][0], "latency_ms", 0, "subnet 0: latency_ms must be a number above 0, got 0"),
+        (data["teacher"], "score", math.nan, "front.json: must be JSON: numbers must be finite, got nan"),
+        (data, "others", {"onnx": {}}, "others must be a JSON object of measured conditions and times by backend"),
+        (data, "extra", 1, "must have no other keys than cutbert writes, got extra"),
+    ):
+        old = dict(part)
+        part[key] = value
+        (tmp_path / "front.json").write_text(json.dumps(data))
+        with pytest.raises(RunError, match=message):
             Front.load(tmp_path)
+        part.clear()
+        part.update(old)
     (tmp_path / "front.json").write_text('{"format_version": 2}')
     with pytest.raises(RunError, match="format_version must be 1, got 2"):
         Front.load(tmp_path)

@@ -63,7 +63,7 @@ def change(**values: Any) -> Callable[[dict[str, Any]], None]:
     ("damage", "message"),
     [
         (change(score="high"), r"entry 2: score must be a number, got 'high'"),
-        (change(score=float("nan")), r"entry 2: score must be a number, got nan"),
+        (change(score=float("nan")), r"leaderboard.json: must be JSON: numbers must be finite, got nan"),
         (change(latency_ms=True), r"entry 2: latency_ms must be a number above 0, got True"),
         (change(kind="wide"), r"entry 2: kind must be one of teacher, layers, sizes, undivided, gates, student, got"),
         (change(latency_ms=0), r"entry 2: latency_ms must be a number above 0, got 0"),

@@ -45,7 +45,7 @@ def outputs(share: float) -> dict[str, Any]:
     labels = np.arange(ROWS) % 2
     is_right = np.arange(ROWS) < share * ROWS
     said = np.where(is_right, labels, 1 - labels)
-    return {"labels": labels.tolist(), "logits": np.eye(2)[said].tolist()}
+    return {"score": share, "labels": labels.tolist(), "logits": np.eye(2)[said].tolist()}
 
 
 def test_the_interval_is_the_binomials() -> None:

@@ -24,7 +24,7 @@ from cutbert.shape.subnet import Subnet
 from cutbert.table import as_text
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.machine import processor_name
-from tiny_runs import make_run, tiny_model, tiny_tokens
+from tiny_runs import MEASURED, make_run, tiny_model, tiny_tokens
 
 CONDITIONS = {
     "backend": "torch", "device": "cpu", "threads": 1, "lengths": [4, 8], "throughput_batch_size": 2,
@@ -134,19 +134,22 @@ def test_a_backend_never_measured_is_refused(tmp_path: Path) -> None:
         replace(FRONT, measured={"backend": "torch"}).on("onnx", tmp_path)
 
 
+TORCH, ONNX = ({**MEASURED, "backend": name} for name in ("torch", "onnx"))
+
+
 def test_latencies_of_several_backends_are_kept_apart(tmp_path: Path) -> None:
     names = [entry.name for entry in (FRONT.teacher, *FRONT)]
 
     def times(latency_ms: float) -> dict[str, dict[str, float]]:
         return {name: dict.fromkeys(LATENCIES, latency_ms) for name in names}
 
-    front = FRONT.with_times(times(1.0), {"backend": "torch"}).with_times(times(2.0), {"backend": "onnx"})
+    front = FRONT.with_times(times(1.0), TORCH).with_times(times(2.0), ONNX)
     assert {entry.latency_ms for entry in front} == {2.0} and front.on("onnx", tmp_path) is front
     assert {entry.latency_ms for entry in front.on("torch", tmp_path)} == {1.0}
     front.save(tmp_path)
     stored = Front.load(tmp_path)
-    assert stored.measured == {"backend": "torch"} and stored.on("onnx", tmp_path) == front
-    again = front.with_times(times(3.0), {"backend": "onnx"})
+    assert stored.measured == TORCH and stored.on("onnx", tmp_path) == front
+    again = front.with_times(times(3.0), ONNX)
     assert {entry.latency_ms for entry in again} == {3.0} and set(again.others) == {"torch"}
 
 

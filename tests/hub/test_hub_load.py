@@ -250,6 +250,10 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ({"num_hidden_layers": 3}, "weights must have encoder.layer.2.attention.self.query.weight, got none"),
         ({"num_hidden_layers": 1}, "weights must be of a bert, got encoder.layer.1.attention.output.LayerNorm.bias"),
         ({"hidden_act": "swoosh"}, "activation must be one of"),
+        (
+            {"vocab_size": 2**24, "intermediate_size": 2**20},
+            r"weights must be of the sizes that config\.json gives, [0-9,]+ parameters without a head, got [0-9,]+",
+        ),
     ],
 )
 def test_configs_that_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
@@ -276,6 +280,21 @@ def test_all_wrong_weights_are_named_together(tmp_path: Path) -> None:
         "pooler.dense.bias must have the shape (24,), got (3,)",
         "weights must be of a bert, got encoder.gadget.weight, which is not one",
     )
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    edit_weights(tmp_path, lambda tensors: tensors | {"pooler.dense.bias": torch.full((24,), torch.nan)})
+    with pytest.raises(ModelError, match=r"pooler\.dense\.bias must have finite numbers only, got infinity or NaN"):
+        load_model(tmp_path)
+
+
+def test_weights_have_names(tmp_path: Path) -> None:
+    save_tiny(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({3: torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: must hold tensors by name and nothing else"):
+        load_model(tmp_path)
 
 
 def test_weights_of_a_free_folder_are_checked_too(tmp_path: Path) -> None:
@@ -336,7 +355,7 @@ def test_pickles_that_run_code_are_refused(tmp_path: Path, capsys: pytest.Captur
     assert "never printed" not in capsys.readouterr().out
 
 
-def test_tokenizers_that_are_refused(tmp_path: Path) -> None:
+def test_tokenizers_that_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     save_tiny(tmp_path, "bert")
     settings = tmp_path / "tokenizer_config.json"
     good, backend = settings.read_text(), (tmp_path / "tokenizer.json").read_text()
@@ -355,6 +374,14 @@ def test_tokenizers_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text(json.dumps(more))
     with pytest.raises(ModelError, match="ids of the tokenizer must lie below vocab_size 29, got 29"):
         load_model(tmp_path)
+    panics, far = json.loads(backend), json.loads(backend)
+    panics["post_processor"]["special_tokens"] = {}
+    far["post_processor"]["special_tokens"]["[CLS]"]["ids"] = [99]
+    for hostile, message in ((panics, "no entry found for key"), (far, "its ids must lie below vocab_size 29, got 99")):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(hostile))
+        with pytest.raises(ModelError, match=f"the tokenizer cannot be used: {message}"):
+            load_model(tmp_path)
+    assert "panicked" not in capfd.readouterr().err
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ModelError, match="must hold a tokenizer"):
         load_model(tmp_path)

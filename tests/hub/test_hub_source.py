@@ -145,7 +145,17 @@ def test_extending_provenance() -> None:
     [
         ([], "must be a JSON object, got list"),
         ({**PROVENANCE, "format_version": 2}, "format_version must be 1, got 2"),
-        ({"format_version": 1}, "must have the key 'base_model', got none"),
+        ({"format_version": 1}, "must have base_model, commands, data, licence, scores"),
+        ({**PROVENANCE, "commands": [3]}, r"commands must be a list of texts, got \[3\]"),
+        ({**PROVENANCE, "max_length": 0}, "max_length must be a whole number above 0, got 0"),
+        (
+            {**PROVENANCE, "cut_from": {"difference": 0.1}},
+            "cut_from must be a JSON object of the uncut model's figures",
+        ),
+        (
+            {**PROVENANCE, "latency": {}},
+            "latency must be a JSON object with latency_ms, backend, threads, processor as",
+        ),
     ],
 )
 def test_provenance_that_is_refused(tmp_path: Path, data: object, message: str) -> None:

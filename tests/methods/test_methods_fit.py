@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ import torch
 from tiny_task import measure_quickly, tiny_task, weights
 
 import cutbert
-from cutbert.errors import InputError, RunError
+from cutbert.bench.quality import Sized, TimingQuality
+from cutbert.errors import InputError, MissingError, RunError
 from cutbert.files import read_json
-from cutbert.fronts.leaderboard import Leaderboard
+from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_plan import PLAN
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -201,6 +204,28 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert not (run.path / "checkpoint").exists()
 
 
+def test_noise_at_the_end_is_refused_and_nothing_is_lost(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end alone names its networks with their backend."""
+
+    def judge(times: Any, waited: Any, sizes: Mapping[str, Sized]) -> TimingQuality:
+        is_end = any(" on " in each.label for each in sizes.values())
+        return TimingQuality(problems=problems if is_end else ())
+
+    monkeypatch.setattr("cutbert.bench.latency.judge", judge)
+    options: dict[str, Any] = {"max_params": int(0.8 * PARAMS), "require_quiet": True}
+    problems: tuple[str, ...] = ("noise",)
+    with pytest.raises(MissingError, match=r"--require-quiet: .* not to be trusted: noise \(timed 3 times\); stop"):
+        fit(model, tmp_path / "run", task, **options)
+    assert not (tmp_path / "run" / LEADERBOARD).exists()
+    plan = read_json(tmp_path / "run" / PLAN)
+    problems = ()
+    run = fit(model, tmp_path / "run", task, **options)
+    assert run["quality"]["is_quiet"] and run.leaderboard.measured["quality"] == run["quality"]
+    assert read_json(tmp_path / "run" / PLAN) == plan  # all was decided, and is not decided again
+
+
 def test_a_model_without_a_head_is_fine_tuned(bare: str, task: dict[str, Any], tmp_path: Path) -> None:
     run = fit(bare, tmp_path / "run", task, max_params=int(0.9 * PARAMS), kinds="layers", candidates=1)
     assert (run.path / "teacher" / "model.safetensors").is_file()
@@ -271,7 +296,7 @@ def test_a_student_runs_in_the_race(model: str, task: dict[str, Any], tmp_path: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "fit must have a limit: one of --max-latency-ms, --max-params"),
+        ({}, "fit must have a limit: one of --max-latency-ms, --max-latency-share, --max-params"),
         ({"max_params": 10}, "--max-params must be at least [0-9,]+, what the smallest network"),
         ({"max_params": int(0.8 * PARAMS), "kinds": ["student"]}, "--kinds student must come with --student"),
         ({"max_params": int(0.8 * PARAMS), "plan": "nowhere"}, "--plan must be a run of fit, got nowhere"),

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from test_methods_per_token import task_of
-from tiny_task import measure_quickly, tiny_task, tiny_text, weights
+from tiny_task import command_words, measure_quickly, tiny_task, tiny_text, weights
 
 import cutbert
 from cutbert.shape.head import HeadSpec
+from cutbert.train.checkpoint import latest_checkpoint
 from tiny_runs import save_tiny, tiny_model
 
 SCRIPT = """
@@ -79,3 +83,34 @@ def test_two_processes_give_one_processs_weights(tmp_path: Path, monkeypatch: py
         assert last_loss(tmp_path / "two" / name) == pytest.approx(last_loss(run.path), rel=1e-4)
         two = json.loads((tmp_path / "two" / name / "run.json").read_text())
         assert two["machine"]["processes"] == 2
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a launch in /proc")
+def test_with_one_of_two_processes_killed_the_same_command_goes_on_to_the_bit(tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "base", tiny_model(HeadSpec("pooler")))
+    options = {**tiny_task(tmp_path), "epochs": 8.0, "dropout": 0.1, "learning_rate": 0.003, "checkpoint_seconds": 0.0}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cutbert"]
+
+    def words(out: str) -> list[str]:
+        return [*launch, "finetune", str(model), "--out", str(tmp_path / out), *command_words(options)]
+
+    quiet: dict[str, Any] = {"env": {**os.environ, "OMP_NUM_THREADS": "1"}, "stdout": subprocess.DEVNULL}
+    stage = tmp_path / "killed" / "checkpoint" / "finetune"
+    subprocess.run(words("whole"), check=True, timeout=300, **quiet)
+    with subprocess.Popen(words("killed"), stderr=subprocess.PIPE, text=True, **quiet) as process:
+        while (saved := latest_checkpoint(stage)) is None or int(saved.name) < 4:
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.kill(children_of(process.pid)[-1], signal.SIGKILL)
+        errors = process.communicate(timeout=300)[1]
+    assert process.returncode != 0 and not (tmp_path / "killed" / "model").exists()
+    assert "[rank0]: Traceback" not in errors, errors
+    subprocess.run(words("killed"), check=True, timeout=300, **quiet)
+    wanted, got = weights(tmp_path / "whole" / "model"), weights(tmp_path / "killed" / "model")
+    assert all(torch.equal(weight, got[name]) for name, weight in wanted.items())
+    assert not (tmp_path / "killed" / "checkpoint").exists()

@@ -16,7 +16,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.search_space import search_space
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.machine import package_version, processor_name
-from tiny_runs import HEAD
+from tiny_runs import HEAD, MEASURED
 
 SHAPE = EncoderShape.uniform(hidden_size=8, num_layers=2, num_heads=2, intermediate_size=3, vocab_size=9)
 SPACE = search_space(SHAPE)
@@ -26,7 +26,13 @@ def table(**changed: Any) -> LatencyTable:
     """Return a table of one hidden size in which neurons take a millisecond each, and all else one."""
     nothing, each = Curve((0.0, 1.0), (0.0, 0.0)), Curve((0.0, 1.0), (0.0, 1.0))
     versions = {"torch": package_version("torch"), **changed.pop("versions", {})}
-    measured = {"machine": {"processor": processor_name()}, "versions": versions, "lengths": [4, 6], **changed}
+    measured = {
+        **MEASURED,
+        "machine": {"processor": processor_name()},
+        "versions": versions,
+        "lengths": [4, 6],
+        **changed,
+    }
     return LatencyTable((Plane(8, 1.0, nothing, each),), None, 2, 8, 7.0, 1.0, 0.0, measured)
 
 

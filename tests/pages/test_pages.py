@@ -196,7 +196,7 @@ def test_spread_over_seeds(tmp_path: Path) -> None:
 def test_drawings_are_to_scale() -> None:
     front = tiny_front()
     scale = scale_of([UNCUT])
-    point = point_of(front["bare"], "subnet", "torch", "run")
+    point = point_of(front["bare"], "subnet", "torch")
     drawing = draw(point, UNCUT, scale)
     width = {name: [float(each) for each in re.findall(r"h([\d.]+)v", path)] for name, path in drawing.paths.items()}
     assert width["keys"] == [round(12 * scale.unit, 1)] and width["values"] == [round(8 * scale.unit, 1)]
@@ -204,7 +204,7 @@ def test_drawings_are_to_scale() -> None:
     assert drawing.paths["absent"].count("M") == 2 and drawing.paths["ticks"].count("M") == 2
     assert [text for *_, text in drawing.texts] == ["hid.", "0", "1", "2", "left out"]
     assert drawing.paths["ghost"].count("M") == 1 + 3 * 2
-    whole = draw(point_of(front.teacher, "teacher", "torch", "run"), None, scale)
+    whole = draw(point_of(front.teacher, "teacher", "torch"), None, scale)
     assert "ghost" not in whole.paths and max(width["ghost"]) <= WIDTH
     assert describe(front["bare"].shape) == (
         "hidden size 24, 2 layers; layer 0: 2 heads (key 6, value 4), no feed-forward; layer 1: no attention, 8 neurons"
@@ -227,7 +227,7 @@ def test_curves(tmp_path: Path) -> None:
     curves, notes = read_curves(tmp_path)
     assert list(curves) == ["s"] and list(curves["s"]) == ["loss"]
     assert len(curves["s"]["loss"]) <= MOST_VALUES and curves["s"]["loss"][-1] == (999, 999.0)
-    assert notes == ["2 lines of log.jsonl could not be read and are left out"]
+    assert notes == ["3 lines of log.jsonl could not be read and are left out"]
     assert read_curves(tmp_path / "nowhere") == ({}, [])
 
 
@@ -252,16 +252,16 @@ def test_bad_runs_are_refused_together(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"{good}: must be given once" in lines[1]
     assert "half: the run of dynabert is not finished; the same command goes on with it" in lines[2]
     assert "nowhere: must be a run folder (with run.json), but is no folder with a run" in lines[3]
-    assert "score of w0.5-d1.0 must be a number, got 'high'" in lines[4]
+    assert "subnet 1: score must be a number, got 'high'" in lines[4]
     assert other.read_text() == "<p>mine</p>"
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("measured", [1], "measured must be a JSON object, got list"),
-        ("name", 3, "the name of a network must be text, got 3"),
-        ("latency_ms", "fast", "latency_ms of bare must be a number, got 'fast'"),
+        ("measured", [1], r"measured must be a JSON object with backend, .* as cutbert writes them, got \[1\]"),
+        ("name", 3, "name must be text, got 3"),
+        ("latency_ms", "fast", "latency_ms must be a number above 0, got 'fast'"),
     ],
 )
 def test_a_damaged_front_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
@@ -272,7 +272,7 @@ def test_a_damaged_front_is_refused(tmp_path: Path, key: str, value: object, mes
     with pytest.raises(InputError, match=message):
         cutbert.report(run, out=tmp_path / "page.html")
     write_json(run / "run.json", {**read_json(run / "run.json"), "result": [1]})
-    with pytest.raises(InputError, match="result must be a JSON object, got list"):
+    with pytest.raises(InputError, match="must have result as a run writes them"):
         cutbert.report(run, out=tmp_path / "page.html")
 
 
@@ -383,7 +383,7 @@ def test_error_bars_are_the_intervals(tmp_path: Path) -> None:
     assert "95 % interval" in page.texts["button"] and "over seeds" not in page.texts["button"]
     assert "95 % interval" not in page_of(tmp_path, write_family(tmp_path / "other")).texts["button"]
     (run / "predictions" / "bare.json").write_text('{"logits": 3}')
-    with pytest.raises(InputError, match="the stored outputs of bare are damaged: KeyError: 'labels'"):
+    with pytest.raises(InputError, match=r"bare\.json: must hold what cutbert writes there, got KeyError: 'score'"):
         cutbert.report(run, out=tmp_path / "page.html")
 
 

@@ -27,6 +27,8 @@ MEASURED = {
     "device": "cpu",
     "threads": 2,
     "lengths": [5, 9],
+    "throughput_batch_size": 32,
+    "throughput_length": 7,
     "machine": {"processor": "Z80"},
 }
 
@@ -101,6 +103,7 @@ def write_predictions(run: Path, rows: int = 200) -> Path:
     for each in (front.teacher, *front):
         labels = [i % 2 for i in range(rows)]
         said = [label if i < each.score * rows else 1 - label for i, label in enumerate(labels)]
-        data = {"labels": labels, "logits": [[1.0, 0.0] if label == 0 else [0.0, 1.0] for label in said]}
+        logits = [[1.0, 0.0] if label == 0 else [0.0, 1.0] for label in said]
+        data = {"score": each.score, "labels": labels, "logits": logits}
         write_json(run / "predictions" / f"{each.name}.json", data)
     return run

@@ -100,6 +100,10 @@ def our_config() -> dict[str, Any]:
     }
 
 
+def with_style(**changes: Any) -> dict[str, Any]:
+    return {**our_config(), "style": our_config()["style"] | changes}
+
+
 def test_our_own_config(tmp_path: Path) -> None:
     read = read_folder_shape(write(tmp_path, "config.json", our_config()))
     assert read.shape == EncoderShape.from_json(our_config()["shape"])
@@ -163,6 +167,22 @@ def test_a_run_folder_means_its_model(tmp_path: Path) -> None:
         (
             bert_config(hidden_act=3, layer_norm_eps="x", hidden_dropout_prob=7),
             ["hidden_act must be the name", "layer_norm_eps must be a number", "hidden_dropout_prob must be a number"],
+        ),
+        (
+            with_style(layer_norm_eps=None, head_activation=None, hidden_dropout="0.1", position_offset=0.5),
+            [
+                "head_activation must be the name",
+                "eps must be a number in 0..1000, got None",
+                "dropout must",
+                "offset must",
+            ],
+        ),
+        (with_style(pad_token_id=50), ["pad_token_id must lie below vocab_size 11, got 50"]),
+        (bert_config(num_hidden_layers=1_000_000), ["num_layers must be at most 1000, got 1000000"]),
+        (bert_config(hidden_size=10**18), [f"hidden_size must be at most 16,777,216, got {10**18}"]),
+        (
+            bert_config(architectures=["BertForTokenClassification"], num_labels=10**7),
+            ["num_labels must be at most 131,072, got 10000000"],
         ),
     ],
 )

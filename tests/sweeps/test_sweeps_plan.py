@@ -221,7 +221,7 @@ def test_mistakes_come_together_with_their_places(tmp_path: Path) -> None:
         "--set must be NAME=VALUE, got 'noequals'",
         "--set nostep.epochs=1: must name a part of the plan (defaults, needs, grid, steps) or a step of it",
         "other must be one of defaults, needs, grid, steps",
-        "needs.cores must be an integer of at least 1, got 0",
+        "needs.cores must be an integer in 1..100000, got 0",
         "grid.seed must be a list of values, got 0",
         "steps.family.needs.gpu must be one of cores, gpus, memory_gib",
         "steps.9: a step's name must be letters, digits and _, beginning with a letter",
@@ -247,7 +247,13 @@ def test_mistakes_come_together_with_their_places(tmp_path: Path) -> None:
         ("grid.seed = [1, 1]", "steps.a.grid.seed must have values of different names, got '1' twice"),
         ("seed = 1\ngrid.seed = [1]", "steps.a.seed must not be given beside steps.a.grid, which sets it too"),
         ("grid.x = [{seed = 1}]", "steps.a.grid.x: a table among the values must have a name"),
-        ("needs.gpus = -1", "steps.a.needs.gpus must be a number of at least 0, got -1"),
+        ("needs.gpus = -1", "steps.a.needs.gpus must be a number in 0..100000, got -1"),
+        (f"needs.cores = {10**23}", "steps.a.needs.cores must be an integer in 1..100000, got 1000000000"),
+        (
+            f"grid.seed = {list(range(150))}\ngrid.learning_rate = {[i / 1000 for i in range(1, 101)]}",
+            "steps.a: a sweep must have at most 10,000 runs, got 15,000",
+        ),
+        ("x = " + "[" * 100_000, "PLAN must be TOML: must be nested at most 100 deep"),
         ('train = "x.tsv"', "steps.a: --train is for own files and must not be given with --task"),
         ("axes = 3", "steps.a.axes must be a list of axes of grid, got 3"),
         ('axes = ["sed"]\n[grid]\nseed = [1]', "steps.a.axes: 'sed' is not an axis of grid; did you mean seed?"),
@@ -265,6 +271,8 @@ def test_plans_that_are_none(tmp_path: Path) -> None:
         read_runs(tmp_path / "no.toml", (), SWEPT, Path("/out"))
     circle = one_step('[steps.b]\nverb = "finetune"\nmodel = "{c}"\n[steps.c]\nverb = "finetune"\nmodel = "{b}"')
     assert "steps must not refer to each other in a circle: b, c" in mistakes(tmp_path, circle)
+    nul = one_step("").replace('"m"', r'"a\u0000b"')
+    assert mistakes(tmp_path, nul) == [r"steps.a.model must be UTF-8 text without NUL, got 'a\x00b'"]
     no_model = '[steps.a]\nverb = "finetune"\ntask = "rte"'
     assert mistakes(tmp_path, no_model) == [
         "steps.a.model must be given: a model, or {STEP} for the run of another step"

@@ -201,6 +201,9 @@ def test_folders_that_are_no_sweeps(plan: Path, tmp_path: Path, use: Any) -> Non
     (tmp_path / "old" / "sweep.json").write_text('{"format_version": 9}')
     with pytest.raises(RunError, match="format_version must be 1, got 9"):
         cutbert.sweep(show=tmp_path / "old")
+    (tmp_path / "old" / "sweep.json").write_text('{"format_version": 1, "runs": [{}], "failures": {}, "identity": "x"}')
+    with pytest.raises(RunError, match="runs must be a list of runs as cutbert sweep writes them"):
+        cutbert.sweep(show=tmp_path / "old")
 
     def second(name: str) -> None:
         with pytest.raises(InputError, match="another process is running in this folder"):

@@ -173,7 +173,7 @@ def test_a_resumed_or_interrupted_run_is_never_removed(tmp_path: Path) -> None:
 
 def test_what_a_kill_at_the_start_leaves_is_no_content(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
-    (tmp_path / ".run.json.x.part").touch()
+    (tmp_path / ".run.json.cutbert.part").mkdir()
     with RunFolder.open(tmp_path, "dynabert", SETTINGS).start():
         pass
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "run.json"}

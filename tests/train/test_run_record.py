@@ -33,6 +33,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     [
         ({**BEGUN, "format_version": 9}, "format_version must be 1, got 9"),
         ([], "format_version must be 1, got None"),
+        ({**BEGUN, "timings": {"total": "3"}, "result": [1]}, "must have timings, result as a run writes them"),
         ({**BEGUN, "timings": None}, "must have timings as a run writes them; give another --out"),
     ],
 )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_training import (
     NUM_STEPS,
     PLAN,
@@ -25,11 +29,13 @@ from tiny_training import (
     train_stages,
     watched,
 )
+from torch import Tensor
 
-from cutbert.errors import InterruptedRun
+from cutbert.data.batches import Batch
+from cutbert.errors import InterruptedRun, RunError
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import Position, latest_checkpoint, load_checkpoint, save_checkpoint
-from cutbert.train.loop import Stage
+from cutbert.train.loop import ModelView, Stage, StepInfo
 from cutbert.train.optimizer import Optimizer
 from cutbert.train.settings import StagePlan, TrainSettings
 from tiny_runs import tiny_model, tiny_tokens
@@ -167,3 +173,60 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     state = optimizer.state()
     assert again.state().keys() == state.keys() and any(name.startswith("sparse.") for name in state)
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state().items())
+
+
+@pytest.mark.parametrize("poison", ["loss", "gradient", "weight"])
+@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e6])
+def test_what_is_not_finite_stops_and_the_last_good_checkpoint_stays(
+    poison: str, checkpoint_seconds: float, tmp_path: Path
+) -> None:
+    number = 4
+    with pytest.raises(Killed):
+        train(tmp_path / "good", on_step=kill_at("first", number))
+    model, settings = tiny_model(), replace(SETTINGS, checkpoint_seconds=checkpoint_seconds)
+    stage = poisoned(Stage(PLAN, tiny_tokens(), label_step(model)), poison, number)
+    with pytest.raises(RunError) as caught:
+        train_stages(tmp_path / "bad", model, [stage], settings=settings)
+    (message,) = caught.value.mistakes
+    place = r"training must stay finite, but in stage first at step [56] of 10 .* is (nan|inf|not finite); "
+    advice = r"Try a lower --learning-rate \(the peak is 0\.01\), a larger --warmup-ratio or --precision float32"
+    kept, good = (tmp_path / name / "checkpoint" / "first" for name in ("bad", "good"))
+    if checkpoint_seconds:
+        assert re.search(place + r"no checkpoint was saved\. " + advice, message) and not kept.exists()
+        return
+    assert re.search(place + rf"the weights of step {number} stay in .*{number:09d}\. " + advice, message)
+    (saved,) = kept.iterdir()
+    assert saved.name == f"{number:09d}"
+    weights, wanted = (load_file(each / saved.name / "model.safetensors") for each in (kept, good))
+    assert all(torch.equal(weights[name], wanted[name]) for name in wanted)
+
+
+def poisoned(stage: Stage, what: str, number: int) -> Stage:
+    """Return a stage in which a loss, a gradient or a weight is NaN after some calls of its step."""
+    calls = 0
+
+    def step(work: ModelView, batch: Batch, info: StepInfo) -> dict[str, Tensor]:
+        nonlocal calls
+        losses = stage.step(work, batch, info)
+        if calls == number and what == "gradient":
+            work.model.head.out.weight.grad.fill_(math.nan)
+        if calls == number and what == "loss":
+            losses = {name: loss * math.nan for name, loss in losses.items()}
+        calls += 1
+        return losses
+
+    def optimizer(model: TaskModel, *args: Any) -> Optimizer:
+        made = Optimizer(model, *args)
+        take = made.step
+
+        def with_overflow(*given: Any) -> float:
+            norm = take(*given)
+            if calls == number + 1 and what == "weight":
+                with torch.no_grad():
+                    model.head.out.bias.fill_(math.inf)
+            return norm
+
+        made.step = with_overflow
+        return made
+
+    return replace(stage, step=step, optimizer=optimizer)

@@ -16,9 +16,11 @@ from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings
 from cutbert.fronts.settings import FrontSettings, PickSettings
+from cutbert.lacks import naming_lacks
 from cutbert.settings import build_settings, command_line
 from cutbert.table import Shown, View
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_lock import locked
 
 if TYPE_CHECKING:
     from cutbert.work.repaired import RepairedPick
@@ -92,12 +94,14 @@ class Picked(Shown):
 
         Raises:
             RunError: the folder is not empty.
+            MissingError: no room on the disk, or no right to write.
         """
         settings = PickSettings(**{**asdict(self.settings), "out": str(folder)})
         settings.check()
         line = command_line("pick", [str(self.run)], settings)
         own = None if self.repaired is None else (self.repaired.repaired.network, self.repaired.dev)
-        save_picked(self.run, self.front, self.entry, Path(folder), line, own)
+        with naming_lacks():
+            save_picked(self.run, self.front, self.entry, Path(folder), line, own)
 
     def to_json(self) -> dict[str, Any]:
         data = picked_json(self.entry, self.out, select_is_dev=self.select_is_dev, cut_from=self.cut_from)
@@ -107,7 +111,11 @@ class Picked(Shown):
         if limit is not None and int8_ms is not None:
             data["cut_from"]["int8_within_limit"] = int8_ms <= limit
         measured = self.front.measured
-        return data if measured is None else {**data, "backend": measured["backend"]}
+        if measured is not None:
+            data["backend"] = measured["backend"]
+            if "quality" in measured:
+                data["quality"] = measured["quality"]
+        return data
 
     def view(self) -> View:
         return VIEWS["pick"](self.to_json())
@@ -131,7 +139,8 @@ def front(run: str | Path, **options: Any) -> Front:
         run: run folder of a method that makes a front.
 
     Raises:
-        InputError: no finished run with a front, or settings out of range.
+        InputError: no finished run with a front, settings out of range, or a run that another process is changing.
+        MissingError: `require_quiet`, and the machine was not quiet; the front is left as it was.
     """
     (settings,) = build_settings(options, FrontSettings)
     settings.check()
@@ -141,7 +150,8 @@ def front(run: str | Path, **options: Any) -> Front:
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
     from cutbert.fronts.measure import measure_again
 
-    return measure_again(Path(run), stored, settings)
+    with locked(Path(run)):  # what a search adds meanwhile would be lost
+        return measure_again(Path(run), Front.load(Path(run)), settings)
 
 
 @documented(VERBS)
@@ -153,15 +163,15 @@ def pick(run: str | Path, **options: Any) -> Picked:
 
     Raises:
         BudgetError: nothing fits; names the nearest.
-        InputError: no finished run with a front, latencies of another machine, settings out of range, or with `repair`
-            a run whose data is not to be found.
+        InputError: no finished run with a front, latencies of another machine (with `require_quiet` of one that was
+            not quiet), settings out of range, or with `repair` a run whose data is not to be found.
     """
     (settings,) = build_settings(options, PickSettings)
     settings.check()
     stored = open_run(run).front
     if settings.max_latency_ms is not None:
         stored = stored.on(settings.backend, Path(run))
-        check_measured_here(Path(run), stored)
+        check_measured_here(Path(run), stored, require_quiet=settings.require_quiet)
     entry = choose(stored, settings, stock=settings.stock)
     out = None if settings.out is None else Path(settings.out)
     repaired = None

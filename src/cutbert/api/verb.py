@@ -6,9 +6,11 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from cutbert.lacks import naming_lacks
 from cutbert.options import Option, options_of
 from cutbert.settings import GROUPS, MachineSettings
 
@@ -84,11 +86,20 @@ class ListedSignature(inspect.Signature):
 
 
 def documented(verbs: Mapping[str, Verb]) -> Callable[[Function], Function]:
-    """Return a decorator that shows a verb's options in a function's signature and lists them in its help."""
+    """Return a decorator that shows a verb's options in a function's signature and lists them in its help.
 
-    def decorate(function: Function) -> Function:
-        verb = verbs[function.__name__]
-        own = inspect.signature(function)
+    The function raises what the machine lacks as errors of ours.
+    """
+
+    def decorate(verb_function: Function) -> Function:
+        verb = verbs[verb_function.__name__]
+        own = inspect.signature(verb_function)
+
+        @wraps(verb_function)
+        def function(*words: Any, **options: Any) -> Any:
+            with naming_lacks():
+                return verb_function(*words, **options)
+
         shown = {each.name: each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD}
         for name, each in verb.options().items():
             default = inspect.Parameter.empty if each.is_required else each.field.default
@@ -101,7 +112,7 @@ def documented(verbs: Mapping[str, Verb]) -> Callable[[Function], Function]:
         own_lines = inspect.cleandoc(function.__doc__ or "").splitlines()
         text = "\n".join(line for each in own_lines for line in wrapped(each))
         function.__doc__ = f"{text}\n\n{options_text(verb.listed_options())}"
-        return function
+        return cast(Function, function)
 
     return decorate
 

@@ -8,7 +8,7 @@ from typing import Any
 from cutbert.api.study_views import analyze_view, depth_view
 from cutbert.fronts.leaderboard import LeaderboardEntry
 from cutbert.fronts.leaderboard_view import leaderboard_table
-from cutbert.fronts.view import conditions_line, front_view
+from cutbert.fronts.view import conditions_line, front_view, noise_warning, spread_lines, timing_lines
 from cutbert.table import Table, View, millions, number, pairs, points
 
 BAR = 10
@@ -29,6 +29,7 @@ def fit_view(data: Mapping[str, Any]) -> View:
         data["verdict"],
         leaderboard_table(entries),
         f"{data['metric']} on dev in points with its 95 % interval; choices are made on select; * chosen",
+        *timing_lines(data),
         pairs({"models": ", ".join(places), "time": time, "page": page}),
     )
 
@@ -108,10 +109,13 @@ def pick_view(data: Mapping[str, Any]) -> View:
         values["repair"] = repair_line(data["repair"])
     if "latency_ms" in data:
         values["latency"] = f"{number(data['latency_ms'])} ms on {data.get('backend', 'torch')}"
+        values["latency"] += "".join(f"; {line}" for line in spread_lines(data))
     values |= given_up_rows(data.get("cut_from"))
     values["loads in"] = "plain transformers" if data["stock"] else "transformers after `import cutbert.hub`"
     if data.get("select_is_dev"):
         values["mind"] = "chosen on the dev split itself, so the dev score is optimistic"
+    if (warning := noise_warning(data)) is not None:
+        values["beware"] = warning
     if "out" in data:
         values["in"] = data["out"]
     return (pairs(values),)
@@ -199,7 +203,9 @@ def measure_view(data: Mapping[str, Any]) -> View:
         )
         for entry in data["models"]
     ]
-    return (Table(("model", "backend", *score, *costs), tuple(rows)), conditions_line(data["measured"]))
+    measured = data["measured"]
+    table = Table(("model", "backend", *score, *costs), tuple(rows))
+    return (table, conditions_line(measured), *timing_lines(measured))
 
 
 def export_view(data: Mapping[str, Any]) -> View:

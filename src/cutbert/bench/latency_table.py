@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,19 @@ from sklearn.isotonic import isotonic_regression
 
 from cutbert.bench.latency import conditions, settings_lengths, time_networks
 from cutbert.bench.settings import LatencySettings
+from cutbert.checks import (
+    COUNT,
+    MEASURED,
+    NUMBER,
+    POSITIVE,
+    Check,
+    check_values,
+    has,
+    is_number,
+    list_of,
+    or_null,
+)  # fmt: skip
+from cutbert.errors import Mistakes, RunError
 from cutbert.model.reorder import attentions
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape, LayerShape
@@ -133,13 +147,61 @@ class LatencyTable:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> LatencyTable:
+    def from_json(cls, data: Any) -> LatencyTable:
+        """Read a table from parsed JSON.
+
+        Raises:
+            RunError: keys are missing or unknown, or values are not what they must be.
+        """
+        if not isinstance(data, dict):
+            raise RunError(f"a latency table must be a JSON object, got {type(data).__name__}")
+        mistakes = Mistakes()
+        check_values(mistakes, "latency table", data, required=TABLE_CHECKS, optional={})
+        mistakes.check(RunError)
         planes = tuple(
             Plane(each["hidden_size"], each["base_ms"], curve_of(each["attention"]), curve_of(each["feed_forward"]))
             for each in data["planes"]
         )
         dims = None if data["dims"] is None else curve_of(data["dims"])
         return cls(**{**data, "planes": planes, "dims": dims})
+
+
+def is_curve(data: Any) -> bool:
+    """Return whether a value is a curve as JSON: sizes that rise, and a time for each."""
+    return (
+        isinstance(data, dict)
+        and data.keys() == {"sizes", "ms"}
+        and all(list_of(is_number)(each) for each in data.values())
+        and 0 < len(data["sizes"]) == len(data["ms"])
+        and all(one < other for one, other in pairwise(data["sizes"]))
+    )
+
+
+IS_PLANE, _ = has(
+    {
+        "hidden_size": COUNT,
+        "base_ms": NUMBER,
+        "attention": (is_curve, "a curve"),
+        "feed_forward": (is_curve, "a curve"),
+    }
+)
+TABLE_CHECKS: dict[str, Check] = {
+    "planes": (
+        lambda value: (
+            bool(value)
+            and list_of(IS_PLANE)(value)
+            and all(one["hidden_size"] < other["hidden_size"] for one, other in pairwise(value))
+        ),
+        "a list of planes, their hidden sizes rising",
+    ),
+    "dims": or_null((is_curve, "a curve")),
+    "most_heads": COUNT,
+    "most_dims": COUNT,
+    "uncut_ms": POSITIVE,
+    "factor": POSITIVE,
+    "error": NUMBER,
+    "measured": MEASURED,
+}
 
 
 def measure_table(
@@ -172,7 +234,7 @@ def measure_table(
     with num_threads(settings.threads) as threads:
         timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
     times = {name: each.latency_ms for name, each in timed.items()}
-    measured = conditions(settings, lengths, threads, next(model.parameters()).device.type)
+    measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], measured)
     errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
     return replace(table, error=float(np.median(errors)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,11 +17,13 @@ from cutbert.bench.latency import (
     time_runners,
 )
 from cutbert.bench.memory import file_bytes, measure_alone
+from cutbert.bench.quality import Sized
 from cutbert.bench.settings import DEFAULT_LENGTH, MeasureSettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import DataError, InputError, Mistakes, ModelError
+from cutbert.files import scratch_folder
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import input_length, recorded_task, task_words
 from cutbert.shape.cost import cost_of
@@ -63,6 +64,12 @@ class RunnableModel:
     runner: Runner
     path: Path
 
+    @property
+    def sized(self) -> Sized:
+        """What its times are compared by."""
+        label = f"{self.candidate.name} on {self.backend}"
+        return Sized(label, self.backend, self.candidate.loaded.model.shape)
+
 
 def measure_models(
     sources: Sequence[ModelSource], data: DataSettings | None, settings: MeasureSettings
@@ -80,6 +87,7 @@ def measure_models(
 
     Raises:
         InputError: mistakes in settings, models or data, all together, before any model is loaded.
+        MissingError: the settings require a quiet machine, and it was not quiet.
     """
     dataset, data = check_inputs(sources, data, settings)
     device = make_engine(TrainSettings(device=settings.engine_device, threads=settings.threads)).device
@@ -89,9 +97,9 @@ def measure_models(
     first = candidates[0].dev
     lengths = settings_lengths(settings, None if first is None else sample_lengths(first.lengths))
     check_lengths(candidates, lengths)
-    with num_threads(settings.threads) as threads, tempfile.TemporaryDirectory() as scratch:
+    with num_threads(settings.threads) as threads, scratch_folder() as scratch:
         runnables = [
-            load_on_backend(candidate, name, Path(scratch) / f"{i}-{name}.onnx", threads)
+            load_on_backend(candidate, name, scratch / f"{i}-{name}.onnx", threads)
             for i, candidate in enumerate(candidates)
             for name in settings.backends
         ]
@@ -99,12 +107,14 @@ def measure_models(
             advance = counter(bar)
             runners = {str(i): each.runner for i, each in enumerate(runnables)}
             vocab_size = min(each.loaded.model.shape.vocab_size for each in candidates)
-            times = time_runners(runners, lengths, settings, vocab_size=vocab_size, on_round=advance)
+            sizes = {str(i): each.sized for i, each in enumerate(runnables)}
+            times = time_runners(runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=advance)
             measured = []
             for i, runnable in enumerate(runnables):
                 measured.append(describe(runnable, dataset, times[str(i)], max(lengths), threads))
                 advance()
-    result: dict[str, Any] = {"models": measured, "measured": conditions(settings, lengths, threads, device.type)}
+    measured_as = conditions(settings, lengths, threads, device.type, times.quality)
+    result: dict[str, Any] = {"models": measured, "measured": measured_as}
     return result if dataset is None else {**result, "metric": dataset.metric}
 
 

@@ -14,7 +14,19 @@ DEFAULT_LENGTH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimingSettings(DeviceSettings, SeedSettings):
+class QuietSettings(Settings):
+    """What is done with latencies of a machine that was not quiet."""
+
+    GROUP = MEASURING
+
+    require_quiet: bool = field(
+        default=False,
+        metadata=option("Refuse latencies that were measured while other work ran; without it they are marked."),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingSettings(DeviceSettings, SeedSettings, QuietSettings):
     """How latency is measured, whatever runs the model."""
 
     GROUP = MEASURING
@@ -25,9 +37,16 @@ class TimingSettings(DeviceSettings, SeedSettings):
             "Length of a text; default: lengths of the dev texts, 128 where there is no task.", least=1, unit="tokens"
         ),
     )
-    rounds: int = field(default=8, metadata=option("How often each length is measured, all models in turn.", least=1))
+    rounds: int = field(
+        default=8,
+        metadata=option(
+            "How often each length is measured, all models in turn.",
+            least=1,
+            ceiling=10_000,
+        ),
+    )
     throughput_batch_size: int = field(
-        default=32, metadata=option("Texts per batch when measuring throughput.", least=1, unit="texts")
+        default=32, metadata=option("Texts per batch when measuring throughput.", least=1, ceiling=2**16, unit="texts")
     )
 
     @property

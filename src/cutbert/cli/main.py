@@ -1,89 +1,43 @@
-"""The command line: reads a call, runs the verb, prints the result, turns errors into lines."""
+"""The command: signals in order first, then all else is loaded and the call runs."""
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from cutbert import api
-from cutbert.api.table import VERBS
-from cutbert.api.views import VIEWS
-from cutbert.cli.parser import Call, read_call
-from cutbert.errors import CutbertError, InterruptedRun, RunError
-from cutbert.table import as_text
+from cutbert.cli.stopping import Stop
 
-PIPE_WIDTH = 120
-ENVIRONMENT_ERRNOS = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.ELOOP,
-)  # fmt: skip
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 2 the user's input, 130 interrupted."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        call = read_call(words)
-        if call is not None:  # run outside typer, which has its own mind about interrupts and closed pipes
-            run(call)
-    except InterruptedRun as error:
-        say(str(error))
-        return 130
-    except KeyboardInterrupt:
-        resumes = words[0] in VERBS and VERBS[words[0]].resumes
-        say(f"interrupted; the same command {'goes on from what is saved' if resumes else 'starts again'}")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes
-        return 0
-    except CutbertError as error:
-        return refuse(str(error))
-    except OSError as error:
-        if error.errno not in ENVIRONMENT_ERRNOS:
-            raise
-        return refuse(f"{error.filename or 'a file'}: {error.strerror}")
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # the parser's own errors, whatever typer calls them
-            raise
-        return refuse(error.format_message())
-    return 0
+    """Run one command and return its exit code: 0 done, 2 the user's input or the machine's limits, 130 interrupted.
 
-
-def run(call: Call) -> None:
-    """Run a verb and print its result.
-
-    Raises:
-        RunError: runs of a sweep that failed, after the result is printed.
+    Args:
+        argv: the words of the command; None for those of this process, which ends after it.
     """
-    words, options = call.read()
-    data = getattr(api, call.verb.name)(*words, **options).to_json()
-    print_result(call.verb.name, data, as_json=call.as_json)
-    if call.verb.name == "sweep":
-        failed = [each for each in data["runs"] if each["status"] == "failed"]
-        if failed:
-            raise RunError(*(f"run {each['name']} failed: {each['error']}" for each in failed))
+    with Stop(to_the_end=argv is None) as stop:
+        words = list(sys.argv[1:] if argv is None else argv)
+        try:
+            from cutbert.cli.call import run_words
+
+            return run_words(words)
+        except BaseException as error:
+            # What is half imported as the user interrupts may fail in any way.
+            if not isinstance(error, KeyboardInterrupt) and stop.signal is None:
+                raise
+            stop.silence()
+            say_stopped(stop.word, words)
+            return 130
 
 
-def print_result(verb: str, data: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the JSON object or the human view; under several processes only the first one prints."""
-    if int(os.environ.get("RANK", "0")) != 0:
+def say_stopped(word: str, words: Sequence[str]) -> None:
+    """Say what a command that was stopped does when it is given again."""
+    from cutbert.api.table import VERBS
+    from cutbert.cli.streams import complain, is_first
+
+    if not is_first():
         return
-    if as_json:
-        print(json.dumps(data, ensure_ascii=False), flush=True)
-    else:
-        print(as_text(VIEWS[verb](data), None if sys.stdout.isatty() else PIPE_WIDTH), flush=True)
-
-
-def refuse(message: str) -> int:
-    """Print each line of a message as an error of the user's input."""
-    for line in message.splitlines():
-        say(f"error: {line}")
-    return 2
-
-
-def say(line: str) -> None:
-    print(f"cutbert: {line}", file=sys.stderr, flush=True)
+    resumes = words[:1] and words[0] in VERBS and VERBS[words[0]].resumes
+    complain(f"{word}; the same command {'goes on from what is saved' if resumes else 'starts again'}")

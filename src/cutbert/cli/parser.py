@@ -17,6 +17,7 @@ from cutbert.api.table import TABLE, VERBS
 from cutbert.api.verb import Verb
 from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option
+from cutbert.parsing import is_plain
 from cutbert.version import __version__
 
 SUMMARY = "Compress BERT-family encoders: find, measure and export the best sub-network under a limit."
@@ -57,6 +58,7 @@ def read_words(verb: Verb, given: Sequence[str], mistakes: Mistakes) -> list[str
     """
     unknown = [word.partition("=")[0] for word in given if word.startswith("-") and word != "-"]
     words = [word for word in given if not word.startswith("-") or word == "-"]
+    mistakes.extend(f"{verb.name} takes UTF-8 text, got {word!a}" for word in words if not is_plain(word))
     known = [each.name for each in verb.listed_options()]
     mistakes.extend(f"{verb.name} has no option {name}{did_you_mean(name, known)}" for name in unknown)
     if len(words) < len(verb.words):
@@ -106,13 +108,20 @@ def read_call(words: Sequence[str]) -> Call | None:
     """Return what a command line asks for; None where typer printed help or the version.
 
     Raises:
-        InputError: no verb of ours.
-        Exception: typer's own, of a line that it cannot take apart; with `format_message`.
+        InputError: no verb of ours, or a line that cannot be taken apart.
     """
     check_verb(words)
     calls: list[Call] = []
     command = typer.main.get_command(make_app(words[0], calls.append))
-    command.main(args=list(words), prog_name="cutbert", standalone_mode=False)
+    try:
+        with command.make_context("cutbert", list(words)) as context:  # its `main` would catch interrupts and exit
+            command.invoke(context)
+    except typer.Exit:
+        pass
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # the parser's own errors, whatever typer calls them
+            raise
+        raise InputError(error.format_message()) from None
     return calls[0] if calls else None
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from cutbert.data.reading import check_mistakes
-from cutbert.data.records import is_text, open_lines
+from cutbert.data.records import open_lines
 from cutbert.data.rows import Examples, Rows, text_key
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable
 
 # What a reader takes for one word, with attached characters: film2, don't, 's, well-made.
 STRETCH = re.compile(r"['\u2019]?\w+(?:['\u2019-]\w+)*")
@@ -163,7 +164,7 @@ def read_word_list(path: Path) -> dict[str, list[str]]:
     for number, line in open_lines(path):
         word, _, candidates = line.partition("\t")
         word = word.strip().lower()
-        if not word or not candidates.split() or not is_text(line):
+        if not word or not candidates.split() or not is_encodable(line):
             mistakes.append(f"{path}: line {number} must be a word, a tab and its candidates, in UTF-8")
         elif word in table:
             mistakes.append(f"{path}: line {number} must not give the word {word!r} again")

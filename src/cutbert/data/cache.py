@@ -13,18 +13,27 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from cutbert.errors import DataError
-from cutbert.files import file_sha256, replacing_folder, write_json
+from cutbert.files import file_sha256, remove_leftovers, replacing_folder, write_json
+from cutbert.lacks import LackError, lack_of
+from cutbert.printable import reason_of
 
 INDEX = "index.json"
 Arrays = dict[str, NDArray[Any]]
 
 
 def cache_folder() -> Path:
-    """Return CUTBERT_CACHE, or `cutbert` in the user's cache folder."""
+    """Return CUTBERT_CACHE, or `cutbert` in the user's cache folder.
+
+    Raises:
+        DataError: the user has no home folder, and neither is named by the environment.
+    """
     named = os.environ.get("CUTBERT_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cutbert"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cutbert"
+    except RuntimeError:
+        raise DataError("the token cache must have a folder, and this user has no home; set CUTBERT_CACHE") from None
 
 
 def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
@@ -59,6 +68,7 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
         DataError: the cache cannot be written.
     """
     folder = cache_folder() / "tokens" / key
+    remove_leftovers(folder.parent)
     arrays = load_arrays(folder)
     if arrays is not None:
         return arrays
@@ -69,8 +79,13 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
             if arrays is None:
                 store_arrays(folder, write, about)
                 arrays = load_arrays(folder)
-    except OSError as error:
-        raise cache_error(error.strerror or str(error)) from None
+    except (LackError, OSError) as error:
+        lack = lack_of(error, folder)
+        if isinstance(lack, LackError) and lack.where is None:  # memory
+            raise lack from None
+        if isinstance(lack, LackError):
+            raise cache_error(lack.what) from None
+        raise cache_error(reason_of(error)) from None
     if arrays is None:
         raise cache_error("what was written cannot be read back")
     return arrays

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.reading import check_mistakes, expand_files, read_files
-from cutbert.data.records import is_text, read_text
+from cutbert.data.records import read_text
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import load_split
 from cutbert.data.tasks import QUESTION_TASKS, Layout, QuestionTask
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
+from cutbert.parsing import is_encodable, parse_json
 
 HUB_SPLITS = {"train": "train", "dev": "validation"}
 
@@ -146,10 +146,10 @@ def files_of(folder: Path, part: str, task: QuestionTask) -> list[Path]:
 def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
     """Read a JSON file in SQuAD's layout; mistakes in it are added to `mistakes`."""
     try:
-        text = read_text(path, zipped=path.suffix == ".gz")
+        text = read_text(path)
         try:
-            articles = json.loads(text)["data"]
-        except (ValueError, RecursionError, LookupError, TypeError) as error:
+            articles = parse_json(text, any_value=True)["data"]
+        except (ValueError, LookupError, TypeError) as error:
             problem = f"{type(error).__name__}: {error}"
             raise DataError(f"{path}: must be JSON in SQuAD's layout, an object with 'data', got {problem}") from None
     except DataError as error:
@@ -199,7 +199,7 @@ def collect(raw: Iterator[RawQuestion], file: str, task: QuestionTask, stride: i
 def question_problem(name: Any, question: Any, context: Any, answers: Any, task: QuestionTask) -> str | None:
     """Return what is wrong with a row, or None."""
     for key, value in (("id", name), ("question", question), ("context", context)):
-        if not isinstance(value, str) or not is_text(value):
+        if not isinstance(value, str) or not is_encodable(value):
             return f"{key!r} must be text, got {value!r:.40}"
     if not context.strip():
         return "'context' must not be empty"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import glob
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cutbert.data.records import Record, is_text, open_records
+from cutbert.data.records import Record, open_records
 from cutbert.data.tasks import Layout
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable, is_finite
 
 MAX_MISTAKES = 20
 
@@ -68,17 +68,34 @@ def empty_rows(layout: Layout) -> RawRows:
 
 def read_records(records: Iterable[Record], file: str, layout: Layout, rows: RawRows, mistakes: list[str]) -> None:
     """Append records to rows; broken ones add to `mistakes`, or are only counted where the layout says so."""
-    before = len(rows.text), len(mistakes)
+    for record in valid_records(records, file, layout, mistakes, rows.left_out):
+        rows.add(record, file, layout)
+
+
+def valid_records(
+    records: Iterable[Record], file: str, layout: Layout, mistakes: list[str], left_out: dict[str, int]
+) -> Iterator[Record]:
+    """Yield the records that are not broken.
+
+    Args:
+        records: of one file.
+        file: its name.
+        layout: its columns.
+        mistakes: broken records are added here; so is, at the end, that there were no rows at all.
+        left_out: by file, the number of incomplete records, where the layout leaves them out.
+    """
+    num_valid, before = 0, len(mistakes)
     for record in records:
         if layout.skip_incomplete and is_incomplete(record):
-            rows.left_out[file] = rows.left_out.get(file, 0) + 1
+            left_out[file] = left_out.get(file, 0) + 1
             continue
         problem = record.problem or value_problem(record.values, layout)
         if problem is None:
-            rows.add(record, file, layout)
+            num_valid += 1
+            yield record
         else:
             mistakes.append(f"{place_name(file, record.row, record.line)}: {problem}")
-    if before == (len(rows.text), len(mistakes)):
+    if not num_valid and before == len(mistakes):
         mistakes.append(f"{file}: has no rows")
 
 
@@ -92,14 +109,14 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
         is_label = column == layout.label
         if value is None:
             value = ""
-        if is_label and isinstance(value, int | float) and math.isfinite(value):
+        if is_label and isinstance(value, int | float) and is_finite(value):
             continue
         if not isinstance(value, str):
             kind = "text or a finite number" if is_label else "text"
             return f"column {column!r} must be {kind}, got {type(value).__name__} {value!r:.40}"
         if not value.strip() and not (is_label and layout.labels_may_be_empty):
             return f"column {column!r} must not be empty"
-        if not is_text(value):
+        if not is_encodable(value):
             return f"column {column!r} must be UTF-8, got {ascii(value)[:60]}"
     return None
 

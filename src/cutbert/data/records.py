@@ -1,4 +1,4 @@
-"""The rows of one file in any format we read, each as values by column, with its row and line number.
+"""The rows of one file in any format we read, each as values by column, with its row and line number, as a stream.
 
 Formats: `.tsv` is split on tabs, without quoting; `.csv` is RFC 4180; `.jsonl` has one object per line;
 `.parquet`. All but Parquet also as `.gz`. A byte order mark is skipped; LF and CRLF both end lines.
@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
-import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import DataError
+from cutbert.parsing import is_encodable, parse_json
 
 SUFFIXES = (".tsv", ".csv", ".jsonl", ".parquet")
+PARQUET_ROWS = 1024  # that are objects at a time
+PARQUET_BUFFER = 2**20  # bytes of a column that are read at a time
 
 
 @dataclass(frozen=True)
@@ -56,57 +58,88 @@ def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | Non
         raise DataError(f"{path}: name must end in one of {names} (or in .gz after the first three)")
     if stem.suffix == ".parquet":
         return parquet_records(path, columns)
-    text = read_text(path, zipped)
     if stem.suffix == ".jsonl":
-        return jsonl_records(path, text, columns)
-    split = tsv_rows if stem.suffix == ".tsv" else csv_rows
-    return table_records(path, split(text), columns, header)
+        return jsonl_records(path, open_lines(path), columns)
+    rows = tsv_rows(open_lines(path)) if stem.suffix == ".tsv" else csv_rows(open_text(path, newline=""))
+    return table_records(path, rows, columns, header)
 
 
-def read_text(path: Path, zipped: bool) -> str:
-    """Return a file's text without byte order mark and without empty lines at its end.
+def read_text(path: Path) -> str:
+    """Return a file's text, zipped or not, as `open_text` does."""
+    return "".join(open_text(path, newline="\n"))
+
+
+def open_text(path: Path, newline: str) -> Iterator[str]:
+    """Return a stream of a file's lines with their ends, without byte order mark and without empty lines at the end.
 
     Bytes that are not UTF-8 become lone surrogates, so that a message can name their row.
+
+    Args:
+        path: the file, unzipped where it ends in .gz.
+        newline: what ends a line, as `open` takes it; line ends stay as they are.
+
+    Raises:
+        DataError: the file cannot be read or is empty; in the stream too, where it is read no further.
     """
+    lines = without_empty_end(stored_lines(path, newline))
+    first = next(lines, None)
+    if first is None:
+        raise DataError(f"{path}: file is empty")
+    return chain([first], lines)
+
+
+def stored_lines(path: Path, newline: str) -> Iterator[str]:
+    """Yield a file's lines, unzipped; arguments as in `open_text`."""
+    opened = gzip.open if path.suffix == ".gz" else open
     try:
-        data = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
+        with opened(path, "rt", encoding="utf-8", errors="surrogateescape", newline=newline) as file:
+            yield file.readline().removeprefix("\ufeff")
+            yield from file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: must be a whole gzip file: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    text = data.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff").rstrip("\r\n")
-    if not text:
-        raise DataError(f"{path}: file is empty")
-    return text
+
+
+def without_empty_end(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a text without the line ends that it ends with."""
+    held: list[str] = []
+    for line in lines:
+        if line.strip("\r\n"):
+            yield from held
+            held = [line]
+        else:
+            held.append(line)
+    if held and (last := held[0].rstrip("\r\n")):
+        yield last
 
 
 Fields = tuple[int, list[str], str | None]
 
 
-def numbered_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield line numbers and lines; only LF or CRLF ends a line."""
-    for number, line in enumerate(io.StringIO(text, newline="\n"), 1):
+def open_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Return a stream of line numbers and lines of a text file, zipped or not; only LF or CRLF ends a line.
+
+    Raises:
+        DataError: as in `open_text`.
+    """
+    return numbered(open_text(path, newline="\n"))
+
+
+def numbered(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(lines, 1):
         yield number, line.removesuffix("\n").removesuffix("\r")
 
 
-def open_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield line numbers and lines of a text file, zipped or not.
-
-    Raises:
-        DataError: the file cannot be read or is empty.
-    """
-    return numbered_lines(read_text(path, zipped=path.suffix == ".gz"))
-
-
-def tsv_rows(text: str) -> Iterator[Fields]:
+def tsv_rows(lines: Iterable[tuple[int, str]]) -> Iterator[Fields]:
     """Yield line number, fields and problem; only a tab ends a field."""
-    for number, line in numbered_lines(text):
+    for number, line in lines:
         yield number, line.split("\t"), None
 
 
-def csv_rows(text: str) -> Iterator[Fields]:
+def csv_rows(lines: Iterable[str]) -> Iterator[Fields]:
     """Yield line number, fields and problem; a row with broken quoting is the last, since its end is unknown."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(iter(lines), strict=True)
     limit = csv.field_size_limit(sys.maxsize)
     try:
         while True:
@@ -129,7 +162,7 @@ def table_records(
     headless = header is not None
     if header is None:
         _, header, problem = next(rows)
-        problem = problem or (None if is_text("".join(header)) else "must be UTF-8")
+        problem = problem or (None if is_encodable("".join(header)) else "must be UTF-8")
         if problem:
             raise DataError(f"{path}: header row {problem}")
     check_columns(path, header, columns)
@@ -145,15 +178,16 @@ def pick_fields(rows: Iterator[Fields], places: list[int], width: int, headless:
         yield Record(row, line, () if problem else tuple(values[place] for place in places), problem)
 
 
-def jsonl_records(path: Path, text: str, columns: Sequence[str]) -> Iterator[Record]:
-    first = parse_object(next(numbered_lines(text))[1])
+def jsonl_records(path: Path, lines: Iterator[tuple[int, str]], columns: Sequence[str]) -> Iterator[Record]:
+    number, line = next(lines)
+    first = parse_object(line)
     if isinstance(first, dict):
         check_columns(path, list(first), columns)
-    return pick_keys(text, columns)
+    return pick_keys(chain([(number, line)], lines), columns)
 
 
-def pick_keys(text: str, columns: Sequence[str]) -> Iterator[Record]:
-    for row, line in numbered_lines(text):
+def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str]) -> Iterator[Record]:
+    for row, line in lines:
         parsed = parse_object(line)
         if isinstance(parsed, str):
             yield Record(row, row, (), parsed)
@@ -166,8 +200,8 @@ def pick_keys(text: str, columns: Sequence[str]) -> Iterator[Record]:
 def parse_object(line: str) -> dict[str, Any] | str:
     """Return the JSON object of one line, or what is wrong with it."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(line, any_value=True)
+    except ValueError as error:
         return f"must be a JSON object: {error}"
     return value if isinstance(value, dict) else "must be a JSON object"
 
@@ -178,7 +212,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 
     try:
         path.open("rb").close()  # so that a missing file gives the same message as in the other formats
-        file = pyarrow.parquet.ParquetFile(path)
+        file = pyarrow.parquet.ParquetFile(path, buffer_size=PARQUET_BUFFER)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pyarrow.ArrowException as error:
@@ -186,7 +220,7 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     check_columns(path, file.schema_arrow.names, columns)
     if file.metadata.num_rows == 0:
         raise DataError(f"{path}: has no rows")
-    return pick_cells(path, file.iter_batches(columns=list(columns)), columns)
+    return pick_cells(path, file.iter_batches(PARQUET_ROWS, columns=list(columns)), columns)
 
 
 def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> Iterator[Record]:
@@ -195,16 +229,14 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> It
     row = 0
     try:
         for batch in batches:
-            for values in zip(*(batch.column(column).to_pylist() for column in columns), strict=True):
+            for cells in zip(*(batch.column(column) for column in columns), strict=True):
                 row += 1
-                yield Record(row, None, values)
+                try:
+                    yield Record(row, None, tuple(cell.as_py() for cell in cells))
+                except UnicodeDecodeError as error:
+                    yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: must be a whole Parquet file: {error}") from None
-
-
-def is_text(text: str) -> bool:
-    """Return whether a string has no lone surrogates, which come from bytes that are not UTF-8 or from JSON escapes."""
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from cutbert.data.labels import check_names, class_names, unknown_label
 from cutbert.data.reading import check_mistakes, expand_files, place_name
-from cutbert.data.records import Record, is_text, open_lines, open_records
+from cutbert.data.records import Record, open_lines, open_records
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
+from cutbert.parsing import is_encodable
 
 FORMATS = (".conll", ".jsonl", ".parquet")
 GAPS = re.compile(r"[ \t]+")
@@ -134,7 +136,7 @@ def conll_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
 def pick_columns(path: Path, places: list[int]) -> Iterator[Record]:
     row, first_line, problem = 0, 0, None
     words: list[list[str]] = []
-    for number, line in [*open_lines(path), (0, "")]:
+    for number, line in chain(open_lines(path), [(0, "")]):
         fields = GAPS.split(line.strip(" \t"))
         if fields[0] and fields[0] != DOCUMENT_START:
             first_line = first_line or number
@@ -156,7 +158,7 @@ def sentence_problem(values: tuple[Any, ...], columns: Sequence[str]) -> str | N
             return f"column {column!r} must be a list of texts, got {type(value).__name__} {value!r:.40}"
         if not value:
             return f"column {column!r} must not be empty"
-        if not is_text("".join(value)):
+        if not is_encodable("".join(value)):
             return f"column {column!r} must be UTF-8, got {ascii(value)[:60]}"
     if len(values) > 1 and len(values[0]) != len(values[1]):
         return f"must have one label per word, got {len(values[0])} words and {len(values[1])} labels"

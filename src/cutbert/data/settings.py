@@ -19,9 +19,13 @@ MAX_LENGTH_OF_QUESTIONS = 384  # with 128 tokens shared, what Devlin et al. 2018
 STRIDE = 128
 MAX_QUESTION_TOKENS = 64
 MOST_SPECIAL_TOKENS = 4
-CANDIDATES = option("Candidates for a replaced word (the paper's M).", least=1, flag="--augment-candidates")
+CANDIDATES = option(
+    "Candidates for a replaced word (the paper's M).", least=1, ceiling=1000, flag="--augment-candidates"
+)
 PROBABILITY = option("Chance of replacing a word (the paper's p).", above=0, most=1, flag="--augment-probability")
-ROUNDS = option("Variants made of each text (the paper's N, of 10 to 30).", least=1, flag="--augment-rounds")
+ROUNDS = option(
+    "Variants made of each text (the paper's N, of 10 to 30).", least=1, ceiling=1000, flag="--augment-rounds"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tasks import TASKS, Layout, Task
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
+from cutbert.lacks import refuse_lack
+from cutbert.printable import reason_of
 
 HUB_NAME = "nyu-mll/glue"
 
@@ -140,7 +142,8 @@ def load_split(task: str, *source: str, split: str) -> Any:
     try:
         return datasets.load_dataset(*source, split=split)
     except Exception as error:  # the hub's client raises many kinds offline; they mean the same to the user
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        refuse_lack(error)
+        reason = reason_of(error)
         raise DataError(f"--task {task}: {source[0]} cannot be had from the hub ({reason}); give --data-dir") from error
 
 

@@ -13,6 +13,8 @@ from cutbert.data.reading import expand_files
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
+from cutbert.lacks import refuse_lack
+from cutbert.printable import reason_of
 
 SUFFIXES = (".txt", ".txt.gz")
 SPLIT = "train"
@@ -113,7 +115,8 @@ def find_dataset(name: str, config: str | None, column: str) -> TextSource:
         stream = builder.as_streaming_dataset(split=SPLIT)
         row: dict[str, Any] = next(iter(stream), {})
     except Exception as error:  # the hub's client raises many kinds; they mean the same to the user
-        raise DataError(f"--dataset {name} cannot be had ({first_line(error)}); give text files by --train") from error
+        refuse_lack(error)
+        raise DataError(f"--dataset {name} cannot be had ({reason_of(error)}); give text files by --train") from error
     if not isinstance(row.get(column), str):
         raise DataError(f"--dataset {name} must have a column of text {column!r}, got {', '.join(row)}")
     label = " ".join(part for part in (name, config, SPLIT) if part)
@@ -133,8 +136,5 @@ def dataset_pieces(name: str, stream: Iterable[dict[str, Any]], column: str) -> 
                     yield line.strip()
             yield None
     except Exception as error:  # as above
-        raise DataError(f"--dataset {name} broke off ({first_line(error)}); the same command reads it again") from error
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+        refuse_lack(error)
+        raise DataError(f"--dataset {name} broke off ({reason_of(error)}); the same command reads it again") from error

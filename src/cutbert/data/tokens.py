@@ -120,9 +120,18 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     assert isinstance(rows, Rows)
     columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
     arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
-    cut = int(arrays["num_cut"][0])
-    notes = (f"{cut:,} of {len(rows):,} texts are cut at {max_length} tokens",) if cut else ()
-    return Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"), rows.labels, notes=notes)
+    return Tokens(
+        arrays["ids"],
+        arrays["offsets"],
+        arrays.get("pair_starts"),
+        rows.labels,
+        notes=cut_notes(int(arrays["num_cut"][0]), len(rows), max_length),
+    )
+
+
+def cut_notes(num_cut: int, num_texts: int, max_length: int) -> tuple[str, ...]:
+    """Return the note that texts were cut, where any was."""
+    return (f"{num_cut:,} of {num_texts:,} texts are cut at {max_length} tokens",) if num_cut else ()
 
 
 def window_tokens(questions: Questions, arrays: Arrays, max_length: int) -> Tokens:

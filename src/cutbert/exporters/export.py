@@ -17,10 +17,10 @@ from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
-from cutbert.files import replacing_folder, write_json
+from cutbert.files import change_json, replacing_folder
 from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, recorded_task, task_words
+from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
@@ -142,17 +142,22 @@ def write(
     """Write graphs beside the model, whole or not at all, and return the --json object."""
     int8 = {key: value for key, value in result.items() if "score" in key or key == "metric"}
     facts = {"int8": {**int8, "calibration": settings.calibration}} if settings.int8 and int8 else {}
-    provenance = extend_provenance(loaded.provenance, line, facts=facts)
     if settings.out is not None:
         folder = Path(settings.out)
-        with replacing_folder(folder) as aside:
+        with replacing_folder(folder, is_new=True) as aside:
+            provenance = extend_provenance(loaded.provenance, line, facts=facts)
             save_model(aside, loaded.model, loaded.tokenizer, provenance=provenance)
             add_files(aside, loaded, files)
             write_card(aside)
     else:
         folder = source.folder
         add_files(folder, loaded, files)
-        write_json(folder / FILE_NAME, provenance)
+
+        def provenance_now() -> dict[str, Any]:
+            stored = read_provenance(folder) if (folder / FILE_NAME).is_file() else loaded.provenance
+            return extend_provenance(stored, line, facts=facts)
+
+        change_json(folder / FILE_NAME, provenance_now)
         write_card(folder)
     names = [str(folder / FOLDER / name) for name in files] or [str(folder / "model.safetensors")]
     return {"out": str(folder), **result, "files": names}

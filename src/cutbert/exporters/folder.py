@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from cutbert.files import replacing_folder
+from cutbert.files import replacing_file, replacing_folder
 from cutbert.hub.card import EXAMPLE
 from cutbert.hub.load import Loaded
 from cutbert.hub.provenance import input_length
@@ -43,7 +43,8 @@ def add_files(folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto]
     if not files:
         return
     if not (folder / "tokenizer.json").is_file():
-        loaded.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        with replacing_file(folder / "tokenizer.json") as aside:
+            loaded.tokenizer.backend_tokenizer.save(str(aside))
     with replacing_folder(folder / FOLDER) as aside:
         if (folder / FOLDER).is_dir():
             shutil.copytree(folder / FOLDER, aside, copy_function=link, dirs_exist_ok=True)

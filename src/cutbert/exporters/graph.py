@@ -8,6 +8,7 @@ Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim, E table wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -100,27 +101,27 @@ def attend(nodes: Nodes, attention: Attention, x: str, scores: ScoreInputs) -> s
     parts = (attention.query, attention.key, attention.value)
     read = read_by(nodes, attention, x)
     joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
-    bias = ""
-    if attention.query.bias is not None:
-        bias = nodes.weight(np.concatenate([values(part.bias) for part in parts]))
-    if attention.rotary_base is not None and bias:  # before they are turned
-        joined, bias = nodes.add("Add", joined, bias), ""
+    bias, has_bias = "", attention.query.bias is not None
+    is_read_before = attention.rotary_base is not None or attention.has_distances  # what is read has its bias already
+    if has_bias and is_read_before:
+        joined = nodes.add("Add", joined, joined_bias(nodes, parts))
     q, k, v = nodes.split(joined, [part.out_features for part in parts])
+    if has_bias and not is_read_before:
+        bias = joined_bias(nodes, parts)
     if attention.rotary_base is not None:
         q, k = scores.rotated(q, attention), scores.rotated(k, attention)
-    if attention.has_distances:  # compared with the contents' queries and keys, which have their bias here
-        if bias:
-            joined, bias = nodes.add("Add", joined, bias), ""
-            q, k, v = nodes.split(joined, [part.out_features for part in parts])
-        added_scores = scores.distance_scores(q, k, attention)
-    else:
-        added_scores = scores.bias(attention)
+    added_scores = scores.distance_scores(q, k, attention) if attention.has_distances else scores.bias(attention)
     inputs = [q, k, v, bias, scores.mask, added_scores]
     while not inputs[-1]:
         inputs.pop()
     scale = {"scale": attention.scale} if attention.has_distances else {}  # else the operator's own, by key_dim
     context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads, **scale)
     return added(nodes, attention, attention.output, context, x)
+
+
+def joined_bias(nodes: Nodes, parts: Sequence[nn.Linear]) -> str:
+    """Return the biases of several linear layers, one after the other."""
+    return nodes.weight(np.concatenate([values(part.bias) for part in parts]))
 
 
 def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> str:
@@ -133,7 +134,7 @@ def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> s
     parts = (layer.up, layer.gate)
     joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
     if layer.up.bias is not None:
-        joined = nodes.add("Add", joined, nodes.weight(np.concatenate([values(part.bias) for part in parts])))
+        joined = nodes.add("Add", joined, joined_bias(nodes, parts))
     up, gate = nodes.split(joined, [part.out_features for part in parts])
     return added(nodes, layer, layer.down, nodes.add("Mul", apply_activation(nodes, activation, up), gate), x)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
+from cutbert.files import scratch_folder
+from cutbert.lacks import check_room, naming_lacks
+
 # A processor's flag and the suffix of files made for it, best first.
 INSTRUCTIONS = (("avx512_vnni", "avx512_vnni"), ("avx_vnni", "avx_vnni"), ("avx512_f", "avx512"), ("avx2", "avx2"))
 WITH_INT8_DOT = ("avx512_vnni", "avx_vnni", "arm64")
+COPIES = 4  # of the float32 graph, that the quantiser writes at a time, generously
 QUANTIZED = ["MatMul", "Gather"]  # Gather: the token table is half of a small model's file, and int8 costs it no time
 
 Feeds = dict[str, NDArray[np.int64]]
@@ -59,8 +61,9 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         "weight_type": QuantType.QInt8,
         "reduce_range": not has_int8_dot(instructions),
     }
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        source, target = Path(scratch) / "float32.onnx", Path(scratch) / "int8.onnx"
+    with scratch_folder() as scratch, naming_lacks(scratch), quiet():
+        check_room(str(scratch), COPIES * model.ByteSize())
+        source, target = scratch / "float32.onnx", scratch / "int8.onnx"
         onnx.save(with_types(model), source)
         if calibration is None:
             options: dict[str, Any] = {"MatMulConstBOnly": True, "DefaultTensorType": TensorProto.FLOAT}

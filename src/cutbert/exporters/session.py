@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
+from cutbert.lacks import refuse_lack
+from cutbert.printable import reason_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -39,7 +41,8 @@ class OnnxRunner:
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's errors have no common base class
             name = model if isinstance(model, Path) else "the graph"
-            raise ModelError(f"{name}: ONNX Runtime cannot load it: {str(error).partition(chr(10))[0]}") from None
+            refuse_lack(error, name)
+            raise ModelError(f"{name}: ONNX Runtime cannot load it: {reason_of(error)}") from None
         self.inputs = tuple(each.name for each in self.session.get_inputs())
 
     def __call__(

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import RunError, ShapeError
+from cutbert.checks import (
+    COUNT,
+    FLAG,
+    MEASURED,
+    NAME,
+    NUMBER,
+    NUMBERS,
+    OBJECT,
+    PLACE,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    Check,
+    are,
+    check_values,
+    has,
+    is_text,
+    or_null,
+)  # fmt: skip
+from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.view import front_table, front_view
 from cutbert.shape.cost import BYTES_PER_PARAM
-from cutbert.shape.pooling import fits_stock
+from cutbert.shape.pooling import POOLINGS, fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.table import Shown, View
@@ -91,9 +112,68 @@ class Entry(Shown):
         return (front_table([self.to_json()]),)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Entry:
-        shape, subnet = EncoderShape.from_json(data["shape"]), Subnet.from_json(data["subnet"])
+    def from_json(cls, data: Any, where: str = "entry") -> Entry:
+        """Read an entry from parsed JSON.
+
+        Args:
+            data: as to_json writes it.
+            where: begins each message.
+
+        Raises:
+            RunError: keys are missing or unknown, or values are not what they must be; all mistakes together.
+        """
+        if not isinstance(data, dict):
+            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
+        mistakes = Mistakes()
+        check_values(mistakes, where, data, required=REQUIRED, optional=OPTIONAL)
+        mistakes.check(RunError)
+        with mistakes.collect(f"{where}: "):
+            shape = EncoderShape.from_json(data["shape"])
+        with mistakes.collect(f"{where}: "):
+            subnet = Subnet.from_json(data["subnet"])
+        mistakes.check(RunError)
         return cls(**{**data, "shape": shape, "subnet": subnet})
+
+
+LATENCY_CHECKS: dict[str, Check] = {name: POSITIVE if name == "latency_ms" else NUMBER for name in LATENCIES}
+OF_TIMES, _ = has({}, {name: or_null(check) for name, check in LATENCY_CHECKS.items()})
+TIMES: Check = (
+    lambda value: OF_TIMES(value) and value.keys() <= set(LATENCIES),
+    f"a JSON object of numbers by {', '.join(LATENCIES)}",
+)
+OF_BACKEND, _ = has({"measured": MEASURED, "times": (are(TIMES[0]), "times by name")})
+OTHERS: Check = (are(OF_BACKEND), "a JSON object of measured conditions and times by backend")
+REQUIRED: dict[str, Check] = {
+    "name": NAME,
+    "shape": OBJECT,
+    "subnet": OBJECT,
+    "params": COUNT,
+    "macs": COUNT,
+    "score": NUMBER,
+    "select_score": NUMBER,
+    "metrics": NUMBERS,
+}
+OPTIONAL: dict[str, Check] = {
+    **dict.fromkeys(MULTS, NUMBER),
+    **LATENCY_CHECKS,
+    "on_front": FLAG,
+    "folder": PLACE,
+    "search": PLACE,
+    "pooling": (lambda value: is_text(value) and value in POOLINGS, f"one of {', '.join(POOLINGS)}"),
+}
+FRONT_REQUIRED: dict[str, Check] = {
+    "metric": TEXT,
+    "teacher": OBJECT,
+    "subnets": (lambda value: isinstance(value, list), "a list of entries"),
+    "select_is_dev": FLAG,
+}
+FRONT_OPTIONAL: dict[str, Check] = {
+    "measured": MEASURED,
+    "near_chance": TEXT,
+    TEACHER_INT8: has({"latency_ms": POSITIVE}, LATENCY_CHECKS),
+    "others": OTHERS,
+    "warnings": TEXTS,
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -176,8 +256,8 @@ class Front(Shown):
         if self.measured is not None and self.measured["backend"] == backend:
             return self
         if backend not in self.others:
-            option = "" if backend == "torch" else f" --backend {backend}"
-            remedy = f"`cutbert front {run} --measure{option}` measures them here"
+            option = [] if backend == "torch" else ["--backend", backend]
+            remedy = f"`{shlex.join(['cutbert', 'front', str(run), '--measure', *option])}` measures them here"
             if self.backends:
                 remedy += f"; --backend {' or '.join(self.backends)} takes those there are"
             raise RunError(f"{run}: needs measured latencies on {backend}, and there are none; {remedy}")
@@ -216,17 +296,25 @@ class Front(Shown):
         )
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Front:
-        return cls(
-            metric=data["metric"],
-            teacher=Entry.from_json(data["teacher"]),
-            subnets=tuple(Entry.from_json(entry) for entry in data["subnets"]),
-            select_is_dev=data["select_is_dev"],
-            measured=data.get("measured"),
-            near_chance=data.get("near_chance"),
-            teacher_int8=data.get(TEACHER_INT8),
-            others=data.get("others", {}),
-        )
+    def from_json(cls, data: Any, where: str = "front") -> Front:
+        """Read a front from parsed JSON; arguments and errors as in `Entry.from_json`."""
+        if not isinstance(data, dict):
+            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
+        mistakes = Mistakes()
+        check_values(mistakes, where, data, required=FRONT_REQUIRED, optional=FRONT_OPTIONAL)
+        mistakes.check(RunError)
+        with mistakes.collect():
+            teacher = Entry.from_json(data["teacher"], f"{where}: teacher")
+        subnets = []
+        for i, each in enumerate(data["subnets"]):
+            with mistakes.collect():
+                subnets.append(Entry.from_json(each, f"{where}: subnet {i}"))
+        for name, count in Counter(entry.name for entry in subnets).items():
+            if count > 1:
+                mistakes.add(f"{where}: {name} must be listed once, got it {count} times")
+        mistakes.check(RunError)
+        known = {name: data[name] for name in data if name != "warnings"}
+        return cls(**{**known, "teacher": teacher, "subnets": tuple(subnets)})
 
     def save(self, run: Path) -> None:
         """Write front.json into a run folder; its entries have torch's latencies where these are known."""
@@ -246,14 +334,10 @@ class Front(Shown):
                 f"{run}: must be a run with a front ({FRONT}), such as cutbert dynabert makes; there is none"
             )
         data = read_json(path, RunError)
-        version = data.get("format_version") if isinstance(data, dict) else None
+        version = data.pop("format_version", None) if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise RunError(f"{path}: format_version must be {FORMAT_VERSION}, got {version!r}")
-        try:
-            return cls.from_json(data)
-        except (LookupError, TypeError, ShapeError) as error:
-            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise RunError(f"{path}: must hold a front as cutbert writes it, got {problem}") from None
+        return cls.from_json(data, str(path))
 
 
 def is_on_front(entry: Entry, others: Sequence[Entry]) -> bool:

@@ -8,18 +8,19 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from cutbert.errors import Mistakes, RunError, ShapeError
-from cutbert.files import read_json, write_json
-from cutbert.fronts.checks import (
+from cutbert.checks import (
     COUNT,
     FLAG,
+    MEASURED,
     NUMBER,
     NUMBERS,
     OBJECT,
+    PAIR,
     POSITIVE,
     TEXT,
+    TEXTS,
     Check,
-    are_numbers,
+    are,
     check_values,
     is_count,
     is_number,
@@ -27,6 +28,8 @@ from cutbert.fronts.checks import (
     is_text,
     list_of,
 )  # fmt: skip
+from cutbert.errors import Mistakes, RunError, ShapeError
+from cutbert.files import read_json, write_json
 from cutbert.fronts.leaderboard_view import leaderboard_table, leaderboard_view
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Shown, View
@@ -157,9 +160,9 @@ REQUIRED: dict[str, Check] = {
 OPTIONAL: dict[str, Check] = {
     "layers": (list_of(is_count), "a list of layers"),
     "kl": NUMBER,
-    "interval": (list_of(is_number, 2), "a list of two numbers"),
+    "interval": PAIR,
     "difference": (
-        lambda value: are_numbers(value) and set(value) >= set(DIFFERENCE),
+        lambda value: are(is_number)(value) and set(value) >= set(DIFFERENCE),
         "a JSON object of numbers with mean, low and high",
     ),
     "latency_q1_ms": NUMBER,
@@ -173,9 +176,9 @@ BOARD: dict[str, Check] = {
     "entries": (lambda value: isinstance(value, list), "a list of entries"),
     "limits": OBJECT,
     "backend": TEXT,
-    "measured": OBJECT,
+    "measured": MEASURED,
     "plan": OBJECT,
-    "notes": (list_of(is_text), "a list of texts"),
+    "notes": TEXTS,
 }
 BOARD_OPTIONAL: dict[str, Check] = {"tokenizer_ms": NUMBER, "select_is_dev": FLAG}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from cutbert.fronts.view import conditions_line
+from cutbert.fronts.view import conditions_line, timing_lines
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import MILLION, Table, View, number, points
 
@@ -58,7 +58,8 @@ def notes(leaderboard: Leaderboard) -> View:
     if leaderboard.select_is_dev:
         lines.append("choices were made on the dev split itself, so dev scores are optimistic")
     if leaderboard.measured:
-        lines.append(conditions_line(leaderboard.measured))
+        measured = leaderboard.measured
+        lines += [conditions_line(measured), *timing_lines(measured)]
     if leaderboard.tokenizer_ms is not None:
         lines.append(f"to tokenize a text takes {leaderboard.tokenizer_ms:.2f} ms more")
     return (*lines, *leaderboard.notes)

@@ -54,7 +54,7 @@ def measure_front(
     also = int8 if is_on_cpu and settings.backend != "onnx-int8" else {}
     with num_threads(settings.threads) as threads:
         times = time_networks(networks, lengths, settings, also=also, on_round=on_round)
-    measured = conditions(settings, lengths, threads, device)
+    measured = conditions(settings, lengths, threads, device, times.quality)
     return front.with_times({name: each.to_json() for name, each in times.items()}, measured)
 
 

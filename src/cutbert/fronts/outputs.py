@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cutbert.data.metrics import near_chance
+from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
 from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, compare, percentiles
-from cutbert.fronts.score import PREDICTIONS
+from cutbert.fronts.score import PREDICTIONS, read_outputs
 
 
 def answers_of(stored: Mapping[str, Any]) -> Answers:
@@ -31,7 +32,7 @@ def answers_of(stored: Mapping[str, Any]) -> Answers:
 def stored_outputs(run: str | Path, name: str) -> dict[str, Any]:
     """Return what a run stored of a network's dev outputs, empty where it stored nothing."""
     path = Path(run) / PREDICTIONS / f"{name}.json"
-    stored: dict[str, Any] = read_json(path) if path.is_file() else {}
+    stored: dict[str, Any] = read_json(path, RunError, read_outputs) if path.is_file() else {}
     return stored
 
 

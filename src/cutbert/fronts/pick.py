@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutbert.errors import BudgetError, RunError
 from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.view import noise_warning, quality_of
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name
 from cutbert.train.run_folder import RunFolder
@@ -50,17 +52,29 @@ def explain(candidates: Sequence[Entry], limits: Limits) -> list[str]:
     return [f"{head}: {violation}" for violation in limits.violations(nearest.to_json())]
 
 
-def check_measured_here(run: Path, front: Front) -> None:
+def check_measured_here(run: Path, front: Front, *, require_quiet: bool = False) -> None:
     """Raise unless a front's latencies were measured on a processor like this machine's.
 
+    Args:
+        run: run folder.
+        front: its front.
+        require_quiet: whether that machine must have been quiet.
+
     Raises:
-        RunError: they were measured on another.
+        RunError: they were measured on another; or it was not quiet, or is not known to have been.
     """
     assert front.measured is not None
-    remedy = f"`cutbert front {run} --measure --backend {front.measured['backend']}` measures them here"
+    command = shlex.join(["cutbert", "front", str(run), "--measure", "--backend", front.measured["backend"]])
+    remedy = f"`{command}` measures them here"
     measured_on, here = front.measured["machine"]["processor"], processor_name()
     if measured_on != here:
         raise RunError(f"{run}: latencies were measured on {measured_on}, but this machine is {here}; {remedy}")
+    if not require_quiet:
+        return
+    if quality_of(front.measured) is None:
+        raise RunError(f"{run}: --require-quiet: it is not known whether the machine was quiet; {remedy}")
+    if (warning := noise_warning(front.measured)) is not None:
+        raise RunError(f"{run}: --require-quiet: {warning}; {remedy}")
 
 
 def save_picked(
@@ -81,6 +95,9 @@ def save_picked(
         line: the command line, for provenance.
         repaired: the subnet as a network with weights of its own, and its dev outputs as predictions/ has them; None
             for the run's weights.
+
+    Raises:
+        InputError: the folder is not empty, or another process is writing it.
     """
     from cutbert.hub.load import load_model
     from cutbert.hub.provenance import extend_provenance
@@ -96,7 +113,7 @@ def save_picked(
     network = extract(loaded.model, entry.subnet) if repaired is None else repaired[0]
     facts |= pick_facts(run, front, entry, None if repaired is None else repaired[1])
     provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
-    save_model(out, network, loaded.tokenizer, provenance=provenance)
+    save_model(out, network, loaded.tokenizer, provenance=provenance, is_new=True)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:

@@ -7,8 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cutbert.checks import is_number
 from cutbert.data.tokens import Tokens
-from cutbert.errors import DataError
+from cutbert.errors import DataError, RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.front import Entry
 from cutbert.model.task_model import TaskModel
@@ -108,8 +111,23 @@ def read_stored(path: Path, subnet: Subnet) -> dict[str, Any] | None:
     """Return the stored predictions of a point, or None where they are missing or belong to another subnet."""
     if not path.is_file():
         return None
-    data = read_json(path)
-    return data if data["subnet"] == subnet.to_json() else None
+    data: dict[str, Any] = read_json(path, RunError, read_outputs)
+    return data if data.get("subnet") == subnet.to_json() else None
+
+
+def read_outputs(data: Any) -> dict[str, Any]:
+    """Return what a file of predictions/ holds.
+
+    Raises:
+        RunError: it has no score; or logits that are not a row of numbers for each label.
+    """
+    if not is_number(data["score"]):
+        raise RunError(f"score must be a number, got {data['score']!r}")
+    if "logits" in data:
+        logits, labels = np.asarray(data["logits"], dtype=np.float64), np.asarray(data["labels"], dtype=np.float64)
+        if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape):
+            raise RunError("logits must be a row of numbers for each label")
+    return dict(data)
 
 
 def entry_of(model: TaskModel, point: GridPoint, stored: dict[str, Any]) -> Entry:

@@ -7,6 +7,7 @@ the grid with the same number of trials (benchmarks/measure_samplers.py).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cutbert.errors import RunError
+from cutbert.files import append_line
+from cutbert.parsing import parse_json
 from cutbert.shape.search_space import Genes, SearchSpace
 from cutbert.shape.subnet import Subnet
 
@@ -203,10 +207,13 @@ class ScoreCache:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
         whole, _, rest = text.rpartition("\n")
         if rest:
-            path.write_text(whole + "\n" if whole else "", encoding="utf-8")
-        for line in whole.splitlines():
-            data = json.loads(line)
-            self.scores[json.dumps(data["subnet"])] = data["score"]
+            os.truncate(path, len(text.encode("utf-8")) - len(rest.encode("utf-8")))
+        for number, line in enumerate(whole.splitlines(), 1):
+            try:
+                data = parse_json(line)
+                self.scores[json.dumps(data["subnet"])] = float(data["score"])
+            except (ValueError, LookupError, TypeError):
+                raise RunError(f"{path}: line {number} must hold a subnet with its score, got {line[:60]!r}") from None
 
     def __call__(self, subnet: Subnet) -> float:
         """Return a subnet's score, from the file or measured now."""
@@ -214,6 +221,5 @@ class ScoreCache:
         if key not in self.scores:
             score = self.scores[key] = self.score_of(subnet)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"subnet": subnet.to_json(), "score": score}) + "\n")
+            append_line(self.path, json.dumps({"subnet": subnet.to_json(), "score": score}))
         return self.scores[key]

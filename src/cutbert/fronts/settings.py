@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from cutbert.bench.settings import BackendSettings, LatencySettings
+from cutbert.bench.settings import BackendSettings, LatencySettings, QuietSettings
 from cutbert.errors import InputError, RunError
 from cutbert.options import option
 from cutbert.settings import DATA, LIMITS, MEASURING, METHOD, RUN, out_mistakes
@@ -27,12 +27,12 @@ class FrontSettings(LatencySettings):
     def conflicts(self) -> Iterable[str]:
         yield from super().conflicts()
         if not self.measure:
-            for name in self.given("length", "rounds", "throughput_batch_size"):
+            for name in self.given("length", "rounds", "throughput_batch_size", "require_quiet"):
                 yield f"{name} must come with --measure"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PickSettings(Limits, BackendSettings):
+class PickSettings(Limits, BackendSettings, QuietSettings):
     """The limits a picked subnet must keep to, whether it is repaired, and where it goes."""
 
     GROUP = LIMITS
@@ -61,4 +61,6 @@ class PickSettings(Limits, BackendSettings):
     def conflicts(self) -> Iterable[str]:
         if self.backend != "torch" and self.max_latency_ms is None:
             yield "--backend must come with --max-latency-ms"
+        if self.require_quiet and self.max_latency_ms is None:
+            yield "--require-quiet must come with --max-latency-ms"
         yield from out_mistakes(self.out)

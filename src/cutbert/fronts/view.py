@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cutbert.checks import COUNT, FLAG, NUMBER, Check, check_values, is_text, list_of
+from cutbert.errors import Mistakes
 from cutbert.shape.pooling import fits_stock
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Table, View, millions, number, points
@@ -48,7 +50,7 @@ def notes(data: Mapping[str, Any]) -> View:
     if data.get("near_chance"):
         lines.append(f"the uncut model: {data['near_chance']}")
     if data.get("measured"):
-        lines.append(conditions_line(data["measured"]))
+        lines += [conditions_line(data["measured"]), *timing_lines(data["measured"])]
     if data.get("teacher_int8"):
         ms = number(data["teacher_int8"]["latency_ms"])
         lines.append(f"uncut, the model takes {ms} ms in int8 (onnx-int8); `cutbert export --int8` measures its score")
@@ -64,3 +66,49 @@ def conditions_line(measured: Mapping[str, Any]) -> str:
         f"{measured['threads']} threads, {measured['machine']['processor']}; texts/s: batches of "
         f"{measured['throughput_batch_size']} at {measured['throughput_length']} tokens"
     )
+
+
+def timing_lines(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how far apart equal runs were, and a warning where the machine was not quiet; nothing where unknown."""
+    warning = noise_warning(measured)
+    return (*spread_lines(measured), *([] if warning is None else [f"beware: {warning}"]))
+
+
+def spread_lines(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how far apart equal runs were, nothing where unknown."""
+    quality = quality_of(measured)
+    if quality is None:
+        return ()
+    spread, drift = (100 * (quality[name] - 1) for name in ("spread", "drift"))
+    return (f"spread: the quartiles of equal runs are at most {spread:.0f} % apart, rounds {drift:.0f} %",)
+
+
+def noise_warning(measured: Mapping[str, Any]) -> str | None:
+    """Return what speaks against latencies, None where nothing does or nothing is known."""
+    quality = quality_of(measured)
+    if quality is None or quality["is_quiet"]:
+        return None
+    problems, times = "; ".join(quality["problems"]), 1 + quality["repeats"]
+    return (
+        f"the machine was not quiet when it was timed, {times} times over ({problems}); choices by ms may be wrong: "
+        "measure again when nothing else runs"
+    )
+
+
+def quality_of(measured: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the JSON of the `bench.quality.TimingQuality` of stored latencies, None where there is no whole one."""
+    quality = measured.get("quality")
+    if not isinstance(quality, Mapping):
+        return None
+    mistakes = Mistakes()
+    check_values(mistakes, "quality", quality, required=QUALITY, optional={"waited": NUMBER, "reversed": NUMBER})
+    return None if mistakes.messages else quality
+
+
+QUALITY: dict[str, Check] = {
+    "is_quiet": FLAG,
+    "spread": NUMBER,
+    "drift": NUMBER,
+    "repeats": COUNT,
+    "problems": (list_of(is_text), "a list of texts"),
+}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.hub.weights import modern_name, read_weights, weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import READS
@@ -31,6 +33,7 @@ BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 BIAS_HEADS = "attention.bias_heads"  # a family's own files have none: there heads and columns are in one order
 OUR_PARTS = (f"{OUR_PREFIX}encoder.", f"{OUR_PREFIX}head.")
 DENSE, NORM, OUTPUT = "head.dense.", "head.norm.", "head.out."
+ROOM_FOR_MISSING = 10**7  # parameters; so much is made first, and then named one by one
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,9 @@ def load_model(
     source = find_model(model, revision)
     refuse_remote_code(source.folder)
     files = weight_files(source.folder)
-    stored = Stored.of(read_weights(files), source.facts)
+    tensors = read_weights(files)
+    check_sizes(source, tensors)
+    stored = Stored.of(tensors, source.facts)
     network = new_model(source, head or stored.own_head(), seed)
     notes, new = fill(network, stored)
     tokenizer = load_tokenizer(source.folder, network.shape, network.style)
@@ -180,13 +185,24 @@ def refuse_remote_code(folder: Path) -> None:
             raise ModelError(f"{path}: must not need code from the model's own repository, got an auto_map")
 
 
+def check_sizes(source: ModelSource, tensors: Mapping[str, Tensor]) -> None:
+    """Raise a ModelError where a config's sizes are far beyond its weights, before a network of those sizes is made."""
+    wanted, got = cost_of(source.shape).params, sum(tensor.numel() for tensor in tensors.values())
+    if wanted > 2 * got + ROOM_FOR_MISSING:
+        raise ModelError(
+            f"{source.folder}: weights must be of the sizes that config.json gives, {wanted:,} parameters without a "
+            f"head, got {got:,}"
+        )
+
+
 def new_model(source: ModelSource, spec: HeadSpec, seed: int) -> TaskModel:
     """Return a network of a folder's shape with seeded random weights; torch's global generator is not changed."""
     if spec.is_sequence:
         source.check_pooling()
     style = EncoderStyle.from_json(source.style_data)
-    if style.activation not in ACT2FN:
-        raise ModelError(f"activation must be one of {', '.join(sorted(ACT2FN))}, got {style.activation!r}")
+    for name in (style.activation, style.head_activation):
+        if name not in ACT2FN:
+            raise ModelError(f"an activation must be one of {', '.join(sorted(ACT2FN))}, got {name!r}")
     family_of(style.family).check_head(spec.kind, style)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -201,7 +217,7 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
         Notes on reordered outputs, new parts and parts left out; and the names of new weights.
 
     Raises:
-        ModelError: weights of the encoder are missing, have another size, or are unknown.
+        ModelError: weights of the encoder are missing, have another size, are not finite, or are unknown.
     """
     rows, notes = kept_outputs(model, stored)
     why_new = None if rows is not None or not model.head_spec.is_sequence else unusable_dense(model, stored)
@@ -222,6 +238,8 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
             new.append(name)
         elif tensor.shape != target.shape:
             mistakes.add(f"{name} must have the shape {tuple(target.shape)}, got {tuple(tensor.shape)}")
+        elif not torch.isfinite(tensor).all():
+            mistakes.add(f"{name} must have finite numbers only, got infinity or NaN")
         else:
             target.copy_(tensor[rows] if is_output else tensor)
     if model.head_spec.kind == "masked_lm":

@@ -7,9 +7,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cutbert.checks import (
+    COUNT,
+    NUMBER,
+    NUMBERS,
+    OBJECT,
+    PAIR,
+    POSITIVE,
+    TEXT,
+    TEXTS,
+    Check,
+    are,
+    check_values,
+    has,
+    is_count,
+    is_text,
+    or_null,
+)  # fmt: skip
 from cutbert.data.settings import DataSettings
-from cutbert.errors import ModelError
+from cutbert.errors import Mistakes, ModelError
 from cutbert.files import file_sha256, read_json
+from cutbert.settings import build_settings
 from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
@@ -17,14 +35,55 @@ FILE_NAME = "cutbert.json"
 # that is near chance, the network it was cut from with what was given up, measured latency with its conditions, and
 # scores before and after int8.
 FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8")
-KEYS = ("format_version", "base_model", "licence", "commands", "data", "scores")
+REQUIRED: dict[str, Check] = {
+    "base_model": TEXT,
+    "licence": or_null(TEXT),
+    "commands": TEXTS,
+    "data": (are(is_text), "a JSON object of texts"),
+    "scores": NUMBERS,
+}
+IS_CUT, _ = has(
+    {},
+    {
+        **dict.fromkeys(("params", "macs"), COUNT),
+        **dict.fromkeys(("score", "select_score", "difference", "latency_ratio", "int8_latency_ms"), NUMBER),
+        "difference_interval": PAIR,
+        "latency_ms": POSITIVE,
+        "near_chance": TEXT,
+    },
+)
+BESIDE = {"difference": {"score", "select_score"}, "latency_ratio": {"latency_ms"}}  # is never alone
+OPTIONAL: dict[str, Check] = {
+    "base_revision": or_null(TEXT),
+    "base_sha256": (are(is_text), "a JSON object of texts"),
+    "task": OBJECT,
+    "max_length": (lambda value: is_count(value) and value > 0, "a whole number above 0"),
+    "score_interval": PAIR,
+    "near_chance": TEXT,
+    "cut_from": (
+        lambda value: IS_CUT(value) and all(needed <= value.keys() for key, needed in BESIDE.items() if key in value),
+        "a JSON object of the uncut model's figures as cutbert writes them",
+    ),
+    "latency": has(
+        {"latency_ms": NUMBER, "backend": TEXT, "threads": COUNT, "processor": TEXT},
+        {"latency_p95_ms": or_null(NUMBER)},
+    ),
+    "int8": has(
+        {
+            "calibration": TEXT,
+            "metric": TEXT,
+            **{f"{key}_{when}": NUMBER for key in ("score", "select_score") for when in ("before", "after")},
+        }
+    ),
+}
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
     """Read the cutbert.json of a model folder.
 
     Raises:
-        ModelError: not a JSON object, another format version than ours, or a missing key.
+        ModelError: not a JSON object, another format version than ours, a key that is missing, or a value that is
+            not what it must be.
     """
     path = folder / FILE_NAME
     data = read_json(path, ModelError)
@@ -32,16 +91,20 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
     if data.get("format_version") != FORMAT_VERSION:
         raise ModelError(f"{path}: format_version must be {FORMAT_VERSION}, got {data.get('format_version')!r}")
-    missing = [key for key in KEYS if key not in data]
-    if missing:
-        raise ModelError(*(f"{path}: must have the key {key!r}, got none" for key in missing))
+    mistakes = Mistakes()
+    known = {key: value for key, value in data.items() if key in REQUIRED or key in OPTIONAL}
+    check_values(mistakes, str(path), known, required=REQUIRED, optional=OPTIONAL)
+    mistakes.check(ModelError)
     return data
 
 
 def recorded_task(folder: Path) -> DataSettings | None:
     """Return the settings of the data that a model was made with, where its cutbert.json has them."""
     task = read_provenance(folder).get("task") if (folder / FILE_NAME).is_file() else None
-    return DataSettings(**task) if task else None
+    mistakes = Mistakes()
+    with mistakes.collect(f"{folder / FILE_NAME}: task: "):
+        return build_settings(task, DataSettings)[0] if task else None
+    raise ModelError(*mistakes.messages)
 
 
 def task_words(data: DataSettings) -> str:
@@ -95,12 +158,13 @@ def extend_provenance(
 
     Args:
         provenance: as read or first made; not changed.
-        command: as the user typed it.
+        command: as the user typed it; where it was the last one already, as after a kill, it is not added again.
         data: SHA-256 by path of each data file the command read.
         scores: of the changed model; None where the model is the same: its scores and FACTS are kept.
         facts: values of FACTS for the model as it is now.
     """
-    commands = [*provenance["commands"], *([command] if command else [])]
+    before = provenance["commands"]
+    commands = [*before, *([command] if command and before[-1:] != [command] else [])]
     files = {**provenance["data"], **(data or {})}
     new_scores = dict(provenance["scores"] if scores is None else scores)
     kept = {key: value for key, value in provenance.items() if scores is None or key not in FACTS}

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
@@ -16,6 +15,7 @@ from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.tokenizer import save_tokenizer
+from cutbert.hub.weights import write_weights
 from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import CONFIG_KEY
@@ -28,6 +28,7 @@ def save_model(
     tokenizer: PreTrainedTokenizerFast,
     *,
     provenance: Mapping[str, Any],
+    is_new: bool = False,
 ) -> None:
     """Write a model folder, whole or not at all; an existing folder is replaced.
 
@@ -36,16 +37,18 @@ def save_model(
         model: of any shape; its dtype is kept.
         tokenizer: written with padding and truncation off.
         provenance: contents of cutbert.json.
+        is_new: refuse where there is more than an empty folder, or another process is writing it.
 
     Raises:
+        InputError: it is not new.
         ModelError: a head that transformers' configs cannot express.
     """
     family = family_of(model.style.family)
     stock = loads_stock(model)
     config = stock_config(model, tokenizer, family) if stock else our_config(model)
     tensors = stock_tensors(model, family) if stock else our_tensors(model)
-    with replacing_folder(Path(folder)) as aside:
-        save_file(tensors, aside / "model.safetensors", metadata={"format": "pt"})
+    with replacing_folder(Path(folder), is_new=is_new) as aside:
+        write_weights(aside / "model.safetensors", tensors, {"format": "pt"})
         config.save_pretrained(aside)
         save_tokenizer(aside, tokenizer, model.shape, model.style)
         write_json(aside / "shape.json", model.shape.to_json())

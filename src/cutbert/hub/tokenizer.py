@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
+from cutbert.lacks import refuse_lack
 from cutbert.model.style import EncoderStyle
+from cutbert.printable import reason_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 
@@ -21,6 +27,7 @@ FILES = (
     "spm.model",
     "tokenizer.model",
 )
+TRIAL = "a \u2603 zq9, 漢字"  # known words and unknown ones
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
 
@@ -29,21 +36,68 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     """Load the tokenizer of a model folder.
 
     Raises:
-        ModelError: there is no tokenizer, it is not a fast one, or it has more tokens than the model's table.
+        ModelError: there is no tokenizer, it is not a fast one, it has more tokens than the model's table, or it cannot
+            encode a text.
     """
     if not any((folder / name).is_file() for name in FILES):
         raise ModelError(f"{folder} must hold a tokenizer ({', '.join(FILES)}), got none")
-    try:
+    for file in filter(Path.is_file, map(folder.joinpath, FILES)):
+        file.open("rb").close()  # transformers calls a file missing or broken that may not be read
+    with library_errors(f"{folder}: the tokenizer cannot be read", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # the errors of transformers and tokenizers have no common base class
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ModelError(f"{folder}: the tokenizer cannot be read: {reason}") from None
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{folder}: the tokenizer must be a fast one (tokenizer.json), got {type(tokenizer).__name__}")
     last_id = max(tokenizer.get_vocab().values(), default=0)
     if last_id >= shape.vocab_size:
         raise ModelError(f"{folder}: ids of the tokenizer must lie below vocab_size {shape.vocab_size}, got {last_id}")
-    return plain_tokenizer(tokenizer, shape, style)
+    plain = plain_tokenizer(tokenizer, shape, style)
+    with library_errors(f"{folder}: the tokenizer cannot be used", folder), quiet_stderr():
+        check_encodes(plain.backend_tokenizer, shape.vocab_size)
+    return plain
+
+
+@contextmanager
+def library_errors(what: str, folder: Path) -> Iterator[None]:
+    """Turn whatever transformers or tokenizers fail with into a ModelError; their errors have no common base class.
+
+    A panic of tokenizers is not even an Exception.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        refuse_lack(error, folder)
+        raise ModelError(f"{what}: {reason_of(error)}") from None
+
+
+@contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Drop what is written to the standard error, where a panic tells programmers its place."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def check_encodes(engine: Tokenizer, vocab_size: int) -> None:
+    """Raise unless a tokenizer encodes a text and a pair to ids of the token table.
+
+    Raises:
+        ValueError: an id that is not in the table, which a template of special tokens may hold.
+        BaseException: tokenizers' own errors.
+    """
+    for encoding in (*engine.encode_batch([TRIAL, (TRIAL, TRIAL)]), engine.encode(TRIAL, add_special_tokens=False)):
+        if max(encoding.ids, default=0) >= vocab_size:
+            raise ValueError(f"its ids must lie below vocab_size {vocab_size}, got {max(encoding.ids)}")
 
 
 def tokenizer_of(source: ModelSource) -> PreTrainedTokenizerFast:

@@ -1,18 +1,20 @@
-"""Reading the weight files of a model folder, in any of transformers' formats."""
+"""The weight files of a model folder: reading them in any of transformers' formats, writing safetensors."""
 
 from __future__ import annotations
 
-import pickle
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cutbert.errors import ModelError
 from cutbert.files import read_json
+from cutbert.lacks import refuse_lack
+from cutbert.printable import reason_of
 
 STEMS = ("model.safetensors", "pytorch_model.bin")
 OLD_LEAVES = {"gamma": "weight", "beta": "bias"}
@@ -58,15 +60,26 @@ def read_weights(files: tuple[Path, ...]) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
+    path.open("rb").close()  # safetensors calls a file missing that may not be read
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise ModelError(f"{path}: weights cannot be read: {str(error).strip().partition(chr(10))[0]}") from None
-    if not isinstance(data, dict) or not all(isinstance(value, Tensor) for value in data.values()):
+    except Exception as error:  # what torch fails with on a broken pickle has no common base class
+        refuse_lack(error, path)
+        raise ModelError(f"{path}: weights cannot be read: {reason_of(error)}") from None
+    named = data.items() if isinstance(data, dict) else [(None, data)]
+    if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in named):
         raise ModelError(f"{path}: must hold tensors by name and nothing else")
     return data
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, with the rights of any other new file: safetensors lets only its owner read it."""
+    path.touch()
+    rights = stat.S_IMODE(path.stat().st_mode)
+    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(rights)
 
 
 def modern_name(name: str) -> str:

@@ -21,7 +21,7 @@ from cutbert.analysis.depth_features import depth_features
 from cutbert.analysis.depth_selectors import SELECTORS, Labels, Selector, can_be_scored
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
-from cutbert.errors import DataError, InputError, Mistakes
+from cutbert.errors import DataError, InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.depth_networks import DepthRun, report_of
 from cutbert.methods.depth_settings import NAIVE_SELECTORS, DepthSettings
@@ -133,7 +133,8 @@ class DepthChoice:
 def stored_choice(objective: TaskObjective, settings: DepthSettings, seed: int, path: Path) -> DepthChoice:
     """Return the choice a file holds; made first, and stored, where there is none. One process chooses for all."""
     objective.engine.make_once(path, lambda: write_json(path, asdict(choose_depth(objective, settings, seed))))
-    return DepthChoice(**read_json(path))
+    choice: DepthChoice = read_json(path, RunError, lambda data: DepthChoice(**data))
+    return choice
 
 
 def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -> DepthChoice:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from cutbert.bench.memory import file_bytes
+from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.outputs import answers_of, chance_fact, chance_note
 from cutbert.fronts.paired import Paired, compare
-from cutbert.fronts.score import PREDICTIONS, whole_point
+from cutbert.fronts.score import PREDICTIONS, read_outputs, whole_point
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
@@ -283,8 +284,10 @@ def against(depth_run: DepthRun, depth: int) -> Paired:
 
 def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> Paired:
     """Compare two depths by the files of their outputs on the same rows, one a seed."""
-    ours, theirs = ([answers_of(read_json(path)) for path in paths] for paths in (one, other))
-    return compare(metric, ours, theirs, np.asarray(read_json(one[0])["labels"], dtype=np.float64))
+    ours, theirs = ([answers_of(read_json(path, RunError, read_outputs)) for path in paths] for paths in (one, other))
+    return compare(
+        metric, ours, theirs, np.asarray(read_json(one[0], RunError, read_outputs)["labels"], dtype=np.float64)
+    )
 
 
 def all_depths(

@@ -8,15 +8,17 @@ from typing import Any
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.bench.latency import Latency, conditions, time_runners
-from cutbert.errors import BudgetError
+from cutbert.bench.quality import Sized
+from cutbert.errors import BudgetError, MissingError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.session import OnnxRunner
-from cutbert.files import write_json
+from cutbert.files import change_json, write_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntry
 from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
+from cutbert.fronts.view import noise_warning
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, costs_of, marked
@@ -77,6 +79,7 @@ def finish(fitting: Fitting, races: Sequence[Race]) -> None:
 
     Raises:
         BudgetError: nothing keeps a limit as it was measured; the leaderboard is kept.
+        MissingError: the settings require a quiet machine, and it was not quiet; the same command measures again.
     """
     board, folders = end(fitting, races)
     for text in (*board.notes, verdict(board)):
@@ -92,7 +95,7 @@ def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
     say("stopping: the best so far is exported first; stop again to leave at once")
     try:
         board, folders = end(fitting, races)
-    except BudgetError as error:
+    except (BudgetError, MissingError) as error:
         say(f"nothing is exported: {error}")
         return
     places = ", ".join(str(fitting.plan.run.path / each) for each in folders.values())
@@ -173,7 +176,11 @@ def scored_and_timed(
             advance()
     latency, lengths = fitting.settings.timing(fitting.train.threads, fitting.train.seed), fitting.objective.lengths
     vocab_size = min(each.part.source.shape.vocab_size for each in served)
-    times = time_runners(runners, lengths, latency, vocab_size=vocab_size)
+    sizes = {
+        str(i): Sized(f"{each.name} on {each.backend}", each.backend, finalist.entry.shape)
+        for i, (each, (finalist, _)) in enumerate(zip(served, scored, strict=True))
+    }
+    times = time_runners(runners, lengths, latency, vocab_size=vocab_size, sizes=sizes)
     factor = fitting.costs.table.uncut_ms / times["0"].latency_ms
     loosest = races[0].target
     finalists = []
@@ -188,8 +195,10 @@ def scored_and_timed(
             f"the uncut model took {1 / factor:.2f} times as long at the end as at the beginning: the machine was not "
             "quiet; all latencies are brought to those of the beginning"
         )
+    if (warning := noise_warning(fitting.costs.table.measured)) is not None:
+        notes.append(f"when the limits were set: {warning}")
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
-    return finalists, conditions(latency, lengths, threads, device), notes
+    return finalists, conditions(latency, lengths, threads, device, times.quality), notes
 
 
 def scored_finalist(
@@ -303,7 +312,7 @@ def write_model(
     }
     if entry.interval is not None:
         facts["score_interval"] = list(entry.interval)
-    write_json(path / FILE_NAME, extend_provenance(read_provenance(path), facts=facts))
+    change_json(path / FILE_NAME, lambda: extend_provenance(read_provenance(path), facts=facts))
     write_card(path)
 
 
@@ -376,6 +385,7 @@ def result_of(
         "leaderboard": entries,
         "teacher": entries[0],
         "verdict": verdict(board),
+        "quality": board.measured["quality"],
         "seconds": run.seconds,
         "time_limit_s": fitting.clock.limit_s,
     }

@@ -50,7 +50,7 @@ class FitPlan:
             RunError: the other run has no plan.
         """
         own = run.path / PLAN
-        return cls(run, {} if other is None else read_plan(Path(other)), read_json(own) if own.is_file() else {})
+        return cls(run, {} if other is None else read_plan(Path(other)), read_plan(run.path) if own.is_file() else {})
 
     def known(self, name: str) -> Any:
         """Return a decision that was taken before, here or in the other run; None for none."""

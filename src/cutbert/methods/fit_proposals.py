@@ -11,6 +11,7 @@ from typing import Any
 
 from cutbert.bench.latency import time_networks
 from cutbert.bench.latency_table import new_network
+from cutbert.checks import is_inside
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
@@ -60,6 +61,8 @@ class Entrant:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Entrant:
+        if not is_inside(data["weights"]):
+            raise RunError(f"weights of a candidate must be inside the run's checkpoint/, got {data['weights']!r}")
         return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
@@ -83,8 +85,12 @@ def race_file(fitting: Fitting, target: Target) -> Path:
 
 def read_race(kept: Path) -> tuple[list[Entrant], list[Entrant]]:
     """Return the candidates that are still in a race, and those that are out."""
-    data = read_json(kept)
-    return [Entrant.from_json(each) for each in data["in"]], [Entrant.from_json(each) for each in data["out"]]
+
+    def entrants_of(data: Any) -> tuple[list[Entrant], list[Entrant]]:
+        return [Entrant.from_json(each) for each in data["in"]], [Entrant.from_json(each) for each in data["out"]]
+
+    race: tuple[list[Entrant], list[Entrant]] = read_json(kept, RunError, entrants_of)
+    return race
 
 
 def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) -> None:
@@ -157,7 +163,7 @@ def with_last_training(fitting: Fitting, current: Race, left: int) -> Race:
             say(f"{target.name}: {winner.candidate.name} stays as it was, {steps:,} steps were too few")
             last = winner
         write_json(kept, last.to_json())
-    return replace(current, entrants=(Entrant.from_json(read_json(kept)), *current.entrants[1:]))
+    return replace(current, entrants=(read_json(kept, RunError, Entrant.from_json), *current.entrants[1:]))
 
 
 def last_stage(target: Target) -> str:
@@ -189,7 +195,7 @@ def promising(fitting: Fitting, races: Sequence[Race]) -> list[int]:
             first = order.index(close[0] if close else order[-1])
             chosen += order[first : first + 2]
         write_json(kept, chosen)
-    return list(read_json(kept))
+    return list(read_json(kept, RunError, list))
 
 
 def select_score(fitting: Fitting, entrant: Entrant) -> float:
@@ -200,7 +206,7 @@ def select_score(fitting: Fitting, entrant: Entrant) -> float:
 def best_so_far(fitting: Fitting, target: Target) -> Race | None:
     """Return a limit with its best candidate as it is now, amid a training too; None before there is one."""
     if last_file(fitting, target).is_file():
-        return Race(target, (Entrant.from_json(read_json(last_file(fitting, target))),))
+        return Race(target, (read_json(last_file(fitting, target), RunError, Entrant.from_json),))
     if not race_file(fitting, target).is_file() or not read_race(race_file(fitting, target))[0]:
         return None
     best = read_race(race_file(fitting, target))[0][0]

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from cutbert.bench.settings import BackendName, LatencySettings
+from cutbert.bench.settings import BackendName, LatencySettings, QuietSettings
 from cutbert.options import option
-from cutbert.settings import LIMITS, MACHINE, MEASURING, METHOD, MODEL, RUN, EngineName, Settings
+from cutbert.settings import LIMITS, MACHINE, MEASURING, METHOD, MODEL, RUN, EngineName
 
 # Training flags of other verbs, in whose place fit has plans of its own.
 PLANNED = (
@@ -18,7 +18,7 @@ KindName = Literal["layers", "sizes", "undivided", "gates", "student"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(Settings):
+class FitSettings(QuietSettings):
     """The limit, the time, and what is tried."""
 
     GROUP = LIMITS
@@ -106,7 +106,10 @@ class FitSettings(Settings):
         metadata=option("What serves the model: the file that is written, and timed.", group=MEASURING, is_common=True),
     )
     rounds: int = field(
-        default=8, metadata=option("How often each length is timed, all models in turn.", least=1, group=MEASURING)
+        default=8,
+        metadata=option(
+            "How often each length is timed, all models in turn.", least=1, ceiling=10_000, group=MEASURING
+        ),
     )
 
     engine: EngineName = field(
@@ -152,4 +155,6 @@ class FitSettings(Settings):
 
     def timing(self, threads: int | None, seed: int) -> LatencySettings:
         """Return how networks are timed."""
-        return LatencySettings(backend=self.backend, rounds=self.rounds, threads=threads, seed=seed)
+        return LatencySettings(
+            backend=self.backend, rounds=self.rounds, threads=threads, seed=seed, require_quiet=self.require_quiet
+        )

@@ -13,13 +13,14 @@ from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_proposals import Entrant, step_seconds
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.printable import reason_of
 from cutbert.train.checkpoint import load_weights
 from cutbert.train.engine import default_threads, uses_cuda
 from cutbert.train.loop import Stage, deferred_interrupt, train_stage
 from cutbert.train.machine import num_threads
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
-from cutbert.train.ray_cluster import MOST_LOSSES, alive_nodes, first_line, ray_cluster
+from cutbert.train.ray_cluster import MOST_LOSSES, alive_nodes, ray_cluster
 from cutbert.train.settings import TrainSettings
 from cutbert.work.student import SMALL
 
@@ -199,7 +200,7 @@ class AtOnce:
         except CutbertError:
             raise
         except RayError as error:
-            raise RunError(f"--engine ray: a candidate's training failed: {first_line(error)}") from error
+            raise RunError(f"--engine ray: a candidate's training failed: {reason_of(error)}") from error
         return entrant
 
 

@@ -25,7 +25,7 @@ from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
-from cutbert.errors import BudgetError, InputError, Mistakes
+from cutbert.errors import BudgetError, InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
 from cutbert.methods.schubert_settings import SchubertSettings
@@ -299,7 +299,7 @@ def kept_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor
         cutting.run.log(stage=f"round-{number}", cost=cost, shape=shape.to_json(), closed=closed)
 
     cutting.objective.engine.make_once(path, choose)
-    return {Place(dim, layer): units for dim, layer, units in read_json(path)}
+    return dict(read_json(path, RunError, lambda data: [(Place(dim, layer), units) for dim, layer, units in data]))
 
 
 def closed_share(gates: Mapping[Place, Tensor], dim: str) -> float:

@@ -70,6 +70,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings, BackendSettings):
         metadata=option(
             "Rounds of gates, cut and healing (the paper's T). Default 1; 3 with --recipe paper.",
             least=1,
+            ceiling=1000,
             is_common=True,
         ),
     )

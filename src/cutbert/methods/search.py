@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError, RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.files import remove_leftovers
+from cutbert.fronts.front import LATENCIES, Entry, Front
 from cutbert.fronts.measure import measure_again
 from cutbert.fronts.score import whole_point
 from cutbert.fronts.search import Trial, hypervolume
@@ -21,12 +22,12 @@ from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_pooling
-from cutbert.shape.search_space import search_space
+from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.shape.space import GridPoint
 from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.shape.subnet import Subnet
-from cutbert.train.progress import counter, progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
@@ -58,12 +59,15 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
     check_same_data(source, inputs.dataset.files)
     front, model = Front.load(source.path), inputs.model
     check_space(model, settings)
-    space = search_space(model.shape, settings.space, [each.subnet for each in front if each.folder is None])
-    check_reachable(space, model.head, settings, None)
     run = open_search(source, settings, data, line)
+    check_reachable(space_of(model, front, settings, run), model.head, settings, None)
     if run.result is not None:
+        put_back(source, run.result)
         return run.result
     with locked(source.path), run.start():
+        remove_leftovers(source.path, and_below=True)
+        front = Front.load(source.path)  # another search may have ended since
+        space = space_of(model, front, settings, run)
         train = train_settings(settings)
         objective = TaskObjective.prepare(inputs, train, run)
         lengths = front.measured["lengths"] if front.measured else sample_lengths(objective.dev.lengths)
@@ -78,6 +82,35 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
             front = measure_again(source.path, front.extended(entries), settings.timing)
         run.finish(result_of(search_run, front, num_trials, [entry.name for entry in entries]))
     return RunFolder.read(run.path).result or {}
+
+
+def put_back(source: RunFolder, result: Mapping[str, Any]) -> None:
+    """Add to a run's front what a finished search found and the front has lost.
+
+    Latencies stay where they were measured under the same conditions as the front's; else there are none.
+    """
+    if not missing_of(result, Front.load(source.path)):
+        return
+    with locked(source.path):
+        front = Front.load(source.path)
+        missing = missing_of(result, front)
+        measured = result["measured"]
+        is_known = measured is not None and measured["backend"] in front.backends
+        at_same = front.on(measured["backend"], source.path) if is_known else front
+        if at_same.measured == measured:
+            at_same.extended(missing).save(source.path)
+        else:
+            unknown: dict[str, Any] = dict.fromkeys(LATENCIES)
+            front.extended([replace(entry, **unknown) for entry in missing]).save(source.path)
+    names = ", ".join(entry.name for entry in missing)
+    say(f"the front of {source.path} had lost {names}; they are back")
+
+
+def missing_of(result: Mapping[str, Any], front: Front) -> list[Entry]:
+    """Return the networks of a finished search that are not on its run's front."""
+    known = {entry.name for entry in front}
+    found = (Entry.from_json(each) for each in result["subnets"])
+    return [entry for entry in found if entry.name not in known]
 
 
 def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
@@ -102,6 +135,13 @@ def check_space(model: ModelSource, settings: SearchSettings) -> None:
             f"--space stock must have a head that reads {READS[STOCK_POOLING]}, as plain transformers' classes do, and "
             f"that of {model} reads {READS[pooling]}; use --space free"
         )
+
+
+def space_of(model: ModelSource, front: Front, settings: SearchSettings, run: RunFolder) -> SearchSpace:
+    """Return where a search looks: also at sizes of subnets on the front, but for those that it added itself."""
+    own = f"{SEARCHES}/{run.path.name}"
+    subnets = [entry.subnet for entry in front if entry.folder is None and entry.search != own]
+    return search_space(model.shape, settings.space, subnets)
 
 
 def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings, line: str) -> RunFolder:

@@ -172,7 +172,7 @@ def table_of(
     path = source.path / TABLES / f"{settings.backend}-{threads}.json"
     is_there = path.exists() and not settings.remeasure
     if is_there:
-        table = LatencyTable.from_json(read_json(path, RunError))
+        table = read_json(path, RunError, LatencyTable.from_json)
         if not settings.allow_changed:
             check_table(path, table, lengths)
     else:

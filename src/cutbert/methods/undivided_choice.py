@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from cutbert.analysis.ffn_change import ffn_changes
 from cutbert.data.batches import Batch
-from cutbert.errors import InputError
+from cutbert.errors import InputError, RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.undivided_settings import UndividedSettings
 from cutbert.model.task_model import TaskModel
@@ -97,7 +98,11 @@ def choose_removal(objective: Objective, settings: UndividedSettings, seed: int,
         write_json(path, asdict(removal))
 
     objective.engine.make_once(path, choose)
-    data = read_json(path)
+    removal: Removal = read_json(path, RunError, read_removal)
+    return removal
+
+
+def read_removal(data: Any) -> Removal:
     return Removal(tuple(data["order"]), {int(layer): score for layer, score in data["scores"].items()})
 
 

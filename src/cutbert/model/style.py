@@ -7,7 +7,7 @@ from typing import Any
 
 from cutbert.errors import ModelError
 from cutbert.shape.pooling import POOLINGS, Pooling
-from cutbert.shape.stock_config import STOCK_FAMILIES
+from cutbert.shape.stock_config import STOCK_FAMILIES, check_style
 
 FAMILIES = tuple(STOCK_FAMILIES)
 
@@ -46,6 +46,7 @@ class EncoderStyle:
             raise ModelError(f"family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         if self.pooling not in POOLINGS:
             raise ModelError(f"pooling must be one of {', '.join(POOLINGS)}, got {self.pooling!r}")
+        check_style(asdict(self))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cutbert.fronts.view import noise_warning, spread_lines
 from cutbert.pages.drawing import Drawing, draw, scale_of
 from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
@@ -86,9 +87,15 @@ def run_facts(number: int, source: Source) -> dict[str, Any]:
         "seed": source.seed,
         "measured": {backend: conditions(measured) for backend, measured in measured_of(source).items()},
         "notes": list(source.notes),
-        "warnings": list(source.warnings),
+        "warnings": [*source.warnings, *noise_of(source)],
         "headline": source.headline,
     }
+
+
+def noise_of(source: Source) -> list[str]:
+    """Return a warning for each backend that was timed while the machine was not quiet."""
+    warnings = {name: noise_warning(measured) for name, measured in measured_of(source).items()}
+    return [f"{name}: {warning}" for name, warning in warnings.items() if warning is not None]
 
 
 def measured_of(source: Source) -> Mapping[str, Mapping[str, Any]]:
@@ -157,5 +164,6 @@ def conditions(measured: Mapping[str, Any]) -> str:
         f"{measured.get('threads')} threads",
         processor,
         tokens,
+        *spread_lines(measured),
     ]
     return ", ".join(str(part) for part in parts if part is not None)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cutbert.fronts.checks import is_number
+from cutbert.checks import is_number
+from cutbert.parsing import parse_json
 from cutbert.train.run_folder import LOG
 
 MOST_VALUES = 300  # of a curve, to keep the page small
@@ -46,7 +46,7 @@ def log_lines(run: Path) -> list[str]:
 def parsed(line: str) -> dict[str, Any] | None:
     """Return the JSON object of a line; None where a kill cut it off."""
     try:
-        values = json.loads(line)
+        values = parse_json(line)
     except ValueError:
         return None
     return dict(values) if isinstance(values, Mapping) else None

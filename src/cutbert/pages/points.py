@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cutbert.checks import is_number
 from cutbert.errors import RunError
-from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import LATENCIES, Entry
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM
@@ -115,23 +115,15 @@ class Source:
         return f"{rows}, {self.metric}" + ("" if most is None else f", at most {most} rows")
 
 
-def point_of(entry: Entry, kind: Kind, backend: str | None, where: str) -> Point:
+def point_of(entry: Entry, kind: Kind, backend: str | None) -> Point:
     """Return an entry of a front as a point.
 
     Args:
         entry: with scores, and latencies where measured.
         kind: teacher or subnet.
         backend: of its latencies.
-        where: the run, for messages.
-
-    Raises:
-        RunError: a score or a latency is not a number.
     """
     times = {name: value for name in LATENCIES if (value := getattr(entry, name)) is not None}
-    check_numbers(where, entry.name, {"score": entry.score, "select_score": entry.select_score, **times})
-    check_numbers(where, entry.name, {"params": entry.params, "macs": entry.macs})
-    if not isinstance(entry.name, str):
-        raise RunError(f"{where}: the name of a network must be text, got {entry.name!r}")
     return Point(
         name=entry.name,
         kind=kind,

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cutbert.checks import is_number
 from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json
-from cutbert.fronts.checks import is_number
 from cutbert.fronts.front import FRONT, Entry, Front
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.leaderboard_view import verdict
@@ -61,7 +61,7 @@ def read_source(path: str, name: str) -> Source:
         RunError: not a finished run, or a damaged one.
     """
     run = RunFolder.read(path)
-    result = check_object(path, "result", run.finished_result)
+    result: Mapping[str, Any] = run.finished_result
     if run.data["command"] == "demo":
         return read_source(str(Path(path) / FIT), name)
     stages, notes = read_curves(run.path)
@@ -95,13 +95,13 @@ def with_only_network(result: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def with_front(source: Source, front: Front) -> Source:
     """Add the networks of a front."""
-    measured = check_object(source.path, "measured", front.measured or {})
-    backend = str(measured["backend"]) if "backend" in measured else None
+    measured = front.measured or {}
+    backend = None if front.measured is None else str(measured["backend"])
     before, after = commands_before(source), commands_of(source)
-    teacher = replace(point_of(front.teacher, "teacher", backend, source.path), commands=before)
-    others = {name: check_object(source.path, name, each) for name, each in front.others.items()}
-    teacher = also_timed(teacher, others, source.path)
-    subnets = [also_timed(point_of(entry, "subnet", backend, source.path), others, source.path) for entry in front]
+    teacher = replace(point_of(front.teacher, "teacher", backend), commands=before)
+    others = front.others
+    teacher = also_timed(teacher, others)
+    subnets = [also_timed(point_of(entry, "subnet", backend), others) for entry in front]
     picks = [pick_command(source.path, front, entry) for entry in front]
     intervals = intervals_of(source, front)
     made = [(*after, *search_lines(source.path, entry)) for entry in front]
@@ -109,9 +109,7 @@ def with_front(source: Source, front: Front) -> Source:
     points = [replace(point, interval=intervals[point.name]) for point in (teacher, *points)]
     notes = [] if front.near_chance is None else [f"the uncut model: {front.near_chance}"]
     if front.teacher_int8 is not None:
-        times = check_object(source.path, "teacher_int8", front.teacher_int8)
-        check_numbers(source.path, "teacher_int8", {"latency_ms": times.get("latency_ms")})
-        notes.append(f"in int8 (onnx-int8) the uncut model takes {times['latency_ms']:.2f} ms")
+        notes.append(f"in int8 (onnx-int8) the uncut model takes {front.teacher_int8['latency_ms']:.2f} ms")
     return replace(
         source,
         notes=(*source.notes, *notes),
@@ -122,7 +120,7 @@ def with_front(source: Source, front: Front) -> Source:
         uncut=front.teacher.shape,
         measured={
             **({} if backend is None else {backend: measured}),
-            **{name: check_object(source.path, "measured", each.get("measured")) for name, each in others.items()},
+            **{name: each["measured"] for name, each in others.items()},
         },
     )
 
@@ -178,13 +176,11 @@ def read_warnings(run: Path) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def also_timed(point: Point, others: Mapping[str, Mapping[str, Any]], where: str) -> Point:
+def also_timed(point: Point, others: Mapping[str, Mapping[str, Any]]) -> Point:
     """Add a network's latencies on the front's other backends, where it was timed."""
     latencies = dict(point.latencies)
     for backend, each in others.items():
-        stored = check_object(where, "times", each.get("times")).get(point.name, {})
-        times = {key: value for key, value in check_object(where, point.name, stored).items() if value is not None}
-        check_numbers(where, point.name, times)
+        times = {key: value for key, value in each["times"].get(point.name, {}).items() if value is not None}
         if "latency_ms" in times:
             latencies[backend] = times
     return replace(point, latencies=latencies)
@@ -223,13 +219,6 @@ def model_interval(run: Path) -> tuple[float, float] | None:
     if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
         return None
     return interval[0], interval[1]
-
-
-def check_object(path: str, key: str, value: Any) -> Mapping[str, Any]:
-    """Return a value that must be a JSON object, or raise a RunError."""
-    if not isinstance(value, Mapping):
-        raise RunError(f"{path}: {key} must be a JSON object, got {type(value).__name__}")
-    return value
 
 
 def commands_of(source: Source) -> tuple[str, ...]:

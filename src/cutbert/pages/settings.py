@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cutbert.files import remove_leftovers
 from cutbert.options import option
 from cutbert.settings import RUN, Settings, parent_mistakes
 
@@ -23,6 +24,7 @@ class ReportSettings(Settings):
 
     def conflicts(self) -> Iterable[str]:
         out = Path(self.out)
+        remove_leftovers(out.parent)
         if out.is_dir():
             yield f"--out must be a file, but {out} is a folder"
         elif out.exists() and not is_report(out):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutbert.fronts.checks import is_number
+from cutbert.checks import is_number
 from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
 from cutbert.fronts.leaderboard_view import bounds_words, dtype_of, limit_words, signed
 from cutbert.pages.points import Source

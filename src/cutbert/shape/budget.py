@@ -47,7 +47,7 @@ class Budget:
             raise BudgetError(f"--budget must be NAME=X with NAME one of {', '.join(BUDGET_NAMES)}, got {text!r}")
         try:
             value = float(parse_number(number, BUDGET_UNITS[name]))
-        except ValueError:
+        except (ValueError, OverflowError):
             value = math.nan
         if not 0 < value < math.inf:
             example = example_of(BUDGET_UNITS[name])

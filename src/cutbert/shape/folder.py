@@ -14,7 +14,7 @@ from cutbert.files import read_json
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import CONFIG_KEY, POOLINGS, folder_pooling
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.stock_config import STOCK_FAMILIES, stock_head, stock_shape, stock_style
+from cutbert.shape.stock_config import STOCK_FAMILIES, check_style, stock_head, stock_shape, stock_style
 
 FORMAT_VERSION = 1
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -65,6 +65,14 @@ def read_folder_shape(path: Path) -> FolderShape:
     return folder_shape
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home folder in the place of ~; of a user who has none, as it is, as shells do."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def local_folder(source: str | Path) -> Path | None:
     """Return the model folder that a reference means on this machine; None where it is a hub id.
 
@@ -73,7 +81,7 @@ def local_folder(source: str | Path) -> Path | None:
     Raises:
         ModelError: a file, a run without its model, or neither a folder nor a hub id.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     if path.is_dir():
         return model_folder(path)
     if path.exists():
@@ -138,6 +146,7 @@ def read_our_config(path: Path, config: dict[str, Any]) -> FolderShape:
         raise ModelError(*(f"{path}: {key} must be a JSON object, got {config.get(key)!r}" for key in wrong))
     with naming(path):
         shape, head = EncoderShape.from_json(config["shape"]), HeadSpec.from_json(config["head"])
+        check_style(config["style"], vocab_size=shape.vocab_size)
     return FolderShape(shape, head, dict(config["style"]), config["style"].get("family"))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.ingredients import BERT, Ingredients
 
+MOST_SIZE = 2**24  # tables of all the world's words have fewer rows
+MOST_LAYERS = 1000
 LAYER_KEYS = ("num_heads", "key_dim", "value_dim", "intermediate_size")
 
 
@@ -115,6 +117,8 @@ class EncoderShape:
         check_size(mistakes, "num_token_types", self.num_token_types, least=0)
         if self.embedding_size is not None:
             check_size(mistakes, "embedding_size", self.embedding_size, least=1)
+        if len(self.layers) > MOST_LAYERS:
+            mistakes.add(f"layers must be at most {MOST_LAYERS}, got {len(self.layers)}")
         mistakes.check(ShapeError)
         self.ingredients.check_layers(len(self.layers))
         if self.ingredients.rotary_bases and any(layer.key_dim % 2 for layer in self.layers):
@@ -231,6 +235,8 @@ class EncoderShape:
         ingredients: Ingredients = BERT,
     ) -> EncoderShape:
         """Return an ordinary shape: equal layers, key_dim = hidden_size / num_heads."""
+        if num_layers > MOST_LAYERS:
+            raise ShapeError(f"num_layers must be at most {MOST_LAYERS}, got {num_layers}")
         if num_heads < 1 or hidden_size % num_heads:
             raise ShapeError(f"hidden_size must be a multiple of num_heads, got {hidden_size} and {num_heads}")
         head_dim = hidden_size // num_heads
@@ -251,10 +257,12 @@ def first_alone(num_layers: int) -> tuple[bool, ...]:
     return tuple(i == 0 for i in range(num_layers))
 
 
-def check_size(mistakes: Mistakes, name: str, value: object, *, least: int) -> None:
-    """Collect a mistake unless value is an integer of at least `least`."""
+def check_size(mistakes: Mistakes, name: str, value: object, *, least: int, most: int = MOST_SIZE) -> None:
+    """Collect a mistake unless value is an integer of at least `least` and at most `most`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         mistakes.add(f"{name} must be an integer of at least {least}, got {value!r}")
+    elif value > most:
+        mistakes.add(f"{name} must be at most {most:,}, got {value}")
 
 
 def check_keys(data: Any, where: str, *, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, ModelError
-from cutbert.shape.folder import FolderShape, local_folder, read_folder_shape
+from cutbert.lacks import refuse_lack
+from cutbert.printable import reason_of
+from cutbert.shape.folder import FolderShape, expanded, local_folder, read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLING_FILE, Pooling, PoolingChoice
 from cutbert.shape.shape import EncoderShape
@@ -45,7 +47,7 @@ class ModelSource:
     @property
     def is_from_hub(self) -> bool:
         """Whether the name is a hub id, and the folder a copy in the hub's cache."""
-        return not Path(self.name).expanduser().exists()
+        return not expanded(self.name).exists()
 
     @property
     def shape(self) -> EncoderShape:
@@ -160,10 +162,11 @@ def download(hub_id: str, revision: str | None, patterns: list[str], ignored: Se
         cached = cached_config(hub_id, revision)
         if cached is not None:
             return cached.parent
-        reason = str(error).strip().partition("\n")[0]
+        refuse_lack(error)
         at = f" at revision {revision}" if revision else ""
+        reason = f"{type(error).__name__}: {reason_of(error)}"
         raise ModelError(
-            f"{hub_id} must be a folder here or a model the hub gives{at}, got {type(error).__name__}: {reason}; "
+            f"{hub_id} must be a folder here or a model the hub gives{at}, got {reason}; "
             "where the hub cannot be reached, give a local folder with the model's files"
         ) from None
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
@@ -70,6 +70,7 @@ DEBERTA_STYLE = BERT_STYLE | {
     "layer_norm_eps": ("layer_norm_eps", 1e-7),
     "head_activation": ("pooler_hidden_act", "gelu"),
 }
+MOST_LABELS = 2**17  # without names
 STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
@@ -198,29 +199,46 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     for name, (key, default) in family.style.items():
         style[name] = default if config.get(key) is None else config[key]
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
-    mistakes = Mistakes()
     if family.reads_pooling and config.get(CONFIG_KEY) is not None:
         style["pooling"] = config[CONFIG_KEY]
         if style["pooling"] not in POOLINGS:
-            mistakes.add(f"{CONFIG_KEY} must be one of {', '.join(POOLINGS)}, got {style['pooling']!r}")
-    check_size(mistakes, "pad_token_id", style["pad_token_id"], least=0)
-    if not mistakes.messages and style["pad_token_id"] >= config["vocab_size"]:
-        mistakes.add(f"pad_token_id must lie below vocab_size {config['vocab_size']}, got {style['pad_token_id']}")
-    for name, (key, _) in family.style.items():
-        if name in ("activation", "head_activation") and not isinstance(style[name], str):
-            mistakes.add(f"{key} must be the name of an activation, got {style[name]!r}")
-        elif name in ("hidden_dropout", "attention_dropout"):
-            check_number(mistakes, key, style[name], "a number in 0..1", most=1.0)
-        elif name in ("layer_norm_eps", "initializer_range"):
-            check_number(mistakes, key, style[name], "a number of at least 0")
-    mistakes.check(ShapeError)
+            raise ShapeError(f"{CONFIG_KEY} must be one of {', '.join(POOLINGS)}, got {style['pooling']!r}")
+    check_style(style, {name: key for name, (key, _) in family.style.items()}, config["vocab_size"])
     style["position_offset"] = family.position_offset(style["pad_token_id"])
     return style
 
 
-def check_number(mistakes: Mistakes, key: str, value: object, wanted: str, most: float = math.inf) -> None:
-    """Collect a mistake unless value is a finite number in 0..most."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most or math.isinf(value):
+def check_style(style: Mapping[str, Any], keys: Mapping[str, str] = MappingProxyType({}), vocab_size: int = 0) -> None:
+    """Raise unless the values of an EncoderStyle, as far as they are given, are of their type and in their range.
+
+    Args:
+        style: values by EncoderStyle's names; which names there are is not checked.
+        keys: what a message calls them, where that is not their name.
+        vocab_size: what pad_token_id must lie below; 0 for any.
+
+    Raises:
+        ShapeError: all mistakes together.
+    """
+    mistakes = Mistakes()
+    for name, value in style.items():
+        key = keys.get(name, name)
+        if name in ("activation", "head_activation") and not isinstance(value, str):
+            mistakes.add(f"{key} must be the name of an activation, got {value!r}")
+        elif name in ("hidden_dropout", "attention_dropout"):
+            check_number(mistakes, key, value, "a number in 0..1", most=1.0)
+        elif name in ("layer_norm_eps", "initializer_range"):
+            check_number(mistakes, key, value, "a number in 0..1000", most=1000.0)
+        elif name in ("pad_token_id", "position_offset"):
+            check_size(mistakes, key, value, least=0)
+    pad = style.get("pad_token_id")
+    if not mistakes.messages and vocab_size and pad is not None and pad >= vocab_size:
+        mistakes.add(f"pad_token_id must lie below vocab_size {vocab_size}, got {pad}")
+    mistakes.check(ShapeError)
+
+
+def check_number(mistakes: Mistakes, key: str, value: object, wanted: str, most: float) -> None:
+    """Collect a mistake unless value is a number in 0..most."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         mistakes.add(f"{key} must be {wanted}, got {value!r}")
 
 
@@ -270,7 +288,7 @@ def stock_labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     if not names:
         count = 2 if config.get("num_labels") is None else config["num_labels"]
         mistakes = Mistakes()
-        check_size(mistakes, "num_labels", count, least=1)
+        check_size(mistakes, "num_labels", count, least=1, most=MOST_LABELS)
         mistakes.check(ShapeError)
         return tuple(f"LABEL_{i}" for i in range(count))
     if not isinstance(names, Mapping):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cutbert.printable import printable
 from cutbert.train.run_lock import is_locked
 
 STOPPED = 130
@@ -179,7 +180,8 @@ def error_of(log: Path, start: int, code: int) -> str:
     """
     with log.open("rb") as file:
         file.seek(start)
-        lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        text = printable(file.read().decode("utf-8", "replace"), many_lines=True)
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     if errors:
         return errors[-1]

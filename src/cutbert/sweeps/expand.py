@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -9,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.parsing import is_plain
 from cutbert.sweeps.options import MODEL, OUT, VerbOptions, Verbs, typed_options, verb_options, words_of
 from cutbert.sweeps.plan import REFERENCE, Axis, Needs, Plan, PlanValue, Step, did_you_mean, read_plan
 
 RUNS = "runs"
 OUT_IS_OURS = "the sweep gives every run its folder"
 THREADS = "threads"
+MOST_RUNS = 10_000
 MOST_CHARACTERS = 150  # of a run's name, which names a folder and a log
 
 
@@ -92,6 +95,10 @@ class Expansion:
         runs: list[Run] = []
         for step in self._ordered(steps):
             self._find_axes(step)
+            count = len(runs) + math.prod(len(axis.choices) for axis in self.axes[step.name].values())
+            if count > MOST_RUNS:
+                self.mistakes.add(f"steps.{step.name}: a sweep must have at most {MOST_RUNS:,} runs, got {count:,}")
+                return runs
             runs += self._runs_of(step)
         return runs
 
@@ -222,6 +229,9 @@ class Expansion:
         model = resolved.pop(MODEL, None)
         if model is None or not isinstance(model.value, str) or not model.value:
             self.mistakes.add(f"{place}.model must be given: a model, or {{STEP}} for the run of another step")
+            return None
+        if not is_plain(model.value):
+            self.mistakes.add(f"{place}.model must be UTF-8 text without NUL, got {model.value!a}")
             return None
         accepted = self.accepted[step.name]
         options = typed_options(

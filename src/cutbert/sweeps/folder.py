@@ -6,15 +6,16 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from cutbert.errors import RunError
-from cutbert.files import read_json, write_json
+from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
+from cutbert.errors import MissingError, Mistakes, RunError
+from cutbert.files import making_folder, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, Run
-from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_folder import RunFolder, has_content
 from cutbert.train.run_lock import LOCK, is_locked, locked
 from cutbert.train.run_record import RECORD
 
@@ -62,6 +63,26 @@ class StoredRun:
         return {"verb": self.verb, "model": self.model, **options}
 
 
+TEXTS_BY_NAME = are(is_text)
+IS_RUN, _ = has(
+    {
+        "name": PLACE,
+        **dict.fromkeys(("step", "verb", "model"), TEXT),
+        "labels": (TEXTS_BY_NAME, "texts"),
+        **dict.fromkeys(("seeds", "after"), TEXTS),
+        "options": OBJECT,
+    }
+)
+SWEEP_CHECKS: dict[str, Check] = {
+    "identity": TEXT,
+    "failures": (TEXTS_BY_NAME, "a JSON object of texts"),
+    "runs": (
+        list_of(lambda value: IS_RUN(value) and value.keys() == {each.name for each in fields(StoredRun)}),
+        "a list of runs as cutbert sweep writes them",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class RunState:
     """The state of a run.
@@ -103,7 +124,7 @@ class SweepFolder:
         if out.exists() and not out.is_dir():
             raise RunError(f"{out}: --out must be a folder, got a file")
         if not (out / SWEEP).is_file():
-            if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()):
+            if out.is_dir() and has_content(out):
                 raise RunError(f"{out}: --out must be new, empty or this plan's sweep, but it is not empty")
             return cls(out, new, {}, uuid.uuid4().hex)
         stored = cls.read(out)
@@ -134,6 +155,9 @@ class SweepFolder:
         version = data.get("format_version") if isinstance(data, dict) else None
         if version != FORMAT_VERSION:
             raise RunError(f"{path / SWEEP}: format_version must be {FORMAT_VERSION}, got {version!r}")
+        mistakes = Mistakes()
+        check_values(mistakes, str(path / SWEEP), data, required=SWEEP_CHECKS, optional={"format_version": COUNT})
+        mistakes.check(RunError)
         return cls(path, [StoredRun.from_json(each) for each in data["runs"]], data["failures"], data["identity"])
 
     @contextmanager
@@ -141,12 +165,19 @@ class SweepFolder:
         """Create and lock the folder, and record the runs; failed runs will be tried again.
 
         Raises:
-            RunError: another sweep is running in the folder.
+            RunError: another sweep is running in the folder, or has begun there since it was opened.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
+            if (self.path / SWEEP).is_file() and self.read(self.path).identity != self.identity:
+                raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
+            remove_leftovers(self.path / RUNS)
             self.failures = {}
-            self._save()
+            try:
+                self._save()
+            except MissingError:
+                if not (self.path / SWEEP).exists():
+                    (self.path / LOCK).unlink(missing_ok=True)
+                raise
             yield
 
     def fail(self, name: str, error: str) -> None:

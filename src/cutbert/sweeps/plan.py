@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.parsing import parse_toml
 
 PARTS = ("defaults", "needs", "grid", "steps")
 NEEDS = ("cores", "gpus", "memory_gib")
+MOST_NEED = 100_000
 STEP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 REFERENCE = re.compile(r"\{(\w+)\}")
 NOT_IN_A_LABEL = re.compile(r"[^A-Za-z0-9._,=+-]+")
@@ -151,7 +152,7 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
 
 def read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: PLAN must be a file that can be read: {error.strerror}") from None
     except ValueError as error:
@@ -193,7 +194,7 @@ def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mi
 def toml_value(word: str) -> Any:
     """Return a word parsed as a TOML value, or as text where it is not one."""
     try:
-        return tomllib.loads(f"value = {word}")["value"]
+        return parse_toml(f"value = {word}")["value"]
     except ValueError:
         return word
 
@@ -283,8 +284,12 @@ def read_needs(table: Mapping[str, Any], place: str, base: Needs, mistakes: Mist
         is_whole = name == "cores"
         if name not in NEEDS:
             mistakes.add(f"{place}.{name} must be one of {', '.join(NEEDS)}")
-        elif isinstance(value, bool) or not isinstance(value, int if is_whole else int | float) or value < is_whole:
-            kind = "an integer of at least 1" if is_whole else "a number of at least 0"
+        elif (
+            isinstance(value, bool)
+            or not isinstance(value, int if is_whole else int | float)
+            or not is_whole <= value <= MOST_NEED
+        ):
+            kind = f"an integer in 1..{MOST_NEED}" if is_whole else f"a number in 0..{MOST_NEED}"
             mistakes.add(f"{place}.{name} must be {kind}, got {value!r}")
         else:
             base = replace(base, **{name: value})

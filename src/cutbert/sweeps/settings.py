@@ -28,7 +28,8 @@ class SweepSettings(ThreadSettings):
         default="local", metadata=option("local: on this machine; ray: on the nodes of a Ray cluster.")
     )
     jobs: int = field(
-        default=1, metadata=option("Runs at a time on this machine; they share its cores, or --threads.", least=1)
+        default=1,
+        metadata=option("Runs at a time on this machine; they share its cores, or --threads.", least=1, ceiling=1024),
     )
     ray_address: str | None = field(
         default=None, metadata=option("Ray cluster to use; default: one of this machine alone, started and stopped.")

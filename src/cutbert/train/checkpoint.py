@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cutbert.files import replacing_file, replacing_folder
+from cutbert.errors import RunError
+from cutbert.files import read_json, replacing_file, replacing_folder
+from cutbert.hub.weights import write_weights
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Stateful, positio
     """
     new = folder / f"{position.step:09d}"
     with replacing_folder(new) as aside:
-        save_file(named_weights(model), aside / "model.safetensors")
+        write_weights(aside / "model.safetensors", named_weights(model))
         state = {name: tensor.contiguous() for name, tensor in optimizer.state().items()}
-        save_file({**state, "random": torch.get_rng_state()}, aside / "optimizer.safetensors")
+        write_weights(aside / "optimizer.safetensors", {**state, "random": torch.get_rng_state()})
         (aside / "position.json").write_text(json.dumps(vars(position)), encoding="utf-8")
     for old in folder.iterdir():
         if old != new:
@@ -71,13 +73,14 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Posit
 
 def read_position(path: Path) -> Position:
     """Read how far a stage has come."""
-    return Position(**json.loads(path.read_text(encoding="utf-8")))
+    position: Position = read_json(path, RunError, lambda data: Position(**data))
+    return position
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write a network's weights under our own names, whole or not at all."""
     with replacing_file(path) as aside:
-        save_file(named_weights(model), aside)
+        write_weights(aside, named_weights(model))
 
 
 def load_weights(path: Path, model: nn.Module) -> None:

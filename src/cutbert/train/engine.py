@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from cutbert.errors import CutbertError, InputError, MissingError
+from cutbert.lacks import naming_lacks
 from cutbert.train.machine import usable_cores
 from cutbert.train.settings import TrainSettings
 
@@ -65,7 +66,8 @@ class Engine:
         error: CutbertError | None = None
         if self.is_main:
             try:
-                do()
+                with naming_lacks():
+                    do()
             except CutbertError as raised:
                 error = raised
         if self.any(error is not None):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.tokens import Tokens
-from cutbert.errors import InterruptedRun
+from cutbert.errors import InterruptedRun, RunError
 from cutbert.files import write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import (
@@ -146,6 +146,7 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
 
     Raises:
         InterruptedRun: the user pressed Ctrl-C (or SIGTERM came); the state is saved.
+        RunError: loss, gradients or weights became infinite or NaN; the last checkpoint stays.
     """
     position = read_finished(model, stage.plan, run)
     if position is not None:
@@ -182,9 +183,6 @@ class Trainer:
         saved = latest_checkpoint(self.folder)
         if saved is not None:
             self.position = load_checkpoint(saved, model, self.optimizer)
-        if engine.num_processes > 1:
-            begun = self.plan.first_step + self.position.step
-            torch.manual_seed(settings.seed + 1_000_003 * (engine.rank + 1) + begun)
         self.view = stage.view(model, engine.dtype, self.plan.dropout)
         self.epoch_batches = lru_cache(maxsize=1)(self._plan_epoch)
         self.saved_at = self.logged_at = time.monotonic()
@@ -226,6 +224,7 @@ class Trainer:
     def finish(self) -> Position:
         """Close the view, and keep the weights as those of a finished stage."""
         self.view.close()
+        self._check_weights()
         if self.engine.is_main:
             done = self.folder.with_name(f"{self.plan.name}.safetensors")
             write_json(done.with_suffix(".json"), vars(self.position))
@@ -234,7 +233,11 @@ class Trainer:
         return self.position
 
     def step(self) -> dict[str, float]:
-        """Train on the next batch; return its losses, gradient norm and learning rate."""
+        """Train on the next batch; return its losses, gradient norm and learning rate.
+
+        Raises:
+            RunError: one of them is infinite or NaN.
+        """
         begun = time.monotonic()
         step = self.plan.first_step + self.position.step
         epoch, index = divmod(step, self.num_epoch_steps)
@@ -242,6 +245,8 @@ class Trainer:
         num_tokens = int(self.lengths[rows].sum())
         num_labels = int(self.label_counts[rows].sum())
         progress = self.position.step / self.num_steps
+        if self.engine.num_processes > 1:  # only one of their random states is in a checkpoint
+            torch.manual_seed(self.settings.seed + 1_000_003 * (self.engine.rank + 1) + step)
         self.view.refresh()
         self.optimizer.zero_embedding_gradients()
         totals: dict[str, Tensor] = {}
@@ -254,9 +259,29 @@ class Trainer:
         self.view.collect()
         norm = self.optimizer.step(progress, self._used_ids(rows))
         spent = self.position.seconds + time.monotonic() - begun
-        self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
         losses = self._over_processes({name: float(value) for name, value in totals.items()})
-        return {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
+        values = {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}
+        for name, number in values.items():
+            if not math.isfinite(number):
+                raise self._diverged(f"{name} is {number}")
+        self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
+        return values
+
+    def _diverged(self, what: str) -> RunError:
+        """Return the error of a training that ran into infinity or NaN, with what is left of it."""
+        saved = latest_checkpoint(self.folder)
+        left = "no checkpoint was saved" if saved is None else f"the weights of step {int(saved.name)} stay in {saved}"
+        return RunError(
+            f"{self.run_folder.path}: training must stay finite, but in stage {self.plan.name} at step "
+            f"{self.position.step + 1} of {self.num_steps} {what}; {left}. Try a lower --learning-rate (the peak is "
+            f"{self.plan.learning_rate:g}), a larger --warmup-ratio or --precision float32, with another --out"
+        )
+
+    def _check_weights(self) -> None:
+        """Raise a RunError where an update made a weight infinite or NaN: such weights are never kept."""
+        for name, weight in self.model.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise self._diverged(f"the weight {name} is not finite")
 
     def _over_processes(self, losses: dict[str, float]) -> dict[str, float]:
         """Return the losses; of several processes their total alone: one without rows of a small batch has no names."""
@@ -272,8 +297,8 @@ class Trainer:
         Of a small batch a process may have none.
         """
         own = rows[self.engine.rank :: self.engine.num_processes]
-        parts = (own[i :: self.settings.accumulation] for i in range(self.settings.accumulation))
-        yield from (part for part in parts if len(part))
+        count = min(self.settings.accumulation, len(own))
+        yield from (own[i::count] for i in range(count))
 
     def _collate(self, rows: np.ndarray) -> Batch:
         tokens, pad_to = self.stage.tokens, self.plan.pad_to
@@ -293,7 +318,12 @@ class Trainer:
         return plan_batches(self.lengths, self.plan.batch_size, self.settings.seed, epoch)
 
     def save(self) -> None:
-        """Write a checkpoint of the stage as it is now."""
+        """Write a checkpoint of the stage as it is now.
+
+        Raises:
+            RunError: its weights are not finite.
+        """
+        self._check_weights()
         if self.engine.is_main:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
 
@@ -312,7 +342,11 @@ class Interrupt:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once."""
+    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once.
+
+    Raises:
+        KeyboardInterrupt: the flag was set too late for the block to see it.
+    """
     interrupt = Interrupt()
     try:
         old = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
@@ -323,3 +357,5 @@ def deferred_interrupt() -> Iterator[Interrupt]:
     finally:
         for sig, handler in old.items():
             signal.signal(sig, handler)
+    if interrupt.is_set:
+        raise KeyboardInterrupt

@@ -79,6 +79,23 @@ def num_threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def without_onednn() -> Iterator[None]:
+    """Let torch multiply by its other library (MKL, OpenBLAS) inside; loads torch.
+
+    oneDNN keeps kernels and their buffers for every new size of a batch, so that memory grows with the batches that
+    are run; the other library is as fast in float32 (benchmarks/measure_predict_memory.py).
+    """
+    import torch
+
+    backend: Any = torch.backends.mkldnn
+    before, backend.enabled = backend.enabled, False
+    try:
+        yield
+    finally:
+        backend.enabled = before
+
+
 def memory_bytes() -> int:
     """Return the machine's main memory in bytes, 0 where the system does not say."""
     try:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.train.checkpoint import Position
 
@@ -64,7 +65,7 @@ class DeadlinePace:
         self.kept, self.seconds_left = kept, seconds_left
         self.changes: Changes = [(0, max(1, planned))]
         if kept.is_file():
-            self.changes = [(step, count) for step, count in read_json(kept)]
+            self.changes = read_json(kept, RunError, lambda data: [(step, count) for step, count in data])
         else:
             write_json(kept, self.changes)
         self.seen: list[Position] = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutbert.data.settings import MAX_LENGTH
+from cutbert.files import remove_leftovers
 from cutbert.options import option
 from cutbert.settings import DATA, RUN, DeviceSettings, parent_mistakes
 
@@ -36,6 +37,7 @@ class PredictSettings(DeviceSettings):
         out = Path(self.out)
         if out.suffix not in FORMATS:
             yield f"--out must end in one of {', '.join(FORMATS)}, got {self.out}"
+        remove_leftovers(out.parent)
         if out.exists():
             yield f"--out must be a new file, but {self.out} is there already"
         yield from parent_mistakes(out)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cutbert.printable import printable
 
 LOGGER = logging.getLogger("cutbert")
 
@@ -39,10 +42,10 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
-        task = progress.add_task(title, total=total, note="")
+        task = progress.add_task(printable(title), total=total, note="")
 
         def advance(done: int, note: str = "") -> None:
-            progress.update(task, completed=done, note=note)
+            progress.update(task, completed=done, note=printable(note))
 
         yield advance
 
@@ -79,13 +82,18 @@ def counter(bar: Bar) -> Advance:
 
 
 def say(text: str, *, shown: bool = True) -> None:
-    """Print a message: through the logger "cutbert" where the program asks for it, else on standard error."""
+    """Print a message: through the logger "cutbert" where the program asks for it, else on standard error.
+
+    Names in it that strangers wrote are made fit for a terminal. Where standard error takes nothing more (a closed
+    pipe, a full disk), work goes on in silence.
+    """
     if not shown:
         return
     if is_logged():
-        LOGGER.info(text)
-    else:
-        Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
+        LOGGER.info(printable(text))
+    elif sys.stderr is not None:
+        with suppress(OSError):
+            print(printable(text), file=sys.stderr, flush=True)
 
 
 def is_logged() -> bool:

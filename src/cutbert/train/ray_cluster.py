@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, MissingError
+from cutbert.files import scratch_folder
+from cutbert.printable import reason_of
 from cutbert.train.machine import usable_cores
 
 MOST_LOSSES = 20  # times that work is begun again because its node or worker was lost
@@ -50,21 +51,17 @@ def connect(ray: Any, address: str | None) -> None:
         try:
             ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         except Exception as error:  # Ray raises a bare Exception here
-            raise MissingError(f"Ray does not start on this machine: {first_line(error)}") from error
+            raise MissingError(f"Ray does not start on this machine: {reason_of(error)}") from error
         return
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         wanted = "--ray-address must be a Ray cluster that answers"
-        raise InputError(f"{wanted}, got {address}: {first_line(error)}") from None
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise InputError(f"{wanted}, got {address}: {reason_of(error)}") from None
 
 
 def check_shared(ray: Any, out: Path) -> None:
-    """Check on every node that it sees a new file beside the sweep's folder.
+    """Check on every node that it sees a new folder beside the folder of the results.
 
     Raises:
         InputError: a node does not see it.
@@ -72,14 +69,12 @@ def check_shared(ray: Any, out: Path) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     parent = next(folder for folder in (out, *out.parents) if folder.is_dir())
-    with tempfile.NamedTemporaryFile(dir=parent, prefix=".cutbert-") as probe:
+    with scratch_folder(parent) as scratch:
+        probe = str(scratch.parent)
         check = ray.remote(missing_here)
         places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in alive_nodes(ray)]
         answers = ray.get(
-            [
-                check.options(num_cpus=0, scheduling_strategy=place).remote([probe.name, str(Path.cwd())])
-                for place in places
-            ]
+            [check.options(num_cpus=0, scheduling_strategy=place).remote([probe, str(Path.cwd())]) for place in places]
         )
     wrong = [f"{host} does not see {Path(name).parent}" for host, names in answers for name in names]
     if wrong:

@@ -7,12 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import write_json
+from cutbert.files import append_line, is_aside, making_folder, remove_leftovers, write_json
+from cutbert.lacks import naming_lacks
+from cutbert.locks import holding
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
 from cutbert.train.run_lock import LOCK, locked
 from cutbert.train.run_record import (
@@ -27,6 +29,7 @@ from cutbert.train.run_record import (
 )
 
 LOG = "log.jsonl"
+CHECKPOINT = "checkpoint"
 SAVE_TIMINGS_EVERY_S = 10.0
 
 
@@ -66,6 +69,8 @@ class RunFolder:
     ) -> RunFolder:
         """Return the run folder at `out`, new or the same command's own.
 
+        Of a finished one, what a kill at its very end left behind is removed.
+
         Args:
             out: folder that is absent, empty, or holds a run of this command with these settings.
             command: the verb.
@@ -87,6 +92,8 @@ class RunFolder:
             )
         stored = read_record(path)
         check_same(path, stored, command, plain)
+        if stored.get("result") is not None and is_writer:
+            tidy(path)
         return cls(path, stored, settings=plain, is_writer=is_writer, allow_changed=allow_changed)
 
     @classmethod
@@ -134,7 +141,8 @@ class RunFolder:
     def start(self) -> Iterator[RunFolder]:
         """Create and lock the folder, record what runs where, and keep the lock until the end.
 
-        A new folder is taken away again when the user's input is refused before anything was made.
+        A new folder is taken away again when the user's input is refused, or the machine lacks something, before
+        anything was made.
 
         Raises:
             RunError: another process holds the lock, or machine, threads or versions changed since the run began.
@@ -143,12 +151,11 @@ class RunFolder:
             yield self
             return
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        is_new = bool(made) or not has_content(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path):
+        with making_folder(self.path), locked(self.path):
+            is_new = not has_content(self.path)
             try:
                 self._begin()
-                with self.timing("total"):
+                with self.timing("total"), naming_lacks():
                     yield self
             except (InputError, MissingError):
                 if is_new:
@@ -177,8 +184,7 @@ class RunFolder:
         """Append one line to log.jsonl and flush it."""
         if not self.is_writer:
             return
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        append_line(self.path / LOG, json.dumps(values, ensure_ascii=False))
         if time.monotonic() - self._saved_at > SAVE_TIMINGS_EVERY_S:
             self._save()
 
@@ -201,14 +207,13 @@ class RunFolder:
         self.data["finished"] = now()
         self._save()
         if self.is_writer:
-            shutil.rmtree(self.path / "checkpoint", ignore_errors=True)
+            shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
 
     def _begin(self) -> None:
         """Refuse a changed machine, then write run.json."""
         if (self.path / RECORD).exists():
             self._read_again()
-        for leftover in self.path.glob(".*.part"):
-            leftover.unlink() if leftover.is_file() else shutil.rmtree(leftover)
+        remove_leftovers(self.path, and_below=True)
         machine, versions = describe_machine(self._threads()), describe_versions()
         if "machine" in self.data and not self.allow_changed:
             check_unchanged(self.path, self.data, machine, versions)
@@ -249,8 +254,16 @@ class RunFolder:
 
 
 def has_content(path: Path) -> bool:
-    """Return whether a folder holds anything but what a kill during `start` leaves behind."""
-    return any(entry.name != LOCK and not entry.name.startswith(f".{RECORD}.") for entry in path.iterdir())
+    """Return whether a folder holds anything but what a kill leaves behind while its first file is written."""
+    return any(entry.name != LOCK and not is_aside(entry.name) for entry in path.iterdir())
+
+
+def tidy(path: Path) -> None:
+    """Remove the checkpoint of a finished run and what is aside in its folder, unless a process is in there."""
+    with suppress(OSError), holding(path / LOCK, patience_s=0) as is_held:
+        if is_held:
+            shutil.rmtree(path / CHECKPOINT, ignore_errors=True)
+            remove_leftovers(path, and_below=True)
 
 
 def remove_if_bare(path: Path, made: Sequence[Path]) -> None:

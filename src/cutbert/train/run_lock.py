@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cutbert.errors import RunError
+from cutbert.locks import holding
 
 LOCK = ".lock"
 
@@ -16,14 +16,14 @@ LOCK = ".lock"
 def locked(path: Path) -> Iterator[None]:
     """Keep every other process out of a run's folder within the block.
 
+    What is read of the folder before the block may have changed by its beginning.
+
     Raises:
         RunError: one is in it already.
     """
-    with (path / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(f"{path}: another process is running in this folder") from None
+    with holding(path / LOCK) as is_held:
+        if not is_held:
+            raise RunError(f"{path}: another process is running in this folder")
         yield
 
 
@@ -31,8 +31,5 @@ def is_locked(path: Path) -> bool:
     """Return whether a process is running in a run folder."""
     if not (path / LOCK).is_file():
         return False
-    try:
-        with locked(path):
-            return False
-    except RunError:
-        return True
+    with holding(path / LOCK, patience_s=0) as is_held:
+        return not is_held

@@ -7,12 +7,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cutbert.checks import NUMBERS, OBJECT, TEXT, Check, or_null
 from cutbert.errors import RunError
 from cutbert.files import read_json
 
 FORMAT_VERSION = 1
 RECORD = "run.json"
-RECORD_KEYS = {"command": str, "line": str, "settings": dict, "timings": dict}
+REQUIRED: dict[str, Check] = {"command": TEXT, "line": TEXT, "settings": OBJECT, "timings": NUMBERS}
+OPTIONAL: dict[str, Check] = {
+    "result": or_null(OBJECT),
+    "facts": OBJECT,
+    "machine": OBJECT,
+    "versions": OBJECT,
+    "peak_bytes": NUMBERS,
+}
 SAME_VERSIONS = ("cutbert", "torch", "transformers")
 SAME_MACHINE = ("processor", "threads", "processes", "accelerator")
 FREE_SETTINGS = ("threads", "checkpoint_seconds")
@@ -40,9 +48,10 @@ def read_record(path: Path) -> dict[str, Any]:
     version = data.get("format_version") if isinstance(data, dict) else None
     if version != FORMAT_VERSION:
         raise RunError(f"{path / RECORD}: format_version must be {FORMAT_VERSION}, got {version!r}")
-    missing = [name for name, kind in RECORD_KEYS.items() if not isinstance(data.get(name), kind)]
-    if missing:
-        raise RunError(f"{path / RECORD}: must have {', '.join(missing)} as a run writes them; give another --out")
+    wrong = [name for name, (passes, _) in REQUIRED.items() if name not in data or not passes(data[name])]
+    wrong += [name for name, (passes, _) in OPTIONAL.items() if name in data and not passes(data[name])]
+    if wrong:
+        raise RunError(f"{path / RECORD}: must have {', '.join(wrong)} as a run writes them; give another --out")
     return dict(data)
 
 

@@ -40,7 +40,7 @@ class TrainSettings(MachineSettings):
         ),
     )
     learning_rate: float | None = field(
-        default=None, metadata=option("Peak learning rate.", least=0, is_common=True, default_text=OF_METHOD)
+        default=None, metadata=option("Peak learning rate.", above=0, is_common=True, default_text=OF_METHOD)
     )
     warmup_ratio: float | None = field(
         default=None,

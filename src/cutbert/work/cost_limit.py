@@ -10,6 +10,7 @@ from typing import NamedTuple
 from cutbert.bench.latency import settings_lengths, time_networks
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.bench.settings import LatencySettings
+from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.measure import timed_table
 from cutbert.model.task_model import TaskModel
@@ -99,7 +100,7 @@ def measured_limit(
         write_json(kept, table.to_json())
 
     objective.engine.make_once(kept, measure)
-    return limit_of(LatencyTable.from_json(read_json(kept)))
+    return limit_of(read_json(kept, RunError, LatencyTable.from_json))
 
 
 def with_limit(

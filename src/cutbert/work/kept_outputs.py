@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
+from cutbert.files import scratch_folder
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.train.collating import block_batch
 from cutbert.train.progress import say
@@ -179,10 +179,8 @@ def nameless(folder: Path, num_tokens: int, like: Tensor) -> Tensor:
         OSError: the disk has no room.
     """
     size = num_tokens * like.shape[-1]
-    handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-    try:
-        os.posix_fallocate(handle, 0, size * like.element_size())
-        return torch.from_file(name, shared=True, size=size, dtype=like.dtype).view(num_tokens, -1)
-    finally:
-        os.close(handle)
-        os.unlink(name)
+    with scratch_folder(folder) as scratch:
+        path = scratch / "states"
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size * like.element_size())
+        return torch.from_file(str(path), shared=True, size=size, dtype=like.dtype).view(num_tokens, -1)

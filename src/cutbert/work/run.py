@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cutbert.bench.settings import BackendName, LatencySettings
-from cutbert.files import write_json
+from cutbert.files import change_json
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.outputs import chance_note
@@ -119,7 +119,8 @@ def store_networks(
 def describe_model(run: Path, front: Front, entry: Entry) -> None:
     """Add what was given up, latency and score interval to cutbert.json and the model card of a run's model/."""
     folder = run / "model"
-    write_json(folder / FILE_NAME, extend_provenance(read_provenance(folder), facts=pick_facts(run, front, entry)))
+    facts = pick_facts(run, front, entry)
+    change_json(folder / FILE_NAME, lambda: extend_provenance(read_provenance(folder), facts=facts))
     write_card(folder)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cutbert.bench.memory import clear_peak
 from cutbert.data.tokens import Tokens
-from cutbert.errors import MissingError
+from cutbert.errors import MissingError, RunError
 from cutbert.files import read_json, write_json
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource, find_model
@@ -75,7 +75,8 @@ def training_memory(
             reason = (ended.stderr.strip() or f"it ended with {ended.returncode}").splitlines()[-1]
             raise MissingError(f"{source}: a process that fine-tunes it could not be measured: {reason}")
         write_json(done, json.loads(ended.stdout.splitlines()[-1]))
-    return TrainingMemory(**read_json(done))
+    memory: TrainingMemory = read_json(done, RunError, lambda data: TrainingMemory(**data))
+    return memory
 
 
 def train_here(folder: Path) -> TrainingMemory:

@@ -1,0 +1,113 @@
+"""Peak memory and time of `cutbert predict` by rows of its file, for every format of files."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from cutbert.data.dataset import load_dataset
+from cutbert.data.rows import Rows
+from cutbert.data.settings import DataSettings
+from cutbert.hub.load import load_model
+from cutbert.hub.save import save_model
+from measure_analysis_memory import random_model
+from recording import make_parser, names, numbers, parse, recorded, spread
+from workload import add_inputs, model_of, option
+
+COMMAND = """
+import sys
+from cutbert.cli.main import main
+from cutbert.train.machine import own_peak_bytes
+status = main(sys.argv[1:])
+print(own_peak_bytes())
+sys.exit(status)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
+    add_inputs(parser)
+    parser.add_argument("--rows", type=numbers, default=[2_000, 20_000, 200_000], help="rows of the files")
+    parser.add_argument("--formats", type=names, default=["tsv", "csv", "jsonl", "parquet", "tsv.gz"])
+    parser.add_argument("--layers", type=int, default=2, help="of the network, whose weights are new")
+    parser.add_argument("--hidden-size", type=int, default=64, help="of the network, which may be small")
+    parser.add_argument("--repeats", type=int, default=3, help="processes for each file")
+    parser.add_argument("--name", default="predict_memory", help="of the record")
+    args = parse(parser, argv)
+    record = recorded(args.name, args, lambda: measure(args), seeds=[0])
+    for row in record["files"]:
+        print(f"{row['format']} {row['rows']:,}: {row['peak']['median_bytes'] / 2**20:.0f} MiB")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as work:
+        model = Path(work) / "model"
+        save_classifier(args, model)
+        rows = load_dataset(DataSettings(task=args.task, data_dir=args.data_dir)).train
+        assert isinstance(rows, Rows)
+        files = []
+        for format_name in args.formats:
+            for num_rows in args.rows:
+                path = Path(work) / f"texts.{format_name}"
+                write_texts(path, islice(cycle(rows.text), num_rows))
+                files.append({"format": format_name, "rows": num_rows, **measure_file(args, model, path)})
+    return {"layers": args.layers, "hidden_size": args.hidden_size, "files": files}
+
+
+def save_classifier(args: argparse.Namespace, folder: Path) -> None:
+    """Write a small network for two labels that reads the model's tokens."""
+    given = load_model(model_of(args))
+    save_model(folder, random_model(args, given), given.tokenizer, provenance=given.provenance)
+
+
+def write_texts(path: Path, texts: Iterator[str]) -> None:
+    """Write texts as the column `text`, in the format of the file's name."""
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.table({"text": list(texts)}), path)
+        return
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8", newline="") as file:
+        write_lines(file, path.name, texts)
+
+
+def write_lines(file: TextIO, name: str, texts: Iterator[str]) -> None:
+    if ".jsonl" in name:
+        file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    elif ".csv" in name:
+        csv.writer(file).writerows([["text"], *([text] for text in texts)])
+    else:
+        file.writelines(text + "\n" for text in ("text", *texts))
+
+
+def measure_file(args: argparse.Namespace, model: Path, path: Path) -> dict[str, Any]:
+    """Label a file in processes of their own, each of which says what it held at most."""
+    peaks, seconds = [], []
+    for i in range(args.repeats):
+        out = path.with_name(f"labels-{i}.tsv")
+        words = ["predict", str(model), "--input", str(path), "--text", "text", "--out", str(out)]
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *words, *option("--threads", args.threads)],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - start)
+        peaks.append(int(done.stdout.splitlines()[-1]))
+        out.unlink()
+    return {"peak": spread(peaks, "bytes"), "time": spread(seconds, "s")}
+
+
+if __name__ == "__main__":
+    main()
