@@ -272,7 +272,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
         ],
     ),
     (SearchSettings, {"learning_rate": 1e-5}, ["--learning-rate must come with --train-steps"]),
-    (ExportSettings, {}, ["export must have one of --onnx, --int8 and --stock, got none"]),
+    (ExportSettings, {}, ["export must have one of --onnx, --int8, --for and --stock, got none"]),
     (
         ExportSettings,
         {"stock": True, "max_drop": -1, "calibration_samples": 3, "gate": False},

@@ -63,6 +63,7 @@ def export(model: str | Path, **options: Any) -> Result:
     Raises:
         InputError: mistakes in the arguments, the data or the model, before the model is loaded; or int8 that loses
             more than `max_drop` points. Nothing is written then.
+        MissingError: a layout needs a package that is not installed.
     """
     settings, data = build_settings(options, *VERBS["export"].settings)
     given = given_data(data, options)

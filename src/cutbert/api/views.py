@@ -221,6 +221,7 @@ def export_view(data: Mapping[str, Any]) -> View:
     if data.get("select_is_dev"):
         values["mind"] = "select is the dev split itself"
     values["written"] = ", ".join(data["files"])
+    values |= {f"for {name}": ", ".join(files) for name, files in data.get("layouts", {}).items()}
     return (pairs(values),)
 
 

@@ -229,15 +229,26 @@ def measure_table(
     shape = model.shape
     parts = part_shapes(shape, dims)
     checked = {f"cut {i}": random_cut(shape, dims, seed=i) for i in range(NUM_CHECKED)}
-    networks = {str(key): new_network(model, each) for key, each in [*parts.items(), *checked.items()]}
+    networks = {part_name(*key): new_network(model, each) for key, each in parts.items()}
+    networks |= {name: new_network(model, each) for name, each in checked.items()}
     networks["uncut"] = new_network(model, shape)
     with num_threads(settings.threads) as threads:
         timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
-    table = table_of(shape, {key: times[str(key)] for key in parts}, times["uncut"], measured)
+    table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)
     errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
     return replace(table, error=float(np.median(errors)))
+
+
+def part_name(kind: str, hidden: int, size: float) -> str:
+    """Return what a timed part is called.
+
+    >>> part_name("feed_forward", 384, 1536.0), part_name("base", 96, 0.0)
+    ('feed forward of size 1536 at hidden size 384', 'base at hidden size 96')
+    """
+    words = kind.replace("_", " ") + (f" of size {size:g}" if size else "")
+    return f"{words} at hidden size {hidden}"
 
 
 def part_shapes(shape: EncoderShape, dims: Sequence[str]) -> dict[tuple[str, int, float], EncoderShape]:

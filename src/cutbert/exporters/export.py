@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ import onnx
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
-from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files
+from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text, write_example
 from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
+from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, resolved, triton_name, unserved, write_layouts
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.files import change_json, replacing_folder
 from cutbert.hub.card import write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance, recorded_task, task_words
-from cutbert.hub.save import loads_stock, save_model
+from cutbert.hub.save import loads_stock, save_for_loaders, save_model
+from cutbert.hub.sentence import Sentence, read_cross_encoder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length
@@ -48,46 +51,55 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         InputError: mistakes in settings, model or data, all together, before the model is loaded.
         BudgetError: int8 loses more score than allowed; nothing is written.
         ModelError: the graph's outputs differ from the model's; nothing is written.
+        MissingError: a layout needs a package that is not installed.
     """
-    dataset, data = check_inputs(source, data, settings)
+    dataset, data, sentence = check_inputs(source, data, settings)
+    settings = replace(settings, layouts=resolved(settings.layouts, source.head, sentence))
+    check_installed(settings.layouts)
     loaded = load_model(source)
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
         say(note)
     with num_threads(settings.threads) as threads:
         if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
-        if not (settings.onnx or settings.int8):
-            return write(source, loaded, settings, {}, line, {"files": []})
+        if not (settings.wants_float or settings.wants_int8):
+            return write(source, loaded, sentence, settings, {}, line, {"files": []})
         parts = tokens_of(loaded, dataset, data, settings)
         graph = build_graph(loaded.model)
         runner = OnnxRunner(graph, threads)
         result: dict[str, Any] = {"max_abs_diff": checked_diff(runner, loaded, parts.dev)}
-        files = {FLOAT_FILE: graph} if settings.onnx else {}
-        if settings.int8:
+        files = {FLOAT_FILE: graph} if settings.wants_float else {}
+        if settings.wants_int8:
             name, runner_graph = int8_graph(graph, loaded, parts, settings)
             files[name], runner = runner_graph, OnnxRunner(runner_graph, threads)
         if dataset is not None:
             result |= scores_around(runner, loaded, parts)
-            if settings.int8 and settings.gate:
+            if settings.wants_int8 and settings.gate:
                 check_drop(result, settings)
-    return write(source, loaded, settings, files, line, result)
+    return write(source, loaded, sentence, settings, files, line, result)
 
 
 def check_inputs(
     source: ModelSource, data: DataSettings | None, settings: ExportSettings
-) -> tuple[Dataset | None, DataSettings | None]:
-    """Return the task's rows and settings, None where there is no task, or raise all mistakes together."""
+) -> tuple[Dataset | None, DataSettings | None, Sentence | None]:
+    """Return the task's rows and settings, None where there is no task, and how a bare encoder's states become vectors.
+
+    Raises:
+        InputError: all mistakes together.
+    """
     mistakes = Mistakes()
     dataset: Dataset | None = None
+    sentence: Sentence | None = None
     with mistakes.collect():
         settings.check()
     if settings.out is None and source.is_from_hub:
         mistakes.add(f"--out must be given with a hub id, got {source}")
     with mistakes.collect():
-        if data is None and settings.int8 and (settings.gate or settings.calibration == "static"):
+        if data is None and settings.wants_int8 and (settings.gate or settings.calibration == "static"):
             data = recorded_task(source.folder)
             if data is None:
-                mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}")
+                other = "" if settings.int8 else f"; --for {' and '.join(settings.layouts)} with --onnx needs no int8"
+                mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}{other}")
             else:
                 say(f"the data are those {source} was made with: {task_words(data)}")
     with mistakes.collect():
@@ -98,8 +110,28 @@ def check_inputs(
     if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
+    with mistakes.collect():
+        sentence = sentence_of(source, settings)
+        mistakes.extend(unserved(settings.layouts, source.head, sentence, str(source)))
     mistakes.check(InputError)
-    return dataset, data
+    return dataset, data, sentence
+
+
+def sentence_of(source: ModelSource, settings: ExportSettings) -> Sentence | None:
+    """Return how a bare encoder's states become vectors, as its folder says; None where it says nothing.
+
+    Raises:
+        ModelError: modules that no layout holds. Without a layout they are left out, which is said.
+    """
+    if source.head.kind not in VECTORS:
+        return None
+    try:
+        return read_sentence(source.folder)
+    except ModelError as error:
+        if settings.layouts:
+            raise
+        say(f"{error}: the encoder alone is written")
+        return None
 
 
 def why_not_stock(model: TaskModel) -> str:
@@ -134,6 +166,7 @@ def int8_graph(
 def write(
     source: ModelSource,
     loaded: Loaded,
+    sentence: Sentence | None,
     settings: ExportSettings,
     files: Mapping[str, onnx.ModelProto],
     line: str,
@@ -141,17 +174,20 @@ def write(
 ) -> dict[str, Any]:
     """Write graphs beside the model, whole or not at all, and return the --json object."""
     int8 = {key: value for key, value in result.items() if "score" in key or key == "metric"}
-    facts = {"int8": {**int8, "calibration": settings.calibration}} if settings.int8 and int8 else {}
+    facts = {"int8": {**int8, "calibration": settings.calibration}} if settings.wants_int8 and int8 else {}
+    provenance = extend_provenance(loaded.provenance, line, facts=facts)
+    if settings.layouts:
+        return result | write_for_loaders(source, loaded, sentence, settings, files, provenance)
     if settings.out is not None:
         folder = Path(settings.out)
+        provenance.pop("layouts", None)  # of MODEL's folder
         with replacing_folder(folder, is_new=True) as aside:
-            provenance = extend_provenance(loaded.provenance, line, facts=facts)
-            save_model(aside, loaded.model, loaded.tokenizer, provenance=provenance)
-            add_files(aside, loaded, files)
+            save_model(aside, loaded.model, loaded.tokenizer, provenance=provenance, sentence=sentence)
+            add_files(aside, loaded, files, sentence)
             write_card(aside)
     else:
         folder = source.folder
-        add_files(folder, loaded, files)
+        add_files(folder, loaded, files, sentence)
 
         def provenance_now() -> dict[str, Any]:
             stored = read_provenance(folder) if (folder / FILE_NAME).is_file() else loaded.provenance
@@ -161,3 +197,38 @@ def write(
         write_card(folder)
     names = [str(folder / FOLDER / name) for name in files] or [str(folder / "model.safetensors")]
     return {"out": str(folder), **result, "files": names}
+
+
+def write_for_loaders(
+    source: ModelSource,
+    loaded: Loaded,
+    sentence: Sentence | None,
+    settings: ExportSettings,
+    files: Mapping[str, onnx.ModelProto],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write a folder in the layouts asked for, whole or not at all; return `out`, `files` and `layouts`."""
+    folder = Path(str(settings.out))
+    int8_name = next((name for name in files if name != FLOAT_FILE), "")
+    graphs = Graphs(files.get(FLOAT_FILE), files.get(int8_name), int8_name, triton_name(folder))
+    with replacing_folder(folder, is_new=True) as aside:
+        layouts = write_layouts(aside, settings.layouts, graphs)
+        save_for_loaders(
+            aside,
+            loaded.model,
+            loaded.tokenizer,
+            provenance={**provenance, "layouts": layouts},
+            longest=longest_text(loaded, sentence),
+            sentence=sentence,
+            cross_encoder=read_cross_encoder(source.folder),
+        )
+        if (aside / FOLDER).is_dir():
+            first = min(path.name for path in (aside / FOLDER).glob("*.onnx"))
+            write_example(aside / FOLDER, loaded, first, sentence)
+        write_card(aside)
+    paths = dict.fromkeys(path for each in layouts.values() for path in each)
+    return {
+        "out": str(folder),
+        "files": [str(folder / path) for path in paths],
+        "layouts": {name: [str(folder / path) for path in each] for name, each in layouts.items()},
+    }

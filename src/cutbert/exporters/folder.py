@@ -13,6 +13,7 @@ from cutbert.files import replacing_file, replacing_folder
 from cutbert.hub.card import EXAMPLE
 from cutbert.hub.load import Loaded
 from cutbert.hub.provenance import input_length
+from cutbert.hub.sentence import Sentence
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
 EXTERNAL_BYTES = 2**31 - 2**20  # one protobuf file can hold no more
@@ -36,10 +37,27 @@ for row in first:
     print(labels[str(row.argmax())], row.tolist())
 """
 SHAPE = "print(session.get_outputs()[0].name, first.shape)\n"
+POOL = {
+    "cls": "vectors = first[:, 0]\n",
+    "mean": """mask = np.array(feeds["attention_mask"])[..., None]
+vectors = (first * mask).sum(1) / mask.sum(1)
+""",
+}
+NORMALIZE = "vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)\n"
+VECTORS = "print(json.dumps(vectors.tolist()))\n"
 
 
-def add_files(folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto]) -> None:
-    """Write graphs and an example script into a folder's onnx/; other files there stay."""
+def add_files(
+    folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto], sentence: Sentence | None = None
+) -> None:
+    """Write graphs and an example script into a folder's onnx/; other files there stay.
+
+    Args:
+        folder: of the model.
+        loaded: the model with its tokenizer.
+        files: graphs by name.
+        sentence: of a bare encoder, how its states become vectors.
+    """
     if not files:
         return
     if not (folder / "tokenizer.json").is_file():
@@ -51,8 +69,13 @@ def add_files(folder: Path, loaded: Loaded, files: Mapping[str, onnx.ModelProto]
         for name, graph in files.items():
             (aside / name).unlink(missing_ok=True)
             save_graph(graph, aside / name)
-        (aside / EXAMPLE).unlink(missing_ok=True)
-        (aside / EXAMPLE).write_text(example_code(loaded, next(iter(files))), encoding="utf-8")
+        write_example(aside, loaded, next(iter(files)), sentence)
+
+
+def write_example(folder: Path, loaded: Loaded, file: str, sentence: Sentence | None) -> None:
+    """Write the script that runs one of the files of an onnx/ beside it, in place of one that is there."""
+    (folder / EXAMPLE).unlink(missing_ok=True)  # it may be a link to another folder's
+    (folder / EXAMPLE).write_text(example_code(loaded, file, sentence), encoding="utf-8")
 
 
 def link(source: str, target: str) -> None:
@@ -69,22 +92,32 @@ def save_graph(graph: onnx.ModelProto, path: Path) -> None:
     onnx.save(graph, path, save_as_external_data=is_large, location=f"{path.name}_data" if is_large else None)
 
 
-def example_code(loaded: Loaded, file: str) -> str:
+def example_code(loaded: Loaded, file: str, sentence: Sentence | None = None) -> str:
     """Return a Python script that runs texts through one file of a folder's onnx/; it needs no torch.
 
-    It cuts texts at the longest input the model was trained on, or at the model's positions where that is not known.
+    It cuts texts at the `longest_text`.
 
     Args:
         loaded: the model with its tokenizer.
         file: name of the file.
+        sentence: of a bare encoder, how its states become vectors, which the script then prints.
     """
     tokenizer, kind = loaded.tokenizer, loaded.model.head_spec.kind
-    room = tokenizer.model_max_length
     head = HEAD.format(
         pad_id=tokenizer.pad_token_id,
         pad_token=tokenizer.pad_token,
-        longest=input_length(loaded.provenance, None, room, room),
+        longest=longest_text(loaded, sentence),
         file=file,
         texts=list(TEXTS),
     )
+    if sentence is not None and sentence.pooling in POOL:
+        return head + POOL[sentence.pooling] + (NORMALIZE if sentence.normalize else "") + VECTORS
     return head + (LABELS if kind == "single_label" else SHAPE)
+
+
+def longest_text(loaded: Loaded, sentence: Sentence | None) -> int:
+    """Return the tokens at which texts are cut: the longest the model was trained on, else the longest that its
+    sentence-transformers folder names, else its positions."""
+    room = loaded.tokenizer.model_max_length
+    named = None if sentence is None else sentence.max_length
+    return input_length(loaded.provenance, None, named or room, room)

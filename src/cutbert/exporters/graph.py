@@ -33,6 +33,7 @@ from cutbert.version import __version__
 OPSET = 20
 IR_VERSION = 10
 BATCH, LENGTH = "batch", "length"
+SPAN_OUTPUTS = ("start_logits", "end_logits")
 
 
 def input_names(shape: EncoderShape) -> tuple[str, ...]:
@@ -45,7 +46,8 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     """Return a network as an ONNX model.
 
     Inputs are those of `input_names`, int64 [batch, length], padding anywhere. The output is the logits, shaped as in
-    `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output.
+    `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output. Those of
+    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them.
 
     Raises:
         ModelError: an activation that has no operator in our table.
@@ -189,8 +191,14 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
     if isinstance(head, PredictionTokenHead):
         x = transformed(nodes, head, x, model.style.head_activation)
     assert isinstance(head.out, nn.Linear)
-    nodes.name_output(linear(nodes, head.out, x), "logits")
-    return {"logits": [BATCH, LENGTH, head.out.out_features]}
+    logits = linear(nodes, head.out, x)
+    nodes.name_output(logits, "logits")
+    outputs: dict[str, list[Any]] = {"logits": [BATCH, LENGTH, head.out.out_features]}
+    if model.head_spec.kind == "span":
+        for name, each in zip(SPAN_OUTPUTS, nodes.split(logits, [1, 1]), strict=True):
+            nodes.name_output(nodes.add("Squeeze", each, nodes.integers(-1)), name)
+            outputs[name] = [BATCH, LENGTH]
+    return outputs
 
 
 def text_state(nodes: Nodes, model: TaskModel, x: str) -> str:

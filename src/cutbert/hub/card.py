@@ -10,7 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from cutbert.files import read_json, replacing_file
+from cutbert.hub.loaders import Served, loader_part
 from cutbert.hub.provenance import read_provenance
+from cutbert.hub.sentence import read_sentence
 from cutbert.shape.cost import BYTES_PER_PARAM, DEFAULT_SEQUENCE_LENGTH, Cost, cost_of
 from cutbert.shape.folder import OURS, FolderShape, read_folder_shape
 from cutbert.shape.shape import EncoderShape
@@ -50,6 +52,7 @@ def model_card(folder: Path) -> str:
     """Return the text of a model folder's card, from its config.json, cutbert.json and onnx/."""
     facts, provenance = read_folder_shape(folder), read_provenance(folder)
     is_stock = read_json(folder / "config.json")["model_type"] != OURS
+    has_weights = (folder / "model.safetensors").is_file()
     parts = [
         f"# {title(provenance)}",
         MARK,
@@ -57,7 +60,8 @@ def model_card(folder: Path) -> str:
         size_part(facts.shape, cost_of(facts.shape, facts.head), provenance),
         *score_parts(provenance),
         *latency_parts(provenance),
-        use_part(facts, is_stock),
+        *([use_part(facts, is_stock)] if has_weights else []),
+        *layout_parts(folder, facts, provenance, has_weights),
         *onnx_parts(folder, provenance),
         licence_part(provenance),
     ]
@@ -199,6 +203,15 @@ def use_part(facts: FolderShape, is_stock: bool) -> str:
         'tokenizer = AutoTokenizer.from_pretrained("FOLDER")',
     ]
     return "## Use\n\n```python\n" + "\n".join(lines) + "\n```"
+
+
+def layout_parts(folder: Path, facts: FolderShape, provenance: Mapping[str, Any], has_weights: bool) -> list[str]:
+    """Return the part on the loaders that the folder is laid out for."""
+    layouts = provenance.get("layouts")
+    if not layouts:
+        return []
+    sentence = None if facts.head.kind not in ("none", "pooler") else read_sentence(folder)
+    return [loader_part(layouts, lambda files: Served(facts.head, sentence, facts.shape, has_weights, files))]
 
 
 def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:

@@ -22,6 +22,7 @@ from cutbert.checks import (
     has,
     is_count,
     is_text,
+    list_of,
     or_null,
 )  # fmt: skip
 from cutbert.data.settings import DataSettings
@@ -32,9 +33,9 @@ from cutbert.shape.folder import FORMAT_VERSION
 
 FILE_NAME = "cutbert.json"
 # Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
-# that is near chance, the network it was cut from with what was given up, measured latency with its conditions, and
-# scores before and after int8.
-FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8")
+# that is near chance, the network it was cut from with what was given up, measured latency with its conditions,
+# scores before and after int8, and the ONNX files by the loader whose layout the folder has.
+FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts")
 REQUIRED: dict[str, Check] = {
     "base_model": TEXT,
     "licence": or_null(TEXT),
@@ -68,6 +69,7 @@ OPTIONAL: dict[str, Check] = {
         {"latency_ms": NUMBER, "backend": TEXT, "threads": COUNT, "processor": TEXT},
         {"latency_p95_ms": or_null(NUMBER)},
     ),
+    "layouts": (are(list_of(is_text)), "a JSON object of lists of texts"),
     "int8": has(
         {
             "calibration": TEXT,

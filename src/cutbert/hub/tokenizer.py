@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
+from cutbert.files import read_json, write_json
 from cutbert.lacks import refuse_lack
 from cutbert.model.style import EncoderStyle
 from cutbert.printable import reason_of
@@ -30,6 +31,9 @@ FILES = (
 TRIAL = "a \u2603 zq9, 漢字"  # known words and unknown ones
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
+CONFIG_FILE = "tokenizer_config.json"
+OWN_KEYS = ("backend", "is_local", "local_files_only")  # of transformers 5 itself, which others do not know
+GENERIC = {"TokenizersBackend": "PreTrainedTokenizerFast"}  # a class of transformers 5 -> its name in all versions
 
 
 def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> PreTrainedTokenizerFast:
@@ -121,3 +125,22 @@ def plain_tokenizer(
 def save_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, shape: EncoderShape, style: EncoderStyle) -> None:
     """Write a tokenizer's files, padding and truncation off."""
     plain_tokenizer(tokenizer, shape, style).save_pretrained(folder)
+
+
+def save_tokenizer_for_loaders(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, shape: EncoderShape, style: EncoderStyle, longest: int
+) -> None:
+    """Write a tokenizer's files as other loaders and older versions of transformers read them.
+
+    Args:
+        folder: of the model.
+        tokenizer, shape, style: as in `save_tokenizer`.
+        longest: tokens at which a loader cuts a text.
+    """
+    save_tokenizer(folder, tokenizer, shape, style)
+    data = read_json(folder / CONFIG_FILE)
+    kept = {key: value for key, value in data.items() if key not in OWN_KEYS}
+    name = str(kept.get("tokenizer_class"))
+    write_json(folder / CONFIG_FILE, {**kept, "tokenizer_class": GENERIC.get(name, name), "model_max_length": longest})
+    tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
+    write_json(folder / "special_tokens_map.json", tokens)

@@ -110,8 +110,8 @@ def read_config(path: Path) -> FolderShape:
     """Read a config.json, ours or of a stock family."""
     config = read_object(path)
     model_type = config.get("model_type")
-    if model_type == OURS:
-        facts = read_our_config(path, config)
+    if model_type == OURS or isinstance(config.get(OURS), dict):  # the latter: a free shape in another loader's layout
+        facts = read_our_config(path, config if model_type == OURS else config[OURS])
         return with_pooling(facts, path.parent, facts.style_data.get("pooling"))
     if not isinstance(model_type, str) or model_type not in STOCK_FAMILIES:
         known = ", ".join([*STOCK_FAMILIES, OURS])

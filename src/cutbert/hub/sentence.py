@@ -1,0 +1,106 @@
+"""What a sentence-transformers folder says beside the encoder: how its states become one vector for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import ModelError
+from cutbert.files import read_json, write_json
+from cutbert.shape.pooling import FLAG, POOLING_FILE, folder_pooling
+
+MODULES_FILE = "modules.json"
+LENGTH_FILE = "sentence_bert_config.json"  # the text-embeddings server reads it too
+PROMPTS_FILE = "config_sentence_transformers.json"
+CROSS_ENCODER_KEY = "sentence_transformers"  # in a config.json
+POOL = ["Transformer", "Pooling"]
+NORMALIZE = "Normalize"
+# A pooling's word here -> its key in a pooling file, as all versions of sentence-transformers read it.
+POOLING_KEYS = {
+    "cls": "cls_token",
+    "mean": "mean_tokens",
+    "max": "max_tokens",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "weightedmean": "weightedmean_tokens",
+    "lasttoken": "lasttoken",
+}
+SIZE_KEYS = ("word_embedding_dimension", "embedding_dimension")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """How the last hidden states of a text become its vector.
+
+    Args:
+        pooling: what a vector is made of, as in `shape.pooling`; one that we do not have keeps its name.
+        normalize: whether vectors are divided by their norm.
+        max_length: the longest text in tokens, where the folder names one.
+        files: contents of its JSON files by path, as read.
+    """
+
+    pooling: str
+    normalize: bool
+    max_length: int | None
+    files: Mapping[str, Any]
+
+
+def read_cross_encoder(folder: Path) -> dict[str, Any] | None:
+    """Return what sentence-transformers does with the outputs of a folder's head of whole texts; None if not said."""
+    data = read_json(folder / "config.json", ModelError).get(CROSS_ENCODER_KEY)
+    return data if isinstance(data, dict) else None
+
+
+def read_sentence(folder: Path) -> Sentence | None:
+    """Read the modules of a sentence-transformers folder; None where there are none.
+
+    Raises:
+        ModelError: modules that are not a transformer, a pooling and at most a normalisation, in this order; files
+            that are missing or not as they must be.
+    """
+    path = folder / MODULES_FILE
+    if not path.is_file():
+        return None
+    modules = read_json(path, ModelError)
+    if not isinstance(modules, list) or not all(isinstance(each, dict) for each in modules):
+        raise ModelError(f"{path}: must be a list of JSON objects, got {modules!r}")
+    kinds = [str(each.get("type")).rpartition(".")[2] for each in modules]
+    if kinds not in (POOL, [*POOL, NORMALIZE]):
+        wanted = f"{', '.join(POOL)} and at most {NORMALIZE}"
+        raise ModelError(f"{path}: modules after an encoder must be {wanted}, got {', '.join(kinds) or 'none'}")
+    files: dict[str, Any] = {MODULES_FILE: modules}
+    for name in (POOLING_FILE, LENGTH_FILE, PROMPTS_FILE):
+        if name == POOLING_FILE or (folder / name).is_file():
+            files[name] = read_json(folder / name, ModelError)
+            if not isinstance(files[name], dict):
+                raise ModelError(f"{folder / name}: must be a JSON object, got {type(files[name]).__name__}")
+    length = files.get(LENGTH_FILE, {}).get("max_seq_length")
+    is_length = isinstance(length, int) and not isinstance(length, bool) and length > 0
+    pooling = str(folder_pooling(folder, None))
+    return Sentence(pooling, NORMALIZE in kinds, length if is_length else None, files)
+
+
+def write_sentence(folder: Path, sentence: Sentence, hidden_size: int, longest: int) -> None:
+    """Write a folder's modules for a network of another size, with texts of at most `longest` tokens."""
+    for name, data in sentence.files.items():
+        if name not in (POOLING_FILE, LENGTH_FILE):
+            write_json(folder / name, data)
+    write_json(folder / POOLING_FILE, pooling_data(sentence, hidden_size))
+    write_length(folder, longest, sentence.files.get(LENGTH_FILE, {}))
+
+
+def write_length(folder: Path, longest: int, more: Mapping[str, Any] | None = None) -> None:
+    """Write the longest text in tokens where sentence-transformers and the text-embeddings server look for it."""
+    write_json(folder / LENGTH_FILE, {"do_lower_case": False, **(more or {}), "max_seq_length": longest})
+
+
+def pooling_data(sentence: Sentence, hidden_size: int) -> dict[str, Any]:
+    """Return the contents of a pooling file: one pooling as a key each, which all readers know; several as read."""
+    data = dict(sentence.files[POOLING_FILE])
+    if sentence.pooling in POOLING_KEYS:
+        kept = {key: value for key, value in data.items() if key != "pooling_mode" and not key.startswith(FLAG)}
+        flags = {FLAG + key: word == sentence.pooling for word, key in POOLING_KEYS.items()}
+        data = {SIZE_KEYS[0]: 0, **kept, **flags}
+        data.pop(SIZE_KEYS[1], None)
+    return data | {key: hidden_size for key in SIZE_KEYS if key in data}
