@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS, HeadSpec
+from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.pooling import Pooling
-from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.shape import EncoderShape, LayerShape, first_alone
 from cutbert.shape.stock_config import STOCK_FAMILIES
 
 NAMES = ("neg", "pos", "so so")
 LABELS = {"regression": ("score",), "single_label": NAMES, "multi_label": NAMES, "token": NAMES}
 HEADS = {kind: HeadSpec(kind, LABELS.get(kind, ())) for kind in HEAD_KINDS}
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 
 def random_shape(seed: int, family: str) -> EncoderShape:
@@ -25,7 +28,15 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
         for _ in range(draw.integers(0, 4))
     ]
-    types = 0 if family == "distilbert" else 1 if family in ROBERTA_LIKE else int(draw.integers(0, 3))
+    if family == "modernbert":  # rotary keys are of pairs
+        layers = [replace(layer, key_dim=2 * layer.key_dim) for layer in layers]
+    types = (
+        0
+        if family in ("distilbert", "mpnet", "modernbert")
+        else 1
+        if family in ROBERTA_LIKE
+        else int(draw.integers(0, 3))
+    )
     return EncoderShape(
         hidden_size=int(draw.integers(2, 20)),
         layers=tuple(layers),
@@ -33,6 +44,35 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         num_positions=18,
         num_token_types=types,
         embedding_size=int(draw.integers(2, 20)) if draw.integers(2) else None,
+        ingredients=random_ingredients(family, len(layers), draw),
+    )
+
+
+def random_ingredients(family: str, num_layers: int, draw: np.random.Generator) -> Ingredients:
+    """Return what a family is made of, with biases or without, and local layers anywhere."""
+    if family == "mpnet":
+        return Ingredients(num_bias_heads=3)
+    if family == "deberta-v2":
+        has_table, has_norm = (bool(each) for each in draw.integers(0, 2, 2))
+        return Ingredients(
+            has_position_table=has_table, num_distance_buckets=6, max_distance=16, has_distance_norm=has_norm
+        )
+    if family != "modernbert":
+        return BERT
+    attention_bias, feed_forward_bias, norm_bias, head_bias = (bool(each) for each in draw.integers(0, 2, 4))
+    return Ingredients(
+        norm_first=True,
+        has_position_table=False,
+        rotary_bases=(1000.0, 100.0),
+        window=2,
+        local_layers=tuple(bool(each) for each in draw.integers(0, 2, num_layers)),
+        bare_layers=first_alone(num_layers),
+        is_gated=True,
+        has_attention_bias=attention_bias,
+        has_feed_forward_bias=feed_forward_bias,
+        has_norm_bias=norm_bias,
+        has_prediction_head=True,
+        has_head_bias=head_bias,
     )
 
 
@@ -60,6 +100,8 @@ def random_model(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+        for buffer in model.buffers():  # of relative biases, each layer's heads in an order of its own
+            buffer.copy_(torch.randperm(3, generator=draw)[: len(buffer)])
     return model.eval()
 
 

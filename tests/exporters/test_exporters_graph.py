@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from cutbert.exporters.session import OnnxRunner
 from cutbert.model.style import FAMILIES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS
+from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 
@@ -53,6 +55,27 @@ def test_any_shape(seed: int) -> None:
 def test_every_head(family: str, kind: str) -> None:
     check_same(random_model(MIXED, HEADS[kind], family))
     check_same(random_model(MIXED, HEADS[kind], family, pooling="mean"))
+
+
+@pytest.mark.parametrize("family", ("mpnet", "modernbert", "deberta-v2"))
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_every_head_of_other_families(family: str, kind: str) -> None:
+    for seed in range(3):
+        check_same(random_model(random_shape(seed, family), HEADS[kind], family, seed=seed))
+
+
+def test_any_mixture_of_ingredients() -> None:
+    made = Ingredients(
+        has_position_table=False,
+        rotary_bases=(50.0, 50.0),
+        num_bias_heads=3,
+        is_gated=True,
+        has_attention_bias=False,
+        has_feed_forward_bias=False,
+        has_norm_bias=False,
+    )
+    layers = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(2, 2, 3, 0))
+    check_same(random_model(replace(MIXED, layers=layers, ingredients=made), HEADS["single_label"]))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

@@ -46,6 +46,7 @@ def stock_shape_of(family: str) -> EncoderShape:
         num_positions=18,
         num_token_types=free_shape(family).num_token_types,
         embedding_size=8 if family == "electra" else None,
+        ingredients=free_shape(family).ingredients.of_layers((0, 1)),
     )
 
 

@@ -11,10 +11,32 @@ from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FORMAT_VERSION
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
 
 LAYERS = (LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 3, 9))
+EVEN_KEYS = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 2, 3, 9))
+FREE_INGREDIENTS = {
+    "deberta-v2": Ingredients(
+        has_position_table=False, num_distance_buckets=6, max_distance=16, has_distance_norm=True
+    ),
+    "mpnet": Ingredients(num_bias_heads=3),
+    "modernbert": Ingredients(
+        norm_first=True,
+        has_position_table=False,
+        rotary_bases=(1000.0, 100.0),
+        window=2,
+        local_layers=(False, True, True, False),
+        bare_layers=(True, False, False, False),
+        is_gated=True,
+        has_attention_bias=False,
+        has_feed_forward_bias=False,
+        has_norm_bias=False,
+        has_prediction_head=True,
+        has_head_bias=False,
+    ),
+}
 PROVENANCE = {
     "format_version": FORMAT_VERSION,
     "base_model": "tiny",
@@ -28,11 +50,14 @@ PROVENANCE = {
 def free_shape(family: str = "bert") -> EncoderShape:
     return EncoderShape(
         hidden_size=12,
-        layers=LAYERS,
+        layers=EVEN_KEYS if family == "modernbert" else LAYERS,
         vocab_size=VOCAB_SIZE,
         num_positions=18 if family in ROBERTA_LIKE else 16,
-        num_token_types={"distilbert": 0}.get(family, 1 if family in ROBERTA_LIKE else 2),
+        num_token_types={"distilbert": 0, "mpnet": 0, "modernbert": 0, "deberta-v2": 0}.get(
+            family, 1 if family in ROBERTA_LIKE else 2
+        ),
         embedding_size=8 if family == "electra" else None,
+        ingredients=FREE_INGREDIENTS.get(family, BERT),
     )
 
 

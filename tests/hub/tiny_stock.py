@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 WORDS = ("a", "fine", "dull", "film", "is", "this", "that", "very", "good", "bad", "##ish", "?", ".")
 BERT = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROBERTA = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"}
-ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert")
+ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet")
 PREFIXES = {
     "bert": "Bert",
     "roberta": "Roberta",
@@ -21,6 +21,9 @@ PREFIXES = {
     "camembert": "Camembert",
     "electra": "Electra",
     "distilbert": "DistilBert",
+    "mpnet": "MPNet",
+    "modernbert": "ModernBert",
+    "deberta-v2": "DebertaV2",
 }
 SUFFIXES = {
     "base": "Model",
@@ -77,6 +80,13 @@ def tiny_config(family: str, kind: str = "base", **more: Any) -> transformers.Pr
         }
     if family == "electra":
         sizes["embedding_size"] = 10
+    if family == "deberta-v2":  # texts are longer than the distances that have a bucket each
+        sizes |= {"type_vocab_size": 0, "relative_attention": True, "share_att_key": True, "pos_att_type": "p2c|c2p"}
+        sizes |= {"position_buckets": 6, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+    if family == "modernbert":  # the second layer is local, and its window is shorter than the texts
+        sizes = {key: size for key, size in sizes.items() if key not in ("type_vocab_size", "layer_norm_eps")}
+        sizes |= {"num_hidden_layers": 3, "global_attn_every_n_layers": 2, "local_attention": 4}
+        sizes |= {"pad_token_id": 0, "cls_token_id": 2, "bos_token_id": 2, "sep_token_id": 3, "eos_token_id": 3}
     labels = {"single_label": 3, "multi_label": 3, "regression": 1, "token": 5}.get(kind, 2)
     values = {"id2label": {i: f"name{i}" for i in range(labels)}, "label2id": {f"name{i}": i for i in range(labels)}}
     if kind in PROBLEMS:

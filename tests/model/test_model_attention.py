@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.model import attention
-from cutbert.model.attention import attend, tiles_of
+from cutbert.model import tiles
+from cutbert.model.attention import attend
 from cutbert.model.layout import padding_biases
+from cutbert.model.tiles import tiles_of
 from cutbert.shape.blocks import Block
 
 N, K, V, SCALE = 3, 4, 6, 0.7
@@ -60,7 +61,7 @@ def with_gradients(context: Tensor, qkv: list[Tensor]) -> list[Tensor]:
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Set how many scores are computed together."""
     if request.param is not None:
-        monkeypatch.setattr(attention, "TILE", request.param)
+        monkeypatch.setattr(tiles, "TILE", request.param)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
@@ -88,16 +89,16 @@ def test_written_out_gives_what_each_text_gives_alone(dtype: torch.dtype) -> Non
     ],
 )
 def test_tiles_cover_every_head_once(room: int, wanted: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "TILE", room)
+    monkeypatch.setattr(tiles, "TILE", room)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     blocks = (Block(2, 5, True), Block(2, 2, False))
-    tiles = list(tiles_of(blocks, [torch.zeros(2, 1, 1, 5), None], 3))
+    found = list(tiles_of(blocks, [torch.zeros(2, 1, 1, 5), None], 3))
     seen = torch.zeros(2, 2, 3)
-    for each in tiles:
+    for each in found:
         seen[blocks.index(each.block), each.rows, each.heads] += 1
-    sizes = [(len(range(2)[each.rows]), len(range(3)[each.heads])) for each in tiles]
+    sizes = [(len(range(2)[each.rows]), len(range(3)[each.heads])) for each in found]
     assert bool((seen == 1).all()) and sizes == wanted
-    assert [each.is_whole for each in tiles] == [size == (2, 3) for size in sizes]
+    assert [each.is_whole for each in found] == [size == (2, 3) for size in sizes]
 
 
 def test_bf16_is_rounded_only_at_the_end() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cutbert.data.batches import Batch, collate
 from cutbert.errors import ModelError
-from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.model.layout import blocks_of
 from cutbert.model.prefix import accumulate_in_place
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
@@ -83,8 +83,8 @@ def test_skipped_sub_layers_do_nothing() -> None:
     written = layers[0].feed_forward(states[0], intermediate_size=32)
     torch.testing.assert_close(states[1], layers[0].feed_forward.add(states[0], written))
     blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
-    biases = padding_biases(batch.attention_mask, blocks, torch.float32)
-    written = layers[1].attention(states[1], blocks, biases, num_heads=4, key_dim=6, value_dim=6)
+    layout = model.encoder.layout(batch.attention_mask, blocks, states[0])
+    written = layers[1].attention(states[1], layout, num_heads=4, key_dim=6, value_dim=6)
     torch.testing.assert_close(states[2], layers[1].attention.add(states[1], written))
     assert torch.equal(states[3], states[2])
 

@@ -47,6 +47,7 @@ def gate_gradients(
         num_heads: int,
         scale: float,
         dropout: float,
+        **others: object,
     ) -> Tensor:
         gate = next(waiting)[None, :, None, None]
         q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))

@@ -65,5 +65,6 @@ def batch_features(model: TaskModel, tokens: Tokens, rows: NDArray[np.int64]) ->
     """Return the features of one batch of rows at every depth."""
     batch = padded_batch(model, tokens, rows).to(next(model.parameters()).device)
     with torch.autocast(device_type=batch.input_ids.device.type, enabled=False):
-        states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    return [text_states(state.float(), batch.attention_mask, None, model.pooling) for state in states[1:]]
+        states = model.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids)[1:]
+        ends = [model.encoder.finish(state) for state in states[:-1]] + list(states[-1:])
+    return [text_states(state.float(), batch.attention_mask, None, model.pooling) for state in ends]

@@ -27,6 +27,7 @@ from cutbert.checks import (
     or_null,
 )  # fmt: skip
 from cutbert.errors import Mistakes, RunError
+from cutbert.model.reorder import attentions
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.train.machine import num_threads
@@ -255,7 +256,7 @@ def part_name(kind: str, hidden: int, size: float) -> str:
 def part_shapes(shape: EncoderShape, dims: Sequence[str]) -> dict[tuple[str, int, float], EncoderShape]:
     """Return the shapes to time, by kind, hidden size and size of the sub-layer."""
     widest = widest_layer(shape)
-    none = replace(shape, layers=())
+    none = shape.with_layers((), ())
     parts = {}
     for hidden in hidden_sizes(shape) if "h" in dims else [shape.hidden_size]:
         parts["base", hidden, 0.0] = replace(none, hidden_size=hidden)
@@ -373,4 +374,7 @@ def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
     with torch.no_grad():
         for weight in network.parameters():
             weight.normal_(std=model.style.initializer_range)
+        for attention in attentions(network):
+            if attention.bias_heads is not None:
+                attention.bias_heads.zero_()
     return network.eval()

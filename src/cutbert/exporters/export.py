@@ -26,7 +26,7 @@ from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
 from cutbert.hub.sentence import Sentence, read_cross_encoder, read_sentence
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.pooling import READS
+from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length
 from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.train.machine import num_threads
@@ -136,7 +136,7 @@ def sentence_of(source: ModelSource, settings: ExportSettings) -> Sentence | Non
 
 def why_not_stock(model: TaskModel) -> str:
     """Return what keeps a network out of plain transformers."""
-    if model.shape.is_stock and model.pooling != STOCK_POOLING:
+    if model.shape.is_stock and not fits_stock(model.shape, model.pooling):
         reads = f"{READS[STOCK_POOLING]}, as plain transformers' classes do, and this one reads {READS[model.pooling]}"
         return f"needs a head that reads {reads}; train with --pooling cls"
     return "needs a shape that plain transformers holds, and this one is free"

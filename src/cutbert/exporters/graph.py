@@ -8,6 +8,7 @@ Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim, E table wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
-from cutbert.exporters.nodes import Nodes, apply_activation, check_activation
+from cutbert.exporters.nodes import Nodes, apply_activation, check_activation, values
+from cutbert.exporters.scores import ScoreInputs
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead
+from cutbert.model.heads import MaskedLMHead, Pooler, PredictionTokenHead, SequenceHead, masked_lm_activation
 from cutbert.model.prefix import PrefixNorm
+from cutbert.model.residual import Residual
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.version import __version__
@@ -52,24 +55,31 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     check_activation(model)
     nodes = Nodes()
     x = embed(nodes, model.encoder.embeddings, has_types=len(input_names(model.shape)) > 2)
-    mask = nodes.add("Cast", "attention_mask", to=TensorProto.INT32)
+    scores = ScoreInputs(nodes, model)
     for layer in model.encoder.layers:
         assert isinstance(layer, EncoderLayer)
         if layer.attention is not None:
-            x = attend(nodes, layer.attention, x, mask)
+            x = attend(nodes, layer.attention, x, scores)
         if layer.feed_forward is not None:
             x = feed_forward(nodes, layer.feed_forward, x, model.style.activation)
+    if model.encoder.norm is not None:
+        x = layer_norm(nodes, model.encoder.norm, x)
     outputs = finish(nodes, model, x)
     return as_model(nodes, model, outputs)
 
 
 def embed(nodes: Nodes, embeddings: Embeddings, *, has_types: bool) -> str:
     """Return the embeddings' output; a single token type is added to the position table beforehand."""
-    table_PE = values(embeddings.position.weight)
-    if embeddings.token_type is not None and not has_types:
-        table_PE = table_PE + values(embeddings.token_type.weight)[0]
     x = nodes.add("Gather", nodes.weight(values(embeddings.token.weight), "token_table"), "input_ids")
-    x = nodes.add("Add", x, positions(nodes, table_PE, embeddings.position_offset))
+    one_type = None
+    if embeddings.token_type is not None and not has_types:
+        one_type = values(embeddings.token_type.weight)[0]
+    if embeddings.position is not None:
+        table_PE = values(embeddings.position.weight)
+        table_PE = table_PE if one_type is None else table_PE + one_type
+        x = nodes.add("Add", x, positions(nodes, table_PE, embeddings.position_offset))
+    elif one_type is not None:
+        x = nodes.add("Add", x, nodes.weight(one_type))
     if embeddings.token_type is not None and has_types:
         types = nodes.add("Gather", nodes.weight(values(embeddings.token_type.weight)), "token_type_ids")
         x = nodes.add("Add", x, types)
@@ -88,40 +98,77 @@ def positions(nodes: Nodes, table_PE: NDArray[np.float32], offset: int) -> str:
     return nodes.add("Gather", nodes.weight(table_PE), place)
 
 
-def attend(nodes: Nodes, attention: Attention, x: str, mask: str) -> str:
-    """Return the states after attention, residual and LayerNorm; queries, keys and values are one matrix product."""
+def attend(nodes: Nodes, attention: Attention, x: str, scores: ScoreInputs) -> str:
+    """Return the stream after attention; queries, keys and values are one matrix product."""
     parts = (attention.query, attention.key, attention.value)
-    joined = nodes.add("MatMul", x, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    read = read_by(nodes, attention, x)
+    joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    bias, has_bias = "", attention.query.bias is not None
+    is_read_before = attention.rotary_base is not None or attention.has_distances  # what is read has its bias already
+    if has_bias and is_read_before:
+        joined = nodes.add("Add", joined, joined_bias(nodes, parts))
     q, k, v = nodes.split(joined, [part.out_features for part in parts])
-    bias = nodes.weight(np.concatenate([values(part.bias) for part in parts]))
-    context = nodes.add_fused("MultiHeadAttention", q, k, v, bias, mask, num_heads=attention.num_heads)
-    return add_and_norm(nodes, attention.output, attention.norm, context, x)
+    if has_bias and not is_read_before:
+        bias = joined_bias(nodes, parts)
+    if attention.rotary_base is not None:
+        q, k = scores.rotated(q, attention), scores.rotated(k, attention)
+    added_scores = scores.distance_scores(q, k, attention) if attention.has_distances else scores.bias(attention)
+    inputs = [q, k, v, bias, scores.mask, added_scores]
+    while not inputs[-1]:
+        inputs.pop()
+    scale = {"scale": attention.scale} if attention.has_distances else {}  # else the operator's own, by key_dim
+    context = nodes.add_fused("MultiHeadAttention", *inputs, num_heads=attention.num_heads, **scale)
+    return added(nodes, attention, attention.output, context, x)
+
+
+def joined_bias(nodes: Nodes, parts: Sequence[nn.Linear]) -> str:
+    """Return the biases of several linear layers, one after the other."""
+    return nodes.weight(np.concatenate([values(part.bias) for part in parts]))
 
 
 def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> str:
-    """Return the states after the feed-forward, residual and LayerNorm."""
-    up = nodes.add("MatMul", x, nodes.weight(values(layer.up.weight).T))
-    neurons = apply_activation(nodes, activation, up, nodes.weight(values(layer.up.bias)))
-    return add_and_norm(nodes, layer.down, layer.norm, neurons, x)
+    """Return the stream after the feed-forward; both rows of gated neurons are one matrix product."""
+    read = read_by(nodes, layer, x)
+    if layer.gate is None:
+        up = nodes.add("MatMul", read, nodes.weight(values(layer.up.weight).T))
+        bias = None if layer.up.bias is None else nodes.weight(values(layer.up.bias))
+        return added(nodes, layer, layer.down, apply_activation(nodes, activation, up, bias), x)
+    parts = (layer.up, layer.gate)
+    joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
+    if layer.up.bias is not None:
+        joined = nodes.add("Add", joined, joined_bias(nodes, parts))
+    up, gate = nodes.split(joined, [part.out_features for part in parts])
+    return added(nodes, layer, layer.down, nodes.add("Mul", apply_activation(nodes, activation, up), gate), x)
 
 
-def add_and_norm(nodes: Nodes, layer: nn.Linear, norm: PrefixNorm, x: str, residual: str) -> str:
-    """Return LayerNorm(linear(x) + residual)."""
+def read_by(nodes: Nodes, layer: Residual, x: str) -> str:
+    """Return what a sub-layer's matrices read of the stream."""
+    return layer_norm(nodes, layer.norm, x) if layer.norm is not None and layer.norm_place == "before" else x
+
+
+def added(nodes: Nodes, owner: Residual, layer: nn.Linear, x: str, residual: str) -> str:
+    """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
     product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
+    if owner.norm is None or owner.norm_place == "before":
+        product = product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
+        return nodes.add("Add", product, residual)
+    norm = owner.norm
     # One operator adds bias and residual and normalises. Fused is not always faster: on the CPU, ONNX Runtime's
     # SkipLayerNormalization was measured six times slower than its LayerNormalization.
-    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
+    weights = ["" if each is None else nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
+    while not weights[-1]:
+        weights.pop()
     return nodes.add_fused("SkipLayerNormalization", product, residual, *weights, epsilon=norm.eps)
 
 
 def layer_norm(nodes: Nodes, norm: PrefixNorm, x: str) -> str:
-    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias)]
+    weights = [nodes.weight(values(each)) for each in (norm.weight, norm.bias) if each is not None]
     return nodes.add("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
 
 
 def linear(nodes: Nodes, layer: nn.Linear, x: str) -> str:
     product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
-    return nodes.add("Add", product, nodes.weight(values(layer.bias)))
+    return product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
 
 
 def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
@@ -131,8 +178,7 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         nodes.name_output(x, "last_hidden_state")
         return {"last_hidden_state": sizes}
     if isinstance(head, Pooler):
-        pooled = linear(nodes, head.dense, text_state(nodes, model, x))
-        pooled = apply_activation(nodes, model.style.head_activation, pooled)
+        pooled = transformed(nodes, head, text_state(nodes, model, x), model.style.head_activation)
         if not isinstance(head, SequenceHead):
             nodes.name_output(x, "last_hidden_state")
             nodes.name_output(pooled, "pooler_output")
@@ -140,8 +186,10 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         nodes.name_output(linear(nodes, head.out, pooled), "logits")
         return {"logits": [BATCH, head.out.out_features]}
     if isinstance(head, MaskedLMHead):
-        nodes.name_output(vocabulary_scores(nodes, head, x, model.style.activation), "logits")
+        nodes.name_output(vocabulary_scores(nodes, head, x, masked_lm_activation(model.shape, model.style)), "logits")
         return {"logits": [BATCH, LENGTH, model.shape.vocab_size]}
+    if isinstance(head, PredictionTokenHead):
+        x = transformed(nodes, head, x, model.style.head_activation)
     assert isinstance(head.out, nn.Linear)
     logits = linear(nodes, head.out, x)
     nodes.name_output(logits, "logits")
@@ -166,9 +214,15 @@ def text_state(nodes: Nodes, model: TaskModel, x: str) -> str:
     return nodes.add("Div", total, nodes.add("ReduceSum", mask, nodes.integers(1), keepdims=1))
 
 
+def transformed(nodes: Nodes, head: Pooler | PredictionTokenHead | MaskedLMHead, x: str, activation: str) -> str:
+    """Return dense layer, activation and, where there is one, LayerNorm of what a head reads."""
+    y = apply_activation(nodes, activation, linear(nodes, head.dense, x))
+    return y if head.norm is None else layer_norm(nodes, head.norm, y)
+
+
 def vocabulary_scores(nodes: Nodes, head: MaskedLMHead, x: str, activation: str) -> str:
     """Return the logits of the vocabulary, through the token table that the file stores once."""
-    hidden = layer_norm(nodes, head.norm, apply_activation(nodes, activation, linear(nodes, head.dense, x)))
+    hidden = transformed(nodes, head, x, activation)
     table_EV = nodes.add("Transpose", "token_table", perm=[1, 0])
     return nodes.add("Add", nodes.add("MatMul", hidden, table_EV), nodes.weight(values(head.bias)))
 
@@ -186,9 +240,3 @@ def as_model(nodes: Nodes, model: TaskModel, outputs: dict[str, list[Any]]) -> o
         producer_name="cutbert",
         producer_version=__version__,
     )
-
-
-def values(tensor: Any) -> NDArray[np.float32]:
-    """Return a parameter as an array in float32."""
-    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
-    return array

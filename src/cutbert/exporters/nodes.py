@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from cutbert.errors import ModelError
@@ -115,3 +115,9 @@ def check_activation(model: TaskModel) -> None:
         raise ModelError(
             f"activation must be one of {', '.join(ACTIVATIONS)} to be written as ONNX, got {', '.join(sorted(other))}"
         )
+
+
+def values(tensor: Any) -> NDArray[np.float32]:
+    """Return a parameter as an array in float32."""
+    array: NDArray[np.float32] = tensor.detach().float().cpu().numpy()
+    return array

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from cutbert.errors import ModelError
 from cutbert.model.style import EncoderStyle
@@ -13,6 +16,7 @@ from cutbert.shape.head import SEQUENCE_KINDS, HeadKind
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import DISTILBERT_EPS, STOCK_FAMILIES, STOCK_POOLING
 
+PART = re.compile(r"#\d+")
 LAYER = re.compile(r"^layers\.(\d+)\.")
 TOKEN_TABLE = "encoder.embeddings.token.weight"
 
@@ -46,6 +50,46 @@ DISTILBERT_ENCODER = {
     "layers.{i}.feed_forward.down": "transformer.layer.{i}.ffn.lin2",
     "layers.{i}.feed_forward.norm": "transformer.layer.{i}.output_layer_norm",
 }
+MPNET_ENCODER = {
+    "embeddings.token": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.projection": "embeddings_project",
+    "embeddings.relative": "encoder.relative_attention_bias",
+    "layers.{i}.attention.bias_heads": "encoder.layer.{i}.attention.bias_heads",  # ours: the family has them in order
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.attn.q",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.attn.k",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.attn.v",
+    "layers.{i}.attention.output": "encoder.layer.{i}.attention.attn.o",
+    "layers.{i}.attention.norm": "encoder.layer.{i}.attention.LayerNorm",
+    "layers.{i}.feed_forward.up": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.feed_forward.down": "encoder.layer.{i}.output.dense",
+    "layers.{i}.feed_forward.norm": "encoder.layer.{i}.output.LayerNorm",
+}
+MODERNBERT_ENCODER = {
+    "embeddings.token": "embeddings.tok_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.norm",
+    "embeddings.projection": "embeddings_project",
+    "layers.{i}.attention.query": "layers.{i}.attn.Wqkv#0",
+    "layers.{i}.attention.key": "layers.{i}.attn.Wqkv#1",
+    "layers.{i}.attention.value": "layers.{i}.attn.Wqkv#2",
+    "layers.{i}.attention.output": "layers.{i}.attn.Wo",
+    "layers.{i}.attention.norm": "layers.{i}.attn_norm",
+    "layers.{i}.feed_forward.up": "layers.{i}.mlp.Wi#0",
+    "layers.{i}.feed_forward.gate": "layers.{i}.mlp.Wi#1",
+    "layers.{i}.feed_forward.down": "layers.{i}.mlp.Wo",
+    "layers.{i}.feed_forward.norm": "layers.{i}.mlp_norm",
+    "norm": "final_norm",
+}
+DEBERTA_ENCODER = BERT_ENCODER | {
+    "embeddings.distance": "encoder.rel_embeddings",
+    "embeddings.distance_norm": "encoder.LayerNorm",
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query_proj",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key_proj",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value_proj",
+}
 POOLER = {"dense": "pooler.dense"}
 TOKEN = {"out": "classifier"}
 SPAN = {"out": "qa_outputs"}
@@ -60,6 +104,7 @@ BERT_HEADS = {
         "bias": "cls.predictions.bias",
     },
 }
+DEBERTA_HEADS = {kind: table for kind, table in BERT_HEADS.items() if kind != "pooler"}
 ROBERTA_HEADS = {
     "pooler": POOLER,
     "sequence": {"dense": "classifier.dense", "out": "classifier.out_proj"},
@@ -83,6 +128,20 @@ DISTILBERT_HEADS = {
     "span": SPAN,
     "masked_lm": {"dense": "vocab_transform", "norm": "vocab_layer_norm", "bias": "vocab_projector.bias"},
 }
+PREDICTION = {"dense": "head.dense", "norm": "head.norm"}
+MODERNBERT_HEADS = {
+    "sequence": PREDICTION | TOKEN,
+    "token": PREDICTION | TOKEN,
+    "span": PREDICTION | TOKEN,
+    "masked_lm": PREDICTION | {"bias": "decoder.bias"},
+}
+BOS_AND_EOS = {"bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id"}
+CLS_AND_SEP = {
+    "bos_token_id": "cls_token_id",
+    "eos_token_id": "sep_token_id",
+    "cls_token_id": "cls_token_id",
+    "sep_token_id": "sep_token_id",
+}
 CLASS_SUFFIX = {
     "none": "Model",
     "pooler": "Model",
@@ -102,12 +161,15 @@ class Family:
     Args:
         name: transformers' model_type.
         prefix: attribute with the encoder in a class with a task head.
-        encoder: our module name -> theirs, without prefix; `{i}` is the layer's index.
+        encoder: our module name -> theirs, without prefix; `{i}` is the layer's index. Parts that only networks of free
+            shape have need a name too. `NAME#k` is part k of a matrix that the family stores as one.
         heads: per head group, our module or parameter name inside the head -> theirs, without prefix.
         decoder: their further names of the tied table and of the masked-LM bias -> our names.
         other: prefixes of weights of heads that we do not have.
-        has_special_ids: whether the ids of the first and last token belong in the config (RoBERTa).
+        special_ids: keys of the config for ids of special tokens -> the tokenizer's attribute.
         masked_lm_activation: activation in the masked-LM head, where transformers' class fixes it.
+        has_pooler_inside: whether the pooler of a class with a task head is a part of its encoder.
+        fused: last part of the name of each matrix that is several of ours, one above the other -> how many.
     """
 
     name: str
@@ -116,8 +178,10 @@ class Family:
     heads: Mapping[str, Mapping[str, str]]
     decoder: Mapping[str, str]
     other: tuple[str, ...] = ()
-    has_special_ids: bool = False
+    special_ids: Mapping[str, str] = field(default_factory=dict)
     masked_lm_activation: str | None = None
+    fused: Mapping[str, int] = field(default_factory=dict)
+    has_pooler_inside: bool = True
 
     def class_name(self, kind: HeadKind) -> str:
         """Return the name of the family's own class with a head of this kind."""
@@ -136,8 +200,23 @@ class Family:
     def stored_name(self, ours: str, kind: HeadKind) -> str:
         """Return the name of a parameter in the state dict of the family's own class."""
         name = self.name_of(ours, kind)
-        inside = ours.startswith("encoder.") or name.startswith("pooler.")
+        inside = ours.startswith("encoder.") or (name.startswith("pooler.") and self.has_pooler_inside)
         return f"{self.prefix}.{name}" if inside and kind not in ("none", "pooler") else name
+
+    def parted(self, name: str, tensor: Tensor) -> dict[str, Tensor]:
+        """Return a stored tensor, or its parts where it is several of our matrices, by their names in the tables."""
+        module, _, leaf = name.rpartition(".")
+        count = self.fused.get(module.rpartition(".")[2])
+        if count is None or len(tensor) % count:
+            return {name: tensor}
+        return {f"{module}#{k}.{leaf}": part for k, part in enumerate(tensor.chunk(count))}
+
+    def joined(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors by the names in the tables as they are stored: parts of one matrix together."""
+        parts: dict[str, list[Tensor]] = {}
+        for name, tensor in tensors.items():
+            parts.setdefault(PART.sub("", name), []).append(tensor)
+        return {name: each[0] if len(each) == 1 else torch.cat(each) for name, each in parts.items()}
 
     def is_head_name(self, name: str) -> bool:
         """Whether a name without prefix belongs to a head of the family, one that we have or not."""
@@ -161,21 +240,21 @@ class Family:
     def holds(self, shape: EncoderShape, style: EncoderStyle, kind: HeadKind) -> bool:
         """Whether the family's own class in transformers can hold such a network."""
         stock = STOCK_FAMILIES[self.name]
-        offset = style.pad_token_id + 1 if stock.positions_after_padding else 0
         return (
             shape.is_stock
-            and (shape.num_token_types > 0) == ("num_token_types" in stock.sizes)
+            and stock.ingredients(self.config_values(shape, style)) == shape.ingredients
+            and (stock.may_lack_types or (shape.num_token_types > 0) == ("num_token_types" in stock.sizes))
             and (shape.embedding_size is None or "embedding_size" in stock.sizes)
-            and style.position_offset == offset
-            and style.head_activation == stock.head_activation
-            and (style.pooling == STOCK_POOLING or kind not in SEQUENCE_KINDS)
+            and style.position_offset == stock.position_offset(style.pad_token_id)
+            and ("head_activation" in stock.style or style.head_activation == stock.head_activation)
+            and (style.pooling == STOCK_POOLING or stock.reads_pooling or kind not in SEQUENCE_KINDS)
             and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
             and (kind == "none" or head_group(kind) in self.heads)
             and (kind != "masked_lm" or self.masked_lm_activation in (None, style.activation))
         )
 
     def config_values(self, shape: EncoderShape, style: EncoderStyle) -> dict[str, Any]:
-        """Return sizes and choices by the family's config keys, for a shape that it `holds`."""
+        """Return sizes, ingredients and choices by the family's config keys, for a stock shape."""
         stock, first = STOCK_FAMILIES[self.name], shape.layers[0]
         sizes = {
             "hidden_size": shape.hidden_size,
@@ -187,7 +266,7 @@ class Family:
             "intermediate_size": first.intermediate_size,
             "embedding_size": shape.table_size,
         }
-        values = {key: sizes[name] for name, key in stock.sizes.items()}
+        values = {key: sizes[name] for name, key in stock.sizes.items()} | stock.ingredient_values(shape)
         return values | {key: getattr(style, name) for name, (key, _) in stock.style.items()}
 
 
@@ -212,7 +291,7 @@ def roberta_like(name: str) -> Family:
         encoder=BERT_ENCODER,
         heads=ROBERTA_HEADS,
         decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
-        has_special_ids=True,
+        special_ids=BOS_AND_EOS,
         masked_lm_activation="gelu",
     )
 
@@ -244,6 +323,33 @@ TABLES = (
         encoder=DISTILBERT_ENCODER,
         heads=DISTILBERT_HEADS,
         decoder={"vocab_projector.weight": TOKEN_TABLE},
+    ),
+    Family(
+        name="mpnet",
+        prefix="mpnet",
+        encoder=MPNET_ENCODER,
+        heads=ROBERTA_HEADS,
+        decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
+        special_ids=BOS_AND_EOS,
+        masked_lm_activation="gelu",
+    ),
+    Family(
+        name="modernbert",
+        prefix="model",
+        encoder=MODERNBERT_ENCODER,
+        heads=MODERNBERT_HEADS,
+        decoder={"decoder.weight": TOKEN_TABLE},
+        special_ids=CLS_AND_SEP,
+        fused={"Wqkv": 3, "Wi": 2},
+    ),
+    Family(
+        name="deberta-v2",
+        prefix="deberta",
+        encoder=DEBERTA_ENCODER,
+        heads=DEBERTA_HEADS,
+        decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
+        other=("lm_predictions", "mask_predictions", "embeddings.position_embeddings"),
+        has_pooler_inside=False,
     ),
 )
 FAMILIES = {family.name: family for family in TABLES}  # as in STOCK_FAMILIES

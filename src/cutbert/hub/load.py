@@ -30,8 +30,10 @@ from cutbert.shape.source import ModelSource, find_model
 from cutbert.shape.stock_config import STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
+BIAS_HEADS = "attention.bias_heads"  # a family's own files have none: there heads and columns are in one order
+OUR_PARTS = (f"{OUR_PREFIX}encoder.", f"{OUR_PREFIX}head.")
+DENSE, NORM, OUTPUT = "head.dense.", "head.norm.", "head.out."
 ROOM_FOR_MISSING = 10**7  # parameters; so much is made first, and then named one by one
-DENSE, OUTPUT = "head.dense.", "head.out."
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,21 @@ class Stored:
     @classmethod
     def of(cls, tensors: dict[str, Tensor], facts: FolderShape) -> Stored:
         family = family_of(str(facts.family))
-        names = {name: family_name(name, family, facts.head) for name in tensors}
-        by_name = {names[name]: tensor for name, tensor in tensors.items()}
+        by_name: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            by_name |= family.parted(family_name(name, family, facts.head), tensor)
         pooling = facts.style_data.get("pooling", STOCK_POOLING) if facts.head.is_sequence else STOCK_POOLING
         return cls(by_name, family, facts.head, pooling)
 
     def own_head(self) -> HeadSpec:
-        """Return the head the checkpoint was saved with; none where a pooler's weights are missing."""
-        if self.head.kind == "pooler" and "pooler.dense.weight" not in self.tensors:
-            return HeadSpec("none")
+        """Return the head the checkpoint was saved with; none where weights of a pooler or a masked LM are missing.
+
+        A sentence-transformers model names the class it was made from, a masked LM, whose head it no longer has.
+        """
+        if self.head.kind in ("pooler", "masked_lm"):
+            return (
+                self.head if self.family.name_of(DENSE + "weight", self.head.kind) in self.tensors else HeadSpec("none")
+            )
         return self.head
 
     def aliases(self, ours: str) -> list[str]:
@@ -156,7 +164,7 @@ class Stored:
 
 def family_name(name: str, family: Family, head: HeadSpec) -> str:
     """Return the family's name without prefix of a weight stored by the family's class or by ours."""
-    if name.startswith(OUR_PREFIX):
+    if name.startswith(OUR_PARTS):
         try:
             return family.name_of(name.removeprefix(OUR_PREFIX), head.kind)
         except KeyError:
@@ -220,8 +228,10 @@ def fill(model: TaskModel, stored: Stored) -> tuple[list[str], list[str]]:
         name = stored.family.name_of(ours, model.head_spec.kind)
         is_output = ours.startswith(OUTPUT)
         tensor = None if is_output and rows is None else stored.take(name, *stored.aliases(ours))
-        if why_new is not None and ours.startswith(DENSE):
+        if why_new is not None and ours.startswith((DENSE, NORM)):
             tensor = None
+        if tensor is None and ours.endswith(BIAS_HEADS):
+            continue
         if tensor is None and ours.startswith("encoder."):
             mistakes.add(f"weights must have {name}, got none")
         elif tensor is None:
@@ -257,13 +267,14 @@ def unusable_dense(model: TaskModel, stored: Stored) -> str | None:
     without its pooler, as sentence-transformers' are, still has it as it was drawn.
     """
     weight, bias = (stored.family.name_of(DENSE + each, model.head_spec.kind) for each in ("weight", "bias"))
-    if bias not in stored.tensors:
+    is_prediction = model.shape.ingredients.has_prediction_head  # made for every token; a masked LM's is of use here
+    if (weight if is_prediction else bias) not in stored.tensors:
         return None
     name = weight.removesuffix(".weight")
-    if not stored.tensors[bias].any():
+    if bias in stored.tensors and not stored.tensors[bias].any():
         what = "the pooler" if name.startswith("pooler.") else name
         return f"{what} was never trained (its bias is all zero)"
-    if stored.pooling != model.pooling:
+    if stored.pooling != model.pooling and (stored.head.is_sequence or not is_prediction):
         return f"the checkpoint's {name} reads {READS[stored.pooling]}, not {READS[model.pooling]}"
     return None
 

@@ -74,7 +74,8 @@ class CutbertPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.LayerNorm):
             initialization.ones_(module.weight)
-            initialization.zeros_(module.bias)
+            if module.bias is not None:
+                initialization.zeros_(module.bias)
         elif isinstance(module, MaskedLMHead):
             initialization.zeros_(module.bias)
         else:

@@ -18,6 +18,7 @@ from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.sentence import CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
 from cutbert.hub.weights import write_weights
+from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import OURS
 from cutbert.shape.pooling import CONFIG_KEY
@@ -146,7 +147,8 @@ def write_sidecars(folder: Path, model: TaskModel, provenance: Mapping[str, Any]
 
 def loads_stock(model: TaskModel) -> bool:
     """Whether a model is written in its family's own class, which loads without cutbert."""
-    return family_of(model.style.family).holds(model.shape, model.style, model.head_spec.kind)
+    family = family_of(model.style.family)
+    return family.holds(model.shape, model.style, model.head_spec.kind) and has_own_columns(model)
 
 
 def stock_config(
@@ -154,8 +156,7 @@ def stock_config(
 ) -> PretrainedConfig:
     """Return the config of the family's own class, with the sizes of a shape that it holds."""
     values = family.config_values(shape, model.style) | label_values(model.head_spec)
-    if family.has_special_ids:
-        values |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    values |= {key: getattr(tokenizer, name) for key, name in family.special_ids.items()}
     if model.style.pooling != STOCK_POOLING:  # no head here reads it, one that is trained later will
         values[CONFIG_KEY] = model.style.pooling
     kind = model.head_spec.kind
@@ -170,7 +171,9 @@ def our_config(model: TaskModel) -> CutbertConfig:
 def stock_tensors(model: TaskModel, family: Family) -> dict[str, Tensor]:
     """Return the weights by the names in the state dict of the family's own class."""
     kind = model.head_spec.kind
-    return {family.stored_name(name, kind): plain(tensor) for name, tensor in model.state_dict().items()}
+    weights = with_own_columns(model).named_parameters()
+    tensors = family.joined({family.stored_name(name, kind): weight.detach() for name, weight in weights})
+    return {name: plain(tensor) for name, tensor in tensors.items()}
 
 
 def our_tensors(model: TaskModel) -> dict[str, Tensor]:

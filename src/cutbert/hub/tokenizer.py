@@ -19,7 +19,15 @@ from cutbert.printable import reason_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 
-FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 TRIAL = "a \u2603 zq9, 漢字"  # known words and unknown ones
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")

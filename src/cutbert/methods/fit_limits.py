@@ -190,17 +190,19 @@ def smallest(shapes: Sequence[EncoderShape], settings: FitSettings) -> list[Enco
         settings: which kinds.
     """
     shape, found = shapes[0], []
-    layer = min(shape.layers, key=lambda each: (each.num_heads, each.intermediate_size))
+    place = min(range(shape.num_layers), key=lambda i: (shape.layers[i].num_heads, shape.layers[i].intermediate_size))
+    layer = shape.layers[place]
     if "layers" in settings.kinds:
-        found.append(replace(shape, layers=(layer,)))
+        found.append(shape.with_layers([layer], [place]))
     if "sizes" in settings.kinds:
         neurons = min(MULTIPLE, layer.intermediate_size)
         thin = replace(layer, num_heads=min(1, layer.num_heads), intermediate_size=neurons)
-        found.append(replace(shape, layers=(thin,)))
+        found.append(shape.with_layers([thin], [place]))
     if "undivided" in settings.kinds:
-        found.append(replace(shape, layers=(replace(layer, intermediate_size=0),)) if layer.has_attention else shape)
+        alone = replace(layer, intermediate_size=0)
+        found.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
     if "gates" in settings.kinds:
         found.append(resized(shape, least_sizes(shape, GATED_DIMS, GATED_MULTIPLE)))
     if "student" in settings.kinds:
-        found += [replace(each, layers=each.layers[:1]) for each in shapes[1:]]
+        found += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
     return found

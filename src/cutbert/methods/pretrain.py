@@ -48,6 +48,7 @@ def pretrain(
     mistakes, new = Mistakes(), None
     with mistakes.collect():
         new = new_shape(settings)
+        new = None if new is None else new.made_as(models.model)
     inputs: Inputs | None = None
     with mistakes.collect():
         inputs = check_inputs(models, data, settings, train=train, new=new)

@@ -418,6 +418,12 @@ def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> Non
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = inputs.model.shape
     mistakes = Mistakes()
+    if settings.from_paper is None and "k" in settings.dims and shape.ingredients.rotary_bases:
+        others = ",".join(dim for dim in settings.dims if dim != "k")
+        mistakes.add(
+            f"{inputs.model}: --dims must be without k, since rotary positions turn the dimensions of a key in pairs, "
+            f"which cannot be cut one by one; give --dims {others}"
+        )
     with mistakes.collect():
         check_teacher(inputs, settings.logit_weight)
     with mistakes.collect():

@@ -26,7 +26,7 @@ from cutbert.surgery.gates import Gates, Values, gated_weights
 from cutbert.train.engine import Engine
 from cutbert.train.optimizer import learning_rate_at
 from cutbert.train.settings import StagePlan
-from cutbert.train.working_copy import frozen_copy, set_dropout
+from cutbert.train.working_copy import frozen_copy, set_dropout, upper_modules
 
 CLOSING_SHARE = 0.7  # of a stage's steps; in the others the price that is left stays
 BEND = 0.1  # the penalty is about linear in a gate below this, nearly flat above it
@@ -177,9 +177,8 @@ class GateView:
         self.products = gated.products()
         self.casts = {name: self.model.get_parameter(name).requires_grad_() for name in self.products}
         set_dropout(self.model, dropout)
-        accumulate_in_place(self.model.encoder.layers)
-        if self.model.head is not None:
-            accumulate_in_place(self.model.head)
+        for module in upper_modules(self.model):
+            accumulate_in_place(module)
         for name, weight in self.model.named_parameters():
             if name not in self.casts:
                 weight.grad = None  # no gradient is computed for weights without trained gates

@@ -21,7 +21,7 @@ from cutbert.fronts.search_settings import SearchSettings
 from cutbert.methods.dynabert import distill_subnet
 from cutbert.methods.search_trials import SEARCHES, SearchRun, check_reachable, run_trials, table_of
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.pooling import READS
+from cutbert.shape.pooling import READS, fits_pooling
 from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.source import Models, ModelSource, find_model
 from cutbert.shape.space import GridPoint
@@ -130,7 +130,7 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
 def check_space(model: ModelSource, settings: SearchSettings) -> None:
     """Raise a ModelError where stock networks are asked for and the family's head is in no stock class."""
     pooling = model.style_data["pooling"]
-    if settings.space == "stock" and model.head.is_sequence and pooling != STOCK_POOLING:
+    if settings.space == "stock" and model.head.is_sequence and not fits_pooling(model.shape, pooling):
         raise ModelError(
             f"--space stock must have a head that reads {READS[STOCK_POOLING]}, as plain transformers' classes do, and "
             f"that of {model} reads {READS[pooling]}; use --space free"

@@ -102,7 +102,7 @@ def train_from_scratch(
     mistakes, new = Mistakes(), None
     with mistakes.collect():
         settings.check()
-        whole = NewShape.of_file(str(settings.from_scratch))
+        whole = NewShape.of_file(str(settings.from_scratch)).made_as(models.model)
         new = replace(whole, shape=shape_with_pattern(settings, whole.shape))
     inputs: Inputs | None = None
     with mistakes.collect():

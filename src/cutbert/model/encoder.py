@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
+from cutbert.model.distances import distances_of
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.model.layout import Layout, blocks_of, padding_biases, positions_in_blocks
+from cutbert.model.prefix import PrefixNorm
+from cutbert.model.relative import relative_biases
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.blocks import Blocks
+from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import Subnet
 
@@ -20,7 +22,9 @@ from cutbert.shape.subnet import Subnet
 class EncoderLayer(nn.Module):
     """One layer: attention, then feed-forward; either may be absent (None)."""
 
-    def __init__(self, hidden_size: int, shape: LayerShape, style: EncoderStyle) -> None:
+    def __init__(
+        self, hidden_size: int, shape: LayerShape, ingredients: Ingredients, style: EncoderStyle, index: int
+    ) -> None:
         super().__init__()
         self.attention: Attention | None = None
         self.feed_forward: FeedForward | None = None
@@ -33,6 +37,13 @@ class EncoderLayer(nn.Module):
                 layer_norm_eps=style.layer_norm_eps,
                 hidden_dropout=style.hidden_dropout,
                 attention_dropout=style.attention_dropout,
+                num_bias_heads=ingredients.num_bias_heads,
+                norm_place="none" if ingredients.is_bare(index) else "before" if ingredients.norm_first else "after",
+                has_bias=ingredients.has_attention_bias,
+                has_norm_bias=ingredients.has_norm_bias,
+                window=ingredients.window_of(index),
+                rotary_base=ingredients.rotary_base_of(index),
+                has_distances=ingredients.num_distance_buckets > 0,
             )
         if shape.has_feed_forward:
             self.feed_forward = FeedForward(
@@ -41,11 +52,15 @@ class EncoderLayer(nn.Module):
                 activation=style.activation,
                 layer_norm_eps=style.layer_norm_eps,
                 dropout=style.hidden_dropout,
+                norm_place="before" if ingredients.norm_first else "after",
+                is_gated=ingredients.is_gated,
+                has_bias=ingredients.has_feed_forward_bias,
+                has_norm_bias=ingredients.has_norm_bias,
             )
 
-    def forward(self, x: Tensor, blocks: Blocks, biases: Sequence[Tensor | None], kept: LayerShape) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, kept: LayerShape) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            x = self.attention.add(x, self.attention(x, blocks, biases, **attention_sizes(kept)))
+            x = self.attention.add(x, self.attention(x, layout, **attention_sizes(kept)))
         if self.feed_forward is not None and kept.has_feed_forward:
             x = self.feed_forward.add(x, self.feed_forward(x, intermediate_size=kept.intermediate_size))
         return x
@@ -57,7 +72,7 @@ def attention_sizes(kept: LayerShape) -> dict[str, int]:
 
 
 class Encoder(nn.Module):
-    """A post-LayerNorm encoder of any shape.
+    """An encoder of any shape, made of any family's ingredients.
 
     A subnet runs on slices of the weights, so it costs as little as a small network; the module itself keeps no state.
 
@@ -78,8 +93,19 @@ class Encoder(nn.Module):
             layer_norm_eps=style.layer_norm_eps,
             dropout=style.hidden_dropout,
             position_offset=style.position_offset,
+            num_bias_heads=shape.ingredients.num_bias_heads,
+            num_distance_buckets=shape.ingredients.num_distance_buckets,
+            has_distance_norm=shape.ingredients.has_distance_norm,
+            has_position_table=shape.ingredients.has_position_table,
+            has_norm_bias=shape.ingredients.has_norm_bias,
         )
-        self.layers = nn.ModuleList(EncoderLayer(shape.hidden_size, layer, style) for layer in shape.layers)
+        self.layers = nn.ModuleList(
+            EncoderLayer(shape.hidden_size, layer, shape.ingredients, style, i) for i, layer in enumerate(shape.layers)
+        )
+        self.norm: PrefixNorm | None = None
+        if shape.ingredients.norm_first:
+            has_bias = shape.ingredients.has_norm_bias
+            self.norm = PrefixNorm(shape.hidden_size, eps=style.layer_norm_eps, bias=has_bias)
 
     def forward(
         self,
@@ -100,7 +126,8 @@ class Encoder(nn.Module):
             blocks: the layout of [T], texts padded on the right; None for [B, S].
 
         Returns:
-            1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size.
+            1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size. The last one is what a
+            head reads: with norms first, it is normalised, and the others are not.
         """
         subnet = subnet or Subnet.full(self.shape)
         embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
@@ -129,8 +156,30 @@ class Encoder(nn.Module):
         self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
     ) -> tuple[Tensor, ...]:
         """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer."""
-        biases = padding_biases(attention_mask, blocks, embedded.dtype)
+        layout = self.layout(attention_mask, blocks, embedded)
         states = [embedded]
         for kept in subnet.layers:
-            states.append(self.layers[kept.index](states[-1], blocks, biases, kept.shape))
+            states.append(self.layers[kept.index](states[-1], layout, kept.shape))
+        states[-1] = self.finish(states[-1])
         return tuple(states)
+
+    def layout(self, attention_mask: Tensor | None, blocks: Blocks, embedded: Tensor) -> Layout:
+        """Return what the layers need to know of a batch; arguments as in `run_layers`."""
+        table = self.embeddings.relative
+        relative = [] if table is None else relative_biases(table.weight, blocks)
+        places = positions_in_blocks(embedded, blocks) if self.shape.ingredients.rotary_bases else None
+        distances = None
+        if self.embeddings.distance is not None:
+            states = self.embeddings.distance_states(embedded.shape[-1]).to(embedded.dtype)
+            distances = distances_of(states, blocks, self.shape.ingredients)
+        padding = padding_biases(attention_mask, blocks, embedded.dtype)
+        return Layout(blocks, padding, relative, places, distances)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Return the states that a head reads where a network ends at x: after the last LayerNorm, if there is one."""
+        return x if self.norm is None else self.norm(x)
+
+    @property
+    def upper(self) -> list[nn.Module]:
+        """What follows the embeddings."""
+        return [self.layers] if self.norm is None else [self.layers, self.norm]

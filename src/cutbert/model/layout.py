@@ -7,13 +7,51 @@ Axes: B texts of a block, S positions of each; T positions of the whole batch (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
+from cutbert.model.distances import Distances
 from cutbert.shape.blocks import Block, Blocks, placed
 from cutbert.shape.pooling import Pooling
 
 AT_PADDING = -1e9  # finite: the difference of two such logits is 0, of two infinities NaN
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """What every layer needs to know of a batch, beside its states.
+
+    Args:
+        blocks: texts and positions of each block.
+        padding: for each block [B, 1, 1, S], added to the scores (0 = token, very negative = padding), or None.
+        relative: for each block [1, N, S, S], added to the scores of all texts, N the columns of the table of relative
+            biases; empty where the encoder has none.
+        distances: of disentangled positions; None where the encoder has none.
+        positions: the place of each position in its text, [T]; None where the encoder has no rotary positions.
+    """
+
+    blocks: Blocks
+    padding: Sequence[Tensor | None]
+    relative: Sequence[Tensor] = ()
+    positions: Tensor | None = None
+    distances: Distances | None = None
+    _angles: dict[tuple[float, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def rotation(self, base: float, key_dim: int) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of the angles of rotary positions, [T, 1, key_dim / 2] each, in float32.
+
+        Source:
+            Su et al. 2021 (2104.09864), equation 15: pair j turns by position * base^(-2 j / key_dim).
+        """
+        if (base, key_dim) not in self._angles:
+            assert self.positions is not None
+            steps = torch.arange(0, key_dim, 2, dtype=torch.float32, device=self.positions.device)
+            angles = self.positions[:, None, None].float() * (1.0 / base ** (steps / key_dim))
+            self._angles[base, key_dim] = (angles.cos(), angles.sin())
+        return self._angles[base, key_dim]
 
 
 def blocks_of(input_ids: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> Blocks:
@@ -105,3 +143,14 @@ def positions_in_text(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
             block.length, device=input_ids.device
         )
     return positions
+
+
+def positions_in_blocks(states: Tensor, blocks: Blocks) -> Tensor:
+    """Return the place of each position in its text, counted from 0, [T]; 0 where no text is.
+
+    Args:
+        states: [B, S, H] or [T, H].
+        blocks: of the batch.
+    """
+    flat = states[..., 0].flatten()
+    return positions_in_text(torch.zeros_like(flat, dtype=torch.long), blocks)

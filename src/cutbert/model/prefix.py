@@ -84,4 +84,5 @@ class PrefixNorm(nn.LayerNorm):
         size = x.shape[-1]
         if size == self.weight.shape[0]:
             return F.layer_norm(x, (size,), self.weight, self.bias, self.eps)
-        return F.layer_norm(x, (size,), self.weight[:size], self.bias[:size], self.eps)
+        bias = None if self.bias is None else self.bias[:size]
+        return F.layer_norm(x, (size,), self.weight[:size], bias, self.eps)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from cutbert.model.encoder import Encoder, EncoderLayer, attention_sizes
-from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.model.layout import blocks_of
 from cutbert.shape.blocks import Blocks
 from cutbert.shape.subnet import Subnet
 
@@ -55,13 +55,12 @@ def walk(
     subnet = subnet or Subnet.full(encoder.shape)
     x = encoder.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
     yield Site("embeddings"), x
-    own_blocks = blocks_of(input_ids, attention_mask, blocks)
-    biases = padding_biases(attention_mask, own_blocks, x.dtype)
+    layout = encoder.layout(attention_mask, blocks_of(input_ids, attention_mask, blocks), x)
     for kept in subnet.layers:
         layer = encoder.layers[kept.index]
         assert isinstance(layer, EncoderLayer)
         if layer.attention is not None and kept.shape.has_attention:
-            y = layer.attention(x, own_blocks, biases, **attention_sizes(kept.shape))
+            y = layer.attention(x, layout, **attention_sizes(kept.shape))
             yield Site("attention", kept.index), y
             x = layer.attention.add(x, y)
         if layer.feed_forward is not None and kept.shape.has_feed_forward:
@@ -69,4 +68,4 @@ def walk(
             y = layer.feed_forward(x, intermediate_size=kept.shape.intermediate_size)
             yield Site("feed_forward", kept.index), y
             x = layer.feed_forward.add(x, y)
-        yield Site("layer", kept.index), x
+        yield Site("layer", kept.index), encoder.finish(x) if kept is subnet.layers[-1] else x

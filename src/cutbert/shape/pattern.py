@@ -19,6 +19,7 @@ from dataclasses import replace
 
 from cutbert.errors import ShapeError
 from cutbert.shape.cost import cost_of, layer_params
+from cutbert.shape.ingredients import BERT
 from cutbert.shape.shape import EncoderShape, LayerShape
 
 
@@ -140,7 +141,8 @@ def shape_of_pattern(shape: EncoderShape, text: str) -> EncoderShape:
         raise ShapeError(f"--pattern must have at least {shape.num_layers} A, the shape's layers, got {count}")
     layer = common_layer(shape, "--pattern with more A than layers")
     bare = replace(layer, intermediate_size=0)
-    return replace(shape, layers=tuple(layer if is_whole else bare for is_whole in has_feed_forward))
+    layers = tuple(layer if is_whole else bare for is_whole in has_feed_forward)
+    return replace(shape, layers=layers, ingredients=BERT).made_as(shape)
 
 
 def common_layer(shape: EncoderShape, option: str) -> LayerShape:
@@ -182,7 +184,7 @@ def with_equal_params(shape: EncoderShape, pattern: str) -> EncoderShape:
     runs = pattern.split("F")
     ends_with_f = pattern.endswith("F")
     runs = runs[:-1] if ends_with_f else runs
-    for _ in range(room // layer_params(bare, shape.hidden_size)):
+    for _ in range(room // layer_params(bare, shape.hidden_size, shape.ingredients)):
         shortest = min(range(len(runs)), key=lambda i: (len(runs[i]), -i))
         runs[shortest] += "A"
     return shape_of_pattern(shape, "F".join(runs) + "F" * ends_with_f)

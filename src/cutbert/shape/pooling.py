@@ -22,8 +22,16 @@ WORDS = {"cls_token": "cls", "mean_tokens": "mean"}
 
 
 def fits_stock(shape: EncoderShape, pooling: str | None) -> bool:
-    """Whether transformers' own classes can hold a shape with a head that reads this; None: a head of every token."""
-    return shape.is_stock and pooling != "mean"
+    """Whether transformers' own classes can hold a shape with a head that reads this; None: a head of every token.
+
+    Of these classes ModernBERT's alone can read the mean.
+    """
+    return shape.is_stock and fits_pooling(shape, pooling)
+
+
+def fits_pooling(shape: EncoderShape, pooling: str | None) -> bool:
+    """Whether the family's own class of a head of whole texts can read this."""
+    return pooling != "mean" or shape.ingredients.has_prediction_head
 
 
 def folder_pooling(folder: Path, stated: Any) -> str | None:

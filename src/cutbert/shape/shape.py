@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
+from cutbert.shape.ingredients import BERT, Ingredients
 
 MOST_SIZE = 2**24  # tables of all the world's words have fewer rows
 MOST_LAYERS = 1000
@@ -75,7 +76,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class EncoderShape:
-    """The sizes of an encoder; what is not a size (activation, dropout, ...) belongs to the family.
+    """The sizes of an encoder, and what it is made of; the family's other choices (dropout, ...) are in its style.
 
     Args:
         hidden_size: width of the residual stream.
@@ -85,6 +86,7 @@ class EncoderShape:
         num_token_types: rows of the token type table, 0 for none.
         embedding_size: width of the embedding tables where it differs from hidden_size (ELECTRA);
             None means hidden_size.
+        ingredients: what it is made of; BERT's by default.
 
     Raises:
         ShapeError: a size is out of range; all mistakes together.
@@ -104,6 +106,7 @@ class EncoderShape:
     num_positions: int
     num_token_types: int = 2
     embedding_size: int | None = None
+    ingredients: Ingredients = BERT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
@@ -117,6 +120,11 @@ class EncoderShape:
         if len(self.layers) > MOST_LAYERS:
             mistakes.add(f"layers must be at most {MOST_LAYERS}, got {len(self.layers)}")
         mistakes.check(ShapeError)
+        self.ingredients.check_layers(len(self.layers))
+        if self.ingredients.rotary_bases and any(layer.key_dim % 2 for layer in self.layers):
+            raise ShapeError(
+                f"key_dim must be even with rotary positions, got {[layer.key_dim for layer in self.layers]}"
+            )
         if self.embedding_size == self.hidden_size:
             object.__setattr__(self, "embedding_size", None)
 
@@ -131,10 +139,11 @@ class EncoderShape:
 
     @property
     def is_stock(self) -> bool:
-        """Whether the stock `bert` or `roberta` classes of transformers can hold this shape.
+        """Whether the family's own class in transformers can hold this shape.
 
-        True where all layers are equal, have both sub-layers, and key_dim = value_dim =
-        hidden_size / num_heads.
+        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads; with
+        relative biases, where there is one column for each head; and with norms first, where the first layer, and no
+        other, has a bare attention (ModernBERT).
         """
         first = self.layers[0] if self.layers else None
         return (
@@ -144,7 +153,35 @@ class EncoderShape:
             and first.has_feed_forward
             and first.key_dim == first.value_dim
             and first.key_dim * first.num_heads == self.hidden_size
+            and self.ingredients.num_bias_heads in (0, first.num_heads)
+            and (not self.ingredients.norm_first or self.ingredients.bare_layers == first_alone(self.num_layers))
         )
+
+    def with_layers(self, layers: Sequence[LayerShape], origins: Sequence[int]) -> EncoderShape:
+        """Return the shape with other layers.
+
+        Args:
+            layers: their sizes.
+            origins: for each the layer of this shape whose kind it has (local or global, bare or not).
+        """
+        return replace(self, layers=tuple(layers), ingredients=self.ingredients.of_layers(origins))
+
+    def made_as(self, other: EncoderShape) -> EncoderShape:
+        """Return the same sizes with another encoder's ingredients, fitted to these sizes.
+
+        The layers up to the second global one are repeated.
+        """
+        ingredients = other.ingredients
+        if ingredients.num_bias_heads:
+            most = max((layer.num_heads for layer in self.layers), default=0)
+            ingredients = replace(ingredients, num_bias_heads=max(1, most))
+        if ingredients.bare_layers:
+            ingredients = replace(ingredients, bare_layers=first_alone(self.num_layers))
+        if ingredients.local_layers:
+            period = next((i for i in range(1, other.num_layers) if not ingredients.is_local(i)), other.num_layers)
+            local = tuple(ingredients.is_local(i % period) for i in range(self.num_layers))
+            ingredients = replace(ingredients, local_layers=local)
+        return replace(self, ingredients=ingredients)
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {
@@ -156,6 +193,8 @@ class EncoderShape:
         }
         if self.embedding_size is not None:
             data["embedding_size"] = self.embedding_size
+        if self.ingredients != BERT:
+            data["ingredients"] = self.ingredients.to_json()
         return data
 
     @classmethod
@@ -166,7 +205,7 @@ class EncoderShape:
             ShapeError: keys are missing or unknown, or sizes are out of range; all mistakes together.
         """
         names = tuple(field.name for field in fields(cls))
-        check_keys(data, "shape", required=names[:-1], optional=("embedding_size",))
+        check_keys(data, "shape", required=names[:-2], optional=names[-2:])
         if not isinstance(data["layers"], list):
             raise ShapeError(f"layers must be a list of objects, got {type(data['layers']).__name__}")
         mistakes = Mistakes()
@@ -174,9 +213,10 @@ class EncoderShape:
         for i, layer in enumerate(data["layers"]):
             with mistakes.collect():
                 layers.append(LayerShape.from_json(layer, where=f"layer {i}"))
-        sizes = {name: data.get(name) for name in names if name != "layers"}
+        sizes = {name: data.get(name) for name in names if name not in ("layers", "ingredients")}
         with mistakes.collect():
-            shape = cls(layers=tuple(layers), **sizes)
+            ingredients = Ingredients.from_json(data.get("ingredients", {}))
+            shape = cls(layers=tuple(layers), ingredients=ingredients, **sizes)
         mistakes.check(ShapeError)
         return shape
 
@@ -192,8 +232,9 @@ class EncoderShape:
         num_positions: int = 512,
         num_token_types: int = 2,
         embedding_size: int | None = None,
+        ingredients: Ingredients = BERT,
     ) -> EncoderShape:
-        """Return the shape of an ordinary BERT: equal layers, key_dim = hidden_size / num_heads."""
+        """Return an ordinary shape: equal layers, key_dim = hidden_size / num_heads."""
         if num_layers > MOST_LAYERS:
             raise ShapeError(f"num_layers must be at most {MOST_LAYERS}, got {num_layers}")
         if num_heads < 1 or hidden_size % num_heads:
@@ -207,7 +248,13 @@ class EncoderShape:
             num_positions=num_positions,
             num_token_types=num_token_types,
             embedding_size=embedding_size,
+            ingredients=ingredients,
         )
+
+
+def first_alone(num_layers: int) -> tuple[bool, ...]:
+    """Return true for the first layer and false for the others."""
+    return tuple(i == 0 for i in range(num_layers))
 
 
 def check_size(mistakes: Mistakes, name: str, value: object, *, least: int, most: int = MOST_SIZE) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
+from cutbert.shape.ingredients import BERT, NUM_BUCKETS, Ingredients
+from cutbert.shape.pooling import CONFIG_KEY, POOLINGS
 from cutbert.shape.shape import EncoderShape, check_size
+from cutbert.shape.stock_ingredients import (
+    deberta_ingredients,
+    deberta_values,
+    modernbert_ingredients,
+    modernbert_values,
+    mpnet_ingredients,
+)
 
 # An EncoderShape's name of a size -> the key in a family's config.json.
 BERT_SIZES = {
@@ -22,6 +31,7 @@ BERT_SIZES = {
     "num_token_types": "type_vocab_size",
 }
 ELECTRA_SIZES = BERT_SIZES | {"embedding_size": "embedding_size"}
+SIZES_WITHOUT_TYPES = {name: key for name, key in BERT_SIZES.items() if name != "num_token_types"}
 DISTILBERT_SIZES = {
     "hidden_size": "dim",
     "num_layers": "n_layers",
@@ -47,8 +57,21 @@ DISTILBERT_STYLE: dict[str, tuple[str, Any]] = {
     "pad_token_id": ("pad_token_id", 0),
     "initializer_range": ("initializer_range", 0.02),
 }
+MODERNBERT_STYLE: dict[str, tuple[str, Any]] = {
+    "activation": ("hidden_activation", "gelu"),
+    "head_activation": ("classifier_activation", "gelu"),
+    "layer_norm_eps": ("norm_eps", 1e-5),
+    "hidden_dropout": ("mlp_dropout", 0.0),
+    "attention_dropout": ("attention_dropout", 0.0),
+    "pad_token_id": ("pad_token_id", 50283),
+    "initializer_range": ("initializer_range", 0.02),
+}
+DEBERTA_STYLE = BERT_STYLE | {
+    "layer_norm_eps": ("layer_norm_eps", 1e-7),
+    "head_activation": ("pooler_hidden_act", "gelu"),
+}
 MOST_LABELS = 2**17  # without names
-STOCK_POOLING = "cls"  # what heads of whole texts read in every stock class
+STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
 
 
@@ -63,6 +86,12 @@ class StockFamily:
         head_activation: of the dense layer of a sequence head.
         bare: kind of head in the class without a task (`BertModel`).
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
+        first_position: of the first real token, where it does not hang on the padding.
+        may_lack_types: whether its class may have no table of token types, where its config gives their number.
+        reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
+        ingredients: reads from a config what the family's encoder is made of.
+        ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
+        fixed: keys of which transformers' code supports one value alone.
     """
 
     prefix: str
@@ -71,6 +100,16 @@ class StockFamily:
     head_activation: str
     bare: HeadKind
     positions_after_padding: bool = False
+    first_position: int = 0
+    may_lack_types: bool = False
+    reads_pooling: bool = False
+    ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
+    ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def position_offset(self, pad_token_id: int) -> int:
+        """Return the position id of the first real token."""
+        return pad_token_id + 1 if self.positions_after_padding else self.first_position
 
 
 STOCK_FAMILIES = {
@@ -80,6 +119,36 @@ STOCK_FAMILIES = {
     "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
     "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none"),
     "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
+    "mpnet": StockFamily(
+        "MPNet",
+        SIZES_WITHOUT_TYPES,
+        ROBERTA_STYLE,
+        "tanh",
+        "pooler",
+        first_position=2,
+        ingredients=mpnet_ingredients,
+        fixed={"relative_attention_num_buckets": NUM_BUCKETS},
+    ),
+    "modernbert": StockFamily(
+        "ModernBert",
+        SIZES_WITHOUT_TYPES,
+        MODERNBERT_STYLE,
+        "gelu",
+        "none",
+        reads_pooling=True,
+        ingredients=modernbert_ingredients,
+        ingredient_values=modernbert_values,
+    ),
+    "deberta-v2": StockFamily(
+        "DebertaV2",
+        BERT_SIZES,
+        DEBERTA_STYLE,
+        "gelu",
+        "none",
+        may_lack_types=True,
+        ingredients=deberta_ingredients,
+        ingredient_values=deberta_values,
+    ),
 }
 KINDS_WITHOUT_LABELS: dict[str, HeadKind] = {"ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
 KINDS_BY_PROBLEM: dict[str, HeadKind] = {
@@ -95,7 +164,8 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
     Raises:
         ShapeError: sizes are missing or invalid, or the network is a decoder or has relative positions.
     """
-    sizes = STOCK_FAMILIES[model_type].sizes
+    family = STOCK_FAMILIES[model_type]
+    sizes = family.sizes
     mistakes = Mistakes()
     for key in sizes.values():
         if key in config:
@@ -106,8 +176,12 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
         mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
     if config.get("position_embedding_type") not in (None, "absolute"):
         mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
+    for key, value in family.fixed.items():
+        if config.get(key, value) != value:
+            mistakes.add(f"{key} must be {value}, the only one that transformers' code supports, got {config[key]!r}")
     mistakes.check(ShapeError)
-    return EncoderShape.uniform(**{"num_token_types": 0} | {name: config[key] for name, key in sizes.items()})
+    numbers = {"num_token_types": 0} | {name: config[key] for name, key in sizes.items()}
+    return EncoderShape.uniform(**numbers, ingredients=family.ingredients(config))
 
 
 def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
@@ -125,8 +199,12 @@ def stock_style(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
     for name, (key, default) in family.style.items():
         style[name] = default if config.get(key) is None else config[key]
     style.setdefault("layer_norm_eps", DISTILBERT_EPS)
+    if family.reads_pooling and config.get(CONFIG_KEY) is not None:
+        style["pooling"] = config[CONFIG_KEY]
+        if style["pooling"] not in POOLINGS:
+            raise ShapeError(f"{CONFIG_KEY} must be one of {', '.join(POOLINGS)}, got {style['pooling']!r}")
     check_style(style, {name: key for name, (key, _) in family.style.items()}, config["vocab_size"])
-    style["position_offset"] = style["pad_token_id"] + 1 if family.positions_after_padding else 0
+    style["position_offset"] = family.position_offset(style["pad_token_id"])
     return style
 
 

@@ -69,7 +69,10 @@ class Subnet:
             if not 0 <= kept.index < shape.num_layers:
                 mistakes.add(f"index of a kept layer must lie in 0..{shape.num_layers - 1}, got {kept.index}")
                 continue
-            mistakes.extend(layer_misfits(kept, shape.layers[kept.index]))
+            whole = shape.layers[kept.index]
+            mistakes.extend(layer_misfits(kept, whole))
+            if shape.ingredients.rotary_bases and kept.shape.has_attention and kept.shape.key_dim != whole.key_dim:
+                mistakes.add(rotary_misfit(whole.key_dim, kept.shape.key_dim, f" of layer {kept.index}"))
         mistakes.check(ShapeError)
 
     def shape_in(self, shape: EncoderShape) -> EncoderShape:
@@ -86,6 +89,7 @@ class Subnet:
             num_positions=shape.num_positions,
             num_token_types=shape.num_token_types,
             embedding_size=shape.embedding_size,
+            ingredients=shape.ingredients.of_layers([kept.index for kept in self.layers]),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -115,6 +119,14 @@ class Subnet:
                 raise ShapeError(f"layer {i} of the subnet: index must be an integer, got {index!r}")
             layers.append(KeptLayer(index, LayerShape.from_json(entry, where=f"layer {i} of the subnet")))
         return cls(tuple(layers), data["hidden_size"])
+
+
+def rotary_misfit(whole: int, got: int, where: str = "") -> str:
+    """Return the message for keys of rotary positions that were cut."""
+    return (
+        f"key_dim{where} must stay {whole}: rotary positions turn dimensions j and j + {whole // 2} of a key together, "
+        f"each pair by an angle of its own, and the first dimensions alone are no pairs; got {got}"
+    )
 
 
 def layer_misfits(kept: KeptLayer, whole: LayerShape) -> list[str]:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from cutbert.errors import BudgetError, Mistakes, ShapeError
 from cutbert.shape.budget import rounded_up
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import rotary_misfit
 
 DIMS = {"h": "hidden_size", "f": "intermediate_size", "a": "num_heads", "k": "key_dim", "v": "value_dim"}
 UNGROUPED = ("a",)  # multiple_of does not apply to heads: one head is already key_dim or value_dim columns wide
@@ -175,5 +176,7 @@ def sizes_of(shape: EncoderShape, target: EncoderShape, name: str) -> dict[Place
                 f"{DIMS[place.dim]}{where} must be at least {size_at(target, place)} for {name}, "
                 f"got {size_at(shape, place)}"
             )
+        elif place.dim == "k" and shape.ingredients.rotary_bases and size_at(target, place) != size_at(shape, place):
+            mistakes.add(rotary_misfit(size_at(shape, place), size_at(target, place), f" of layer {place.layer}"))
     mistakes.check(ShapeError)
     return {place: size_at(target, place) for place in places}

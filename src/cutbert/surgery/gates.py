@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
 from cutbert.model.feed_forward import FeedForward
+from cutbert.model.heads import PredictionTokenHead
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import DIMS, Place, places_of, size_at
 
@@ -71,10 +71,11 @@ def gated_weights(
 
     Source:
         Khetan and Karnin 2020 (2005.06628), tables 4 and 5: the equations at the top of this file. Ours, where the
-        paper is silent: a bias is multiplied by the factors of its rows, and the task head's matrices that read hidden
-        units are gated too. Ours, against the paper, and left out without `gates_norms`: alpha_h also multiplies every
-        LayerNorm's weight and bias and the rows of ELECTRA's projection. A hidden unit at 0 is then absent from the
-        residual stream, not just unread, and training the gates sees what cutting it will cost.
+        paper is silent: a bias is multiplied by the factors of its rows, of a gated neuron both rows in are, and the
+        task head's matrices that read hidden units are gated too. Ours, against the paper, and left out without
+        `gates_norms`: alpha_h also multiplies every LayerNorm's weight and bias and the rows of ELECTRA's projection. A
+        hidden unit at 0 is then absent from the residual stream, not just unread, and training the gates sees what
+        cutting it will cost.
     """
     hidden, inner = values[Place("h")], values if inner is None else inner
     gated = head_weights(model, hidden) | (stream_weights(model, hidden) if gates_norms else {})
@@ -88,18 +89,19 @@ def gated_weights(
             gated |= scaled(layer.attention, where + "attention.", "output", hidden, columns)
         if isinstance(layer.feed_forward, FeedForward):
             f = Place("f", i)
-            gated |= scaled(layer.feed_forward, where + "feed_forward.", "up", inner[f], hidden)
+            for name in ("up", "gate"):
+                gated |= scaled(layer.feed_forward, where + "feed_forward.", name, inner[f], hidden)
             gated |= scaled(layer.feed_forward, where + "feed_forward.", "down", hidden, values[f])
     return gated
 
 
 def scaled(owner: nn.Module, where: str, name: str, rows: Tensor, columns: Tensor) -> dict[str, Tensor]:
-    """Return a linear layer's weight and bias times a factor per row and per column."""
+    """Return a linear layer's weight and bias, where they are there, times a factor per row and per column."""
     linear = getattr(owner, name)
-    return {
-        f"{where}{name}.weight": linear.weight.detach() * rows[:, None] * columns,
-        f"{where}{name}.bias": linear.bias.detach() * rows,
-    }
+    if linear is None:
+        return {}
+    gated = {f"{where}{name}.weight": linear.weight.detach() * rows[:, None] * columns}
+    return gated if linear.bias is None else gated | {f"{where}{name}.bias": linear.bias.detach() * rows}
 
 
 def stream_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
@@ -110,8 +112,9 @@ def stream_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
     gated: dict[str, Tensor] = {}
     for name, parameter in model.named_parameters():
         owner = name.rpartition(".")[0].rpartition(".")[2]
-        is_of_tables = model.shape.embedding_size is not None and not name.startswith("encoder.layers.")
-        if owner == "projection" or (owner == "norm" and not is_of_tables):
+        is_above = name.startswith(("encoder.layers.", "encoder.norm.", "encoder.embeddings.distance_norm."))
+        is_of_tables = model.shape.embedding_size is not None and not is_above
+        if owner == "projection" or (owner in ("norm", "distance_norm") and not is_of_tables):
             rows = hidden[:, None] if parameter.ndim > 1 else hidden
             gated[name] = parameter.detach() * rows
     return gated
@@ -123,14 +126,15 @@ def head_weights(model: TaskModel, hidden: Tensor) -> dict[str, Tensor]:
     The columns of a sequence head's `out` are the pooler's outputs, which are cut with them too.
     """
     gated: dict[str, Tensor] = {}
-    for name in gated_head_parts(model.head_spec):
+    for name in gated_head_parts(model):
         weight = model.get_parameter(f"head.{name}.weight")
         gated[f"head.{name}.weight"] = weight.detach() * hidden
     return gated
 
 
-def gated_head_parts(head: HeadSpec) -> tuple[str, ...]:
-    if head.is_sequence:
+def gated_head_parts(model: TaskModel) -> tuple[str, ...]:
+    head = model.head_spec
+    if head.is_sequence or isinstance(model.head, PredictionTokenHead):
         return ("dense", "out")
     if head.kind in ("token", "span"):
         return ("out",)

@@ -25,6 +25,8 @@ from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.space import Rule
 
+INTO_NEURONS = ("up.weight", "up.bias", "gate.weight", "gate.bias")  # of a feed-forward; not every family has all
+
 LossFn = Callable[[TaskModel, Batch], Tensor]
 
 
@@ -133,9 +135,8 @@ class ImportanceSum:
 
 def needs_gradient(name: str) -> bool:
     """Whether importance needs a parameter's gradient."""
-    return name.endswith(
-        ("attention.output.weight", "feed_forward.up.weight", "feed_forward.up.bias", "feed_forward.down.weight")
-    )
+    _, _, part = name.partition("feed_forward.")
+    return name.endswith("attention.output.weight") or part in (*INTO_NEURONS, "down.weight")
 
 
 def weights_times_gradients(weights: dict[str, Tensor], loss: Tensor) -> dict[str, Tensor]:
@@ -156,8 +157,12 @@ def unit_changes(model: TaskModel, products: dict[str, Tensor]) -> UnitChanges:
             output_HNV = products[where + "attention.output.weight"].unflatten(1, (layer.num_heads, layer.value_dim))
             heads.append(output_HNV.sum((0, 2), dtype=torch.float64).cpu())
         if layer.has_feed_forward:
-            up_F = products[where + "feed_forward.up.weight"].sum(1, dtype=torch.float64)
-            ins.append((up_F + products[where + "feed_forward.up.bias"]).cpu())
+            into_F = torch.zeros((), dtype=torch.float64)
+            for part in INTO_NEURONS:
+                product = products.get(f"{where}feed_forward.{part}")
+                if product is not None:
+                    into_F = into_F.to(product.device) + product.view(len(product), -1).sum(1, dtype=torch.float64)
+            ins.append(into_F.cpu())
             outs.append(products[where + "feed_forward.down.weight"].sum(0, dtype=torch.float64).cpu())
     return UnitChanges(torch.cat(heads), torch.cat(ins), torch.cat(outs))
 

@@ -17,6 +17,8 @@ from cutbert.errors import InputError
 from cutbert.model.prefix import PrefixNorm
 from cutbert.model.task_model import TaskModel
 
+DISTANCE_NORM = "distance_norm"
+
 
 @dataclass
 class Moments:
@@ -52,7 +54,8 @@ class MomentsRecorder:
     def hook(self, name: str) -> Any:
         def on_input(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2)
-            if self.mask is not None:
+            is_of_tokens = self.mask is not None and inputs[0].shape[:-1] == self.mask.shape  # else of texts, distances
+            if self.mask is not None and is_of_tokens and not name.endswith(DISTANCE_NORM):
                 x = x[self.mask.flatten().bool()]
             self.moments.setdefault(name, Moments()).add(x, self.kept, float(module.eps))  # type: ignore[arg-type]
 
@@ -65,8 +68,8 @@ def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[B
 
     Over fewer units a LayerNorm has another mean and standard deviation. On a sample of rows the mean ratio of the two
     standard deviations is multiplied into its weight, and the mean difference of the two means added to its bias, so
-    that after the cut its outputs at the units that stay are as before, on average over tokens. Until the cut the
-    network computes something else.
+    that after the cut its outputs at the units that stay are as before, on average over tokens; one without bias
+    cannot make up for the means. Until the cut the network computes something else.
 
     Args:
         model: with its gates folded.
@@ -98,10 +101,12 @@ def recalibrate_norms(model: TaskModel, kept: Sequence[int], batches: Iterable[B
         moments = recorder.moments.get(name)
         if moments is None or not moments.num_tokens:
             raise InputError("norms must be recalibrated on at least one row, got none")
-        norm.bias.add_(norm.weight, alpha=moments.shift / moments.num_tokens)
+        if norm.bias is not None:
+            norm.bias.add_(norm.weight, alpha=moments.shift / moments.num_tokens)
         norm.weight.mul_(moments.ratio / moments.num_tokens)
 
 
 def is_hidden(model: TaskModel, name: str) -> bool:
     """Whether a LayerNorm runs over hidden units, not over the width of separate embedding tables."""
-    return model.shape.embedding_size is None or name.startswith("encoder.layers.")
+    above = ("encoder.layers.", "encoder.norm", f"encoder.embeddings.{DISTANCE_NORM}")
+    return model.shape.embedding_size is None or name.startswith(above)

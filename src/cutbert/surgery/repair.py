@@ -74,7 +74,7 @@ def repair(
         layers: for each layer of the cut network the index of the uncut network's layer it came from, rising.
         hidden: indices of the uncut network's hidden units that stay, in the cut network's order; None for all.
         across_gaps: where sub-layers were dropped, the last one before them aims at the sum behind them, and takes
-            the LayerNorm from there, so that the next one reads what it is used to.
+            the LayerNorm from there, if it comes after the sum, so that the next one reads what it is used to.
         ridges: shares of the mean energy of a sub-layer's units to choose from, above 0.
 
     Returns:
@@ -132,7 +132,8 @@ def repair_in_order(
     flows = flows_of(uncut, cut, batches)
     reached = 0
     for sub_layer, (own, place) in zip(ours, places_of(whole, ours, layers, across_gaps), strict=True):
-        fitted, left_out, norm = LeastSquares(), LeastSquares(), Moments()
+        has_bias = sub_layer.outgoing.bias is not None
+        fitted, left_out, norm = LeastSquares(has_bias), LeastSquares(has_bias), Moments()
         for flow in flows:
             for passed in whole[reached : place + 1]:
                 target_TH = flow.theirs.advance(passed).flatten(0, -2)[flow.is_real]
@@ -140,13 +141,14 @@ def repair_in_order(
             total_TH = flow.ours.sum_after(sub_layer, units).flatten(0, -2)[flow.is_real]
             units_TU = units.flatten(0, -2)[flow.is_real]
             if hidden is not None:
-                if place != own:
-                    norm.add(target_TH, hidden, whole[place].module.norm.eps)
+                source = whole[place].module
+                if place != own and source.norm is not None and source.norm_place == "after":
+                    norm.add(target_TH, hidden, source.norm.eps)
                 target_TH = target_TH.index_select(1, hidden)
             missing_TH = target_TH.double() - total_TH.double()
             fitted.add(units_TU[~flow.is_held], missing_TH[~flow.is_held])
             left_out.add(units_TU[flow.is_held], missing_TH[flow.is_held])
-        if place != own:
+        if place != own and sub_layer.module.norm_place == "after":
             take_norm(sub_layer, whole[place], hidden, norm)
         yield refit(sub_layer, fitted, left_out, ridges)
         for flow in flows:
@@ -194,45 +196,51 @@ def places_of(
 def take_norm(sub_layer: SubLayer, source: SubLayer, hidden: Tensor | None, moments: Moments) -> None:
     """Copy a LayerNorm of the uncut network, recalibrated where hidden units are gone."""
     own, norm = sub_layer.module.norm, source.module.norm
+    assert own is not None and norm is not None
     if hidden is None:
-        own.weight.copy_(norm.weight)
-        own.bias.copy_(norm.bias)
+        own.load_state_dict(norm.state_dict())
         return
-    weight, bias = norm.weight[hidden], norm.bias[hidden]
+    weight = norm.weight[hidden]
     own.weight.copy_(weight * (moments.ratio / moments.num_tokens))
-    own.bias.copy_(bias + weight * (moments.shift / moments.num_tokens))
+    if own.bias is not None:
+        own.bias.copy_(norm.bias[hidden] + weight * (moments.shift / moments.num_tokens))
 
 
 class LeastSquares:
     """Sums over tokens for the least-squares fit of a change of weights and bias, in float64.
 
-    The constant 1 is the last unit; its weight is the bias.
+    The constant 1 is the last unit, where the matrix has a bias: its weight is the bias.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, has_bias: bool) -> None:
+        self.has_bias = has_bias
         self.products_UU = self.products_UH = torch.zeros((), dtype=torch.float64)
         self.energy = 0.0
         self.num_tokens = 0
 
     def add(self, units_TU: Tensor, missing_TH: Tensor) -> None:
-        units_TU = torch.nn.functional.pad(units_TU.double(), (0, 1), value=1.0)
+        units_TU = units_TU.double()
+        if self.has_bias:
+            units_TU = torch.nn.functional.pad(units_TU, (0, 1), value=1.0)
         self.products_UU = self.products_UU.to(units_TU.device) + units_TU.T @ units_TU
         self.products_UH = self.products_UH.to(units_TU.device) + units_TU.T @ missing_TH
         self.energy += float(missing_TH.square().sum())
         self.num_tokens += len(units_TU)
 
     def joined(self, other: LeastSquares) -> LeastSquares:
-        both = LeastSquares()
+        both = LeastSquares(self.has_bias)
         both.products_UU = self.products_UU + other.products_UU
         both.products_UH = self.products_UH + other.products_UH
         both.energy, both.num_tokens = self.energy + other.energy, self.num_tokens + other.num_tokens
         return both
 
     def change(self, ridge: float) -> Tensor:
-        """Return the best change of weights and bias, [U + 1, H]; the bias has no ridge."""
+        """Return the best change of weights and bias, [U + 1, H], [U, H] without one; the bias has no ridge."""
         diagonal = self.products_UU.diagonal()
-        strengths = torch.full_like(diagonal, ridge * max(float(diagonal[:-1].mean()), LEAST_ENERGY))
-        strengths[-1] = 0.0
+        own = diagonal[:-1] if self.has_bias else diagonal
+        strengths = torch.full_like(diagonal, ridge * max(float(own.mean()), LEAST_ENERGY))
+        if self.has_bias:
+            strengths[-1] = 0.0
         factor = factored(self.products_UU + torch.diag(strengths))
         return torch.cholesky_solve(self.products_UH, factor)
 
@@ -255,6 +263,7 @@ def refit(
         return RepairedSubLayer(sub_layer.layer, sub_layer.kind, None, before, before)
     change_UH = fitted.joined(left_out).change(best)
     linear = sub_layer.outgoing
-    linear.weight.add_(change_UH[:-1].T.to(linear.weight))
-    linear.bias.add_(change_UH[-1].to(linear.bias))
+    linear.weight.add_(change_UH[: linear.in_features].T.to(linear.weight))
+    if linear.bias is not None:
+        linear.bias.add_(change_UH[-1].to(linear.bias))
     return RepairedSubLayer(sub_layer.layer, sub_layer.kind, best, before, errors[best])

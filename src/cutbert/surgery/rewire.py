@@ -19,6 +19,7 @@ from torch import Tensor
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.model.attention import Attention
 from cutbert.model.feed_forward import FeedForward
+from cutbert.model.reorder import permute_attention, permute_neurons
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place
@@ -97,32 +98,6 @@ def permuted(model: TaskModel, orders: Orders) -> TaskModel:
 
 
 @torch.no_grad()
-def permute_attention(attention: Attention, dim: str, order: Tensor) -> None:
-    """Move heads ("a"), or within every head its key ("k") or value units ("v"), in place."""
-    axis = 0 if dim == "a" else 1
-    if dim != "v":
-        rows_of = [attention.query, attention.key] + ([attention.value] if dim == "a" else [])
-    else:
-        rows_of = [attention.value]
-    for linear in rows_of:
-        for rows in (linear.weight, linear.bias):
-            by_head = rows.unflatten(0, (attention.num_heads, -1))
-            rows.copy_(by_head.index_select(axis, order).flatten(0, 1))
-    if dim != "k":
-        columns = attention.output.weight
-        by_head = columns.unflatten(1, (attention.num_heads, -1))
-        columns.copy_(by_head.index_select(axis + 1, order).flatten(1))
-
-
-@torch.no_grad()
-def permute_neurons(feed_forward: FeedForward, order: Tensor) -> None:
-    """Move the neurons of both projections, in place."""
-    feed_forward.up.weight.copy_(feed_forward.up.weight[order])
-    feed_forward.up.bias.copy_(feed_forward.up.bias[order])
-    feed_forward.down.weight.copy_(feed_forward.down.weight[:, order])
-
-
-@torch.no_grad()
 def permute_hidden(model: TaskModel, order: Tensor) -> None:
     """Move the hidden units of every table, matrix and norm, in place."""
     for name, parameter in model.named_parameters():
@@ -138,7 +113,9 @@ def hidden_axes(model: TaskModel, name: str) -> tuple[int, ...]:
     if name.startswith("encoder.embeddings."):
         if owner == "projection":
             return (0,)
-        return () if is_projected else ((0,) if owner == "norm" else (1,))
+        if owner in ("distance", "distance_norm"):
+            return (1,) if owner == "distance" else (0,)
+        return () if is_projected or owner == "relative" else ((0,) if owner == "norm" else (1,))
     if owner == "norm":
         return () if name.startswith("head.") and is_projected else (0,)
     if owner == "dense":

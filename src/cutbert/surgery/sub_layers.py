@@ -14,7 +14,7 @@ from cutbert.data.batches import Batch
 from cutbert.model.attention import Attention
 from cutbert.model.encoder import Encoder, EncoderLayer, attention_sizes
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.layout import blocks_of, padding_biases
+from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import placed
 from cutbert.shape.shape import LayerShape
@@ -61,25 +61,25 @@ class Stream:
     """
 
     def __init__(self, model: TaskModel, batch: Batch) -> None:
-        self.blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
         self.x = model.encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-        self.biases = padding_biases(batch.attention_mask, self.blocks, self.x.dtype)
+        blocks = blocks_of(batch.input_ids, batch.attention_mask, batch.blocks)
+        self.layout = model.encoder.layout(batch.attention_mask, blocks, self.x)
 
     def units(self, sub_layer: SubLayer) -> Tensor:
         """Return what the sub-layer's outgoing matrix reads here, [..., U]."""
         module, shape = sub_layer.module, sub_layer.shape
         if isinstance(module, Attention):
-            return module.context(self.x, self.blocks, self.biases, **attention_sizes(shape))
+            return module.context(self.x, self.layout, **attention_sizes(shape))
         return module.neurons(self.x, intermediate_size=shape.intermediate_size)
 
     def sum_after(self, sub_layer: SubLayer, units: Tensor) -> Tensor:
-        """Return the stream with the sub-layer's output added, which its LayerNorm reads: [..., H]."""
+        """Return the stream with the sub-layer's output added, which a LayerNorm after it reads: [..., H]."""
         return self.x + sub_layer.outgoing(units)
 
     def advance(self, sub_layer: SubLayer) -> Tensor:
-        """Run a sub-layer with its LayerNorm, and return the sum that the LayerNorm read, [..., H]."""
+        """Run a sub-layer with its LayerNorm, and return the sum that a LayerNorm after it reads, [..., H]."""
         total = self.sum_after(sub_layer, self.units(sub_layer))
-        self.x = sub_layer.module.norm(total)
+        self.x = sub_layer.module.settle(total)
         return total
 
 

@@ -10,7 +10,7 @@ Source:
 
     makes the fit. Heads go one by one, each as a group of its values. Neurons go in groups of those that are cheapest
     one by one, with an exact downdate of C^-1 after each group (ours; the paper removes single columns); errors are
-    exact for each number of units all the same. C is centred, since the bias is fitted again too.
+    exact for each number of units all the same. C is centred, since the bias is fitted again too, where there is one.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def errors_of(
     sub_layer: SubLayer, streams: Sequence[tuple[Stream, Tensor]], ridge: float, group: int
 ) -> SubLayerErrors:
     """Return what a sub-layer can lose, and move the streams behind it."""
-    of_units, of_sum = Covariance(), Variance()
+    of_units, of_sum = Covariance(is_centred=sub_layer.outgoing.bias is not None), Variance()
     for stream, is_real in streams:
         of_units.add(stream.units(sub_layer).flatten(0, -2)[is_real])
         of_sum.add(stream.advance(sub_layer).flatten(0, -2)[is_real])
@@ -124,9 +124,10 @@ def errors_of(
 
 
 class Covariance:
-    """The covariance of states over tokens, in float64."""
+    """The covariance of states over tokens, in float64; not centred, their mean products."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_centred: bool) -> None:
+        self.is_centred = is_centred
         self.sum_U = self.products_UU = torch.zeros((), dtype=torch.float64)
         self.num_tokens = 0
 
@@ -138,6 +139,8 @@ class Covariance:
 
     @property
     def matrix(self) -> Tensor:
+        if not self.is_centred:
+            return self.products_UU / self.num_tokens
         mean_U = self.sum_U / self.num_tokens
         return self.products_UU / self.num_tokens - torch.outer(mean_U, mean_U)
 

@@ -37,9 +37,8 @@ class WorkingCopy:
         self.dtype = dtype
         self._cast_table: Tensor | None = None
         set_dropout(self.model, dropout)
-        accumulate_in_place(self.model.encoder.layers)
-        if self.model.head is not None:
-            accumulate_in_place(self.model.head)
+        for module in upper_modules(self.model):
+            accumulate_in_place(module)
         self.model.train()
 
     @torch.no_grad()
@@ -99,15 +98,18 @@ def frozen_copy(model: TaskModel, dtype: torch.dtype) -> TaskModel:
 
 def cast_layers(model: TaskModel, dtype: torch.dtype) -> None:
     """Cast layers and head, in place; the embeddings stay as they are."""
-    model.encoder.layers.to(dtype)
-    if model.head is not None:
-        model.head.to(dtype)
+    for module in upper_modules(model):
+        module.to(dtype)
+
+
+def upper_modules(model: TaskModel) -> list[nn.Module]:
+    """Return what follows the embeddings: layers, the LayerNorm after them and the head, where they are there."""
+    return model.encoder.upper + ([] if model.head is None else [model.head])
 
 
 def layer_gradients(model: TaskModel) -> list[Tensor]:
     """Return the gradients of layers and head that exist."""
-    modules = [model.encoder.layers] + ([] if model.head is None else [model.head])
-    return [p.grad for module in modules for p in module.parameters() if p.grad is not None]
+    return [p.grad for module in upper_modules(model) for p in module.parameters() if p.grad is not None]
 
 
 def set_dropout(model: nn.Module, dropout: float) -> None:

@@ -50,6 +50,10 @@ class NewShape:
         """
         return cls(path, read_shape_file(Path(path)).shape, {path: file_sha256(Path(path))})
 
+    def made_as(self, model: ModelSource) -> NewShape:
+        """Return the sizes with the ingredients of the model that gives tokenizer and style."""
+        return replace(self, shape=self.shape.made_as(model.shape))
+
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
