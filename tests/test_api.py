@@ -499,9 +499,9 @@ EARLY = {
 
 @pytest.mark.parametrize("verb", EARLY)
 def test_an_unknown_family_and_missing_options_are_refused_before_torch_is_loaded(verb: str, tmp_path: Path) -> None:
-    folder = tmp_path / "modern"
+    folder = tmp_path / "albert"
     folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "modernbert"}')
+    (folder / "config.json").write_text('{"model_type": "albert"}')
     script = (
         "import sys\nfrom cutbert.cli.main import main\ncode = main(sys.argv[1:])\n"
         "assert not {'torch', 'transformers'} & sys.modules.keys()\nsys.exit(code)\n"
@@ -509,7 +509,7 @@ def test_an_unknown_family_and_missing_options_are_refused_before_torch_is_loade
     out = ["--out", str(tmp_path / "o")] if "out" in VERBS[verb].options() and verb != "predict" else []
     words = [verb, *(["--model", str(folder)] if verb == "demo" else [str(folder), *EARLY[verb]]), *out]
     done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
-    assert done.returncode == 2 and "got 'modernbert'; give a model of one of these families" in done.stderr
+    assert done.returncode == 2 and "got 'albert'; give a model of one of these families" in done.stderr
     assert list(tmp_path.iterdir()) == [folder]
 
 

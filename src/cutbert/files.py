@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -116,6 +116,39 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     with claimed(path, is_new=True, mode=0o700) as aside:
         (aside / NEW).mkdir()
         yield aside / NEW
+
+
+@contextmanager
+def put_back_on_error(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Put back what a folder holds under some names, or does not hold, where the block fails; no room is needed."""
+    with scratch_folder(folder) as scratch:
+        for name in names:
+            if (folder / name).is_dir():
+                shutil.copytree(folder / name, scratch / name, copy_function=linked)
+            elif (folder / name).exists():
+                linked(str(folder / name), str(scratch / name))
+        try:
+            yield
+        except BaseException:
+            for name in names:
+                now, before = folder / name, scratch / name
+                if before.is_file():
+                    os.replace(before, now)
+                elif now.is_file():
+                    now.unlink()
+                elif now.is_dir():
+                    shutil.rmtree(now, ignore_errors=True)
+                    if before.is_dir():
+                        os.replace(before, now)
+            raise
+
+
+def linked(source: str, target: str) -> None:
+    """Hard-link a file, or copy it where the file system has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -85,7 +85,8 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
             raise lack from None
         if isinstance(lack, LackError):
             raise cache_error(lack.what) from None
-        raise cache_error(reason_of(error)) from None
+        known = error.strerror if isinstance(error, OSError) else None
+        raise cache_error(known or reason_of(error)) from None
     if arrays is None:
         raise cache_error("what was written cannot be read back")
     return arrays

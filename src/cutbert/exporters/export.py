@@ -19,8 +19,8 @@ from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, qua
 from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, resolved, triton_name, unserved, write_layouts
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
-from cutbert.files import change_json, replacing_folder
-from cutbert.hub.card import write_card
+from cutbert.files import change_json, put_back_on_error, replacing_folder
+from cutbert.hub.card import CARD, write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
@@ -187,14 +187,15 @@ def write(
             write_card(aside)
     else:
         folder = source.folder
-        add_files(folder, loaded, files, sentence)
 
         def provenance_now() -> dict[str, Any]:
             stored = read_provenance(folder) if (folder / FILE_NAME).is_file() else loaded.provenance
             return extend_provenance(stored, line, facts=facts)
 
-        change_json(folder / FILE_NAME, provenance_now)
-        write_card(folder)
+        with put_back_on_error(folder, (FOLDER, "tokenizer.json", FILE_NAME, CARD)):
+            add_files(folder, loaded, files, sentence)
+            change_json(folder / FILE_NAME, provenance_now)
+            write_card(folder)
     names = [str(folder / FOLDER / name) for name in files] or [str(folder / "model.safetensors")]
     return {"out": str(folder), **result, "files": names}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 
-from cutbert.files import replacing_file, replacing_folder
+from cutbert.files import linked, replacing_file, replacing_folder
 from cutbert.hub.card import EXAMPLE
 from cutbert.hub.load import Loaded
 from cutbert.hub.provenance import input_length
@@ -65,7 +64,7 @@ def add_files(
             loaded.tokenizer.backend_tokenizer.save(str(aside))
     with replacing_folder(folder / FOLDER) as aside:
         if (folder / FOLDER).is_dir():
-            shutil.copytree(folder / FOLDER, aside, copy_function=link, dirs_exist_ok=True)
+            shutil.copytree(folder / FOLDER, aside, copy_function=linked, dirs_exist_ok=True)
         for name, graph in files.items():
             (aside / name).unlink(missing_ok=True)
             save_graph(graph, aside / name)
@@ -76,14 +75,6 @@ def write_example(folder: Path, loaded: Loaded, file: str, sentence: Sentence | 
     """Write the script that runs one of the files of an onnx/ beside it, in place of one that is there."""
     (folder / EXAMPLE).unlink(missing_ok=True)  # it may be a link to another folder's
     (folder / EXAMPLE).write_text(example_code(loaded, file, sentence), encoding="utf-8")
-
-
-def link(source: str, target: str) -> None:
-    """Hard-link a file, or copy it where the file system has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def save_graph(graph: onnx.ModelProto, path: Path) -> None:
