@@ -107,7 +107,7 @@ def test_a_masked_lm_of_new_sizes(family: str, tmp_path: Path) -> None:
     assert made == replace(SHAPE, layers=SHAPE.layers * 2).made_as(find_model(base).shape).ingredients
 
 
-@families
+@pytest.mark.parametrize("family", ["modernbert"])  # the one with most that is its own; others take seconds each too
 def test_fit(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_quickly(monkeypatch)
     monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 4.0))
