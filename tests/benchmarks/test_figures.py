@@ -108,7 +108,7 @@ def test_fit_has_any_number_of_seeds_and_limits(
     scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: int, verdict: str
 ) -> None:
     record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
-    record["shares"] = [0.5, 0.25]
+    record["shares"], record["time_s"] = [0.5, 0.25], 600.0
     record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in (0, 1)]
     (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
     results = scripts["results"]
