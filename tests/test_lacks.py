@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +18,7 @@ import cutbert
 from cutbert.errors import DataError, InputError, MissingError
 from cutbert.files import append_line, replacing_file, replacing_folder, write_json
 from cutbert.lacks import LACKS, MISTAKES, NO_PLACE, LackError, check_room, lack_of, naming_lacks, refuse_lack
+from machine_limits import largest_file
 from tiny_runs import make_run, save_tiny
 
 DISK = Path("/disk/file")
@@ -135,17 +133,6 @@ def test_room_for_libraries_that_do_not_look(tmp_path: Path) -> None:
 def test_lacks_travel_between_processes() -> None:
     lack = pickle.loads(pickle.dumps(LackError("what", "where")))
     assert (lack.what, lack.where, str(lack)) == ("what", "where", "where: what")
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size within the block, as a disk that is full there would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 import cutbert
+from checked_calls import check_only
 from cutbert.api.table import VERBS
 from cutbert.cli import main as command_line
-from cutbert.cli.parser import Call
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
-from cutbert.settings import build_settings
 from tiny_runs import HEAD, SHAPE, WORDS, save_tiny
 
 ROOT = Path(__file__).parents[1]
@@ -60,15 +59,8 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize("line", all_commands())
 def test_commands_are_understood(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-
-    def only_checked(call: Call) -> None:
-        _, options = call.read()
-        build_settings(options, *call.verb.settings)
-        seen.append(call.verb.name)
-
+    seen = check_only(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cutbert.cli.call.run", only_checked)
     words = shlex.split(line)
     assert command_line.main(words[1:]) == 0
     assert seen == [words[1]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeGuard
 
-from cutbert.errors import Mistakes
+from cutbert.errors import InputError, Mistakes
 from cutbert.parsing import is_finite
 
 MOST_COUNT = 2**63 - 1  # what an array of integers can hold
@@ -102,6 +102,26 @@ MEASURED = has(  # the conditions of latencies, as bench.latency.conditions retu
         "machine": has({"processor": TEXT}),
     }
 )
+
+
+def mistakes_of(
+    data: Any, where: str, kind: type[InputError], *, required: Mapping[str, Check], optional: Mapping[str, Check]
+) -> Mistakes:
+    """Return what is wrong with the keys and values of parsed JSON, to which a reader adds what it finds itself.
+
+    Args:
+        data: should be a JSON object.
+        where, required, optional: as in `check_values`.
+        kind: of the error.
+
+    Raises:
+        InputError: of the given kind, where it is no JSON object.
+    """
+    if not isinstance(data, dict):
+        raise kind(f"{where}: must be a JSON object, got {type(data).__name__}")
+    mistakes = Mistakes()
+    check_values(mistakes, where, data, required=required, optional=optional)
+    return mistakes
 
 
 def check_values(

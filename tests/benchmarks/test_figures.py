@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
+from checked_calls import check_only
 from cutbert.cli import main as command_line
-from cutbert.cli.parser import Call
-from cutbert.settings import build_settings
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
@@ -141,14 +140,7 @@ def test_a_figure_of_its_own_is_found(
 
 
 def test_commands_of_everything_are_understood(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-
-    def only_checked(call: Call) -> None:
-        _, options = call.read()
-        build_settings(options, *call.verb.settings)
-        seen.append(call.verb.name)
-
-    monkeypatch.setattr("cutbert.cli.call.run", only_checked)
+    seen = check_only(monkeypatch)
     shared = "".join((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8") for name in ("recording", "workload"))
     for job in scripts["everything"].JOBS:
         for line in job.commands:

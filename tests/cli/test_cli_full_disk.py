@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import pytest
 from cutbert.cli.main import main
 from cutbert.files import file_sha256
 from cutbert.shape.head import HeadSpec
+from machine_limits import largest_file
 from tiny_runs import make_run, save_tiny, tiny_model, tiny_rows, write_tsv
 
 QUICK = "--text text --label label --epochs 1 --batch-size 8 --threads 1 --max-length 16 --precision float32"
@@ -65,17 +65,6 @@ def _install() -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
     sys.addaudithook(on_event)
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Let no file grow beyond a size within the block."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,19 @@ def test_cut_heads_keep_their_biases(tmp_path: Path) -> None:
     assert torch.equal(our_outputs(load_model(tmp_path / "small").model, batch)["logits"], expected["logits"])
 
 
+def check_there_and_back(folder: Path, family: str, kind: str, more: dict[str, Any]) -> None:
+    """Compare a stock model with ours, and with itself when we have read and written it."""
+    stock, batch = save_tiny(folder / "stock", family, kind, **more), tiny_batch(family)
+    loaded = load_model(stock)
+    assert loaded.notes == ()
+    expected = their_outputs(theirs(stock, family, kind), batch)
+    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
+    assert loads_stock(loaded.model)
+    save_model(folder / "again", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
+    again = their_outputs(theirs(folder / "again", family, kind), batch)
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -79,15 +92,7 @@ def test_cut_heads_keep_their_biases(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["single_label", "masked_lm"])
 def test_every_kind_of_modernbert(tmp_path: Path, kind: str, more: dict[str, Any]) -> None:
-    folder, batch = save_tiny(tmp_path / "stock", "modernbert", kind, **more), tiny_batch("modernbert")
-    loaded = load_model(folder)
-    assert loaded.notes == ()
-    expected = their_outputs(theirs(folder, "modernbert", kind), batch)
-    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
-    assert loads_stock(loaded.model)
-    save_model(tmp_path / "again", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
-    again = their_outputs(theirs(tmp_path / "again", "modernbert", kind), batch)
-    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+    check_there_and_back(tmp_path, "modernbert", kind, more)
 
 
 def test_a_global_layer_stays_global(tmp_path: Path) -> None:
@@ -156,15 +161,7 @@ def test_rotary_keys_cannot_be_cut_apart(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("kind", ["single_label", "masked_lm"])
 def test_every_kind_of_deberta(tmp_path: Path, kind: str, more: dict[str, Any]) -> None:
-    folder, batch = save_tiny(tmp_path / "stock", "deberta-v2", kind, **more), tiny_batch("deberta-v2")
-    loaded = load_model(folder)
-    assert loaded.notes == ()
-    expected = their_outputs(theirs(folder, "deberta-v2", kind), batch)
-    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
-    assert loads_stock(loaded.model)
-    save_model(tmp_path / "again", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
-    again = their_outputs(theirs(tmp_path / "again", "deberta-v2", kind), batch)
-    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+    check_there_and_back(tmp_path, "deberta-v2", kind, more)
 
 
 def test_what_the_hub_has_of_deberta_v3(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from tiny_stock import ROBERTA_LIKE, VOCAB_SIZE, randomise, tiny_tokenizer
@@ -14,28 +15,14 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
+from tiny_families import DEBERTA, MODERNBERT
 
 LAYERS = (LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 3, 9))
 EVEN_KEYS = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 2, 3, 9))
 FREE_INGREDIENTS = {
-    "deberta-v2": Ingredients(
-        has_position_table=False, num_distance_buckets=6, max_distance=16, has_distance_norm=True
-    ),
+    "deberta-v2": replace(DEBERTA, max_distance=16),
     "mpnet": Ingredients(num_bias_heads=3),
-    "modernbert": Ingredients(
-        norm_first=True,
-        has_position_table=False,
-        rotary_bases=(1000.0, 100.0),
-        window=2,
-        local_layers=(False, True, True, False),
-        bare_layers=(True, False, False, False),
-        is_gated=True,
-        has_attention_bias=False,
-        has_feed_forward_bias=False,
-        has_norm_bias=False,
-        has_prediction_head=True,
-        has_head_bias=False,
-    ),
+    "modernbert": replace(MODERNBERT, local_layers=(False, True, True, False)),
 }
 PROVENANCE = {
     "format_version": FORMAT_VERSION,

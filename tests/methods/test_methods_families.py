@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, tiny_text
+from tiny_task import fit_quickly, measure_quickly, tiny_task, tiny_text
 
 import cutbert
 from cutbert.errors import InputError
@@ -109,10 +109,7 @@ def test_a_masked_lm_of_new_sizes(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", ["modernbert"])  # the one with most that is its own; others take seconds each too
 def test_fit(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 4.0))
-    for module in ("fit_proposals", "fit_race"):
-        monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
+    fit_quickly(monkeypatch)
     base, task = family_base(tmp_path / "base", family), tiny_task(tmp_path)
     macs = cost_of(find_model(base).shape, HEAD).macs
     options: dict[str, Any] = {"max_macs": int(0.6 * macs), "time": 600.0, "rounds": 2}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, weights
+from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
@@ -53,15 +53,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    be_quick(monkeypatch)
-
-
-def be_quick(patch: pytest.MonkeyPatch) -> None:
-    """Leave little time for training, whatever the machine does beside."""
-    measure_quickly(patch)
-    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 4.0))
-    for module in ("fit_proposals", "fit_race"):
-        patch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
+    fit_quickly(monkeypatch)
 
 
 def fit(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:
@@ -72,7 +64,7 @@ def fit(model: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, model: str, task: dict[str, Any]) -> cutbert.api.Run:
     with pytest.MonkeyPatch.context() as patch:
-        be_quick(patch)
+        fit_quickly(patch)
         return fit(model, tmp_path_factory.mktemp("fit") / "run", task, max_params=int(0.8 * PARAMS))
 
 

@@ -60,5 +60,13 @@ def measure_quickly(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
 
 
+def fit_quickly(patch: pytest.MonkeyPatch) -> None:
+    """Leave `fit` little time for training, whatever the machine does beside."""
+    measure_quickly(patch)
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 4.0))
+    for module in ("fit_proposals", "fit_race"):
+        patch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
+
+
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")

@@ -23,12 +23,12 @@ from cutbert.checks import (
     TEXTS,
     Check,
     are,
-    check_values,
     has,
     is_text,
+    mistakes_of,
     or_null,
 )  # fmt: skip
-from cutbert.errors import Mistakes, RunError
+from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.view import front_table, front_view
 from cutbert.shape.cost import BYTES_PER_PARAM
@@ -122,10 +122,7 @@ class Entry(Shown):
         Raises:
             RunError: keys are missing or unknown, or values are not what they must be; all mistakes together.
         """
-        if not isinstance(data, dict):
-            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
-        mistakes = Mistakes()
-        check_values(mistakes, where, data, required=REQUIRED, optional=OPTIONAL)
+        mistakes = mistakes_of(data, where, RunError, required=REQUIRED, optional=OPTIONAL)
         mistakes.check(RunError)
         with mistakes.collect(f"{where}: "):
             shape = EncoderShape.from_json(data["shape"])
@@ -298,10 +295,7 @@ class Front(Shown):
     @classmethod
     def from_json(cls, data: Any, where: str = "front") -> Front:
         """Read a front from parsed JSON; arguments and errors as in `Entry.from_json`."""
-        if not isinstance(data, dict):
-            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
-        mistakes = Mistakes()
-        check_values(mistakes, where, data, required=FRONT_REQUIRED, optional=FRONT_OPTIONAL)
+        mistakes = mistakes_of(data, where, RunError, required=FRONT_REQUIRED, optional=FRONT_OPTIONAL)
         mistakes.check(RunError)
         with mistakes.collect():
             teacher = Entry.from_json(data["teacher"], f"{where}: teacher")

@@ -21,14 +21,14 @@ from cutbert.checks import (
     TEXTS,
     Check,
     are,
-    check_values,
     is_count,
     is_number,
     is_object,
     is_text,
     list_of,
+    mistakes_of,
 )  # fmt: skip
-from cutbert.errors import Mistakes, RunError, ShapeError
+from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.leaderboard_view import leaderboard_table, leaderboard_view
 from cutbert.shape.shape import EncoderShape
@@ -123,16 +123,11 @@ class LeaderboardEntry(Shown):
         Raises:
             RunError: keys are missing or unknown, or values are not what they must be; all mistakes together.
         """
-        if not isinstance(data, dict):
-            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
-        mistakes = Mistakes()
-        check_values(mistakes, where, data, required=REQUIRED, optional=OPTIONAL)
+        mistakes = mistakes_of(data, where, RunError, required=REQUIRED, optional=OPTIONAL)
         shape = None
         if is_object(data.get("shape")):
-            try:
+            with mistakes.collect(f"{where}: "):
                 shape = EncoderShape.from_json(data["shape"])
-            except ShapeError as error:
-                mistakes.extend(f"{where}: {each}" for each in error.mistakes)
         mistakes.check(RunError)
         tuples = {name: tuple(data[name]) for name in ("layers", "interval") if name in data}
         return cls(**{**data, **tuples, "shape": shape})
@@ -271,10 +266,7 @@ class Leaderboard(Shown):
         Raises:
             RunError: keys are missing or unknown, or values are not what they must be; all mistakes together.
         """
-        if not isinstance(data, dict):
-            raise RunError(f"{where}: must be a JSON object, got {type(data).__name__}")
-        mistakes = Mistakes()
-        check_values(mistakes, where, data, required=BOARD, optional=BOARD_OPTIONAL)
+        mistakes = mistakes_of(data, where, RunError, required=BOARD, optional=BOARD_OPTIONAL)
         entries = []
         for i, each in enumerate(data["entries"] if isinstance(data.get("entries"), list) else ()):
             with mistakes.collect():

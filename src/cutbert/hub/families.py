@@ -283,12 +283,18 @@ def head_group(kind: HeadKind) -> str:
     return "sequence" if kind in SEQUENCE_KINDS else kind
 
 
-def roberta_like(name: str) -> Family:
-    """Return a family that uses RoBERTa's code under another name."""
+def roberta_like(name: str, prefix: str = "roberta", encoder: Mapping[str, str] = BERT_ENCODER) -> Family:
+    """Return a family with RoBERTa's heads and special tokens, under another name.
+
+    Args:
+        name: transformers' model_type.
+        prefix: of its encoder's weights.
+        encoder: the names of these.
+    """
     return Family(
         name=name,
-        prefix="roberta",
-        encoder=BERT_ENCODER,
+        prefix=prefix,
+        encoder=encoder,
         heads=ROBERTA_HEADS,
         decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
         special_ids=BOS_AND_EOS,
@@ -324,15 +330,7 @@ TABLES = (
         heads=DISTILBERT_HEADS,
         decoder={"vocab_projector.weight": TOKEN_TABLE},
     ),
-    Family(
-        name="mpnet",
-        prefix="mpnet",
-        encoder=MPNET_ENCODER,
-        heads=ROBERTA_HEADS,
-        decoder={"lm_head.decoder.weight": TOKEN_TABLE, "lm_head.decoder.bias": "head.bias"},
-        special_ids=BOS_AND_EOS,
-        masked_lm_activation="gelu",
-    ),
+    roberta_like("mpnet", "mpnet", MPNET_ENCODER),
     Family(
         name="modernbert",
         prefix="model",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from cutbert.train.collating import block_batch
 from cutbert.train.progress import say
 
 MOST_BYTES = 2 << 30
-DISK_SHARE = 4  # at most one part in so many of the free disk
+DISK_SHARE = 4  # of the free space on the disk, at most 1 / DISK_SHARE is taken
 
 
 class KeptOutputs:
@@ -54,8 +54,9 @@ class KeptOutputs:
         self.model, self.tokens, self.batches, self.folder, self.has_states = model, tokens, batches, folder, has_states
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Return what makes it anew in another process, where nothing is kept yet."""
-        return _new, (self.model, self.tokens, self.batches, self.folder, self.has_states)
+        """Return how it is unpickled: as one that has kept nothing yet."""
+        make = partial(KeptOutputs, has_states=self.has_states)
+        return make, (self.model, self.tokens, self.batches, self.folder)
 
     @torch.no_grad()
     def __call__(self, batch: Batch, rows: NDArray[np.int64]) -> TaskOutput:
@@ -70,10 +71,10 @@ class KeptOutputs:
         """
         store, wanted = self._store, np.unique(self._store.batch_of[rows])
         if wanted[-1] >= store.num_batches:
-            return outputs_of(self.model, batch if self.has_states else self._batch(rows))
+            return self._outputs(batch if self.has_states else self._batch(rows))
         for index in wanted[~store.is_done[wanted]]:
             first = self._batch(self.batches[index])
-            store.keep(int(index), self.batches[index], first, outputs_of(self.model, first))
+            store.keep(int(index), self.batches[index], first, self._outputs(first))
         logits = store.logits[torch.from_numpy(rows)]
         if not self.has_states:
             return TaskOutput(logits, (), None)
@@ -87,18 +88,22 @@ class KeptOutputs:
     def _batch(self, rows: NDArray[np.int64]) -> Batch:
         return block_batch(self.model, self.tokens, rows)
 
+    def _outputs(self, batch: Batch) -> TaskOutput:
+        outputs: TaskOutput = self.model(
+            batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks
+        )
+        return outputs
+
     @cached_property
     def _store(self) -> Store:
-        outputs = outputs_of(self.model, self._batch(self.batches[0]))
+        first = self._batch(self.batches[0])
+        outputs = self._outputs(first)
         assert outputs.logits is not None
         states = outputs.hidden_states if self.has_states else ()
-        return Store(self.tokens.lengths, self.batches, outputs.logits, states, self.folder)
-
-
-def _new(
-    model: TaskModel, tokens: Tokens, batches: Sequence[NDArray[np.int64]], folder: Path, has_states: bool
-) -> KeptOutputs:
-    return KeptOutputs(model, tokens, batches, folder, has_states=has_states)
+        store = Store(self.tokens.lengths, self.batches, outputs.logits, states, self.folder)
+        if store.num_batches:
+            store.keep(0, self.batches[0], first, outputs)
+        return store
 
 
 class Store:
@@ -156,13 +161,6 @@ class Store:
         lengths = self.lengths[rows]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         return np.repeat(self.starts[rows], lengths) + within
-
-
-def outputs_of(model: TaskModel, batch: Batch) -> TaskOutput:
-    """Return a network's outputs for a batch."""
-    encoder = model.encoder
-    states = encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks)
-    return model.apply_head(states, batch.attention_mask, batch.blocks)
 
 
 def real_positions(batch: Batch) -> Tensor:
