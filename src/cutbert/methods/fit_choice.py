@@ -65,9 +65,9 @@ def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score
 def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
     """Return the network that is taken under one limit, None where none keeps it.
 
-    The race's winner, or where it breaks the limit as measured, the one that dropped out last. Where that clearly loses on
-    the backend, the one that is best there on select takes its place, if it is better. Never one below whole layers on
-    select, and never one below the uncut model where that keeps the limit.
+    The race's winner, or where it breaks the limit as measured, the one that dropped out last. Where that clearly loses
+    on the backend, the one that is best there on select takes its place, if it is better. Never one below whole layers
+    on select, and never one below the uncut model where that keeps the limit.
     """
     able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
     best = next(iter(able), None)
