@@ -20,6 +20,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from cutbert.shape.stock_config import STOCK_FAMILIES
+from known_times import take_known_memory
 from tiny_families import INGREDIENTS
 from tiny_runs import SHAPE, save_tiny
 
@@ -92,6 +93,7 @@ def test_gates_and_fewer_feed_forwards(family: str, tmp_path: Path, monkeypatch:
 @families
 def test_depth_is_stock(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measure_quickly(monkeypatch)
+    take_known_memory(monkeypatch)
     run = cutbert.depth(family_base(tmp_path / "base", family), out=tmp_path / "run", depth=2, **tiny_task(tmp_path))
     check_loads(run.path / "model", family, is_stock=True)
 

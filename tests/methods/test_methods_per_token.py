@@ -32,6 +32,7 @@ from cutbert.train.loop import StepInfo, TrainingStep
 from cutbert.train.working_copy import WorkingCopy
 from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TaskLosses, Teacher
+from known_times import take_known_memory
 from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer, tiny_tokens
 
 SPAN, TAGS = HeadSpec("span"), HeadSpec("token", ("B-X", "I-X", "O"))
@@ -203,8 +204,11 @@ def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.
     assert_distilled(run.path)
 
 
-def test_the_first_layers_are_tuned_too_but_not_chosen(runs: Runs, tmp_path: Path) -> None:
+def test_the_first_layers_are_tuned_too_but_not_chosen(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind, task, teacher, _ = runs
+    take_known_memory(monkeypatch)
     base, head = teacher.path.parent / "base", SPAN if kind == "squad" else TAGS
     run = cutbert.depth(base, out=tmp_path / "run", depth=2, **task)
     assert run["chosen_depth"] == 2 and run["metric"] == "f1" and 0 <= run["score"] <= 1
@@ -254,8 +258,9 @@ def test_predictions_are_kept_row_by_row(runs: Runs) -> None:
             assert len(stored["labels"]) == 9 and np.mean(right) == pytest.approx(stored["metrics"]["accuracy"])
 
 
-def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, task, teacher, family = runs
+    take_known_memory(monkeypatch)
     family.pick(max_params=10**9).save_pretrained(tmp_path / "small")
     data = {name: value for name, value in task.items() if name not in SMALL}
     found = cutbert.measure(tmp_path / "small", teacher.path, rounds=1, throughput_batch_size=2, threads=1, **data)
