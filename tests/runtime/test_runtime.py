@@ -160,6 +160,8 @@ def test_vectors_are_pooled_and_normalised(folders: dict[str, Path], tmp_path: P
     assert read_sentence(folder) is not None
     texts, model = tiny_rows(9).text, load(folder, threads=1)
     assert isinstance(model, Embedder)
+    found, _ = predicted(folder, tmp_path / "vectors.npy", tiny_rows(9))
+    np.testing.assert_allclose(found, np.stack(model(texts)), atol=1e-6)
     together, alone = np.stack(model(texts)), np.stack([model([text])[0] for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
@@ -246,3 +248,38 @@ assert all(name in OURS or name.startswith("cutbert.runtime") for name in others
     done = subprocess.run([sys.executable, "-c", script, folders["single_label"]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() in ("neg", "pos")
+
+
+def predicted(folder: Path, out: Path, rows: Rows, **options: Any) -> Any:
+    """Return what `predict` writes, and its result."""
+    pairs = rows.text_pair or rows.text
+    lines = [{"text": text, "other": other} for text, other in zip(rows.text, pairs, strict=True)]
+    texts = out.with_name("texts.jsonl")
+    texts.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = cutbert.predict(folder, input=texts, text="text", out=out, threads=1, **options)
+    if out.suffix == ".npy":
+        return np.load(out), result
+    return [json.loads(line) for line in out.read_text().splitlines()], result
+
+
+def test_predict_runs_every_kind_from_its_onnx_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    rows = tiny_rows(20)
+    for kind in ("single_label", "token", "span"):
+        pair = {"text_pair": "other"} if kind == "span" else {}
+        given: list[Any] = list(zip(rows.text, rows.text, strict=True)) if pair else rows.text
+        found, result = predicted(folders[kind], tmp_path / f"{kind}.jsonl", rows, **pair)
+        assert found == load(folders[kind], threads=1, max_length=None)(given)
+        assert result["backend"] == "onnx" and result["rows"] == 20
+    by_torch, result = predicted(folders["single_label"], tmp_path / "torch.jsonl", rows, backend="torch")
+    assert result["backend"] == "torch"
+    by_onnx, _ = predicted(folders["single_label"], tmp_path / "onnx.jsonl", rows, backend="onnx", batch_size=1)
+    assert [each["label"] for each in by_torch] == [each["label"] for each in by_onnx]
+    with pytest.raises(InputError, match=r"--out must end in .jsonl with a head of kind token"):
+        predicted(folders["token"], tmp_path / "out.csv", rows)
+    with pytest.raises(InputError, match="--text-pair must name the column of the texts that answer the questions"):
+        predicted(folders["span"], tmp_path / "out.jsonl", rows)
+    with pytest.raises(InputError, match="--text-pair must not be given with a tagger"):
+        predicted(folders["token"], tmp_path / "out.jsonl", rows, text_pair="other")
+    with pytest.raises(ModelError, match="got a head of kind token; cutbert finetune makes such a model, and taggers"):
+        predicted(folders["token"], tmp_path / "out.jsonl", rows, backend="torch")
+    assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.csv").exists()
