@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
+import cutbert
 from cutbert.data.answers import AnswerScorer
 from cutbert.data.entities import TagScorer, entities
 from cutbert.data.questions import Questions
