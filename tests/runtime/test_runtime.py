@@ -281,6 +281,6 @@ def test_predict_runs_every_kind_from_its_onnx_file(folders: dict[str, Path], tm
         predicted(folders["span"], tmp_path / "out.jsonl", rows)
     with pytest.raises(InputError, match="--text-pair must not be given with a tagger"):
         predicted(folders["token"], tmp_path / "out.jsonl", rows, text_pair="other")
-    with pytest.raises(ModelError, match="got a head of kind token; cutbert finetune makes such a model, and taggers"):
+    with pytest.raises(InputError, match="got a head of kind token; cutbert finetune makes such a model, and taggers"):
         predicted(folders["token"], tmp_path / "out.jsonl", rows, backend="torch")
     assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.csv").exists()
