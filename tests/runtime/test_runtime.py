@@ -229,6 +229,27 @@ def test_the_file_is_the_one_asked_for(folders: dict[str, Path], tmp_path: Path)
         folder.graph()
 
 
+def test_a_strangers_config_is_read_as_transformers_does(tmp_path: Path) -> None:
+    from cutbert.runtime.folder import Folder
+
+    def read(**config: object) -> tuple[str | None, tuple[str, ...], int]:
+        folder = Folder(tmp_path, config, {})
+        return folder.kind, folder.labels, folder.longest
+
+    bert = {"architectures": ["BertForSequenceClassification"], "max_position_embeddings": 64}
+    assert read(**bert) == ("single_label", ("LABEL_0", "LABEL_1"), 64)
+    assert read(**bert, id2label={"0": "score"}) == ("regression", ("score",), 64)
+    assert read(**bert, problem_type="multi_label_classification")[0] == "multi_label"
+    roberta = {"model_type": "roberta", "pad_token_id": 1, "max_position_embeddings": 514}
+    assert read(**roberta) == (None, ("LABEL_0", "LABEL_1"), 512)
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 1e30}')
+    assert read(**roberta)[2] == 512
+    (tmp_path / "sentence_bert_config.json").write_text('{"max_seq_length": 128}')
+    assert read(**roberta)[2] == 128
+    with pytest.raises(ModelError, match="id2label must have the keys 0 to 0"):
+        read(**bert, id2label={"1": "score"})
+
+
 def test_nothing_else_need_be_installed(folders: dict[str, Path]) -> None:
     script = """
 import sys

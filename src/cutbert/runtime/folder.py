@@ -67,13 +67,14 @@ class Folder:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the labels in id order; empty where config.json has none."""
+        """Names of the labels in id order; where config.json has none LABEL_0 and so on, as transformers reads it."""
         head = self.ours.get("head")
         if isinstance(head, dict) and isinstance(head.get("labels"), list):
             return tuple(map(str, head["labels"]))
         names = self.config.get("id2label")
         if not isinstance(names, dict):
-            return ()
+            count = self.config.get("num_labels")
+            return tuple(f"LABEL_{i}" for i in range(count if isinstance(count, int) else 2))
         by_id = {str(key): str(name) for key, name in names.items()}
         if set(by_id) != {str(i) for i in range(len(by_id))}:
             raise ModelError(f"{self.path / 'config.json'}: id2label must have the keys 0 to {len(by_id) - 1}")
