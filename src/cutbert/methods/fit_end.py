@@ -299,7 +299,7 @@ def write_model(
     files = {}
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
-    add_files(path, replace(part.objective.loaded, model=network), files)
+    add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
     facts: dict[str, Any] = {
         "cut_from": given_up(entry, uncut),
         "latency": {

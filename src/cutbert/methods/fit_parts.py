@@ -88,8 +88,8 @@ class Part:
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if not share_tokens(loaded, old.loaded):
-            dev = own.tokenize(data.dev)
-            select = dev if data.select_is_dev else own.tokenize(data.select)
+            dev = replace(own.tokenize(data.dev), scorer=old.dev.scorer)
+            select = dev if data.select_is_dev else replace(own.tokenize(data.select), scorer=old.select.scorer)
             own = replace(own, train_tokens=own.tokenize(data.train), dev=dev, select=select)
             tokens = own.tokenize(data.train if data.unlabeled is None else data.train.joined(data.unlabeled))
             others = model.tokens if teacher.tokens is None else teacher.tokens

@@ -122,7 +122,7 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
     path, command = source.path, source.data["command"]
     if command != "dynabert":
         raise RunError(f"{path}: must be a run of dynabert, which trains subnets of one network; got one of {command}")
-    if source.settings["dynabert"].get("objective", "task") != "task":
+    if source.settings["dynabert"].get("objective", "task") == "mlm":
         raise RunError(f"{path}: must be a run on a task to be searched, got one on plain text (--objective mlm)")
     return data_of(source, settings.data_dir)
 

@@ -123,7 +123,7 @@ def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Toke
         scored = ScoredOutputs(metrics_for(head, logits, tokens.labels), outputs)
     else:
         raise DataError("rows must have labels to be scored against, got none")
-    return Scores(scored.metrics[metric], scored.metrics, scored.outputs)
+    return Scores(scored.metrics[scored.metric or metric], scored.metrics, scored.outputs)
 
 
 def short_floats(values: NDArray[np.float32]) -> list[Any]:

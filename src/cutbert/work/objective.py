@@ -15,10 +15,12 @@ from cutbert.bench.settings import DEFAULT_LENGTH
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
 from cutbert.data.masking import Masking, masked_batch, masking_of
+from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.text import TextData, every_second, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.data.vectors import Prompts, VectorScorer, VectorTexts
 from cutbert.errors import DataError
 from cutbert.fronts.front import Entry
 from cutbert.fronts.outputs import chance_fact, interval_fact
@@ -26,6 +28,7 @@ from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
+from cutbert.hub.sentence import Sentence, read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
@@ -75,6 +78,11 @@ class Objective(Protocol):
         ...
 
     @property
+    def select_metric(self) -> str:
+        """Name of the metric that choices are made by."""
+        ...
+
+    @property
     def select_is_dev(self) -> bool:
         """Whether choices are made on the rows that are reported."""
         ...
@@ -118,7 +126,7 @@ def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
 
 @dataclass(frozen=True, eq=False)
 class TaskObjective:
-    """A task with labels.
+    """A task with labels; or the vectors of an embedding model, its own teacher, on texts.
 
     Args:
         inputs: what the run started from.
@@ -126,6 +134,7 @@ class TaskObjective:
         loaded: model, tokenizer, provenance.
         engine: machine and processes.
         train_tokens, select, dev: tokens of the splits; select is dev's own object where they are the same.
+        sentence: of an embedding model, how states become vectors.
     """
 
     inputs: Inputs
@@ -135,12 +144,16 @@ class TaskObjective:
     train_tokens: Tokens
     select: Tokens
     dev: Tokens
+    sentence: Sentence | None = None
 
     @classmethod
     def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TaskObjective:
         """Load the model with a head that fits the task, and tokenise the splits."""
-        data = inputs.dataset
+        data, sentence = inputs.dataset, None
         assert data is not None
+        if data.head.kind == "embedding":
+            sentence = read_embedder(inputs.model.name, inputs.model.folder)
+            data = with_prompts(data, sentence.prompts)
         engine = make_engine(train)
         loaded = load_model(inputs.model, data.head, seed=train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
@@ -155,11 +168,20 @@ class TaskObjective:
             for note in each.notes:
                 say(f"{name}: {note}", shown=engine.is_main)
         select = tokens["dev"] if data.select_is_dev else tokens["select"]
-        return cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
+        made = cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
+        if sentence is None:
+            return made
+        say("the model's own vectors of select and dev, to compare with", shown=engine.is_main)
+        select, dev = (beside(loaded.model, each) for each in (made.select, made.dev))
+        return replace(made, select=select, dev=dev, sentence=sentence)
 
     @property
     def metric(self) -> str:
         return self.data.metric
+
+    @property
+    def select_metric(self) -> str:
+        return self.data.select_metric
 
     @property
     def select_is_dev(self) -> bool:
@@ -170,7 +192,14 @@ class TaskObjective:
         return sample_lengths(self.dev.lengths)
 
     def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
-        return TaskLosses(self.data.head, batch, info)
+        return TaskLosses(self.data.head, batch, info, self.answers)
+
+    @cached_property
+    def answers(self) -> Teacher | None:
+        """What gives vectors in the place of labels; None where there are labels."""
+        if self.data.head.kind != "embedding":
+            return None
+        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype))
 
     def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
         """Return the teacher: the fine-tuned model, or --teacher, which may have a tokenizer of its own."""
@@ -230,7 +259,21 @@ class TaskObjective:
         facts: dict[str, Any] = {"task": task, "max_length": self.inputs.data.length_limit}
         if entry is not None:
             facts |= interval_fact(run.path, entry.name, self.metric) | chance_fact(run.path, entry.name, self.metric)
-        save_network(self, run, model, entry, name, self.data.files, facts)
+        save_network(self, run, model, entry, name, self.data.files, facts, self.sentence)
+
+
+def with_prompts(data: Dataset, prompts: Prompts) -> Dataset:
+    """Return an embedding model's data with its prompts before the texts."""
+    train, select, dev = data.train, data.select, data.dev
+    assert isinstance(train, Rows) and isinstance(select, VectorTexts) and isinstance(dev, VectorTexts)
+    texts = Rows([prompts.default + text for text in train.text])
+    return replace(data, train=texts, select=select.prompted(prompts), dev=dev.prompted(prompts))
+
+
+def beside(model: TaskModel, tokens: Tokens) -> Tokens:
+    """Return an embedding model's rows with a scorer that knows its own vectors of them."""
+    assert isinstance(tokens.scorer, VectorScorer)
+    return replace(tokens, scorer=tokens.scorer.beside(predict_logits(model, tokens)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +296,7 @@ class TextObjective:
     text: TextData
     masking: Masking
     metric: str = MASKED_ACCURACY
+    select_metric: str = MASKED_ACCURACY
     select_is_dev: bool = False
 
     @classmethod
@@ -322,6 +366,7 @@ def save_network(
     name: str,
     files: Mapping[str, str],
     facts: Mapping[str, Any],
+    sentence: Sentence | None = None,
 ) -> None:
     """Write a network into a folder of a run.
 
@@ -329,11 +374,12 @@ def save_network(
         objective, run, model, entry, name: as in `Objective.save`.
         files: hashes of the data.
         facts: what else its provenance says.
+        sentence: of an embedding model, how states become vectors.
     """
     metric, loaded = objective.metric, objective.loaded
-    scores = {} if entry is None else {metric: entry.score, f"select_{metric}": entry.select_score}
+    scores = {} if entry is None else {metric: entry.score, f"select_{objective.select_metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, run.line, data=files, scores=scores, facts=facts)
-    save_model(run.path / name, model, loaded.tokenizer, provenance=provenance)
+    save_model(run.path / name, model, loaded.tokenizer, provenance=provenance, sentence=sentence)
 
 
 def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
