@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from cutbert.data.sources import read_raw
 from cutbert.data.splits import held_out_mask, outside, sample
 from cutbert.data.tasks import TASKS
 from cutbert.data.vector_files import first_judged, read_vector_parts
-from cutbert.data.vectors import COSINE, VectorTexts
+from cutbert.data.vectors import COSINE, Prompts, VectorTexts
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
 
@@ -63,6 +63,13 @@ class Dataset:
     def select_metric(self) -> str:
         """Name of the metric that choices are made by."""
         return self.own_select_metric or self.metric
+
+    def prompted(self, prompts: Prompts) -> Dataset:
+        """Return an embedding model's data with its prompts before the texts."""
+        select, dev = self.select, self.dev
+        assert isinstance(select, VectorTexts) and isinstance(dev, VectorTexts)
+        train = Rows([prompts.default + text for text in texts_of(self.train)])
+        return replace(self, train=train, select=select.prompted(prompts), dev=dev.prompted(prompts))
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
@@ -117,7 +124,7 @@ def load_vector_dataset(settings: DataSettings) -> Dataset:
         train=train.take(sample(len(train), settings.max_train_samples)),
         select=first_judged(select, settings.max_eval_samples),
         dev=first_judged(dev, settings.max_eval_samples),
-        own_select_metric=select.metric,
+        own_select_metric=None if select.metric == dev.metric else select.metric,
         files=files.hashes,
         notes=tuple(notes),
     )

@@ -221,9 +221,8 @@ def read_relevant(path: Path, mistakes: list[str]) -> list[tuple[str, str, float
         if is_id(query) and is_id(text) and np.isfinite(number) and number >= 0:
             rows.append((str(query), str(text), number))
         else:
-            mistakes.append(
-                f"{place}: must have two ids and a number of at least 0, got {query!r:.40}, {text!r:.40} and {gain!r:.40}"
-            )
+            got = f"{query!r:.40}, {text!r:.40} and {gain!r:.40}"
+            mistakes.append(f"{place}: must have two ids and a number of at least 0, got {got}")
     return rows
 
 

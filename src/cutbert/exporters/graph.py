@@ -47,9 +47,9 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     """Return a network as an ONNX model.
 
     Inputs are those of `input_names`, int64 [batch, length], padding anywhere. The output is the logits, shaped as in
-    `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output; an embedding's are its vectors, then the last hidden states, which
-    loaders that pool by themselves ask for. Those of
-    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them.
+    `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output. Those of
+    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them. An
+    embedding's are its vectors, then the last hidden states, which loaders that pool by themselves ask for.
 
     Raises:
         ModelError: an activation that has no operator in our table.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import ModelError
 from cutbert.data.vectors import Prompts, prompts_of
+from cutbert.errors import ModelError
 from cutbert.files import read_json, write_json
 from cutbert.shape.pooling import FLAG, POOLING_FILE, POOLINGS, folder_pooling
 

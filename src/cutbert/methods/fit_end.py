@@ -122,6 +122,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         notes=(*notes, *notes_of(fitting, finalists, races, chosen)),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
+        own_select_metric=fitting.objective.data.own_select_metric,
     )
     board.save(run.path)
     check_all_chosen(fitting, targets, chosen)

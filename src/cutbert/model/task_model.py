@@ -22,9 +22,9 @@ class TaskOutput(NamedTuple):
     """The outputs of a network for a batch.
 
     Args:
-        logits: [B, C] for a sequence head, the vectors [B, H] of an embedding, [B, S, C] per token, [B, S, 2] for spans, [B, S, vocabulary] for a
-            masked LM; None without an output layer. [T, ...] in place of [B, S, ...] where the batch is in blocks,
-            [M, ...] for chosen positions.
+        logits: [B, C] for a sequence head, the vectors [B, H] of an embedding, [B, S, C] per token, [B, S, 2] for
+            spans, [B, S, vocabulary] for a masked LM; None without an output layer. [T, ...] in place of [B, S, ...]
+            where the batch is in blocks, [M, ...] for chosen positions.
         hidden_states: the embeddings' output, then that of each kept layer, [B, S, H] or [T, H] each.
         pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
     """

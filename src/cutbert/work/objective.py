@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +16,10 @@ from cutbert.bench.settings import DEFAULT_LENGTH
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
 from cutbert.data.masking import Masking, masked_batch, masking_of
-from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.text import TextData, every_second, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.data.vectors import Prompts, VectorScorer, VectorTexts
 from cutbert.errors import DataError
 from cutbert.fronts.front import Entry
 from cutbert.fronts.outputs import chance_fact, interval_fact
@@ -40,6 +39,7 @@ from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+from cutbert.train.vectors import FOLDER, beside, keep_vectors, kept_vectors
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import layer_map
 from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
@@ -147,13 +147,21 @@ class TaskObjective:
     sentence: Sentence | None = None
 
     @classmethod
-    def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TaskObjective:
-        """Load the model with a head that fits the task, and tokenise the splits."""
+    def prepare(
+        cls, inputs: Inputs, train: TrainSettings, run: RunFolder, vectors: Path | None = None
+    ) -> TaskObjective:
+        """Load the model with a head that fits the task, and tokenise the splits.
+
+        Args:
+            inputs, train, run: of the run.
+            vectors: folder of the teacher's vectors of an embedding model's data; None for the run's own, which the
+                model makes where it is not there.
+        """
         data, sentence = inputs.dataset, None
         assert data is not None
         if data.head.kind == "embedding":
             sentence = read_embedder(inputs.model.name, inputs.model.folder)
-            data = with_prompts(data, sentence.prompts)
+            data = data.prompted(sentence.prompts)
         engine = make_engine(train)
         loaded = load_model(inputs.model, data.head, seed=train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
@@ -171,9 +179,13 @@ class TaskObjective:
         made = cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
         if sentence is None:
             return made
-        say("the model's own vectors of select and dev, to compare with", shown=engine.is_main)
-        select, dev = (beside(loaded.model, each) for each in (made.select, made.dev))
-        return replace(made, select=select, dev=dev, sentence=sentence)
+        say("embedding: vectors are compared with the model's own, of select and dev", shown=engine.is_main)
+        known = {}
+        for name in ("select", "dev"):
+            path = (vectors or run.path / FOLDER) / f"{name}.npy"
+            engine.make_once(path, partial(keep_vectors, path, loaded.model, tokens[name]))
+            known[name] = beside(tokens[name], kept_vectors(path, tokens[name]))
+        return replace(made, **known, sentence=sentence)
 
     @property
     def metric(self) -> str:
@@ -256,24 +268,12 @@ class TaskObjective:
     def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
         assert isinstance(self.inputs.data, DataSettings)
         task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
+        if not self.inputs.data.is_embedding:
+            task.pop("objective", None)
         facts: dict[str, Any] = {"task": task, "max_length": self.inputs.data.length_limit}
         if entry is not None:
             facts |= interval_fact(run.path, entry.name, self.metric) | chance_fact(run.path, entry.name, self.metric)
         save_network(self, run, model, entry, name, self.data.files, facts, self.sentence)
-
-
-def with_prompts(data: Dataset, prompts: Prompts) -> Dataset:
-    """Return an embedding model's data with its prompts before the texts."""
-    train, select, dev = data.train, data.select, data.dev
-    assert isinstance(train, Rows) and isinstance(select, VectorTexts) and isinstance(dev, VectorTexts)
-    texts = Rows([prompts.default + text for text in train.text])
-    return replace(data, train=texts, select=select.prompted(prompts), dev=dev.prompted(prompts))
-
-
-def beside(model: TaskModel, tokens: Tokens) -> Tokens:
-    """Return an embedding model's rows with a scorer that knows its own vectors of them."""
-    assert isinstance(tokens.scorer, VectorScorer)
-    return replace(tokens, scorer=tokens.scorer.beside(predict_logits(model, tokens)))
 
 
 @dataclass(frozen=True, eq=False)
