@@ -17,6 +17,7 @@ class ObjectiveSettings(Settings):
 
     GROUP = METHOD
     TASK_OPTIONS: ClassVar[tuple[str, ...]] = ()
+    VECTOR_OPTIONS: ClassVar[tuple[str, ...]] = ("logit_weight", "hidden_weight", "final_epochs")
 
     objective: ObjectiveName = field(
         default="task",
@@ -30,4 +31,6 @@ class ObjectiveSettings(Settings):
     def conflicts(self) -> Iterable[str]:
         yield from super().conflicts()
         if self.objective != "task":
-            yield from (f"{each} is for --objective task" for each in self.given(*self.TASK_OPTIONS))
+            of_vectors = self.VECTOR_OPTIONS if self.objective == "embedding" else ()
+            names = [name for name in self.TASK_OPTIONS if name not in of_vectors]
+            yield from (f"{each} is for --objective task" for each in self.given(*names))
