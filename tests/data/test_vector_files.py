@@ -83,8 +83,6 @@ def test_columns_of_train_are_texts(files: dict[str, str], tmp_path: Path) -> No
     rows = "".join(f"left {i},right {i}\n" for i in range(20))
     two = write(tmp_path, "two.csv", "a,b\n" + rows)
     data = load_dataset(settings({"train": two}, "train", text="a", text_pair="b"))
-        settings({"train": write(tmp_path, "two.csv", "a,b\n" + rows)}, "train", text="a", text_pair="b")
-    )
     assert len(data.train) + len(data.select) + len(data.dev) == 40
 
 
