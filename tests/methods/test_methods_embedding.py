@@ -20,33 +20,21 @@ from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import DataError, InputError, ModelError
 from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
-from cutbert.hub.sentence import Sentence, read_sentence
+from cutbert.hub.sentence import read_sentence
 from cutbert.shape.head import HeadSpec
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import predict_logits, teacher_kl
 from cutbert.train.losses import logit_loss
-from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer
+from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_tokenizer
 
 VECTORS = HeadSpec("embedding")
-FILES = {
-    "modules.json": [
-        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
-        for i, kind in enumerate(("Transformer", "Pooling", "Normalize"))
-    ],
-    "1_Pooling/config.json": {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True},
-    "config_sentence_transformers.json": {"prompts": {"query": "a film "}, "default_prompt_name": None},
-}
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bare encoder with the modules of sentence-transformers."""
-    folder = tmp_path_factory.mktemp("embedder") / "model"
-    sentence = Sentence("mean", True, 60, FILES)
-    save_model(folder, tiny_model(HeadSpec("none")), tiny_tokenizer(), provenance=PROVENANCE, sentence=sentence)
-    return folder
+    return save_tiny_embedder(tmp_path_factory.mktemp("embedder") / "model")
 
 
 @pytest.fixture(scope="module")

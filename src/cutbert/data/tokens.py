@@ -118,17 +118,16 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     if isinstance(rows, Sentences):
         arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
         return word_tokens(rows, arrays, max_length)
-    scorer: VectorScorer | None = None
-    if isinstance(rows, VectorTexts):
-        rows, scorer = Rows(rows.text), VectorScorer(rows)
-    assert isinstance(rows, Rows)
-    columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
-    arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
+    scorer = VectorScorer(rows) if isinstance(rows, VectorTexts) else None
+    texts = Rows(rows.text) if isinstance(rows, VectorTexts) else rows
+    assert isinstance(texts, Rows)
+    columns = [texts.text] if texts.text_pair is None else [texts.text, texts.text_pair]
+    arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(texts, engine))
     return Tokens(
         arrays["ids"],
         arrays["offsets"],
         arrays.get("pair_starts"),
-        rows.labels,
+        texts.labels,
         scorer=scorer,
         notes=cut_notes(int(arrays["num_cut"][0]), len(rows), max_length),
     )

@@ -146,7 +146,8 @@ def first_judged(texts: VectorTexts, count: int | None) -> VectorTexts:
         rows += [*retrieval.queries, *retrieval.corpus]
     kept = np.unique(np.array(rows, dtype=np.int64))
     if pairs is not None:
-        pairs = Pairs(*(np.searchsorted(kept, each) for each in (pairs.first, pairs.second)), pairs.numbers)
+        first, second = (np.searchsorted(kept, each) for each in (pairs.first, pairs.second))
+        pairs = Pairs(first, second, pairs.numbers)
     if retrieval is not None:
         queries, corpus = (np.searchsorted(kept, each) for each in (retrieval.queries, retrieval.corpus))
         retrieval = Retrieval(queries, corpus, retrieval.relevant)
