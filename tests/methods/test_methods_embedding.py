@@ -141,7 +141,7 @@ def test_fit_ends_with_a_file_that_gives_vectors(fitted: cutbert.api.Run) -> Non
 @pytest.mark.parametrize(
     ("verb", "options"),
     [
-        ("schubert", {"budget": "params=0.8", "rounds": 1, "gate_steps": 3}),
+        ("schubert", {"budget": "params=0.9", "rounds": 1, "dims": ["f", "a"]}),
         ("undivided", {"ffn_every": 3}),
         ("depth", {"depth": 1}),
     ],
@@ -219,6 +219,8 @@ def test_options_of_tasks(model: Path, data: dict[str, Any], tmp_path: Path) -> 
         model, data, tmp_path / "run", teacher=str(model)
     ) or "--teacher is for --objective task" in refused(model, data, tmp_path / "run", teacher=str(model))
     assert "--augment is for --objective task" in refused(model, data, tmp_path / "run", augment="words")
+    with pytest.raises(InputError, match="must leave the hidden size, which is that of the vectors, as it is"):
+        cutbert.schubert(model, out=tmp_path / "run", budget="params=0.9", **data, **QUICK)
     with pytest.raises(ModelError, match="must make vectors of 24 numbers"):
         raise_for_student(model, data, tmp_path)
 
