@@ -157,6 +157,7 @@ def look(
     Raises:
         BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
+    begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
     measured = plan.known("look") or measured_look(objective, settings, train)
     table = LatencyTable.from_json(measured["table"])
     costs = Costs.of(table, objective.data.head, settings.backend)
@@ -166,7 +167,7 @@ def look(
     with mistakes.collect():
         targets = targets_of(settings, costs, shapes)
     with mistakes.collect():
-        check_time(settings, uncut_seconds(objective, measured), plan.run.seconds, len(targets))
+        check_time(settings, uncut_seconds(objective, measured), begun, plan.run.seconds - begun, len(targets))
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -192,9 +193,9 @@ def measured_look(objective: TaskObjective, settings: FitSettings, train: TrainS
     }
 
 
-def check_time(settings: FitSettings, uncut_s: float, spent_s: float, num_limits: int) -> None:
+def check_time(settings: FitSettings, uncut_s: float, spent_s: float, look_s: float, num_limits: int) -> None:
     """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
-    needed = spent_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+    needed = spent_s + look_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         raise BudgetError(
             f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "

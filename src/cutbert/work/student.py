@@ -147,10 +147,7 @@ def student_step(
     is_own = recipe.state_map in ("own", "own_and_last")
     state_map = "uniform" if kept is None and is_own else recipe.state_map
     pairs: StatePairs = layer_map(student.num_layers, own.num_layers, state_map, kept) if weights.hidden else ()
-    if state_map in (
-        "own",
-        "own_and_last",
-    ):  # of the model that the network was cut from, which a teacher of another depth matches
+    if is_own and kept is not None:  # of what it was cut from, which a teacher of another depth matches
         pairs = teacher.match(pairs)
     layer = recipe.relation_layer
     return DistillStep(losses_of, teacher, weights, hidden_units, state_pairs=pairs, relation_layer=layer)
