@@ -96,7 +96,7 @@ def test_picked_measured_and_exported(family: cutbert.api.Run, data: dict[str, A
     result = cutbert.export(folder, onnx=True, int8=True, max_drop=100.0)
     assert result["metric"] == "ndcg@10" and result["select_score_metric"] == "cosine"
     assert result["select_score_before"] == pytest.approx(1) and result["select_score_after"] > 0.8
-    measured = cutbert.measure(folder, backends=["torch", "onnx"], rounds=1, **data)["models"]
+    measured = cutbert.measure(folder, backend=["torch", "onnx"], rounds=1, **data)["models"]
     for each in measured:
         assert each["score"] == pytest.approx(picked.entry.score, abs=1e-5)
         assert "cosine" not in each["metrics"]
@@ -205,7 +205,7 @@ def test_models_without_vectors(model: Path, data: dict[str, Any], tmp_path: Pat
     assert "must have a model that says how a text's states become its vector" in refused(plain, data, tmp_path / "run")
     largest = shutil.copytree(model, tmp_path / "largest")
     (largest / "1_Pooling" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
-    assert "with the pooling cls or mean, got 'max'" in refused(largest, data, tmp_path / "run")
+    assert "with the pooling cls or mean, got 'max_tokens'" in refused(largest, data, tmp_path / "run")
     (largest / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
     assert "pools its prompts too" in refused(largest, data, tmp_path / "run")
     modules = json.loads((model / "modules.json").read_text())

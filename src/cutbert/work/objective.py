@@ -180,12 +180,12 @@ class TaskObjective:
         if sentence is None:
             return made
         say("embedding: vectors are compared with the model's own, of select and dev", shown=engine.is_main)
-        known = {}
+        known: dict[str, Tokens] = {}
         for name in ("select", "dev"):
             path = (vectors or run.path / FOLDER) / f"{name}.npy"
             engine.make_once(path, partial(keep_vectors, path, loaded.model, tokens[name]))
             known[name] = beside(tokens[name], kept_vectors(path, tokens[name]))
-        return replace(made, **known, sentence=sentence)
+        return replace(made, select=known["select"], dev=known["dev"], sentence=sentence)
 
     @property
     def metric(self) -> str:
