@@ -165,8 +165,8 @@ def write_retrieval(pairs: Iterator[tuple[str, str]], folder: Path) -> None:
         found = corpus.setdefault(one_line(context), f"p{len(corpus)}")
         relevant.append(f"{asked}\t{found}\t1")
     for name, texts in (("queries", questions), ("corpus", corpus)):
-        lines = (json.dumps({"_id": key, "text": text}) for text, key in texts.items())
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows = [json.dumps({"_id": key, "text": text}) for text, key in texts.items()]
+        (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     lines = ["query-id\tcorpus-id\tscore", *dict.fromkeys(relevant)]
     (folder / "relevant.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
