@@ -148,17 +148,10 @@ def read_by(nodes: Nodes, layer: Residual, x: str) -> str:
 
 def added(nodes: Nodes, owner: Residual, layer: nn.Linear, x: str, residual: str) -> str:
     """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
-    product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
-    if owner.norm is None or owner.norm_place == "before":
-        product = product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
-        return nodes.add("Add", product, residual)
-    norm = owner.norm
-    # One operator adds bias and residual and normalises. Fused is not always faster: on the CPU, ONNX Runtime's
-    # SkipLayerNormalization was measured six times slower than its LayerNormalization.
-    weights = ["" if each is None else nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
-    while not weights[-1]:
-        weights.pop()
-    return nodes.add_fused("SkipLayerNormalization", product, residual, *weights, epsilon=norm.eps)
+    # ONNX Runtime's SkipLayerNormalization is bias, sum and norm in one, and several times slower on the CPU than
+    # LayerNormalization; its optimizer makes one of Add and LayerNormalization, and not of Sum.
+    total = nodes.add("Sum", linear(nodes, layer, x), residual)
+    return total if owner.norm is None or owner.norm_place == "before" else layer_norm(nodes, owner.norm, total)
 
 
 def layer_norm(nodes: Nodes, norm: PrefixNorm, x: str) -> str:
