@@ -34,7 +34,8 @@ from cutbert.shape.folder import FORMAT_VERSION
 FILE_NAME = "cutbert.json"
 # Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
 # that is near chance, the network it was cut from with what was given up, measured latency with its conditions,
-# scores before and after int8, and the ONNX files by the loader whose layout the folder has.
+# scores before and after int8, and the ONNX files by the loader whose layout the folder has. Beside them, and for as
+# long as the head is kept: what sentence-transformers' CrossEncoder does with its outputs.
 FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts")
 REQUIRED: dict[str, Check] = {
     "base_model": TEXT,
@@ -69,6 +70,7 @@ OPTIONAL: dict[str, Check] = {
         {"latency_ms": NUMBER, "backend": TEXT, "threads": COUNT, "processor": TEXT},
         {"latency_p95_ms": or_null(NUMBER)},
     ),
+    "cross_encoder": OBJECT,
     "layouts": (are(list_of(is_text)), "a JSON object of lists of texts"),
     "int8": has(
         {
