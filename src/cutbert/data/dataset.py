@@ -128,7 +128,8 @@ def read_whole_texts(settings: DataSettings) -> Parts:
     metric = task.metric if task else OWN_METRICS[head.kind]
     notes = [f"{file}: {count:,} incomplete rows left out" for file, count in raw.left_out().items()]
     if settings.group is not None:
-        metric, is_binary = f"ndcg@{TOP}", parts["train"].labels.dtype == np.bool_
+        metric, labels = f"ndcg@{TOP}", parts["train"].labels
+        is_binary = labels is not None and labels.dtype == np.bool_
         loss = "binary cross-entropy of 0 and 1" if is_binary else "squared error"
         notes.append(f"labels are learned by {loss}, pair by pair")
     return Parts(parts, head, metric, raw.hashes, tuple(notes))
@@ -172,8 +173,11 @@ def split_keys(rows: Examples) -> list[bytes]:
 def without(rows: Some, others: Sequence[Examples], part: str, other: str, notes: list[str]) -> Some:
     """Return the rows whose texts or groups are in none of the others, and add a note on how many were left out."""
     has_groups = isinstance(rows, Rows) and rows.groups is not None
-    own, *theirs = (split_keys(each) if has_groups else each.text_keys() for each in (rows, *others))
-    kept = outside(own, theirs)
+
+    def keys(of: Examples) -> list[bytes]:
+        return split_keys(of) if has_groups else of.text_keys()
+
+    kept = outside(keys(rows), [keys(other) for other in others])
     dropped = len(rows) - len(kept)
     if dropped:
         shared = "group" if has_groups else "text"
@@ -185,11 +189,13 @@ def first_rows(rows: Some, count: int | None) -> Some:
     """Return the first `count` rows; of rows in groups the first groups with no more rows together."""
     if count is None or count >= len(rows):
         return rows
-    if isinstance(rows, Rows) and rows.groups is not None:
-        groups = group_rows(rows.groups)
+    names = rows.groups if isinstance(rows, Rows) else None
+    kept = np.arange(count)
+    if names is not None:
+        groups = group_rows(names)
         num_kept = max(1, int((np.cumsum([len(group) for group in groups]) <= count).sum()))
-        return rows.take(np.sort(np.concatenate(groups[:num_kept])))
-    return rows.take(np.arange(count))
+        kept = np.sort(np.concatenate(groups[:num_kept]))
+    return rows.take(kept)
 
 
 def check_groups(settings: DataSettings, parts: Mapping[str, Examples], notes: list[str]) -> None:

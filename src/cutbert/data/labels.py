@@ -123,7 +123,8 @@ def relevance_reader(settings: DataSettings, train: RawRows, mistakes: list[str]
         wrong = ~np.isin(values, (0.0, 1.0)) if is_binary else values < 0
         labels = rows.labels or []
         mistakes.extend(
-            f"{rows.place(i)}: with --group a label must be {wanted}, got {labels[i]!r}" for i in np.flatnonzero(wrong)
+            f"{rows.place(i)}: with --group a label must be {wanted}, got {labels[i]!r}"
+            for i in np.flatnonzero(wrong).tolist()
         )
         return values > 0 if is_binary else values
 
