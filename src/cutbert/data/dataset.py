@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +19,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.sources import read_raw
 from cutbert.data.splits import held_out_mask, outside, sample
 from cutbert.data.tasks import TASKS
+from cutbert.data.vector_files import first_judged, read_vector_parts
+from cutbert.data.vectors import COSINE, Prompts, VectorTexts
 from cutbert.errors import DataError
 from cutbert.shape.head import HeadSpec
 
@@ -41,6 +43,7 @@ class Dataset:
         dev: rows that are only reported on.
         unlabeled: rows without labels for distillation; none of their texts is in select or dev.
         select_is_dev: whether choices are made on dev, as in the papers; always shown to the user.
+        own_select_metric: what choices are made by, where that is another than the primary metric of dev.
         files: SHA-256 of each file that was read (for a hub data set, of the rows).
         notes: for the user: which rows were left out, and why.
     """
@@ -53,8 +56,21 @@ class Dataset:
     dev: Examples
     unlabeled: Examples | None = None
     select_is_dev: bool = False
+    own_select_metric: str | None = None
     files: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def select_metric(self) -> str:
+        """Name of the metric that choices are made by."""
+        return self.own_select_metric or self.metric
+
+    def prompted(self, prompts: Prompts) -> Dataset:
+        """Return an embedding model's data with its prompts before the texts."""
+        select, dev = self.select, self.dev
+        assert isinstance(select, VectorTexts) and isinstance(dev, VectorTexts)
+        train = Rows([prompts.default + text for text in texts_of(self.train)])
+        return replace(self, train=train, select=select.prompted(prompts), dev=dev.prompted(prompts))
 
 
 def load_dataset(settings: DataSettings) -> Dataset:
@@ -65,6 +81,8 @@ def load_dataset(settings: DataSettings) -> Dataset:
             full).
     """
     settings.check()
+    if settings.is_embedding:
+        return load_vector_dataset(settings)
     files = read_parts(settings)
     parts, notes = files.parts, list(files.notes)
     train, select, dev = split(settings, parts, notes)
@@ -86,6 +104,40 @@ def load_dataset(settings: DataSettings) -> Dataset:
         files=files.files,
         notes=tuple(notes),
     )
+
+
+def load_vector_dataset(settings: DataSettings) -> Dataset:
+    """Return the texts of an embedding model; select is held out of train unless a file is given, never dev.
+
+    Training texts that select has, or a dev of plain texts, are left out: there the teacher's vectors are the score.
+    """
+    files, notes = read_vector_parts(settings), list[str]()
+    parts: dict[str, Examples] = {"train": files.train}
+    if files.dev is not None:
+        parts["dev"] = files.dev
+        if files.dev.metric == COSINE:
+            parts["train"] = without(files.train, [files.dev], "train", "dev", notes)
+    if files.select is not None:
+        parts["select"] = files.select
+    train, *others = split(settings, parts, notes)
+    select, dev = (each if isinstance(each, VectorTexts) else VectorTexts(texts_of(each)) for each in others)
+    return Dataset(
+        name=settings.task or "own",
+        head=HeadSpec("embedding"),
+        metric=dev.metric,
+        train=train.take(sample(len(train), settings.max_train_samples)),
+        select=first_judged(select, settings.max_eval_samples),
+        dev=first_judged(dev, settings.max_eval_samples),
+        own_select_metric=None if select.metric == dev.metric else select.metric,
+        files=files.hashes,
+        notes=tuple(notes),
+    )
+
+
+def texts_of(rows: Examples) -> list[str]:
+    """Return the texts of single ones."""
+    assert isinstance(rows, Rows)
+    return rows.text
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from cutbert.hub.card import CARD, write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
-from cutbert.hub.sentence import Sentence, read_cross_encoder, read_sentence
+from cutbert.hub.sentence import Sentence, read_cross_encoder, read_embedder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length
@@ -79,7 +79,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
             name, runner_graph = int8_graph(graph, loaded, parts, settings)
             files[name], runner = runner_graph, OnnxRunner(runner_graph, threads)
         if dataset is not None:
-            result |= scores_around(runner, loaded, parts)
+            result |= scores_around(runner, loaded, parts, sentence)
             if settings.wants_int8 and settings.gate:
                 check_drop(result, settings)
     return write(source, loaded, sentence, settings, files, line, result)
@@ -116,7 +116,10 @@ def check_inputs(
     if data is not None and data.max_length is not None:
         with mistakes.collect():
             check_length(source, "--max-length", data.max_length)
-    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
+    if dataset is not None and dataset.head.kind == "embedding":
+        with mistakes.collect():
+            dataset = dataset.prompted(read_embedder(str(source), source.folder).prompts)
+    elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():

@@ -33,6 +33,7 @@ from cutbert.version import __version__
 OPSET = 20
 IR_VERSION = 10
 BATCH, LENGTH = "batch", "length"
+VECTOR_OUTPUT = "sentence_embedding"  # as sentence-transformers and optimum call it
 SPAN_OUTPUTS = ("start_logits", "end_logits")
 
 
@@ -47,7 +48,8 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
 
     Inputs are those of `input_names`, int64 [batch, length], padding anywhere. The output is the logits, shaped as in
     `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output. Those of
-    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them.
+    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them. An
+    embedding's are its vectors, then the last hidden states, which loaders that pool by themselves ask for.
 
     Raises:
         ModelError: an activation that has no operator in our table.
@@ -166,6 +168,14 @@ def linear(nodes: Nodes, layer: nn.Linear, x: str) -> str:
 def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
     """Add the head; return the shape of each output by name, in order."""
     head, sizes = model.head, [BATCH, LENGTH, model.shape.hidden_size]
+    if model.head_spec.kind == "embedding":
+        vectors = text_state(nodes, model, x)
+        if model.head_spec.normalizes:
+            squares = nodes.add("ReduceSum", nodes.add("Mul", vectors, vectors), nodes.integers(1), keepdims=1)
+            vectors = nodes.add("Div", vectors, nodes.add("Sqrt", squares))
+        nodes.name_output(vectors, VECTOR_OUTPUT)
+        nodes.name_output(x, "last_hidden_state")
+        return {VECTOR_OUTPUT: [BATCH, model.shape.hidden_size], "last_hidden_state": sizes}
     if head is None:
         nodes.name_output(x, "last_hidden_state")
         return {"last_hidden_state": sizes}

@@ -68,7 +68,7 @@ def choose_and_finetune(objective: Objective, settings: DepthSettings, train: Tr
     """Choose a depth, fine-tune what is asked for, and store the result: the whole method."""
     assert isinstance(objective, TaskObjective)
     is_main, model = objective.engine.is_main, objective.inputs.model
-    if not objective.loaded.has_new_head:
+    if objective.inputs.has_labels and not objective.loaded.has_new_head:
         note = f"{model} has a head for these labels already: its layers may be fine-tuned, not only pre-trained"
         say(note, shown=is_main)
     with run.timing("choose"):

@@ -130,6 +130,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         notes=(*notes, *notes_of(fitting, finalists, races, chosen)),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
+        own_select_metric=fitting.objective.data.own_select_metric,
     )
     board.save(run.path)
     check_all_chosen(fitting, targets, chosen)
@@ -309,7 +310,7 @@ def write_model(
     files = {}
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
-    add_files(path, replace(part.objective.loaded, model=network), files)
+    add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
     facts: dict[str, Any] = {
         "cut_from": given_up(entry, uncut),
         "latency": {

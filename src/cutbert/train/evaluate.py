@@ -127,7 +127,7 @@ def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Toke
     else:
         assert tokens.labels is not None
         scored = ScoredOutputs(metrics_for(head, logits, tokens.labels), {})
-    return Scores(scored.metrics[metric], scored.metrics, {**outputs, **scored.outputs})
+    return Scores(scored.metrics[scored.metric or metric], scored.metrics, {**outputs, **scored.outputs})
 
 
 def short_floats(values: NDArray[np.float32]) -> list[Any]:
