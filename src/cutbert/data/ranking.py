@@ -140,3 +140,24 @@ def ranking_scores(
         f"ndcg@{k}": [ndcg(scores_N[rows], relevance_N[rows], k=k) for rows in groups],
         f"mrr@{k}": [mrr(scores_N[rows], relevance_N[rows], k=k) for rows in groups],
     }
+
+
+def near_random_order(
+    metric: str, scores: Sequence[float], relevance_N: NDArray[Any], groups_N: Sequence[Hashable]
+) -> str | None:
+    """Return a sentence where a model ranks no better than a random order does; None elsewhere.
+
+    A score counts as no better up to two standard errors of its difference, group by group, above.
+
+    Args:
+        metric: `ndcg@k` or `mrr@k`.
+        scores: of each group that can be ranked, in the order of `group_rows`.
+        relevance_N, groups_N: of each row.
+    """
+    groups = [rows for rows in group_rows(groups_N) if can_be_ranked(relevance_N[rows])]
+    random = ranking_scores(np.zeros(len(relevance_N)), relevance_N, groups)[metric]
+    gain = np.asarray(scores) - random
+    if gain.mean() > 2 * gain.std() / math.sqrt(len(gain)):
+        return None
+    score, chance = 100 * float(np.mean(scores)), 100 * float(np.mean(random))
+    return f"{metric} {score:.2f} is near chance: a random order gets {chance:.2f} on these {len(gain):,} groups"

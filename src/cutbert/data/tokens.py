@@ -17,6 +17,7 @@ from cutbert.data.cache import Arrays, cached_arrays
 from cutbert.data.entities import TagScorer
 from cutbert.data.metrics import Scorer
 from cutbert.data.questions import Questions
+from cutbert.data.ranking_scorer import RankingScorer
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import question_limit
@@ -118,9 +119,13 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     if isinstance(rows, Sentences):
         arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
         return word_tokens(rows, arrays, max_length)
-    scorer = VectorScorer(rows) if isinstance(rows, VectorTexts) else None
+    scorer: Scorer | None = None
     texts = Rows(rows.text) if isinstance(rows, VectorTexts) else rows
     assert isinstance(texts, Rows)
+    if isinstance(rows, VectorTexts):
+        scorer = VectorScorer(rows)
+    elif texts.groups is not None and texts.labels is not None:
+        scorer = RankingScorer(texts.groups, texts.labels)
     columns = [texts.text] if texts.text_pair is None else [texts.text, texts.text_pair]
     arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(texts, engine))
     return Tokens(
