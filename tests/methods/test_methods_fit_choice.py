@@ -41,8 +41,12 @@ UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "layers", 0.87, 1.5)], "out"),  # plain is better
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "undivided", 0.87, 1.5)], "won"),
         ([finalist("won", "sizes", 0.88, 2.1), finalist("out", "undivided", 0.87, 1.5)], "out"),  # beyond the limit
-        ([finalist("won", "sizes", 0.88, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
-        ([finalist("won", "sizes", 0.88, 1.9, lost=0.007), finalist("out", "undivided", 0.87, 1.5)], "won"),  # chance
+        ([finalist("won", "sizes", 0.86, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
+        (
+            [finalist("won", "sizes", 0.88, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)],
+            "won",
+        ),  # still best
+        ([finalist("won", "sizes", 0.86, 1.9, lost=0.007), finalist("out", "undivided", 0.87, 1.5)], "won"),  # chance
         ([finalist("won", "sizes", 0.88, 2.1)], None),
         ([], None),
     ],
@@ -125,7 +129,7 @@ def test_a_drop_is_looked_for_at_several_sizes() -> None:
 
 @pytest.mark.parametrize("kind", ["layers", "sizes", "undivided", "gates"])
 def test_a_limit_below_the_smallest_network_names_it(kind: Any) -> None:
-    (least,) = smallest([SHAPE], FitSettings(kinds=(kind,), max_drop=1.0))
+    (least,) = smallest([SHAPE], FitSettings(kinds=(kind,), max_drop=1.0), HEAD)
     params = cost_of(least, HEAD).params
     assert targets_of(FitSettings(kinds=(kind,), max_params=params), costs(), [SHAPE])
     with pytest.raises(BudgetError, match=f"--max-params must be at least {params:,}, what the smallest network"):

@@ -260,6 +260,8 @@ class FamilyStep:
                 mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
             kept = [layer.index for layer in point.subnet.layers]
             matched = matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)
+            if self.supernet.head_spec.kind == "embedding":  # vectors are read straight off the last states
+                matched[-1] = (len(kept), self.supernet.shape.num_layers)
             pairs = self.teacher.match([(0, 0), *matched])
             l_states = hidden_loss(states, target.states, pairs, mask) * (self.stage.hidden_weight / count)
             losses["hidden"] = l_states / len(pairs) if self.recipe.mean_over_layers else l_states

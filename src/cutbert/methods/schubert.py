@@ -424,6 +424,11 @@ def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> Non
             f"{inputs.model}: --dims must be without k, since rotary positions turn the dimensions of a key in pairs, "
             f"which cannot be cut one by one; give --dims {others}"
         )
+    if inputs.head.kind == "embedding" and (settings.from_paper is not None or "h" in settings.dims):
+        mistakes.add(
+            "--objective embedding must leave the hidden size, which is that of the vectors, as it is: give --dims "
+            f"{','.join(dim for dim in settings.dims if dim != 'h')} and no --from-paper"
+        )
     with mistakes.collect():
         check_teacher(inputs, settings.logit_weight)
     with mistakes.collect():

@@ -156,11 +156,13 @@ class TaskLosses:
         head: of the task.
         batch: rows.
         info: of the step.
+        answers: gives the vectors of an embedding model, which take the place of labels; None where there are labels.
     """
 
     head: HeadSpec
     batch: Batch
     info: StepInfo
+    answers: Teacher | None = None
 
     @property
     def num_targets(self) -> int:
@@ -168,6 +170,9 @@ class TaskLosses:
 
     def label_losses(self, view: ModelView, states: States) -> Losses:
         batch = self.batch
+        if self.answers is not None:
+            loss = self.logit_loss(view, states, self.target(self.answers), temperature=1.0)
+            return {"labels": loss / self.num_targets}
         logits = view.model.apply_head(states, batch.attention_mask, batch.blocks).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
         return {"labels": mean * self.info.label_share(batch)}
