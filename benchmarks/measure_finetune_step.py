@@ -29,7 +29,7 @@ from cutbert.shape.source import find_model
 from cutbert.train.collating import padded_batch
 from cutbert.train.progress import progress_bar
 from recording import make_parser, parse, recorded, spread
-from workload import BATCH_SIZE, Trainer, add_inputs, finetuning, model_of, prepare_task, spread_rows
+from workload import BATCH_SIZE, add_inputs, finetuning, model_of, prepare_task, spread_rows
 
 HEAD = HeadSpec("single_label", ("0", "1"))
 BASE = BertConfig()
@@ -162,9 +162,8 @@ def compared(folder: str, tokens: Tokens, steps: int, args: argparse.Namespace, 
     """Let ours, the plain loop and the products take turns on one network."""
     model = load_model(find_model(folder), HEAD).model
     positions, shape = int(tokens.lengths.sum()) // steps, model.shape
-    made: dict[str, int | None] = {"seed": args.seed, "threads": args.threads}
     with tempfile.TemporaryDirectory(dir=work) as own:
-        trainer: Trainer = finetuning(model, tokens, batch_size=BATCH_SIZE, work=Path(own), **made)  # type: ignore[arg-type]
+        trainer = finetuning(model, tokens, batch_size=BATCH_SIZE, seed=args.seed, threads=args.threads, work=Path(own))
         products = Products(shape, positions, trainer.engine.dtype)
         plain = PlainLoop(folder, model, tokens, args.seed)
         sides = {"ours": Side(trainer.step), "plain": Side(plain.step), "products": Side(products.step)}
