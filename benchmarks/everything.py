@@ -136,6 +136,7 @@ JOBS = (
     measured("measure_cut_sizes", f"{INPUTS} --max-train-samples 2000 --threads 1"),
     measured("measure_latency_prediction", FAMILY),
     measured("measure_runtime_rate", FAMILY),
+    measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
     measured("measure_openvino", FAMILY, "openvino_latency"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),

@@ -186,6 +186,16 @@ def test_runtime_rate(tmp_path: Path, family: Path) -> None:
     assert record["profiles"][0]["operators"]
 
 
+def test_operators(tmp_path: Path, teacher: Path) -> None:
+    words = ("--model", teacher, "--batch-sizes", 2, "--lengths", 8, "--rounds", 1, "--threads", 1)
+    timings = record_of("measure_operators", tmp_path, *words)["timings"]
+    assert len({(each["dtype"], each["variant"]) for each in timings}) == len(timings) == 20
+    for each in timings:
+        exact = not any(word in each["variant"] for word in ("FastGelu", "function", "one scale", "uint8"))
+        if each["dtype"] == "float32" and exact:
+            assert each["max_abs_diff"] < 1e-4
+
+
 @pytest.mark.slow
 def test_int8(tmp_path: Path, glue: Path, family: Path, teacher: Path) -> None:
     words = ("--run", family, "--teacher", teacher, "--task", "sst2", "--data-dir", glue, "--work", tmp_path / "picked")

@@ -13,7 +13,7 @@ from cutbert.options import option, option_name
 from cutbert.settings import DATA, METHOD, MODEL, Settings, paths_as_text
 from cutbert.shape.pooling import PoolingChoice
 
-OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging")
+OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging", "group")
 MAX_LENGTH = 128
 MAX_LENGTH_OF_QUESTIONS = 384  # with 128 tokens shared, what Devlin et al. 2018 (1810.04805) run SQuAD with
 STRIDE = 128
@@ -66,6 +66,13 @@ class DataSettings(Settings):
         default=None, metadata=option("Separator between the labels of one row; a row may have none.")
     )
     tagging: bool = field(default=False, metadata=option("There is one label per word."))
+    group: str | None = field(
+        default=None,
+        metadata=option(
+            "Column of a pair's group, as its query; pairs are ranked in it by one output (a reranker). Labels say how "
+            "relevant a pair is."
+        ),
+    )
     select: str | None = field(
         default=None,
         metadata=option("File to choose subnets on, or 'dev'; default 10 % of training, at most 1,000 rows."),
@@ -174,6 +181,14 @@ class DataSettings(Settings):
             for name in ("text_pair", "regression", "multi_label"):
                 if getattr(self, name):
                     yield f"{option_name(name)} must not be given with --tagging"
+        if self.group is not None:
+            if self.text_pair is None:
+                yield "--group must come with --text-pair: the rows of a group are pairs, as of a query and a text"
+            if self.group == self.label:
+                yield "--group and --label must name different columns"
+            for name in ("tagging", "multi_label"):
+                if getattr(self, name):
+                    yield f"{option_name(name)} must not be given with --group"
         if self.regression and self.multi_label is not None:
             yield "--regression and --multi-label must not be given together"
         if self.multi_label is not None and not self.multi_label.strip(" "):

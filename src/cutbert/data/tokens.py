@@ -17,6 +17,7 @@ from cutbert.data.cache import Arrays, cached_arrays
 from cutbert.data.entities import TagScorer
 from cutbert.data.metrics import Scorer
 from cutbert.data.questions import Questions
+from cutbert.data.ranking_scorer import RankingScorer
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import question_limit
@@ -125,6 +126,7 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
         arrays["offsets"],
         arrays.get("pair_starts"),
         rows.labels,
+        scorer=None if rows.groups is None or rows.labels is None else RankingScorer(rows.groups, rows.labels),
         notes=cut_notes(int(arrays["num_cut"][0]), len(rows), max_length),
     )
 

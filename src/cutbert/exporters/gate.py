@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,10 @@ from cutbert.demo_data.reviews import DEV_FILE, read_reviews
 from cutbert.errors import BudgetError, ModelError
 from cutbert.exporters.int8 import Feeds
 from cutbert.exporters.settings import ExportSettings
+from cutbert.exporters.trimming import Trimming, trim_words
 from cutbert.hub.load import Loaded, output_rows
-from cutbert.hub.provenance import input_length
+from cutbert.hub.provenance import TRIMMED, extend_provenance, input_length
+from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import score
 from cutbert.train.progress import progress_bar, say
@@ -44,10 +46,15 @@ class Parts:
     train: Tokens | None = None
 
 
+def longest_input(loaded: Loaded, data: DataSettings | None) -> int:
+    """Return the tokens at which texts are cut."""
+    asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
+    return input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
+
+
 def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
     """Tokenise the task's rows, or demo texts where there is no task."""
-    asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
-    longest = input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
+    longest = longest_input(loaded, data)
 
     def tokens(rows: Examples, part: str) -> Tokens:
         made = tokenize_rows(rows, loaded.tokenizer, loaded.source, longest)
@@ -118,6 +125,25 @@ def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any
     if dataset.select_is_dev:
         scores["select_is_dev"] = True
     return scores
+
+
+def trimmed(loaded: Loaded, dataset: Dataset, data: DataSettings, settings: ExportSettings) -> Trimming:
+    """Return a model trimmed to its training texts, whose provenance says what that changes."""
+    longest = longest_input(loaded, data)
+
+    def tokens(rows: Examples, of: Loaded) -> Tokens:
+        return tokenize_rows(rows, of.tokenizer, of.source, longest)
+
+    trimming = Trimming.of(loaded, tokens(dataset.train, loaded))
+    splits = {
+        name: (tokens(rows, loaded), tokens(rows, trimming.trimmed))
+        for name, rows in (("select", dataset.select), ("dev", dataset.dev))
+    }
+    networks, size = (loaded.model, trimming.trimmed.model), 1 if settings.wants_int8 else BYTES_PER_PARAM
+    facts = trimming.facts(dataset.head, dataset.metric, splits, networks, size)
+    say(trim_words(facts))
+    provenance = extend_provenance(loaded.provenance, facts={TRIMMED: facts})
+    return replace(trimming, trimmed=replace(trimming.trimmed, provenance=provenance))
 
 
 def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:

@@ -15,7 +15,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
-from cutbert.hub.sentence import CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
+from cutbert.hub.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
 from cutbert.hub.weights import write_weights
 from cutbert.model.reorder import has_own_columns, with_own_columns
@@ -54,6 +54,8 @@ def save_model(
     family = family_of(model.style.family)
     stock = loads_stock(model)
     config = stock_config(model, tokenizer, family, model.shape) if stock else our_config(model)
+    if model.head_spec.is_sequence and CROSS_ENCODER_FACT in provenance:
+        setattr(config, CROSS_ENCODER_KEY, dict(provenance[CROSS_ENCODER_FACT]))
     tensors = stock_tensors(model, family) if stock else our_tensors(model)
     with replacing_folder(Path(folder), is_new=is_new) as aside:
         write_weights(aside / "model.safetensors", tensors, {"format": "pt"})

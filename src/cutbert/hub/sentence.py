@@ -15,6 +15,7 @@ MODULES_FILE = "modules.json"
 LENGTH_FILE = "sentence_bert_config.json"  # the text-embeddings server reads it too
 PROMPTS_FILE = "config_sentence_transformers.json"
 CROSS_ENCODER_KEY = "sentence_transformers"  # in a config.json
+CROSS_ENCODER_FACT = "cross_encoder"  # the same in a cutbert.json
 POOL = ["Transformer", "Pooling"]
 NORMALIZE = "Normalize"
 # A pooling's word here -> its key in a pooling file, as all versions of sentence-transformers read it.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
+from cutbert.exporters.trimming import Trimming
 from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
@@ -99,6 +100,15 @@ class Part:
         part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
         student_step(own.losses, teacher, part.source.shape, OTHER_BACKBONE)  # says what cannot be compared
         return part
+
+    def trimmed(self) -> tuple[Part, Trimming]:
+        """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
+        objective, data = self.objective, self.objective.data
+        trimming = Trimming.of(objective.loaded, self.tokens)
+        own = replace(objective, loaded=trimming.trimmed)
+        dev = own.tokenize(data.dev)
+        select = dev if objective.select_is_dev else own.tokenize(data.select)
+        return replace(self, objective=replace(own, dev=dev, select=select)), trimming
 
     @cached_property
     def teacher_select(self) -> float:
