@@ -45,7 +45,8 @@ NOT_COMPARED = ("log.jsonl",)  # a run that goes on repeats its lines since the 
 # What differs from run to run: times, and what is made of them.
 VOLATILE = ("latency", "measured", "machine", "versions", "timings", "started", "finished", "peak_bytes", "seconds",
             "train_seconds", "throughput_per_s", "tokens_per_s", "identity", "latency_ratio", "latency_error",
-            "teacher_int8", "others", "int8_within_limit", "verdict", "time_limit_s", "memory", "speed")  # fmt: skip
+            "teacher_int8", "others", "int8_within_limit", "verdict", "time_limit_s", "memory", "speed", "quality",
+            "noise", "notes", "is_quiet", "spread")  # fmt: skip
 VOLATILE_ENDS = ("_ms", "_seconds", "_s", "peak_bytes", "before_bytes")
 PLAN = """
 [defaults]
@@ -117,7 +118,7 @@ def commands(base: Path) -> list[Killed]:
 
 FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoint-seconds", "0.5",
        "--precision", "float32"]  # fmt: skip
-FIT_TIME = ["--time", "90"]  # of the run whose plan the killed ones take
+FIT_TIME = ["--time", "240"]  # of the run whose plan the killed ones take
 PLANNED = "planned"
 FAMILY = ["--width-mult", "1.0,0.5", "--depths", "3,1", "--importance-samples", "16"]
 FEW_STEPS = 20

@@ -36,7 +36,7 @@ PAGE = 4096
 ROOMY = "size=512m,nr_inodes=100k"
 LONGEST_S, POLL_S = 600.0, 0.01
 ASIDE = (".part", ".old", ".tmp")
-GROWTH, MOST_ROOM = 1.5, 16_384
+MOST_ROOM = 16_384
 DATA = "--train ../train.tsv --select ../select.tsv --dev ../dev.tsv --text text --label label"
 QUICK = "--epochs 1 --batch-size 8 --threads 1 --max-length 16 --precision float32 --checkpoint-seconds 0"
 PLAN = """
@@ -100,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     parser.add_argument("--verbs", type=names, default=list(CASES), help="by commas")
     parser.add_argument("--cases", type=int, default=12, help="most cases of each verb and kind of room")
+    parser.add_argument("--growth", type=float, default=1.5, help="of the room from case to case, until it is enough")
     parser.add_argument("--seed", type=int, default=0, help="of the rooms between the smallest and the largest")
     args = parse(parser, argv)
     record = recorded("full_disk", args, lambda: measure(args), seeds=[args.seed])
@@ -119,7 +120,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             case = CASES[name]
             problems: list[str] = []
             counts = {
-                kind: fill_up(case, disk, room_of, args.cases, draw, problems)
+                kind: fill_up(case, disk, room_of, args, draw, problems)
                 for kind, room_of in (("pages", pages), ("files", inodes))
             }
             verbs[name] = {**counts, "problems": problems}
@@ -190,7 +191,7 @@ def fill_up(
     case: Case,
     disk: Path,
     room_of: Callable[[Path, int], str],
-    most: int,
+    args: argparse.Namespace,
     draw: random.Random,
     problems: list[str],
 ) -> int:
@@ -200,15 +201,15 @@ def fill_up(
         case: the command.
         disk: the mount.
         room_of: returns the mount's options for a number of pages or files.
-        most: cases, about.
+        args: the most cases, about, and the room's growth.
         draw: of the room between.
         problems: what was wrong is added here.
     """
     room, failures = 0, 0
     while try_room(case, disk, room_of, room, problems) and room < MOST_ROOM:
         failures += 1
-        room = max(room + 1, int(room * GROWTH))
-    between = sorted(draw.sample(range(room), min(room, max(0, most - failures))))
+        room = max(room + 1, int(room * args.growth))
+    between = sorted(draw.sample(range(room), min(room, max(0, args.cases - failures))))
     return failures + sum(try_room(case, disk, room_of, each, problems) for each in between)
 
 
