@@ -45,10 +45,7 @@ CHECKS: dict[str, Check] = {
     "teacher": (list_of(lambda value: isinstance(value, dict)), "a list of JSON objects"),
     ".+-until": NUMBER,
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
-    f".+{LAST}": (
-        lambda value: bool(value) and list_of(is_change)(value) and value[0][0] == 0,
-        "changes from step 0 on",
-    ),
+    f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
 # What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
 END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
