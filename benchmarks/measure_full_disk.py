@@ -4,12 +4,14 @@ Each verb runs on tiny models in a small tmpfs that has room for k more pages, o
 verb needs. Each time it must end with exit code 2 and one line of error, without a traceback; leave no file that it
 writes aside, and where it makes no run, no file at all; and finish, when the same command is given again with room.
 Needs the right to mount a tmpfs (root). Commands run in forks of one process that has imported everything.
+A measurement that is stopped goes on from --kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import pkgutil
 import random
@@ -28,9 +30,9 @@ from typing import Any
 
 import cutbert
 from cutbert.cli.main import main as run_command
-from cutbert.files import file_sha256
+from cutbert.files import append_line, file_sha256
 from cutbert.train.progress import say
-from recording import ROOT, make_parser, names, parse, recorded
+from recording import ROOT, git, make_parser, names, parse, recorded
 
 PAGE = 4096
 ROOMY = "size=512m,nr_inodes=100k"
@@ -100,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     parser.add_argument("--verbs", type=names, default=list(CASES), help="by commas")
     parser.add_argument("--cases", type=int, default=12, help="most cases of each verb and kind of room")
+    parser.add_argument("--kept", type=Path, help="JSON lines of the verbs done, to go on from; None to keep nothing")
     parser.add_argument("--growth", type=float, default=1.5, help="of the room from case to case, until it is enough")
     parser.add_argument("--seed", type=int, default=0, help="of the rooms between the smallest and the largest")
     args = parse(parser, argv)
@@ -114,16 +117,20 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import_everything()
     draw = random.Random(args.seed)
     verbs: dict[str, Any] = {}
+    if args.kept is not None and args.kept.is_file():
+        verbs = {name: each for line in args.kept.open() for name, each in json.loads(line).items()}
     with tempfile.TemporaryDirectory() as work, tmpfs(Path(work) / "disk") as disk:
         make_inputs(Path(work))
-        for name in args.verbs:
+        for name in [each for each in args.verbs if each not in verbs]:
             case = CASES[name]
             problems: list[str] = []
             counts = {
                 kind: fill_up(case, disk, room_of, args, draw, problems)
                 for kind, room_of in (("pages", pages), ("files", inodes))
             }
-            verbs[name] = {**counts, "problems": problems}
+            verbs[name] = {"commit": git("rev-parse", "HEAD"), **counts, "problems": problems}
+            if args.kept is not None:
+                append_line(args.kept, json.dumps({name: verbs[name]}))
             say(f"{name}: {counts} cases, {len(problems)} problems")
     return {
         "cases": sum(each["pages"] + each["files"] for each in verbs.values()),
