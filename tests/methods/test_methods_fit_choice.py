@@ -41,8 +41,12 @@ UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "layers", 0.87, 1.5)], "out"),  # plain is better
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "undivided", 0.87, 1.5)], "won"),
         ([finalist("won", "sizes", 0.88, 2.1), finalist("out", "undivided", 0.87, 1.5)], "out"),  # beyond the limit
-        ([finalist("won", "sizes", 0.88, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
-        ([finalist("won", "sizes", 0.88, 1.9, lost=0.007), finalist("out", "undivided", 0.87, 1.5)], "won"),  # chance
+        ([finalist("won", "sizes", 0.86, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
+        (
+            [finalist("won", "sizes", 0.88, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)],
+            "won",
+        ),  # still best
+        ([finalist("won", "sizes", 0.86, 1.9, lost=0.007), finalist("out", "undivided", 0.87, 1.5)], "won"),  # chance
         ([finalist("won", "sizes", 0.88, 2.1)], None),
         ([], None),
     ],

@@ -65,14 +65,15 @@ def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score
 def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
     """Return the network that is taken under one limit, None where none keeps it.
 
-    The race's winner, or where it breaks the limit as measured, or clearly loses on the backend, the one that dropped
-    out last. Never one below whole layers on select, and never one below the uncut model where that keeps the limit.
+    The race's winner, or where it breaks the limit as measured, the one that dropped out last. Where that clearly loses
+    on the backend, the one that is best there on select takes its place, if it is better. Never one below whole layers
+    on select, and never one below the uncut model where that keeps the limit.
     """
     able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
-    best = next((i for i in able if finalists[i].passes_gate), None)
+    best = next(iter(able), None)
     for i in able:
-        is_better = best is None or finalists[i].entry.select_score > finalists[best].entry.select_score
-        if finalists[i].entry.kind == "layers" and finalists[i].passes_gate and is_better:
+        may_replace = finalists[i].entry.kind == "layers" or not finalists[able[0]].passes_gate
+        if best is not None and may_replace and finalists[i].entry.select_score > finalists[best].entry.select_score:
             best = i
     uncut = finalists[UNCUT].entry
     if target.is_rung or not target.keeps(costs_of(uncut)):

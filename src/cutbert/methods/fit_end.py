@@ -358,6 +358,9 @@ def notes_of(
                 f"{target.name}: {first:,} last steps were planned, {last:,} were made: the machine's speed changed"
             )
         index = chosen.get(target.key, UNCUT)
+        if not finalists[index].passes_gate:
+            lost = f"{100 * finalists[index].lost:.1f} points of its score on select"
+            notes.append(f"{target.name}: {finalists[index].entry.name} loses {lost} on {fitting.settings.backend}")
         if index != UNCUT and finalists[index].entry.name != winner.candidate.name:
             name = finalists[index].entry.name
             notes.append(f"{target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
