@@ -16,6 +16,7 @@ from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Kind, Leaderboard, LeaderboardEntry
 from cutbert.fronts.score import score_points, whole_point
 from cutbert.hub.save import save_model
+from cutbert.hub.sentence import Sentence
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
@@ -72,6 +73,23 @@ def tiny_model(head: HeadSpec = HEAD, seed: int = 0) -> TaskModel:
 def save_tiny(folder: Path, model: TaskModel | None = None) -> Path:
     """Write a tiny model folder."""
     save_model(folder, tiny_model() if model is None else model, tiny_tokenizer(), provenance=PROVENANCE)
+    return folder
+
+
+def save_tiny_embedder(folder: Path) -> Path:
+    """Write a tiny folder of sentence-transformers: the normalised mean of tokens, a prompt for queries."""
+    kinds = ("Transformer", "Pooling", "Normalize")
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True},
+        "config_sentence_transformers.json": {"prompts": {"query": "a film "}, "default_prompt_name": None},
+    }
+    model, sentence = tiny_model(HeadSpec("none")), Sentence("mean", True, 60, files)
+    save_model(folder, model, tiny_tokenizer(), provenance=PROVENANCE, sentence=sentence)
     return folder
 
 

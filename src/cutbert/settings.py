@@ -218,9 +218,13 @@ def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
 def command_line(verb: str, words: Sequence[str], *settings: Any) -> str:
     """Return the command that stands for words and settings, defaults left out."""
     parts = ["cutbert", verb, *words]
+    written: set[str] = set()  # some have a field in common
     for each in settings:
         values = asdict(each)
         for name, made in options_of(type(each)).items():
+            if name in written:
+                continue
+            written.add(name)
             if values[name] != made.field.default and values[name] is not None:
                 parts += given_words(made.name, values[name])
     return shlex.join(parts)

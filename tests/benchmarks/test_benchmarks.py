@@ -11,12 +11,13 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
-from tiny_runs import save_tiny, tiny_model, tiny_rows
+from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -84,6 +85,20 @@ def test_step_time(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["times_faster_than_release"]["ours_12"]["median_ratio"] > 0
 
 
+def test_finetune_step(tmp_path: Path, glue: Path) -> None:
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "hidden_size": 8}
+    BertForSequenceClassification(BertConfig(vocab_size=SHAPE.vocab_size, **sizes)).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    words = ("--model", tmp_path / "model", "--task", "sst2", "--data-dir", glue)
+    words = (*words, "--rounds", 1, "--batches", 1, "--base-batches", 0)
+    seen = record_of("measure_finetune_step", tmp_path, *words)["networks"]["short_texts"]
+    times = {name: seen[name]["median_s"] for name in ("ours", "plain", "products")}
+    assert seen["times_faster_than_plain"]["median_ratio"] == pytest.approx(times["plain"] / times["ours"], rel=1e-4)
+    assert seen["share_of_time_in_products"]["median_share"] == pytest.approx(
+        times["products"] / times["ours"], rel=1e-4
+    )
+
+
 def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = ("--steps", 1, "--repeats", 1, "--subnets", 4)
     record = record_of("measure_training_memory", tmp_path, *inputs, *words)
@@ -134,6 +149,13 @@ def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
 
 
+def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    record = record_of("measure_runtime", tmp_path, *words)
+    assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
+
+
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = ("--backends", "torch", "--lengths", "4,8", "--rounds", 2, "--repeats", 1)
     record = record_of("measure_timing_noise", tmp_path, *inputs, *words)
@@ -169,6 +191,16 @@ def test_runtime_rate(tmp_path: Path, family: Path) -> None:
     record = record_of("measure_runtime_rate", tmp_path, *words)
     assert {each["backend"] for each in record["passes"]} == {"torch", "torch-bf16", "onnx", "onnx-int8"}
     assert record["profiles"][0]["operators"]
+
+
+def test_operators(tmp_path: Path, teacher: Path) -> None:
+    words = ("--model", teacher, "--batch-sizes", 2, "--lengths", 8, "--rounds", 1, "--threads", 1)
+    timings = record_of("measure_operators", tmp_path, *words)["timings"]
+    assert len({(each["dtype"], each["variant"]) for each in timings}) == len(timings) == 20
+    for each in timings:
+        exact = not any(word in each["variant"] for word in ("FastGelu", "function", "one scale", "uint8"))
+        if each["dtype"] == "float32" and exact:
+            assert each["max_abs_diff"] < 1e-4
 
 
 @pytest.mark.slow
@@ -357,3 +389,32 @@ def test_the_readme_names_every_script_and_plan() -> None:
     text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     names = [*PLANS, *(path.name for path in BENCHMARKS.glob("*.py"))]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+@pytest.mark.slow
+def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 2.0))
+    for module in ("fit_proposals", "fit_race"):
+        monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
+    data = embedding_data(tmp_path / "data")
+    model = save_tiny_embedder(tmp_path / "model")
+    words = ("--model", model, "--data-dir", data, "--shares", 1, "--time", 600, "--work", tmp_path / "runs")
+    record = record_of("measure_embedding", tmp_path, *words)
+    (row,) = record["cells"][0]["compared"]
+    assert {"ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row["fit"]) and row["layers"]["steps"] > 0
+    assert row["uncut onnx"]["cosine"] == pytest.approx(1, abs=1e-4)
+
+
+def embedding_data(folder: Path) -> Path:
+    """Write a little STS-B and SQuAD."""
+    texts = [f"{one} {other}" for one in WORDS for other in WORDS]
+    (folder / "STS-B").mkdir(parents=True)
+    (folder / "SQuAD").mkdir()
+    for part, some in (("train", texts[:60]), ("dev", texts[60:])):
+        rows = [f"{one}\t{other}\t{i % 5}" for i, (one, other) in enumerate(zip(some[::2], some[1::2], strict=True))]
+        lines = "\n".join(["sentence1\tsentence2\tscore", *rows])
+        (folder / "STS-B" / f"{part}.tsv").write_text(lines + "\n", encoding="utf-8")
+        paragraphs = [{"context": f"{text}. {text}", "qas": [{"question": text}]} for text in some[:15]]
+        squad = json.dumps({"data": [{"paragraphs": paragraphs}]})
+        (folder / "SQuAD" / f"{part}-v1.1.json").write_text(squad, encoding="utf-8")
+    return folder

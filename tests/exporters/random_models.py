@@ -17,7 +17,7 @@ from cutbert.shape.stock_config import STOCK_FAMILIES
 
 NAMES = ("neg", "pos", "so so")
 LABELS = {"regression": ("score",), "single_label": NAMES, "multi_label": NAMES, "token": NAMES}
-HEADS = {kind: HeadSpec(kind, LABELS.get(kind, ())) for kind in HEAD_KINDS}
+HEADS = {kind: HeadSpec(kind, LABELS.get(kind, ()), kind == "embedding") for kind in HEAD_KINDS}
 ROBERTA_LIKE = ("roberta", "xlm-roberta", "camembert", "mpnet")
 
 

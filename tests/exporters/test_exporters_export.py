@@ -164,6 +164,27 @@ def test_stock_and_hub_ids(model: Path, tmp_path: Path) -> None:
         cutbert.export("nobody/nothing", onnx=True)
 
 
+def test_rows_of_the_table_that_no_text_uses_go(
+    model: Path, data: dict[str, object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    facts = cutbert.export(model, stock=True, trim_vocab=True, out=out, **data)["trimmed_vocabulary"]
+    assert (facts["tokens_before"], facts["tokens"]) == (SHAPE.vocab_size, len(tiny_tokenizer()))
+    assert facts["bytes_saved"] == 4 * SHAPE.hidden_size * (SHAPE.vocab_size - len(tiny_tokenizer()))
+    assert facts["split_differently"] == {"select": 0, "dev": 0} and facts["metric"] == "accuracy"
+    assert facts["score_before"] == facts["score_after"] and "split differently than before" in capsys.readouterr().err
+    cut, ids = load_model(out), np.array([[2, 5, 6, 3]])
+    np.testing.assert_array_equal(TorchRunner(cut.model)(ids), TorchRunner(tiny_model())(ids))
+    assert cut.provenance["trimmed_vocabulary"] == facts
+    assert "Of 20 tokens 15 are left" in (out / "README.md").read_text()
+    for given, message in (
+        ({"stock": True, "out": tmp_path / "other"}, "--trim-vocab must have data, whose training texts"),
+        ({"onnx": True}, "--trim-vocab must come with --out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            cutbert.export(model, trim_vocab=True, **given)
+
+
 def test_mistakes_come_together(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["export", str(model), "--max-drop", "-1", "--calibration-samples", "3", "--stock", "--threads", "0"]) == 2

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
 
@@ -112,9 +115,23 @@ def test_padding_changes_nothing(pooling: Pooling) -> None:
 def test_attention_norms_and_gelu_are_one_node_each() -> None:
     kinds = Counter(node.op_type for node in build_graph(random_model(MIXED, HEADS["span"])).graph.node)
     assert kinds["MultiHeadAttention"] == 3
-    assert kinds["BiasGelu"] == 3
-    assert kinds["SkipLayerNormalization"] == 6
+    assert kinds["Gelu"] == 3
+    assert kinds["LayerNormalization"] == 7 and kinds["Sum"] == 6
     assert not {"Softmax", "Erf", "Sqrt", "ReduceMean"} & kinds.keys()
+
+
+@pytest.mark.parametrize("family", ("bert", "modernbert"))
+@pytest.mark.parametrize("is_int8", (False, True))
+def test_onnxruntime_fuses_no_norm_with_its_sum(tmp_path: Path, family: str, is_int8: bool) -> None:
+    shape = MIXED if family == "bert" else random_shape(7, family)
+    graph = build_graph(random_model(shape, HEADS["single_label"], family))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized")
+    options.log_severity_level = 3
+    made = quantize(graph, instruction_set()) if is_int8 else graph
+    onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "optimized").graph.node)
+    assert kinds["LayerNormalization"] and "SkipLayerNormalization" not in kinds
 
 
 @pytest.mark.parametrize(("num_token_types", "count"), [(0, 2), (1, 2), (2, 3)])

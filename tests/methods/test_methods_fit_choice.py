@@ -129,7 +129,7 @@ def test_a_drop_is_looked_for_at_several_sizes() -> None:
 
 @pytest.mark.parametrize("kind", ["layers", "sizes", "undivided", "gates"])
 def test_a_limit_below_the_smallest_network_names_it(kind: Any) -> None:
-    (least,) = smallest([SHAPE], FitSettings(kinds=(kind,), max_drop=1.0))
+    (least,) = smallest([SHAPE], FitSettings(kinds=(kind,), max_drop=1.0), HEAD)
     params = cost_of(least, HEAD).params
     assert targets_of(FitSettings(kinds=(kind,), max_params=params), costs(), [SHAPE])
     with pytest.raises(BudgetError, match=f"--max-params must be at least {params:,}, what the smallest network"):

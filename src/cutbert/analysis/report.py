@@ -163,7 +163,8 @@ def probes_json(analyzed: AnalyzedModel, kept: Features, texts: Texts, settings:
     """
     dev, own = analyzed.dev, analyzed.probe
     assert dev is not None
-    head, metric = texts.data.head, texts.data.metric
+    head = texts.data.head
+    metric = "pearson" if head.kind == "regression" else texts.data.metric  # a probe does not rank
     with progress_bar("texts of probes", len(dev) + (0 if own is None else len(own))) as bar:
         advance = counter(bar)
         features = kept if own is None else read_features(analyzed.model, own, settings.probe, advance)
@@ -189,4 +190,4 @@ def probes_json(analyzed: AnalyzedModel, kept: Features, texts: Texts, settings:
 
 def labels_of(tokens: Tokens) -> NDArray[Any]:
     assert tokens.labels is not None
-    return tokens.labels
+    return tokens.labels.astype(np.float32) if tokens.labels.dtype == np.bool_ else tokens.labels

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cutbert.api.runs import Run
 from cutbert.api.table import VERBS
 from cutbert.api.verb import Verb
-from cutbert.data.settings import DataSettings
+from cutbert.data.settings import DataSettings, ObjectiveName
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes, ModelError, RunError
 from cutbert.options import option_name
@@ -37,8 +37,8 @@ def kinds_of(verb: Verb, options: Mapping[str, Any]) -> tuple[type[Any], ...]:
     if not {DataSettings, TextSettings} <= set(verb.settings):
         return verb.settings
     objective = options.get("objective", "task")
-    if objective not in ("task", "mlm"):
-        raise InputError(f"--objective must be one of task, mlm, got {objective!r}")
+    if objective not in get_args(ObjectiveName):
+        raise InputError(f"--objective must be one of {', '.join(get_args(ObjectiveName))}, got {objective!r}")
     left_out = DataSettings if is_on_text(options) else TextSettings
     return tuple(kind for kind in verb.settings if kind is not left_out)
 
@@ -195,12 +195,4 @@ def check_masked_lm(source: ModelSource) -> None:
         raise ModelError(
             f"--objective mlm must start from a model with a masked-LM head, got {source.head.kind} in {source}; "
             f"cutbert pretrain trains one"
-        )
-
-
-def check_classifies(source: ModelSource) -> None:
-    if not source.head.is_sequence:
-        raise ModelError(
-            f"{source}: must classify whole texts to predict labels, got a head of kind {source.head.kind}; "
-            "cutbert finetune makes such a model"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.api.verb import Verb, Word
 from cutbert.bench.settings import MeasureSettings
-from cutbert.data.settings import DataSettings
+from cutbert.data.settings import RETRIEVAL, DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.exporters.settings import ExportSettings
 from cutbert.fronts.search_settings import SearchSettings
@@ -69,6 +69,7 @@ TABLE = (
         "A full-size model on a task: the teacher.",
         (MODEL,),
         (RunSettings, DataSettings, FinetuneSettings, TrainSettings),
+        without=("objective", *RETRIEVAL),
         resumes=True,
     ),
     Verb(
@@ -128,7 +129,12 @@ TABLE = (
         (RUNS,),
         (ReportSettings,),
     ),
-    Verb("predict", "Labels and probabilities for a file of texts.", (MODEL,), (PredictSettings,)),
+    Verb(
+        "predict",
+        "Labels, entities, answers, vectors or scores for a file of texts.",
+        (MODEL,),
+        (PredictSettings,),
+    ),
     Verb(
         "measure",
         "Params, MACs, latency, throughput, peak memory and score of models, side by side.",
@@ -141,7 +147,7 @@ TABLE = (
         "What layers represent: CKA between layers or models, linear probes, importance by layer.",
         (MODEL,),
         (AnalyzeSettings, DataSettings),
-        without=("unlabeled", "pooling"),
+        without=("unlabeled", "pooling", "objective", *RETRIEVAL),
     ),
     Verb(
         "cost",

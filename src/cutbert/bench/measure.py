@@ -22,11 +22,14 @@ from cutbert.bench.settings import DEFAULT_LENGTH, MeasureSettings
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.data.vectors import COSINE
 from cutbert.errors import DataError, InputError, Mistakes, ModelError
 from cutbert.files import scratch_folder
 from cutbert.hub.load import Loaded, load_model, named, output_rows
 from cutbert.hub.provenance import input_length, recorded_task, task_words
+from cutbert.hub.sentence import read_embedder
 from cutbert.shape.cost import cost_of
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource
 from cutbert.train.engine import make_engine
 from cutbert.train.evaluate import score
@@ -34,6 +37,7 @@ from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 from cutbert.train.settings import TrainSettings
+from cutbert.train.vectors import PooledRunner
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Candidate:
         folder: with its files.
         loaded: the model, with its stored head.
         dev: dev's tokens where there is a task.
-        columns: for each label of the task the index of the model's output.
+        columns: for each label of the task the index of the model's output; None for all.
     """
 
     name: str
@@ -129,6 +133,7 @@ def check_inputs(
     with mistakes.collect():
         if data is not None:
             dataset = load_dataset(data)
+            check_judged(dataset)
         elif settings.length is None:
             data, dataset = recorded_data(sources)
     for source in sources:
@@ -138,6 +143,15 @@ def check_inputs(
     for note in () if dataset is None else dataset.notes:
         say(note)
     return dataset, data
+
+
+def check_judged(dataset: Dataset) -> None:
+    """Raise a DataError where only a teacher's vectors could judge a model's, and there is no teacher."""
+    if dataset.metric == COSINE:
+        raise DataError(
+            "an embedding model must be measured on pairs with a number (--dev with --text, --text-pair and --label, "
+            "or --task stsb) or on --queries, --corpus and --relevant, got plain texts"
+        )
 
 
 def recorded_data(sources: Sequence[ModelSource]) -> tuple[DataSettings | None, Dataset | None]:
@@ -151,6 +165,7 @@ def recorded_data(sources: Sequence[ModelSource]) -> tuple[DataSettings | None, 
     (data,) = own
     try:
         dataset = load_dataset(data)
+        check_judged(dataset)
     except DataError as error:
         say(f"{task_words(data)}, which {sources[0]} was made with, cannot be read here ({error.mistakes[0]}):")
         say(f"latency is at {DEFAULT_LENGTH} tokens, nothing is scored")
@@ -174,7 +189,10 @@ def check_model(
         mistakes.add(f"--length must be given for {name}, which has positions for {room} tokens, not {DEFAULT_LENGTH}")
     if data is not None and data.max_length is not None and data.max_length > room:
         mistakes.add(f"--max-length must be at most {room}, the positions of {name}, got {data.max_length}")
-    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
+    if dataset is not None and dataset.head.kind == "embedding":
+        with mistakes.collect():
+            read_embedder(name, source.folder)
+    elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(source.head)}")
     mistakes.check(ModelError)
 
@@ -191,15 +209,20 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
 
 def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSettings | None) -> Candidate:
     """Load a model with the task's labels and tokenise dev for it."""
-    name, folder, loaded = source.name, source.folder, load_model(source)
+    name, folder = source.name, source.folder
+    is_embedding = dataset is not None and dataset.head.kind == "embedding"
+    loaded = load_model(source, HeadSpec("embedding") if is_embedding else None)
     if dataset is None or data is None:
         return Candidate(name, folder, loaded)
     room = loaded.tokenizer.model_max_length
     longest = input_length(loaded.provenance, data.max_length, data.length_limit, room)
+    if is_embedding:
+        dataset = dataset.prompted(read_embedder(name, folder).prompts)
     dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, longest)
     for note in dev.notes:
         say(f"{name}, dev: {note}")
-    return Candidate(name, folder, loaded, dev, output_rows(loaded.model.head_spec, dataset.head)[0])
+    columns = None if is_embedding else output_rows(loaded.model.head_spec, dataset.head)[0]
+    return Candidate(name, folder, loaded, dev, columns)
 
 
 def load_on_backend(candidate: Candidate, backend: str, scratch: Path, threads: int) -> RunnableModel:
@@ -210,10 +233,11 @@ def load_on_backend(candidate: Candidate, backend: str, scratch: Path, threads: 
         say(f"{candidate.name} has no {path.relative_to(candidate.folder)}: measured on one made for this measurement")
         path = scratch
         loader.store(candidate.loaded.model, path)
-    is_in_memory = path == candidate.folder
-    return RunnableModel(
-        candidate, backend, loader.load(candidate.loaded.model if is_in_memory else path, threads), path
-    )
+    is_in_memory, model = path == candidate.folder, candidate.loaded.model
+    runner = loader.load(model if is_in_memory else path, threads)
+    if model.head_spec.kind == "embedding":
+        runner = PooledRunner(runner, model.pooling, model.head_spec.normalizes)
+    return RunnableModel(candidate, backend, runner, path)
 
 
 def describe(
@@ -233,7 +257,8 @@ def describe(
         "file_bytes": file_bytes(runnable.path),
     }
     if dataset is not None and dev is not None:
-        logits = run_rows(runnable.runner, model, dev, max_tokens=backend.batch_tokens)[..., candidate.columns]
+        logits = run_rows(runnable.runner, model, dev, max_tokens=backend.batch_tokens)
+        logits = logits if candidate.columns is None else logits[..., candidate.columns]
         scores = score(dataset.head, dataset.metric, logits, dev)
         data |= {"score": scores.score, "metrics": scores.metrics}
     return data

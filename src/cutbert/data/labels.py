@@ -36,6 +36,8 @@ def label_reader(
     Raises:
         DataError: train has too few different labels.
     """
+    if settings.group is not None:
+        return HeadSpec("regression", (settings.label or "",)), relevance_reader(settings, train, mistakes)
     if settings.regression or (task is not None and task.regression):
         name = task.labels[0] if task else settings.label or ""
         return HeadSpec("regression", (name,)), lambda rows: scores(rows, mistakes)
@@ -104,6 +106,29 @@ def scores(rows: RawRows, mistakes: list[str]) -> NDArray[np.float32]:
         else:
             mistakes.append(f"{rows.place(i)}: label must be a finite number, got {label!r}")
     return values
+
+
+def relevance_reader(settings: DataSettings, train: RawRows, mistakes: list[str]) -> LabelReader:
+    """Return the function that says how relevant rows are: bool where all labels of train are 0 or 1, else float32.
+
+    The kind of number chooses the loss, binary cross-entropy or squared error. With --regression 0 and 1 are numbers
+    too.
+    """
+    found: list[str] = []
+    is_binary = not settings.regression and bool(np.isin(scores(train, found), (0.0, 1.0)).all()) and not found
+
+    def relevance(rows: RawRows) -> NDArray[Any]:
+        values = scores(rows, mistakes)
+        wanted = "0 or 1, as those of --train are" if is_binary else "0 or larger"
+        wrong = ~np.isin(values, (0.0, 1.0)) if is_binary else values < 0
+        labels = rows.labels or []
+        mistakes.extend(
+            f"{rows.place(i)}: with --group a label must be {wanted}, got {labels[i]!r}"
+            for i in np.flatnonzero(wrong).tolist()
+        )
+        return values > 0 if is_binary else values
+
+    return relevance
 
 
 def unknown_label(place: str, label: str, names: tuple[str, ...]) -> str:

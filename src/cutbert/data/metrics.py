@@ -20,10 +20,12 @@ class ScoredOutputs:
     Args:
         metrics: by name, fractions of 1.
         outputs: what is stored of the predictions, by name: one JSON value per row.
+        metric: name of the primary metric of these rows, where they have one of their own.
     """
 
     metrics: dict[str, float]
     outputs: dict[str, Any]
+    metric: str | None = None
 
 
 class Scorer(Protocol):

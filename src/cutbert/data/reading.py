@@ -25,6 +25,7 @@ class RawRows:
         text: the texts.
         text_pair: the second texts, or None.
         labels: the labels as text without surrounding spaces, or None.
+        groups: the groups as text, or None.
         places: for each row its file, row and line, for messages.
         left_out: number of incomplete rows left out, by file, where the layout allows it.
     """
@@ -32,6 +33,7 @@ class RawRows:
     text: list[str] = field(default_factory=list)
     text_pair: list[str] | None = None
     labels: list[str] | None = None
+    groups: list[str] | None = None
     places: list[tuple[str, int, int | None]] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
 
@@ -45,6 +47,8 @@ class RawRows:
             self.text_pair.append(record.values[1])
         if self.labels is not None:
             self.labels.append(label_text(record.values[-1]))
+        if self.groups is not None:
+            self.groups.append(label_text(record.values[layout.columns.index(str(layout.group))]))
         self.places.append((file, record.row, record.line))
 
 
@@ -63,6 +67,7 @@ def empty_rows(layout: Layout) -> RawRows:
     return RawRows(
         text_pair=None if layout.text_pair is None else [],
         labels=None if layout.label is None else [],
+        groups=None if layout.group is None else [],
     )
 
 
@@ -109,10 +114,11 @@ def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
         is_label = column == layout.label
         if value is None:
             value = ""
-        if is_label and isinstance(value, int | float) and is_finite(value):
+        may_be_number = is_label or (column == layout.group and column not in layout.text_columns)
+        if may_be_number and isinstance(value, int | float) and is_finite(value):
             continue
         if not isinstance(value, str):
-            kind = "text or a finite number" if is_label else "text"
+            kind = "text or a finite number" if may_be_number else "text"
             return f"column {column!r} must be {kind}, got {type(value).__name__} {value!r:.40}"
         if not value.strip() and not (is_label and layout.labels_may_be_empty):
             return f"column {column!r} must not be empty"

@@ -35,12 +35,15 @@ class Rows:
     Args:
         text: the texts, as in the file.
         text_pair: the second texts, or None.
-        labels: int64 ids [N], float32 scores [N], float32 multi-hot [N, C], or None.
+        labels: int64 ids [N], float32 scores [N], float32 multi-hot [N, C], bool [N] (whether a pair is relevant), or
+            None.
+        groups: of each pair, the group that it is ranked in, or None.
     """
 
     text: list[str]
     text_pair: list[str] | None = None
     labels: NDArray[np.generic] | None = None
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.text)
@@ -51,6 +54,7 @@ class Rows:
             text=[self.text[i] for i in indices],
             text_pair=None if self.text_pair is None else [self.text_pair[i] for i in indices],
             labels=None if self.labels is None else self.labels[indices],
+            groups=None if self.groups is None else [self.groups[i] for i in indices],
         )
 
     def joined(self, others: Rows) -> Rows:

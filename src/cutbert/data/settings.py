@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from cutbert.data.tasks import QUESTION_TASKS, TASK_NAMES, TASKS
 from cutbert.errors import DataError, InputError
@@ -13,7 +13,10 @@ from cutbert.options import option, option_name
 from cutbert.settings import DATA, METHOD, MODEL, Settings, paths_as_text
 from cutbert.shape.pooling import PoolingChoice
 
-OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging")
+OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging", "group")
+RETRIEVAL = ("queries", "corpus", "relevant")
+ObjectiveName = Literal["task", "mlm", "embedding"]
+PAIR_TASK = "stsb"
 MAX_LENGTH = 128
 MAX_LENGTH_OF_QUESTIONS = 384  # with 128 tokens shared, what Devlin et al. 2018 (1810.04805) run SQuAD with
 STRIDE = 128
@@ -39,6 +42,15 @@ class DataSettings(Settings):
     GROUP = DATA
     ERROR: ClassVar[type[InputError]] = DataError
 
+    objective: ObjectiveName = field(
+        default="task",
+        metadata=option(
+            "task: learn the rows of a task; embedding: the vectors of MODEL, a sentence-transformers model, on plain "
+            "texts; mlm: masked LM on plain text, of verbs that list Plain text.",
+            group=METHOD,
+            is_common=True,
+        ),
+    )
     task: str | None = field(default=None, metadata=option("A named task.", choices=TASK_NAMES, is_common=True))
     data_dir: str | None = field(
         default=None,
@@ -46,11 +58,24 @@ class DataSettings(Settings):
     )
     train: tuple[str, ...] = field(
         default=(),
-        metadata=option("Training file: .tsv .csv .jsonl .parquet, for tagging .conll; or a glob.", is_common=True),
+        metadata=option(
+            "Training file: .tsv .csv .jsonl .parquet, for tagging .conll, for embedding .txt too; or a glob.",
+            is_common=True,
+        ),
     )
     dev: tuple[str, ...] = field(
         default=(),
         metadata=option("Dev file, only reported on; default 10 % of training, at most 1,000 rows.", is_common=True),
+    )
+    queries: str | None = field(
+        default=None, metadata=option("Queries to score an embedding model by: columns _id and text, as in BEIR.")
+    )
+    corpus: str | None = field(
+        default=None, metadata=option("Texts that the queries search: columns _id and text, as in BEIR.")
+    )
+    relevant: str | None = field(
+        default=None,
+        metadata=option("Which texts answer which queries: columns query-id, corpus-id and score, as in BEIR."),
     )
     text: str | None = field(
         default=None,
@@ -66,6 +91,13 @@ class DataSettings(Settings):
         default=None, metadata=option("Separator between the labels of one row; a row may have none.")
     )
     tagging: bool = field(default=False, metadata=option("There is one label per word."))
+    group: str | None = field(
+        default=None,
+        metadata=option(
+            "Column of a pair's group, as its query; pairs are ranked in it by one output (a reranker). Labels say how "
+            "relevant a pair is."
+        ),
+    )
     select: str | None = field(
         default=None,
         metadata=option("File to choose subnets on, or 'dev'; default 10 % of training, at most 1,000 rows."),
@@ -106,7 +138,7 @@ class DataSettings(Settings):
     def __post_init__(self) -> None:
         for name in ("train", "dev", "unlabeled"):
             object.__setattr__(self, name, paths_as_text(getattr(self, name)))
-        for name in ("data_dir", "select"):
+        for name in ("data_dir", "select", *RETRIEVAL):
             value = getattr(self, name)
             object.__setattr__(self, name, None if value is None else os.fspath(value))
         for name in ("text", "label"):
@@ -125,7 +157,16 @@ class DataSettings(Settings):
             return self.max_length
         return MAX_LENGTH_OF_QUESTIONS if self.has_questions else MAX_LENGTH
 
+    @property
+    def is_embedding(self) -> bool:
+        """Whether vectors are learned, not labels."""
+        return self.objective == "embedding"
+
     def missing(self) -> Iterable[str]:
+        if self.is_embedding:
+            if self.task is None and not self.train:
+                yield "texts to learn from must be given: --train FILE (a .txt has one a line), or --task stsb"
+            return
         if self.task is not None:
             return
         wanted = ("train", "text", "label")
@@ -136,10 +177,38 @@ class DataSettings(Settings):
             yield from (f"{option_name(name)} must be given with own files" for name in absent)
 
     def conflicts(self) -> Iterable[str]:
+        if self.objective == "mlm":
+            yield "--objective must be task or embedding here, got mlm"
+        if self.is_embedding:
+            yield from self._embedding_mistakes()
+            return
+        yield from (f"{name} is for --objective embedding" for name in self.given(*RETRIEVAL))
         yield from self._own_file_mistakes() if self.task is None else self._task_mistakes()
         yield from self._stride_mistakes()
         if self.pooling != "auto" and (self.tagging or self.has_questions):
             yield f"--pooling is for labels of whole texts; a head of this data reads every token, got {self.pooling}"
+
+    def _embedding_mistakes(self) -> Iterable[str]:
+        yield from (
+            f"{name} is for --objective task"
+            for name in self.given("regression", "multi_label", "tagging", "unlabeled", "stride", "pooling")
+        )
+        if self.task not in (None, PAIR_TASK):
+            yield f"--task with --objective embedding must be {PAIR_TASK}, pairs with a number, got {self.task}"
+        if self.task is not None:
+            yield from (f"{name} must not be given with --task" for name in self.given("dev", "label"))
+        elif self.data_dir is not None:
+            yield "--data-dir goes with --task and must not be given with own files"
+        if self.select == "dev":
+            yield "--select must be a file with --objective embedding, whose choices are never made on dev"
+        given, absent = self.given(*RETRIEVAL), [option_name(name) for name in RETRIEVAL if not self.is_given(name)]
+        if given and absent:
+            yield f"{' and '.join(given)} must come with {' and '.join(absent)}"
+        if self.label is not None and (self.text is None or self.text_pair is None):
+            yield "--label must come with --text and --text-pair, the columns of the texts that it is about"
+        columns = [value for value in (self.text, self.text_pair, self.label) if value is not None]
+        if len(set(columns)) < len(columns):
+            yield "--text, --text-pair and --label must name different columns"
 
     def _stride_mistakes(self) -> Iterable[str]:
         if not self.has_questions:
@@ -174,6 +243,14 @@ class DataSettings(Settings):
             for name in ("text_pair", "regression", "multi_label"):
                 if getattr(self, name):
                     yield f"{option_name(name)} must not be given with --tagging"
+        if self.group is not None:
+            if self.text_pair is None:
+                yield "--group must come with --text-pair: the rows of a group are pairs, as of a query and a text"
+            if self.group == self.label:
+                yield "--group and --label must name different columns"
+            for name in ("tagging", "multi_label"):
+                if getattr(self, name):
+                    yield f"{option_name(name)} must not be given with --group"
         if self.regression and self.multi_label is not None:
             yield "--regression and --multi-label must not be given together"
         if self.multi_label is not None and not self.multi_label.strip(" "):

@@ -87,7 +87,9 @@ def read_from_hub(settings: DataSettings, task: Task, unlabeled: Layout) -> RawD
 def read_own(settings: DataSettings) -> RawData:
     """Read the user's own files."""
     text, pair = settings.text or "", settings.text_pair
-    layout = Layout(text, pair, settings.label, labels_may_be_empty=settings.multi_label is not None)
+    layout = Layout(
+        text, pair, settings.label, labels_may_be_empty=settings.multi_label is not None, group=settings.group
+    )
     mistakes: list[str] = []
     train = expand_files(settings.train, "--train", mistakes)
     dev = expand_files(settings.dev, "--dev", mistakes)

@@ -15,6 +15,7 @@ class Layout:
         label: column of the label, or None for rows without labels.
         header: names of the columns of a file without a header row; None where the first row names them.
         labels_may_be_empty: whether an empty label is valid (multi-label: no label applies).
+        group: column of the group that a pair is ranked in, which may be that of a text; None where none is.
         skip_incomplete: leave out and count rows with an empty field or a wrong number of fields, instead of an error.
     """
 
@@ -24,6 +25,7 @@ class Layout:
     header: tuple[str, ...] | None = None
     labels_may_be_empty: bool = False
     skip_incomplete: bool = False
+    group: str | None = None
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -31,7 +33,8 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return self.text_columns if self.label is None else (*self.text_columns, self.label)
+        further = [] if self.group is None or self.group in self.text_columns else [self.group]
+        return (*self.text_columns, *further, *([] if self.label is None else [self.label]))
 
 
 @dataclass(frozen=True, kw_only=True)

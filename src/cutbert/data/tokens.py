@@ -17,10 +17,12 @@ from cutbert.data.cache import Arrays, cached_arrays
 from cutbert.data.entities import TagScorer
 from cutbert.data.metrics import Scorer
 from cutbert.data.questions import Questions
+from cutbert.data.ranking_scorer import RankingScorer
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
 from cutbert.data.settings import question_limit
 from cutbert.data.subwords import encode_words, lost_words, token_labels
+from cutbert.data.vectors import VectorScorer, VectorTexts
 from cutbert.data.windows import encode_windows, span_labels
 from cutbert.errors import ModelError
 from cutbert.shape.head import IGNORED
@@ -73,8 +75,8 @@ class Tokens:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether the rows can be scored and trained on."""
-        return self.labels is not None or self.token_labels is not None
+        """Whether outputs for the rows can be scored."""
+        return self.labels is not None or self.token_labels is not None or self.scorer is not None
 
     @cached_property
     def label_counts(self) -> NDArray[np.int64]:
@@ -92,7 +94,7 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     truncated on the longer side first, sentences at their end; each window of a question is a row.
 
     Args:
-        rows: texts, questions or sentences.
+        rows: texts, questions, sentences, or texts to judge vectors by.
         tokenizer: a fast tokenizer of transformers.
         tokenizer_id: its name, for messages and in the cache; not part of the cache's key.
         max_length: longest row in tokens, special tokens included.
@@ -117,14 +119,21 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     if isinstance(rows, Sentences):
         arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
         return word_tokens(rows, arrays, max_length)
-    assert isinstance(rows, Rows)
-    columns = [rows.text] if rows.text_pair is None else [rows.text, rows.text_pair]
-    arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(rows, engine))
+    scorer: Scorer | None = None
+    texts = Rows(rows.text) if isinstance(rows, VectorTexts) else rows
+    assert isinstance(texts, Rows)
+    if isinstance(rows, VectorTexts):
+        scorer = VectorScorer(rows)
+    elif texts.groups is not None and texts.labels is not None:
+        scorer = RankingScorer(texts.groups, texts.labels)
+    columns = [texts.text] if texts.text_pair is None else [texts.text, texts.text_pair]
+    arrays = arrays_of(len(columns) > 1, columns, "texts", lambda engine: encode(texts, engine))
     return Tokens(
         arrays["ids"],
         arrays["offsets"],
         arrays.get("pair_starts"),
-        rows.labels,
+        texts.labels,
+        scorer=scorer,
         notes=cut_notes(int(arrays["num_cut"][0]), len(rows), max_length),
     )
 

@@ -12,8 +12,9 @@ import onnx
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.exporters.balance import balanced
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text, write_example
-from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of
+from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
 from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, resolved, triton_name, unserved, write_layouts
@@ -22,9 +23,9 @@ from cutbert.exporters.settings import ExportSettings
 from cutbert.files import change_json, put_back_on_error, replacing_folder
 from cutbert.hub.card import CARD, write_card
 from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance, recorded_task, task_words
+from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
-from cutbert.hub.sentence import Sentence, read_cross_encoder, read_sentence
+from cutbert.hub.sentence import Sentence, read_cross_encoder, read_embedder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length
@@ -32,9 +33,10 @@ from cutbert.shape.stock_config import STOCK_POOLING
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 
+TASK_OR_FILES = "--task NAME or own files"
 NEEDS_DATA = {
-    True: "for its gate: --task NAME or own files; --no-gate does without, unchecked",
-    False: "for --calibration static: --task NAME or own files",
+    True: f"for its gate: {TASK_OR_FILES}; --no-gate does without, unchecked",
+    False: f"for --calibration static: {TASK_OR_FILES}",
 }
 
 
@@ -60,20 +62,25 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
         say(note)
     with num_threads(settings.threads) as threads:
+        more: dict[str, Any] = {}
+        if settings.trim_vocab:
+            assert dataset is not None and data is not None
+            loaded = trimmed(loaded, dataset, data, settings).trimmed
+            more = {TRIMMED: loaded.provenance[TRIMMED]}
         if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
         if not (settings.wants_float or settings.wants_int8):
-            return write(source, loaded, sentence, settings, {}, line, {"files": []})
+            return write(source, loaded, sentence, settings, {}, line, {"files": [], **more})
         parts = tokens_of(loaded, dataset, data, settings)
         graph = build_graph(loaded.model)
         runner = OnnxRunner(graph, threads)
-        result: dict[str, Any] = {"max_abs_diff": checked_diff(runner, loaded, parts.dev)}
+        result: dict[str, Any] = {**more, "max_abs_diff": checked_diff(runner, loaded, parts.dev)}
         files = {FLOAT_FILE: graph} if settings.wants_float else {}
         if settings.wants_int8:
             name, runner_graph = int8_graph(graph, loaded, parts, settings)
             files[name], runner = runner_graph, OnnxRunner(runner_graph, threads)
         if dataset is not None:
-            result |= scores_around(runner, loaded, parts)
+            result |= scores_around(runner, loaded, parts, sentence)
             if settings.wants_int8 and settings.gate:
                 check_drop(result, settings)
     return write(source, loaded, sentence, settings, files, line, result)
@@ -95,9 +102,12 @@ def check_inputs(
     if settings.out is None and source.is_from_hub:
         mistakes.add(f"--out must be given with a hub id, got {source}")
     with mistakes.collect():
-        if data is None and settings.wants_int8 and (settings.gate or settings.calibration == "static"):
+        needs_scores = settings.wants_int8 and (settings.gate or settings.calibration == "static")
+        if data is None and (needs_scores or settings.trim_vocab):
             data = recorded_task(source.folder)
-            if data is None:
+            if data is None and settings.trim_vocab:
+                mistakes.add(f"--trim-vocab must have data, whose training texts say what is used: {TASK_OR_FILES}")
+            elif data is None:
                 other = "" if settings.int8 else f"; --for {' and '.join(settings.layouts)} with --onnx needs no int8"
                 mistakes.add(f"--int8 must have data {NEEDS_DATA[settings.gate]}{other}")
             else:
@@ -107,7 +117,10 @@ def check_inputs(
     if data is not None and data.max_length is not None:
         with mistakes.collect():
             check_length(source, "--max-length", data.max_length)
-    if dataset is not None and output_rows(source.head, dataset.head)[0] is None:
+    if dataset is not None and dataset.head.kind == "embedding":
+        with mistakes.collect():
+            dataset = dataset.prompted(read_embedder(str(source), source.folder).prompts)
+    elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
         wanted, got = named(dataset.head), named(source.head)
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():
@@ -160,7 +173,7 @@ def int8_graph(
         batches = (feeds_of(loaded.model, parts.train, row) for row in range(len(parts.train)))
         calibration = [{name: feeds[name] for name in feeds if name in names} for feeds in batches]
     say("quantising")
-    return int8_file(instructions), quantize(graph, instructions, calibration)
+    return int8_file(instructions), quantize(balanced(graph, loaded.model), instructions, calibration)
 
 
 def write(

@@ -101,6 +101,8 @@ def example_code(loaded: Loaded, file: str, sentence: Sentence | None = None) ->
         file=file,
         texts=list(TEXTS),
     )
+    if kind == "embedding":
+        return head + "vectors = first\n" + VECTORS
     if sentence is not None and sentence.pooling in POOL:
         return head + POOL[sentence.pooling] + (NORMALIZE if sentence.normalize else "") + VECTORS
     return head + (LABELS if kind == "single_label" else SHAPE)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,12 +17,17 @@ from cutbert.demo_data.reviews import DEV_FILE, read_reviews
 from cutbert.errors import BudgetError, ModelError
 from cutbert.exporters.int8 import Feeds
 from cutbert.exporters.settings import ExportSettings
+from cutbert.exporters.trimming import Trimming, trim_words
 from cutbert.hub.load import Loaded, output_rows
-from cutbert.hub.provenance import input_length
+from cutbert.hub.provenance import TRIMMED, extend_provenance, input_length
+from cutbert.hub.sentence import Sentence
+from cutbert.shape.cost import BYTES_PER_PARAM
+from cutbert.shape.pooling import Pooling
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import score
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.runner import Runner, TorchRunner, run_rows
+from cutbert.train.vectors import PooledRunner, beside
 
 MAX_DIFF = 1e-4
 COMPARED_ROWS = 200
@@ -44,10 +49,15 @@ class Parts:
     train: Tokens | None = None
 
 
+def longest_input(loaded: Loaded, data: DataSettings | None) -> int:
+    """Return the tokens at which texts are cut."""
+    asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
+    return input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
+
+
 def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
     """Tokenise the task's rows, or demo texts where there is no task."""
-    asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
-    longest = input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
+    longest = longest_input(loaded, data)
 
     def tokens(rows: Examples, part: str) -> Tokens:
         made = tokenize_rows(rows, loaded.tokenizer, loaded.source, longest)
@@ -95,14 +105,29 @@ def feeds_of(model: Any, tokens: Tokens, row: int) -> Feeds:
     return {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
 
 
-def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any]:
-    """Return the scores of the model in torch float32 (before) and of a runner (after), on dev and on select."""
+def pooled(runner: Runner, sentence: Sentence) -> PooledRunner:
+    """Return a runner of an embedding model, whose folder `read_embedder` takes, as one that gives vectors."""
+    return PooledRunner(runner, cast(Pooling, sentence.pooling), sentence.normalize)
+
+
+def scores_around(runner: Runner, loaded: Loaded, parts: Parts, sentence: Sentence | None) -> dict[str, Any]:
+    """Return the scores of the model in torch float32 (before) and of a runner (after), on dev and on select.
+
+    Vectors of an embedding model are compared with its own in torch.
+    """
     dataset, model = parts.dataset, loaded.model
     assert dataset is not None and parts.select is not None
     columns = output_rows(model.head_spec, dataset.head)[0]
     scores: dict[str, Any] = {"metric": dataset.metric}
+    if dataset.own_select_metric is not None:
+        scores["select_score_metric"] = dataset.own_select_metric
     splits = {"": parts.dev, "select_": parts.select}
     runs: Mapping[str, tuple[Runner, int]] = {"before": (TorchRunner(model), MAX_TOKENS), "after": (runner, 1)}
+    if sentence is not None and dataset.head.kind == "embedding":
+        runs = {when: (pooled(each, sentence), most) for when, (each, most) in runs.items()}
+        own = pooled(TorchRunner(model), sentence)
+        vectors = {name: run_rows(own, model, each, max_tokens=MAX_TOKENS) for name, each in splits.items()}
+        splits = {name: beside(each, vectors[name]) for name, each in splits.items()}
     with progress_bar("score", sum(2 * len(tokens) for tokens in splits.values())) as bar:
         done = 0
 
@@ -113,11 +138,31 @@ def scores_around(runner: Runner, loaded: Loaded, parts: Parts) -> dict[str, Any
 
         for when, (each, max_tokens) in runs.items():
             for split, tokens in splits.items():
-                logits = run_rows(each, model, tokens, max_tokens=max_tokens, on_batch=count)[..., columns]
+                logits = run_rows(each, model, tokens, max_tokens=max_tokens, on_batch=count)
+                logits = logits if columns is None else logits[..., columns]
                 scores[f"{split}score_{when}"] = score(dataset.head, dataset.metric, logits, tokens).score
     if dataset.select_is_dev:
         scores["select_is_dev"] = True
     return scores
+
+
+def trimmed(loaded: Loaded, dataset: Dataset, data: DataSettings, settings: ExportSettings) -> Trimming:
+    """Return a model trimmed to its training texts, whose provenance says what that changes."""
+    longest = longest_input(loaded, data)
+
+    def tokens(rows: Examples, of: Loaded) -> Tokens:
+        return tokenize_rows(rows, of.tokenizer, of.source, longest)
+
+    trimming = Trimming.of(loaded, tokens(dataset.train, loaded))
+    splits = {
+        name: (tokens(rows, loaded), tokens(rows, trimming.trimmed))
+        for name, rows in (("select", dataset.select), ("dev", dataset.dev))
+    }
+    networks, size = (loaded.model, trimming.trimmed.model), 1 if settings.wants_int8 else BYTES_PER_PARAM
+    facts = trimming.facts(dataset.head, dataset.metric, splits, networks, size)
+    say(trim_words(facts))
+    provenance = extend_provenance(loaded.provenance, facts={TRIMMED: facts})
+    return replace(trimming, trimmed=replace(trimming.trimmed, provenance=provenance))
 
 
 def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
@@ -126,7 +171,8 @@ def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
     drop = 100 * (before - after)
     if drop > settings.max_drop:
         other = "; --calibration static may lose less" if settings.calibration == "dynamic" else ""
+        metric = result.get("select_score_metric", result["metric"])
         raise BudgetError(
-            f"int8 may lose --max-drop {settings.max_drop:g} points of {result['metric']} on select, "
+            f"int8 may lose --max-drop {settings.max_drop:g} points of {metric} on select, "
             f"it loses {drop:.2f} ({100 * before:.2f} to {100 * after:.2f}); nothing was written{other}"
         )

@@ -1,7 +1,7 @@
 """A network as an ONNX graph in ONNX Runtime's own fused operators, made directly from shape and weights.
 
-Attention, residual with LayerNorm, and GELU with its bias are one node each. ONNX Runtime's optimiser finds such nodes
-by pattern in a traced graph, and misses layers with different numbers of heads, or with value_dim other than key_dim.
+Attention is one node, which ONNX Runtime's optimiser finds by pattern in a traced graph, and misses in layers with
+different numbers of heads, or with value_dim other than key_dim. `benchmarks/measure_operators.py` chose the operators.
 
 Axes: B batch, S sequence, H hidden, N heads, K key_dim, V value_dim, E table width.
 """
@@ -33,6 +33,7 @@ from cutbert.version import __version__
 OPSET = 20
 IR_VERSION = 10
 BATCH, LENGTH = "batch", "length"
+VECTOR_OUTPUT = "sentence_embedding"  # as sentence-transformers and optimum call it
 SPAN_OUTPUTS = ("start_logits", "end_logits")
 
 
@@ -47,7 +48,8 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
 
     Inputs are those of `input_names`, int64 [batch, length], padding anywhere. The output is the logits, shaped as in
     `TaskOutput`; without a head it is the last hidden states, with a pooler these and the pooler's output. Those of
-    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them.
+    spans come a second time as `start_logits` and `end_logits`, [batch, length] each, by which loaders know them. An
+    embedding's are its vectors, then the last hidden states, which loaders that pool by themselves ask for.
 
     Raises:
         ModelError: an activation that has no operator in our table.
@@ -130,9 +132,8 @@ def feed_forward(nodes: Nodes, layer: FeedForward, x: str, activation: str) -> s
     """Return the stream after the feed-forward; both rows of gated neurons are one matrix product."""
     read = read_by(nodes, layer, x)
     if layer.gate is None:
-        up = nodes.add("MatMul", read, nodes.weight(values(layer.up.weight).T))
-        bias = None if layer.up.bias is None else nodes.weight(values(layer.up.bias))
-        return added(nodes, layer, layer.down, apply_activation(nodes, activation, up, bias), x)
+        # In int8 the bias costs less in the product than in an operator that adds it before GELU.
+        return added(nodes, layer, layer.down, apply_activation(nodes, activation, linear(nodes, layer.up, read)), x)
     parts = (layer.up, layer.gate)
     joined = nodes.add("MatMul", read, nodes.weight(np.concatenate([values(part.weight) for part in parts]).T))
     if layer.up.bias is not None:
@@ -148,17 +149,10 @@ def read_by(nodes: Nodes, layer: Residual, x: str) -> str:
 
 def added(nodes: Nodes, owner: Residual, layer: nn.Linear, x: str, residual: str) -> str:
     """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
-    product = nodes.add("MatMul", x, nodes.weight(values(layer.weight).T))
-    if owner.norm is None or owner.norm_place == "before":
-        product = product if layer.bias is None else nodes.add("Add", product, nodes.weight(values(layer.bias)))
-        return nodes.add("Add", product, residual)
-    norm = owner.norm
-    # One operator adds bias and residual and normalises. Fused is not always faster: on the CPU, ONNX Runtime's
-    # SkipLayerNormalization was measured six times slower than its LayerNormalization.
-    weights = ["" if each is None else nodes.weight(values(each)) for each in (norm.weight, norm.bias, layer.bias)]
-    while not weights[-1]:
-        weights.pop()
-    return nodes.add_fused("SkipLayerNormalization", product, residual, *weights, epsilon=norm.eps)
+    # ONNX Runtime's SkipLayerNormalization is bias, sum and norm in one, and several times slower on the CPU than
+    # LayerNormalization; its optimizer makes one of Add and LayerNormalization, and not of Sum.
+    total = nodes.add("Sum", linear(nodes, layer, x), residual)
+    return total if owner.norm is None or owner.norm_place == "before" else layer_norm(nodes, owner.norm, total)
 
 
 def layer_norm(nodes: Nodes, norm: PrefixNorm, x: str) -> str:
@@ -174,6 +168,14 @@ def linear(nodes: Nodes, layer: nn.Linear, x: str) -> str:
 def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
     """Add the head; return the shape of each output by name, in order."""
     head, sizes = model.head, [BATCH, LENGTH, model.shape.hidden_size]
+    if model.head_spec.kind == "embedding":
+        vectors = text_state(nodes, model, x)
+        if model.head_spec.normalizes:
+            squares = nodes.add("ReduceSum", nodes.add("Mul", vectors, vectors), nodes.integers(1), keepdims=1)
+            vectors = nodes.add("Div", vectors, nodes.add("Sqrt", squares))
+        nodes.name_output(vectors, VECTOR_OUTPUT)
+        nodes.name_output(x, "last_hidden_state")
+        return {VECTOR_OUTPUT: [BATCH, model.shape.hidden_size], "last_hidden_state": sizes}
     if head is None:
         nodes.name_output(x, "last_hidden_state")
         return {"last_hidden_state": sizes}

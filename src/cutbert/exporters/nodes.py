@@ -96,16 +96,11 @@ ACTIVATIONS: dict[str, Activation] = {
     "hardswish": plain("HardSwish"),
     "linear": plain("Identity"),
 }
-# Activations whose ONNX Runtime operator also adds the bias.
-WITH_BIAS = {id(ACTIVATIONS["gelu"]): "BiasGelu", id(ACTIVATIONS["gelu_new"]): "FastGelu"}
 
 
-def apply_activation(nodes: Nodes, name: str, x: str, bias: str | None = None) -> str:
-    """Add an activation of x, or of x + bias."""
-    activation = ACTIVATIONS[name]
-    if bias is not None and id(activation) in WITH_BIAS:
-        return nodes.add_fused(WITH_BIAS[id(activation)], x, bias)
-    return activation(nodes, x if bias is None else nodes.add("Add", x, bias))
+def apply_activation(nodes: Nodes, name: str, x: str) -> str:
+    """Add an activation of x."""
+    return ACTIVATIONS[name](nodes, x)
 
 
 def check_activation(model: TaskModel) -> None:

@@ -44,6 +44,7 @@ class OnnxRunner:
             refuse_lack(error, name)
             raise ModelError(f"{name}: ONNX Runtime cannot load it: {reason_of(error)}") from None
         self.inputs = tuple(each.name for each in self.session.get_inputs())
+        self.outputs = [each.name for each in self.session.get_outputs()][:1]
 
     def __call__(
         self,
@@ -56,5 +57,5 @@ class OnnxRunner:
             "attention_mask": np.ones_like(input_ids) if attention_mask is None else attention_mask,
             "token_type_ids": np.zeros_like(input_ids) if token_type_ids is None else token_type_ids,
         }
-        logits: NDArray[np.float32] = self.session.run(None, {name: feeds[name] for name in self.inputs})[0]
+        logits: NDArray[np.float32] = self.session.run(self.outputs, {name: feeds[name] for name in self.inputs})[0]
         return logits

@@ -44,6 +44,10 @@ class ExportSettings(ThreadSettings):
         default=None,
         metadata=option("New model folder; default: MODEL itself gets the files.", group=RUN, is_common=True),
     )
+    trim_vocab: bool = field(
+        default=False,
+        metadata=option("Leave out tokens that the training texts and common text do not use; with --out."),
+    )
     max_drop: float = field(
         default=0.5,
         metadata=option("What int8 may lose of the select score; more is refused.", least=0, most=100, unit="points"),
@@ -77,7 +81,7 @@ class ExportSettings(ThreadSettings):
                 yield f"{'--no-gate' if name == '--gate' else name} must come with --int8"
         if self.is_given("calibration_samples") and self.calibration != "static":
             yield "--calibration-samples must come with --calibration static"
-        for name in (*(["--for"] if self.layouts else []), *self.given("stock")):
+        for name in (*(["--for"] if self.layouts else []), *self.given("stock", "trim_vocab")):
             if self.out is None:
                 yield f"{name} must come with --out: it writes a whole model folder"
         yield from layout_mistakes(self)

@@ -59,7 +59,7 @@ class Entry(Shown):
         head_mult, ffn_mult, width_mult, depth_mult: its multipliers; None where it has no such number.
         params, macs: cost with its task head, macs at 128 tokens.
         score, metrics: on dev, fractions of 1.
-        select_score: the same metric on the select split; all choices use this one.
+        select_score: the same metric on the select split, or one of its own; all choices use this one.
         latency_ms, latency_q1_ms, latency_q3_ms, latency_p95_ms: median, quartiles and 95th percentile at
             batch 1; None until measured.
         throughput_per_s: texts per second at the measured batch size.
@@ -129,6 +129,11 @@ class Entry(Shown):
         with mistakes.collect(f"{where}: "):
             subnet = Subnet.from_json(data["subnet"])
         mistakes.check(RunError)
+        if len(subnet.layers) != shape.num_layers:
+            raise RunError(
+                f"{where}: subnet must have one entry for each of the shape's {shape.num_layers} layers, "
+                f"got {len(subnet.layers)}"
+            )
         return cls(**{**data, "shape": shape, "subnet": subnet})
 
 
@@ -165,6 +170,7 @@ FRONT_REQUIRED: dict[str, Check] = {
     "select_is_dev": FLAG,
 }
 FRONT_OPTIONAL: dict[str, Check] = {
+    "own_select_metric": TEXT,
     "measured": MEASURED,
     "near_chance": TEXT,
     TEACHER_INT8: has({"latency_ms": POSITIVE}, LATENCY_CHECKS),
@@ -186,6 +192,7 @@ class Front(Shown):
         near_chance: a sentence where the uncut model's dev score is near chance.
         teacher_int8: the LATENCIES of the uncut model in int8 on ONNX Runtime, timed beside the entries; None where
             they are int8 themselves, or were not timed on the CPU.
+        own_select_metric: what select is scored by, where that is another metric.
         others: latencies on other backends, by backend: `measured`, their conditions, and `times`, by entry's name.
     """
 
@@ -197,6 +204,7 @@ class Front(Shown):
     near_chance: str | None = None
     teacher_int8: dict[str, Any] | None = None
     others: dict[str, Any] = field(default_factory=dict)
+    own_select_metric: str | None = None
 
     def __post_init__(self) -> None:
         subnets = tuple(replace(entry, on_front=is_on_front(entry, self.subnets)) for entry in self.subnets)
@@ -232,7 +240,7 @@ class Front(Shown):
             "teacher": self.teacher.to_json(),
             "subnets": [entry.to_json() for entry in self.subnets],
         }
-        for key in ("measured", "near_chance", TEACHER_INT8):
+        for key in ("measured", "near_chance", TEACHER_INT8, "own_select_metric"):
             if getattr(self, key) is not None:
                 data[key] = getattr(self, key)
         return {**data, "others": self.others} if self.others else data

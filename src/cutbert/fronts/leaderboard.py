@@ -54,7 +54,7 @@ class LeaderboardEntry(Shown):
             sizes chosen by gates, or a new small network.
         backend: what ran it, for the score as well as for the times.
         score, metrics: on dev, fractions of 1.
-        select_score: the same metric on the select split; all choices use this one.
+        select_score: the same metric on the select split, or one of its own; all choices use this one.
         latency_ms, latency_p95_ms: median and 95th percentile at batch 1.
         throughput_per_s: texts per second at the measured batch size.
         params, macs: cost with its task head, macs at 128 tokens.
@@ -175,7 +175,7 @@ BOARD: dict[str, Check] = {
     "plan": OBJECT,
     "notes": TEXTS,
 }
-BOARD_OPTIONAL: dict[str, Check] = {"tokenizer_ms": NUMBER, "select_is_dev": FLAG}
+BOARD_OPTIONAL: dict[str, Check] = {"tokenizer_ms": NUMBER, "select_is_dev": FLAG, "own_select_metric": TEXT}
 
 
 def difference_of(paired: Paired) -> dict[str, float]:
@@ -197,6 +197,7 @@ class Leaderboard(Shown):
         notes: for the reader.
         tokenizer_ms: median time to tokenize a text, which is in no latency; None where it was not measured.
         select_is_dev: whether choices were made on dev itself.
+        own_select_metric: what select is scored by, where that is another metric.
     """
 
     metric: str
@@ -208,6 +209,7 @@ class Leaderboard(Shown):
     notes: tuple[str, ...] = ()
     tokenizer_ms: float | None = None
     select_is_dev: bool = False
+    own_select_metric: str | None = None
 
     def __iter__(self) -> Iterator[LeaderboardEntry]:
         return iter(self.entries)
@@ -250,6 +252,8 @@ class Leaderboard(Shown):
         }
         if self.tokenizer_ms is not None:
             data["tokenizer_ms"] = self.tokenizer_ms
+        if self.own_select_metric is not None:
+            data["own_select_metric"] = self.own_select_metric
         return {**data, "select_is_dev": True} if self.select_is_dev else data
 
     def view(self) -> View:

@@ -54,6 +54,8 @@ def score_words(entry: LeaderboardEntry) -> str:
 def notes(leaderboard: Leaderboard) -> View:
     """Return the lines that must appear below a leaderboard."""
     lines = [f"score: {leaderboard.metric} on dev in points, with its 95 % interval; choices are made on select"]
+    if leaderboard.own_select_metric is not None:
+        lines[0] += f", by {leaderboard.own_select_metric}"
     lines.append("* chosen: " + (limit_words(leaderboard) or "no limit was given"))
     if leaderboard.select_is_dev:
         lines.append("choices were made on the dev split itself, so dev scores are optimistic")

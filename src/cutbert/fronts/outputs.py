@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cutbert.data.metrics import near_chance
+from cutbert.data.ranking import near_random_order
 from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
@@ -65,6 +66,8 @@ def chance_of(stored: Mapping[str, Any], metric: str) -> str | None:
     """
     if "labels" not in stored:
         return None
+    if "groups" in stored:
+        return near_random_order(metric, stored[metric], np.asarray(stored["labels"]), stored["groups"])
     if "logits" in stored:
         return near_chance(metric, stored["score"], np.asarray(stored["labels"]))
     words = [] if metric == "f1" else [label for row in stored["labels"] for label in row]

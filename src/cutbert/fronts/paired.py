@@ -76,7 +76,7 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     Args:
         metric: one of METRICS.
         one, other: the answers of each seed's network, the same seeds for both: classes or numbers [N], or 0 and 1
-            [N, C].
+            [N, C]; for `mean` the score of each group, which then is what a row is here.
         truth: labels, in the form of the answers.
 
     Source:
@@ -193,4 +193,15 @@ def f1(answers: Answers, truth: Answers) -> Answers:
     return np.asarray(np.divide(2 * hits, denominator, out=np.zeros_like(hits), where=denominator > 0))
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "matthews": matthews, "pearson": pearson, "f1": f1}
+def mean(scores: Answers, truth: Answers) -> Answers:
+    """Return the mean of scores that were computed before, one a group; the truth is in them."""
+    return np.asarray(scores.mean(axis=-1))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "matthews": matthews,
+    "pearson": pearson,
+    "f1": f1,
+    "mean": mean,
+}

@@ -102,10 +102,14 @@ def save_picked(
     from cutbert.hub.load import load_model
     from cutbert.hub.provenance import extend_provenance
     from cutbert.hub.save import save_model
+    from cutbert.hub.sentence import read_sentence
+    from cutbert.shape.source import find_model
     from cutbert.surgery.extract import extract
 
-    loaded = load_model(run if entry.folder is None else run / entry.folder)
-    scores = {front.metric: entry.score, f"select_{front.metric}": entry.select_score}
+    source = find_model(run if entry.folder is None else run / entry.folder)
+    loaded = load_model(source)
+    of_select = front.own_select_metric or front.metric
+    scores = {front.metric: entry.score, f"select_{of_select}": entry.select_score}
     provenance = loaded.provenance
     facts: dict[str, Any] = {key: provenance[key] for key in ("task", "max_length") if key in provenance}
     for each in search_lines(run, entry):
@@ -113,7 +117,8 @@ def save_picked(
     network = extract(loaded.model, entry.subnet) if repaired is None else repaired[0]
     facts |= pick_facts(run, front, entry, None if repaired is None else repaired[1])
     provenance = extend_provenance(provenance, line, scores=scores, facts=facts)
-    save_model(out, network, loaded.tokenizer, provenance=provenance, is_new=True)
+    sentence = read_sentence(source.folder)
+    save_model(out, network, loaded.tokenizer, provenance=provenance, is_new=True, sentence=sentence)
 
 
 def search_lines(run: str | Path, entry: Entry) -> list[str]:

@@ -39,10 +39,15 @@ def front_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def metric_words(metric: str, of_select: str | None) -> str:
+    """Return which metric scores which split."""
+    return f"dev and select: {metric}" if of_select is None else f"dev: {metric}, select: {of_select}"
+
+
 def notes(data: Mapping[str, Any]) -> View:
     """Return the lines that must appear below a front."""
     lines = [
-        f"dev and select: {data['metric']} in points; choices are made on select",
+        f"{metric_words(data['metric'], data.get('own_select_metric'))} in points; choices are made on select",
         "* on the front: nothing else has as good a select score for as few MACs",
     ]
     if data.get("select_is_dev"):

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from cutbert.files import read_json, replacing_file
 from cutbert.hub.loaders import Served, loader_part
-from cutbert.hub.provenance import read_provenance
+from cutbert.hub.provenance import TRIMMED, read_provenance
 from cutbert.hub.sentence import read_sentence
 from cutbert.shape.cost import BYTES_PER_PARAM, DEFAULT_SEQUENCE_LENGTH, Cost, cost_of
 from cutbert.shape.folder import OURS, FolderShape, read_folder_shape
@@ -60,6 +60,7 @@ def model_card(folder: Path) -> str:
         size_part(facts.shape, cost_of(facts.shape, facts.head), provenance),
         *score_parts(provenance),
         *latency_parts(provenance),
+        *vocabulary_parts(provenance),
         *([use_part(facts, is_stock)] if has_weights else []),
         *layout_parts(folder, facts, provenance, has_weights),
         *onnx_parts(folder, provenance),
@@ -189,6 +190,21 @@ def latency_parts(provenance: Mapping[str, Any]) -> list[str]:
     return [
         f"## Latency\n\nMedian {latency['latency_ms']:.2f} ms{p95}: one text at a time, lengths as in dev, "
         f"{latency['backend']} on {latency['processor']}, {latency['threads']} threads.{beside}"
+    ]
+
+
+def vocabulary_parts(provenance: Mapping[str, Any]) -> list[str]:
+    """Return the part on tokens that were left out, where any were."""
+    facts = provenance.get(TRIMMED)
+    if not facts:
+        return []
+    pairs = ((split, facts[f"{key}_before"], facts[f"{key}_after"]) for split, key in SPLIT_KEYS)
+    changes = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
+    rows = ", ".join(f"{count:,} rows of {split}" for split, count in facts["split_differently"].items())
+    return [
+        f"## Vocabulary\n\nOf {facts['tokens_before']:,} tokens {facts['tokens']:,} are left: those of the training "
+        f"texts and a floor of common ones, with every character. That saves {facts['bytes_saved']:,} bytes, splits "
+        f"{rows} differently, and changes the {facts['metric']}: {changes}."
     ]
 
 

@@ -229,7 +229,7 @@ class Family:
         Raises:
             ModelError: the family has no such head, or one with another activation.
         """
-        if kind != "none" and head_group(kind) not in self.heads:
+        if head_group(kind) not in ("none", *self.heads):
             raise ModelError(f"the head of a {self.name} must not be a {kind}: the family has none")
         if kind == "masked_lm" and self.masked_lm_activation not in (None, style.activation):
             raise ModelError(
@@ -249,7 +249,7 @@ class Family:
             and ("head_activation" in stock.style or style.head_activation == stock.head_activation)
             and (style.pooling == STOCK_POOLING or stock.reads_pooling or kind not in SEQUENCE_KINDS)
             and ("layer_norm_eps" in stock.style or style.layer_norm_eps == DISTILBERT_EPS)
-            and (kind == "none" or head_group(kind) in self.heads)
+            and head_group(kind) in ("none", *self.heads)
             and (kind != "masked_lm" or self.masked_lm_activation in (None, style.activation))
         )
 
@@ -279,7 +279,9 @@ def translate(table: Mapping[str, str], ours: str) -> str:
 
 
 def head_group(kind: HeadKind) -> str:
-    """Return the kind, with the three sequence kinds as one."""
+    """Return the kind, with the three sequence kinds as one; an embedding has no weights, as none has."""
+    if kind == "embedding":
+        return "none"
     return "sequence" if kind in SEQUENCE_KINDS else kind
 
 

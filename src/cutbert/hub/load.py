@@ -17,6 +17,7 @@ from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
 from cutbert.hub.families import TOKEN_TABLE, Family, family_of
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
+from cutbert.hub.sentence import CROSS_ENCODER_FACT, read_cross_encoder, read_embedder
 from cutbert.hub.tokenizer import load_tokenizer
 from cutbert.hub.weights import modern_name, read_weights, weight_files
 from cutbert.model.style import EncoderStyle
@@ -91,6 +92,9 @@ def load_model(
         provenance = read_provenance(source.folder)
     else:
         provenance = first_provenance(source.name, source.folder, files, source.commit)
+    provenance.pop(CROSS_ENCODER_FACT, None)
+    if network.head_spec.is_sequence and not new and (said := read_cross_encoder(source.folder)) is not None:
+        provenance[CROSS_ENCODER_FACT] = said
     return Loaded(network.eval(), tokenizer, source.name, tuple(notes), provenance, bool(new))
 
 
@@ -199,6 +203,8 @@ def new_model(source: ModelSource, spec: HeadSpec, seed: int) -> TaskModel:
     """Return a network of a folder's shape with seeded random weights; torch's global generator is not changed."""
     if spec.is_sequence:
         source.check_pooling()
+    if spec.kind == "embedding":
+        spec = replace(spec, normalizes=read_embedder(source.name, source.folder).normalize)
     style = EncoderStyle.from_json(source.style_data)
     for name in (style.activation, style.head_activation):
         if name not in ACT2FN:

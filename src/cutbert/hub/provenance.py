@@ -34,8 +34,11 @@ from cutbert.shape.folder import FORMAT_VERSION
 FILE_NAME = "cutbert.json"
 # Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
 # that is near chance, the network it was cut from with what was given up, measured latency with its conditions,
-# scores before and after int8, and the ONNX files by the loader whose layout the folder has.
-FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts")
+# scores before and after int8, the ONNX files by the loader whose layout the folder has, and what trimming the
+# vocabulary changed. Beside them, and for as
+# long as the head is kept: what sentence-transformers' CrossEncoder does with its outputs.
+TRIMMED = "trimmed_vocabulary"
+FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts", TRIMMED)
 REQUIRED: dict[str, Check] = {
     "base_model": TEXT,
     "licence": or_null(TEXT),
@@ -68,6 +71,15 @@ OPTIONAL: dict[str, Check] = {
     "latency": has(
         {"latency_ms": NUMBER, "backend": TEXT, "threads": COUNT, "processor": TEXT},
         {"latency_p95_ms": or_null(NUMBER)},
+    ),
+    "cross_encoder": OBJECT,
+    TRIMMED: has(
+        {
+            **dict.fromkeys(("tokens_before", "tokens", "bytes_saved"), COUNT),
+            "split_differently": (are(is_count), "a JSON object of whole numbers"),
+            "metric": TEXT,
+            **{f"{key}_{when}": NUMBER for key in ("score", "select_score") for when in ("before", "after")},
+        }
     ),
     "layouts": (are(list_of(is_text)), "a JSON object of lists of texts"),
     "int8": has(

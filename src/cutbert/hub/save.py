@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,12 +16,13 @@ from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
 from cutbert.hub.provenance import FILE_NAME
-from cutbert.hub.sentence import CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
+from cutbert.hub.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
 from cutbert.hub.weights import write_weights
 from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import OURS
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import CONFIG_KEY
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_POOLING
@@ -45,15 +47,18 @@ def save_model(
         tokenizer: written with padding and truncation off.
         provenance: contents of cutbert.json.
         is_new: refuse where there is more than an empty folder, or another process is writing it.
-        sentence: of a bare encoder, how texts become vectors, for sentence-transformers.
+        sentence: of a bare encoder or an embedding, which is written as one, how texts become vectors, for
+            sentence-transformers.
 
     Raises:
         InputError: it is not new.
         ModelError: a head that transformers' configs cannot express.
     """
-    family = family_of(model.style.family)
+    model, family = without_readout(model), family_of(model.style.family)
     stock = loads_stock(model)
     config = stock_config(model, tokenizer, family, model.shape) if stock else our_config(model)
+    if model.head_spec.is_sequence and CROSS_ENCODER_FACT in provenance:
+        setattr(config, CROSS_ENCODER_KEY, dict(provenance[CROSS_ENCODER_FACT]))
     tensors = stock_tensors(model, family) if stock else our_tensors(model)
     with replacing_folder(Path(folder), is_new=is_new) as aside:
         write_weights(aside / "model.safetensors", tensors, {"format": "pt"})
@@ -63,6 +68,15 @@ def save_model(
             room = tokenizer.model_max_length
             write_sentence(aside, sentence, model.shape.hidden_size, min(sentence.max_length or room, room))
         write_sidecars(aside, model, provenance)
+
+
+def without_readout(model: TaskModel) -> TaskModel:
+    """Return an embedding model as the bare encoder it is stored as; any other model as it is."""
+    if model.head_spec.kind != "embedding":
+        return model
+    bare = copy.copy(model)
+    bare.head_spec = HeadSpec("none")
+    return bare
 
 
 def save_for_loaders(

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cutbert.data.vectors import Prompts, prompts_of
 from cutbert.errors import ModelError
 from cutbert.files import read_json, write_json
-from cutbert.shape.pooling import FLAG, POOLING_FILE, folder_pooling
+from cutbert.shape.pooling import FLAG, POOLING_FILE, POOLINGS, folder_pooling
 
 MODULES_FILE = "modules.json"
 LENGTH_FILE = "sentence_bert_config.json"  # the text-embeddings server reads it too
 PROMPTS_FILE = "config_sentence_transformers.json"
 CROSS_ENCODER_KEY = "sentence_transformers"  # in a config.json
+CROSS_ENCODER_FACT = "cross_encoder"  # the same in a cutbert.json
 POOL = ["Transformer", "Pooling"]
 NORMALIZE = "Normalize"
 # A pooling's word here -> its key in a pooling file, as all versions of sentence-transformers read it.
@@ -44,6 +46,40 @@ class Sentence:
     normalize: bool
     max_length: int | None
     files: Mapping[str, Any]
+
+    @property
+    def prompts(self) -> Prompts:
+        """What is put before texts."""
+        data = self.files.get(PROMPTS_FILE, {})
+        named = data.get("prompts")
+        return prompts_of(named if isinstance(named, dict) else {}, data.get("default_prompt_name"))
+
+
+def read_embedder(model: str, folder: Path) -> Sentence:
+    """Return how an embedding model's states become vectors.
+
+    Args:
+        model: as the user gave it.
+        folder: with its files.
+
+    Raises:
+        ModelError: it is no sentence-transformers folder, or makes vectors in a way that we do not.
+    """
+    sentence = read_sentence(folder)
+    if sentence is None:
+        raise ModelError(
+            f"--objective embedding must have a model that says how a text's states become its vector ({MODULES_FILE} "
+            f"and 1_Pooling), and {model} has no {MODULES_FILE}; write it with sentence-transformers: "
+            f"SentenceTransformer(MODEL).save(FOLDER)"
+        )
+    if sentence.pooling not in POOLINGS:
+        raise ModelError(
+            f"--objective embedding must have a model with the pooling {' or '.join(POOLINGS)}, got "
+            f"{sentence.pooling!r} in {model}"
+        )
+    if sentence.files[POOLING_FILE].get("include_prompt") is False and sentence.prompts != Prompts():
+        raise ModelError(f"--objective embedding must have a model that pools its prompts too, and {model} does not")
+    return sentence
 
 
 def read_cross_encoder(folder: Path) -> dict[str, Any] | None:

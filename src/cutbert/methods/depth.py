@@ -68,7 +68,7 @@ def choose_and_finetune(objective: Objective, settings: DepthSettings, train: Tr
     """Choose a depth, fine-tune what is asked for, and store the result: the whole method."""
     assert isinstance(objective, TaskObjective)
     is_main, model = objective.engine.is_main, objective.inputs.model
-    if not objective.loaded.has_new_head:
+    if objective.inputs.has_labels and not objective.loaded.has_new_head:
         note = f"{model} has a head for these labels already: its layers may be fine-tuned, not only pre-trained"
         say(note, shown=is_main)
     with run.timing("choose"):
@@ -158,7 +158,7 @@ def choose_depth(objective: TaskObjective, settings: DepthSettings, seed: int) -
     model = frozen_copy(objective.loaded.model, objective.engine.dtype)
     with progress_bar("score depths", len(rows)) as bar:
         features = depth_features(model, objective.train_tokens, rows, on_batch=counter(bar))
-    labels = np.asarray(objective.train_tokens.labels)[rows]
+    labels = as_numbers(np.asarray(objective.train_tokens.labels)[rows])
     scores: dict[str, list[float]] = {}
     seconds, gain = 0.0, None
     for name in (*first, *others):
@@ -223,13 +223,18 @@ def text_label_mistakes(settings: DepthSettings, kind: str) -> list[str]:
     return mistakes
 
 
+def as_numbers(labels: Labels) -> Labels:
+    """Return whether pairs are relevant as two classes, and other labels as they are."""
+    return labels.astype(np.int64) if labels.dtype == np.bool_ else labels
+
+
 def check_sample(inputs: Inputs, settings: DepthSettings, seed: int) -> None:
     """Raise a DataError unless the sample's labels can tell depths apart."""
     assert inputs.dataset is not None
     train = inputs.dataset.train
     assert isinstance(train, Rows) and train.labels is not None
     rows = sample_rows(len(train), settings.num_examples, seed)
-    if not can_be_scored(np.asarray(train.labels)[rows]):
+    if not can_be_scored(as_numbers(np.asarray(train.labels)[rows])):
         wanted = {
             "single_label": "two rows of each of two classes",
             "multi_label": "two rows with and two without some label",

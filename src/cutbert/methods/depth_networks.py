@@ -284,10 +284,12 @@ def against(depth_run: DepthRun, depth: int) -> Paired:
 
 def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> Paired:
     """Compare two depths by the files of their outputs on the same rows, one a seed."""
-    ours, theirs = ([answers_of(read_json(path, RunError, read_outputs)) for path in paths] for paths in (one, other))
-    return compare(
-        metric, ours, theirs, np.asarray(read_json(one[0], RunError, read_outputs)["labels"], dtype=np.float64)
-    )
+    ours, theirs = ([read_json(path, RunError, read_outputs) for path in paths] for paths in (one, other))
+    if isinstance(ours[0].get(metric), list):  # a score of each group
+        of_ours, of_theirs = ([np.asarray(each[metric], dtype=np.float64) for each in side] for side in (ours, theirs))
+        return compare("mean", of_ours, of_theirs, np.zeros_like(of_ours[0]))
+    answers, others = ([answers_of(each) for each in side] for side in (ours, theirs))
+    return compare(metric, answers, others, np.asarray(ours[0]["labels"], dtype=np.float64))
 
 
 def all_depths(

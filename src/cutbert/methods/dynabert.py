@@ -100,8 +100,10 @@ def make_family(
         for stage in recipe.stages:
             if stage.teacher == "width":  # section 2.3: the supernet of adaptive width teaches the one of both
                 teacher = Teacher(frozen_copy(supernet, objective.engine.dtype))
-            step = family_step(objective.losses, supernet, teacher, points, stage, recipe)
-            plan = replace(stage.plan, first_step=steps)
+            plan, own = replace(stage.plan, first_step=steps), teacher
+            if not recipe.reruns_teacher and stage.teacher_width == "full":
+                own = teacher.for_training(tokens, plan, train, run.path / "checkpoint")
+            step = family_step(objective.losses, supernet, own, points, stage, recipe)
             steps += train_stage(supernet, Stage(plan, tokens, step), objective.engine, train, run).step
         if recipe.final_plan.epochs:
             plan = replace(recipe.final_plan, first_step=steps)
@@ -260,6 +262,8 @@ class FamilyStep:
                 mask, count = None, info.num_examples * batch.input_ids.numel() // batch.num_rows
             kept = [layer.index for layer in point.subnet.layers]
             matched = matched_states(kept, self.supernet.shape.num_layers, self.recipe.layer_rule)
+            if self.supernet.head_spec.kind == "embedding":  # vectors are read straight off the last states
+                matched[-1] = (len(kept), self.supernet.shape.num_layers)
             pairs = self.teacher.match([(0, 0), *matched])
             l_states = hidden_loss(states, target.states, pairs, mask) * (self.stage.hidden_weight / count)
             losses["hidden"] = l_states / len(pairs) if self.recipe.mean_over_layers else l_states
@@ -412,6 +416,8 @@ def distill_subnet(
     plan = replace(recipe.stages[0].plan.overridden(train), name=name, exact_steps=steps)
     stage = replace(recipe.stages[0], plan=plan)
     student = copy.deepcopy(supernet)
-    step = FamilyStep(objective.losses, student, Teacher(frozen_copy(supernet, engine.dtype)), [point], stage, recipe)
+    teacher = Teacher(frozen_copy(supernet, engine.dtype))
+    teacher = teacher.for_training(objective.train_tokens, plan, train, run.path / "checkpoint")
+    step = FamilyStep(objective.losses, student, teacher, [point], stage, recipe)
     train_stage(student, Stage(plan, objective.train_tokens, step), engine, train, run)
     return extract(student, point.subnet)

@@ -26,9 +26,11 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
+from cutbert.data.vectors import VectorTexts
 from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
 from cutbert.fronts.measure import timed_table
 from cutbert.hub.load import named, output_rows
+from cutbert.hub.sentence import read_embedder
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import Costs, Target, check_counted, targets_of
@@ -38,7 +40,6 @@ from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import make_teacher
 from cutbert.methods.fit_training import places
-from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
@@ -64,7 +65,7 @@ def fit(
 
     Args:
         models: the model; a teacher, students.
-        data: a task with labels of whole texts.
+        data: a task with labels of whole texts, or texts for an embedding model, which is its own teacher.
         train: machine, seed and checkpoints; rates and steps are planned here.
         settings: limits, time, and what is tried.
         run: opened run folder; receives model/ (one more for each further limit), leaderboard.json, plan.json and
@@ -90,26 +91,34 @@ def fit(
 def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> None:
     """Raise unless task, teacher and students go together and counted limits can be reached; all mistakes together."""
     mistakes, head = Mistakes(), inputs.head
-    if not head.is_sequence:
-        raise InputError(f"fit must have a task with labels of whole texts, got one of kind {head.kind}")
+    if not head.reads_text:
+        raise InputError(
+            f"fit must have a task with labels of whole texts, or --objective embedding, got one of kind {head.kind}"
+        )
     mistakes.extend(f"{name} must not be given: fit plans it, within --time" for name in train.given(*PLANNED))
     teacher = inputs.models.teacher
-    if teacher is not None and output_rows(teacher.head, head)[0] is None:
+    if teacher is not None and head.is_sequence and output_rows(teacher.head, head)[0] is None:
         mistakes.add(f"--teacher {teacher} must have a head with the labels {', '.join(head.labels)}")
     if settings.plan is not None and not Path(settings.plan).is_dir():
         mistakes.add(f"--plan must be a run of fit, got {settings.plan}, which is no folder")
     for name in settings.student:
         with mistakes.collect(f"--student {name}: "):
-            check_student(inputs.models.others[f"student {name}"], head)
+            check_student(inputs.models.others[f"student {name}"], inputs)
     with mistakes.collect():
         check_counted(settings, inputs)
     mistakes.check(InputError)
 
 
-def check_student(student: ModelSource, head: HeadSpec) -> None:
-    """Raise unless a student has a tokenizer, and no head or one with the task's labels."""
-    mistakes = Mistakes()
-    if student.head.is_sequence and output_rows(student.head, head)[0] is None:
+def check_student(student: ModelSource, inputs: Inputs) -> None:
+    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or vectors of MODEL's size."""
+    mistakes, head = Mistakes(), inputs.head
+    if head.kind == "embedding":
+        with mistakes.collect():
+            read_embedder(student.name, student.folder)
+        ours, its = inputs.model.shape.hidden_size, student.shape.hidden_size
+        if ours != its:
+            mistakes.add(f"must make vectors of {ours} numbers, as {inputs.model} does, got {its}")
+    if head.is_sequence and student.head.is_sequence and output_rows(student.head, head)[0] is None:
         mistakes.add(f"must have no head, or one with the labels {', '.join(head.labels)}, got {named(student.head)}")
     with mistakes.collect():
         tokenizer_of(student)
@@ -148,6 +157,7 @@ def look(
     Raises:
         BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
+    begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
     measured = plan.known("look") or measured_look(objective, settings, train)
     table = LatencyTable.from_json(measured["table"])
     costs = Costs.of(table, objective.data.head, settings.backend)
@@ -157,7 +167,7 @@ def look(
     with mistakes.collect():
         targets = targets_of(settings, costs, shapes)
     with mistakes.collect():
-        check_time(settings, uncut_seconds(objective, measured), plan.run.seconds, len(targets))
+        check_time(settings, uncut_seconds(objective, measured), begun, plan.run.seconds - begun, len(targets))
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -183,9 +193,9 @@ def measured_look(objective: TaskObjective, settings: FitSettings, train: TrainS
     }
 
 
-def check_time(settings: FitSettings, uncut_s: float, spent_s: float, num_limits: int) -> None:
+def check_time(settings: FitSettings, uncut_s: float, spent_s: float, look_s: float, num_limits: int) -> None:
     """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
-    needed = spent_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+    needed = spent_s + look_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         raise BudgetError(
             f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "
@@ -202,12 +212,13 @@ def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> floa
 def tokenizer_ms(objective: TaskObjective) -> float:
     """Return the median time the tokenizer takes for a text of dev, alone."""
     rows = objective.data.dev
-    assert isinstance(rows, Rows)
+    assert isinstance(rows, Rows | VectorTexts)
+    pairs = rows.text_pair if isinstance(rows, Rows) else None
     engine = bare_engine(objective.loaded.tokenizer, objective.loaded.source)
     times = []
     for i in range(min(TIMED_TEXTS, len(rows))):
         begun = time.perf_counter()
-        engine.encode(rows.text[i], None if rows.text_pair is None else rows.text_pair[i])
+        engine.encode(rows.text[i], None if pairs is None else pairs[i])
         times.append(1000 * (time.perf_counter() - begun))
     return float(np.median(times))
 

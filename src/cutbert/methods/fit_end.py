@@ -12,6 +12,7 @@ from cutbert.bench.quality import Sized
 from cutbert.errors import BudgetError, MissingError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.session import OnnxRunner
+from cutbert.exporters.trimming import Trimming, trim_words
 from cutbert.files import change_json, write_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntry
@@ -20,7 +21,7 @@ from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
 from cutbert.hub.card import write_card
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
+from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, costs_of, marked
 from cutbert.methods.fit_limits import Target, bytes_per_param
 from cutbert.methods.fit_parts import Fitting, Part
@@ -51,6 +52,7 @@ class Served:
         part: what it was cut from.
         entrant: how it was made; None for the uncut model.
         target: the limit it was made for; None for the uncut model.
+        trimming: of its vocabulary, and then `part` is in trimmed tokens; None where it has the model's own.
     """
 
     name: str
@@ -58,9 +60,15 @@ class Served:
     part: Part
     entrant: Entrant | None = None
     target: Target | None = None
+    trimming: Trimming | None = None
 
     def network(self, fitting: Fitting) -> TaskModel:
         """Return it in float32, read from the run's checkpoint."""
+        network = self.whole_network(fitting)
+        return network if self.trimming is None else self.trimming.network(network)
+
+    def whole_network(self, fitting: Fitting) -> TaskModel:
+        """Return it with all tokens."""
         model = self.part.objective.loaded.model
         return (model if self.entrant is None else loaded(fitting, self.entrant)).eval()
 
@@ -122,6 +130,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         notes=(*notes, *notes_of(fitting, finalists, races, chosen)),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
+        own_select_metric=fitting.objective.data.own_select_metric,
     )
     board.save(run.path)
     check_all_chosen(fitting, targets, chosen)
@@ -148,10 +157,12 @@ def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
     """Return the uncut model on the backend that serves, and in float32; then all that ran in the races."""
     own, backend = fitting.own, fitting.settings.backend
     served = [Served("uncut", each, own) for each in dict.fromkeys((backend, IN_FLOAT32.get(backend, backend)))]
+    is_trimmed = fitting.settings.trim_vocab
+    parts = {name: part.trimmed() if is_trimmed else (part, None) for name, part in fitting.parts.items()}
     for current in races:
         for entrant in current.entrants:
-            part = fitting.part_of(entrant.candidate)
-            served.append(Served(entrant.candidate.name, backend, part, entrant, current.target))
+            part, trimming = parts[entrant.candidate.student]
+            served.append(Served(entrant.candidate.name, backend, part, entrant, current.target, trimming))
     return served
 
 
@@ -175,7 +186,7 @@ def scored_and_timed(
             scored.append(scored_finalist(fitting, each, network, runners[str(i)], size))
             advance()
     latency, lengths = fitting.settings.timing(fitting.train.threads, fitting.train.seed), fitting.objective.lengths
-    vocab_size = min(each.part.source.shape.vocab_size for each in served)
+    vocab_size = min(finalist.entry.shape.vocab_size for finalist, _ in scored)
     sizes = {
         str(i): Sized(f"{each.name} on {each.backend}", each.backend, finalist.entry.shape)
         for i, (each, (finalist, _)) in enumerate(zip(served, scored, strict=True))
@@ -299,7 +310,7 @@ def write_model(
     files = {}
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
-    add_files(path, replace(part.objective.loaded, model=network), files)
+    add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
     facts: dict[str, Any] = {
         "cut_from": given_up(entry, uncut),
         "latency": {
@@ -310,10 +321,22 @@ def write_model(
             "processor": measured["machine"]["processor"],
         },
     }
+    if each.trimming is not None:
+        facts[TRIMMED] = trimming_facts(fitting, each, network)
+        say(f"{each.name}: {trim_words(facts[TRIMMED])}")
     if entry.interval is not None:
         facts["score_interval"] = list(entry.interval)
     change_json(path / FILE_NAME, lambda: extend_provenance(read_provenance(path), facts=facts))
     write_card(path)
+
+
+def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[str, Any]:
+    """Return what trimming a network's vocabulary changed."""
+    assert each.trimming is not None and each.entrant is not None
+    whole, own = fitting.part_of(each.entrant.candidate).objective, each.part.objective
+    splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
+    networks = (each.whole_network(fitting), network)
+    return each.trimming.facts(own.data.head, own.metric, splits, networks, bytes_per_param(each.backend))
 
 
 def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:

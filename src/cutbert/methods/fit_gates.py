@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from cutbert.errors import BudgetError
 from cutbert.methods.fit_candidates import Candidate, Source
-from cutbert.methods.fit_limits import GATED_DIMS, GATED_MULTIPLE
+from cutbert.methods.fit_limits import GATED_MULTIPLE, gated_dims
 from cutbert.methods.schubert_gates import GatedModel, Price
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, marginal_costs, size_at, unit_prices
@@ -31,18 +31,19 @@ def gate_plan(plan: StagePlan, name: str, steps: int) -> StagePlan:
 
 def gated(source: Source, load: Callable[[EncoderShape], float]) -> GatedModel:
     """Return a model with its gates under the price of a load that must come down to 1."""
-    shape = source.shape
-    costs = marginal_costs(shape, load, GATED_DIMS)
+    shape, dims = source.shape, gated_dims(source.model.head_spec)
+    costs = marginal_costs(shape, load, dims)
     whole = sum(each * size_at(shape, place) for place, each in costs.items())
     aim = 1.0 - (load(shape) - 1.0) / whole if whole else 1.0
-    return GatedModel(source.model, [Price(unit_prices(shape, load, GATED_DIMS), aim=min(1.0, max(0.0, aim)))])
+    return GatedModel(source.model, [Price(unit_prices(shape, load, dims), aim=min(1.0, max(0.0, aim)))])
 
 
 def chosen_by_gates(source: Source, model: GatedModel, load: Callable[[EncoderShape], float]) -> list[Candidate]:
     """Return the network of the units with the largest gates that fits, or none where no such network does."""
     gates = {place: value.detach().abs().cpu() for place, value in model.values().items()}
+    dims = gated_dims(source.model.head_spec)
     try:
-        kept = choose_by_limit(source.shape, gates, load, 1.0, dims=GATED_DIMS, multiple_of=GATED_MULTIPLE)
+        kept = choose_by_limit(source.shape, gates, load, 1.0, dims=dims, multiple_of=GATED_MULTIPLE)
     except BudgetError:
         return []
     subnet = subnet_of(source.shape, kept)

@@ -104,7 +104,7 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     Raises:
         BudgetError: limits that not even the smallest network keeps; names the range.
     """
-    uncut, least = costs.numbers(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings)]
+    uncut, least = costs.numbers(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
     latencies = settings.max_latency_ms or [round(share * uncut[LATENCY], 3) for share in settings.max_latency_share]
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
@@ -136,7 +136,7 @@ def check_counted(settings: FitSettings, inputs: Inputs) -> None:
     """Raise a BudgetError unless some network keeps the limits that need no measuring."""
     shapes = [inputs.model.shape, *(inputs.models.others[f"student {name}"].shape for name in settings.student)]
     size = bytes_per_param(settings.backend)
-    least = [counted(each, inputs.head, size) for each in smallest(shapes, settings)]
+    least = [counted(each, inputs.head, size) for each in smallest(shapes, settings, inputs.head)]
     check_reachable(counted_limits(settings), least, settings, counted(shapes[0], inputs.head, size))
 
 
@@ -182,12 +182,18 @@ def share_message(lowest: float, share: float) -> str:
     )
 
 
-def smallest(shapes: Sequence[EncoderShape], settings: FitSettings) -> list[EncoderShape]:
+def gated_dims(head: HeadSpec) -> tuple[str, ...]:
+    """Return what gates may cut: of an embedding model not the hidden size, which is that of its vectors."""
+    return tuple(dim for dim in GATED_DIMS if dim != "h" or head.kind != "embedding")
+
+
+def smallest(shapes: Sequence[EncoderShape], settings: FitSettings, head: HeadSpec) -> list[EncoderShape]:
     """Return the smallest network of each kind that is proposed.
 
     Args:
         shapes: of the uncut model, then of students.
         settings: which kinds.
+        head: of the task.
     """
     shape, found = shapes[0], []
     place = min(range(shape.num_layers), key=lambda i: (shape.layers[i].num_heads, shape.layers[i].intermediate_size))
@@ -202,7 +208,7 @@ def smallest(shapes: Sequence[EncoderShape], settings: FitSettings) -> list[Enco
         alone = replace(layer, intermediate_size=0)
         found.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
     if "gates" in settings.kinds:
-        found.append(resized(shape, least_sizes(shape, GATED_DIMS, GATED_MULTIPLE)))
+        found.append(resized(shape, least_sizes(shape, gated_dims(head), GATED_MULTIPLE)))
     if "student" in settings.kinds:
         found += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
     return found

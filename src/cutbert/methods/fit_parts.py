@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
+from cutbert.exporters.trimming import Trimming
 from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
@@ -25,12 +26,12 @@ from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.progress import say
-from cutbert.train.settings import TrainSettings
+from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective, share_tokens
-from cutbert.work.student import OTHER_BACKBONE, SMALL, student_step
+from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
@@ -72,7 +73,7 @@ class Part:
             folder: the teacher's outputs are kept there.
         """
         teacher, tokens = objective.teacher_and_tokens()
-        teacher = teacher.keeping(tokens, SMALL.plan.batch_size, seed, folder)
+        teacher = teacher.keeping(tokens, plan_for(objective).batch_size, seed, folder)
         rows = (judged_rows(objective), *held_out)
         judged = tuple(map(objective.tokenize, rows))
         answers = tuple(map(objective.teacher_logits, rows))
@@ -88,17 +89,27 @@ class Part:
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if not share_tokens(loaded, old.loaded):
-            dev = own.tokenize(data.dev)
-            select = dev if data.select_is_dev else own.tokenize(data.select)
+            dev = replace(own.tokenize(data.dev), scorer=old.dev.scorer)
+            select = dev if data.select_is_dev else replace(own.tokenize(data.select), scorer=old.select.scorer)
             own = replace(own, train_tokens=own.tokenize(data.train), dev=dev, select=select)
             tokens = own.tokenize(data.train if data.unlabeled is None else data.train.joined(data.unlabeled))
             others = model.tokens if teacher.tokens is None else teacher.tokens
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
-            teacher = teacher.keeping(tokens, OTHER_BACKBONE.plan.batch_size, seed, folder)
+            teacher = teacher.keeping(tokens, plan_for(own).batch_size, seed, folder)
         judged = tuple(map(own.tokenize, (judged_rows(own), *held_out)))
         part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
-        student_step(own.losses, teacher, part.source.shape, OTHER_BACKBONE)  # says what cannot be compared
+        recipe = recipe_for(data.head, is_cut=False)
+        student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
         return part
+
+    def trimmed(self) -> tuple[Part, Trimming]:
+        """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
+        objective, data = self.objective, self.objective.data
+        trimming = Trimming.of(objective.loaded, self.tokens)
+        own = replace(objective, loaded=trimming.trimmed)
+        dev = own.tokenize(data.dev)
+        select = dev if objective.select_is_dev else own.tokenize(data.select)
+        return replace(self, objective=replace(own, dev=dev, select=select)), trimming
 
     @cached_property
     def teacher_select(self) -> float:
@@ -145,13 +156,19 @@ class Part:
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
         """Return the training step of a candidate."""
         if self.is_student:
-            return student_step(self.objective.losses, self.teacher, shape, OTHER_BACKBONE, is_main=False)
+            recipe = recipe_for(self.objective.data.head, is_cut=False)
+            return student_step(self.objective.losses, self.teacher, shape, recipe, is_main=False)
         hidden = None
         if candidate.hidden is not None:
             hidden = torch.tensor(candidate.hidden, device=self.objective.engine.device)
         return student_step(
             self.objective.losses, self.teacher, shape, kept=candidate.layers, hidden_units=hidden, is_main=False
         )
+
+
+def plan_for(objective: TaskObjective) -> StagePlan:
+    """Return how candidates are trained."""
+    return recipe_for(objective.data.head).plan
 
 
 def judged_rows(objective: TaskObjective) -> Examples:

@@ -16,7 +16,7 @@ from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
-from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_parts import Fitting, plan_for
 from cutbert.methods.fit_plan import seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
@@ -26,7 +26,6 @@ from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import save_weights
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import counter, progress_bar, say
-from cutbert.work.student import SMALL
 
 SORTS = ("thin", "layers", "sizes", "student", "undivided", "gates")
 FEWEST = 2  # candidates beside students, at least
@@ -152,7 +151,7 @@ def by_gates(
         load: of a shape, above 1 for the uncut model.
         is_needed: nothing else fits, so that the fewest steps are taken in any case.
     """
-    part, plan = fitting.own, SMALL.plan
+    part, plan = fitting.own, plan_for(fitting.objective)
     whole, name = Candidate("whole", "gates", Subnet.full(part.source.shape)), f"{target.key}-gates"
     step, engine = part.step(whole, part.source.shape), part.objective.engine
 
@@ -255,4 +254,4 @@ def step_seconds(fitting: Fitting, candidate: Candidate, network: TaskModel) -> 
     """Return the seconds of a training step of a candidate's network, which is trained for a few steps."""
     part = fitting.part_of(candidate)
     step, engine = part.step(candidate, network.shape), part.objective.engine
-    return seconds_per_step(network, SMALL.plan, part.tokens, step, engine, fitting.train)
+    return seconds_per_step(network, plan_for(part.objective), part.tokens, step, engine, fitting.train)

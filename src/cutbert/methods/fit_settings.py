@@ -112,6 +112,12 @@ class FitSettings(QuietSettings):
         ),
     )
 
+    trim_vocab: bool = field(
+        default=False,
+        metadata=option(
+            "Leave tokens that the training texts and common text do not use out of what is served.", group=METHOD
+        ),
+    )
     engine: EngineName = field(
         default="local",
         metadata=option("local: candidates train one after the other; ray: at once, on a Ray cluster.", group=MACHINE),

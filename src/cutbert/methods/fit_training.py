@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutbert.errors import CutbertError, InputError, InterruptedRun, RunError
-from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_parts import Fitting, plan_for
 from cutbert.methods.fit_proposals import Entrant, step_seconds
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
@@ -22,7 +22,6 @@ from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
 from cutbert.train.ray_cluster import MOST_LOSSES, alive_nodes, ray_cluster
 from cutbert.train.settings import TrainSettings
-from cutbert.work.student import SMALL
 
 POLL_SECONDS = 0.5
 SAVING_SECONDS = 60.0  # that stopped candidates have to save
@@ -42,7 +41,7 @@ def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pac
     """Train a candidate further, and judge it again."""
     part = fitting.part_of(entrant.candidate)
     network = loaded(fitting, entrant)
-    plan = replace(SMALL.plan, name=name, exact_steps=steps, first_step=entrant.steps)
+    plan = replace(plan_for(part.objective), name=name, exact_steps=steps, first_step=entrant.steps)
     stage = Stage(plan, part.tokens, part.step(entrant.candidate, network.shape), pace=pace)
     position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
     return replace(

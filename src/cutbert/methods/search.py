@@ -31,6 +31,7 @@ from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.run_lock import locked
 from cutbert.train.settings import TrainSettings
+from cutbert.train.vectors import FOLDER
 from cutbert.work.inputs import check_inputs
 from cutbert.work.objective import TaskObjective
 from cutbert.work.repaired import ROWS, repaired_subnet
@@ -69,7 +70,7 @@ def search_family(source: RunFolder, settings: SearchSettings, line: str) -> dic
         front = Front.load(source.path)  # another search may have ended since
         space = space_of(model, front, settings, run)
         train = train_settings(settings)
-        objective = TaskObjective.prepare(inputs, train, run)
+        objective = TaskObjective.prepare(inputs, train, run, source.path / FOLDER)
         lengths = front.measured["lengths"] if front.measured else sample_lengths(objective.dev.lengths)
         with run.timing("table"):
             table = table_of(source, objective.loaded.model, lengths, space, settings)
@@ -122,7 +123,7 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
     path, command = source.path, source.data["command"]
     if command != "dynabert":
         raise RunError(f"{path}: must be a run of dynabert, which trains subnets of one network; got one of {command}")
-    if source.settings["dynabert"].get("objective", "task") != "task":
+    if source.settings["dynabert"].get("objective", "task") == "mlm":
         raise RunError(f"{path}: must be a run on a task to be searched, got one on plain text (--objective mlm)")
     return data_of(source, settings.data_dir)
 

@@ -135,8 +135,8 @@ def masked_lm_activation(shape: EncoderShape, style: EncoderStyle) -> str:
 
 
 def build_head(spec: HeadSpec, shape: EncoderShape, style: EncoderStyle) -> nn.Module | None:
-    """Return a new head of the given kind, or None for kind `none`."""
-    if spec.kind == "none":
+    """Return a new head of the given kind, or None for the kinds without weights."""
+    if spec.kind in ("none", "embedding"):
         return None
     made, hidden, eps = shape.ingredients, shape.hidden_size, style.layer_norm_eps
     has_prediction, has_bias = made.has_prediction_head, made.has_head_bias or not made.has_prediction_head

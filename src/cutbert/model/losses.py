@@ -25,14 +25,16 @@ def task_loss(
     Args:
         spec: the head's kind.
         logits: of a `TaskOutput`.
-        labels: ids [B]; float scores [B] or [B, C] for regression; multi-hot [B, C]; ids [B, S] or [T] per token and
-            for masked LM, -100 where ignored; [B, 2] start and end positions for spans.
+        labels: ids [B]; float scores [B] or [B, C] for regression, or bool [B] (whether a pair is relevant); multi-hot
+            [B, C]; ids [B, S] or [T] per token and for masked LM, -100 where ignored; [B, 2] start and end positions
+            for spans.
         attention_mask: of the batch; a span cannot start or end at padding.
         blocks: the layout of [T]; None for [B, S].
 
     Returns:
-        A scalar: cross-entropy, binary cross-entropy (multi_label) or squared error (regression), mean over
-        examples, labels or tokens that are not ignored (0 where all are); for spans the mean of start and end.
+        A scalar: cross-entropy, binary cross-entropy (multi_label, and bool labels of regression) or squared error
+        (regression), mean over examples, labels or tokens that are not ignored (0 where all are); for spans the
+        mean of start and end.
 
     Raises:
         InputError: the head has no outputs, or the batch no labels.
@@ -46,6 +48,8 @@ def task_loss(
         return F.cross_entropy(logits, labels)
     if spec.kind == "multi_label":
         return F.binary_cross_entropy_with_logits(logits, labels.float())
+    if spec.kind == "regression" and labels.dtype == torch.bool:
+        return F.binary_cross_entropy_with_logits(logits, labels.float().view_as(logits))
     if spec.kind == "regression":
         return F.mse_loss(logits, labels.float().view_as(logits))
     if spec.kind in ("token", "masked_lm"):

@@ -22,9 +22,9 @@ class TaskOutput(NamedTuple):
     """The outputs of a network for a batch.
 
     Args:
-        logits: [B, C] for a sequence head, [B, S, C] per token, [B, S, 2] for spans, [B, S, vocabulary] for a
-            masked LM; None without an output layer. [T, ...] in place of [B, S, ...] where the batch is in blocks,
-            [M, ...] for chosen positions.
+        logits: [B, C] for a sequence head, the vectors [B, H] of an embedding, [B, S, C] per token, [B, S, 2] for
+            spans, [B, S, vocabulary] for a masked LM; None without an output layer. [T, ...] in place of [B, S, ...]
+            where the batch is in blocks, [M, ...] for chosen positions.
         hidden_states: the embeddings' output, then that of each kept layer, [B, S, H] or [T, H] each.
         pooled: [B, H] from the dense layer of a pooler or sequence head, else None.
     """
@@ -66,7 +66,7 @@ class TaskModel(nn.Module):
     @property
     def pooling(self) -> Pooling:
         """What the head reads of a text: as in the style; BERT's own pooler always the first token."""
-        return self.style.pooling if self.head_spec.is_sequence else "cls"
+        return self.style.pooling if self.head_spec.reads_text else "cls"
 
     def apply_head(
         self,
@@ -96,6 +96,9 @@ class TaskModel(nn.Module):
             logits = self.head(pooled)
         elif isinstance(self.head, MaskedLMHead):
             logits = self.head(last, self.encoder.embeddings.token.weight)
+        elif self.head_spec.kind == "embedding":
+            logits = text_states(last, attention_mask, blocks, self.pooling)
+            logits = nn.functional.normalize(logits, dim=-1) if self.head_spec.normalizes else logits
         elif self.head is not None and not isinstance(self.head, Pooler):
             logits = self.head(last)
         return TaskOutput(logits, hidden_states, pooled)

@@ -8,9 +8,11 @@ from typing import Any, Literal
 from cutbert.errors import ShapeError
 from cutbert.shape.shape import check_keys
 
-HeadKind = Literal["none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm"]
+HeadKind = Literal[
+    "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm", "embedding"
+]
 HEAD_KINDS: tuple[HeadKind, ...] = (
-    "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm",
+    "none", "pooler", "single_label", "multi_label", "regression", "token", "span", "masked_lm", "embedding",
 )  # fmt: skip
 SEQUENCE_KINDS = ("single_label", "multi_label", "regression")
 IGNORED = -100  # label of a token that the loss ignores: torch's default ignore_index
@@ -23,14 +25,17 @@ class HeadSpec:
     `none`: bare encoder. `pooler`: only BERT's pooler (dense, tanh). The three sequence kinds: a dense layer of
     hidden_size, activation, then one output per label. `token`: one output per label, for each token. `span`:
     two outputs per token, start and end. `masked_lm`: transform, LayerNorm and the tied token table with its bias.
+    `embedding`: one vector for the whole text, what is read of its states (`shape.pooling`); no weights.
 
     Args:
         kind: one of HEAD_KINDS.
         labels: class names in id order; one name for regression; empty for kinds without labels.
+        normalizes: of an embedding, whether vectors are divided by their norm.
     """
 
     kind: HeadKind
     labels: tuple[str, ...] = ()
+    normalizes: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -48,6 +53,11 @@ class HeadSpec:
     @property
     def is_sequence(self) -> bool:
         return self.kind in SEQUENCE_KINDS
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether it reads one state of each text, as `shape.pooling` says."""
+        return self.is_sequence or self.kind == "embedding"
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "labels": list(self.labels)}

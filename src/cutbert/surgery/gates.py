@@ -138,7 +138,7 @@ def gated_head_parts(model: TaskModel) -> tuple[str, ...]:
         return ("dense", "out")
     if head.kind in ("token", "span"):
         return ("out",)
-    return () if head.kind == "none" else ("dense",)
+    return () if model.head is None else ("dense",)
 
 
 @torch.no_grad()

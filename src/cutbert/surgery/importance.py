@@ -57,8 +57,21 @@ def label_loss(model: TaskModel, batch: Batch) -> Tensor:
     return task_loss(model.head_spec, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
 
 
+def vector_change(model: TaskModel, batch: Batch) -> Tensor:
+    """Return a random direction's share of the vectors of a batch, the mean over texts.
+
+    At the teacher itself the distance to its vectors is 0, and so is the gradient. Along a random direction the
+    change to first order is that of the vector, up to a factor that is the same for all units (our choice).
+    """
+    vectors_BH = model(batch.input_ids, batch.attention_mask, batch.token_type_ids, blocks=batch.blocks).logits
+    assert vectors_BH is not None
+    draw = torch.Generator().manual_seed(vectors_BH.shape[0])
+    directions_BH = torch.randn(vectors_BH.shape, generator=draw).to(vectors_BH)
+    return (vectors_BH * directions_BH).sum() / len(vectors_BH)
+
+
 def measure_importance(
-    model: TaskModel, batches: Iterable[Batch], loss_fn: LossFn = label_loss, *, rule: Rule = "paper"
+    model: TaskModel, batches: Iterable[Batch], loss_fn: LossFn | None = None, *, rule: Rule = "paper"
 ) -> Importance:
     """Return the first-order importance of every head and neuron.
 
@@ -70,7 +83,8 @@ def measure_importance(
     Args:
         model: fine-tuned, with the task head of the loss.
         batches: a sample of training rows, never of select or dev, on the model's device.
-        loss_fn: mean loss of a batch, differentiable in the model's weights.
+        loss_fn: mean loss of a batch, differentiable in the model's weights; None for that against labels, of an
+            embedding model for `vector_change`.
         rule: "paper", or "release" for what the released code computes.
 
     Returns:
@@ -91,6 +105,8 @@ def measure_importance(
     weights = {name: weight.requires_grad_() for name, weight in twin.named_parameters() if needs_gradient(name)}
     if not weights:
         raise InputError("importance must have heads or neurons to measure, got a model without either")
+    if loss_fn is None:
+        loss_fn = vector_change if model.head_spec.kind == "embedding" else label_loss
     total = ImportanceSum(rule)
     for batch in batches:
         products = weights_times_gradients(weights, loss_fn(twin, batch))

@@ -107,23 +107,27 @@ def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logi
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:
     """Return how good logits are for labelled rows, and what is kept of them.
 
-    Kept are logits and labels for a sequence head, otherwise the outputs of the rows' own scorer.
+    Kept are logits and labels for a sequence head, and the outputs of the rows' own scorer, where they have one.
 
     Raises:
         DataError: the rows have no labels.
     """
-    if tokens.scorer is not None:
-        scored = tokens.scorer(logits)
-    elif tokens.labels is not None:
+    if not tokens.is_labelled:
+        raise DataError("rows must have labels to be scored against, got none")
+    outputs: dict[str, Any] = {}
+    if head.is_sequence:
+        labels = np.asarray(tokens.labels)
         outputs = {
             "classes": list(head.labels),
-            "labels": np.asarray(tokens.labels).tolist(),
+            "labels": (labels.astype(np.int64) if labels.dtype == np.bool_ else labels).tolist(),
             "logits": short_floats(logits),
         }
-        scored = ScoredOutputs(metrics_for(head, logits, tokens.labels), outputs)
+    if tokens.scorer is not None:
+        scored = tokens.scorer(logits)
     else:
-        raise DataError("rows must have labels to be scored against, got none")
-    return Scores(scored.metrics[metric], scored.metrics, scored.outputs)
+        assert tokens.labels is not None
+        scored = ScoredOutputs(metrics_for(head, logits, tokens.labels), {})
+    return Scores(scored.metrics[scored.metric or metric], scored.metrics, {**outputs, **scored.outputs})
 
 
 def short_floats(values: NDArray[np.float32]) -> list[Any]:

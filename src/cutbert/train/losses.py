@@ -31,10 +31,11 @@ def logit_loss(
     Single label: KL(teacher || student) of the softmax, whose gradient is the paper's soft
     cross-entropy's; times temperature squared. Multi-label: the same of each label's sigmoid, summed
     over labels. Regression: squared error. Token: KL of each real token's labels, summed over them. Span: KL
-    over a text's real positions, the mean of start and end.
+    over a text's real positions, the mean of start and end. Embedding: squared error of the vectors divided by their
+    norms, which is twice one less their cosine.
 
     Args:
-        spec: kind of head; one of the three sequence kinds, token or span.
+        spec: kind of head; one of the three sequence kinds, token, span or embedding.
         student, teacher: [B, C]; for token and span heads as in TaskOutput.
         temperature: divides both logits; the paper's is 1.
         attention_mask, blocks: of the batch, for token and span heads.
@@ -50,6 +51,8 @@ def logit_loss(
     student, teacher = student.float(), teacher.float()
     if spec.kind == "regression":
         return F.mse_loss(student, teacher, reduction="sum")
+    if spec.kind == "embedding":
+        return F.mse_loss(F.normalize(student, dim=-1), F.normalize(teacher, dim=-1), reduction="sum")
     student, teacher = student / temperature, teacher / temperature
     if spec.kind == "span":
         sides = (logits_by_text(logits, attention_mask, blocks) for logits in (student, teacher))

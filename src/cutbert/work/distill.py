@@ -19,7 +19,7 @@ from cutbert.work.losses import Losses, LossesOf, StatePairs, States, Teacher, e
 
 SubnetAt = Callable[[float], Subnet | None]
 """The part of a network that is trained after a share of the steps; None for all of it."""
-LayerMap = Literal["uniform", "last", "own"]
+LayerMap = Literal["uniform", "last", "own", "own_and_last"]
 RELATION_HEADS = 12  # at most; 12 heads of 32 for 384 units
 
 
@@ -134,9 +134,9 @@ def layer_map(
     Args:
         num_student, num_teacher: numbers of layers.
         rule: "uniform" spreads the student's layers evenly over the teacher's, the last with the last; "own" compares
-            each layer with the one it was cut from; both with the embeddings beside them. "last" compares the last
-            states alone.
-        kept: under "own" the teacher's layers that the student keeps, rising; None for the first.
+            each layer with the one it was cut from; both with the embeddings beside them. "own_and_last" is "own" with
+            the last states compared with each other, "last" compares these alone.
+        kept: under "own" and "own_and_last" the teacher's layers that the student keeps, rising; None for the first.
 
     Source:
         Uniform: TinyBERT, Jiao et al. 2020 (1909.10351), section 4.1, g(m) = m L / l. Where that is no whole number
@@ -146,9 +146,13 @@ def layer_map(
     [(0, 0), (1, 2), (2, 4), (3, 6)]
     >>> layer_map(2, 6, "own", kept=[0, 5])
     [(0, 0), (1, 1), (2, 6)]
+    >>> layer_map(3, 6, "own_and_last", kept=[0, 1, 2])
+    [(0, 0), (1, 1), (2, 2), (3, 6)]
     """
     if rule == "last":
         return [(num_student, num_teacher)]
+    if rule == "own_and_last":
+        return [*layer_map(num_student, num_teacher, "own", kept)[:-1], (num_student, num_teacher)]
     if rule == "own":
         return [(0, 0), *matched_states(range(num_student) if kept is None else kept, num_teacher, "paper")]
     if rule == "uniform":

@@ -81,7 +81,7 @@ def train_on_labels(
 def ensure_finetuned(objective: Objective, train: TrainSettings, run: RunFolder) -> None:
     """Fine-tune the model first where its head for a task is new, and keep it in `teacher/`."""
     loaded = objective.loaded
-    if not loaded.has_new_head or objective.inputs.is_text:
+    if not loaded.has_new_head or not objective.inputs.has_labels:
         return
     kept = run.path / TEACHER
     say(

@@ -14,6 +14,7 @@ from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.files import file_sha256
 from cutbert.hub.families import family_of
+from cutbert.hub.sentence import read_embedder
 from cutbert.hub.weights import weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.settings import Settings
@@ -81,6 +82,11 @@ class Inputs:
         return self.models.model
 
     @property
+    def has_labels(self) -> bool:
+        """Whether rows have labels to learn."""
+        return not self.is_text and self.head.kind != "embedding"
+
+    @property
     def is_text(self) -> bool:
         return isinstance(self.data, TextSettings)
 
@@ -130,6 +136,11 @@ def check_inputs(
     if dataset is not None and dataset.head.is_sequence:
         with mistakes.collect():
             models.model.check_pooling()
+    if dataset is not None and dataset.head.kind == "embedding":
+        with mistakes.collect():
+            read_embedder(models.model.name, models.model.folder)
+        if models.teacher is not None:
+            mistakes.add("--teacher must not be given with --objective embedding: MODEL is the teacher")
     inputs = Inputs(models, data, MASKED_LM if dataset is None else dataset.head, dataset, texts, new)
     has_rows = dataset is not None or isinstance(data, TextSettings)
     if check_method is not None and has_rows and all(fits) and is_sound:

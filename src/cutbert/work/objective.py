@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
+from cutbert.hub.sentence import Sentence, read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.space import GridPoint
@@ -37,6 +39,7 @@ from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
+from cutbert.train.vectors import FOLDER, beside, keep_vectors, kept_vectors
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import layer_map
 from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
@@ -72,6 +75,11 @@ class Objective(Protocol):
     @property
     def metric(self) -> str:
         """Name of the primary metric."""
+        ...
+
+    @property
+    def select_metric(self) -> str:
+        """Name of the metric that choices are made by."""
         ...
 
     @property
@@ -118,7 +126,7 @@ def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
 
 @dataclass(frozen=True, eq=False)
 class TaskObjective:
-    """A task with labels.
+    """A task with labels; or the vectors of an embedding model, its own teacher, on texts.
 
     Args:
         inputs: what the run started from.
@@ -126,6 +134,7 @@ class TaskObjective:
         loaded: model, tokenizer, provenance.
         engine: machine and processes.
         train_tokens, select, dev: tokens of the splits; select is dev's own object where they are the same.
+        sentence: of an embedding model, how states become vectors.
     """
 
     inputs: Inputs
@@ -135,12 +144,24 @@ class TaskObjective:
     train_tokens: Tokens
     select: Tokens
     dev: Tokens
+    sentence: Sentence | None = None
 
     @classmethod
-    def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TaskObjective:
-        """Load the model with a head that fits the task, and tokenise the splits."""
-        data = inputs.dataset
+    def prepare(
+        cls, inputs: Inputs, train: TrainSettings, run: RunFolder, vectors: Path | None = None
+    ) -> TaskObjective:
+        """Load the model with a head that fits the task, and tokenise the splits.
+
+        Args:
+            inputs, train, run: of the run.
+            vectors: folder of the teacher's vectors of an embedding model's data; None for the run's own, which the
+                model makes where it is not there.
+        """
+        data, sentence = inputs.dataset, None
         assert data is not None
+        if data.head.kind == "embedding":
+            sentence = read_embedder(inputs.model.name, inputs.model.folder)
+            data = data.prompted(sentence.prompts)
         engine = make_engine(train)
         loaded = load_model(inputs.model, data.head, seed=train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
@@ -155,11 +176,24 @@ class TaskObjective:
             for note in each.notes:
                 say(f"{name}: {note}", shown=engine.is_main)
         select = tokens["dev"] if data.select_is_dev else tokens["select"]
-        return cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
+        made = cls(inputs, data, loaded, engine, train_tokens=tokens["train"], dev=tokens["dev"], select=select)
+        if sentence is None:
+            return made
+        say("embedding: vectors are compared with the model's own, of select and dev", shown=engine.is_main)
+        known: dict[str, Tokens] = {}
+        for name in ("select", "dev"):
+            path = (vectors or run.path / FOLDER) / f"{name}.npy"
+            engine.make_once(path, partial(keep_vectors, path, loaded.model, tokens[name]))
+            known[name] = beside(tokens[name], kept_vectors(path, tokens[name]))
+        return replace(made, select=known["select"], dev=known["dev"], sentence=sentence)
 
     @property
     def metric(self) -> str:
         return self.data.metric
+
+    @property
+    def select_metric(self) -> str:
+        return self.data.select_metric
 
     @property
     def select_is_dev(self) -> bool:
@@ -170,7 +204,14 @@ class TaskObjective:
         return sample_lengths(self.dev.lengths)
 
     def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
-        return TaskLosses(self.data.head, batch, info)
+        return TaskLosses(self.data.head, batch, info, self.answers)
+
+    @cached_property
+    def answers(self) -> Teacher | None:
+        """What gives vectors in the place of labels; None where there are labels."""
+        if self.data.head.kind != "embedding":
+            return None
+        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype))
 
     def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
         """Return the teacher: the fine-tuned model, or --teacher, which may have a tokenizer of its own."""
@@ -227,10 +268,12 @@ class TaskObjective:
     def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
         assert isinstance(self.inputs.data, DataSettings)
         task = {name: value for name, value in run.settings.get("data", {}).items() if value not in (None, [], False)}
+        if not self.inputs.data.is_embedding:
+            task.pop("objective", None)
         facts: dict[str, Any] = {"task": task, "max_length": self.inputs.data.length_limit}
         if entry is not None:
             facts |= interval_fact(run.path, entry.name, self.metric) | chance_fact(run.path, entry.name, self.metric)
-        save_network(self, run, model, entry, name, self.data.files, facts)
+        save_network(self, run, model, entry, name, self.data.files, facts, self.sentence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,6 +296,7 @@ class TextObjective:
     text: TextData
     masking: Masking
     metric: str = MASKED_ACCURACY
+    select_metric: str = MASKED_ACCURACY
     select_is_dev: bool = False
 
     @classmethod
@@ -322,6 +366,7 @@ def save_network(
     name: str,
     files: Mapping[str, str],
     facts: Mapping[str, Any],
+    sentence: Sentence | None = None,
 ) -> None:
     """Write a network into a folder of a run.
 
@@ -329,11 +374,12 @@ def save_network(
         objective, run, model, entry, name: as in `Objective.save`.
         files: hashes of the data.
         facts: what else its provenance says.
+        sentence: of an embedding model, how states become vectors.
     """
     metric, loaded = objective.metric, objective.loaded
-    scores = {} if entry is None else {metric: entry.score, f"select_{metric}": entry.select_score}
+    scores = {} if entry is None else {metric: entry.score, f"select_{objective.select_metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, run.line, data=files, scores=scores, facts=facts)
-    save_model(run.path / name, model, loaded.tokenizer, provenance=provenance)
+    save_model(run.path / name, model, loaded.tokenizer, provenance=provenance, sentence=sentence)
 
 
 def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:

@@ -15,6 +15,7 @@ from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.score import label_scores
 from cutbert.hub.load import load_model
+from cutbert.hub.sentence import read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import Models, find_model
 from cutbert.shape.subnet import Subnet
@@ -23,6 +24,7 @@ from cutbert.surgery.repair import repair
 from cutbert.train.collating import sample_batches, sample_rows
 from cutbert.train.evaluate import predict_logits, teacher_kl
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.vectors import FOLDER, beside, kept_vectors
 from cutbert.work.inputs import check_inputs
 from cutbert.work.objective import tokenize
 from cutbert.work.run_data import check_same_data, data_of
@@ -112,9 +114,14 @@ def repair_pick(run: Path, front: Front, entry: Entry, data_dir: str | None) -> 
     if entry.subnet == Subnet.full(inputs.model.shape):
         raise RunError(f"{run}: a repaired subnet must be smaller than its network, but {entry.name} is all of it")
     loaded = load_model(inputs.model, dataset.head)
+    if dataset.head.kind == "embedding":
+        dataset = dataset.prompted(read_embedder(inputs.model.name, inputs.model.folder).prompts)
     rows = dataset.train.take(sample_rows(len(dataset.train), ROWS, seed=0))
     splits = {"train": rows, "select": dataset.select, "dev": dataset.dev}
     tokens = {name: tokenize(each, loaded, inputs) for name, each in splits.items()}
+    if dataset.head.kind == "embedding":
+        for name in ("select", "dev"):
+            tokens[name] = beside(tokens[name], kept_vectors(run / FOLDER / f"{name}.npy", tokens[name]))
     batches = sample_batches(loaded.model, tokens["train"], ROWS, 0, torch.device("cpu"))
     repaired = repaired_subnet(loaded.model, entry.subnet, batches, tokens["select"])
     select, dev = (

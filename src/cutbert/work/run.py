@@ -93,7 +93,14 @@ def store_front(
     note = chance_note(run.path, whole.name, objective.metric)
     if note is not None:
         say(f"the uncut model: {note}")
-    front = Front(objective.metric, whole, tuple(entries), objective.select_is_dev, near_chance=note)
+    front = Front(
+        objective.metric,
+        whole,
+        tuple(entries),
+        objective.select_is_dev,
+        near_chance=note,
+        own_select_metric=own_select_metric(objective),
+    )
     with run.timing("latency"), progress_bar("latency", num_rounds(latency)) as bar:
         front = measure_front(front, models, uncut, objective.lengths, latency, on_round=counter(bar))
     front.save(run.path)
@@ -134,3 +141,8 @@ def latency_settings(train: TrainSettings, backend: BackendName, length: int | N
     """
     device = "cpu" if backend.startswith("onnx") else train.device
     return LatencySettings(backend=backend, length=length, threads=train.threads, device=device, seed=train.seed)
+
+
+def own_select_metric(objective: Objective) -> str | None:
+    """Return what select is scored by, where that is another metric than dev's."""
+    return None if objective.select_metric == objective.metric else objective.select_metric
