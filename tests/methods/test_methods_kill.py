@@ -55,7 +55,7 @@ def test_killed_twice_and_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest
         "checkpoint_seconds": 0.0,
         "seed": 5,
     }
-    whole = cutbert.dynabert(model, out=str(tmp_path / "whole"), **options)
+    whole = cutbert.dynabert(model, out=str(tmp_path / "whole"), **{**options, "checkpoint_seconds": 60.0})
     stages = list(dict.fromkeys(json.loads(line)["stage"] for line in (whole.path / "log.jsonl").open()))
     assert len(stages) == 2 and stages[0] == "teacher"
     run = tmp_path / "run"

@@ -29,6 +29,7 @@ from cutbert.train.masked_lm import StepMasks
 from cutbert.train.working_copy import WorkingCopy, frozen_copy
 from cutbert.work.losses import Teacher, TextLosses
 from kills import killed_as_it_says
+from known_times import take_known_times
 from tiny_runs import SHAPE, SPECIAL, WORDS, save_tiny, tiny_grid, tiny_model, tiny_tokenizer
 
 MASKED_LM = HeadSpec("masked_lm")
@@ -37,6 +38,12 @@ IDS[:, 0], IDS[:, -1] = 2, 3
 TOKENS = Tokens(IDS.flatten(), np.arange(0, IDS.size + 1, 16))
 MASKING = masking_of(tiny_tokenizer(), "tiny", vocab_size=SHAPE.vocab_size)
 CUT: dict[str, Any] = {"rounds": 2, "gate_steps": 2, "multiple_of": 1, "gate_learning_rate": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def known_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network takes a millisecond for every million multiply-adds."""
+    take_known_times(monkeypatch, lambda shape, length: cost_of(shape, MASKED_LM, length).macs / 1e6)
 
 
 @pytest.fixture(scope="module")
