@@ -205,7 +205,7 @@ def test_held_out_rows_are_halved() -> None:
         ("dynabert", {"objective": "task", "whole_word": True}, "--whole-word is for --objective mlm"),
         ("schubert", {"budget": "macs=0.5", "token_table": "rows"}, "--token-table must be dense or frozen"),
         ("schubert", {"budget": "macs=0.0001"}, "--budget macs must be at least"),
-        ("schubert", {"budget": "macs=0.5", "objective": "clm"}, "objective must be one of task, mlm, got 'clm'"),
+        ("schubert", {"budget": "macs=0.5", "objective": "clm"}, "objective must be one of task, mlm, embedding, got 'clm'"),
     ],
 )
 def test_what_cannot_be_is_refused(
