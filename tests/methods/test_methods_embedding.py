@@ -94,7 +94,7 @@ def test_picked_measured_and_exported(family: cutbert.api.Run, data: dict[str, A
     picked.save_pretrained(folder)
     assert read_sentence(folder) is not None and load_model(folder).model.head_spec == HeadSpec("none")
     result = cutbert.export(folder, onnx=True, int8=True, max_drop=100.0)
-    small = cutbert.export(folder, onnx=True, trim_vocab=True, out=tmp_path / "trimmed")["trimmed"]
+    small = cutbert.export(folder, onnx=True, trim_vocab=True, out=tmp_path / "trimmed")["trimmed_vocabulary"]
     assert small["tokens"] <= small["tokens_before"] and small["select_score_after"] == pytest.approx(1, abs=1e-4)
     assert result["metric"] == "ndcg@10" and result["select_score_metric"] == "cosine"
     assert result["select_score_before"] == pytest.approx(1) and result["select_score_after"] > 0.8
