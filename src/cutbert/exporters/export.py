@@ -12,6 +12,7 @@ import onnx
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.exporters.balance import balanced
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text, write_example
 from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
 from cutbert.exporters.graph import build_graph
@@ -172,7 +173,7 @@ def int8_graph(
         batches = (feeds_of(loaded.model, parts.train, row) for row in range(len(parts.train)))
         calibration = [{name: feeds[name] for name in feeds if name in names} for feeds in batches]
     say("quantising")
-    return int8_file(instructions), quantize(graph, instructions, calibration)
+    return int8_file(instructions), quantize(balanced(graph, loaded.model), instructions, calibration)
 
 
 def write(

@@ -286,10 +286,10 @@ def compare_stored(one: Sequence[Path], other: Sequence[Path], metric: str) -> P
     """Compare two depths by the files of their outputs on the same rows, one a seed."""
     ours, theirs = ([read_json(path, RunError, read_outputs) for path in paths] for paths in (one, other))
     if isinstance(ours[0].get(metric), list):  # a score of each group
-        of_groups = [[np.asarray(each[metric], dtype=np.float64) for each in side] for side in (ours, theirs)]
-        return compare("mean", *of_groups, np.zeros_like(of_groups[0][0]))
-    answers = [[answers_of(each) for each in side] for side in (ours, theirs)]
-    return compare(metric, *answers, np.asarray(ours[0]["labels"], dtype=np.float64))
+        of_ours, of_theirs = ([np.asarray(each[metric], dtype=np.float64) for each in side] for side in (ours, theirs))
+        return compare("mean", of_ours, of_theirs, np.zeros_like(of_ours[0]))
+    answers, others = ([answers_of(each) for each in side] for side in (ours, theirs))
+    return compare(metric, answers, others, np.asarray(ours[0]["labels"], dtype=np.float64))
 
 
 def all_depths(
