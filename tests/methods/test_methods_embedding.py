@@ -18,7 +18,7 @@ import cutbert
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
-from cutbert.errors import DataError, InputError, ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
 from cutbert.shape.head import HeadSpec
@@ -102,7 +102,7 @@ def test_picked_measured_and_exported(family: cutbert.api.Run, data: dict[str, A
     for each in measured:
         assert each["score"] == pytest.approx(picked.entry.score, abs=1e-5)
         assert "cosine" not in each["metrics"]
-    with pytest.raises(DataError, match="must be measured on pairs with a number"):
+    with pytest.raises(InputError, match="must be measured on pairs with a number"):
         cutbert.measure(folder, objective="embedding", train=data["train"])
 
 
