@@ -149,6 +149,13 @@ def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
 
 
+def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    record = record_of("measure_runtime", tmp_path, *words)
+    assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
+
+
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = ("--backends", "torch", "--lengths", "4,8", "--rounds", 2, "--repeats", 1)
     record = record_of("measure_timing_noise", tmp_path, *inputs, *words)

@@ -226,7 +226,8 @@ def export_view(data: Mapping[str, Any]) -> View:
 
 
 def predict_view(data: Mapping[str, Any]) -> View:
-    return (pairs({"texts": data["rows"], **data.get("labels", {}), "in": data["out"]}),)
+    backend = {"backend": data["backend"]} if "backend" in data else {}
+    return (pairs({"texts": data["rows"], **data.get("labels", {}), **backend, "in": data["out"]}),)
 
 
 def report_view(data: Mapping[str, Any]) -> View:
