@@ -23,7 +23,7 @@ from cutbert.cli.main import main
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from known_times import take_known_memory
-from methods.tiny_task import measure_quickly
+from methods.tiny_task import measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
@@ -67,7 +67,9 @@ def family(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) 
     """A finished run of dynabert on the tiny SST-2."""
     out = tmp_path_factory.mktemp("family") / "run"
     tiny = {"task": "sst2", "data_dir": str(glue), "epochs": 0.5, "threads": 1, "max_length": 16}
-    cutbert.dynabert(str(teacher), out=str(out), width_mult=[1.0, 0.5], depths=[3, 1], **tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        time_by_macs(patch)
+        cutbert.dynabert(str(teacher), out=str(out), width_mult=[1.0, 0.5], depths=[3, 1], **tiny)
     return out
 
 
@@ -378,6 +380,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) -
     (folder / "plan.toml").write_text(STUDY.format(teacher=teacher), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         compute_here(patch)
+        time_by_macs(patch)
         done = cutbert.sweep(folder / "plan.toml", out=folder / "sweep", set=[f"data_dir={glue}"])
     assert {run["status"] for run in done["runs"]} == {"finished"}
     words = ("--against", "layers", "--against", "layers/1", "--shares", "0.5")

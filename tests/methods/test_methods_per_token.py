@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from test_methods_distil import assert_same_gradients, points_of
-from tiny_task import command_words, measure_quickly, weights
+from tiny_task import command_words, time_by_macs, weights
 
 import cutbert
 from cutbert import api
@@ -165,7 +165,7 @@ def runs(
     task = task_of(request.param, folder)
     base = save_tiny(folder / "base", tiny_model(HeadSpec("pooler")))
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         teacher = cutbert.finetune(base, out=str(folder / "teacher"), **{**task, "epochs": 3.0})
         family = cutbert.dynabert(folder / "teacher", out=str(folder / "family"), **FAMILY, **task)
     return request.param, task, teacher, family
@@ -193,7 +193,7 @@ def assert_distilled(run: Path) -> None:
 
 def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     options = {"budget": "macs=0.5", "gate_steps": 2, "multiple_of": 1, "rounds": 1}
     # At 1 a tiny student's logits are the teacher's but for rounding, and the loss may fall on either side of 0.
     options["temperature"] = {"squad": 0.001, "tagging": 0.01}[kind]
@@ -284,7 +284,7 @@ def test_a_finished_run_is_printed_by_its_command(runs: Runs, capsys: pytest.Cap
 
 def test_the_releases_recipe_and_further_rows(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     more = tmp_path / ("more.jsonl" if kind == "squad" else "more.conll")
     more.write_text('{"question": "a film", "context": "not good"}\n' if kind == "squad" else "not\ngood\n")
     run = cutbert.dynabert(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from test_methods_per_token import task_of
-from tiny_task import command_words, measure_quickly, tiny_task, tiny_text, weights
+from tiny_task import command_words, time_by_macs, tiny_task, tiny_text, weights
 
 import cutbert
 from cutbert.shape.head import HeadSpec
@@ -29,7 +29,7 @@ SCRIPT = """
 import json, os, sys
 import cutbert
 import cutbert.work.objective
-cutbert.work.objective.sample_lengths = lambda lengths: [4, 6]  # as measure_quickly does
+cutbert.work.objective.sample_lengths = lambda lengths: [4, 6]  # as time_by_macs does
 folder, model = sys.argv[1:3]
 assert os.environ["WORLD_SIZE"] == "2"
 with open(f"{folder}/options.json") as file:
@@ -109,7 +109,7 @@ def check_same(one: cutbert.api.Run, two: Path, model: Path, *, limit: float) ->
 def test_two_processes_give_one_processs_weights(
     by_two: Path, model: Path, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     limit = 1e-5 if kind == "classes" else 1e-4  # of labels per token, single weights have gradients of rounding only
     teacher = cutbert.finetune(model, out=str(tmp_path / "teacher"), **options[kind]["finetune"])
     family = cutbert.dynabert(teacher.path, out=str(tmp_path / "family"), **options[kind]["dynabert"])

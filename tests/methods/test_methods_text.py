@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import tiny_task, tiny_text, weights
+from tiny_task import time_by_macs, tiny_task, tiny_text, weights
 from torch.nn import functional as F
 
 import cutbert
@@ -29,7 +29,6 @@ from cutbert.train.masked_lm import StepMasks
 from cutbert.train.working_copy import WorkingCopy, frozen_copy
 from cutbert.work.losses import Teacher, TextLosses
 from kills import killed_as_it_says
-from known_times import take_known_times
 from tiny_runs import SHAPE, SPECIAL, WORDS, save_tiny, tiny_grid, tiny_model, tiny_tokenizer
 
 MASKED_LM = HeadSpec("masked_lm")
@@ -42,8 +41,7 @@ CUT: dict[str, Any] = {"rounds": 2, "gate_steps": 2, "multiple_of": 1, "gate_lea
 
 @pytest.fixture(autouse=True)
 def known_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network takes a millisecond for every million multiply-adds."""
-    take_known_times(monkeypatch, lambda shape, length: cost_of(shape, MASKED_LM, length).macs / 1e6)
+    time_by_macs(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +203,11 @@ def test_held_out_rows_are_halved() -> None:
         ("dynabert", {"objective": "task", "whole_word": True}, "--whole-word is for --objective mlm"),
         ("schubert", {"budget": "macs=0.5", "token_table": "rows"}, "--token-table must be dense or frozen"),
         ("schubert", {"budget": "macs=0.0001"}, "--budget macs must be at least"),
-        ("schubert", {"budget": "macs=0.5", "objective": "clm"}, "objective must be one of task, mlm, embedding, got 'clm'"),
+        (
+            "schubert",
+            {"budget": "macs=0.5", "objective": "clm"},
+            "objective must be one of .*, got 'clm'",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_task import command_words, measure_quickly, tiny_task, tiny_text, weights
+from tiny_task import command_words, time_by_macs, tiny_task, tiny_text, weights
 
 import cutbert
 import cutbert.hub
@@ -54,7 +54,7 @@ def text(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
 
 
 def names(run: cutbert.api.Run) -> list[str]:
@@ -210,6 +210,7 @@ def test_other_verbs_work_on_it(teacher: str, tmp_path: Path, task: dict[str, An
 def test_it_is_measured_beside_others(
     teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.undo()  # real times
     take_known_memory(monkeypatch)
     und = cutbert.undivided(teacher, out=tmp_path / "und", num_ffn=0, **task)
     ours, theirs = cutbert.measure(und.path, teacher, rounds=1, length=5, threads=1)["models"]

@@ -13,7 +13,7 @@ from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from known_times import take_known_memory
-from methods.tiny_task import measure_quickly
+from methods.tiny_task import time_by_macs
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
 from tiny_sweeps import compute_here
 
@@ -81,7 +81,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let sweeps compute in this process, with known bytes and few latencies."""
     compute_here(monkeypatch)
     take_known_memory(monkeypatch)
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
 
 
 def text_sets(folder: Path, *steps: str) -> list[str]:
