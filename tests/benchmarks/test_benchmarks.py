@@ -9,14 +9,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
-from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows
+from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -194,27 +194,23 @@ def test_onnx_parity(tmp_path: Path, family: Path) -> None:
     assert record["rows"] == {"dev": 20, "train": 10} and record["alone"]["max_abs_diff"] < record["limit"]
 
 
-class OnnxInOpenVinosPlace:
-    """What the script uses of openvino, done by onnxruntime."""
-
-    def __init__(self) -> None:
-        self.Core = self.read_model = self.compile_model = self.create_infer_request = self.same
-
-    def same(self, *given: Any) -> OnnxInOpenVinosPlace:
-        if given and isinstance(given[0], Path):
-            self.session = onnxruntime.InferenceSession(str(given[0]))
-        return self
-
-    def infer(self, feeds: dict[str, Any], share_inputs: bool) -> Any:
-        return self.session.run(None, feeds)
-
-
-def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", OnnxInOpenVinosPlace())
-    record = record_of(
-        "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
+def test_rivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=1000, max_position_embeddings=32, **sizes)
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    words = [word for name in ("torchao int8 dynamic", "ONNX Runtime float32, dynamo") for word in ("--without", name)]
+    words += ["--without", "torch bf16, compiled", "--model", str(tmp_path / "model"), "--sizes", "1x4,3x6"]
+    record = record_of("measure_rivals", tmp_path, *words, "--rounds", 1, "--threads", 1)
+    assert record["left_out"]["OpenVINO int8 static"] == "openvino is not installed"
+    apart = {(each["name"], each["length"]): each["max_abs_diff"] for each in record["timings"]}
+    assert {length for _, length in apart} == {4, 6}
+    for name in ("cutbert float32", "ONNX Runtime float32", "ONNX Runtime float32, O2"):
+        assert apart[name, 6] < 1e-4
+    assert all(
+        each["share_of_ours"]["median_ratio"] == 1 for each in record["timings"] if each["name"] == "cutbert int8"
     )
-    assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
 
 
 def test_search(tmp_path: Path, family: Path) -> None:
