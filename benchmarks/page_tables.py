@@ -310,3 +310,26 @@ def rivals_line() -> str:
         f"{record['clock']}, {rounds} rounds. Quartiles of a share are {100 * widths[len(widths) // 2]:.0f} % apart in "
         f"the median, at most {100 * widths[-1]:.0f} %." + (f" Not run: {left}." if left else "") + "\n"
     )
+
+
+def options_table() -> str:
+    """Return what ONNX Runtime's session options do to the int8 file, for export's page."""
+    record = read_record("session_options")
+    sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in record["timings"]))
+    found = {(each["options"], each["batch_size"], each["length"]): each for each in record["timings"]}
+    rows = [
+        [name, f"{load['median_ms']:.0f}", *(spread_cell(found[name, *size]["speed"]) for size in sizes)]
+        for name, load in record["loads"].items()
+    ]
+    return table(["options", "load, ms", *(f"{batch_size} x {length}" for batch_size, length in sizes)], rows)
+
+
+def batches_line() -> str:
+    """Return what a token takes by the tokens of a batch, with the default options."""
+    timings = [each for each in read_record("session_options")["timings"] if each["options"] == "default"]
+    shown = ", ".join(
+        f"{each['batch_size']} x {each['length']} "
+        f"{1000 * each['time']['median_ms'] / (each['batch_size'] * each['length']):.0f}"
+        for each in timings
+    )
+    return f"Microseconds a token with the default options: {shown}.\n"

@@ -213,6 +213,13 @@ def test_rivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_session_options(tmp_path: Path, teacher: Path) -> None:
+    words = ("--model", teacher, "--sizes", "1x4,3x6", "--rounds", 1, "--threads", 2)
+    record = record_of("measure_session_options", tmp_path, *words)
+    assert "no spinning" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
+    assert all(each["speed"]["median_ratio"] == 1 for each in record["timings"] if each["options"] == "default")
+
+
 def test_search(tmp_path: Path, family: Path) -> None:
     cutbert.front(str(family), measure=True, backend="onnx", rounds=1, threads=1)
     words = (
