@@ -104,9 +104,10 @@ class Int8Backend(OnnxBackend):
         return folder / FOLDER / int8_file(instruction_set())
 
     def graph(self, model: TaskModel) -> onnx.ModelProto:
+        from cutbert.exporters.balance import balanced
         from cutbert.exporters.int8 import instruction_set, quantize
 
-        return quantize(super().graph(model), instruction_set())
+        return quantize(balanced(super().graph(model), model), instruction_set())
 
 
 BACKENDS: dict[str, Backend] = {

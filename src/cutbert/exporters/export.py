@@ -12,6 +12,7 @@ import onnx
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.exporters.balance import balanced
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text, write_example
 from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
 from cutbert.exporters.graph import build_graph
@@ -64,7 +65,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         more: dict[str, Any] = {}
         if settings.trim_vocab:
             assert dataset is not None and data is not None
-            loaded = trimmed(loaded, dataset, data, settings).trimmed
+            loaded = trimmed(loaded, dataset, data, settings, sentence).trimmed
             more = {TRIMMED: loaded.provenance[TRIMMED]}
         if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
@@ -172,7 +173,7 @@ def int8_graph(
         batches = (feeds_of(loaded.model, parts.train, row) for row in range(len(parts.train)))
         calibration = [{name: feeds[name] for name in feeds if name in names} for feeds in batches]
     say("quantising")
-    return int8_file(instructions), quantize(graph, instructions, calibration)
+    return int8_file(instructions), quantize(balanced(graph, loaded.model), instructions, calibration)
 
 
 def write(
