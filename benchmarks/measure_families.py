@@ -2,7 +2,8 @@
 
 Weights are new: they change no time. Short texts: our export in float32 and int8 and transformers' own class as
 `torch.onnx.export` traces it, in turn. Long texts: layers with a window and global ones of the same sizes, in torch
-(inference, and forward and backward) and in ONNX Runtime, each in a fresh process. Times on one thread are the
+(inference, and forward and backward) and in ONNX Runtime, each in a process of its
+own. Times on one thread are the
 processor's. Needs onnxscript: pip install onnxscript.
 """
 
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ import torch
 
 from cutbert.bench.memory import clear_peak
 from cutbert.exporters.graph import build_graph
-from cutbert.exporters.int8 import instruction_set, quantize
+from cutbert.exporters.int8 import Feeds, instruction_set, quantize
 from cutbert.exporters.session import OnnxRunner
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
@@ -46,15 +48,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--lengths", type=numbers, default=[32, 128], help="tokens beside the stock export, by commas")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--long", type=numbers, default=[512, 2048, 8192], help="tokens of long texts, by commas")
-    parser.add_argument("--long-layers", type=int, default=2, help="layers that read long texts")
+    parser.add_argument("--long-layers", type=int, default=1, help="layers that read long texts")
     parser.add_argument("--kinds", type=names, default=list(KINDS), help="of these layers, by commas")
     parser.add_argument("--ways", type=names, default=list(WAYS), help="to run long texts, by commas")
-    parser.add_argument("--repeats", type=int, default=2, help="of a long text in its process; the fastest counts")
-    parser.add_argument("--only", help="measure this way, kind and length here and print it, no record")
+    parser.add_argument("--repeats", type=int, default=1, help="of a long text; the fastest counts")
+    parser.add_argument("--only", help="measure this way and kind here and print it, no record")
     args = parse(parser, argv)
     if args.only:
-        way, kind, length = args.only.split(",")
-        print(json.dumps(long_text_here(args, way, kind, int(length))))
+        print(json.dumps(long_texts_here(args, *names(args.only))))
         return
     words = sys.argv[1:] if argv is None else list(argv)
     record = recorded("families", args, lambda: measure(args, words), seeds=[SEED])
@@ -69,8 +70,7 @@ def measure(args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
     """Time short texts in turn, then long ones each in a process of its own."""
     with tempfile.TemporaryDirectory() as work, num_threads(args.threads) as threads:
         stock = stock_model(args, args.layers)
-        stock.save_pretrained(work)
-        model = load_model(work).model.eval()
+        model = own_model(stock).eval()
         runners = {STOCK: stock_runner(stock, Path(work) / "stock.onnx", threads), **own_runners(model, threads)}
         short = [each for length in args.lengths for each in timed(runners, length, args, threads)]
     return {
@@ -84,9 +84,7 @@ def measure(args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
         "short": short,
         "long_layers": args.long_layers,
         "repeats": args.repeats,
-        "long": [
-            long_text(words, way, kind, length) for length in args.long for way in args.ways for kind in args.kinds
-        ],
+        "long": [each for way in args.ways for kind in args.kinds for each in long_texts(words, way, kind)],
     }
 
 
@@ -104,6 +102,20 @@ def stock_model(args: argparse.Namespace, layers: int) -> Any:
         **dict.fromkeys(("pad_token_id", "bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id"), 0),
     )
     return transformers.ModernBertForSequenceClassification(config).eval()
+
+
+def own_model(stock: Any) -> TaskModel:
+    """Return the network of transformers' class as ours, read from a folder with a tokenizer of one token."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    one_token = Tokenizer(WordLevel({"[PAD]": 0}, unk_token="[PAD]"))
+    special = dict.fromkeys(("pad_token", "unk_token", "cls_token", "sep_token"), "[PAD]")
+    with tempfile.TemporaryDirectory() as work:
+        stock.save_pretrained(work)
+        PreTrainedTokenizerFast(tokenizer_object=one_token, **special).save_pretrained(work)
+        return load_model(work).model
 
 
 def stock_runner(stock: Any, path: Path, threads: int) -> OnnxRunner:
@@ -136,7 +148,7 @@ def timed(runners: dict[str, OnnxRunner], length: int, args: argparse.Namespace,
     with progress_bar(f"{length} tokens", args.rounds) as bar:
         for done in range(args.rounds):
             for name, runner in runners.items():
-                times[name].append(milliseconds(lambda runner=runner: runner(**feeds), clock))
+                times[name].append(milliseconds(partial(runner, **feeds), clock))
             bar(done + 1)
     stock = np.asarray(times[STOCK])
     return [
@@ -157,40 +169,44 @@ def milliseconds(run: Callable[[], object], clock: Callable[[], float]) -> float
     return 1000 * (clock() - begun)
 
 
-def long_text(words: Sequence[str], way: str, kind: str, length: int) -> dict[str, Any]:
-    """Return what a process of its own prints of one way, kind of layers and length."""
-    only = ["--only", f"{way},{kind},{length}"]
+def long_texts(words: Sequence[str], way: str, kind: str) -> list[dict[str, Any]]:
+    """Return what a process of its own prints of one way and kind of layers."""
+    only = ["--only", f"{way},{kind}"]
     done = subprocess.run([sys.executable, __file__, *words, *only], stdout=subprocess.PIPE, text=True, check=True)
-    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    say(f"{way}, {kind} layers, {length} tokens: {measured['time_ms']:.0f} ms")
-    return {"way": way, "kind": kind, "length": length, **measured}
+    measured: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return [{"way": way, "kind": kind, **each} for each in measured]
 
 
-def long_text_here(args: argparse.Namespace, way: str, kind: str, length: int) -> dict[str, Any]:
-    """Run one text and return the time, and how far this process's memory grew above what it was before."""
-    feeds = drawn_feeds(args.vocab_size, 1, length)
-    with tempfile.TemporaryDirectory() as work, num_threads(args.threads) as threads:
-        stock_model(args, args.long_layers).save_pretrained(work)
-        loaded = load_model(work).model
+def long_texts_here(args: argparse.Namespace, way: str, kind: str) -> list[dict[str, Any]]:
+    """Run texts from short to long and return each one's time, and how far memory has grown above what it was."""
+    with num_threads(args.threads) as threads:
+        loaded = own_model(stock_model(args, args.long_layers))
         made = replace(loaded.shape.ingredients, local_layers=(KINDS[kind],) * args.long_layers)
         model = TaskModel(replace(loaded.shape, ingredients=made), loaded.style, loaded.head_spec)
-        run, clock = way_to_run(model, way, feeds, threads), clock_of(threads)
-        before = clear_peak()
-        seconds = [milliseconds(run, clock) for _ in range(args.repeats)]
-    return {"time_ms": min(seconds), "memory_bytes": own_peak_bytes() - before}
+        run, clock = way_to_run(model, way, threads), clock_of(threads)
+        before, measured = clear_peak(), []
+        for length in sorted(args.long):
+            feeds = drawn_feeds(args.vocab_size, 1, length)
+            spent = min(milliseconds(partial(run, feeds), clock) for _ in range(args.repeats))
+            measured.append({"length": length, "time_ms": spent, "memory_bytes": own_peak_bytes() - before})
+            say(f"{way}, {kind} layers, {length} tokens: {spent:.0f} ms")
+    return measured
 
 
-def way_to_run(model: TaskModel, way: str, feeds: dict[str, Any], threads: int) -> Callable[[], object]:
-    """Return what runs the text once: in torch, in torch with the gradients of all weights, or in ONNX Runtime."""
+def way_to_run(model: TaskModel, way: str, threads: int) -> Callable[[Feeds], object]:
+    """Return what runs a text: in torch, in torch with the gradients of all weights, or in ONNX Runtime."""
     if way == "onnx":
         runner = OnnxRunner(build_graph(model.eval()), threads)
-        return lambda: runner(**feeds)
-    given = [torch.from_numpy(each) for each in feeds.values()]
-    if way == "training":
-        model.train()
-        return lambda: model(*given).logits.sum().backward()
-    model.eval()
-    return torch.inference_mode()(lambda: model(*given))
+        return lambda feeds: runner(**feeds)
+    model.train(way == "training")
+
+    def run(feeds: Feeds) -> None:
+        with torch.set_grad_enabled(model.training):
+            logits = model(*map(torch.from_numpy, feeds.values())).logits
+            if model.training:
+                logits.sum().backward()
+
+    return run
 
 
 if __name__ == "__main__":
