@@ -138,6 +138,7 @@ JOBS = (
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
     measured("measure_openvino", FAMILY, "openvino_latency"),
+    measured("measure_families", "--threads 1"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),
 )
 

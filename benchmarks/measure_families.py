@@ -2,8 +2,7 @@
 
 Weights are new: they change no time. Short texts: our export in float32 and int8 and transformers' own class as
 `torch.onnx.export` traces it, in turn. Long texts: layers with a window and global ones of the same sizes, in torch
-(inference, and forward and backward) and in ONNX Runtime, each in a process of its
-own. Times on one thread are the
+(inference, and forward and backward) and in ONNX Runtime, each in a process of its own. Times on one thread are the
 processor's. Needs onnxscript: pip install onnxscript.
 """
 

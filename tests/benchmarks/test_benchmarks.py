@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnxruntime
 import pytest
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
+from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows
@@ -215,6 +217,23 @@ def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch)
         "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
     )
     assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
+
+
+@pytest.mark.slow
+def test_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With our own graph in the place of the stock export, which needs another package."""
+
+    def export(stock: Any, f: str, **_: Any) -> None:
+        onnx.save(build_graph(sys.modules["measure_families"].own_model(stock)), f)
+
+    monkeypatch.setattr("torch.onnx.export", export)
+    sizes = ("--layers", 2, "--hidden-size", 24, "--vocab-size", 30, "--lengths", 8, "--rounds", 1)
+    words = (*sizes, "--long", "8,400", "--ways", "onnx", "--kinds", "local")
+    record = record_of("measure_families", tmp_path, *words)
+    short = {each["name"]: each for each in record["short"]}
+    assert list(short) == ["stock float32", "float32", "int8"] and short["float32"]["max_abs_diff"] < 1e-4
+    assert [each["length"] for each in record["long"]] == [8, 400]
+    assert all(each["time_ms"] > 0 and each["memory_bytes"] >= 0 for each in record["long"])
 
 
 def test_search(tmp_path: Path, family: Path) -> None:
