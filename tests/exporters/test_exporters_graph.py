@@ -13,11 +13,11 @@ import pytest
 from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
 
 from cutbert.errors import ModelError
+from cutbert.exporters.attention import GROUPED_ABOVE
 from cutbert.exporters.graph import build_graph, input_names
 from cutbert.exporters.int8 import instruction_set, quantize
 from cutbert.exporters.nodes import ACTIVATIONS
 from cutbert.exporters.session import OnnxRunner
-from cutbert.exporters.windows import TILED_ABOVE
 from cutbert.model.style import FAMILIES
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HEAD_KINDS
@@ -104,7 +104,7 @@ def test_windows_of_long_texts(windowed: TaskModel) -> None:
     graph = build_graph(windowed)
     onnx.checker.check_model(graph)
     runner = OnnxRunner(graph, threads=1)
-    limit = TILED_ABOVE * 3
+    limit = GROUPED_ABOVE * 3
     for lengths in ((1,), (limit - 1, 2), (limit, 5), (limit + 1, 1), (limit + 2, 9, 7), (limit + 3,) * 2, (64, 30)):
         inputs = random_inputs(windowed.shape, lengths)
         real = inputs[1].astype(bool)

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from torch import nn
 
+from cutbert.exporters.attention import Windows, fused_attention
 from cutbert.exporters.nodes import Nodes, apply_activation, check_activation, values
 from cutbert.exporters.scores import ScoreInputs
-from cutbert.exporters.windows import Windows, fused_attention
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.encoder import EncoderLayer

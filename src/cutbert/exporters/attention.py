@@ -1,4 +1,4 @@
-"""Attention with a window in an ONNX graph: what is out of every window of a long text is not computed.
+"""Attention in an ONNX graph: one fused operator, and with a window only the scores around it in a long text.
 
 Axes: B batch, S sequence, N heads, K key_dim, V value_dim; W positions of a window to one side, G groups of W queries.
 """
@@ -14,7 +14,7 @@ from cutbert.model.attention import Attention
 
 OUT_OF_WINDOW = -1e9
 TO_THE_END = np.iinfo(np.int64).max
-TILED_ABOVE = 6  # windows: of shorter texts all scores take less time than the copies of keys and values for groups
+GROUPED_ABOVE = 6  # windows: of shorter texts all scores take less time than the copies of keys and values for groups
 
 
 class Windows:
@@ -53,7 +53,7 @@ class Windows:
 
         They are [], [1, 1, S, S] and [1, 1, W, 3 W]: 0 in a query's window, and a very negative number out of it.
         """
-        nodes, limit = self.nodes, TILED_ABOVE * window
+        nodes, limit = self.nodes, GROUPED_ABOVE * window
         length = nodes.add("Shape", "input_ids", start=1, end=2)
         is_long = nodes.add("Squeeze", nodes.add("Greater", length, nodes.integers(limit)))
         short = nodes.add("Min", length, nodes.integers(limit))
