@@ -140,6 +140,7 @@ JOBS = (
     measured("measure_onnx_parity", FAMILY),
     measured("measure_rivals", "--model {model} --threads 1"),
     measured("measure_session_options", "--model {model} --threads 1"),
+    measured("measure_families", "--threads 1"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),
 )
 

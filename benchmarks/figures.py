@@ -55,6 +55,8 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "operators": page_tables.operators_table,
         "options": page_tables.options_table,
         "batches": page_tables.batches_line,
+        "stock-export": page_tables.stock_export_table,
+        "windows": page_tables.window_table,
     },
     DOCS / "search.md": {"gains": page_tables.search_table, "more": log_tables.search_lines},
     DOCS / "log.md": {

@@ -239,6 +239,35 @@ def backends_table() -> str:
     return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
 
 
+def stock_export_table() -> str:
+    """Return ModernBERT's times beside the stock export's, for export's page."""
+    rows = [
+        [
+            f"{each['length']}",
+            {"stock float32": "the stock export, float32"}.get(each["name"], f"ours, {each['name']}"),
+            f"{each['time']['median_ms']:.1f}",
+            f"{each['speed']['median_ratio']:.2f}",
+        ]
+        for each in read_record("families")["short"]
+    ]
+    return table(["tokens", "file", "median (ms)", "times as fast"], rows, text_columns=2)
+
+
+def window_table() -> str:
+    """Return time and memory of one layer on long texts, with a window and without, for export's page."""
+    measured = {(each["way"], each["length"], each["kind"]): each for each in read_record("families")["long"]}
+    titles = {"torch": "torch", "training": "torch, forward and backward", "onnx": "ONNX Runtime"}
+    rows = []
+    for way, length in dict.fromkeys(key[:2] for key in measured):
+        local, whole = (measured[way, length, kind] for kind in ("local", "global"))
+        times = [f"{each['time_ms']:,.0f}" for each in (local, whole)]
+        rows.append(
+            [titles[way], f"{length:,}", *times, *(f"{each['memory_bytes'] / 2**20:,.0f}" for each in (local, whole))]
+        )
+    heads = ["with", "tokens", "window (ms)", "global (ms)", "window (MiB)", "global (MiB)"]
+    return table(heads, rows, text_columns=1)
+
+
 def search_table() -> str:
     """Return what searched networks gain over the grid's at equal cost, over search seeds, for search's page."""
     rows = []

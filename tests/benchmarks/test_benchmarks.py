@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
+from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
@@ -239,6 +241,23 @@ def test_session_options(tmp_path: Path, teacher: Path) -> None:
     record = record_of("measure_session_options", tmp_path, *words)
     assert "no spinning" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
     assert all(each["speed"]["median_ratio"] == 1 for each in record["timings"] if each["options"] == "default")
+
+
+@pytest.mark.slow
+def test_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With our own graph in the place of the stock export, which needs another package."""
+
+    def export(stock: Any, f: str, **_: Any) -> None:
+        onnx.save(build_graph(sys.modules["measure_families"].own_model(stock)), f)
+
+    monkeypatch.setattr("torch.onnx.export", export)
+    sizes = ("--layers", 2, "--hidden-size", 24, "--vocab-size", 30, "--lengths", 8, "--rounds", 1)
+    words = (*sizes, "--long", "8,400", "--ways", "onnx", "--kinds", "local")
+    record = record_of("measure_families", tmp_path, *words)
+    short = {each["name"]: each for each in record["short"]}
+    assert list(short) == ["stock float32", "float32", "int8"] and short["float32"]["max_abs_diff"] < 1e-4
+    assert [each["length"] for each in record["long"]] == [8, 400]
+    assert all(each["time_ms"] > 0 and each["memory_bytes"] >= 0 for each in record["long"])
 
 
 def test_search(tmp_path: Path, family: Path) -> None:
