@@ -30,7 +30,7 @@ MODERNBERT = Ingredients(
 )
 DEBERTA = Ingredients(has_position_table=False, num_distance_buckets=6, max_distance=12, has_distance_norm=True)
 INGREDIENTS = {
-    "bert with rotary positions": Ingredients(
+    "nomic_bert": Ingredients(
         has_position_table=False,
         rotary_bases=(1000.0, 1000.0),
         is_gated=True,
