@@ -109,7 +109,7 @@ def random_model(
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
         for buffer in model.buffers():  # of relative biases, each layer's heads in an order of its own
-            buffer.copy_(torch.randperm(3, generator=draw)[: len(buffer)])
+            buffer.copy_(torch.randperm(shape.ingredients.num_bias_heads, generator=draw)[: len(buffer)])
     return model.eval()
 
 

@@ -137,8 +137,8 @@ def loader_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: 
 def stand_in(shape: EncoderShape) -> EncoderShape:
     """Return a shape of equal layers in place of one of different layers, for loaders that only look at sizes.
 
-    Hidden size, layers, their kinds and tables are the same; heads and neurons those of the largest layer, heads as far as they
-    divide the hidden size. A network without layers gets one.
+    Hidden size, layers, their kinds and tables are the same; heads and neurons those of the largest layer, heads as
+    far as they divide the hidden size. A network without layers gets one.
     """
     most = max((layer.num_heads for layer in shape.layers), default=1)
     heads = max(count for count in range(1, max(most, 1) + 1) if shape.hidden_size % count == 0)

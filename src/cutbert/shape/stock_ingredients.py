@@ -108,7 +108,7 @@ def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
 
 
 def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
-    """Return what a NomicBERT is made of: BERT with rotary positions and gated neurons, without biases in its layers."""
+    """Return what a NomicBERT is made of: rotary positions of one base, gated neurons, no biases in the layers."""
     wanted, got = config["hidden_size"] // max(1, config["num_attention_heads"]), config.get("head_dim")
     if got not in (None, wanted):
         raise ShapeError(f"head_dim must be hidden_size / num_attention_heads, {wanted}, got {got!r}")
@@ -123,7 +123,8 @@ def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
 
 
 def nomic_values(shape: EncoderShape) -> dict[str, Any]:
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": base} for base in shape.ingredients.rotary_bases}
+    bases = shape.ingredients.rotary_bases
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}} if bases else {}
 
 
 def deberta_ingredients(config: Mapping[str, Any]) -> Ingredients:
