@@ -129,6 +129,7 @@ JOBS = (
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     measured("measure_step_time", INPUTS),
+    measured("measure_finetune_step", f"{INPUTS} --threads 1"),
     measured("measure_training_memory", INPUTS),
     measured("measure_mlm_speed", "--threads 1"),
     measured("measure_analysis_memory", f"{INPUTS} --threads 1"),

@@ -268,6 +268,13 @@ def speed_lines() -> str:
         name: each["training_peak"]["median_bytes"] / 2**20
         for name, each in read_record("training_memory")["by_subnets_per_step"].items()
     }
+    finetuned = [
+        f"{each['layers']} x {each['hidden_size']} at {each['mean_length_tokens']:.0f} tokens a text "
+        f"{each['times_faster_than_plain']['median_ratio']:.2f} times faster "
+        f"({each['times_faster_than_plain']['min_ratio']:.2f} to {each['times_faster_than_plain']['max_ratio']:.2f}), "
+        f"{100 * each['share_of_time_in_products']['median_share']:.0f} % of it in products"
+        for each in read_record("finetune_step")["networks"].values()
+    ]
     analysis = read_record("analysis_memory")
     speed = read_record("mlm_speed")["speed"]["median_tokens_per_s"]
     lines = [
@@ -278,6 +285,8 @@ def speed_lines() -> str:
         "the default trains 4 subnets a step, not 12. So none of this is a speed-up of the same computation.",
         f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a "
         "processor with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
+        f"- A fine-tuning step beside a loop over transformers' own class (bf16 autocast, rows of like length, dynamic "
+        f"padding), processor time: {'; '.join(finetuned)} (`finetune_step`).",
         f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
         "MiB (`training_memory`).",
         f"- `analyze` of {analysis['texts']:,} texts with {analysis['layers']} layers of hidden size "
@@ -285,5 +294,20 @@ def speed_lines() -> str:
         f"{analysis['seconds'] / 60:.0f} minutes (`analysis_memory`).",
         f"- Masked-LM training of MiniLM's shape, one thread with AVX-512 BF16: {speed:,.0f} tokens a second "
         "(`mlm_speed`).",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def reliability_lines() -> str:
+    """Return what kills and full disks left behind, over all verbs."""
+    killed, full = read_record("kills"), read_record("full_disk")
+    counts = {name: count for name, count in killed["by_command"].items() if count}
+    lines = [
+        f"- {killed['kills']} SIGKILLs of {len(counts)} commands on tiny models, at random moments and before random "
+        f"changes of a file, each resumed by the same command: {killed['lost']} commands lost something or differ from "
+        f"an unkilled one, {killed['left_over']} left something over (`kills`).",
+        f"- {full['cases']} runs of {len(full['verbs'])} commands on a disk with room for some more pages or files: "
+        f"{full['failed']} ended otherwise than with one line and exit code 2, left something, or did not finish once "
+        "there was room (`full_disk`).",
     ]
     return "\n".join([*lines, ""])

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep, LabelStep, LayerMap, LossWeights, layer_map
 from cutbert.work.inputs import check_inputs
-from cutbert.work.losses import States, Teacher, TextLosses, encoder_states
+from cutbert.work.losses import States, TaskLosses, Teacher, TextLosses, encoder_states
 from cutbert.work.objective import TaskObjective
-from cutbert.work.plans import MASKED_LM
+from cutbert.work.plans import FINETUNE, MASKED_LM
 from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_step
 
 __all__ = [  # what is imported from here and not defined here
@@ -205,6 +205,16 @@ def distillation(
     counted = CountedStep(step, tokens.lengths)
     run = RunFolder.open(work / "trainer", "benchmark", {})
     return Trainer(supernet, Stage(stage.plan, tokens, counted), engine, train, run), counted
+
+
+def finetuning(
+    model: TaskModel, tokens: Tokens, *, batch_size: int, seed: int, threads: int | None, work: Path
+) -> Trainer:
+    """Return a trainer of the default fine-tuning, to be stepped by hand for ever."""
+    train = TrainSettings(seed=seed, threads=threads)
+    engine, step = make_engine(train), LabelStep(partial(TaskLosses, model.head_spec))
+    stage = Stage(replace(FINETUNE, batch_size=batch_size), tokens, step)
+    return Trainer(model.to(engine.device), stage, engine, train, RunFolder.open(work / "trainer", "benchmark", {}))
 
 
 def masked_lm(

@@ -186,7 +186,8 @@ def test_predict(stored: Path, suffix: str, tmp_path: Path, capsys: pytest.Captu
         labels, read = [row[0] for row in table], [[float(cell) for cell in row[1:]] for row in table]
     np.testing.assert_allclose(read, chances, atol=1e-5)
     assert labels == [HEAD.labels[i] for i in chances.argmax(1)]
-    assert data == {"out": str(out), "rows": 30, "labels": {name: labels.count(name) for name in sorted(set(labels))}}
+    counts = {name: labels.count(name) for name in sorted(set(labels))}
+    assert data == {"out": str(out), "rows": 30, "backend": "torch", "labels": counts}
     assert main(words) == 2
     assert capsys.readouterr().err == f"cutbert: error: --out must be a new file, but {out} is there already\n"
 
@@ -201,7 +202,7 @@ def test_predict_several_labels_and_numbers(tmp_path: Path) -> None:
         assert row["label"] == [name for name in "abc" if row["probabilities"][name] >= 0.5]
     cutbert.predict(many, out=tmp_path / "many.tsv", **options)
     number = save_tiny(tmp_path / "number", tiny_model(HeadSpec("regression", ("stars",))))
-    assert cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json().keys() == {"out", "rows"}
+    assert cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json().keys() == {"out", "rows", "backend"}
     header, *values = (tmp_path / "n.csv").read_text().splitlines()
     assert header == "label" and len(values) == 12 and all(np.isfinite(float(value)) for value in values)
 
@@ -421,6 +422,12 @@ def test_how_results_look(teacher: api.Run, family: api.Run) -> None:
     assert all(entry.name in text for entry in family.front) and "1 threads" in text
     on_dev = api.Run("dynabert", {**family.data, "select_is_dev": True}, family.path)
     assert "optimistic" not in text and "optimistic" in shown(on_dev)
+
+
+def test_a_stored_result_that_something_is_missing_of_is_refused(tmp_path: Path) -> None:
+    damaged = api.Run("search", {"trials": 3, "hypervolume": {}, "out": "run"}, tmp_path)
+    with pytest.raises(RunError, match=r"must hold a result as search stores it, got KeyError: 'cost'"):
+        damaged.view()
 
 
 def test_how_results_look_of_fit_and_demo() -> None:

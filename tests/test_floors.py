@@ -28,6 +28,7 @@ FLOORS = {
     "options": -2,
     "settings": -1,
     "shape": 0,
+    "runtime": 0,
     "demo_data": 0,
     "model": 1,
     "data": 1,

@@ -11,12 +11,13 @@ from typing import Any
 
 import onnxruntime
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
-from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows
+from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -84,6 +85,20 @@ def test_step_time(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     assert record["times_faster_than_release"]["ours_12"]["median_ratio"] > 0
 
 
+def test_finetune_step(tmp_path: Path, glue: Path) -> None:
+    sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "hidden_size": 8}
+    BertForSequenceClassification(BertConfig(vocab_size=SHAPE.vocab_size, **sizes)).save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    words = ("--model", tmp_path / "model", "--task", "sst2", "--data-dir", glue)
+    words = (*words, "--rounds", 1, "--batches", 1, "--base-batches", 0)
+    seen = record_of("measure_finetune_step", tmp_path, *words)["networks"]["short_texts"]
+    times = {name: seen[name]["median_s"] for name in ("ours", "plain", "products")}
+    assert seen["times_faster_than_plain"]["median_ratio"] == pytest.approx(times["plain"] / times["ours"], rel=1e-4)
+    assert seen["share_of_time_in_products"]["median_share"] == pytest.approx(
+        times["products"] / times["ours"], rel=1e-4
+    )
+
+
 def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
     words = ("--steps", 1, "--repeats", 1, "--subnets", 4)
     record = record_of("measure_training_memory", tmp_path, *inputs, *words)
@@ -132,6 +147,13 @@ def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
         ("tsv.gz", 5), ("tsv.gz", 9), ("parquet", 5), ("parquet", 9),
     ]  # fmt: skip
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
+
+
+def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    record = record_of("measure_runtime", tmp_path, *words)
+    assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
 
 
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:

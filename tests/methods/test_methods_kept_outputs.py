@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ import torch
 from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskOutput
+from cutbert.shape.head import HeadSpec
 from cutbert.train.collating import block_batch
+from cutbert.train.settings import TrainSettings
 from cutbert.work.kept_outputs import real_positions
 from cutbert.work.losses import Teacher
+from cutbert.work.plans import DISTILLATION
 from tiny_runs import tiny_model, tiny_tokens
 
 BATCH_SIZE, SEED = 8, 3
@@ -86,6 +91,32 @@ def test_what_has_no_room_is_computed(tokens: Tokens, tmp_path: Path, monkeypatc
     calls = count_calls(kept, monkeypatch)
     asked(kept, tokens, 0)
     assert 0 < len(calls) < len(plan_batches(tokens.lengths, BATCH_SIZE, SEED, 0))
+
+
+def test_a_training_keeps_outputs_where_its_passes_repeat_rows(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, train = replace(DISTILLATION, epochs=2, min_steps=0, batch_size=BATCH_SIZE), TrainSettings(seed=SEED)
+    plain = Teacher(tiny_model())
+
+    def is_kept(teacher: Teacher = plain, train: TrainSettings = train, **changes: Any) -> bool:
+        return teacher.for_training(tokens, replace(plan, **changes), train, tmp_path).kept is not None
+
+    kept = plain.for_training(tokens, plan, train, tmp_path)
+    for epoch in (0, 1):
+        assert_equal(asked(kept, tokens, epoch), asked(plain, tokens, epoch))
+    calls = count_calls(kept, monkeypatch)
+    asked(kept, tokens, 1)
+    assert not calls
+    assert not is_kept(epochs=1)
+    assert not is_kept(pad_to=16)
+    assert not is_kept(train=replace(train, accumulation=2))
+    assert not is_kept(Teacher(tiny_model(HeadSpec("token", ("a", "b")))))
+    monkeypatch.setattr("cutbert.work.kept_outputs.MOST_BYTES", 1)
+    assert not is_kept()
+    monkeypatch.undo()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not is_kept()
 
 
 def test_a_full_disk_is_told_and_all_is_computed(

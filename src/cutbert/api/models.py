@@ -7,25 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.api.result import Result
-from cutbert.api.running import check_classifies, find_all, find_models, open_run_folder
+from cutbert.api.running import find_all, find_models, open_run_folder
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.data.settings import DataSettings
 from cutbert.settings import build_settings, command_line
+from cutbert.train.predict_settings import check_predicts
 
 
 @documented(VERBS)
 def predict(model: str | Path, **options: Any) -> Result:
-    """Label the texts of a file; the labels go to a new file.
+    """Label, tag, answer, embed or score the texts of a file; the answers go to a new file.
 
     Args:
-        model: hub id, model folder or run folder with a head that classifies whole texts.
+        model: hub id, model folder or run folder. In torch its head must classify whole texts.
 
     Raises:
         InputError: mistakes in the arguments, the file or the model, before the model is loaded.
     """
     (settings,) = build_settings(options, *VERBS["predict"].settings)
-    source = find_models([settings], model, check_classifies).model
+    source = find_models([settings], model, lambda source: check_predicts(source, settings.backend)).model
     from cutbert.train.predict import predict_to_file
 
     return Result("predict", predict_to_file(source, settings))

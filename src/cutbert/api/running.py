@@ -196,11 +196,3 @@ def check_masked_lm(source: ModelSource) -> None:
             f"--objective mlm must start from a model with a masked-LM head, got {source.head.kind} in {source}; "
             f"cutbert pretrain trains one"
         )
-
-
-def check_classifies(source: ModelSource) -> None:
-    if not source.head.is_sequence:
-        raise ModelError(
-            f"{source}: must classify whole texts to predict labels, got a head of kind {source.head.kind}; "
-            "cutbert finetune makes such a model"
-        )

@@ -129,7 +129,12 @@ TABLE = (
         (RUNS,),
         (ReportSettings,),
     ),
-    Verb("predict", "Labels and probabilities for a file of texts.", (MODEL,), (PredictSettings,)),
+    Verb(
+        "predict",
+        "Labels, entities, answers, vectors or scores for a file of texts.",
+        (MODEL,),
+        (PredictSettings,),
+    ),
     Verb(
         "measure",
         "Params, MACs, latency, throughput, peak memory and score of models, side by side.",

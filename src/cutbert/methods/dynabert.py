@@ -100,8 +100,10 @@ def make_family(
         for stage in recipe.stages:
             if stage.teacher == "width":  # section 2.3: the supernet of adaptive width teaches the one of both
                 teacher = Teacher(frozen_copy(supernet, objective.engine.dtype))
-            step = family_step(objective.losses, supernet, teacher, points, stage, recipe)
-            plan = replace(stage.plan, first_step=steps)
+            plan, own = replace(stage.plan, first_step=steps), teacher
+            if not recipe.reruns_teacher and stage.teacher_width == "full":
+                own = teacher.for_training(tokens, plan, train, run.path / "checkpoint")
+            step = family_step(objective.losses, supernet, own, points, stage, recipe)
             steps += train_stage(supernet, Stage(plan, tokens, step), objective.engine, train, run).step
         if recipe.final_plan.epochs:
             plan = replace(recipe.final_plan, first_step=steps)
@@ -414,6 +416,8 @@ def distill_subnet(
     plan = replace(recipe.stages[0].plan.overridden(train), name=name, exact_steps=steps)
     stage = replace(recipe.stages[0], plan=plan)
     student = copy.deepcopy(supernet)
-    step = FamilyStep(objective.losses, student, Teacher(frozen_copy(supernet, engine.dtype)), [point], stage, recipe)
+    teacher = Teacher(frozen_copy(supernet, engine.dtype))
+    teacher = teacher.for_training(objective.train_tokens, plan, train, run.path / "checkpoint")
+    step = FamilyStep(objective.losses, student, teacher, [point], stage, recipe)
     train_stage(student, Stage(plan, objective.train_tokens, step), engine, train, run)
     return extract(student, point.subnet)

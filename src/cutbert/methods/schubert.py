@@ -105,7 +105,7 @@ def cut_to_budget(
     latency = latency_settings(train, settings.backend, settings.length)
     cost_limit = find_cost_limit(objective, settings, recipe, latency, run)
     ensure_finetuned(objective, train, run)
-    make_step, tokens = make_steps(objective, settings)
+    make_step, tokens = make_steps(objective, settings, train, run)
     cutting = Cutting(objective, make_step, tokens, cost_limit, recipe, latency, settings, train, run)
     units = torch.arange(cutting.uncut.shape.hidden_size, device=objective.engine.device)
     current, networks = Cut(cutting.uncut, units, 0), []
@@ -169,7 +169,9 @@ class Cutting:
 # The loss, equation 1
 
 
-def make_steps(objective: Objective, settings: SchubertSettings) -> tuple[Callable[[Tensor], TrainingStep], Tokens]:
+def make_steps(
+    objective: Objective, settings: SchubertSettings, train: TrainSettings, run: RunFolder
+) -> tuple[Callable[[Tensor], TrainingStep], Tokens]:
     """Return the training step of a network with given hidden units, and the rows that it is made on.
 
     Source:
@@ -179,6 +181,7 @@ def make_steps(objective: Objective, settings: SchubertSettings) -> tuple[Callab
         step = DistillStep(objective.losses, None, LossWeights(), uses_labels=True)
         return lambda units: step, objective.train_tokens
     teacher, tokens = objective.teacher_and_tokens()
+    teacher = teacher.for_training(tokens, heal_plan(False).overridden(train), train, run.path / "checkpoint")
     weights = LossWeights.of(settings)
     return lambda units: DistillStep(objective.losses, teacher, weights, units), tokens
 

@@ -185,6 +185,7 @@ def cut_and_heal(
     with run.timing("choose"):
         removal = choose_removal(objective, settings, train.seed, run)
     teacher, tokens = objective.teacher_and_tokens()
+    teacher = teacher.for_training(tokens, plan, train, run.path / "checkpoint")
     is_text = objective.inputs.is_text
 
     def make_step(subnet_at: SubnetAt) -> TrainingStep:

@@ -68,7 +68,7 @@ class _PrefixLinear(torch.autograd.Function):
         if weight.grad is not None:
             weight.grad[:rows, :cols].addmm_(dy.T, x.reshape(-1, cols))
         if bias is not None and bias.grad is not None:
-            bias.grad[:rows] += dy.sum(0)
+            bias.grad[:rows].add_(dy.sum(0))
         dx = (dy @ weight[:rows, :cols]).view(x.shape) if ctx.needs_input_grad[0] else None
         return dx, None, None, None, None
 

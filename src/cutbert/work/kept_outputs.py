@@ -58,6 +58,13 @@ class KeptOutputs:
         make = partial(KeptOutputs, has_states=self.has_states)
         return make, (self.model, self.tokens, self.batches, self.folder)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the outputs for all rows are within MOST_BYTES."""
+        shape = self.model.shape
+        per_token = (shape.num_layers + 1) * shape.hidden_size * self.model.encoder.layers_dtype.itemsize
+        return not self.has_states or int(self.tokens.lengths.sum()) * per_token <= MOST_BYTES
+
     @torch.no_grad()
     def __call__(self, batch: Batch, rows: NDArray[np.int64]) -> TaskOutput:
         """Return the teacher's outputs for a batch.

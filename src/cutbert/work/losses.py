@@ -5,6 +5,7 @@ Axes: M masked tokens, E table width.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +29,7 @@ from cutbert.train.collating import block_batch
 from cutbert.train.loop import ModelView, StepInfo
 from cutbert.train.losses import kl_sum, logit_loss
 from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, transformed
+from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.kept_outputs import KeptOutputs
 
 States = tuple[Tensor, ...]
@@ -68,6 +70,24 @@ class Teacher:
         batches, own = plan_batches(tokens.lengths, batch_size, seed, 0), self.tokens
         kept = KeptOutputs(self.model, tokens if own is None else own, batches, folder, has_states=own is None)
         return replace(self, kept=kept)
+
+    def for_training(self, tokens: Tokens, plan: StagePlan, train: TrainSettings, folder: Path) -> Teacher:
+        """Return the teacher for one network's training, with its outputs kept where that saves time.
+
+        So it is where passes repeat rows of whole texts, in one process and without micro-batches, and all outputs
+        have room: most batches of a later pass have rows from nearly every batch of the first.
+
+        Args:
+            tokens: of the rows, in the student's tokens.
+            plan, train: of the training.
+            folder: the files, which have no names, are made there.
+        """
+        steps = -(-len(tokens) // plan.batch_size)
+        is_whole = int(os.environ.get("WORLD_SIZE", "1")) == 1 and train.accumulation == 1 and plan.pad_to is None
+        if plan.num_steps(steps) <= steps or not is_whole or not self.model.head_spec.is_sequence:
+            return self
+        kept = self.keeping(tokens, plan.batch_size, train.seed, folder)
+        return kept if kept.kept is None or kept.kept.has_room else self
 
     def match(self, pairs: StatePairs) -> StatePairs:
         """Return pairs of a student's states and the model's with the teacher's own in the place of the model's."""

@@ -1,0 +1,190 @@
+"""Processor time of a fine-tuning step: ours beside a plain transformers loop, and beside the step's products alone.
+
+MiniLM on CoLA's short texts, and a random network of BERT-base's shape on texts of 64 tokens. The plain loop is that of
+transformers' Trainer with bf16, group_by_length and dynamic padding. Processor time, so that others may share the core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from cutbert.data.tokens import Tokens
+from cutbert.hub.load import load_model
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import find_model
+from cutbert.train.collating import padded_batch
+from cutbert.train.progress import progress_bar
+from recording import make_parser, parse, recorded, spread
+from workload import BATCH_SIZE, add_inputs, finetuning, model_of, prepare_task, spread_rows
+
+HEAD = HeadSpec("single_label", ("0", "1"))
+BASE = BertConfig()
+BASE_LENGTH = 64
+
+
+@dataclass
+class Side:
+    """One way to train and its seconds a step, by round."""
+
+    run: Callable[[], object]
+    seconds: list[float] = field(default_factory=list)
+
+    def take_turn(self, steps: int) -> None:
+        """Run some steps and note the mean."""
+        begun = time.process_time()
+        for _ in range(steps):
+            self.run()
+        self.seconds.append((time.process_time() - begun) / steps)
+
+
+class PlainLoop:
+    """A loop over transformers' own class: autocast, dynamic padding, rows of like length, fused AdamW.
+
+    Args:
+        folder: of the model.
+        ours: the same model, for padding and token types of a batch.
+        tokens: the rows.
+        seed: of their order.
+    """
+
+    def __init__(self, folder: str, ours: TaskModel, tokens: Tokens, seed: int) -> None:
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
+        self.ours, self.tokens, self.seed = ours, tokens, seed
+        self.batches = self.endless()
+
+    def endless(self) -> Iterator[np.ndarray]:
+        """Yield the rows of each batch, in a new order each pass."""
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            order = get_length_grouped_indices(self.tokens.lengths.tolist(), BATCH_SIZE, generator=generator)
+            yield from np.split(np.array(order), range(BATCH_SIZE, len(order), BATCH_SIZE))
+
+    def step(self) -> None:
+        """Train on the next batch."""
+        batch = padded_batch(self.ours, self.tokens, next(self.batches))
+        mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = self.model(input_ids=batch.input_ids, attention_mask=mask, labels=batch.labels).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        float(loss.detach())
+
+
+class Products:
+    """The products of a step's layers and nothing else: forward, and backward to inputs and to weights.
+
+    Each weight has a tensor of its own, so that no more of them lie in the cache than in a step.
+
+    Args:
+        shape: of the network.
+        positions: of a batch, padding left out.
+        dtype: of the products.
+    """
+
+    def __init__(self, shape: EncoderShape, positions: int, dtype: torch.dtype) -> None:
+        hidden = shape.hidden_size
+        sizes = []
+        for layer in shape.layers:
+            inner = layer.intermediate_size
+            sizes += [(hidden, hidden)] * 4 + [(inner, hidden), (hidden, inner)]
+        self.weights = [torch.randn(size).to(dtype) for size in sizes]
+        self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        self.states = {width: torch.randn(positions, width).to(dtype) for size in sizes for width in size}
+
+    def step(self) -> None:
+        """Run all products once."""
+        for weight in self.weights:
+            F.linear(self.states[weight.shape[1]], weight)
+        for weight, gradient in zip(reversed(self.weights), reversed(self.gradients), strict=True):
+            dy, x = self.states[weight.shape[0]], self.states[weight.shape[1]]
+            gradient.addmm_(dy.T, x)
+            torch.mm(dy, weight)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser(__file__, __doc__)
+    add_inputs(parser)
+    parser.set_defaults(task="cola")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each side takes its turn")
+    parser.add_argument("--batches", type=int, default=24, help="steps of a turn on short texts")
+    parser.add_argument("--base-batches", type=int, default=1, help="steps of a turn at 12 x 768; 0 leaves it out")
+    parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    args = parse(parser, argv)
+    record = recorded("finetune_step", args, lambda: measure(args), seeds=[args.seed])
+    for name, seen in record["networks"].items():
+        faster, share = seen["times_faster_than_plain"], seen["share_of_time_in_products"]
+        print(
+            f"{name}: {seen['ours']['median_s']:.4f} s a step, {faster['median_ratio']:.2f} times faster than plain "
+            f"transformers; its products alone take {share['median_share']:.0%} of it"
+        )
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure one network after the other."""
+    with tempfile.TemporaryDirectory() as work:
+        task = prepare_task(args, Path(work) / "task")
+        rows = spread_rows(task.train_tokens.lengths, args.batches, args.seed)
+        networks = {"short_texts": compared(model_of(args), task.train_tokens.take(rows), args.batches, args, work)}
+        if args.base_batches:
+            folder = Path(work) / "base"
+            BertForSequenceClassification(BASE).save_pretrained(folder)
+            task.loaded.tokenizer.save_pretrained(folder)
+            tokens = base_tokens(args.base_batches * BATCH_SIZE, args.seed)
+            networks["12x768"] = compared(str(folder), tokens, args.base_batches, args, work)
+    return {"batch_size": BATCH_SIZE, "rounds": args.rounds, "clock": "process_time", "networks": networks}
+
+
+def base_tokens(num_rows: int, seed: int) -> Tokens:
+    """Return random rows of one length."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(1000, BASE.vocab_size, num_rows * BASE_LENGTH).astype(np.int32)
+    return Tokens(ids, np.arange(num_rows + 1) * BASE_LENGTH, labels=rng.integers(0, 2, num_rows))
+
+
+def compared(folder: str, tokens: Tokens, steps: int, args: argparse.Namespace, work: str) -> dict[str, Any]:
+    """Let ours, the plain loop and the products take turns on one network."""
+    model = load_model(find_model(folder), HEAD).model
+    positions, shape = int(tokens.lengths.sum()) // steps, model.shape
+    with tempfile.TemporaryDirectory(dir=work) as own:
+        trainer = finetuning(model, tokens, batch_size=BATCH_SIZE, seed=args.seed, threads=args.threads, work=Path(own))
+        products = Products(shape, positions, trainer.engine.dtype)
+        plain = PlainLoop(folder, model, tokens, args.seed)
+        sides = {"ours": Side(trainer.step), "plain": Side(plain.step), "products": Side(products.step)}
+        with progress_bar(Path(folder).name, args.rounds + 1) as bar:
+            for done in range(args.rounds + 1):
+                for side in sides.values():
+                    side.take_turn(steps)
+                bar(done + 1)
+    seconds = {name: np.array(side.seconds[1:]) for name, side in sides.items()}  # kernels are made in the first
+    return {
+        "layers": shape.num_layers,
+        "hidden_size": shape.hidden_size,
+        "mean_length_tokens": float(tokens.lengths.mean()),
+        "steps_per_turn": steps,
+        "dtype": str(trainer.engine.dtype).removeprefix("torch."),
+        **{name: spread(each, "s") for name, each in seconds.items()},
+        "times_faster_than_plain": spread(seconds["plain"] / seconds["ours"], "ratio"),
+        "times_faster_if_products_were_all": spread(seconds["plain"] / seconds["products"], "ratio"),
+        "share_of_time_in_products": spread(seconds["products"] / seconds["ours"], "share"),
+    }
+
+
+if __name__ == "__main__":
+    main()

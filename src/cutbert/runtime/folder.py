@@ -1,0 +1,171 @@
+"""What the files of an exported folder say: which graph to run, its labels, the longest text, the padding token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cutbert.errors import ModelError
+
+BACKENDS = ("auto", "onnx", "onnx-int8")
+DEFAULT_LENGTH = 512
+NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An exported folder.
+
+    Args:
+        path: of the folder.
+        config: contents of config.json.
+        record: contents of cutbert.json; empty where another tool exported the model.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Folder:
+        """Read a folder's JSON files.
+
+        Raises:
+            ModelError: config.json or tokenizer.json is missing, or a file is not a JSON object.
+        """
+        missing = [name for name in ("config.json", "tokenizer.json") if not (path / name).is_file()]
+        if missing:
+            raise ModelError(f"{path} must hold config.json, tokenizer.json and an ONNX file, got no {missing[0]}")
+        return cls(path, read_object(path / "config.json"), optional_object(path / "cutbert.json"))
+
+    @property
+    def ours(self) -> Mapping[str, Any]:
+        """What config.json says of a network that transformers' own classes cannot hold; empty for another."""
+        if self.config.get("model_type") == "cutbert":
+            return self.config
+        ours = self.config.get("cutbert")
+        return ours if isinstance(ours, dict) else {}
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the head: single_label, multi_label, regression, token, span or masked_lm; None if not said."""
+        head = self.ours.get("head")
+        if isinstance(head, dict):
+            return str(head.get("kind"))
+        architectures = self.config.get("architectures")
+        name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+        if name.endswith("ForSequenceClassification"):
+            problem = self.config.get("problem_type")
+            stated = {"multi_label_classification": "multi_label", "regression": "regression"}
+            single = "regression" if problem is None and len(self.labels) == 1 else "single_label"
+            return stated.get(str(problem), single)
+        endings = {"ForTokenClassification": "token", "ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
+        return next((kind for ending, kind in endings.items() if name.endswith(ending)), None)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the labels in id order; where config.json has none LABEL_0 and so on, as transformers reads it."""
+        head = self.ours.get("head")
+        if isinstance(head, dict) and isinstance(head.get("labels"), list):
+            return tuple(map(str, head["labels"]))
+        names = self.config.get("id2label")
+        if not isinstance(names, dict):
+            count = self.config.get("num_labels")
+            return tuple(f"LABEL_{i}" for i in range(count if isinstance(count, int) else 2))
+        by_id = {str(key): str(name) for key, name in names.items()}
+        if set(by_id) != {str(i) for i in range(len(by_id))}:
+            raise ModelError(f"{self.path / 'config.json'}: id2label must have the keys 0 to {len(by_id) - 1}")
+        return tuple(by_id[str(i)] for i in range(len(by_id)))
+
+    @property
+    def pad_id(self) -> int:
+        style = self.ours.get("style")
+        value = (style if isinstance(style, dict) else self.config).get("pad_token_id")
+        return value if isinstance(value, int) else 0
+
+    @property
+    def positions(self) -> int:
+        """The most tokens that the network has positions for."""
+        shape, style = self.ours.get("shape"), self.ours.get("style")
+        if isinstance(shape, dict) and isinstance(style, dict):
+            return int(shape["num_positions"]) - int(style.get("position_offset", 0))
+        rows = self.config.get("max_position_embeddings")
+        is_counted = str(self.config.get("model_type")) in ("roberta", "xlm-roberta", "camembert", "mpnet")
+        offset = self.pad_id + 1 if is_counted else 0
+        return int(rows) - offset if isinstance(rows, int) else DEFAULT_LENGTH
+
+    @property
+    def longest(self) -> int:
+        """Tokens at which texts are cut: what the model was trained on, else what a file beside it names."""
+        named = (
+            self.record.get("max_length"),
+            optional_object(self.path / "sentence_bert_config.json").get("max_seq_length"),
+            optional_object(self.path / "tokenizer_config.json").get("model_max_length"),
+        )
+        lengths = (int(each) for each in named if isinstance(each, int | float) and 0 < each < NO_LENGTH)
+        return min(next(lengths, DEFAULT_LENGTH), self.positions)
+
+    def graph(self, backend: str = "auto") -> Path:
+        """Return the ONNX file to run.
+
+        Args:
+            backend: `onnx` (float32), `onnx-int8`, or `auto`: int8 where it is there.
+
+        Raises:
+            ModelError: an unknown backend; no such file; or several, and nothing says which.
+        """
+        if backend not in BACKENDS:
+            raise ModelError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+        wanted = {"auto": ("onnx-int8", "onnx")}.get(backend, (backend,))
+        for name in wanted:
+            for paths in self.candidates(name):
+                if len(paths) > 1:
+                    names = ", ".join(str(path.relative_to(self.path)) for path in paths)
+                    raise ModelError(f"{self.path} must hold one ONNX file for {name}, got {names}")
+                if paths:
+                    return paths[0]
+        raise ModelError(
+            f"{self.path} must hold an ONNX file for {' or '.join(wanted)} (onnx/model.onnx, "
+            "onnx/model_qint8_*.onnx or model.onnx), got none; cutbert export writes them"
+        )
+
+    def candidates(self, backend: str) -> Iterator[list[Path]]:
+        """Yield groups of files of one backend, the group that is looked at first before the others."""
+        layouts = self.record.get("layouts")
+        tei = layouts.get("tei", []) if isinstance(layouts, dict) else []
+        in_triton = sorted(self.path.glob("triton/*/1/model.onnx"))
+        is_int8 = backend == "onnx-int8"
+        if is_int8:
+            yield sorted(self.path.glob("onnx/model_qint8_*.onnx"))
+        yield [path for path in [self.path / "onnx" / NAMES[backend]] if path.is_file()]
+        if (self.path / "model.onnx").is_file() and is_int8 == ("model.onnx" in tei):
+            yield [self.path / "model.onnx"]
+        yield [path for path in in_triton if path.parts[-3].endswith("_int8") == is_int8]
+
+
+NAMES = {"onnx": "model.onnx", "onnx-int8": "model_quantized.onnx"}
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        ModelError: it cannot be read, or holds something else.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: must be JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
+    return data
+
+
+def optional_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file; empty where there is no such file."""
+    return read_object(path) if path.is_file() else {}

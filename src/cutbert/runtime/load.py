@@ -1,0 +1,84 @@
+"""From a folder to the callable of its kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cutbert.errors import ModelError
+from cutbert.runtime.folder import Folder
+from cutbert.runtime.readers import Reader
+from cutbert.runtime.runner import BATCH_SIZE, BATCH_TOKENS, Model, Session
+from cutbert.runtime.taggers import Tagger
+from cutbert.runtime.texts import Labeller, Scorer
+from cutbert.runtime.vectors import STATES, Embedder
+
+LENGTH_OF_QUESTIONS = 384  # of a reader whose training is not recorded
+BY_KIND: dict[str, type[Model]] = {
+    "single_label": Labeller,
+    "multi_label": Labeller,
+    "regression": Scorer,
+    "token": Tagger,
+    "span": Reader,
+}
+
+
+def load(
+    folder: str | Path,
+    *,
+    backend: str = "auto",
+    threads: int | None = None,
+    max_length: int | None = None,
+    batch_size: int = BATCH_SIZE,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Model:
+    """Load an exported folder, by cutbert or by another tool: config.json, tokenizer.json and an ONNX file.
+
+    Args:
+        folder: the model folder.
+        backend: `onnx` (float32), `onnx-int8`, or `auto`: int8 where it is there.
+        threads: CPU threads; None for all cores.
+        max_length: longest input in tokens; None for what the model was trained on, else what the folder names.
+        batch_size, batch_tokens: the most in a batch, padding counted. Int8 finds ranges of activations in a whole
+            batch: batch_size 1 gives the bits of inputs served one by one.
+
+    Returns:
+        A `Labeller`, `Scorer`, `Tagger`, `Reader` or `Embedder`: called with a list of inputs it returns a list of
+        answers; its `stream` takes and yields any number of them in bounded memory.
+
+    Raises:
+        ModelError: the folder cannot be run.
+    """
+    opened = Folder.read(Path(folder))
+    for name, value, least in (
+        ("batch_size", batch_size, 1),
+        ("batch_tokens", batch_tokens, 1),
+        ("threads", threads, 1),
+        ("max_length", max_length, 4),
+    ):
+        if value is not None and value < least:
+            raise ModelError(f"{name} must be at least {least}, got {value}")
+    if max_length is not None and max_length > opened.positions:
+        raise ModelError(f"max_length must be at most {opened.positions}, the positions of {folder}, got {max_length}")
+    session = Session(opened.graph(backend), threads)
+    kind = kind_of(opened, session)
+    longest = max_length or opened.longest
+    if kind is Reader and max_length is None and "max_length" not in opened.record:
+        longest = min(LENGTH_OF_QUESTIONS, longest)
+    return kind(opened, session, longest, batch_size, batch_tokens)
+
+
+def kind_of(folder: Folder, session: Session) -> type[Model]:
+    """Return the class of a folder's kind, by its config and, where that names none, by its graph's outputs."""
+    if folder.kind in BY_KIND:
+        kind = BY_KIND[folder.kind]
+        wanted = "start_logits" if kind is Reader and "logits" not in session.outputs else "logits"
+        if wanted in session.outputs:
+            return kind
+    elif "start_logits" in session.outputs:
+        return Reader
+    elif folder.kind != "masked_lm" and set(STATES) & set(session.outputs):
+        return Embedder
+    raise ModelError(
+        f"{folder.path} must label, score, tag, answer or embed texts, got a head of kind {folder.kind} with the "
+        f"outputs {', '.join(session.outputs)}"
+    )

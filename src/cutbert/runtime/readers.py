@@ -1,0 +1,125 @@
+"""Answers to questions as spans of their texts: windows over long texts, the best spans over all windows.
+
+Axes: S positions of a window, M further tokens of a span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from cutbert.errors import InputError, ModelError
+from cutbert.runtime.runner import Answer, Model, Outputs
+
+MAX_ANSWER_TOKENS = 30
+MAX_QUESTION_TOKENS = 64
+STRIDE = 128  # tokens that neighbouring windows share
+
+
+class Reader(Model):
+    """Answers pairs of a question and a text.
+
+    An answer has `answer`, `start` and `end` (characters of the text), `score` (the sum of the logits of its first and
+    last token) and `best`, the spans with the highest scores, best first. Where the model was trained on questions
+    without answers (SQuAD v2), `answer` is empty and `start` and `end` are 0 where that scores higher, and
+    `no_answer_score` says how high.
+    """
+
+    num_best = 5
+
+    def make_engine(self) -> Tokenizer:
+        engine = super().make_engine()
+        engine.no_truncation()
+        self.limit = min(MAX_QUESTION_TOKENS, self.max_length // 3)
+        task = self.folder.record.get("task")
+        task = task if isinstance(task, dict) else {}
+        self.has_unanswerable = task.get("task") == "squad2"
+        most = self.max_length - self.limit - engine.num_special_tokens_to_add(True) - 1
+        if most < 1:
+            raise ModelError(f"max_length of a reader must have room for a text, got {self.max_length}")
+        self.stride = min(task.get("stride", STRIDE), most)
+        return engine
+
+    def check_input(self, given: Any, row: int) -> None:
+        is_pair = isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(each, str) for each in given)
+        if not is_pair:
+            raise InputError(f"input {row} must be a pair of a question and a text, got {given!r:.80}")
+
+    def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
+        self.engine.no_truncation()
+        asked = [self.shortened(question) for question, _ in inputs]
+        self.engine.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
+        pairs = [(question, text) for question, (_, text) in zip(asked, inputs, strict=True)]
+        return [[each, *each.overflowing] for each in self.engine.encode_batch(pairs)]
+
+    def shortened(self, question: str) -> str:
+        """Return a question of at most `limit` tokens: itself, or cut after one of its tokens."""
+        encoding = self.engine.encode(question, add_special_tokens=False)
+        for size in range(self.limit, 0, -1):
+            if len(encoding.ids) <= self.limit:
+                return question
+            cut = question[: encoding.offsets[size - 1][1]]
+            if len(self.engine.encode(cut, add_special_tokens=False).ids) <= self.limit:
+                self.num_cut += 1
+                return cut
+        return question
+
+    def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
+        if "start_logits" in outputs:
+            logits = np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
+        else:
+            logits = outputs["logits"]
+        return [row[:size].astype(np.float64) for row, size in zip(logits, mask_BS.sum(axis=1), strict=True)]
+
+    def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:
+        text = given[1]
+        spans: list[tuple[float, int, int]] = []
+        for encoding, logits_S2 in zip(encodings, results, strict=True):
+            offsets = encoding.offsets
+            in_text = np.array(
+                [side == 1 and end > start for side, (start, end) in zip(encoding.sequence_ids, offsets, strict=True)]
+            )
+            for score, first, last in best_spans(np.where(in_text[:, None], logits_S2, -np.inf), self.num_best):
+                spans.append((score, offsets[first][0], offsets[last][1]))
+        spans.sort(key=lambda span: -span[0])
+        best = [self.span(text, *span) for span in dict.fromkeys(spans)][: self.num_best]
+        nothing = {"answer": "", "start": 0, "end": 0}
+        answer: Answer = {**(best[0] if best else nothing), "best": best}
+        if self.has_unanswerable:
+            none = min(float(logits_S2[0].sum()) for logits_S2 in results)
+            answer["no_answer_score"] = none
+            if not best or none > best[0]["score"]:
+                answer |= {**nothing, "score": none}
+        return answer
+
+    def span(self, text: str, score: float, start: int, end: int) -> Answer:
+        """Return a span without the white space around it."""
+        inside = text[start:end]
+        start += len(inside) - len(inside.lstrip())
+        return {"answer": inside.strip(), "start": start, "end": start + len(inside.strip()), "score": score}
+
+
+def best_spans(logits_S2: NDArray[np.float64], count: int) -> list[tuple[float, int, int]]:
+    """Return score, first and last position of the spans of at most 30 tokens with the highest sums, best first.
+
+    Of equal sums the shorter span comes first, then the earlier. Logits are -inf where no span may begin or end.
+
+    Source:
+        Devlin et al. 2018 (1810.04805), section 4.2. The released run_squad tries the 20 best starts with the 20 best
+        ends; we try all.
+    """
+    size = len(logits_S2)
+    sums_MS = np.full((min(MAX_ANSWER_TOKENS, size), size), -np.inf)
+    for more in range(len(sums_MS)):
+        sums_MS[more, : size - more] = logits_S2[: size - more, 0] + logits_S2[more:, 1]
+    flat = sums_MS.ravel()
+    candidates = np.flatnonzero(np.isfinite(flat))
+    if len(candidates) > count:
+        least = np.partition(flat[candidates], len(candidates) - count)[len(candidates) - count]
+        candidates = candidates[flat[candidates] >= least]
+    order = candidates[np.argsort(-flat[candidates], kind="stable")][:count]
+    return [(float(flat[i]), int(i % size), int(i % size + i // size)) for i in order]
