@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from test_methods_distil import assert_same_gradients, points_of
-from tiny_task import command_words, measure_quickly, weights
+from tiny_task import command_words, time_by_macs, weights
 
 import cutbert
 from cutbert import api
@@ -32,6 +32,7 @@ from cutbert.train.loop import StepInfo, TrainingStep
 from cutbert.train.working_copy import WorkingCopy
 from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TaskLosses, Teacher
+from known_times import take_known_memory
 from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer, tiny_tokens
 
 SPAN, TAGS = HeadSpec("span"), HeadSpec("token", ("B-X", "I-X", "O"))
@@ -164,7 +165,7 @@ def runs(
     task = task_of(request.param, folder)
     base = save_tiny(folder / "base", tiny_model(HeadSpec("pooler")))
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         teacher = cutbert.finetune(base, out=str(folder / "teacher"), **{**task, "epochs": 3.0})
         family = cutbert.dynabert(folder / "teacher", out=str(folder / "family"), **FAMILY, **task)
     return request.param, task, teacher, family
@@ -192,7 +193,7 @@ def assert_distilled(run: Path) -> None:
 
 def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     options = {"budget": "macs=0.5", "gate_steps": 2, "multiple_of": 1, "rounds": 1}
     # At 1 a tiny student's logits are the teacher's but for rounding, and the loss may fall on either side of 0.
     options["temperature"] = {"squad": 0.001, "tagging": 0.01}[kind]
@@ -203,8 +204,11 @@ def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.
     assert_distilled(run.path)
 
 
-def test_the_first_layers_are_tuned_too_but_not_chosen(runs: Runs, tmp_path: Path) -> None:
+def test_the_first_layers_are_tuned_too_but_not_chosen(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind, task, teacher, _ = runs
+    take_known_memory(monkeypatch)
     base, head = teacher.path.parent / "base", SPAN if kind == "squad" else TAGS
     run = cutbert.depth(base, out=tmp_path / "run", depth=2, **task)
     assert run["chosen_depth"] == 2 and run["metric"] == "f1" and 0 <= run["score"] <= 1
@@ -254,8 +258,9 @@ def test_predictions_are_kept_row_by_row(runs: Runs) -> None:
             assert len(stored["labels"]) == 9 and np.mean(right) == pytest.approx(stored["metrics"]["accuracy"])
 
 
-def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, task, teacher, family = runs
+    take_known_memory(monkeypatch)
     family.pick(max_params=10**9).save_pretrained(tmp_path / "small")
     data = {name: value for name, value in task.items() if name not in SMALL}
     found = cutbert.measure(tmp_path / "small", teacher.path, rounds=1, throughput_batch_size=2, threads=1, **data)
@@ -279,7 +284,7 @@ def test_a_finished_run_is_printed_by_its_command(runs: Runs, capsys: pytest.Cap
 
 def test_the_releases_recipe_and_further_rows(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     more = tmp_path / ("more.jsonl" if kind == "squad" else "more.conll")
     more.write_text('{"question": "a film", "context": "not good"}\n' if kind == "squad" else "not\ngood\n")
     run = cutbert.dynabert(
