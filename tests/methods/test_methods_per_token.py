@@ -277,7 +277,9 @@ def test_answers_of_an_int8_folder_score_as_measured(runs: Runs, tmp_path: Path)
     """One text at a time, by the task's own files in and out."""
     kind, task, teacher, _ = runs
     folder = tmp_path / "int8"
-    cutbert.export(teacher.path, int8=True, gate=False, out=folder, threads=1)
+    # So little training leaves a tagger without entities; of random weights it has some.
+    model = teacher.path if kind == "squad" else save_tiny(tmp_path / "random", tiny_model(TAGS))
+    cutbert.export(model, int8=True, gate=False, out=folder, threads=1)
     data = {name: value for name, value in task.items() if name not in SMALL}
     options = {"backend": "onnx-int8", "threads": 1}
     found = cutbert.measure(folder, rounds=1, throughput_batch_size=2, **options, **data)["models"][0]
