@@ -63,6 +63,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "search": log_tables.search_lines,
         "backends": log_tables.backend_lines,
         "speed": log_tables.speed_lines,
+        "reliability": log_tables.reliability_lines,
     },
 }
 

@@ -7,6 +7,7 @@ sees these.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -45,7 +46,8 @@ NOT_COMPARED = ("log.jsonl",)  # a run that goes on repeats its lines since the 
 # What differs from run to run: times, and what is made of them.
 VOLATILE = ("latency", "measured", "machine", "versions", "timings", "started", "finished", "peak_bytes", "seconds",
             "train_seconds", "throughput_per_s", "tokens_per_s", "identity", "latency_ratio", "latency_error",
-            "teacher_int8", "others", "int8_within_limit", "verdict", "time_limit_s", "memory", "speed")  # fmt: skip
+            "teacher_int8", "others", "int8_within_limit", "verdict", "time_limit_s", "memory", "speed", "quality",
+            "noise", "notes", "is_quiet", "spread")  # fmt: skip
 VOLATILE_ENDS = ("_ms", "_seconds", "_s", "peak_bytes", "before_bytes")
 PLAN = """
 [defaults]
@@ -117,7 +119,7 @@ def commands(base: Path) -> list[Killed]:
 
 FIT = ["--max-macs", "700000", "--candidates", "3", "--rounds", "2", "--checkpoint-seconds", "0.5",
        "--precision", "float32"]  # fmt: skip
-FIT_TIME = ["--time", "90"]  # of the run whose plan the killed ones take
+FIT_TIME = ["--time", "240"]  # of the run whose plan the killed ones take
 PLANNED = "planned"
 FAMILY = ["--width-mult", "1.0,0.5", "--depths", "3,1", "--importance-samples", "16"]
 FEW_STEPS = 20
@@ -341,6 +343,10 @@ def left(folder: Path) -> dict[str, str]:
             found[name + "/"] = ""
         elif path.name in NOT_COMPARED:
             found[name] = ""
+        elif path.name == "table.csv":  # of a sweep
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = without_volatile(list(csv.DictReader(file)))
+            found[name] = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
         elif path.suffix in BYTES:
             found[name] = file_sha256(path)
         elif path.suffix == ".json":

@@ -296,3 +296,18 @@ def speed_lines() -> str:
         "(`mlm_speed`).",
     ]
     return "\n".join([*lines, ""])
+
+
+def reliability_lines() -> str:
+    """Return what kills and full disks left behind, over all verbs."""
+    killed, full = read_record("kills"), read_record("full_disk")
+    counts = {name: count for name, count in killed["by_command"].items() if count}
+    lines = [
+        f"- {killed['kills']} SIGKILLs of {len(counts)} commands on tiny models, at random moments and before random "
+        f"changes of a file, each resumed by the same command: {killed['lost']} commands lost something or differ from "
+        f"an unkilled one, {killed['left_over']} left something over (`kills`).",
+        f"- {full['cases']} runs of {len(full['verbs'])} commands on a disk with room for some more pages or files: "
+        f"{full['failed']} ended otherwise than with one line and exit code 2, left something, or did not finish once "
+        "there was room (`full_disk`).",
+    ]
+    return "\n".join([*lines, ""])

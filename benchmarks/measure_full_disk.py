@@ -4,12 +4,14 @@ Each verb runs on tiny models in a small tmpfs that has room for k more pages, o
 verb needs. Each time it must end with exit code 2 and one line of error, without a traceback; leave no file that it
 writes aside, and where it makes no run, no file at all; and finish, when the same command is given again with room.
 Needs the right to mount a tmpfs (root). Commands run in forks of one process that has imported everything.
+A measurement that is stopped goes on from --kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import os
 import pkgutil
 import random
@@ -28,15 +30,15 @@ from typing import Any
 
 import cutbert
 from cutbert.cli.main import main as run_command
-from cutbert.files import file_sha256
+from cutbert.files import append_line, file_sha256
 from cutbert.train.progress import say
-from recording import ROOT, make_parser, names, parse, recorded
+from recording import ROOT, git, make_parser, names, parse, recorded
 
 PAGE = 4096
 ROOMY = "size=512m,nr_inodes=100k"
 LONGEST_S, POLL_S = 600.0, 0.01
 ASIDE = (".part", ".old", ".tmp")
-GROWTH, MOST_ROOM = 1.5, 16_384
+MOST_ROOM = 16_384
 DATA = "--train ../train.tsv --select ../select.tsv --dev ../dev.tsv --text text --label label"
 QUICK = "--epochs 1 --batch-size 8 --threads 1 --max-length 16 --precision float32 --checkpoint-seconds 0"
 PLAN = """
@@ -100,6 +102,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     parser.add_argument("--verbs", type=names, default=list(CASES), help="by commas")
     parser.add_argument("--cases", type=int, default=12, help="most cases of each verb and kind of room")
+    parser.add_argument("--kept", type=Path, help="JSON lines of the verbs done, to go on from; None to keep nothing")
+    parser.add_argument("--growth", type=float, default=1.5, help="of the room from case to case, until it is enough")
     parser.add_argument("--seed", type=int, default=0, help="of the rooms between the smallest and the largest")
     args = parse(parser, argv)
     record = recorded("full_disk", args, lambda: measure(args), seeds=[args.seed])
@@ -110,25 +114,35 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run all cases; return their counts, and what was wrong in each that failed."""
-    import_everything()
-    draw = random.Random(args.seed)
-    verbs: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as work, tmpfs(Path(work) / "disk") as disk:
-        make_inputs(Path(work))
-        for name in args.verbs:
-            case = CASES[name]
-            problems: list[str] = []
-            counts = {
-                kind: fill_up(case, disk, room_of, args.cases, draw, problems)
-                for kind, room_of in (("pages", pages), ("files", inodes))
-            }
-            verbs[name] = {**counts, "problems": problems}
-            say(f"{name}: {counts} cases, {len(problems)} problems")
+    draw, verbs = random.Random(args.seed), dict[str, Any]()
+    if args.kept is not None and args.kept.is_file():
+        verbs = {name: each for line in args.kept.open() for name, each in json.loads(line).items()}
+    left = [each for each in args.verbs if each not in verbs]
+    if left:
+        measure_more(left, args, draw, verbs)
     return {
         "cases": sum(each["pages"] + each["files"] for each in verbs.values()),
         "failed": sum(len(each["problems"]) for each in verbs.values()),
         "verbs": verbs,
     }
+
+
+def measure_more(left: Sequence[str], args: argparse.Namespace, draw: random.Random, verbs: dict[str, Any]) -> None:
+    """Run the cases of the verbs that are left, and add what came out to those that are done."""
+    import_everything()
+    with tempfile.TemporaryDirectory() as work, tmpfs(Path(work) / "disk") as disk:
+        make_inputs(Path(work))
+        for name in left:
+            case = CASES[name]
+            problems: list[str] = []
+            counts = {
+                kind: fill_up(case, disk, room_of, args, draw, problems)
+                for kind, room_of in (("pages", pages), ("files", inodes))
+            }
+            verbs[name] = {"commit": git("rev-parse", "HEAD"), **counts, "problems": problems}
+            if args.kept is not None:
+                append_line(args.kept, json.dumps({name: verbs[name]}))
+            say(f"{name}: {counts} cases, {len(problems)} problems")
 
 
 def import_everything() -> None:
@@ -190,7 +204,7 @@ def fill_up(
     case: Case,
     disk: Path,
     room_of: Callable[[Path, int], str],
-    most: int,
+    args: argparse.Namespace,
     draw: random.Random,
     problems: list[str],
 ) -> int:
@@ -200,15 +214,15 @@ def fill_up(
         case: the command.
         disk: the mount.
         room_of: returns the mount's options for a number of pages or files.
-        most: cases, about.
+        args: the most cases, about, and the room's growth.
         draw: of the room between.
         problems: what was wrong is added here.
     """
     room, failures = 0, 0
     while try_room(case, disk, room_of, room, problems) and room < MOST_ROOM:
         failures += 1
-        room = max(room + 1, int(room * GROWTH))
-    between = sorted(draw.sample(range(room), min(room, max(0, most - failures))))
+        room = max(room + 1, int(room * args.growth))
+    between = sorted(draw.sample(range(room), min(room, max(0, args.cases - failures))))
     return failures + sum(try_room(case, disk, room_of, each, problems) for each in between)
 
 

@@ -9,7 +9,7 @@ the bit. `fit` is the same of runs of fit, which take the plan of the uninterrup
 a new checkpoint and some random seconds have passed. No run may be lost or done twice, and the same plan on Ray must
 give the same scores.
 
-`verbs`: every command that leaves something behind, on tiny models, each try killed up to three times, after random
+`verbs`: every command that leaves something behind, on tiny models, each try killed up to eight times, after random
 seconds or before a random change of a file. What is left must equal what an unkilled command leaves, to the bit where
 no times are in it, with nothing beside: in its folders, in the token cache, among temporary files. A measurement that
 is stopped goes on in --work.
@@ -35,7 +35,7 @@ from recording import make_parser, names, numbers, parse, recorded
 from workload import add_inputs, cutbert_json, model_of, option
 
 COMPARED = ("teacher/model.safetensors", "model/model.safetensors", "predictions/*.json")
-MOST_KILLS = 3  # of one try of `verbs`
+MOST_KILLS = 8  # of one try of `verbs`
 MOST_SECONDS = 10.0  # from a sweep's new checkpoint to its kill
 POLL_SECONDS = 0.05
 PLAN = """

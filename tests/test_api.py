@@ -424,6 +424,12 @@ def test_how_results_look(teacher: api.Run, family: api.Run) -> None:
     assert "optimistic" not in text and "optimistic" in shown(on_dev)
 
 
+def test_a_stored_result_that_something_is_missing_of_is_refused(tmp_path: Path) -> None:
+    damaged = api.Run("search", {"trials": 3, "hypervolume": {}, "out": "run"}, tmp_path)
+    with pytest.raises(RunError, match=r"must hold a result as search stores it, got KeyError: 'cost'"):
+        damaged.view()
+
+
 def test_how_results_look_of_fit_and_demo() -> None:
     board = tiny_leaderboard()
     models = [{"limit": "2.2 ms", "out": "demo/fit/model"}]

@@ -7,8 +7,10 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from cutbert.files import (
     replacing_file,
     replacing_folder,
     scratch_folder,
+    temporary_files_in,
     write_json,
 )
 from cutbert.fronts.front import Front
@@ -114,14 +117,25 @@ def test_scratch_of_a_killed_process_is_removed_by_the_next(tmp_path: Path, monk
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     def work() -> None:
-        with scratch_folder() as folder:
+        with scratch_folder() as folder, temporary_files_in(folder):
             (folder / "large.onnx").write_text("x")
+            assert Path(tempfile.mkdtemp(prefix="library.")).parent == folder
             os.kill(os.getpid(), signal.SIGKILL)
 
     assert dies_at(0, work) and list(tmp_path.iterdir())
     with scratch_folder() as folder:
         assert not list(folder.iterdir()) and len(list(tmp_path.iterdir())) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_scratch_folder_is_apart_from_where_a_library_has_its_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with ExitStack() as stack:
+        with scratch_folder() as folder, temporary_files_in(folder):
+            other = stack.enter_context(scratch_folder())
+        assert other.is_dir() and not folder.exists() and tempfile.gettempdir() == str(tmp_path)
 
 
 def test_what_a_live_process_writes_stays(tmp_path: Path) -> None:

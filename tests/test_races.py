@@ -183,6 +183,24 @@ def test_two_of_one_verb_to_one_place(made: Path, run: Path, tmp_path: Path, ver
             calls[verb]()
 
 
+@pytest.mark.parametrize("verb", ["predict", "cost", "export"])
+def test_export_in_place_beside_what_reads_the_model(made: Path, tmp_path: Path, verb: str) -> None:
+    """A reader has the model whole, whatever is written meanwhile."""
+    model, out = save_tiny(tmp_path / "m"), tmp_path / "out.csv"
+    weights = (model / "model.safetensors").read_bytes()
+    calls: dict[str, Callable[[], Any]] = {
+        "predict": lambda: cutbert.predict(model, input=made / "dev.tsv", text="text", threads=1, out=out),
+        "cost": lambda: cutbert.cost(model),
+        "export": lambda: cutbert.export(model, onnx=True, threads=1),
+    }
+    results = together(calls["export"], calls[verb])
+    assert verb == "export" or not any(isinstance(each, InputError) for each in results)
+    assert any(" export " in line for line in read_json(model / "cutbert.json")["commands"])
+    assert (model / "onnx" / "model.onnx").is_file() and (model / "model.safetensors").read_bytes() == weights
+    assert out.exists() == (verb == "predict")
+    check_nothing_aside(tmp_path)
+
+
 @pytest.mark.parametrize("verbs", [("finetune", "finetune"), ("finetune", "dynabert")])
 def test_two_runs_in_one_folder(made: Path, tmp_path: Path, verbs: tuple[str, str]) -> None:
     task, out = tiny_task(made), tmp_path / "run"

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -27,6 +28,7 @@ from cutbert.parsing import parse_json
 
 ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
+MOVING_TEMPORARY = threading.Lock()  # where Python makes temporary files is one setting of the whole process
 
 
 @contextmanager
@@ -112,10 +114,27 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     Args:
         parent: where it is made; None for the machine's temporary files.
     """
-    path = (Path(tempfile.gettempdir()) if parent is None else parent) / uuid.uuid4().hex
+    path = (temporary_folder() if parent is None else parent) / uuid.uuid4().hex
     with claimed(path, is_new=True, mode=0o700) as aside:
         (aside / NEW).mkdir()
         yield aside / NEW
+
+
+def temporary_folder() -> Path:
+    """Return the folder of the machine's temporary files, wherever another thread lets a library make its own."""
+    folder = Path(tempfile.gettempdir())
+    return next(each for each in (folder, *folder.parents) if not any(map(is_aside, each.parts)))
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let libraries make their temporary files in a folder of `scratch_folder`, which after a kill goes with them."""
+    with MOVING_TEMPORARY:
+        before, tempfile.tempdir = tempfile.tempdir, str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager

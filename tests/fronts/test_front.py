@@ -101,6 +101,7 @@ def test_unreadable_fronts(tmp_path: Path) -> None:
         (data["subnets"][1], "name", None, "front.json: subnet 1: name must be text without /, got None"),
         (data["subnets"][1], "name", "a", "front.json: a must be listed once, got it 2 times"),
         (data["subnets"][0], "latency_ms", 0, "subnet 0: latency_ms must be a number above 0, got 0"),
+        (data["teacher"], "subnet", {"hidden_size": 8, "layers": []}, "must have one entry for each of the shape"),
         (data["teacher"], "score", math.nan, "front.json: must be JSON: numbers must be finite, got nan"),
         (data, "others", {"onnx": {}}, "others must be a JSON object of measured conditions and times by backend"),
         (data, "extra", 1, "must have no other keys than cutbert writes, got extra"),

@@ -45,6 +45,10 @@ READERS: dict[str, tuple[str, ...]] = {
     "pickled/pytorch_model.bin": ("measure pickled --rounds 1 --length 4 --threads 1",),
     "sharded/model.safetensors.index.json": (predict("sharded"),),
     "sentences/1_Pooling/config.json": (COMMANDS["finetune"].replace("base", "sentences"), "cost sentences"),
+    "sentences/modules.json": (
+        COMMANDS["finetune"].replace("base", "sentences"),
+        "export sentences --out out --onnx --threads 1",
+    ),
     "teacher/config.json": (f"{COMMANDS['finetune']} --teacher teacher",),
     "picked/cutbert.json": ("export picked --out out --threads 1", predict("picked")),
     "onnx/onnx/*.onnx": (predict("onnx"), "measure onnx --backend onnx --rounds 1 --length 4"),

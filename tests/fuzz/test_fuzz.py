@@ -187,8 +187,10 @@ def problem_of(case: Case, folder: Path, capfd: pytest.CaptureFixture[str]) -> s
     if any(len(line) > 3000 for line in errors):
         return f"an error line of {max(map(len, errors))} characters: {max(errors, key=len)[:300]}"
     after = names_in(folder)
-    stays = code == 0 or "training must stay finite" in text  # such a run keeps what it has
-    left = sorted(name for name in after - before if not stays or re.search(r"\.(part|old)(/|$)", name))
+    new = after - before
+    # A run whose training broke keeps what it has, and a sweep that began knows which of its runs failed.
+    stays = code == 0 or "training must stay finite" in text or any(name.endswith("sweep.json") for name in new)
+    left = sorted(name for name in new if not stays or re.search(r"\.(part|old)(/|$)", name))
     return f"exit {code} left {left[:5]}\n{text[-600:]}" if left else None
 
 

@@ -99,6 +99,9 @@ def make_world(path: Path) -> Path:
     (path / "sentences" / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": 24, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
     (path / "sentences" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    modules = [{"path": folder, "type": f"sentence_transformers.models.{kind}"} for folder, kind in kinds.items()]
+    (path / "sentences" / "modules.json").write_text(json.dumps(modules))
     write_data(path / "data")
     run(f"export model --int8 --out onnx {OWN} --threads 1 --max-drop 100")
     run(f"dynabert model --out run {OWN} {QUICK} --epochs 0.2 --depths 2 --width-mult 0.5")

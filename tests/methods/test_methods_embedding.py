@@ -18,7 +18,7 @@ import cutbert
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
-from cutbert.errors import DataError, InputError, ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
 from cutbert.shape.head import HeadSpec
@@ -94,13 +94,15 @@ def test_picked_measured_and_exported(family: cutbert.api.Run, data: dict[str, A
     picked.save_pretrained(folder)
     assert read_sentence(folder) is not None and load_model(folder).model.head_spec == HeadSpec("none")
     result = cutbert.export(folder, onnx=True, int8=True, max_drop=100.0)
+    small = cutbert.export(folder, onnx=True, trim_vocab=True, out=tmp_path / "trimmed")["trimmed_vocabulary"]
+    assert small["tokens"] <= small["tokens_before"] and small["select_score_after"] == pytest.approx(1, abs=1e-4)
     assert result["metric"] == "ndcg@10" and result["select_score_metric"] == "cosine"
     assert result["select_score_before"] == pytest.approx(1) and result["select_score_after"] > 0.8
     measured = cutbert.measure(folder, backend=["torch", "onnx"], rounds=1, **data)["models"]
     for each in measured:
         assert each["score"] == pytest.approx(picked.entry.score, abs=1e-5)
         assert "cosine" not in each["metrics"]
-    with pytest.raises(DataError, match="must be measured on pairs with a number"):
+    with pytest.raises(InputError, match="must be measured on pairs with a number"):
         cutbert.measure(folder, objective="embedding", train=data["train"])
 
 

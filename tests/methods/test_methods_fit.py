@@ -19,7 +19,7 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
-from cutbert.methods.fit_plan import PLAN
+from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -328,6 +328,28 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
     (tmp_path / "other").mkdir()
     with pytest.raises(RunError, match=r"which has no plan\.json"):
         fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), plan=str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("decisions", "message"),
+    [
+        ([], "must be a JSON object, got list"),
+        ({"look": {}}, "look must be a JSON object with table, tokenizer_ms, build_s, row_ms as cutbert writes them"),
+        ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
+        ({"time_limit_s": None}, "time_limit_s must be a number above 0, got None"),
+        ({"limit-1-round-1": -1}, "limit-1-round-1 must be a whole number of at least 0, got -1"),
+        ({"teacher": [1]}, "teacher must be a list of JSON objects"),
+        ({"limit-1-until": "soon"}, "limit-1-until must be a number, got 'soon'"),
+        ({"limit-1-ms": {"thin-1": 0}}, "limit-1-ms must be a JSON object of numbers above 0"),
+        ({"limit-1-last": []}, "limit-1-last must be changes from step 0 on"),
+        ({"limit-1-last": [[3, 20]]}, "limit-1-last must be changes from step 0 on"),
+        ({"limit-1-last": [[0, 20, 1]]}, "limit-1-last must be changes from step 0 on"),
+    ],
+)
+def test_decisions_of_a_plan_are_checked(tmp_path: Path, decisions: Any, message: str) -> None:
+    (tmp_path / PLAN).write_text(json.dumps(decisions))
+    with pytest.raises(RunError, match=message):
+        read_plan(tmp_path)
 
 
 def test_fit_runs_in_one_process(

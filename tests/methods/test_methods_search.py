@@ -278,7 +278,7 @@ def test_a_pick_can_be_repaired(run: Path, family: Path, tmp_path: Path) -> None
     assert uncut == data["cut_from"] and uncut["difference"] == data["score"] - Front.load(run).teacher.score
     assert uncut["difference_interval"][0] <= uncut["difference"] <= uncut["difference_interval"][1]
     assert facts["max_length"] == read_json(run / "model" / "cutbert.json")["max_length"]
-    assert "KL to the whole network on select" in str(picked)
+    assert "loss against the whole network on select" in str(picked)
     assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
 
 

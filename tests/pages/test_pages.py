@@ -433,7 +433,7 @@ def test_a_leaderboard_shows_no_empty_columns(tmp_path: Path) -> None:
     replace(board, entries=(bare,), limits=limits, tokenizer_ms=None, notes=(), plan={}).save(run)
     page = page_of(tmp_path, run)
     shown = page.texts["button"]
-    assert not {"against uncut", "KL", "95 % interval", "note", "rounds", "chosen"} & set(shown)
+    assert not {"against uncut", "loss", "95 % interval", "note", "rounds", "chosen"} & set(shown)
     assert "ms" in shown and page.data["tried"][0]["latency_limits"] == [4, 2]
     assert "--max-latency-ms 4,2 --max-bytes 10000000 on onnx-int8" in page.texts["code"]
 

@@ -11,6 +11,7 @@ from cutbert.api.result import Result
 from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
+from cutbert.errors import RunError
 from cutbert.fronts.front import Entry, Front
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
@@ -37,6 +38,18 @@ class Run(Result):
     """
 
     path: Path
+
+    def view(self) -> View:
+        """Return its view.
+
+        Raises:
+            RunError: what is stored is no result of the verb.
+        """
+        try:
+            return super().view()
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise RunError(f"{self.path}: must hold a result as {self.verb} stores it, got {problem}") from error
 
     @property
     def front(self) -> Front:

@@ -125,8 +125,8 @@ def repair_line(data: Mapping[str, Any]) -> str:
     """Return what a repair did."""
     outcome = "kept" if data["is_repaired"] else "not kept, it brought the network no closer"
     return (
-        f"{outcome}; KL to the whole network on select {data['kl_before']:.4f} before, {data['kl_after']:.4f} after; "
-        f"scores before {points(data['score_before'])} on dev, {points(data['select_score_before'])} on select"
+        f"{outcome}; loss against the whole network on select {data['kl_before']:.4f} before, {data['kl_after']:.4f} "
+        f"after; scores before {points(data['score_before'])} on dev, {points(data['select_score_before'])} on select"
     )
 
 

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cutbert import api
-from cutbert.api.views import VIEWS
 from cutbert.cli.parser import Call, read_call
 from cutbert.cli.streams import complain, is_first, open_streams, show, show_json
 from cutbert.errors import CutbertError, InterruptedRun, RunError
 from cutbert.lacks import check_working_folder, naming_lacks
-from cutbert.table import as_text
+from cutbert.table import Shown, as_text
 
 PIPE_WIDTH = 120
 MOST_SHOWN = 2000  # characters of an error's line
@@ -62,16 +61,17 @@ def run(call: Call) -> None:
         RunError: runs of a sweep that failed, after the result is printed.
     """
     words, options = call.read()
-    data = getattr(api, call.verb.name)(*words, **options).to_json()
+    result = getattr(api, call.verb.name)(*words, **options)
+    data = result.to_json()
     with naming_lacks("standard output"):
-        print_result(call.verb.name, data, as_json=call.as_json)
+        print_result(result, data, as_json=call.as_json)
     if call.verb.name == "sweep":
         failed = [each for each in data["runs"] if each["status"] == "failed"]
         if failed:
             raise RunError(*(f"run {each['name']} failed: {each['error']}" for each in failed))
 
 
-def print_result(verb: str, data: Mapping[str, Any], *, as_json: bool) -> None:
+def print_result(result: Shown, data: Mapping[str, Any], *, as_json: bool) -> None:
     """Print the JSON object or the human view; under several processes only the first one prints."""
     if not is_first():
         return
@@ -79,7 +79,7 @@ def print_result(verb: str, data: Mapping[str, Any], *, as_json: bool) -> None:
         if as_json:
             show_json(data)
         else:
-            show(as_text(VIEWS[verb](data), None if sys.stdout.isatty() else PIPE_WIDTH))
+            show(as_text(result.view(), None if sys.stdout.isatty() else PIPE_WIDTH))
     except BrokenPipeError:  # whoever reads had enough of it
         forget_output()
 

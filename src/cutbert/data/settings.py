@@ -191,7 +191,7 @@ class DataSettings(Settings):
     def _embedding_mistakes(self) -> Iterable[str]:
         yield from (
             f"{name} is for --objective task"
-            for name in self.given("regression", "multi_label", "tagging", "unlabeled", "stride", "pooling")
+            for name in self.given("regression", "multi_label", "tagging", "group", "unlabeled", "stride", "pooling")
         )
         if self.task not in (None, PAIR_TASK):
             yield f"--task with --objective embedding must be {PAIR_TASK}, pairs with a number, got {self.task}"

@@ -65,7 +65,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         more: dict[str, Any] = {}
         if settings.trim_vocab:
             assert dataset is not None and data is not None
-            loaded = trimmed(loaded, dataset, data, settings).trimmed
+            loaded = trimmed(loaded, dataset, data, settings, sentence).trimmed
             more = {TRIMMED: loaded.provenance[TRIMMED]}
         if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")

@@ -24,10 +24,10 @@ from cutbert.hub.sentence import Sentence
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.pooling import Pooling
 from cutbert.train.collating import padded_batch
-from cutbert.train.evaluate import score
+from cutbert.train.evaluate import predict_logits, score
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.runner import Runner, TorchRunner, run_rows
-from cutbert.train.vectors import PooledRunner, beside
+from cutbert.train.vectors import PooledRunner, beside, embedder
 
 MAX_DIFF = 1e-4
 COMPARED_ROWS = 200
@@ -146,8 +146,13 @@ def scores_around(runner: Runner, loaded: Loaded, parts: Parts, sentence: Senten
     return scores
 
 
-def trimmed(loaded: Loaded, dataset: Dataset, data: DataSettings, settings: ExportSettings) -> Trimming:
-    """Return a model trimmed to its training texts, whose provenance says what that changes."""
+def trimmed(
+    loaded: Loaded, dataset: Dataset, data: DataSettings, settings: ExportSettings, sentence: Sentence | None
+) -> Trimming:
+    """Return a model trimmed to its training texts, whose provenance says what that changes.
+
+    Vectors of an embedding model are compared with those of the whole one.
+    """
     longest = longest_input(loaded, data)
 
     def tokens(rows: Examples, of: Loaded) -> Tokens:
@@ -159,6 +164,10 @@ def trimmed(loaded: Loaded, dataset: Dataset, data: DataSettings, settings: Expo
         for name, rows in (("select", dataset.select), ("dev", dataset.dev))
     }
     networks, size = (loaded.model, trimming.trimmed.model), 1 if settings.wants_int8 else BYTES_PER_PARAM
+    if sentence is not None and dataset.head.kind == "embedding":
+        networks = (embedder(networks[0], sentence.normalize), embedder(networks[1], sentence.normalize))
+        vectors = {name: predict_logits(networks[0], whole) for name, (whole, _) in splits.items()}
+        splits = {name: (beside(one, vectors[name]), beside(two, vectors[name])) for name, (one, two) in splits.items()}
     facts = trimming.facts(dataset.head, dataset.metric, splits, networks, size)
     say(trim_words(facts))
     provenance = extend_provenance(loaded.provenance, facts={TRIMMED: facts})

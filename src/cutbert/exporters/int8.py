@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-from cutbert.files import scratch_folder
+from cutbert.files import scratch_folder, temporary_files_in
 from cutbert.lacks import check_room, naming_lacks
 
 # A processor's flag and the suffix of files made for it, best first.
@@ -61,7 +61,7 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
         "weight_type": QuantType.QInt8,
         "reduce_range": not has_int8_dot(instructions),
     }
-    with scratch_folder() as scratch, naming_lacks(scratch), quiet():
+    with scratch_folder() as scratch, naming_lacks(scratch), temporary_files_in(scratch), quiet():
         check_room(str(scratch), COPIES * model.ByteSize())
         source, target = scratch / "float32.onnx", scratch / "int8.onnx"
         onnx.save(with_types(model), source)

@@ -71,7 +71,9 @@ class Trimming:
         for when, model, at in zip(("before", "after"), networks, (0, 1), strict=True):
             for key, split in (("score", "dev"), ("select_score", "select")):
                 tokens = splits[split][at]
-                scores[f"{key}_{when}"] = score(head, metric, predict_logits(model, tokens)[..., columns], tokens).score
+                logits = predict_logits(model, tokens)
+                logits = logits if columns is None else logits[..., columns]
+                scores[f"{key}_{when}"] = score(head, metric, logits, tokens).score
         before, after = self.loaded.model.shape, self.trimmed.model.shape
         rows = before.vocab_size - after.vocab_size
         return {

@@ -129,6 +129,11 @@ class Entry(Shown):
         with mistakes.collect(f"{where}: "):
             subnet = Subnet.from_json(data["subnet"])
         mistakes.check(RunError)
+        if len(subnet.layers) != shape.num_layers:
+            raise RunError(
+                f"{where}: subnet must have one entry for each of the shape's {shape.num_layers} layers, "
+                f"got {len(subnet.layers)}"
+            )
         return cls(**{**data, "shape": shape, "subnet": subnet})
 
 

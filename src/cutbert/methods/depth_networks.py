@@ -153,7 +153,13 @@ class DepthRun:
         if not folder.exists():
             loaded = load_model(self.objective.inputs.model)
             provenance = extend_provenance(loaded.provenance, self.run.line, scores={})
-            save_model(folder, first_layers(loaded.model, self.chosen), loaded.tokenizer, provenance=provenance)
+            save_model(
+                folder,
+                first_layers(loaded.model, self.chosen),
+                loaded.tokenizer,
+                provenance=provenance,
+                sentence=self.objective.sentence,
+            )
 
     def memory(self, name: str) -> TrainingMemory:
         """Return what fine-tuning one of the compared networks takes."""

@@ -107,8 +107,10 @@ class Part:
         objective, data = self.objective, self.objective.data
         trimming = Trimming.of(objective.loaded, self.tokens)
         own = replace(objective, loaded=trimming.trimmed)
-        dev = own.tokenize(data.dev)
-        select = dev if objective.select_is_dev else own.tokenize(data.select)
+        dev = replace(own.tokenize(data.dev), scorer=objective.dev.scorer)
+        select = dev
+        if not objective.select_is_dev:
+            select = replace(own.tokenize(data.select), scorer=objective.select.scorer)
         return replace(self, objective=replace(own, dev=dev, select=select)), trimming
 
     @cached_property

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cutbert.checks import (
+    COUNT,
+    NUMBER,
+    OBJECT,
+    POSITIVE,
+    Check,
+    are,
+    check_values,
+    has,
+    is_count,
+    is_positive,
+    list_of,
+)
 from cutbert.data.tokens import Tokens
-from cutbert.errors import RunError
+from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
@@ -21,8 +35,25 @@ from cutbert.train.settings import StagePlan, TrainSettings
 PLAN = "plan.json"
 LAST = "-last"  # ends the name of a winner's last training
 WARM_STEPS, TIMED_STEPS = 2, 5
+ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
+# What decisions must be, by the pattern of their names.
+CHECKS: dict[str, Check] = {
+    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER}),
+    "time_limit_s": POSITIVE,
+    "at_once|teacher-1": ABOVE_0,
+    r"teacher-\d+|.+-steps|.+-candidates|.+-round-\d+": COUNT,
+    "teacher": (list_of(lambda value: isinstance(value, dict)), "a list of JSON objects"),
+    ".+-until": NUMBER,
+    ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
+    f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
+}
 # What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
 END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
+
+
+def are_changes(value: Any) -> bool:
+    """Return whether a value is what `train.pace.Changes` holds, as JSON."""
+    return bool(value) and list_of(list_of(is_count, 2))(value) and value[0][0] == 0 < min(count for _, count in value)
 
 
 @dataclass
@@ -84,7 +115,7 @@ def read_plan(run: Path) -> dict[str, Any]:
     """Return the decisions of another run.
 
     Raises:
-        RunError: there is no run of fit, or none that has decided anything.
+        RunError: there is no run of fit, or none that has decided anything, or a decision is none that fit takes.
     """
     path = run / PLAN
     if not path.is_file():
@@ -92,6 +123,12 @@ def read_plan(run: Path) -> dict[str, Any]:
     data = read_json(path, RunError)
     if not isinstance(data, dict):
         raise RunError(f"{path}: must be a JSON object, got {type(data).__name__}")
+    patterns = {name: next((each for each in CHECKS if re.fullmatch(each, name)), None) for name in data}
+    mistakes = Mistakes()
+    checks = {name: CHECKS[each] for name, each in patterns.items() if each is not None}
+    known = {name: data[name] for name in checks}
+    check_values(mistakes, str(path), known, required=checks, optional={})
+    mistakes.check(RunError)
     return data
 
 

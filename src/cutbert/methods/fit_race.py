@@ -73,7 +73,7 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
                 leader = entrants[0]
                 say(
                     f"{target.name}, round {leader.rounds}: {len(after)} candidates, {leader.candidate.name} ahead "
-                    f"(KL {leader.kl:.4f} after {leader.steps:,} steps)"
+                    f"(loss against the teacher {leader.kl:.4f} after {leader.steps:,} steps)"
                 )
     return Race(target, (*entrants, *out))
 

@@ -50,7 +50,7 @@ COLUMNS = (
         lambda entry: None if entry.difference is None else entry.difference["mean"],
     ),
     Column("select", lambda entry: points(entry.select_score), lambda entry: entry.select_score),
-    Column("KL", lambda entry: None if entry.kl is None else f"{entry.kl:.3f}", lambda entry: entry.kl),
+    Column("loss", lambda entry: None if entry.kl is None else f"{entry.kl:.3f}", lambda entry: entry.kl),
     Column("ms", lambda entry: f"{entry.latency_ms:.2f}", lambda entry: entry.latency_ms),
     Column("p95 ms", lambda entry: f"{entry.latency_p95_ms:.2f}", lambda entry: entry.latency_p95_ms),
     Column("texts/s", lambda entry: f"{entry.throughput_per_s:,.0f}", lambda entry: entry.throughput_per_s),

@@ -5,6 +5,7 @@ Axes: B batch, S sequence, H hidden, N texts.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +17,19 @@ from cutbert.data.vectors import VectorScorer, unit
 from cutbert.errors import RunError
 from cutbert.files import replacing_file
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import Pooling
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.runner import Runner
 
 FOLDER = "vectors"  # in a run: the teacher's, of select and dev
+
+
+def embedder(model: TaskModel, normalizes: bool) -> TaskModel:
+    """Return a bare encoder, which shares its weights, as an embedding model."""
+    made = copy.copy(model)
+    made.head_spec = HeadSpec("embedding", normalizes=normalizes)
+    return made
 
 
 def beside(tokens: Tokens, vectors: NDArray[np.float32]) -> Tokens:
