@@ -181,9 +181,20 @@ def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
 
 def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
     exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
-    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--repeats", 1)
     record = record_of("measure_runtime", tmp_path, *words)
     assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
+    assert set(record["per_text"]) >= {"together", "session together", "torch together"}
+
+
+def test_serving(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    for name in ("fastapi", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cutbert[serve]'")
+    out = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, int8=True, gate=False, threads=1)["out"]
+    words = ("--cut", out, "--uncut", out, "--data-dir", glue, "--clients", 3, "--processes", 1, "--requests", 5)
+    servers = record_of("measure_serving", tmp_path, *words)["servers"]
+    assert [each["name"] for each in servers] == ["cut int8", "uncut float32", "uncut int8"]
+    assert all(0 < each["p50_ms"] <= each["p99_ms"] and each["requests_per_s"] > 0 for each in servers)
 
 
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:

@@ -159,9 +159,10 @@ class Folder:
                     raise ModelError(f"{self.path} must hold one ONNX file for {name}, got {names}")
                 if paths:
                     return paths[0]
+        got = "files for OpenVINO alone" if list(self.path.glob("**/openvino_model*.xml")) else "none"
         raise ModelError(
             f"{self.path} must hold an ONNX file for {' or '.join(wanted)} (onnx/model.onnx, "
-            "onnx/model_qint8_*.onnx or model.onnx), got none; cutbert export writes them"
+            f"onnx/model_qint8_*.onnx or model.onnx), got {got}; cutbert export writes them"
         )
 
     def candidates(self, backend: str) -> Iterator[list[Path]]:
