@@ -53,6 +53,8 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "rivals": page_tables.rivals_table,
         "rivals-run": page_tables.rivals_line,
         "operators": page_tables.operators_table,
+        "options": page_tables.options_table,
+        "batches": page_tables.batches_line,
     },
     DOCS / "search.md": {"gains": page_tables.search_table, "more": log_tables.search_lines},
     DOCS / "log.md": {

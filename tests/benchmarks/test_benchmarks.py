@@ -242,9 +242,9 @@ def test_rivals(tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_session_options(tmp_path: Path, classifier: Path) -> None:
-    words = ("--model", classifier, "--sizes", "1x4,3x6", "--rounds", 1, "--threads", 2)
+    words = ("--model", classifier, "--sizes", "1x4,3x6", "--rounds", 1, "--threads", 1)
     record = record_of("measure_session_options", tmp_path, *words)
-    assert "no spinning" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
+    assert "no arena" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
     assert all(each["speed"]["median_ratio"] == 1 for each in record["timings"] if each["options"] == "default")
 
 
