@@ -12,8 +12,8 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from cutbert.errors import ModelError
-from cutbert.exporters.graph import build_graph
 from cutbert.exporters.folder import save_graph
+from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file, quantize
 from cutbert.exporters.layouts import Graphs, resolved, write_layouts
 from cutbert.hub.load import load_model
