@@ -74,13 +74,11 @@ class Windows:
         keys_width, values_width = attention.num_heads * attention.key_dim, attention.num_heads * attention.value_dim
         batch, length = (nodes.add("Shape", "input_ids", start=axis, end=axis + 1) for axis in (0, 1))
         missing = nodes.add("Mod", nodes.add("Neg", length), nodes.integers(window))
-        inputs = [
-            nodes.add("Reshape", self.padded(q, 0, missing, 3), nodes.integers(-1, window, keys_width)),
-            self.neighbours(k, window, missing, keys_width),
-            self.neighbours(v, window, missing, values_width),
-        ]
+        queries = nodes.add("Reshape", self.padded(q, 0, missing, 3), nodes.integers(-1, window, keys_width))
+        keys = self.neighbours(k, window, missing, keys_width)
+        values = self.neighbours(v, window, missing, values_width)
         own_mask = self.neighbours(mask, window, missing)
-        context = fused_attention(nodes, attention, *inputs, bias, own_mask, far_in_group)
+        context = fused_attention(nodes, attention, queries, keys, values, bias, own_mask, far_in_group)
         size = nodes.add("Concat", batch, nodes.integers(-1, values_width), axis=0)
         whole = nodes.add("Reshape", context, size)
         return nodes.add("Slice", whole, nodes.integers(0), length, nodes.integers(1))
