@@ -80,6 +80,21 @@ def kills(what: str, record: str) -> Job:
     return Job(record, (f"python benchmarks/measure_kills.py {words} {RECORDS}",), (record,))
 
 
+def served(script: str, folders: str, record: str) -> Job:
+    """Return the job of a script that runs exported folders, the uncut model's and one of half its layers."""
+    runs = {
+        "uncut": run_of_plan("family", "teacher", "sst2"),
+        "cut": run_of_plan("family", "layers", "sst2", "-layers.depths=3"),
+    }
+    exports = (
+        f"cutbert export {run} --onnx --int8 --no-gate --overwrite --out runs/served/{name}"
+        for name, run in runs.items()
+        if f"runs/served/{name}" in folders
+    )
+    words = f"{folders} --data-dir {{data}} --threads 1"
+    return Job(record, (*exports, f"python benchmarks/{script}.py {words} {RECORDS}"), (record,))
+
+
 def representations() -> Job:
     """Return CKA and probes of a teacher beside three kept feed-forwards, and its two controls."""
     commands = []
@@ -136,9 +151,12 @@ JOBS = (
     measured("measure_cut_sizes", f"{INPUTS} --max-train-samples 2000 --threads 1"),
     measured("measure_latency_prediction", FAMILY),
     measured("measure_runtime_rate", FAMILY),
+    served("measure_runtime", "--model runs/served/uncut", "runtime"),
+    served("measure_serving", "--cut runs/served/cut --uncut runs/served/uncut", "serving"),
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
-    measured("measure_openvino", FAMILY, "openvino_latency"),
+    measured("measure_rivals", "--model {model} --threads 1"),
+    measured("measure_session_options", "--model {model} --threads 1"),
     measured("measure_families", "--threads 1"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),
 )

@@ -50,6 +50,11 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
     DOCS / "depth.md": {"chosen": page_tables.depth_table},
     DOCS / "export.md": {
         "int8": page_tables.backends_table,
+        "rivals": page_tables.rivals_table,
+        "rivals-run": page_tables.rivals_line,
+        "operators": page_tables.operators_table,
+        "options": page_tables.options_table,
+        "batches": page_tables.batches_line,
         "stock-export": page_tables.stock_export_table,
         "windows": page_tables.window_table,
     },

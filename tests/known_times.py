@@ -1,4 +1,4 @@
-"""Networks that take known milliseconds, whatever the machine: for tests of what is done with latencies."""
+"""Networks that take known milliseconds or bytes, whatever the machine: for tests of what is done with them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cutbert.bench.latency import measure_latency
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.runner import Runner
+from cutbert.work.training_memory import TrainingMemory
 
 MsOf = Callable[[EncoderShape, int], float]
 
@@ -54,3 +55,10 @@ def take_known_times(patch: pytest.MonkeyPatch, ms_of: MsOf) -> list[Timed]:
     for name in ("clock", "cpu_clock"):
         patch.setitem(measure_latency.__kwdefaults__, name, lambda: now[0])
     return timed
+
+
+def take_known_memory(patch: pytest.MonkeyPatch) -> None:
+    """Let a network take 100 MB to run or to train, without the process of Python that each measurement starts."""
+    alone = {"peak_bytes": 10**8, "load_ms": 1.0}
+    patch.setattr("cutbert.bench.measure.measure_alone", lambda *args, **options: dict(alone))
+    patch.setattr("cutbert.methods.depth_networks.training_memory", lambda *args: TrainingMemory(10**8, 0))

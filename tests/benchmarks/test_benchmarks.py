@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import onnx
-import onnxruntime
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
+from cutbert.cli.main import main
 from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
+from known_times import take_known_memory
+from methods.tiny_task import measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
@@ -26,6 +32,15 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HEADER = {"format_version", "name", "commit", "has_uncommitted_changes", "command", "started", "finished", "machine",
           "versions", "seeds"}  # fmt: skip
 PLANS = sorted(path.name for path in (BENCHMARKS / "plans").glob("*.toml"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Few latencies, and no process of Python for a training's memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        measure_quickly(patch)
+        take_known_memory(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +68,37 @@ def family(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) 
     """A finished run of dynabert on the tiny SST-2."""
     out = tmp_path_factory.mktemp("family") / "run"
     tiny = {"task": "sst2", "data_dir": str(glue), "epochs": 0.5, "threads": 1, "max_length": 16}
-    cutbert.dynabert(str(teacher), out=str(out), width_mult=[1.0, 0.5], depths=[3, 1], **tiny)
+    with pytest.MonkeyPatch.context() as patch:
+        time_by_macs(patch)
+        cutbert.dynabert(str(teacher), out=str(out), width_mult=[1.0, 0.5], depths=[3, 1], **tiny)
     return out
+
+
+def script_module(script: str) -> ModuleType:
+    """Return a benchmark as a module."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return import_module(script)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def json_here(*words: str) -> dict[str, Any]:
+    """Return the --json object of a command done in this process: what `cutbert_json` starts one for."""
+    with redirect_stdout(io.StringIO()) as printed:
+        assert main([*words, "--json"]) == 0
+    return dict(json.loads(printed.getvalue().splitlines()[-1]))
 
 
 def record_of(script: str, folder: Path, *words: object, name: str | None = None) -> dict[str, Any]:
     """Run a benchmark and return its record, whose header is complete."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        main = import_module(script).main
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    main([*map(str, words), "--records", str(folder), "--threads", "1"])
+    measure = script_module(script).main
+    measure([*map(str, words), "--records", str(folder), "--threads", "1"])
     path = folder / f"{name or script.removeprefix('measure_')}.json"
     record = json.loads(path.read_text(encoding="utf-8"))
     assert set(record) >= HEADER
     assert record["command"].startswith(f"python benchmarks/{script}.py ")
-    main([*map(str, words), "--records", str(folder), "--threads", "1"])  # it is there, and not measured again
+    measure([*map(str, words), "--records", str(folder), "--threads", "1"])  # it is there, and not measured again
     assert json.loads(path.read_text(encoding="utf-8")) == record
     return dict(record)
 
@@ -137,25 +166,35 @@ def test_distillation_goes_on_where_it_was(tmp_path: Path, glue: Path) -> None:
     assert all(cell["select_kl"] > 0 and cell["kept"] == [0, 1] for cell in record["cells"])
 
 
-def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script_module("measure_analysis_memory"), "cutbert_json", json_here)
     record = record_of("measure_analysis_memory", tmp_path, *inputs, "--texts", 40, "--hidden-size", 24, "--layers", 2)
     assert record["peak_bytes"] > 0 and record["seconds"] > 0
 
 
 def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
-    words = ("--rows", "5,9", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
+    words = ("--rows", "5", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
     record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
-    assert [(each["format"], each["rows"]) for each in record["files"]] == [
-        ("tsv.gz", 5), ("tsv.gz", 9), ("parquet", 5), ("parquet", 9),
-    ]  # fmt: skip
+    assert [(each["format"], each["rows"]) for each in record["files"]] == [("tsv.gz", 5), ("parquet", 5)]
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
 
 
 def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
     exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
-    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--repeats", 1)
     record = record_of("measure_runtime", tmp_path, *words)
     assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
+    assert set(record["per_text"]) >= {"together", "session together", "torch together"}
+
+
+def test_serving(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    for name in ("fastapi", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cutbert[serve]'")
+    out = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, int8=True, gate=False, threads=1)["out"]
+    words = ("--cut", out, "--uncut", out, "--data-dir", glue, "--clients", 3, "--processes", 1, "--requests", 5)
+    servers = record_of("measure_serving", tmp_path, *words)["servers"]
+    assert [each["name"] for each in servers] == ["cut int8", "uncut float32", "uncut int8"]
+    assert all(0 < each["p50_ms"] <= each["p99_ms"] and each["requests_per_s"] > 0 for each in servers)
 
 
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
@@ -218,27 +257,37 @@ def test_onnx_parity(tmp_path: Path, family: Path) -> None:
     assert record["rows"] == {"dev": 20, "train": 10} and record["alone"]["max_abs_diff"] < record["limit"]
 
 
-class OnnxInOpenVinosPlace:
-    """What the script uses of openvino, done by onnxruntime."""
-
-    def __init__(self) -> None:
-        self.Core = self.read_model = self.compile_model = self.create_infer_request = self.same
-
-    def same(self, *given: Any) -> OnnxInOpenVinosPlace:
-        if given and isinstance(given[0], Path):
-            self.session = onnxruntime.InferenceSession(str(given[0]))
-        return self
-
-    def infer(self, feeds: dict[str, Any], share_inputs: bool) -> Any:
-        return self.session.run(None, feeds)
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of transformers' own class, with the vocabulary that drawn texts need."""
+    folder = tmp_path_factory.mktemp("classifier")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=1000, max_position_embeddings=32, **sizes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
-def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", OnnxInOpenVinosPlace())
-    record = record_of(
-        "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
+def test_rivals(tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    words = [word for name in ("torchao int8 dynamic", "ONNX Runtime float32, dynamo") for word in ("--without", name)]
+    words += ["--without", "torch bf16, compiled", "--model", str(classifier), "--sizes", "1x4,3x6"]
+    record = record_of("measure_rivals", tmp_path, *words, "--rounds", 1, "--threads", 1)
+    assert record["left_out"]["OpenVINO int8 static"] == "openvino is not installed"
+    apart = {(each["name"], each["length"]): each["max_abs_diff"] for each in record["timings"]}
+    assert {length for _, length in apart} == {4, 6}
+    for name in ("cutbert float32", "ONNX Runtime float32", "ONNX Runtime float32, O2"):
+        assert apart[name, 6] < 1e-4
+    assert all(
+        each["share_of_ours"]["median_ratio"] == 1 for each in record["timings"] if each["name"] == "cutbert int8"
     )
-    assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
+
+
+def test_session_options(tmp_path: Path, classifier: Path) -> None:
+    words = ("--model", classifier, "--sizes", "1x4,3x6", "--rounds", 1, "--threads", 1)
+    record = record_of("measure_session_options", tmp_path, *words)
+    assert "no arena" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
+    assert all(each["speed"]["median_ratio"] == 1 for each in record["timings"] if each["options"] == "default")
 
 
 @pytest.mark.slow
@@ -286,7 +335,18 @@ def test_samplers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kills(tmp_path: Path, inputs: tuple[object, ...]) -> None:
+def test_kills(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is killed runs in processes of its own; what goes on to its end, in this one."""
+    kills = script_module("measure_kills")
+    killed = kills.completes
+
+    def completes(words: list[str], limit: float | None) -> bool:
+        return bool(json_here(*words[3:-1])) if limit is None else killed(words, limit)
+
+    monkeypatch.setattr(kills, "completes", completes)
+    monkeypatch.setattr(kills, "cutbert_json", json_here)
+    monkeypatch.setattr(kills, "MOST_SECONDS", 1.0)
+    compute_here(monkeypatch)
     words = (*inputs, "--kills", 1, "--epochs", 0.5)
     assert record_of("measure_kills", tmp_path, "run", *words, name="kill_resume")["all_equal"]
     words = (*words, "--tasks", "sst2", "--seeds", 0, "--no-ray")
@@ -307,11 +367,7 @@ def test_kills_of_verbs(tmp_path: Path, teacher: Path) -> None:
 
 
 def test_sentence_split(tmp_path: Path, glue: Path) -> None:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import_module("sentence_split").main([str(glue), str(tmp_path / "held-out"), "--sentences", "2"])
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    script_module("sentence_split").main([str(glue), str(tmp_path / "held-out"), "--sentences", "2"])
     files = {
         name: (tmp_path / "held-out" / "SST-2" / f"{name}.tsv").read_text().splitlines() for name in ("train", "dev")
     }
@@ -363,6 +419,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) -
     (folder / "plan.toml").write_text(STUDY.format(teacher=teacher), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         compute_here(patch)
+        time_by_macs(patch)
         done = cutbert.sweep(folder / "plan.toml", out=folder / "sweep", set=[f"data_dir={glue}"])
     assert {run["status"] for run in done["runs"]} == {"finished"}
     words = ("--against", "layers", "--against", "layers/1", "--shares", "0.5")

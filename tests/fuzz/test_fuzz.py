@@ -27,7 +27,7 @@ from world import COMMANDS, OWN, make_world
 from cutbert.api.table import VERBS
 from cutbert.cli.main import main
 from cutbert.train.run_lock import LOCK
-from cutbert.work.training_memory import TrainingMemory
+from known_times import take_known_memory
 from tiny_sweeps import compute_here
 
 NUM_CASES = int(os.environ.get("CUTBERT_FUZZ_CASES", "60"))
@@ -120,7 +120,7 @@ def test_no_file_and_no_number_breaks_a_command(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     compute_here(monkeypatch)
-    measure_here(monkeypatch)
+    take_known_memory(monkeypatch)
     problems = []
     for i, case in enumerate(cases(world, NUM_CASES)):
         folder = tmp_path / str(i)
@@ -144,13 +144,6 @@ def change(world: Path, case: Case) -> str:
     same = next((i for i, (one, other) in enumerate(zip(old, case.data, strict=False)) if one != other), 0)
     part = slice(max(0, same - 60), same + 60)
     return f"{old[part]!r} became {case.data[part]!r}\n"
-
-
-def measure_here(patch: pytest.MonkeyPatch) -> None:
-    """Make up what is measured in processes of its own, which take seconds to start."""
-    memory = {"peak_bytes": 10**8, "load_ms": 1.0}
-    patch.setattr("cutbert.bench.measure.measure_alone", lambda *args, **options: memory)
-    patch.setattr("cutbert.methods.depth_networks.training_memory", lambda *args: TrainingMemory(10**8, 0))
 
 
 def copy_world(world: Path, folder: Path, case: Case) -> None:

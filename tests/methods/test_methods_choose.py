@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, tiny_text
+from tiny_task import time_by_macs, tiny_task, tiny_text
 
 import cutbert
 from cutbert.analysis.ffn_change import ffn_changes
@@ -76,7 +76,7 @@ def test_states_that_are_all_the_same_have_no_cka() -> None:
 def test_a_run_chooses_on_training_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choose: str, objective: str
 ) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     head = HEAD if objective == "task" else HeadSpec("masked_lm")
     source = save_tiny(tmp_path / "source", idle_model(1, head))
     data = tiny_task(tmp_path) if objective == "task" else tiny_text(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, weights
+from tiny_task import time_by_macs, tiny_task, weights
 
 import cutbert
 from cutbert.analysis.depth_selectors import SELECTORS
@@ -232,7 +232,7 @@ def test_a_stopped_run_ends_with_the_same_bits(base: str, tmp_path: Path, task: 
 def test_its_networks_can_be_cut_further(
     base: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     run = depth(base, tmp_path / "run", task, depth=2)
     family = cutbert.dynabert(
         run["truncated"], out=tmp_path / "family", width_mult=(1.0, 0.5), depths=[2, 1], importance_samples=8, **task

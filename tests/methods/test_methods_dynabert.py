@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import NUM_TRAIN, command_words, measure_quickly, tiny_task, weights
+from tiny_task import NUM_TRAIN, command_words, time_by_macs, tiny_task, weights
 
 import cutbert
 from cutbert import api
@@ -40,7 +40,7 @@ NUM_LAYERS = 4  # fewer have no share of 0.75
 @pytest.fixture(scope="module", autouse=True)
 def quick_latency() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         yield
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import QUICK, fit_quickly, measure_quickly
+from tiny_task import QUICK, fit_quickly, time_by_macs
 
 import cutbert
 from cutbert.data.batches import Batch
@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def family(model: Path, data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> cutbert.api.Run:
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         widths = {"width_mult": [1.0, 0.5], "depth_mult": [1.0, 0.5]}
         return cutbert.dynabert(model, out=tmp_path_factory.mktemp("family") / "run", **data, **widths, **QUICK)
 
@@ -156,7 +156,7 @@ def test_other_methods(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     run = getattr(cutbert, verb)(model, out=tmp_path / "run", **options, **data, **QUICK)
     assert run["metric"] == "ndcg@10"
     assert read_sentence(run.path / "model") is not None
@@ -164,7 +164,7 @@ def test_other_methods(
 
 @pytest.mark.slow
 def test_search(family: cutbert.api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     shutil.copytree(family.path, tmp_path / "run")
     found = cutbert.search(tmp_path / "run", max_params=14_000, trials=4, threads=1)
     assert found["metric"] == "ndcg@10" and all(each["metrics"]["cosine"] < 1 for each in found["subnets"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_task import fit_quickly, measure_quickly, tiny_task, tiny_text
+from tiny_task import fit_quickly, time_by_macs, tiny_task, tiny_text
 
 import cutbert
 from cutbert.errors import InputError
@@ -20,18 +20,20 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from cutbert.shape.stock_config import STOCK_FAMILIES
+from known_times import take_known_memory
 from tiny_families import INGREDIENTS
 from tiny_runs import SHAPE, save_tiny
 
 FAMILIES = ("mpnet", "modernbert", "deberta-v2")
 families = pytest.mark.parametrize("family", FAMILIES)
+with_nomic = pytest.mark.parametrize("family", (*FAMILIES, "nomic_bert"))  # between BERT and ModernBERT
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 
 
 def family_base(folder: Path, family: str, head: HeadSpec = HEAD) -> Path:
     """Save a stock model of 3 layers, all parameters random."""
     ingredients = INGREDIENTS[family].of_layers((0, 1, 2))
-    shape = replace(SHAPE, num_token_types=0, ingredients=ingredients)
+    shape = replace(SHAPE, num_token_types=2 if family == "nomic_bert" else 0, ingredients=ingredients)
     style = EncoderStyle(
         family=family,
         head_activation=STOCK_FAMILIES[family].head_activation,
@@ -57,9 +59,9 @@ def check_loads(folder: Path, family: str, *, is_stock: bool) -> None:
     assert count == cost_of(loaded.model.shape, loaded.model.head_spec).params
 
 
-@families
+@with_nomic
 def test_a_supernet_its_cuts_and_their_files(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     task = tiny_task(tmp_path)
     options = {"width_mult": (1.0, 0.5), "depths": [3, 1], "importance_samples": 8}
     run = cutbert.dynabert(family_base(tmp_path / "base", family), out=tmp_path / "run", **options, **task)
@@ -73,12 +75,12 @@ def test_a_supernet_its_cuts_and_their_files(family: str, tmp_path: Path, monkey
     assert len(list((tmp_path / "free" / "onnx").glob("*.onnx"))) == 2
 
 
-@families
+@with_nomic
 def test_gates_and_fewer_feed_forwards(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     base, task = family_base(tmp_path / "base", family), tiny_task(tmp_path)
     options = {"budget": "macs=0.6", "gate_steps": 2, "multiple_of": 2}
-    if family == "modernbert":
+    if family in ("modernbert", "nomic_bert"):
         with pytest.raises(InputError, match=r"--dims must be without k, since rotary .*; give --dims h,f,a,v"):
             cutbert.schubert(base, out=tmp_path / "refused", **options, **task)
         assert not (tmp_path / "refused").exists()
@@ -91,7 +93,8 @@ def test_gates_and_fewer_feed_forwards(family: str, tmp_path: Path, monkeypatch:
 
 @families
 def test_depth_is_stock(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
+    take_known_memory(monkeypatch)
     run = cutbert.depth(family_base(tmp_path / "base", family), out=tmp_path / "run", depth=2, **tiny_task(tmp_path))
     check_loads(run.path / "model", family, is_stock=True)
 

@@ -172,24 +172,19 @@ def test_a_stopped_run_exports_the_best_so_far(
     assert fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))["chosen"]
 
 
-@pytest.mark.parametrize("stopped_in", ["race", "train_winners", "finish"])
-def test_a_stopped_run_goes_on_to_the_same_weights(
-    stopped_in: str,
-    finished: cutbert.api.Run,
-    model: str,
-    task: dict[str, Any],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_run_stopped_in_each_part_goes_on_to_the_same_weights(
+    finished: cutbert.api.Run, model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
 
     def stop(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(f"cutbert.methods.fit.{stopped_in}", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(model, tmp_path / "run", task, **options)
+    for part in ("race", "train_winners", "finish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"cutbert.methods.fit.{part}", stop)
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, tmp_path / "run", task, **options)
     run = fit(model, tmp_path / "run", task, **options)
     first, second = weights(finished.path / "model"), weights(run.path / "model")
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_task import command_words, measure_quickly, tiny_task, weights
+from tiny_task import command_words, time_by_macs, tiny_task, weights
 
 import cutbert
 from cutbert.shape.head import HeadSpec
@@ -42,7 +42,7 @@ def kill_in(stage: str, words: list[str], run: Path) -> None:
 
 @pytest.mark.slow
 def test_killed_twice_and_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     model = str(save_tiny(tmp_path / "base", tiny_model(HeadSpec("pooler"))))
     options = {
         **tiny_task(tmp_path),
@@ -55,7 +55,7 @@ def test_killed_twice_and_resumed_to_the_bit(tmp_path: Path, monkeypatch: pytest
         "checkpoint_seconds": 0.0,
         "seed": 5,
     }
-    whole = cutbert.dynabert(model, out=str(tmp_path / "whole"), **options)
+    whole = cutbert.dynabert(model, out=str(tmp_path / "whole"), **{**options, "checkpoint_seconds": 60.0})
     stages = list(dict.fromkeys(json.loads(line)["stage"] for line in (whole.path / "log.jsonl").open()))
     assert len(stages) == 2 and stages[0] == "teacher"
     run = tmp_path / "run"

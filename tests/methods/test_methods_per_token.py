@@ -13,12 +13,16 @@ import numpy as np
 import pytest
 import torch
 from test_methods_distil import assert_same_gradients, points_of
-from tiny_task import command_words, measure_quickly, weights
+from tiny_task import command_words, time_by_macs, weights
 
 import cutbert
 from cutbert import api
 from cutbert.cli.main import main
+from cutbert.data.answers import normalized, right_answers, word_f1
 from cutbert.data.batches import Batch, collate, collate_blocks
+from cutbert.data.entities import tag_metrics
+from cutbert.data.questions import read_squad
+from cutbert.data.tasks import QUESTION_TASKS
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
@@ -32,6 +36,7 @@ from cutbert.train.loop import StepInfo, TrainingStep
 from cutbert.train.working_copy import WorkingCopy
 from cutbert.work.distill import LabelStep
 from cutbert.work.losses import TaskLosses, Teacher
+from known_times import take_known_memory
 from tiny_runs import PROVENANCE, WORDS, save_tiny, tiny_model, tiny_tokenizer, tiny_tokens
 
 SPAN, TAGS = HeadSpec("span"), HeadSpec("token", ("B-X", "I-X", "O"))
@@ -164,7 +169,7 @@ def runs(
     task = task_of(request.param, folder)
     base = save_tiny(folder / "base", tiny_model(HeadSpec("pooler")))
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         teacher = cutbert.finetune(base, out=str(folder / "teacher"), **{**task, "epochs": 3.0})
         family = cutbert.dynabert(folder / "teacher", out=str(folder / "family"), **FAMILY, **task)
     return request.param, task, teacher, family
@@ -192,7 +197,7 @@ def assert_distilled(run: Path) -> None:
 
 def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     options = {"budget": "macs=0.5", "gate_steps": 2, "multiple_of": 1, "rounds": 1}
     # At 1 a tiny student's logits are the teacher's but for rounding, and the loss may fall on either side of 0.
     options["temperature"] = {"squad": 0.001, "tagging": 0.01}[kind]
@@ -203,8 +208,11 @@ def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.
     assert_distilled(run.path)
 
 
-def test_the_first_layers_are_tuned_too_but_not_chosen(runs: Runs, tmp_path: Path) -> None:
+def test_the_first_layers_are_tuned_too_but_not_chosen(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind, task, teacher, _ = runs
+    take_known_memory(monkeypatch)
     base, head = teacher.path.parent / "base", SPAN if kind == "squad" else TAGS
     run = cutbert.depth(base, out=tmp_path / "run", depth=2, **task)
     assert run["chosen_depth"] == 2 and run["metric"] == "f1" and 0 <= run["score"] <= 1
@@ -254,8 +262,9 @@ def test_predictions_are_kept_row_by_row(runs: Runs) -> None:
             assert len(stored["labels"]) == 9 and np.mean(right) == pytest.approx(stored["metrics"]["accuracy"])
 
 
-def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, task, teacher, family = runs
+    take_known_memory(monkeypatch)
     family.pick(max_params=10**9).save_pretrained(tmp_path / "small")
     data = {name: value for name, value in task.items() if name not in SMALL}
     found = cutbert.measure(tmp_path / "small", teacher.path, rounds=1, throughput_batch_size=2, threads=1, **data)
@@ -269,6 +278,39 @@ def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, capsys: pytest.Cap
         cutbert.predict(tmp_path / "small", input=str(texts), text="text", out=str(tmp_path / "out.tsv"))
 
 
+def test_answers_of_an_int8_folder_score_as_measured(runs: Runs, tmp_path: Path) -> None:
+    """One text at a time, by the task's own files in and out."""
+    kind, task, teacher, _ = runs
+    folder = tmp_path / "int8"
+    # So little training leaves a tagger without entities; of random weights it has some.
+    model = teacher.path if kind == "squad" else save_tiny(tmp_path / "random", tiny_model(TAGS))
+    cutbert.export(model, int8=True, gate=False, out=folder, threads=1)
+    data = {name: value for name, value in task.items() if name not in SMALL}
+    options = {"backend": "onnx-int8", "threads": 1}
+    found = cutbert.measure(folder, rounds=1, throughput_batch_size=2, **options, **data)["models"][0]
+    if kind == "squad":
+        given, out, more = Path(task["data_dir"]) / "SQuAD" / "dev-v1.1.json", tmp_path / "out.json", {}
+    else:
+        given, out, more = Path(task["dev"]), tmp_path / "out.conll", {"text": "0"}
+    cutbert.predict(folder, input=given, out=out, batch_size=1, **more, **options)
+    if kind == "squad":
+        questions = read_squad(given, QUESTION_TASKS["squad"], 8, [])
+        predicted = json.loads(out.read_text())
+        assert list(predicted) == questions.ids
+        scores = [
+            max(word_f1(normalized(predicted[name]), right, False) for right in right_answers(answers, False))
+            for name, answers in zip(predicted, questions.answers or [], strict=True)
+        ]
+        assert found["score"] == pytest.approx(np.mean(scores)) and found["score"] > 0
+        return
+    lines = [line.split(" ") for line in out.read_text().split("\n")[:-1]]
+    assert [" ".join(line[:2]) for line in lines] == given.read_text().split("\n")[: len(lines)]
+    words = [line for line in lines if len(line) == 3]
+    counts = [len(sentence.split("\n")) for sentence in out.read_text().strip("\n").split("\n\n")]
+    right, ours = (np.array([TAGS.labels.index(line[i]) for line in words]) for i in (1, 2))
+    assert found["score"] == pytest.approx(tag_metrics(TAGS.labels, ours, right, counts)["f1"]) and found["score"] > 0
+
+
 def test_a_finished_run_is_printed_by_its_command(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     _, task, teacher, _ = runs
     words = ["finetune", str(teacher.path.parent / "base"), "--out", str(teacher.path), "--json"]
@@ -279,7 +321,7 @@ def test_a_finished_run_is_printed_by_its_command(runs: Runs, capsys: pytest.Cap
 
 def test_the_releases_recipe_and_further_rows(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kind, task, teacher, _ = runs
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     more = tmp_path / ("more.jsonl" if kind == "squad" else "more.conll")
     more.write_text('{"question": "a film", "context": "not good"}\n' if kind == "squad" else "not\ngood\n")
     run = cutbert.dynabert(

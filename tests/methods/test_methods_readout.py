@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_task import measure_quickly, tiny_task, tiny_text
+from tiny_task import time_by_macs, tiny_task, tiny_text
 
 import cutbert
 from cutbert.errors import BudgetError, InputError, ModelError
@@ -34,7 +34,7 @@ def base(folder: Path, pooling: str | None = None) -> Path:
 
 
 def test_a_run_that_reads_the_mean(tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     run = cutbert.dynabert(base(tmp_path / "base", "mean"), out=tmp_path / "run", **FAMILY, **task)
     for name in ("model", "teacher"):
         assert load_model(run.path / name).model.pooling == "mean"
@@ -67,7 +67,7 @@ def test_one_that_is_given_wins_and_makes_a_head_new(
 def test_a_teacher_reads_as_it_was_trained(
     tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
     teacher = save_tiny(tmp_path / "other")  # a stock class, which reads the first token
     run = cutbert.dynabert(
         base(tmp_path / "base"), out=tmp_path / "run", pooling="mean", teacher=str(teacher), **FAMILY, **task

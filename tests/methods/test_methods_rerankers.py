@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import QUICK, measure_quickly
+from tiny_task import QUICK, time_by_macs
 
 import cutbert
 from cutbert.data.dataset import load_dataset
@@ -54,7 +54,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "group": "q",
     }
     with pytest.MonkeyPatch.context() as patch:
-        measure_quickly(patch)
+        time_by_macs(patch)
         run = cutbert.dynabert(model, **data, **QUICK, width_mult=[1.0], depths=[3, 1], out=folder / "run")
     return {"folder": folder, "model": model, "data": data, "run": run}
 

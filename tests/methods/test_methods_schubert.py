@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import measure_quickly, tiny_task, weights
+from tiny_task import time_by_macs, tiny_task, weights
 
 import cutbert
 from cutbert.bench.latency_table import table_of
@@ -46,7 +46,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
 
 
 def schubert(teacher: str, out: Path, task: dict[str, Any], **options: Any) -> cutbert.api.Run:

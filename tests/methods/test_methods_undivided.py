@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from tiny_task import command_words, measure_quickly, tiny_task, tiny_text, weights
+from tiny_task import command_words, time_by_macs, tiny_task, tiny_text, weights
 
 import cutbert
 import cutbert.hub
@@ -26,7 +26,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.extract import extract
 from kills import killed_as_it_says
-from known_times import take_known_times
+from known_times import take_known_memory, take_known_times
 from tiny_runs import HEAD, SHAPE, save_tiny, tiny_model
 
 IDS = torch.tensor([[2, 5, 4, 7, 3], [2, 9, 4, 5, 3]])
@@ -54,7 +54,7 @@ def text(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def quick_latency(monkeypatch: pytest.MonkeyPatch) -> None:
-    measure_quickly(monkeypatch)
+    time_by_macs(monkeypatch)
 
 
 def names(run: cutbert.api.Run) -> list[str]:
@@ -207,8 +207,11 @@ def test_other_verbs_work_on_it(teacher: str, tmp_path: Path, task: dict[str, An
     cutbert.predict(und.path, input=tmp_path / "texts.tsv", text="text", out=tmp_path / "labels.tsv", threads=1)
 
 
-@pytest.mark.slow
-def test_it_is_measured_beside_others(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+def test_it_is_measured_beside_others(
+    teacher: str, tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # real times
+    take_known_memory(monkeypatch)
     und = cutbert.undivided(teacher, out=tmp_path / "und", num_ffn=0, **task)
     ours, theirs = cutbert.measure(und.path, teacher, rounds=1, length=5, threads=1)["models"]
     assert ours["macs"] < theirs["macs"] and ours["latency_ms"] > 0 and ours["file_bytes"] < theirs["file_bytes"]

@@ -11,6 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from cutbert.data.rows import Rows
+from cutbert.shape.cost import cost_of
+from known_times import take_known_times
 from tiny_runs import WORDS, tiny_rows, write_tsv
 
 NUM_TRAIN = 41  # in batches of 8 the last has one row, so that of two processes one has none
@@ -58,6 +60,12 @@ def command_words(options: dict[str, Any]) -> list[str]:
 def measure_quickly(patch: pytest.MonkeyPatch) -> None:
     """Measure latencies at two lengths only."""
     patch.setattr("cutbert.work.objective.sample_lengths", lambda lengths: [4, 6])
+
+
+def time_by_macs(patch: pytest.MonkeyPatch) -> None:
+    """Let a network take a millisecond for every million multiply-adds, at two lengths; nothing is run."""
+    measure_quickly(patch)
+    take_known_times(patch, lambda shape, length: cost_of(shape, sequence_length=length).macs / 1e6)
 
 
 def fit_quickly(patch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from tiny_plan import make_plan, scores
 import cutbert
 from cutbert.sweeps.engines import Job, Process, error_of
 from cutbert.train.run_folder import RunFolder
+from tiny_sweeps import compute_here
 
 KILLS = 2
 DEADLINE_SECONDS = 300
@@ -38,7 +39,7 @@ def records(out: Path) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed(tmp_path: Path) -> None:
+def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tmp_path, epochs=12.0)
     sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
     out = tmp_path / "out"
@@ -61,6 +62,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert [run["status"] for run in done["runs"]] == ["finished"] * 2
     assert all(record["finished"] == finished.get(name, record["finished"]) for name, record in records(out).items())
     # Each run began once from new weights: what was killed went on, and what was finished was left alone.
+    compute_here(monkeypatch)
     whole = cutbert.sweep(plan, out=tmp_path / "whole", set=sets)
     assert scores(done.to_json()) == scores(whole.to_json())
 

@@ -12,6 +12,8 @@ import cutbert
 from cutbert.api.sweeps import SWEPT
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
+from known_times import take_known_memory
+from methods.tiny_task import time_by_macs
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows
 from tiny_sweeps import compute_here
 
@@ -38,7 +40,7 @@ def own_data(folder: Path, more: str = "") -> str:
     return f"grid.data=[{{name = 'own', {files}, text = 'text', label = 'label'{more}}}]"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_dynabert_runs(tmp_path: Path) -> None:
     make_plan(tmp_path)
     (tmp_path / "words").write_text(f"{WORDS[0]}\t{WORDS[1]}\n")
@@ -58,7 +60,7 @@ def test_dynabert_runs(tmp_path: Path) -> None:
     assert "teacher" in networks and len(networks) > 4  # a network of three layers has fewer depths than the paper's
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("here")
 def test_depth_runs(tmp_path: Path) -> None:
     make_plan(tmp_path)
     sets = [
@@ -76,8 +78,10 @@ def test_depth_runs(tmp_path: Path) -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let sweeps compute in this process."""
+    """Let sweeps compute in this process, with known bytes and few latencies."""
     compute_here(monkeypatch)
+    take_known_memory(monkeypatch)
+    time_by_macs(monkeypatch)
 
 
 def text_sets(folder: Path, *steps: str) -> list[str]:

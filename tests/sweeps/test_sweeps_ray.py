@@ -13,6 +13,7 @@ from tiny_plan import make_plan, scores
 
 import cutbert
 from cutbert.cli.main import main
+from tiny_sweeps import compute_here
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'cutbert[ray]'")
 DEADLINE_SECONDS = 240
@@ -22,7 +23,9 @@ DEADLINE_SECONDS = 240
 def test_a_lost_node_changes_no_score(cluster: Any, tmp_path: Path) -> None:
     plan = make_plan(tmp_path, epochs=40.0)
     sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
-    here = cutbert.sweep(plan, out=tmp_path / "here", set=sets)
+    with pytest.MonkeyPatch.context() as patch:
+        compute_here(patch)
+        here = cutbert.sweep(plan, out=tmp_path / "here", set=sets)
     doomed = cluster.add_node(num_cpus=1)
     found: dict[str, Any] = {}
 
