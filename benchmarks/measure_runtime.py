@@ -56,7 +56,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     texts = rows.text[: args.texts]
     with num_threads(args.threads or 1) as threads:
         sides = sides_of(args, texts, threads)
-        order, times = random.Random(SEED), {name: [] for name in sides}  # type: dict[str, list[float]]
+        order = random.Random(SEED)
+        times: dict[str, list[float]] = {name: [] for name in sides}
         for call in sides.values():
             call()
         for _ in range(args.repeats):
