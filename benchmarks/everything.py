@@ -80,19 +80,16 @@ def kills(what: str, record: str) -> Job:
     return Job(record, (f"python benchmarks/measure_kills.py {words} {RECORDS}",), (record,))
 
 
-def served(script: str, folders: str, record: str) -> Job:
-    """Return the job of a script that runs exported folders, the uncut model's and one of half its layers."""
-    runs = {
-        "uncut": run_of_plan("family", "teacher", "sst2"),
-        "cut": run_of_plan("family", "layers", "sst2", "-layers.depths=3"),
-    }
-    exports = (
-        f"cutbert export {run} --onnx --int8 --no-gate --overwrite --out runs/served/{name}"
-        for name, run in runs.items()
-        if f"runs/served/{name}" in folders
+def serving() -> Job:
+    """Return the speed of the runtime and of the server, on the uncut model and on one of half its layers."""
+    uncut, cut = run_of_plan("family", "teacher", "sst2"), run_of_plan("family", "layers", "sst2", "-layers.depths=3")
+    uncut_model, cut_model = f"{uncut}/model", f"{cut}/model"
+    commands = (
+        *(f"cutbert export {run} --onnx --int8 --no-gate" for run in (uncut, cut)),
+        f"python benchmarks/measure_runtime.py --model {uncut_model} --data-dir {{data}} --threads 1 {RECORDS}",
+        f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
     )
-    words = f"{folders} --data-dir {{data}} --threads 1"
-    return Job(record, (*exports, f"python benchmarks/{script}.py {words} {RECORDS}"), (record,))
+    return Job("serving", commands, ("runtime", "serving"))
 
 
 def representations() -> Job:
@@ -151,8 +148,7 @@ JOBS = (
     measured("measure_cut_sizes", f"{INPUTS} --max-train-samples 2000 --threads 1"),
     measured("measure_latency_prediction", FAMILY),
     measured("measure_runtime_rate", FAMILY),
-    served("measure_runtime", "--model runs/served/uncut", "runtime"),
-    served("measure_serving", "--cut runs/served/cut --uncut runs/served/uncut", "serving"),
+    serving(),
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
     measured("measure_rivals", "--model {model} --threads 1"),

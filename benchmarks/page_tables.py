@@ -362,3 +362,25 @@ def batches_line() -> str:
         for each in timings
     )
     return f"Microseconds a token with the default options: {shown}.\n"
+
+
+def embedding_table() -> str:
+    """Return the scores of an embedding model and of its cuts under each limit, for embedding's page."""
+    record = read_record("embedding")
+    (cell,) = record["cells"]
+    first = cell["compared"][0]
+    rows = [["uncut, float32", "", *embedding_cells(first["uncut onnx"])]]
+    rows.append(["uncut, int8", "1", *embedding_cells(first["uncut onnx-int8"])])
+    for share, row in zip(record["shares"], cell["compared"], strict=True):
+        for name, title in (("fit", "`fit`"), ("layers", "plain layers")):
+            own = row[name]
+            label = f"{title}, limit {share:.2f}: {own['name']}, {own['steps']:,} steps"
+            rows.append([label, f"{own['share']:.2f}", *embedding_cells(own)])
+    heads = ["", "share of the int8 latency", "Spearman", "NDCG@10", "NDCG@10, uncut index", "cosine to the uncut"]
+    return table(heads, rows)
+
+
+def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
+    """Return what vectors are scored by, in points; the cosine as it is."""
+    scores = [f"{100 * metrics[name]:.1f}" for name in ("spearman", "ndcg@10", "ndcg@10_teacher_index")]
+    return [*scores, f"{metrics['cosine']:.3f}"]
