@@ -40,7 +40,7 @@ def graphs(model: Path) -> Graphs:
 def written(model: Path, layout: str, graphs: Graphs, out: Path) -> Path:
     """Write a model folder with the files of one layout, which its record names as `export` does."""
     shutil.copytree(model, out)
-    files = write_layouts(out, resolved([layout], HEAD, None), graphs)
+    files = write_layouts(out, resolved([layout], "bert", HEAD, None), graphs)
     record = json.loads((out / "cutbert.json").read_text())
     (out / "cutbert.json").write_text(json.dumps({**record, "layouts": files}))
     return out
