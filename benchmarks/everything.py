@@ -80,6 +80,18 @@ def kills(what: str, record: str) -> Job:
     return Job(record, (f"python benchmarks/measure_kills.py {words} {RECORDS}",), (record,))
 
 
+def serving() -> Job:
+    """Return the speed of the runtime and of the server, on the uncut model and on one of half its layers."""
+    uncut, cut = run_of_plan("family", "teacher", "sst2"), run_of_plan("family", "layers", "sst2", "-layers.depths=3")
+    uncut_model, cut_model = f"{uncut}/model", f"{cut}/model"
+    commands = (
+        *(f"cutbert export {run} --onnx --int8 --no-gate" for run in (uncut, cut)),
+        f"python benchmarks/measure_runtime.py --model {uncut_model} --data-dir {{data}} --threads 1 {RECORDS}",
+        f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
+    )
+    return Job("serving", commands, ("runtime", "serving"))
+
+
 def representations() -> Job:
     """Return CKA and probes of a teacher beside three kept feed-forwards, and its two controls."""
     commands = []
@@ -136,9 +148,12 @@ JOBS = (
     measured("measure_cut_sizes", f"{INPUTS} --max-train-samples 2000 --threads 1"),
     measured("measure_latency_prediction", FAMILY),
     measured("measure_runtime_rate", FAMILY),
+    serving(),
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
-    measured("measure_openvino", FAMILY, "openvino_latency"),
+    measured("measure_rivals", "--model {model} --threads 1"),
+    measured("measure_session_options", "--model {model} --threads 1"),
+    measured("measure_families", "--threads 1"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),
 )
 

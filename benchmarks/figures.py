@@ -48,7 +48,17 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "none-kept": page_tables.none_kept_line,
     },
     DOCS / "depth.md": {"chosen": page_tables.depth_table},
-    DOCS / "export.md": {"int8": page_tables.backends_table},
+    DOCS / "embedding.md": {"embedding": page_tables.embedding_table},
+    DOCS / "export.md": {
+        "int8": page_tables.backends_table,
+        "rivals": page_tables.rivals_table,
+        "rivals-run": page_tables.rivals_line,
+        "operators": page_tables.operators_table,
+        "options": page_tables.options_table,
+        "batches": page_tables.batches_line,
+        "stock-export": page_tables.stock_export_table,
+        "windows": page_tables.window_table,
+    },
     DOCS / "search.md": {"gains": page_tables.search_table, "more": log_tables.search_lines},
     DOCS / "log.md": {
         "families": log_tables.family_lines,

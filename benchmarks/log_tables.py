@@ -235,7 +235,7 @@ def search_lines() -> str:
 
 
 def backend_lines() -> str:
-    """Return shares of the matrix rate, OpenVINO's times, and parity."""
+    """Return shares of the matrix rate, and parity."""
     shares = {
         (each["backend"], each["length"]): each["share_of_matrix_rate"]["median_share"]
         for each in read_record("runtime_rate")["passes"]
@@ -244,15 +244,10 @@ def backend_lines() -> str:
         f"`{name}` {shares[name, 32]:.2f} and {shares[name, 128]:.2f}"
         for name in ("onnx", "onnx-int8", "torch", "torch-bf16")
     )
-    runners = {
-        each["name"]: each["share_of_onnx_int8"]["median_ratio"] for each in read_record("openvino_latency")["runners"]
-    }
-    times = ", ".join(f"{name} {each:.2f}" for name, each in runners.items())
     apart = read_record("onnx_parity")["alone"]["max_abs_diff"]
     lines = [
         f"- Share of the fastest matrix product seen, batch 32, one thread, 32 and 128 tokens (`runtime_rate`): "
         f"{rates}.",
-        f"- Time beside ONNX Runtime's dynamic int8 (`openvino_latency`): {times}.",
         f"- ONNX beside torch on 1,000 rows: at most {1e6 * apart:.1f} millionths apart (`onnx_parity`).",
     ]
     return "\n".join([*lines, ""])

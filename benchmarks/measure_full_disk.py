@@ -80,7 +80,7 @@ CASES = {
     "undivided": Case(f"undivided ../model {DATA} {QUICK} --num-ffn 1 --out o", makes_run=True),
     "depth": Case(f"depth ../base {DATA} {QUICK} --epsilon 1 --num-examples 30 --out o", makes_run=True),
     "pretrain": Case(
-        "pretrain ../base --train ../text.txt --dev ../text.txt --sequence-length 17 --epochs 1 --batch-size 8 "
+        "pretrain ../base --train ../text.txt --dev ../dev.txt --sequence-length 17 --epochs 1 --batch-size 8 "
         "--threads 1 --checkpoint-seconds 0 --out o",
         makes_run=True,
     ),
@@ -163,8 +163,8 @@ def make_inputs(work: Path) -> None:
     tiny.save_tiny(work / "base", tiny.tiny_model(tiny.HeadSpec("pooler")))
     for seed, (name, rows) in enumerate((("train", 41), ("select", 16), ("dev", 18))):
         tiny.write_tsv(work / f"{name}.tsv", tiny.tiny_rows(rows, seed))
-    lines = [f"{' '.join(tiny.WORDS)}\n\n" for _ in range(40)]
-    (work / "text.txt").write_text("".join(lines), encoding="utf-8")
+    for name, words in (("text.txt", tiny.WORDS), ("dev.txt", tiny.WORDS[::-1])):
+        (work / name).write_text(f"{' '.join(words)}\n\n" * 40, encoding="utf-8")
     (work / "plan.toml").write_text(PLAN, encoding="utf-8")
     (work / "made" / "temporary").mkdir(parents=True)
     code, text = attempt(CASES["dynabert"].words.split(), work / "made")

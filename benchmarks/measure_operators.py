@@ -1,8 +1,9 @@
 """Operators for the same network side by side: norm, GELU, attention, products, in float32 and int8, in turn.
 
-The base is the graph that export writes; every variant replaces one of its operators, on the same weights. Times on one
-thread are the processor's, which other work on the machine hardly changes, those on several the clock's. `speed` is
-how many times faster than the base a variant is, round by round; `max_abs_diff` is from the base of its own dtype.
+The base is the graph that export writes for the first layers; every variant replaces one of its operators, on the same
+weights. Times on one thread are the processor's, which other work on the machine hardly changes, those on several the
+clock's. `speed` is how many times faster than the base a variant is, round by round; `max_abs_diff` is from the base of
+its own dtype. The record is written again after every size, so a stopped benchmark goes on where it was.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,13 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import QUANTIZED, instruction_set, quantize, with_types
 from cutbert.exporters.session import OnnxRunner
-from cutbert.files import scratch_folder
+from cutbert.files import read_json, scratch_folder, write_json
 from cutbert.hub.load import load_model
+from cutbert.surgery.extract import with_layers
 from cutbert.train.machine import num_threads, package_version
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import progress_bar, say
 from operator_variants import VARIANTS, one_attention_operator, one_int8_attention_operator
-from recording import make_parser, names, numbers, parse, recorded, spread
+from recording import header, make_parser, names, now, numbers, parse, spread
 
 SEED = 0
 BASE = "exported"
@@ -44,37 +47,58 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtypes", type=names, default=["int8", "float32"], help="by commas")
     parser.add_argument("--batch-sizes", type=numbers, default=[1, 32], help="by commas")
     parser.add_argument("--lengths", type=numbers, default=[16, 40, 128], help="tokens of the longest text, by commas")
+    parser.add_argument("--layers", type=int, default=1, help="of the model that are timed, from the first")
     parser.add_argument("--rounds", type=int, default=8)
     args = parse(parser, argv)
-    record = recorded("operators", args, lambda: measure(args), seeds=[SEED])
+    path = args.records / "operators.json"
+    record = dict(read_json(path)) if path.is_file() and not args.again else None
+    if record is None:
+        record = {**header("operators", args, [SEED]), **about(args), "timings": []}
+    done = {size_of(each) for each in record["timings"]}
+    for dtype in args.dtypes:
+        todo = [size for size in product([dtype], args.batch_sizes, args.lengths) if size not in done]
+        for timings in measure(todo, args):
+            record["timings"] += timings
+            record["finished"] = now()
+            write_json(path, record)
+            say(f"written: {path}")
     for each in record["timings"]:
         at = f"{each['dtype']}, {each['batch_size']} x {each['length']}"
         speed, spent = each["speed"]["median_ratio"], each["time"]["median_ms"]
         print(f"{at}: {each['variant']}: {spent:.2f} ms, {speed:.3f} of {BASE}")
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """Build every variant of each dtype and time them in turn at each size."""
-    model = load_model(args.model).model.eval()
-    timings: list[dict[str, Any]] = []
+def about(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the record says of the model and of the clock."""
     with num_threads(args.threads) as threads:
-        for dtype in args.dtypes:
-            graphs = (float_graphs if dtype == "float32" else int8_graphs)(build_graph(model))
-            runners = {name: OnnxRunner(graph, threads) for name, graph in graphs.items()}
-            for batch_size in args.batch_sizes:
-                for length in args.lengths:
-                    feeds = drawn_feeds(model.shape.vocab_size, batch_size, length)
-                    at = {"dtype": dtype, "batch_size": batch_size, "length": length}
-                    timings += [{**at, **each} for each in timed(runners, feeds, args.rounds, threads)]
-    return {
-        "model": Path(args.model).name,
-        "onnxruntime": package_version("onnxruntime"),
-        "instructions": instruction_set(),
-        "shape": model.shape.to_json(),
-        "threads_used": threads,
-        "clock": clock_name(threads),
-        "timings": timings,
-    }
+        return {
+            "model": Path(args.model).name,
+            "layers": args.layers,
+            "onnxruntime": package_version("onnxruntime"),
+            "instructions": instruction_set(),
+            "shape": load_model(args.model).model.shape.to_json(),
+            "threads_used": threads,
+            "clock": clock_name(threads),
+        }
+
+
+def size_of(timing: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(timing[name] for name in ("dtype", "batch_size", "length"))
+
+
+def measure(sizes: Sequence[tuple[str, int, int]], args: argparse.Namespace) -> Iterator[list[dict[str, Any]]]:
+    """Build every variant of the sizes' dtype, and time them in turn: yields a size's timings at a time."""
+    if not sizes:
+        return
+    dtype = sizes[0][0]
+    model = with_layers(load_model(args.model).model.eval(), range(args.layers))
+    with num_threads(args.threads) as threads:
+        graphs = (float_graphs if dtype == "float32" else int8_graphs)(build_graph(model))
+        runners = {name: OnnxRunner(graph, threads) for name, graph in graphs.items()}
+        for _, batch_size, length in sizes:
+            feeds = drawn_feeds(model.shape.vocab_size, batch_size, length)
+            at = {"dtype": dtype, "batch_size": batch_size, "length": length}
+            yield [{**at, **each} for each in timed(runners, feeds, args.rounds, threads)]
 
 
 def float_graphs(graph: onnx.ModelProto) -> dict[str, onnx.ModelProto]:

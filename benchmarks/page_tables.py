@@ -239,6 +239,35 @@ def backends_table() -> str:
     return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
 
 
+def stock_export_table() -> str:
+    """Return ModernBERT's times beside the stock export's, for export's page."""
+    rows = [
+        [
+            f"{each['length']}",
+            {"stock float32": "the stock export, float32"}.get(each["name"], f"ours, {each['name']}"),
+            f"{each['time']['median_ms']:.1f}",
+            f"{each['speed']['median_ratio']:.2f}",
+        ]
+        for each in read_record("families")["short"]
+    ]
+    return table(["tokens", "file", "median (ms)", "times as fast"], rows, text_columns=2)
+
+
+def window_table() -> str:
+    """Return time and memory of one layer on long texts, with a window and without, for export's page."""
+    measured = {(each["way"], each["length"], each["kind"]): each for each in read_record("families")["long"]}
+    titles = {"torch": "torch", "training": "torch, forward and backward", "onnx": "ONNX Runtime"}
+    rows = []
+    for way, length in dict.fromkeys(key[:2] for key in measured):
+        local, whole = (measured[way, length, kind] for kind in ("local", "global"))
+        times = [f"{each['time_ms']:,.0f}" for each in (local, whole)]
+        rows.append(
+            [titles[way], f"{length:,}", *times, *(f"{each['memory_bytes'] / 2**20:,.0f}" for each in (local, whole))]
+        )
+    heads = ["with", "tokens", "window (ms)", "global (ms)", "window (MiB)", "global (MiB)"]
+    return table(heads, rows, text_columns=1)
+
+
 def search_table() -> str:
     """Return what searched networks gain over the grid's at equal cost, over search seeds, for search's page."""
     rows = []
@@ -250,3 +279,108 @@ def search_table() -> str:
         )
     names = [f"{start} {share}" for start in ("MACs,", "int8 latency,") for share in ("1/2", "1/3", "1/4")]
     return table(["task, metric", *names], rows)
+
+
+OPERATORS = {
+    "SkipLayerNormalization": "`SkipLayerNormalization` for `Sum` and `LayerNormalization`",
+    "BiasGelu": "`BiasGelu`: the bias before GELU, not in the product",
+    "FastGelu": "`FastGelu`, an approximation",
+    "three products": "queries, keys and values as three products",
+    "attention written out": "attention of products and `Softmax`",
+    "QAttention": "`QAttention` for the product and `MultiHeadAttention`",
+    "one scale per weight": "one scale for each weight, not for each output channel",
+}
+
+
+def operators_table() -> str:
+    """Return how fast other operators are in int8, for export's page."""
+    timings = [each for each in read_record("operators")["timings"] if each["dtype"] == "int8"]
+    sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in timings))
+    speeds = {(each["variant"], each["batch_size"], each["length"]): each["speed"] for each in timings}
+    rows = [[title, *(spread_cell(speeds[name, *size]) for size in sizes)] for name, title in OPERATORS.items()]
+    return table(["in place of ours", *(f"{batch_size} x {length}" for batch_size, length in sizes)], rows)
+
+
+def spread_cell(ratio: Mapping[str, float]) -> str:
+    """Return a median with its quartiles."""
+    return f"{ratio['median_ratio']:.2f} [{ratio['q1_ratio']:.2f}, {ratio['q3_ratio']:.2f}]"
+
+
+def rivals_table() -> str:
+    """Return times and rates of the exported files and their rivals, for export's page; single texts first."""
+    timings = read_record("rivals")["timings"]
+    sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in timings))
+    found = {(each["name"], each["batch_size"], each["length"]): each for each in timings}
+    names = dict.fromkeys(each["name"] for each in timings)
+    rows = [[name, *(rival_cell(found[name, *size]) for size in sizes)] for name in names]
+    heads = [
+        f"{length} tokens, ms" if batch_size == 1 else f"{batch_size} x {length}, texts/s"
+        for batch_size, length in sizes
+    ]
+    return table(["", *heads], rows)
+
+
+def rival_cell(timing: Mapping[str, Any]) -> str:
+    """Return a text's time, or a batch's rate, and how many times ours the time is."""
+    spent, batch_size = timing["time"]["median_ms"], timing["batch_size"]
+    shown = f"{spent:.2f}" if batch_size == 1 else f"{1000 * batch_size / spent:,.0f}"
+    return f"{shown} ({timing['share_of_ours']['median_ratio']:.2f})"
+
+
+def rivals_line() -> str:
+    """Return which rivals did not run, and by how much the quartiles of shares differ."""
+    record = read_record("rivals")
+    shares = [each["share_of_ours"] for each in record["timings"]]
+    widths = sorted(each["q3_ratio"] / each["q1_ratio"] - 1 for each in shares)
+    left = "; ".join(f"{name}: {reason}" for name, reason in record["left_out"].items())
+    rounds = shares[0]["count"]
+    return (
+        f"Processor: {record['machine']['processor']} ({record['instructions']}), {record['threads_used']} thread, "
+        f"{record['clock']}, {rounds} rounds. Quartiles of a share are {100 * widths[len(widths) // 2]:.0f} % apart in "
+        f"the median, at most {100 * widths[-1]:.0f} %." + (f" Not run: {left}." if left else "") + "\n"
+    )
+
+
+def options_table() -> str:
+    """Return what ONNX Runtime's session options do to the int8 file, for export's page."""
+    record = read_record("session_options")
+    sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in record["timings"]))
+    found = {(each["options"], each["batch_size"], each["length"]): each for each in record["timings"]}
+    rows = [
+        [name, f"{load['median_ms']:.0f}", *(spread_cell(found[name, *size]["speed"]) for size in sizes)]
+        for name, load in record["loads"].items()
+    ]
+    return table(["options", "load, ms", *(f"{batch_size} x {length}" for batch_size, length in sizes)], rows)
+
+
+def batches_line() -> str:
+    """Return what a token takes by the tokens of a batch, with the default options."""
+    timings = [each for each in read_record("session_options")["timings"] if each["options"] == "default"]
+    shown = ", ".join(
+        f"{each['batch_size']} x {each['length']} "
+        f"{1000 * each['time']['median_ms'] / (each['batch_size'] * each['length']):.0f}"
+        for each in timings
+    )
+    return f"Microseconds a token with the default options: {shown}.\n"
+
+
+def embedding_table() -> str:
+    """Return the scores of an embedding model and of its cuts under each limit, for embedding's page."""
+    record = read_record("embedding")
+    (cell,) = record["cells"]
+    first = cell["compared"][0]
+    rows = [["uncut, float32", "", *embedding_cells(first["uncut onnx"])]]
+    rows.append(["uncut, int8", "1", *embedding_cells(first["uncut onnx-int8"])])
+    for share, row in zip(record["shares"], cell["compared"], strict=True):
+        for name, title in (("fit", "`fit`"), ("layers", "plain layers")):
+            own = row[name]
+            label = f"{title}, limit {share:.2f}: {own['name']}, {own['steps']:,} steps"
+            rows.append([label, f"{own['share']:.2f}", *embedding_cells(own)])
+    heads = ["", "share of the int8 latency", "Spearman", "NDCG@10", "NDCG@10, uncut index", "cosine to the uncut"]
+    return table(heads, rows)
+
+
+def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
+    """Return what vectors are scored by, in points; the cosine as it is."""
+    scores = [f"{100 * metrics[name]:.1f}" for name in ("spearman", "ndcg@10", "ndcg@10_teacher_index")]
+    return [*scores, f"{metrics['cosine']:.3f}"]

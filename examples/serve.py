@@ -4,14 +4,17 @@
     python examples/serve.py small --port 8000 --processes 2
     curl localhost:8000/predict -H 'content-type: application/json' -d '{"inputs": ["a fine film"]}'
 
-Each process has its own model and threads. Inputs are texts, pairs of texts, lists of words or pairs of question and
-text, by the kind of the model.
+Each process has its own model. While it runs one batch, requests wait and become the next. Inputs are texts, pairs of
+texts, lists of words or pairs of question and text, by the kind of the model.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -20,34 +23,62 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
 from cutbert.errors import InputError
-from cutbert.runtime import load
+from cutbert.runtime import Model, load
 
-MOST_INPUTS = 1024
+MOST_INPUTS = 1024  # of a request, and about those of requests that are answered together
 
 
 class Request(BaseModel):
     inputs: list[Any]
 
 
+async def answer_waiting(model: Model, waiting: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]]) -> None:
+    """Answer requests for ever: all that wait when the model is free, together."""
+    while True:
+        taken = [await waiting.get()]
+        while not waiting.empty() and sum(len(inputs) for inputs, _ in taken) < MOST_INPUTS:
+            taken.append(waiting.get_nowait())
+        together = [each for inputs, _ in taken for each in inputs]
+        try:
+            answers = iter(await asyncio.to_thread(model, together))
+            results: list[Any] = [[next(answers) for _ in inputs] for inputs, _ in taken]
+        except Exception as error:  # of the model: those who wait must hear of it
+            results = [error] * len(taken)
+        for (_, future), result in zip(taken, results, strict=True):
+            if not future.done():  # a client may have gone
+                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+
+
 def make_app() -> FastAPI:
     """Return the application; each process of uvicorn calls it once. Its settings come in the environment."""
     threads = int(os.environ.get("SERVE_THREADS", "1"))
     model = load(os.environ["SERVE_MODEL"], backend=os.environ.get("SERVE_BACKEND", "auto"), threads=threads)
-    app = FastAPI()
+    waiting: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]] = asyncio.Queue()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        worker = asyncio.create_task(answer_waiting(model, waiting))
+        yield
+        worker.cancel()
+
+    app = FastAPI(lifespan=lifespan)
 
     @app.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         return {"kind": type(model).__name__}
 
     @app.post("/predict")
-    def predict(request: Request) -> dict[str, Any]:  # not async: uvicorn runs it in a thread of a pool
+    async def predict(request: Request) -> dict[str, Any]:
         if len(request.inputs) > MOST_INPUTS:
             raise HTTPException(413, f"inputs must be at most {MOST_INPUTS}, got {len(request.inputs)}")
         try:
-            answers = model(request.inputs)
+            for row, each in enumerate(request.inputs):
+                model.check_input(each, row)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
-        return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in answers]}
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        waiting.put_nowait((request.inputs, future))
+        return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in await future]}
 
     return app
 
@@ -62,5 +93,10 @@ if __name__ == "__main__":
     args = parser.parse_args()
     os.environ |= {"SERVE_MODEL": args.model, "SERVE_BACKEND": args.backend, "SERVE_THREADS": str(args.threads)}
     uvicorn.run(
-        "serve:make_app", factory=True, port=args.port, workers=args.processes, app_dir=os.path.dirname(__file__)
+        "serve:make_app",
+        factory=True,
+        port=args.port,
+        workers=args.processes,
+        app_dir=os.path.dirname(os.path.abspath(__file__)),
+        log_level="warning",
     )

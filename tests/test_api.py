@@ -172,21 +172,29 @@ def test_predict(stored: Path, suffix: str, tmp_path: Path, capsys: pytest.Captu
     texts = write_tsv(tmp_path / "texts.tsv", rows)
     words = ["predict", str(stored), "--input", str(texts), "--text", "text", "--out", str(out), "--threads", "1"]
     assert main([*words, "--json"]) == 0
-    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    printed = capsys.readouterr()
+    data = json.loads(printed.out.splitlines()[-1])
+    assert "the input has a column 'label': that of the answers is 'predicted_label'" in printed.err
+    given = [line.split("\t") for line in texts.read_text().splitlines()[1:]]
     tokens = tokenize_rows(rows, tiny_tokenizer(), "tiny", 128, cache=False)
     logits = predict_logits(tiny_model(), tokens).astype(np.float64)
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     if suffix == ".jsonl":
         found = [json.loads(line) for line in out.read_text().splitlines()]
-        labels = [each["label"] for each in found]
+        labels = [each["predicted_label"] for each in found]
         read = [[each["probabilities"][name] for name in HEAD.labels] for each in found]
+        assert [[each["text"], each["label"]] for each in found] == given
+        assert list(found[0]) == ["text", "label", "predicted_label", "probabilities"]
     else:
         header, *table = csv.reader(out.read_text().splitlines(), delimiter="\t" if suffix == ".tsv" else ",")
-        assert header == ["label", "probability_neg", "probability_pos"]
-        labels, read = [row[0] for row in table], [[float(cell) for cell in row[1:]] for row in table]
+        assert header == ["text", "label", "predicted_label", "probability_neg", "probability_pos"]
+        assert [row[:2] for row in table] == given
+        labels, read = [row[2] for row in table], [[float(cell) for cell in row[3:]] for row in table]
     np.testing.assert_allclose(read, chances, atol=1e-5)
     assert labels == [HEAD.labels[i] for i in chances.argmax(1)]
     counts = {name: labels.count(name) for name in sorted(set(labels))}
+    columns = ["probabilities"] if suffix == ".jsonl" else ["probability_neg", "probability_pos"]
+    assert data.pop("columns") == ["predicted_label", *columns]
     assert data == {"out": str(out), "rows": 30, "backend": "torch", "labels": counts}
     assert main(words) == 2
     assert capsys.readouterr().err == f"cutbert: error: --out must be a new file, but {out} is there already\n"
@@ -199,12 +207,14 @@ def test_predict_several_labels_and_numbers(tmp_path: Path) -> None:
     cutbert.predict(many, out=tmp_path / "many.jsonl", **options)
     for line in (tmp_path / "many.jsonl").read_text().splitlines():
         row = json.loads(line)
-        assert row["label"] == [name for name in "abc" if row["probabilities"][name] >= 0.5]
+        assert row["predicted_label"] == [name for name in "abc" if row["probabilities"][name] >= 0.5]
     cutbert.predict(many, out=tmp_path / "many.tsv", **options)
     number = save_tiny(tmp_path / "number", tiny_model(HeadSpec("regression", ("stars",))))
-    assert cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json().keys() == {"out", "rows", "backend"}
+    found = cutbert.predict(number, out=tmp_path / "n.csv", **options).to_json()
+    assert found.keys() == {"out", "rows", "backend", "columns"}
     header, *values = (tmp_path / "n.csv").read_text().splitlines()
-    assert header == "label" and len(values) == 12 and all(np.isfinite(float(value)) for value in values)
+    assert header == "text,label,predicted_label" and len(values) == 12
+    assert all(np.isfinite(float(value.rpartition(",")[2])) for value in values)
 
 
 def test_predict_in_chunks_gives_what_one_chunk_gives(
@@ -221,17 +231,17 @@ def test_predict_in_chunks_gives_what_one_chunk_gives(
     assert {**parts.to_json(), "out": 0} == {**whole.to_json(), "out": 0}
     lines = [(tmp_path / f"{name}.jsonl").read_text().splitlines() for name in ("whole", "parts")]
     for one, other in zip(*(map(json.loads, each) for each in lines), strict=True):
-        assert one["label"] == other["label"]
+        assert one["predicted_label"] == other["predicted_label"]
         assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-6)
 
 
 @pytest.mark.parametrize(
     ("kind", "label", "broken", "others"),
     [
-        ("single_label", "a\tb", [".tsv"], ".csv or .jsonl"),
-        ("single_label", "a\nb", [".tsv"], ".csv or .jsonl"),
-        ("single_label", "a\rb", [".tsv", ".csv"], ".jsonl"),
-        ("multi_label", "a,b", [".tsv", ".csv"], ".jsonl"),
+        ("single_label", "a\tb", [".tsv"], ".csv or .jsonl or .parquet"),
+        ("single_label", "a\nb", [".tsv"], ".csv or .jsonl or .parquet"),
+        ("single_label", "a\rb", [".tsv"], ".csv or .jsonl or .parquet"),
+        ("multi_label", "a,b", [".tsv", ".csv"], ".jsonl or .parquet"),
         ("single_label", "a,b", [], ""),
     ],
 )
@@ -254,7 +264,8 @@ def test_predict_refuses_files_that_cannot_hold_a_label(
                 assert list(json.loads(file.readline())["probabilities"]) == [label, "z"]
             else:
                 header, *rows = csv.reader(file, delimiter="\t" if suffix == ".tsv" else ",")
-                assert header == ["label", f"probability_{label}", "probability_z"] and len(rows) == 40
+                names = ["text", "label", "predicted_label", f"probability_{label}", "probability_z"]
+                assert header == names and len(rows) == 40
 
 
 def test_predict_names_all_mistakes(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -362,8 +373,8 @@ def test_arguments_are_checked_by_name(tmp_path: Path) -> None:
         "unknown argument 'epoch'; did you mean 'epochs'?",
         "unknown argument 'taks'; did you mean 'task'?",
     ]
-    with pytest.raises(InputError, match="argument 'text' must be given"):
-        cutbert.predict("m", input="a.tsv", out="b.tsv")
+    with pytest.raises(InputError, match="argument 'input' must be given"):
+        cutbert.predict("m", text="a", out="b.tsv")
 
 
 def test_words_are_checked_as_on_the_command_line(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from cutbert.quantities import SUFFIXES
 from cutbert.settings import GROUPS
 from cutbert.shape.budget import Limits
 from cutbert.sweeps.settings import SweepSettings
-from cutbert.train.predict_settings import PredictSettings
+from cutbert.train.predict_settings import OUT_FORMATS, PredictSettings
 from cutbert.train.settings import TrainSettings
 
 BACKENDS = "torch, torch-bf16, onnx, onnx-int8"
@@ -323,7 +323,11 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
             "--augment-rounds must be at least 1, got 0",
         ],
     ),
-    (PredictSettings, {**LABELS, "out": "o.xls"}, ["--out must end in one of .tsv, .csv, .jsonl, got o.xls"]),
+    (
+        PredictSettings,
+        {**LABELS, "out": "o.xls"},
+        [f"--out must end in one of {', '.join(OUT_FORMATS)}, or be -, got o.xls"],
+    ),
     (PredictSettings, {**LABELS, "out": "o.csv", "max_length": 1}, ["--max-length must be at least 2, got 1"]),
     (CostSettings, {"sequence_length": 0}, ["--sequence-length must be at least 1, got 0"]),
     (SweepSettings, {"show": "x", "out": "y"}, ["--out must not be given with --show"]),

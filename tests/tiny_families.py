@@ -30,7 +30,7 @@ MODERNBERT = Ingredients(
 )
 DEBERTA = Ingredients(has_position_table=False, num_distance_buckets=6, max_distance=12, has_distance_norm=True)
 INGREDIENTS = {
-    "bert with rotary positions": Ingredients(
+    "nomic_bert": Ingredients(
         has_position_table=False,
         rotary_bases=(1000.0, 1000.0),
         is_gated=True,
@@ -51,13 +51,19 @@ LAYERS = (TINY_LAYERS[0], LayerShape(3, 4, 4, 0), *TINY_LAYERS[2:])
 
 def family_shape(family: str) -> EncoderShape:
     """Return the layers of `tiny_models` with a family's ingredients."""
-    return replace(tiny_shape(), layers=LAYERS, num_token_types=0, ingredients=INGREDIENTS[family])
+    types = 2 if family == "nomic_bert" else 0
+    return replace(tiny_shape(), layers=LAYERS, num_token_types=types, ingredients=INGREDIENTS[family])
 
 
 def family_model(family: str, head: HeadSpec = CLASSES, seed: int = 0) -> TaskModel:
     """Return a model in evaluation mode with normal weights everywhere, norms and biases too."""
     name = family.split()[0]
-    style = EncoderStyle(family=name, position_offset=2 if name == "mpnet" else 0, pad_token_id=1)
+    style = EncoderStyle(
+        family=name,
+        activation="silu" if name == "nomic_bert" else "gelu",
+        position_offset=2 if name == "mpnet" else 0,
+        pad_token_id=1,
+    )
     model = TaskModel(family_shape(family), style, head).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -13,13 +13,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import onnxruntime
+import onnx
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
 from cutbert.api.sweeps import SWEPT
 from cutbert.cli.main import main
+from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from known_times import take_known_memory
@@ -180,9 +181,20 @@ def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
 
 def test_runtime(tmp_path: Path, glue: Path, teacher: Path) -> None:
     exported = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, threads=1)["out"]
-    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--singles", 3, "--repeats", 1)
+    words = ("--model", exported, "--data-dir", glue, "--texts", 12, "--repeats", 1)
     record = record_of("measure_runtime", tmp_path, *words)
     assert record["texts"] == 12 and record["single_over_session"] > 0 and record["one_by_one_over_together"] > 0
+    assert set(record["per_text"]) >= {"together", "session together", "torch together"}
+
+
+def test_serving(tmp_path: Path, glue: Path, teacher: Path) -> None:
+    for name in ("fastapi", "uvicorn"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cutbert[serve]'")
+    out = cutbert.export(teacher, out=tmp_path / "exported", onnx=True, int8=True, gate=False, threads=1)["out"]
+    words = ("--cut", out, "--uncut", out, "--data-dir", glue, "--clients", 3, "--processes", 1, "--requests", 5)
+    servers = record_of("measure_serving", tmp_path, *words)["servers"]
+    assert [each["name"] for each in servers] == ["cut int8", "uncut float32", "uncut int8"]
+    assert all(0 < each["p50_ms"] <= each["p99_ms"] and each["requests_per_s"] > 0 for each in servers)
 
 
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
@@ -245,27 +257,54 @@ def test_onnx_parity(tmp_path: Path, family: Path) -> None:
     assert record["rows"] == {"dev": 20, "train": 10} and record["alone"]["max_abs_diff"] < record["limit"]
 
 
-class OnnxInOpenVinosPlace:
-    """What the script uses of openvino, done by onnxruntime."""
-
-    def __init__(self) -> None:
-        self.Core = self.read_model = self.compile_model = self.create_infer_request = self.same
-
-    def same(self, *given: Any) -> OnnxInOpenVinosPlace:
-        if given and isinstance(given[0], Path):
-            self.session = onnxruntime.InferenceSession(str(given[0]))
-        return self
-
-    def infer(self, feeds: dict[str, Any], share_inputs: bool) -> Any:
-        return self.session.run(None, feeds)
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of transformers' own class, with the vocabulary that drawn texts need."""
+    folder = tmp_path_factory.mktemp("classifier")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=1000, max_position_embeddings=32, **sizes)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
-def test_openvino(tmp_path: Path, family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", OnnxInOpenVinosPlace())
-    record = record_of(
-        "measure_openvino", tmp_path, "--run", family, "--texts", 3, "--rounds", 1, name="openvino_latency"
+def test_rivals(tmp_path: Path, classifier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    words = [word for name in ("torchao int8 dynamic", "ONNX Runtime float32, dynamo") for word in ("--without", name)]
+    words += ["--without", "torch bf16, compiled", "--model", str(classifier), "--sizes", "1x4,3x6"]
+    record = record_of("measure_rivals", tmp_path, *words, "--rounds", 1, "--threads", 1)
+    assert record["left_out"]["OpenVINO int8 static"] == "openvino is not installed"
+    apart = {(each["name"], each["length"]): each["max_abs_diff"] for each in record["timings"]}
+    assert {length for _, length in apart} == {4, 6}
+    for name in ("cutbert float32", "ONNX Runtime float32", "ONNX Runtime float32, O2"):
+        assert apart[name, 6] < 1e-4
+    assert all(
+        each["share_of_ours"]["median_ratio"] == 1 for each in record["timings"] if each["name"] == "cutbert int8"
     )
-    assert "OpenVINO float32" in {each["name"] for each in record["runners"]}
+
+
+def test_session_options(tmp_path: Path, classifier: Path) -> None:
+    words = ("--model", classifier, "--sizes", "1x4,3x6", "--rounds", 1, "--threads", 1)
+    record = record_of("measure_session_options", tmp_path, *words)
+    assert "no arena" in record["loads"] and len(record["timings"]) == 2 * len(record["loads"])
+    assert all(each["speed"]["median_ratio"] == 1 for each in record["timings"] if each["options"] == "default")
+
+
+@pytest.mark.slow
+def test_families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With our own graph in the place of the stock export, which needs another package."""
+
+    def export(stock: Any, f: str, **_: Any) -> None:
+        onnx.save(build_graph(sys.modules["measure_families"].own_model(stock)), f)
+
+    monkeypatch.setattr("torch.onnx.export", export)
+    sizes = ("--layers", 2, "--hidden-size", 24, "--vocab-size", 30, "--lengths", 8, "--rounds", 1)
+    words = (*sizes, "--long", "8,400", "--ways", "onnx", "--kinds", "local")
+    record = record_of("measure_families", tmp_path, *words)
+    short = {each["name"]: each for each in record["short"]}
+    assert list(short) == ["stock float32", "float32", "int8"] and short["float32"]["max_abs_diff"] < 1e-4
+    assert [each["length"] for each in record["long"]] == [8, 400]
+    assert all(each["time_ms"] > 0 and each["memory_bytes"] >= 0 for each in record["long"])
 
 
 def test_search(tmp_path: Path, family: Path) -> None:

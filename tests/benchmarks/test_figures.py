@@ -151,7 +151,7 @@ def test_commands_of_everything_are_understood(scripts: dict[str, ModuleType], m
                 options = [word for word in words if word.startswith("--")]
                 source = (BENCHMARKS.parent / script).read_text(encoding="utf-8") + shared
                 assert [each for each in options if f'"{each}"' not in source] == [], line
-    assert set(seen) == {"sweep", "analyze"}
+    assert set(seen) == {"sweep", "analyze", "export"}
 
 
 def test_everything_lists_its_commands(scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from cutbert.data import stream
 from cutbert.data.records import open_text, read_text
-from cutbert.data.stream import count_texts, stream_texts
-from cutbert.data.tasks import Layout
+from cutbert.data.stream import InputFile, Scan, scan, stream_chunks
 from cutbert.errors import DataError
 
 PARTS = ("a", "\n", "\r", "\r\n", "\ufeff", '"', "\t", "\n\n", "\u2028", "é", "\x85")
@@ -45,18 +44,19 @@ def test_chunks_are_bounded_and_hold_all_rows(tmp_path: Path, monkeypatch: pytes
     path = tmp_path / "texts.parquet"
     pyarrow.parquet.write_table(table, path)
     for pair in (None, "two"):
-        layout = Layout("one", pair, None)
-        chunks = list(stream_texts(path, layout))
-        assert [text for chunk in chunks for text in chunk.text] == texts
-        assert all(0 < len(chunk) <= 5 and sum(map(len, chunk.text[:-1])) < 100 for chunk in chunks)
-        assert count_texts(path, layout) == 23
-        if pair is not None:
-            assert [text for chunk in chunks for text in chunk.text_pair or ()] == texts[::-1]
+        file = InputFile(path, "one", pair)
+        chunks = list(stream_chunks(file))
+        inputs = texts if pair is None else list(zip(texts, texts[::-1], strict=True))
+        assert [each for chunk in chunks for each in chunk.inputs] == inputs
+        assert [cells for chunk in chunks for cells in chunk.cells] == table.to_pylist()
+        assert all(len(chunk.inputs) <= 5 for chunk in chunks)
+        assert all(sum(len(cells["one"]) for cells in chunk.cells[:-1]) < 100 for chunk in chunks)
+        assert scan(file) == Scan(23, ("one", "two"))
 
 
 def test_mistakes_are_found_before_and_in_the_stream(tmp_path: Path) -> None:
     path = tmp_path / "texts.tsv"
     path.write_text("text\ngood\n \nfine\n", encoding="utf-8")
-    for read in (count_texts, lambda *given: list(stream_texts(*given))):
+    for read in (scan, lambda file: list(stream_chunks(file))):
         with pytest.raises(DataError, match=r"row 2 \(line 3\): column 'text' must not be empty"):
-            read(path, Layout("text", None, None))
+            read(InputFile(path, "text"))

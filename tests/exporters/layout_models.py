@@ -8,13 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from random_models import random_model
-from transformers import BertTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
+from transformers import BertTokenizer, DebertaV2Tokenizer, MPNetTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from cutbert.hub.save import save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
+from tiny_families import INGREDIENTS
 from tiny_runs import PROVENANCE, SPECIAL, WORDS
 
 VOCAB = (*SPECIAL, *WORDS, "##ish", ",", ".")
@@ -25,12 +27,22 @@ FREE = EncoderShape(
     num_positions=40,
 )
 LETTERS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *string.ascii_lowercase)
-SHAPES = {  # of a free shape in each family: RoBERTa's line has one token type, DistilBERT none
+MPNET_VOCAB = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "[UNK]", *WORDS, "##ish", ",", ".")
+PIECES = (*SPECIAL, "▁", *string.ascii_lowercase)
+EVEN_KEYS = (LayerShape(4, 6, 4, 17), *FREE.layers[1:])
+SHAPES = {  # of a free shape in each family: RoBERTa's line has one token type, DistilBERT and others none
     "bert": FREE,
     "electra": replace(FREE, embedding_size=12),
     "distilbert": replace(FREE, num_token_types=0),
     "roberta": replace(FREE, num_token_types=1, vocab_size=len(LETTERS)),
+    "mpnet": replace(FREE, num_token_types=0, vocab_size=len(MPNET_VOCAB), ingredients=Ingredients(num_bias_heads=4)),
+    "modernbert": replace(
+        FREE, layers=EVEN_KEYS, num_token_types=0, ingredients=INGREDIENTS["modernbert"].of_layers((0, 1, 2))
+    ),
+    "nomic_bert": replace(FREE, layers=EVEN_KEYS, ingredients=INGREDIENTS["nomic_bert"]),
+    "deberta-v2": replace(FREE, num_token_types=0, vocab_size=len(PIECES), ingredients=INGREDIENTS["deberta-v2"]),
 }
+NEW = ("mpnet", "modernbert", "nomic_bert", "deberta-v2")  # made of other things than BERT
 STOCK = EncoderShape.uniform(
     hidden_size=24, num_layers=2, num_heads=4, intermediate_size=20, vocab_size=len(VOCAB), num_positions=40
 )
@@ -45,9 +57,16 @@ def bert_tokenizer() -> BertTokenizer:
 
 
 def family_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of a family's own class; RoBERTa's of single letters."""
+    """Return a tokenizer of a family's own class; RoBERTa's and DeBERTa's of single letters."""
     if family == "roberta":
         return RobertaTokenizer(vocab={token: i for i, token in enumerate(LETTERS)}, merges=[])
+    if family == "mpnet":
+        return MPNetTokenizer(vocab={token: i for i, token in enumerate(MPNET_VOCAB)})
+    if family == "deberta-v2":
+        return DebertaV2Tokenizer(vocab=[(piece, -float(piece in SPECIAL)) for piece in PIECES])
+    if family == "modernbert":
+        engine = bert_tokenizer()
+        return PreTrainedTokenizerFast(tokenizer_object=engine.backend_tokenizer, **engine.special_tokens_map)
     return bert_tokenizer()
 
 

@@ -28,7 +28,7 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
         for _ in range(draw.integers(0, 4))
     ]
-    if family == "modernbert":  # rotary keys are of pairs
+    if family in ("modernbert", "nomic_bert"):  # rotary keys are of pairs
         layers = [replace(layer, key_dim=2 * layer.key_dim) for layer in layers]
     types = (
         0
@@ -56,6 +56,14 @@ def random_ingredients(family: str, num_layers: int, draw: np.random.Generator) 
         has_table, has_norm = (bool(each) for each in draw.integers(0, 2, 2))
         return Ingredients(
             has_position_table=has_table, num_distance_buckets=6, max_distance=16, has_distance_norm=has_norm
+        )
+    if family == "nomic_bert":
+        return Ingredients(
+            has_position_table=False,
+            rotary_bases=(1000.0, 1000.0),
+            is_gated=True,
+            has_attention_bias=False,
+            has_feed_forward_bias=False,
         )
     if family != "modernbert":
         return BERT
@@ -101,7 +109,7 @@ def random_model(
         for parameter in model.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
         for buffer in model.buffers():  # of relative biases, each layer's heads in an order of its own
-            buffer.copy_(torch.randperm(3, generator=draw)[: len(buffer)])
+            buffer.copy_(torch.randperm(shape.ingredients.num_bias_heads, generator=draw)[: len(buffer)])
     return model.eval()
 
 

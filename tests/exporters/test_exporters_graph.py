@@ -13,6 +13,7 @@ import pytest
 from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
 
 from cutbert.errors import ModelError
+from cutbert.exporters.attention import GROUPED_ABOVE
 from cutbert.exporters.graph import build_graph, input_names
 from cutbert.exporters.int8 import instruction_set, quantize
 from cutbert.exporters.nodes import ACTIVATIONS
@@ -60,7 +61,7 @@ def test_every_head(family: str, kind: str) -> None:
     check_same(random_model(MIXED, HEADS[kind], family, pooling="mean"))
 
 
-@pytest.mark.parametrize("family", ("mpnet", "modernbert", "deberta-v2"))
+@pytest.mark.parametrize("family", ("mpnet", "modernbert", "nomic_bert", "deberta-v2"))
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_every_head_of_other_families(family: str, kind: str) -> None:
     for seed in range(3):
@@ -79,6 +80,50 @@ def test_any_mixture_of_ingredients() -> None:
     )
     layers = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(2, 2, 3, 0))
     check_same(random_model(replace(MIXED, layers=layers, ingredients=made), HEADS["single_label"]))
+
+
+@pytest.fixture(scope="module", params=(False, True))
+def windowed(request: pytest.FixtureRequest) -> TaskModel:
+    """Two local layers around a global one, with biases or without."""
+    made = Ingredients(
+        norm_first=True,
+        has_position_table=False,
+        rotary_bases=(1000.0, 100.0),
+        window=3,
+        local_layers=(True, False, True),
+        is_gated=True,
+        has_attention_bias=request.param,
+    )
+    layers = (LayerShape(3, 4, 5, 7), LayerShape(2, 6, 4, 9), LayerShape(1, 4, 6, 5))
+    shape = replace(MIXED, layers=layers, num_positions=64, num_token_types=0, ingredients=made)
+    return random_model(shape, HEADS["token"], "modernbert")
+
+
+def test_windows_of_long_texts(windowed: TaskModel) -> None:
+    """Lengths around where groups begin and end, below and above where there are any; texts that end anywhere."""
+    graph = build_graph(windowed)
+    onnx.checker.check_model(graph)
+    runner = OnnxRunner(graph, threads=1)
+    limit = GROUPED_ABOVE * 3
+    for lengths in ((1,), (limit - 1, 2), (limit, 5), (limit + 1, 1), (limit + 2, 9, 7), (limit + 3,) * 2, (64, 30)):
+        inputs = random_inputs(windowed.shape, lengths)
+        real = inputs[1].astype(bool)
+        np.testing.assert_allclose(runner(*inputs)[real], own_answer(windowed, inputs)[real], rtol=1e-4, atol=1e-5)
+
+
+def test_int8_rounds_the_same_products_around_windows(windowed: TaskModel) -> None:
+    graph = build_graph(windowed)
+    inputs = random_inputs(windowed.shape, (40, 7))
+    products = [node for node in graph.graph.node if node.op_type == "MatMul"]
+    for calibration in (None, [dict(zip(("input_ids", "attention_mask"), inputs, strict=False))]):
+        made = quantize(graph, instruction_set(), calibration)
+        onnx.checker.check_model(made)
+        kinds = Counter(node.op_type for node in made.graph.node)
+        assert kinds["MatMulInteger"] == (len(products) if calibration is None else 0) and kinds["If"] == 2
+        real = inputs[1].astype(bool)
+        np.testing.assert_allclose(
+            OnnxRunner(made, threads=1)(*inputs)[real], own_answer(windowed, inputs)[real], atol=0.1
+        )
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -117,7 +162,7 @@ def test_attention_norms_and_gelu_are_one_node_each() -> None:
     assert kinds["MultiHeadAttention"] == 3
     assert kinds["Gelu"] == 3
     assert kinds["LayerNormalization"] == 7 and kinds["Sum"] == 6
-    assert not {"Softmax", "Erf", "Sqrt", "ReduceMean"} & kinds.keys()
+    assert not {"Softmax", "Erf", "Sqrt", "ReduceMean", "If"} & kinds.keys()
 
 
 @pytest.mark.parametrize("family", ("bert", "modernbert"))

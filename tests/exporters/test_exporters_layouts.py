@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
-from layout_models import FREE, SHAPES, STOCK, add_modules, bert_tokenizer, save_layout_model
+from layout_models import FREE, NEW, SHAPES, STOCK, add_modules, bert_tokenizer, save_layout_model
 from random_models import HEADS, own_answer, random_inputs
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -26,7 +26,9 @@ from cutbert.exporters.settings import ExportSettings, Layout
 from cutbert.hub.loaders import LOADERS
 from cutbert.hub.save import stand_in
 from cutbert.shape.folder import read_folder_shape
+from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
+from cutbert.shape.stock_config import STOCK_FAMILIES
 from tiny_runs import save_tiny, tiny_rows, write_tsv
 
 INT8 = int8_file(instruction_set())
@@ -60,9 +62,9 @@ def test_every_loader_has_its_line() -> None:
     ],
 )
 def test_the_default_is_for_all_that_share_a_folder(kind: str, wanted: tuple[str, ...]) -> None:
-    assert resolved(("default",), HEADS[kind], None) == wanted
-    assert resolved(("triton", "default", "optimum"), HEADS[kind], None)[0] == "triton"
-    assert sorted(resolved(("optimum", "default"), HEADS[kind], None)) == sorted(wanted)
+    assert resolved(("default",), "bert", HEADS[kind], None) == wanted
+    assert resolved(("triton", "default", "optimum"), "bert", HEADS[kind], None)[0] == "triton"
+    assert sorted(resolved(("optimum", "default"), "bert", HEADS[kind], None)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +124,46 @@ def test_a_free_shape_has_the_familys_config_and_its_own_sizes(tmp_path: Path) -
         cutbert.export(out, onnx=True, threads=1)
 
 
+@pytest.mark.parametrize("family", NEW)
+def test_other_families_in_every_layout_that_serves_them(tmp_path: Path, family: str) -> None:
+    """The config is the family's own, and says what it is made of; the tokenizer gives what the graph takes."""
+    shape = SHAPES[family]
+    save_layout_model(tmp_path / "m", HEADS["none"], shape, "cls", family)
+    add_modules(tmp_path / "m")
+    layouts = ("default", "tei", "triton")
+    cutbert.export(tmp_path / "m", layouts=layouts, onnx=True, out=tmp_path / "out", threads=1)
+    out = tmp_path / "out"
+    config = AutoConfig.from_pretrained(out)
+    assert (config.model_type, config.hidden_size, config.num_hidden_layers) == (family, 24, 3)
+    assert STOCK_FAMILIES[family].ingredients(read(out / "config.json")) == shape.ingredients
+    assert config.architectures == [f"{STOCK_FAMILIES[family].prefix}Model"]
+    check_tei(out)
+    takes = [each.name for each in OnnxRunner(out / "onnx" / "model.onnx", 1).session.get_inputs()]
+    assert set(AutoTokenizer.from_pretrained(out)("a film", "a book").keys()) == set(takes)
+    assert ("token_type_ids" in takes) == (family == "nomic_bert")
+    assert read_folder_shape(out).shape == shape
+    served = {"transformers.js", "sentence-transformers", "optimum", "fastembed", "tei", "triton"}
+    wanted = served - {"sentence-transformers", "optimum"} if family == "nomic_bert" else served
+    assert set(read(out / "cutbert.json")["layouts"]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "layout"),
+    [
+        ("modernbert", "span", "transformers.js"),
+        ("nomic_bert", "single_label", "transformers.js"),
+        ("nomic_bert", "regression", "sentence-transformers"),
+        ("nomic_bert", "token", "optimum"),
+    ],
+)
+def test_families_that_a_loader_has_no_class_for(tmp_path: Path, family: str, kind: str, layout: str) -> None:
+    save_layout_model(tmp_path / "m", HEADS[kind], SHAPES[family], "cls", family)
+    message = f"--for {layout} must be given a model that its loader has a class for, got {family} with {kind}"
+    with pytest.raises(InputError, match=message):
+        cutbert.export(tmp_path / "m", layouts=layout, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_stock_shape_keeps_its_weights(tmp_path: Path) -> None:
     write(tmp_path, "single_label", "optimum", shape=STOCK)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
@@ -139,6 +181,10 @@ def test_a_stand_in_has_heads_that_divide_its_width(layers: tuple[int, ...], hea
     found = stand_in(shape)
     assert found.is_stock and found.layers[0].num_heads == heads
     assert (found.hidden_size, found.num_layers) == (24, max(1, len(layers)))
+    local = Ingredients(window=1, local_layers=(True,) * len(layers), rotary_bases=(9.0, 9.0), has_position_table=False)
+    odd = tuple(LayerShape(count, 2, 3, 7) for count in layers)
+    found = stand_in(EncoderShape(25, odd, 9, 12, ingredients=local))
+    assert found.ingredients.rotary_bases == (9.0, 9.0) and found.ingredients.is_local(0) == bool(layers)
 
 
 def test_the_tokenizer_is_known_everywhere(tmp_path: Path) -> None:

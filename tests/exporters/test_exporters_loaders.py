@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from layout_models import (
     FREE,
+    NEW,
     PAIRS,
     SHAPES,
     STOCK,
@@ -36,8 +37,9 @@ NODE = "CUTBERT_NODE_MODULES"
 INT8 = int8_file(instruction_set())
 LONGEST = 30  # tokens, of the sentence-transformers folder
 ONNX = {"backend": "onnx", "model_kwargs": {"subfolder": "onnx", "file_name": "model.onnx"}}
-FAMILIES = [family for family in SHAPES if family != "bert"]
+FAMILIES = [family for family in SHAPES if family not in ("bert", "nomic_bert")]
 WORD_PAIRS = (("good film", "bad"), ("dull", "very fine"))
+WORD_TEXTS = ("good film", "dull")
 VECTORS = {"vec": ("none", FREE), "vec_stock": ("pooler", STOCK)}
 ORT_CLASSES = {
     "single_label": "ORTModelForSequenceClassification",
@@ -78,15 +80,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory, models: dict[str, TaskModel
     for family in FAMILIES:
         kind = HEADS["single_label"]
         models[family] = save_layout_model(root / "src" / family, kind, SHAPES[family], "mean", family)
-        cutbert.export(root / "src" / family, out=root / family, layouts=everywhere, onnx=True, threads=1)
+        cutbert.export(root / "src" / family, out=root / family, layouts="default", onnx=True, threads=1)
+    for family in NEW:
+        name = f"vec-{family}"
+        models[name] = save_layout_model(root / "src" / name, HEADS["none"], SHAPES[family], "cls", family)
+        add_modules(root / "src" / name)
+        cutbert.export(root / "src" / name, out=root / name, layouts="default", onnx=True, threads=1)
     return root
 
 
 def family_answer(model: TaskModel, family: str) -> np.ndarray:
     """Return the logits of two pairs of words in a family's own tokens."""
-    found = family_tokenizer(family)(*map(list, zip(*WORD_PAIRS, strict=True)), padding=True, return_tensors="np")
+    return own_answer(model, family_inputs(family, *map(list, zip(*WORD_PAIRS, strict=True))))
+
+
+def family_vectors(model: TaskModel, family: str) -> np.ndarray:
+    """Return the mean over tokens with a norm of 1 of words in a family's own tokens."""
+    inputs = family_inputs(family, list(WORD_TEXTS))
+    return normed_means(own_answer(model, inputs), inputs[1])
+
+
+def family_inputs(family: str, *sides: list[str]) -> list[np.ndarray]:
+    """Return ids, mask and types in a family's own tokens."""
+    found = family_tokenizer(family)(*sides, padding=True, return_tensors="np")
     ids, mask = (found[name].astype(np.int64) for name in ("input_ids", "attention_mask"))
-    return own_answer(model, [ids, mask, np.array(found.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64)])
+    return [ids, mask, np.array(found.get("token_type_ids", np.zeros_like(ids)), dtype=np.int64)]
+
+
+def normed_means(states: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+    return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
 def encoded(texts: Any, longest: int = 40) -> list[np.ndarray]:
@@ -102,9 +125,7 @@ def vectors(model: TaskModel, name: str, texts: Any = TEXTS) -> np.ndarray:
     states = own_answer(model, inputs)
     if name != "vec":
         return states[:, 0]
-    mask = inputs[1][..., None]
-    means = (states * mask).sum(1) / mask.sum(1)
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    return normed_means(states, inputs[1])
 
 
 def close(got: Any, wanted: np.ndarray, atol: float = 1e-4) -> None:
@@ -179,6 +200,10 @@ def test_transformers_js(folder: Path, models: dict[str, TaskModel], node: Path)
     of_families = [{"folder": family, "task": TASKS["single_label"], "dtype": "fp32", **sides} for family in FAMILIES]
     for family, found in zip(FAMILIES, run(command, of_families), strict=True):
         close(found["logits"], family_answer(models[family], family))
+    pooled = {"texts": WORD_TEXTS, "options": {"pooling": "mean", "normalize": True}}
+    of_new = [{"folder": f"vec-{family}", "task": "feature-extraction", "dtype": "fp32", **pooled} for family in NEW]
+    for family, found in zip(NEW, run(command, of_new), strict=True):
+        close(found, family_vectors(models[f"vec-{family}"], family))
     inputs = encoded(PAIRS)
     for name, found in zip(names, whole, strict=False):
         wanted = own_answer(models[name], inputs)
@@ -249,6 +274,13 @@ def test_python_loaders(folder: Path, models: dict[str, TaskModel], optimum_pyth
         own = {"logits": family_answer(models[family], family)}
         job = {"folder": family, "class": ORT_CLASSES["single_label"], "outputs": ["logits"], **sides}
         expect(own, loader="optimum", options=place, **job)
+        if family in NEW:
+            expect(own["logits"], loader="cross_encoder", folder=family, texts=WORD_PAIRS, options=ONNX)
+    for family in NEW:
+        own, job = family_vectors(models[f"vec-{family}"], family), {"folder": f"vec-{family}", "texts": WORD_TEXTS}
+        expect(own, loader="fastembed_vectors", file="onnx/model.onnx", dim=24, pooling="MEAN", normalize=True, **job)
+        if family != "nomic_bert":
+            expect(own, loader="sentence_transformer", options=ONNX, **job)
     states = own_answer(models["vec"], encoded(TEXTS, LONGEST))
     job = {"folder": "vec", "texts": list(TEXTS), "class": "ORTModelForFeatureExtraction"}
     expect({"last_hidden_state": states}, loader="optimum", options=place, outputs=["last_hidden_state"], **job)

@@ -71,5 +71,5 @@ READERS: dict[str, tuple[str, ...]] = {
     },
     "data/train.conll": (f"{TAGGING} --out out --max-length 16 {FAST}",),
     "data/squad/train-v1.1.json": (f"{QUESTIONS} --out out {FAST}",),
-    "data/text.txt": (COMMANDS["pretrain"],),
+    "data/text.txt": (COMMANDS["pretrain"], "predict model --input data/text.txt --out out.csv --threads 1"),
 }

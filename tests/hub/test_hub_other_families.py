@@ -164,6 +164,32 @@ def test_every_kind_of_deberta(tmp_path: Path, kind: str, more: dict[str, Any]) 
     check_there_and_back(tmp_path, "deberta-v2", kind, more)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"rope_parameters": {"rope_type": "default", "rope_theta": 77.0}}, {"hidden_act": "gelu", "type_vocab_size": 3}],
+    ids=lambda more: next(iter(more)),
+)
+def test_every_kind_of_nomic_bert(tmp_path: Path, more: dict[str, Any]) -> None:
+    check_there_and_back(tmp_path, "nomic_bert", "single_label", more)
+
+
+def test_nomic_bert_by_the_names_of_its_class(tmp_path: Path) -> None:
+    """Its files have other names, and queries, keys and values in one matrix; its state dict can be stored too."""
+    expected = load_model(save_tiny(tmp_path / "stock", "nomic_bert", "token")).model
+    model = theirs(tmp_path / "stock", "nomic_bert", "token")
+    model.save_pretrained(tmp_path / "stock", save_original_format=False)
+    assert "nomic_bert.layers.0.self_attn.q_proj.weight" in load_file(tmp_path / "stock/model.safetensors")
+    loaded = load_model(tmp_path / "stock")
+    assert loaded.notes == ()
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
+
+
+def test_heads_that_nomic_bert_lacks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="the head of a nomic_bert must not be a span: the family has none"):
+        load_model(save_tiny(tmp_path, "nomic_bert"), HeadSpec("span"))
+
+
 def test_what_the_hub_has_of_deberta_v3(tmp_path: Path) -> None:
     """It names no class, and has the heads of its pre-training and a table of positions that no network reads."""
     folder = save_tiny(tmp_path, "deberta-v2")
@@ -212,6 +238,14 @@ def edited(folder: Path, **more: object) -> Path:
         ("deberta-v2", {"position_buckets": -1}, "position_buckets must be an integer of at least 2, got -1"),
         ("deberta-v2", {"norm_rel_ebd": "batch"}, "norm_rel_ebd must be 'layer_norm' or 'none', got 'batch'"),
         ("deberta-v2", {"max_relative_positions": "all"}, "max_relative_positions must be an integer, got 'all'"),
+        ("modernbert", {"rope_parameters": [1]}, r"rope_parameters must be an object, got \[1\]"),
+        ("nomic_bert", {"head_dim": 4}, "head_dim must be hidden_size / num_attention_heads, 6, got 4"),
+        (
+            "nomic_bert",
+            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 5.0, "factor": 2.0}},
+            "rope_type must be 'default', got 'dynamic'",
+        ),
+        ("nomic_bert", {"rope_parameters": None, "rope_theta": 0}, "rope_theta must be a number above 0, got 0"),
         ("modernbert", {"hidden_size": 12}, "key_dim must be even with rotary positions, got \\[3, 3, 3\\]"),
     ],
 )
@@ -220,9 +254,10 @@ def test_what_is_refused(tmp_path: Path, family: str, more: dict[str, object], m
         read_folder_shape(edited(save_tiny(tmp_path, family), **more))
 
 
-@pytest.mark.parametrize("model_type", ["albert", "t5", "longformer", "gpt2"])
+@pytest.mark.parametrize("model_type", ["albert", "t5", "longformer", "gpt2", "gte", "eurobert"])
 def test_other_families_are_refused_by_name(tmp_path: Path, model_type: str) -> None:
     config = transformers.CONFIG_MAPPING[model_type]()
     config.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=f"model_type must be one of bert, roberta, .*mpnet.*, got '{model_type}'"):
+    taken = "bert, roberta, .*mpnet, modernbert, nomic_bert, deberta-v2, cutbert"
+    with pytest.raises(ModelError, match=f"model_type must be one of {taken}, got '{model_type}'"):
         read_folder_shape(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ def check_same(ours: dict[str, torch.Tensor], other: dict[str, torch.Tensor], re
         assert (tensor[where] - other[name][where]).abs().max() < TOLERANCE, name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "kind"), [pair for pair in itertools.product(FAMILIES, KINDS) if pair != ("nomic_bert", "span")]
+)  # of which there is no class
 def test_parity_and_round_trip(tmp_path: Path, family: str, kind: str) -> None:
     folder, batch = save_tiny(tmp_path / "stock", family, kind), tiny_batch(family)
     stock, loaded = theirs(folder, family, kind), load_model(folder)

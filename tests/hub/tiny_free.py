@@ -15,7 +15,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
-from tiny_families import DEBERTA, MODERNBERT
+from tiny_families import DEBERTA, INGREDIENTS, MODERNBERT
 
 LAYERS = (LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 3, 9))
 EVEN_KEYS = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 2, 3, 9))
@@ -23,6 +23,7 @@ FREE_INGREDIENTS = {
     "deberta-v2": replace(DEBERTA, max_distance=16),
     "mpnet": Ingredients(num_bias_heads=3),
     "modernbert": replace(MODERNBERT, local_layers=(False, True, True, False)),
+    "nomic_bert": INGREDIENTS["nomic_bert"],
 }
 PROVENANCE = {
     "format_version": FORMAT_VERSION,
@@ -37,7 +38,7 @@ PROVENANCE = {
 def free_shape(family: str = "bert") -> EncoderShape:
     return EncoderShape(
         hidden_size=12,
-        layers=EVEN_KEYS if family == "modernbert" else LAYERS,
+        layers=EVEN_KEYS if family in ("modernbert", "nomic_bert") else LAYERS,
         vocab_size=VOCAB_SIZE,
         num_positions=18 if family in ROBERTA_LIKE else 16,
         num_token_types={"distilbert": 0, "mpnet": 0, "modernbert": 0, "deberta-v2": 0}.get(

@@ -23,6 +23,7 @@ PREFIXES = {
     "distilbert": "DistilBert",
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
+    "nomic_bert": "NomicBert",
     "deberta-v2": "DebertaV2",
 }
 SUFFIXES = {
@@ -54,7 +55,7 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
         special_tokens=[(special[name], vocab[special[name]]) for name in ("cls", "sep")],
     )
     more = {"bos_token": special["cls"], "eos_token": special["sep"]} if family in ROBERTA_LIKE else {}
-    has_types = family in ("bert", "electra")
+    has_types = family in ("bert", "electra", "nomic_bert")
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_input_names=["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"],

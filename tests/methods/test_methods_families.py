@@ -26,13 +26,14 @@ from tiny_runs import SHAPE, save_tiny
 
 FAMILIES = ("mpnet", "modernbert", "deberta-v2")
 families = pytest.mark.parametrize("family", FAMILIES)
+with_nomic = pytest.mark.parametrize("family", (*FAMILIES, "nomic_bert"))  # between BERT and ModernBERT
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 
 
 def family_base(folder: Path, family: str, head: HeadSpec = HEAD) -> Path:
     """Save a stock model of 3 layers, all parameters random."""
     ingredients = INGREDIENTS[family].of_layers((0, 1, 2))
-    shape = replace(SHAPE, num_token_types=0, ingredients=ingredients)
+    shape = replace(SHAPE, num_token_types=2 if family == "nomic_bert" else 0, ingredients=ingredients)
     style = EncoderStyle(
         family=family,
         head_activation=STOCK_FAMILIES[family].head_activation,
@@ -58,7 +59,7 @@ def check_loads(folder: Path, family: str, *, is_stock: bool) -> None:
     assert count == cost_of(loaded.model.shape, loaded.model.head_spec).params
 
 
-@families
+@with_nomic
 def test_a_supernet_its_cuts_and_their_files(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time_by_macs(monkeypatch)
     task = tiny_task(tmp_path)
@@ -74,12 +75,12 @@ def test_a_supernet_its_cuts_and_their_files(family: str, tmp_path: Path, monkey
     assert len(list((tmp_path / "free" / "onnx").glob("*.onnx"))) == 2
 
 
-@families
+@with_nomic
 def test_gates_and_fewer_feed_forwards(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time_by_macs(monkeypatch)
     base, task = family_base(tmp_path / "base", family), tiny_task(tmp_path)
     options = {"budget": "macs=0.6", "gate_steps": 2, "multiple_of": 2}
-    if family == "modernbert":
+    if family in ("modernbert", "nomic_bert"):
         with pytest.raises(InputError, match=r"--dims must be without k, since rotary .*; give --dims h,f,a,v"):
             cutbert.schubert(base, out=tmp_path / "refused", **options, **task)
         assert not (tmp_path / "refused").exists()

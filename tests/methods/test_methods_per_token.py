@@ -18,13 +18,18 @@ from tiny_task import command_words, time_by_macs, weights
 import cutbert
 from cutbert import api
 from cutbert.cli.main import main
+from cutbert.data.answers import normalized, right_answers, word_f1
 from cutbert.data.batches import Batch, collate, collate_blocks
+from cutbert.data.entities import tag_metrics
+from cutbert.data.questions import read_squad
+from cutbert.data.tasks import QUESTION_TASKS
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
 from cutbert.methods.dynabert import FamilyStep, FinalStep
 from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.model.heads import TokenHead
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import IGNORED, HeadSpec
 from cutbert.surgery.importance import measure_importance
@@ -272,6 +277,44 @@ def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytes
     texts.write_text("text\ngood\n")
     with pytest.raises(InputError, match="must classify whole texts to predict labels, got a head of kind"):
         cutbert.predict(tmp_path / "small", input=str(texts), text="text", out=str(tmp_path / "out.tsv"))
+
+
+def test_answers_of_an_int8_folder_score_as_measured(runs: Runs, tmp_path: Path) -> None:
+    """One text at a time, by the task's own files in and out."""
+    kind, task, teacher, _ = runs
+    folder = tmp_path / "int8"
+    model = teacher.path
+    if kind == "tagging":  # so little training finds no entities; random weights with such a bias find some
+        tagger = tiny_model(TAGS, seed=3)
+        assert isinstance(tagger.head, TokenHead)
+        with torch.no_grad():
+            tagger.head.out.bias.copy_(torch.tensor([0.92, 0.72, 1.01]))
+        model = save_tiny(tmp_path / "random", tagger)
+    cutbert.export(model, int8=True, gate=False, out=folder, threads=1)
+    data = {name: value for name, value in task.items() if name not in SMALL}
+    options = {"backend": "onnx-int8", "threads": 1}
+    found = cutbert.measure(folder, rounds=1, throughput_batch_size=2, **options, **data)["models"][0]
+    if kind == "squad":
+        given, out, more = Path(task["data_dir"]) / "SQuAD" / "dev-v1.1.json", tmp_path / "out.json", {}
+    else:
+        given, out, more = Path(task["dev"]), tmp_path / "out.conll", {"text": "0"}
+    cutbert.predict(folder, input=given, out=out, batch_size=1, **more, **options)
+    if kind == "squad":
+        questions = read_squad(given, QUESTION_TASKS["squad"], 8, [])
+        predicted = json.loads(out.read_text())
+        assert list(predicted) == questions.ids
+        scores = [
+            max(word_f1(normalized(predicted[name]), right, False) for right in right_answers(answers, False))
+            for name, answers in zip(predicted, questions.answers or [], strict=True)
+        ]
+        assert found["score"] == pytest.approx(np.mean(scores)) and found["score"] > 0
+        return
+    lines = [line.split(" ") for line in out.read_text().split("\n")[:-1]]
+    assert [" ".join(line[:2]) for line in lines] == given.read_text().split("\n")[: len(lines)]
+    words = [line for line in lines if len(line) == 3]
+    counts = [len(sentence.split("\n")) for sentence in out.read_text().strip("\n").split("\n\n")]
+    right, ours = (np.array([TAGS.labels.index(line[i]) for line in words]) for i in (1, 2))
+    assert found["score"] == pytest.approx(tag_metrics(TAGS.labels, ours, right, counts)["f1"]) and found["score"] > 0
 
 
 def test_a_finished_run_is_printed_by_its_command(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:

@@ -281,7 +281,9 @@ def predicted(folder: Path, out: Path, rows: Rows, **options: Any) -> Any:
     result = cutbert.predict(folder, input=texts, text="text", out=out, threads=1, **options)
     if out.suffix == ".npy":
         return np.load(out), result
-    return [json.loads(line) for line in out.read_text().splitlines()], result
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [{name: each.pop(name) for name in ("text", "other")} for each in found] == lines
+    return found, result
 
 
 def test_predict_runs_every_kind_from_its_onnx_file(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -296,7 +298,7 @@ def test_predict_runs_every_kind_from_its_onnx_file(folders: dict[str, Path], tm
     assert result["backend"] == "torch"
     by_onnx, _ = predicted(folders["single_label"], tmp_path / "onnx.jsonl", rows, backend="onnx", batch_size=1)
     assert [each["label"] for each in by_torch] == [each["label"] for each in by_onnx]
-    with pytest.raises(InputError, match=r"--out must end in .jsonl with a head of kind token"):
+    with pytest.raises(InputError, match=r"--out must end in .jsonl or .parquet or .conll with a head of kind token"):
         predicted(folders["token"], tmp_path / "out.csv", rows)
     with pytest.raises(InputError, match="--text-pair must name the column of the texts that answer the questions"):
         predicted(folders["span"], tmp_path / "out.jsonl", rows)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from cutbert.api.result import Result
 from cutbert.api.running import find_all, find_models, open_run_folder
@@ -12,23 +13,37 @@ from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.data.settings import DataSettings
 from cutbert.settings import build_settings, command_line
-from cutbert.train.predict_settings import check_predicts
+from cutbert.train.predict_settings import AnswerSettings, check_predicts
+
+
+@overload
+def predict(model: str | Path, *, texts: Sequence[Any], **options: Any) -> list[Any]: ...
+@overload
+def predict(model: str | Path, *, texts: None = None, **options: Any) -> Result: ...
 
 
 @documented(VERBS)
-def predict(model: str | Path, **options: Any) -> Result:
-    """Label, tag, answer, embed or score the texts of a file; the answers go to a new file.
+def predict(model: str | Path, *, texts: Sequence[Any] | None = None, **options: Any) -> Result | list[Any]:
+    """Label, tag, answer, embed or score texts: of a file, whose answers go to a new file, or of a list.
 
     Args:
         model: hub id, model folder or run folder. In torch its head must classify whole texts.
+        texts: instead of a file, texts, pairs of texts as tuples (of a reader question and text), or of a tagger texts
+            or lists of words. Then of the options only backend, batch_size, max_length, threads and device are given.
+
+    Returns:
+        Of a file the result. Of a list the answers in its order, as cutbert.runtime gives them.
 
     Raises:
-        InputError: mistakes in the arguments, the file or the model, before the model is loaded.
+        InputError: mistakes in the arguments, the file or the model, before the model is loaded; an item of `texts`
+            that is not of the model's kind.
     """
-    (settings,) = build_settings(options, *VERBS["predict"].settings)
+    (settings,) = build_settings(options, *(VERBS["predict"].settings if texts is None else (AnswerSettings,)))
     source = find_models([settings], model, lambda source: check_predicts(source, settings.backend)).model
-    from cutbert.train.predict import predict_to_file
+    from cutbert.train.predict import predict_texts, predict_to_file
 
+    if texts is not None:
+        return predict_texts(source, texts, settings)
     return Result("predict", predict_to_file(source, settings))
 
 

@@ -134,6 +134,7 @@ TABLE = (
         "Labels, entities, answers, vectors or scores for a file of texts.",
         (MODEL,),
         (PredictSettings,),
+        pipes=True,
     ),
     Verb(
         "measure",

@@ -44,6 +44,7 @@ class Verb:
         settings: dataclasses whose fields are the options.
         without: fields that are no options of this verb.
         resumes: whether an interrupted call goes on when it is given again.
+        pipes: whether `--out -` is standard output, where nothing else is printed then.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Verb:
     settings: tuple[type[Any], ...]
     without: tuple[str, ...] = ()
     resumes: bool = False
+    pipes: bool = False
 
     def options(self) -> dict[str, Option]:
         """Return the options that have an effect, by field name, each once, in the order of the settings."""

@@ -227,7 +227,8 @@ def export_view(data: Mapping[str, Any]) -> View:
 
 def predict_view(data: Mapping[str, Any]) -> View:
     backend = {"backend": data["backend"]} if "backend" in data else {}
-    return (pairs({"texts": data["rows"], **data.get("labels", {}), **backend, "in": data["out"]}),)
+    place = "standard output" if data["out"] == "-" else data["out"]
+    return (pairs({"texts": data["rows"], **data.get("labels", {}), **backend, "in": place}),)
 
 
 def report_view(data: Mapping[str, Any]) -> View:

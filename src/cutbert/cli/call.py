@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from cutbert import api
 from cutbert.cli.parser import Call, read_call
@@ -61,25 +61,32 @@ def run(call: Call) -> None:
         RunError: runs of a sweep that failed, after the result is printed.
     """
     words, options = call.read()
-    result = getattr(api, call.verb.name)(*words, **options)
+    is_piped = call.verb.pipes and options.get("out") == "-"
+    try:
+        result = getattr(api, call.verb.name)(*words, **options)
+    except BrokenPipeError:  # whoever reads had enough of it
+        if not is_piped:
+            raise
+        forget_output()
+        return
     data = result.to_json()
-    with naming_lacks("standard output"):
-        print_result(result, data, as_json=call.as_json)
+    with naming_lacks("standard error" if is_piped else "standard output"):
+        print_result(result, data, as_json=call.as_json, to=sys.stderr if is_piped else sys.stdout)
     if call.verb.name == "sweep":
         failed = [each for each in data["runs"] if each["status"] == "failed"]
         if failed:
             raise RunError(*(f"run {each['name']} failed: {each['error']}" for each in failed))
 
 
-def print_result(result: Shown, data: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print the JSON object or the human view; under several processes only the first one prints."""
+def print_result(result: Shown, data: Mapping[str, Any], *, as_json: bool, to: TextIO) -> None:
+    """Print the JSON object or the human view on a stream; under several processes only the first one prints."""
     if not is_first():
         return
     try:
         if as_json:
-            show_json(data)
+            show_json(data, to)
         else:
-            show(as_text(result.view(), None if sys.stdout.isatty() else PIPE_WIDTH))
+            show(as_text(result.view(), None if to.isatty() else PIPE_WIDTH), to)
     except BrokenPipeError:  # whoever reads had enough of it
         forget_output()
 

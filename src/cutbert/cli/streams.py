@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from cutbert.printable import printable
 
@@ -29,22 +29,24 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
-def show(text: str) -> None:
-    """Print lines on standard output, in the characters that it has."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+def show(text: str, to: TextIO | None = None) -> None:
+    """Print lines on a stream, standard output where none is given, in the characters that it has."""
+    to = to or sys.stdout
+    encoding = to.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=to, flush=True)
 
 
-def show_json(data: Any) -> None:
-    """Print one JSON object in a line on standard output, with escapes where that lacks characters or shows none."""
+def show_json(data: Any, to: TextIO | None = None) -> None:
+    """Print one JSON object in a line, with escapes where the stream lacks characters or shows none; as above."""
+    to = to or sys.stdout
     text = json.dumps(data, ensure_ascii=False)
     try:
-        text.encode(sys.stdout.encoding or "utf-8")
+        text.encode(to.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(data)
     if printable(text) != text:
         text = json.dumps(data)
-    print(text, flush=True)
+    print(text, file=to, flush=True)
 
 
 def complain(line: str) -> None:

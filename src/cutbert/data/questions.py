@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.reading import check_mistakes, expand_files, read_files
-from cutbert.data.records import read_text
+from cutbert.data.records import Record, read_text
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import load_split
@@ -146,16 +146,44 @@ def files_of(folder: Path, part: str, task: QuestionTask) -> list[Path]:
 def read_squad(path: Path, task: QuestionTask, stride: int, mistakes: list[str]) -> Questions:
     """Read a JSON file in SQuAD's layout; mistakes in it are added to `mistakes`."""
     try:
-        text = read_text(path)
-        try:
-            articles = parse_json(text, any_value=True)["data"]
-        except (ValueError, LookupError, TypeError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise DataError(f"{path}: must be JSON in SQuAD's layout, an object with 'data', got {problem}") from None
+        articles = read_articles(path)
     except DataError as error:
         mistakes.extend(error.mistakes)
         return empty_questions(task, stride)
     return collect(squad_rows(articles), str(path), task, stride, mistakes)
+
+
+def read_articles(path: Path) -> Any:
+    """Return what a JSON file in SQuAD's layout has under `data`.
+
+    Raises:
+        DataError: it cannot be read, or is no such file.
+    """
+    text = read_text(path)
+    try:
+        return parse_json(text, any_value=True)["data"]
+    except (ValueError, LookupError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        raise DataError(f"{path}: must be JSON in SQuAD's layout, an object with 'data', got {problem}") from None
+
+
+def squad_records(path: Path) -> Iterator[Record]:
+    """Yield the questions of a JSON file in SQuAD's layout, each with its text; they need no answers.
+
+    Raises:
+        DataError: as in `read_articles`.
+    """
+    known: set[str] = set()
+    for row, (place, name, question, context, _) in enumerate(squad_rows(read_articles(path)), 1):
+        problem = question_problem(name, question, context, [], QUESTION_TASKS["squad2"])
+        if problem is None and name in known:
+            problem = f"'id' must be there once, got {name!r:.40} again"
+        if problem is None:
+            known.add(name)
+            cells = {"id": name, "question": question, "context": context}
+            yield Record(row, None, (question, context), None, cells)
+        else:
+            yield Record(row, None, (), f"{place}: {problem}")
 
 
 RawQuestion = tuple[str, Any, Any, Any, Any]

@@ -10,8 +10,8 @@ import csv
 import gzip
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,21 +33,26 @@ class Record:
         line: 1-based line of the file where the row begins, or None (Parquet).
         values: one per wanted column; empty where the row is broken.
         problem: what is wrong with the row as a whole, or None.
+        cells: all columns by name, where they are asked for.
     """
 
     row: int
     line: int | None
     values: tuple[Any, ...]
     problem: str | None = None
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | None = None) -> Iterator[Record]:
+def open_records(
+    path: Path, columns: Sequence[str], header: Sequence[str] | None = None, *, whole: bool = False
+) -> Iterator[Record]:
     """Yield the rows of a file, broken ones too.
 
     Args:
         path: the file; its suffix is the format.
         columns: the wanted columns.
         header: names of the columns of a .tsv or .csv file without a header row.
+        whole: read all columns into `cells` too; no two may have one name then.
 
     Raises:
         DataError: the file as a whole cannot be read, is empty or lacks a column.
@@ -57,11 +62,11 @@ def open_records(path: Path, columns: Sequence[str], header: Sequence[str] | Non
         names = ", ".join(SUFFIXES)
         raise DataError(f"{path}: name must end in one of {names} (or in .gz after the first three)")
     if stem.suffix == ".parquet":
-        return parquet_records(path, columns)
+        return parquet_records(path, columns, whole)
     if stem.suffix == ".jsonl":
-        return jsonl_records(path, open_lines(path), columns)
+        return jsonl_records(path, open_lines(path), columns, whole)
     rows = tsv_rows(open_lines(path)) if stem.suffix == ".tsv" else csv_rows(open_text(path, newline=""))
-    return table_records(path, rows, columns, header)
+    return table_records(path, rows, columns, header, whole)
 
 
 def read_text(path: Path) -> str:
@@ -156,7 +161,7 @@ def csv_rows(lines: Iterable[str]) -> Iterator[Fields]:
 
 
 def table_records(
-    path: Path, rows: Iterator[Fields], columns: Sequence[str], header: Sequence[str] | None
+    path: Path, rows: Iterator[Fields], columns: Sequence[str], header: Sequence[str] | None, whole: bool
 ) -> Iterator[Record]:
     """Return the wanted fields of each row; the header is read at once, so that its mistakes are raised first."""
     headless = header is not None
@@ -165,28 +170,36 @@ def table_records(
         problem = problem or (None if is_encodable("".join(header)) else "must be UTF-8")
         if problem:
             raise DataError(f"{path}: header row {problem}")
-    check_columns(path, header, columns)
+    check_columns(path, header, list(dict.fromkeys([*columns, *header])) if whole else columns)
     places = [list(header).index(column) for column in columns]
-    return pick_fields(rows, places, len(header), headless)
+    return pick_fields(rows, places, len(header), headless, header if whole else ())
 
 
-def pick_fields(rows: Iterator[Fields], places: list[int], width: int, headless: bool) -> Iterator[Record]:
+def pick_fields(
+    rows: Iterator[Fields], places: list[int], width: int, headless: bool, names: Sequence[str]
+) -> Iterator[Record]:
     for row, (line, values, problem) in enumerate(rows, 1):
         if problem is None and len(values) != width:
             like = "as every row of this task" if headless else "as the header row"
             problem = f"must have {width} fields, {like}, got {len(values)}"
-        yield Record(row, line, () if problem else tuple(values[place] for place in places), problem)
+        if problem is None:
+            cells = dict(zip(names, values, strict=True)) if names else {}
+            yield Record(row, line, tuple(values[place] for place in places), None, cells)
+        else:
+            yield Record(row, line, (), problem)
 
 
-def jsonl_records(path: Path, lines: Iterator[tuple[int, str]], columns: Sequence[str]) -> Iterator[Record]:
+def jsonl_records(
+    path: Path, lines: Iterator[tuple[int, str]], columns: Sequence[str], whole: bool
+) -> Iterator[Record]:
     number, line = next(lines)
     first = parse_object(line)
     if isinstance(first, dict):
         check_columns(path, list(first), columns)
-    return pick_keys(chain([(number, line)], lines), columns)
+    return pick_keys(chain([(number, line)], lines), columns, whole)
 
 
-def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str]) -> Iterator[Record]:
+def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str], whole: bool) -> Iterator[Record]:
     for row, line in lines:
         parsed = parse_object(line)
         if isinstance(parsed, str):
@@ -194,7 +207,8 @@ def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str]) -> Itera
             continue
         missing = [column for column in columns if column not in parsed]
         problem = f"has no column {missing[0]!r}; columns: {listed(parsed)}" if missing else None
-        yield Record(row, row, () if missing else tuple(parsed[column] for column in columns), problem)
+        values = () if missing else tuple(parsed[column] for column in columns)
+        yield Record(row, row, values, problem, parsed if whole else {})
 
 
 def parse_object(line: str) -> dict[str, Any] | str:
@@ -206,7 +220,7 @@ def parse_object(line: str) -> dict[str, Any] | str:
     return value if isinstance(value, dict) else "must be a JSON object"
 
 
-def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
+def parquet_records(path: Path, columns: Sequence[str], whole: bool) -> Iterator[Record]:
     import pyarrow
     import pyarrow.parquet
 
@@ -217,24 +231,30 @@ def parquet_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: must be a Parquet file: {error}") from None
-    check_columns(path, file.schema_arrow.names, columns)
+    names = list(dict.fromkeys([*columns, *file.schema_arrow.names])) if whole else list(columns)
+    check_columns(path, file.schema_arrow.names, names)
     if file.metadata.num_rows == 0:
         raise DataError(f"{path}: has no rows")
-    return pick_cells(path, file.iter_batches(PARQUET_ROWS, columns=list(columns)), columns)
+    batches = file.iter_batches(PARQUET_ROWS, columns=None if whole else names)
+    return pick_cells(path, batches, columns, file.schema_arrow.names if whole else ())
 
 
-def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str]) -> Iterator[Record]:
+def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str], names: Sequence[str]) -> Iterator[Record]:
     import pyarrow
 
     row = 0
     try:
         for batch in batches:
-            for cells in zip(*(batch.column(column) for column in columns), strict=True):
+            for i in range(batch.num_rows):
                 row += 1
                 try:
-                    yield Record(row, None, tuple(cell.as_py() for cell in cells))
+                    cells = {name: batch.column(name)[i].as_py() for name in names or columns}
                 except UnicodeDecodeError as error:
                     yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
+                except ValueError as error:  # such as a time in nanoseconds
+                    yield Record(row, None, (), f"must hold values that Python has: {error}")
+                else:
+                    yield Record(row, None, tuple(cells[column] for column in columns), None, cells if names else {})
     except (OSError, pyarrow.ArrowException) as error:
         raise DataError(f"{path}: must be a whole Parquet file: {error}") from None
 

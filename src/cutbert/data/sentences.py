@@ -24,6 +24,7 @@ from cutbert.parsing import is_encodable
 FORMATS = (".conll", ".jsonl", ".parquet")
 GAPS = re.compile(r"[ \t]+")
 DOCUMENT_START = "-DOCSTART-"
+LINES = "lines"  # name of the cell of a sentence's lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,17 +126,24 @@ def tagged_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
     return conll_records(path, columns) if stem.suffix == ".conll" else open_records(path, columns)
 
 
-def conll_records(path: Path, columns: Sequence[str]) -> Iterator[Record]:
-    """Return the sentences of a file with one word per line: columns by number, an empty line after each sentence."""
+def conll_records(path: Path, columns: Sequence[str], *, whole: bool = False) -> Iterator[Record]:
+    """Return the sentences of a file with one word per line: columns by number, an empty line after each sentence.
+
+    Args:
+        path: of the file.
+        columns: their numbers.
+        whole: read the words' lines into the cell LINES too, one space between columns.
+    """
     wrong = [column for column in columns if not re.fullmatch(r"-?[0-9]+", column)]
     if wrong:
         raise DataError(f"{path}: columns of a .conll file must be numbers from 0, got {', '.join(wrong)}")
-    return pick_columns(path, [int(column) for column in columns])
+    return pick_columns(path, [int(column) for column in columns], whole)
 
 
-def pick_columns(path: Path, places: list[int]) -> Iterator[Record]:
+def pick_columns(path: Path, places: list[int], whole: bool) -> Iterator[Record]:
     row, first_line, problem = 0, 0, None
     words: list[list[str]] = []
+    lines: list[str] = []
     for number, line in chain(open_lines(path), [(0, "")]):
         fields = GAPS.split(line.strip(" \t"))
         if fields[0] and fields[0] != DOCUMENT_START:
@@ -144,11 +152,12 @@ def pick_columns(path: Path, places: list[int]) -> Iterator[Record]:
             if short and problem is None:
                 problem = f"line {number} must have a column {short[0]}, got {len(fields)} columns"
             words.append([] if short else [fields[place] for place in places])
+            lines.append(" ".join(fields))
         elif words:
             row += 1
             values = () if problem else tuple([word[i] for word in words] for i in range(len(places)))
-            yield Record(row, first_line, values, problem)
-            words, first_line, problem = [], 0, None
+            yield Record(row, first_line, values, problem, {LINES: lines} if whole else {})
+            words, lines, first_line, problem = [], [], 0, None
 
 
 def sentence_problem(values: tuple[Any, ...], columns: Sequence[str]) -> str | None:

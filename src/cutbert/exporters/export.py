@@ -56,7 +56,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         MissingError: a layout needs a package that is not installed.
     """
     dataset, data, sentence = check_inputs(source, data, settings)
-    settings = replace(settings, layouts=resolved(settings.layouts, source.head, sentence))
+    settings = replace(settings, layouts=resolved(settings.layouts, str(source.facts.family), source.head, sentence))
     check_installed(settings.layouts)
     loaded = load_model(source)
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
@@ -125,7 +125,7 @@ def check_inputs(
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():
         sentence = sentence_of(source, settings)
-        mistakes.extend(unserved(settings.layouts, source.head, sentence, str(source)))
+        mistakes.extend(unserved(settings.layouts, str(source.facts.family), source.head, sentence, str(source)))
     mistakes.check(InputError)
     return dataset, data, sentence
 

@@ -82,7 +82,31 @@ def quantize(model: onnx.ModelProto, instructions: str, calibration: Sequence[Fe
             )
         quantized = onnx.load(target)
     del quantized.graph.value_info[:]  # stale: it may name types from before quantisation, which onnx then refuses
+    put_in_order(quantized.graph)
     return quantized
+
+
+def put_in_order(graph: onnx.GraphProto) -> None:
+    """Put nodes behind those that they read: the quantiser's own order overlooks what branches of an `If` read."""
+    waiting, ordered = list(graph.node), list[onnx.NodeProto]()
+    made_later = {name for node in waiting for name in node.output}
+    while waiting:
+        still: list[onnx.NodeProto] = []
+        for node in waiting:
+            if reads(node) & made_later:
+                still.append(node)
+            else:
+                ordered.append(node)
+                made_later -= set(node.output)
+        waiting = still
+    del graph.node[:]
+    graph.node.extend(ordered)
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Return the names that a node reads, and the nodes of its branches."""
+    inner = (each for attribute in node.attribute for each in attribute.g.node)
+    return set(node.input).union(*map(reads, inner))
 
 
 def with_types(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -71,6 +71,20 @@ def one_number(head: HeadSpec) -> bool:
     return head.kind in VECTORS or (head.is_sequence and head.num_outputs == 1)
 
 
+def every_class(family: str, head: HeadSpec) -> bool:
+    return True
+
+
+def in_transformers_js(family: str, head: HeadSpec) -> bool:
+    """Whether transformers.js 4 has a class of a family with such a head."""
+    return head.kind in VECTORS if family == "nomic_bert" else (family, head.kind) != ("modernbert", "span")
+
+
+def in_transformers_4(family: str, head: HeadSpec) -> bool:
+    """Whether transformers 4 knows a family: optimum-onnx wants it, and runs ONNX files for sentence-transformers."""
+    return family != "nomic_bert"
+
+
 @dataclass(frozen=True)
 class Loader:
     """What one loader takes.
@@ -80,22 +94,30 @@ class Loader:
         wants: the heads it serves, in words.
         names: its files.
         poolings: how vectors may be made of a bare encoder's states; None where callers see to that.
+        has_class: whether it, or what it is built on, has a class of a family with such a head.
     """
 
     serves: Callable[[HeadSpec], bool]
     wants: str
     names: Callable[[Graphs], Names]
     poolings: tuple[str, ...] | None = None
+    has_class: Callable[[str, HeadSpec], bool] = every_class
 
 
 WHOLE_TEXTS = "an embedding model or one with a head of whole texts"
 ANY_POOLING: tuple[str, ...] = ()
 TABLE: Mapping[str, Loader] = {
-    "transformers.js": Loader(every_head, "", lambda graphs: in_onnx(graphs, "model_quantized.onnx")),
-    "sentence-transformers": Loader(
-        whole_texts, WHOLE_TEXTS, lambda graphs: in_onnx(graphs, graphs.int8_name), ANY_POOLING
+    "transformers.js": Loader(
+        every_head, "", lambda graphs: in_onnx(graphs, "model_quantized.onnx"), has_class=in_transformers_js
     ),
-    "optimum": Loader(every_head, "", lambda graphs: in_onnx(graphs, graphs.int8_name)),
+    "sentence-transformers": Loader(
+        whole_texts,
+        WHOLE_TEXTS,
+        lambda graphs: in_onnx(graphs, graphs.int8_name),
+        ANY_POOLING,
+        has_class=in_transformers_4,
+    ),
+    "optimum": Loader(every_head, "", lambda graphs: in_onnx(graphs, graphs.int8_name), has_class=in_transformers_4),
     "fastembed": Loader(
         one_number,
         "an embedding model or one with a head of one output",
@@ -108,12 +130,14 @@ TABLE: Mapping[str, Loader] = {
 }
 
 
-def unserved(layouts: Iterable[str], head: HeadSpec, sentence: Sentence | None, model: str) -> Iterable[str]:
+def unserved(
+    layouts: Iterable[str], family: str, head: HeadSpec, sentence: Sentence | None, model: str
+) -> Iterable[str]:
     """Yield a mistake for each layout whose loader cannot serve a model.
 
     Args:
         layouts: asked for.
-        head: of the model.
+        family, head: of the model.
         sentence: of a bare encoder, how texts become vectors, where that is known.
         model: as the user gave it.
     """
@@ -122,6 +146,8 @@ def unserved(layouts: Iterable[str], head: HeadSpec, sentence: Sentence | None, 
         if not loader.serves(head):
             got = f"{head.kind} ({', '.join(head.labels)})" if head.labels else head.kind
             yield f"--for {name} must be given {loader.wants}, got a head of kind {got}"
+        elif not loader.has_class(family, head):
+            yield f"--for {name} must be given a model that its loader has a class for, got {family} with {head.kind}"
         elif head.kind in VECTORS and loader.poolings is not None:
             if sentence is None:
                 yield (
@@ -133,9 +159,9 @@ def unserved(layouts: Iterable[str], head: HeadSpec, sentence: Sentence | None, 
                 yield f"--for {name} must be given a model with the pooling {wanted}, got {sentence.pooling!r}"
 
 
-def resolved(layouts: Iterable[Layout], head: HeadSpec, sentence: Sentence | None) -> tuple[Layout, ...]:
+def resolved(layouts: Iterable[Layout], family: str, head: HeadSpec, sentence: Sentence | None) -> tuple[Layout, ...]:
     """Return layouts, each once, with `default` as those that go together and serve the model."""
-    together = [name for name in TOGETHER if not list(unserved([name], head, sentence, ""))]
+    together = [name for name in TOGETHER if not list(unserved([name], family, head, sentence, ""))]
     names = (together if name == "default" else [name] for name in layouts)
     return tuple(dict.fromkeys(each for part in names for each in part))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from cutbert.errors import ModelError
 from cutbert.model.task_model import TaskModel
@@ -21,10 +22,11 @@ class Nodes:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
+        self.numbers = count()
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Add a node with one output."""
-        name = f"{kind}_{len(self.nodes)}"
+        name = f"{kind}_{next(self.numbers)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, domain=domain, **attributes))
         return name
 
@@ -34,10 +36,27 @@ class Nodes:
 
     def split(self, x: str, sizes: Sequence[int]) -> list[str]:
         """Split the last axis into parts."""
-        name = f"Split_{len(self.nodes)}"
+        name = f"Split_{next(self.numbers)}"
         parts = [f"{name}_{i}" for i in range(len(sizes))]
         self.nodes.append(helper.make_node("Split", [x, self.integers(*sizes)], parts, name=name, axis=-1))
         return parts
+
+    def either(self, condition: str, on_true: Callable[[], str], on_false: Callable[[], str]) -> str:
+        """Add what one of two functions adds, whichever a condition chooses when the graph runs.
+
+        Args:
+            condition: a single boolean.
+            on_true, on_false: add nodes and return the name of one value in float32. No other nodes may use what they
+                add; their weights are the whole graph's.
+        """
+        return self.add("If", condition, then_branch=self.branch(on_true), else_branch=self.branch(on_false))
+
+    def branch(self, make: Callable[[], str]) -> GraphProto:
+        """Return the nodes that a function adds as a graph of their own."""
+        outer, self.nodes = self.nodes, []
+        result = helper.make_tensor_value_info(make(), TensorProto.FLOAT, None)
+        inner, self.nodes = self.nodes, outer
+        return helper.make_graph(inner, f"branch_{next(self.numbers)}", [], [result])
 
     def name_output(self, x: str, output: str) -> None:
         """Give a value the name of one of the graph's outputs."""

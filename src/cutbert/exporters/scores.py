@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from onnx import TensorProto
 
@@ -18,8 +17,6 @@ from cutbert.model.distances import table_rows
 from cutbert.model.layout import Layout
 from cutbert.model.relative import biases_by_distance
 from cutbert.model.task_model import TaskModel
-
-OUT_OF_WINDOW = -1e9
 
 
 class ScoreInputs:
@@ -37,10 +34,7 @@ class ScoreInputs:
         self.made: dict[Any, Any] = {}
 
     def bias(self, attention: Attention) -> str:
-        """Return an attention's relative biases or window, [1, N or 1, S, S]; an empty name where it has neither."""
-        window = attention.window
-        if window is not None:
-            return self.once(window, lambda: self.window_bias(window))
+        """Return an attention's relative biases, [1, N, S, S]; an empty name where it has none."""
         if attention.bias_heads is None:
             return ""
         columns = tuple(attention.bias_heads.tolist())
@@ -51,15 +45,6 @@ class ScoreInputs:
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
-
-    def window_bias(self, window: int) -> str:
-        """Return 0 where a key is in its query's window, and a very negative number where it is not, [1, 1, S, S]."""
-        nodes = self.nodes
-        far = nodes.add("Greater", nodes.add("Abs", self.distances()), nodes.integers(window))
-        bias_SS = nodes.add(
-            "Mul", nodes.add("Cast", far, to=TensorProto.FLOAT), nodes.weight(np.float32(OUT_OF_WINDOW))
-        )
-        return nodes.add("Unsqueeze", bias_SS, nodes.integers(0, 1))
 
     def distance_scores(self, q: str, k: str, attention: Attention) -> str:
         """Return the scaled scores of contents with distances, [B, N, S, S].
@@ -125,14 +110,14 @@ class ScoreInputs:
 
     def distance_rows(self) -> str:
         """Return for every pair of positions the row of the table of biases by distance, [S, S, 1]."""
-        rows = self.nodes.add("Add", self.distances(), self.nodes.integers(self.longest - 1))
+        length = self.nodes.add("Shape", "input_ids", start=1, end=2)
+        rows = self.nodes.add("Add", distances(self.nodes, length), self.nodes.integers(self.longest - 1))
         return self.nodes.add("Unsqueeze", rows, self.nodes.integers(2))
 
-    def distances(self) -> str:
-        """Return `key - query` for every pair of positions, [S, S]."""
-        nodes = self.nodes
-        length = nodes.add("Squeeze", nodes.add("Shape", "input_ids", start=1, end=2))
-        places = nodes.add("Range", nodes.scalar(0), length, nodes.scalar(1))
-        keys = nodes.add("Unsqueeze", places, nodes.integers(0))
-        queries = nodes.add("Unsqueeze", places, nodes.integers(1))
-        return nodes.add("Sub", keys, queries)
+
+def distances(nodes: Nodes, length: str) -> str:
+    """Return `key - query` for every pair of the first positions, [S, S]; length is [1]."""
+    places = nodes.add("Range", nodes.scalar(0), nodes.add("Squeeze", length), nodes.scalar(1))
+    keys = nodes.add("Unsqueeze", places, nodes.integers(0))
+    queries = nodes.add("Unsqueeze", places, nodes.integers(1))
+    return nodes.add("Sub", keys, queries)

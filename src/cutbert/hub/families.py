@@ -83,6 +83,33 @@ MODERNBERT_ENCODER = {
     "layers.{i}.feed_forward.norm": "layers.{i}.mlp_norm",
     "norm": "final_norm",
 }
+NOMIC_ENCODER = {  # as transformers writes it: the names of its first release
+    "embeddings.token": "embeddings.word_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "emb_ln",
+    "embeddings.projection": "embeddings_project",
+    "layers.{i}.attention.query": "encoder.layers.{i}.attn.Wqkv#0",
+    "layers.{i}.attention.key": "encoder.layers.{i}.attn.Wqkv#1",
+    "layers.{i}.attention.value": "encoder.layers.{i}.attn.Wqkv#2",
+    "layers.{i}.attention.output": "encoder.layers.{i}.attn.out_proj",
+    "layers.{i}.attention.norm": "encoder.layers.{i}.norm1",
+    "layers.{i}.feed_forward.up": "encoder.layers.{i}.mlp.fc12",
+    "layers.{i}.feed_forward.gate": "encoder.layers.{i}.mlp.fc11",
+    "layers.{i}.feed_forward.down": "encoder.layers.{i}.mlp.fc2",
+    "layers.{i}.feed_forward.norm": "encoder.layers.{i}.norm2",
+}
+NOMIC_CLASS = {  # the names in transformers' class, of which a file may be made too
+    "embeddings.LayerNorm": "emb_ln",
+    "layers.{i}.self_attn.q_proj": "encoder.layers.{i}.attn.Wqkv#0",
+    "layers.{i}.self_attn.k_proj": "encoder.layers.{i}.attn.Wqkv#1",
+    "layers.{i}.self_attn.v_proj": "encoder.layers.{i}.attn.Wqkv#2",
+    "layers.{i}.self_attn.o_proj": "encoder.layers.{i}.attn.out_proj",
+    "layers.{i}.post_attention_layernorm": "encoder.layers.{i}.norm1",
+    "layers.{i}.mlp.gate_proj": "encoder.layers.{i}.mlp.fc12",
+    "layers.{i}.mlp.up_proj": "encoder.layers.{i}.mlp.fc11",
+    "layers.{i}.mlp.down_proj": "encoder.layers.{i}.mlp.fc2",
+    "layers.{i}.post_mlp_layernorm": "encoder.layers.{i}.norm2",
+}
 DEBERTA_ENCODER = BERT_ENCODER | {
     "embeddings.distance": "encoder.rel_embeddings",
     "embeddings.distance_norm": "encoder.LayerNorm",
@@ -101,6 +128,15 @@ BERT_HEADS = {
     "masked_lm": {
         "dense": "cls.predictions.transform.dense",
         "norm": "cls.predictions.transform.LayerNorm",
+        "bias": "cls.predictions.bias",
+    },
+}
+NOMIC_HEADS = {
+    "sequence": {"dense": "pooler.dense", "out": "classifier"},
+    "token": TOKEN,
+    "masked_lm": {
+        "dense": "cls.predictions.transform.dense",
+        "norm": "cls.predictions.transform.layer_norm",
         "bias": "cls.predictions.bias",
     },
 }
@@ -170,6 +206,7 @@ class Family:
         masked_lm_activation: activation in the masked-LM head, where transformers' class fixes it.
         has_pooler_inside: whether the pooler of a class with a task head is a part of its encoder.
         fused: last part of the name of each matrix that is several of ours, one above the other -> how many.
+        in_class: module of transformers' class -> that in `encoder`, where its files name it otherwise.
     """
 
     name: str
@@ -182,6 +219,7 @@ class Family:
     masked_lm_activation: str | None = None
     fused: Mapping[str, int] = field(default_factory=dict)
     has_pooler_inside: bool = True
+    in_class: Mapping[str, str] = field(default_factory=dict)
 
     def class_name(self, kind: HeadKind) -> str:
         """Return the name of the family's own class with a head of this kind."""
@@ -192,10 +230,14 @@ class Family:
         part, _, rest = ours.partition(".")
         if part != "encoder":
             return translate(self.heads[head_group(kind)], rest)
-        layer = LAYER.match(rest)
-        if layer is None:
-            return translate(self.encoder, rest)
-        return translate(self.encoder, f"layers.{{i}}.{rest[layer.end() :]}").replace("{i}", layer[1])
+        return translate(self.encoder, rest)
+
+    def in_file(self, name: str) -> str:
+        """Return the name in the tables of a weight named as in the file or as in transformers' class."""
+        try:
+            return translate(self.in_class, name)
+        except KeyError:
+            return name
 
     def stored_name(self, ours: str, kind: HeadKind) -> str:
         """Return the name of a parameter in the state dict of the family's own class."""
@@ -271,7 +313,10 @@ class Family:
 
 
 def translate(table: Mapping[str, str], ours: str) -> str:
-    """Translate a parameter name through a table of modules or parameters."""
+    """Translate a parameter name through a table of modules or parameters, where `{i}` is the layer's index."""
+    layer = LAYER.match(ours)
+    if layer is not None:
+        return translate(table, f"layers.{{i}}.{ours[layer.end() :]}").replace("{i}", layer[1])
     if ours in table:
         return table[ours]
     module, _, leaf = ours.rpartition(".")
@@ -341,6 +386,15 @@ TABLES = (
         decoder={"decoder.weight": TOKEN_TABLE},
         special_ids=CLS_AND_SEP,
         fused={"Wqkv": 3, "Wi": 2},
+    ),
+    Family(
+        name="nomic_bert",
+        prefix="nomic_bert",
+        encoder=NOMIC_ENCODER,
+        heads=NOMIC_HEADS,
+        decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
+        fused={"Wqkv": 3},
+        in_class=NOMIC_CLASS,
     ),
     Family(
         name="deberta-v2",

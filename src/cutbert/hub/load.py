@@ -138,7 +138,7 @@ class Stored:
         family = family_of(str(facts.family))
         by_name: dict[str, Tensor] = {}
         for name, tensor in tensors.items():
-            by_name |= family.parted(family_name(name, family, facts.head), tensor)
+            by_name |= family.parted(family.in_file(family_name(name, family, facts.head)), tensor)
         pooling = facts.style_data.get("pooling", STOCK_POOLING) if facts.head.is_sequence else STOCK_POOLING
         return cls(by_name, family, facts.head, pooling)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import OURS
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.ingredients import BERT
 from cutbert.shape.pooling import CONFIG_KEY
-from cutbert.shape.shape import EncoderShape
+from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_POOLING
 
 IDENTITY = {"activation_fn": "torch.nn.modules.linear.Identity"}  # sentence-transformers puts one output in 0..1 else
@@ -135,21 +137,18 @@ def loader_config(model: TaskModel, tokenizer: PreTrainedTokenizerFast, family: 
 def stand_in(shape: EncoderShape) -> EncoderShape:
     """Return a shape of equal layers in place of one of different layers, for loaders that only look at sizes.
 
-    Hidden size, layers and tables are the same; heads and neurons those of the largest layer, heads as far as they
-    divide the hidden size. A network without layers gets one.
+    Hidden size, layers, their kinds and tables are the same; heads and neurons those of the largest layer, heads as
+    far as they divide the hidden size. A network without layers gets one.
     """
     most = max((layer.num_heads for layer in shape.layers), default=1)
     heads = max(count for count in range(1, max(most, 1) + 1) if shape.hidden_size % count == 0)
-    return EncoderShape.uniform(
-        hidden_size=shape.hidden_size,
-        num_layers=max(shape.num_layers, 1),
-        num_heads=heads,
-        intermediate_size=max((layer.intermediate_size for layer in shape.layers), default=0) or 1,
-        vocab_size=shape.vocab_size,
-        num_positions=shape.num_positions,
-        num_token_types=shape.num_token_types,
-        embedding_size=shape.embedding_size,
-    )
+    size = shape.hidden_size // heads
+    size += size % 2 if shape.ingredients.rotary_bases else 0  # such keys are of pairs
+    neurons = max((layer.intermediate_size for layer in shape.layers), default=0) or 1
+    layer = LayerShape(heads, size, size, neurons)
+    if shape.layers:
+        return replace(shape, layers=(layer,) * shape.num_layers)
+    return replace(shape, layers=(layer,), ingredients=BERT).made_as(shape)
 
 
 def write_sidecars(folder: Path, model: TaskModel, provenance: Mapping[str, Any]) -> None:

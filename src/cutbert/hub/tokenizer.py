@@ -132,6 +132,8 @@ def save_tokenizer_for_loaders(
 ) -> None:
     """Write a tokenizer's files as other loaders and older versions of transformers read them.
 
+    It gives token types where the model tells them apart, whatever it gave before, and nowhere else.
+
     Args:
         folder: of the model.
         tokenizer, shape, style: as in `save_tokenizer`.
@@ -141,6 +143,8 @@ def save_tokenizer_for_loaders(
     data = read_json(folder / CONFIG_FILE)
     kept = {key: value for key, value in data.items() if key not in OWN_KEYS}
     name = str(kept.get("tokenizer_class"))
-    write_json(folder / CONFIG_FILE, {**kept, "tokenizer_class": GENERIC.get(name, name), "model_max_length": longest})
+    names = ["input_ids", *(["token_type_ids"] if shape.num_token_types > 1 else []), "attention_mask"]
+    values = {"tokenizer_class": GENERIC.get(name, name), "model_max_length": longest, "model_input_names": names}
+    write_json(folder / CONFIG_FILE, kept | values)
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
     write_json(folder / "special_tokens_map.json", tokens)

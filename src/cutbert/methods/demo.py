@@ -12,23 +12,18 @@ import numpy as np
 
 from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.rows import Rows
-from cutbert.data.tokens import tokenize_rows
 from cutbert.demo_data.weights import checked_weights
 from cutbert.errors import InputError
-from cutbert.exporters.session import OnnxRunner
 from cutbert.fronts.leaderboard import Leaderboard
-from cutbert.hub.load import load_model
 from cutbert.methods.demo_settings import DemoSettings
 from cutbert.methods.fit import fit
 from cutbert.methods.fit_settings import FitSettings
+from cutbert.runtime import load
 from cutbert.settings import command_line
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import Models, ModelSource, find_model
-from cutbert.train.machine import num_threads
-from cutbert.train.predict import answers
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
-from cutbert.train.runner import run_rows
 
 FIT = "fit"
 LATENCY_SHARE = 0.5
@@ -89,12 +84,8 @@ def label_texts(folder: Path, dataset: Dataset, settings: DemoSettings) -> list[
     """Return the first texts of dev with their labels, and what the exported file says of them."""
     rows = dataset.dev.take(np.arange(min(SHOWN_TEXTS, len(dataset.dev))))
     assert isinstance(rows, Rows) and rows.labels is not None
-    loaded = load_model(folder)
-    tokens = tokenize_rows(rows, loaded.tokenizer, loaded.source, settings.data().length_limit, cache=False)
-    (file,) = (folder / "onnx").glob("*.onnx")
-    with num_threads(settings.threads) as threads:
-        logits = run_rows(OnnxRunner(file, threads), loaded.model, tokens)
-    predicted = [answer["label"] for answer in answers(loaded.model.head_spec, logits)]
+    inputs = rows.text if rows.text_pair is None else list(zip(rows.text, rows.text_pair, strict=True))
+    predicted = [answer["label"] for answer in load(folder, threads=settings.threads)(inputs)]
     texts = []
     for i, text in enumerate(rows.text):
         pair = {} if rows.text_pair is None else {"text_pair": rows.text_pair[i]}

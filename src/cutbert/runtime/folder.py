@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
 
 BACKENDS = ("auto", "onnx", "onnx-int8")
 DEFAULT_LENGTH = 512
+Activation = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+ACTIVATIONS: dict[str, Activation] = {
+    "Identity": lambda x: x,
+    "Sigmoid": lambda x: (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32),  # overflows nowhere
+    "Tanh": lambda x: np.tanh(x),
+}
 NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
 
 
@@ -81,6 +90,29 @@ class Folder:
         return tuple(by_id[str(i)] for i in range(len(by_id)))
 
     @property
+    def activation(self) -> Activation:
+        """What sentence-transformers does with a cross-encoder's outputs, where config.json names it; else nothing.
+
+        Raises:
+            ModelError: it is none of ours.
+
+        Source:
+            sentence-transformers 5, `CrossEncoder.get_default_activation_fn`. Where nothing is named that applies a
+            sigmoid to a single output, we do not.
+        """
+        said = self.config.get("sentence_transformers")
+        named = said.get("activation_fn") if isinstance(said, dict) else None
+        if named is None:
+            return ACTIVATIONS["Identity"]
+        name = str(named).removeprefix("torch.").rpartition(".")[2]
+        if name not in ACTIVATIONS or not str(named).startswith("torch."):
+            wanted = ", ".join(ACTIVATIONS)
+            raise ModelError(
+                f"{self.path}: activation_fn in config.json must be one of torch's {wanted}, got {named!r}"
+            )
+        return ACTIVATIONS[name]
+
+    @property
     def pad_id(self) -> int:
         style = self.ours.get("style")
         value = (style if isinstance(style, dict) else self.config).get("pad_token_id")
@@ -127,9 +159,10 @@ class Folder:
                     raise ModelError(f"{self.path} must hold one ONNX file for {name}, got {names}")
                 if paths:
                     return paths[0]
+        got = "files for OpenVINO alone" if list(self.path.glob("**/openvino_model*.xml")) else "none"
         raise ModelError(
             f"{self.path} must hold an ONNX file for {' or '.join(wanted)} (onnx/model.onnx, "
-            "onnx/model_qint8_*.onnx or model.onnx), got none; cutbert export writes them"
+            f"onnx/model_qint8_*.onnx or model.onnx), got {got}; cutbert export writes them"
         )
 
     def candidates(self, backend: str) -> Iterator[list[Path]]:

@@ -30,6 +30,7 @@ def load(
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
     batch_tokens: int = BATCH_TOKENS,
+    has_unanswerable: bool | None = None,
 ) -> Model:
     """Load an exported folder, by cutbert or by another tool: config.json, tokenizer.json and an ONNX file.
 
@@ -40,6 +41,8 @@ def load(
         max_length: longest input in tokens; None for what the model was trained on, else what the folder names.
         batch_size, batch_tokens: the most in a batch, padding counted. Int8 finds ranges of activations in a whole
             batch: batch_size 1 gives the bits of inputs served one by one.
+        has_unanswerable: whether a reader may answer that a text holds no answer; None for what is recorded of its
+            training (SQuAD v2), else False.
 
     Returns:
         A `Labeller`, `Scorer`, `Tagger`, `Reader` or `Embedder`: called with a list of inputs it returns a list of
@@ -64,7 +67,12 @@ def load(
     longest = max_length or opened.longest
     if kind is Reader and max_length is None and "max_length" not in opened.record:
         longest = min(LENGTH_OF_QUESTIONS, longest)
-    return kind(opened, session, longest, batch_size, batch_tokens)
+    if has_unanswerable is not None and kind is not Reader:
+        raise ModelError(f"has_unanswerable must be given for a reader, got a {kind.__name__}")
+    model = kind(opened, session, longest, batch_size, batch_tokens)
+    if isinstance(model, Reader) and has_unanswerable is not None:
+        model.has_unanswerable = has_unanswerable
+    return model
 
 
 def kind_of(folder: Folder, session: Session) -> type[Model]:

@@ -40,10 +40,18 @@ class Labeller(Model):
 
 
 class Scorer(Model):
-    """Gives texts or pairs a number, as rerankers do: an answer has `label`, the network's output as it is."""
+    """Gives texts or pairs a number, as rerankers do: an answer has `label`, the network's output.
+
+    Scores are raw logits, unless the folder's config.json names an activation for sentence-transformers' CrossEncoder
+    (`activation_fn` under `sentence_transformers`: Sigmoid, Tanh or Identity): that is applied, as there.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.activate = self.folder.activation
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        return outputs["logits"][:, 0]
+        return self.activate(outputs["logits"][:, 0])
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:
         return {"label": float(results[0])}

@@ -18,6 +18,8 @@ from cutbert.shape.stock_ingredients import (
     modernbert_ingredients,
     modernbert_values,
     mpnet_ingredients,
+    nomic_ingredients,
+    nomic_values,
 )
 
 # An EncoderShape's name of a size -> the key in a family's config.json.
@@ -65,6 +67,11 @@ MODERNBERT_STYLE: dict[str, tuple[str, Any]] = {
     "attention_dropout": ("attention_dropout", 0.0),
     "pad_token_id": ("pad_token_id", 50283),
     "initializer_range": ("initializer_range", 0.02),
+}
+NOMIC_STYLE = BERT_STYLE | {
+    "activation": ("hidden_act", "silu"),
+    "hidden_dropout": ("hidden_dropout_prob", 0.0),
+    "attention_dropout": ("attention_probs_dropout_prob", 0.0),
 }
 DEBERTA_STYLE = BERT_STYLE | {
     "layer_norm_eps": ("layer_norm_eps", 1e-7),
@@ -138,6 +145,15 @@ STOCK_FAMILIES = {
         reads_pooling=True,
         ingredients=modernbert_ingredients,
         ingredient_values=modernbert_values,
+    ),
+    "nomic_bert": StockFamily(
+        "NomicBert",
+        BERT_SIZES,
+        NOMIC_STYLE,
+        "tanh",
+        "none",
+        ingredients=nomic_ingredients,
+        ingredient_values=nomic_values,
     ),
     "deberta-v2": StockFamily(
         "DebertaV2",

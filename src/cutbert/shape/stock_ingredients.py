@@ -12,6 +12,7 @@ from cutbert.shape.shape import EncoderShape, check_size, first_alone
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 ROTARY_BASES = {GLOBAL: 160_000.0, LOCAL: 10_000.0}  # of ModernBERT, where its config says nothing
 OLD_BASES = {GLOBAL: "global_rope_theta", LOCAL: "local_rope_theta"}
+NOMIC_BASE = 1000.0  # where its config says nothing
 
 
 def mpnet_ingredients(config: Mapping[str, Any]) -> Ingredients:
@@ -54,16 +55,40 @@ def rotary_base(config: Mapping[str, Any], kind: str) -> float:
     Raises:
         ShapeError: positions that are scaled, or none.
     """
-    stated = (config.get("rope_parameters") or {}).get(kind) or {}
-    for each in (stated, config.get("rope_scaling") or {}):
+    stated = object_of(object_of(config, "rope_parameters"), kind)
+    return plain_base(config, stated, config.get(OLD_BASES[kind]), ROTARY_BASES[kind], f" of {kind}")
+
+
+def plain_base(config: Mapping[str, Any], stated: Mapping[str, Any], older: Any, default: float, whose: str) -> float:
+    """Return the base of rotary positions that are not scaled.
+
+    Args:
+        config: of the model.
+        stated: what it says of these positions.
+        older: the base, where an older config has a key for it alone.
+        default: transformers' own.
+        whose: which positions, for a message.
+
+    Raises:
+        ShapeError: positions that are scaled, or no base.
+    """
+    for each in (stated, object_of(config, "rope_scaling")):
         scaling = each.get("rope_type", each.get("type", "default"))
         if scaling != "default":
-            raise ShapeError(f"rope_type of {kind} must be 'default', got {scaling!r}")
-    base = stated.get("rope_theta", config.get(OLD_BASES[kind]))
-    base = ROTARY_BASES[kind] if base is None else base
+            raise ShapeError(f"rope_type{whose} must be 'default', got {scaling!r}")
+    base = stated.get("rope_theta", older)
+    base = default if base is None else base
     if not is_base(base):
-        raise ShapeError(f"rope_theta of {kind} must be a number above 0, got {base!r}")
+        raise ShapeError(f"rope_theta{whose} must be a number above 0, got {base!r}")
     return float(base)
+
+
+def object_of(config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return an object of a config, empty where there is none."""
+    value = config.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ShapeError(f"{key} must be an object, got {value!r}")
+    return value
 
 
 def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
@@ -80,6 +105,26 @@ def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
         "norm_bias": ingredients.has_norm_bias,
         "classifier_bias": ingredients.has_head_bias,
     }
+
+
+def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
+    """Return what a NomicBERT is made of: rotary positions of one base, gated neurons, no biases in the layers."""
+    wanted, got = config["hidden_size"] // max(1, config["num_attention_heads"]), config.get("head_dim")
+    if got not in (None, wanted):
+        raise ShapeError(f"head_dim must be hidden_size / num_attention_heads, {wanted}, got {got!r}")
+    base = plain_base(config, object_of(config, "rope_parameters"), config.get("rope_theta"), NOMIC_BASE, "")
+    return Ingredients(
+        has_position_table=False,
+        rotary_bases=(base, base),
+        is_gated=True,
+        has_attention_bias=False,
+        has_feed_forward_bias=False,
+    )
+
+
+def nomic_values(shape: EncoderShape) -> dict[str, Any]:
+    bases = shape.ingredients.rotary_bases
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}} if bases else {}
 
 
 def deberta_ingredients(config: Mapping[str, Any]) -> Ingredients:

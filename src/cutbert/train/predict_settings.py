@@ -15,32 +15,36 @@ from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, parent_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
 from cutbert.shape.source import ModelSource
 
-FORMATS = (".tsv", ".csv", ".jsonl", ".npy")
+STREAM = "-"  # standard input, or standard output
+TABLES = (".tsv", ".csv", ".jsonl", ".parquet")  # formats with columns
+INPUT_FORMATS = (*TABLES, ".txt", ".conll", ".json")
+OUT_FORMATS = (*TABLES, ".npy", ".conll", ".json")
+VECTOR_FORMATS = (".npy", ".jsonl", ".parquet")
+# What answers may be written as, by the kind of head; those of whole texts as any table.
+KIND_FORMATS = {
+    "token": (".jsonl", ".parquet", ".conll"),
+    "span": (".jsonl", ".parquet", ".json"),
+    "none": VECTOR_FORMATS,
+    "pooler": VECTOR_FORMATS,
+}
 PredictBackend = Literal["auto", "torch", "onnx", "onnx-int8"]
+StreamFormat = Literal["tsv", "csv", "jsonl", "txt", "conll", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictSettings(DeviceSettings):
-    """Which texts to answer, with what, and where the answers go."""
+class AnswerSettings(DeviceSettings):
+    """What runs a model, and how."""
 
-    GROUP = DATA
+    GROUP = MACHINE
 
-    input: str = field(metadata=option("File of texts: .tsv .csv .jsonl .parquet, also .gz."))
-    text: str = field(metadata=option("Column that holds the text."))
-    out: str = field(metadata=option("New file for the answers: .tsv .csv .jsonl; vectors: .npy .jsonl.", group=RUN))
-    text_pair: str | None = field(default=None, metadata=option("Column that holds the second text of a pair."))
     backend: PredictBackend = field(
         default="auto",
-        metadata=option(
-            "What runs the model; auto: its int8 file, else its float32 ONNX file, else torch.", group=MACHINE
-        ),
+        metadata=option("What runs the model; auto: its int8 file, else its float32 ONNX file, else torch."),
     )
     batch_size: int = field(
         default=32,
         metadata=option(
-            "Most texts in a batch of ONNX; 1 gives an int8 file's answers to texts served one by one.",
-            group=MACHINE,
-            least=1,
+            "Most texts in a batch of ONNX; 1 gives an int8 file's answers to texts served one by one.", least=1
         ),
     )
     max_length: int | None = field(
@@ -49,13 +53,74 @@ class PredictSettings(DeviceSettings):
             f"Longest input; longer ones are cut. Default what the model was trained on, else {MAX_LENGTH}.",
             least=2,
             unit="tokens",
+            group=DATA,
         ),
     )
 
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(AnswerSettings):
+    """Which texts to answer, with what, and where the answers go."""
+
+    GROUP = DATA
+
+    input: str = field(
+        metadata=option(
+            "File of texts: .tsv .csv .jsonl .parquet; .txt, a text in each line; .conll; SQuAD's .json; all but "
+            ".parquet also .gz. - is standard input."
+        )
+    )
+    out: str = field(
+        metadata=option(
+            "New file for the answers behind the columns of --input: .tsv .csv .jsonl .parquet; of taggers .conll, of "
+            "readers SQuAD's .json, of vectors .npy. - is standard output, in the format of --input where that can "
+            "hold the answers, else JSON lines.",
+            group=RUN,
+        )
+    )
+    text: str | None = field(
+        default=None, metadata=option("Column that holds the text; none with .txt and .json, a number with .conll.")
+    )
+    text_pair: str | None = field(default=None, metadata=option("Column that holds the second text of a pair."))
+    format: StreamFormat | None = field(default=None, metadata=option("Format of standard input."))
+
+    @property
+    def input_suffix(self) -> str:
+        """The format of the input as the end of a file's name; empty where it is not said."""
+        if self.input == STREAM:
+            return f".{self.format}" if self.format else ""
+        path = Path(self.input)
+        return (path.with_suffix("") if path.suffix == ".gz" else path).suffix
+
+    def out_suffix(self, kind: str) -> str:
+        """The format of the answers of a kind of head as the end of a file's name."""
+        if self.out != STREAM:
+            return Path(self.out).suffix
+        suffix = self.input_suffix
+        return suffix if suffix in KIND_FORMATS.get(kind, TABLES) and suffix != ".parquet" else ".jsonl"
+
+    def missing(self) -> Iterable[str]:
+        if self.input == STREAM and self.format is None:
+            yield "--format must be given with --input -"
+        if self.text is None and self.input_suffix in (*TABLES, ".conll"):
+            yield f"--text must name the column of the texts of a {self.input_suffix} file"
+
     def conflicts(self) -> Iterable[str]:
+        suffix = self.input_suffix
+        if self.input != STREAM:
+            if suffix not in INPUT_FORMATS:
+                yield f"--input must end in one of {', '.join(INPUT_FORMATS)}, or be -, got {self.input}"
+            if self.format is not None:
+                yield "--format must be given with --input - only: the name of a file says its format"
+        if suffix in (".txt", ".json") and self.text is not None:
+            yield f"--text must not be given with a {suffix} file, which has no columns"
+        if suffix in (".txt", ".json", ".conll") and self.text_pair is not None:
+            yield f"--text-pair must not be given with a {suffix} file"
+        if self.out == STREAM:
+            return
         out = Path(self.out)
-        if out.suffix not in FORMATS:
-            yield f"--out must end in one of {', '.join(FORMATS)}, got {self.out}"
+        if out.suffix not in OUT_FORMATS:
+            yield f"--out must end in one of {', '.join(OUT_FORMATS)}, or be -, got {self.out}"
         remove_leftovers(out.parent)
         if out.exists():
             yield f"--out must be a new file, but {self.out} is there already"

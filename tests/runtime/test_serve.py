@@ -1,0 +1,46 @@
+"""The example's server answers requests that come together as the runtime does, each with its own answers."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from cutbert.exporters.folder import save_graph
+from cutbert.exporters.graph import build_graph
+from cutbert.hub.load import load_model
+from cutbert.runtime import load
+from cutbert.shape.head import HeadSpec
+from tiny_runs import save_tiny, tiny_model, tiny_rows
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_requests_that_come_together_are_answered_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fastapi", "uvicorn", "httpx"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cutbert[serve]' httpx")
+    from fastapi.testclient import TestClient
+
+    folder = save_tiny(tmp_path / "model", tiny_model(HeadSpec("regression", ("stars",))))
+    save_graph(build_graph(load_model(folder).model), folder / "model.onnx")
+    monkeypatch.setenv("SERVE_MODEL", str(folder))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    texts = tiny_rows(24).text
+    wanted = [each["label"] for each in load(folder, threads=1)(texts)]
+    with TestClient(import_module("serve").make_app()) as client, ThreadPoolExecutor(8) as pool:
+
+        def ask(inputs: object) -> tuple[int, dict]:
+            answer = client.post("/predict", json={"inputs": inputs})
+            return answer.status_code, answer.json()
+
+        assert client.get("/health").json() == {"kind": "Scorer"}
+        requests: list[object] = [texts[i : i + 3] for i in range(0, 24, 3)]
+        found = list(pool.map(ask, [*requests, ["good", 3], ["good"] * 1025, [], ["good"]]))
+    assert [status for status, _ in found] == [200] * 8 + [422, 413, 200, 200]
+    labels = [answer["label"] for _, body in found[:8] for answer in body["answers"]]
+    assert labels == pytest.approx(wanted, abs=1e-5)
+    assert found[8][1] == {"detail": "input 1 must be a text or a pair of texts, got 3"}
+    assert found[9][1] == {"detail": "inputs must be at most 1024, got 1025"} and found[10][1] == {"answers": []}
