@@ -168,7 +168,9 @@ class DepthRun:
         if depth < self.num_layers:
             source = find_model(self.run.path / TRUNCATED).reading(source.pooling or "auto")
         folder = self.run.path / "checkpoint" / "memory" / str(depth)
-        return training_memory(source, objective.data.head, self.plan, self.train, objective.train_tokens, folder)
+        teacher = objective.inputs.model if objective.data.head.kind == "embedding" else None
+        head, tokens = objective.data.head, objective.train_tokens
+        return training_memory(source, head, self.plan, self.train, tokens, folder, teacher)
 
     def save_best(self, networks: Sequence[ScoredDepth]) -> None:
         """Write each compared depth's network of the seed that is best on select."""

@@ -43,7 +43,13 @@ class TrainingMemory:
 
 
 def training_memory(
-    source: ModelSource, head: HeadSpec, plan: StagePlan, train: TrainSettings, tokens: Tokens, folder: Path
+    source: ModelSource,
+    head: HeadSpec,
+    plan: StagePlan,
+    train: TrainSettings,
+    tokens: Tokens,
+    folder: Path,
+    teacher: ModelSource | None = None,
 ) -> TrainingMemory:
     """Measure a fine-tuning in a fresh process: a few steps on the longest rows.
 
@@ -54,6 +60,7 @@ def training_memory(
         train: flags of the fine-tuning.
         tokens: its training rows.
         folder: receives what that process reads, and the result; where that is there already, it is returned.
+        teacher: the uncut embedding model, whose vectors take the place of labels; None where there are labels.
 
     Raises:
         MissingError: that process failed, usually out of memory.
@@ -66,6 +73,7 @@ def training_memory(
         arrays = {name: getattr(longest, name) for name in ("ids", "offsets", "pair_starts", "labels", "token_labels")}
         np.savez(folder / "rows.npz", **{name: array for name, array in arrays.items() if array is not None})
         model = {"source": str(source.folder), "pooling": source.pooling}
+        model["teacher"] = None if teacher is None else str(teacher.folder)
         job = {**model, "head": head.to_json(), "plan": asdict(plan), "train": asdict(train)}
         write_json(folder / "job.json", job)
         command = [sys.executable, "-m", "cutbert.work.training_memory", str(folder)]
@@ -87,8 +95,9 @@ def train_here(folder: Path) -> TrainingMemory:
     from cutbert.train.engine import make_engine
     from cutbert.train.loop import Stage, Trainer
     from cutbert.train.run_folder import RunFolder
+    from cutbert.train.working_copy import frozen_copy
     from cutbert.work.distill import LabelStep
-    from cutbert.work.losses import TaskLosses
+    from cutbert.work.losses import TaskLosses, Teacher
 
     job = read_json(folder / "job.json")
     train, plan = TrainSettings(**job["train"]), StagePlan(**job["plan"])
@@ -98,12 +107,17 @@ def train_here(folder: Path) -> TrainingMemory:
     before = clear_peak()
     head = HeadSpec.from_json(job["head"])
     model = load_model(find_model(job["source"]).reading(job["pooling"] or "auto"), head).model.to(engine.device)
+    answers = None
+    if job["teacher"] is not None:
+        uncut = load_model(find_model(job["teacher"]), head).model.to(engine.device)
+        answers = Teacher(frozen_copy(uncut, engine.dtype))
     clear_peak()
     is_cuda = engine.device.type == "cuda"
     if is_cuda:
         torch.cuda.reset_peak_memory_stats(engine.device)
     run = RunFolder.open(folder / "steps", "memory", {})
-    trainer = Trainer(model, Stage(plan, tokens, LabelStep(partial(TaskLosses, head))), engine, train, run)
+    step = LabelStep(partial(TaskLosses, head, answers=answers))
+    trainer = Trainer(model, Stage(plan, tokens, step), engine, train, run)
     for _ in range(min(STEPS, trainer.num_steps)):
         trainer.step()
     if is_cuda:
