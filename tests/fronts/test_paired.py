@@ -57,6 +57,8 @@ def test_metrics_work_on_many_draws_at_once(metric: str, truth: np.ndarray) -> N
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_clear_difference_is_found_and_none_where_there_is_none(metric: str, truth: np.ndarray) -> None:
     good, poor, same = (answers(truth, share, seed) for share, seed in ((0.95, 1), (0.6, 2), (0.95, 3)))
+    if metric == "mean":  # of scores, not of answers
+        good, poor, same = ((each == truth).astype(float) for each in (good, poor, same))
     parts = [each.reshape(100, 3) if metric == "f1" else each for each in (good, poor, same, truth)]
     good, poor, same, so = parts
     better = compare(metric, [good, same], [poor, poor], so)
