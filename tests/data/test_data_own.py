@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +323,10 @@ def test_settings_take_paths_and_single_names() -> None:
 def test_every_setting_has_help() -> None:
     for each in (*fields(DataSettings), *fields(AugmentSettings)):
         assert each.metadata["help"]
+
+
+def test_select_and_dev_are_two_files(write: Write) -> None:
+    rows = write("rows.tsv", "text\tlabel\na\tx\nb\ty\n")
+    settings = DataSettings(train=write("train.tsv", "text\tlabel\nc\tx\nd\ty\n"), dev=rows, select=rows)
+    with pytest.raises(DataError, match="--select and --dev must not both name .*: --select dev says so"):
+        load_dataset(replace(settings, text="text", label="label"))

@@ -179,6 +179,25 @@ def test_batches_hold_the_rows_once_and_stay_within_their_limits() -> None:
     assert all(len(batch) == 1 or max(lengths[row] for row in batch) * len(batch) <= 100 for batch in batches)
 
 
+def test_words_keep_their_marks_and_spans_are_listed_once(folders: dict[str, Path]) -> None:
+    assert load(folders["token"])(["हिन्दी Cafe\u0301!"])[0]["words"] == ["हिन्दी", "Cafe\u0301", "!"]
+    long = " ".join(str(i % 7) for i in range(200))
+    best = load(folders["span"])([("a b", long)])[0]["best"]
+    assert len({(each["start"], each["end"]) for each in best}) == len(best) > 1
+
+
+def test_inputs_that_are_no_texts_are_refused(folders: dict[str, Path]) -> None:
+    model = load(folders["single_label"])
+    with pytest.raises(InputError, match="inputs must be a list of texts, got one text, 'a b'"):
+        model("a b")
+    with pytest.raises(InputError, match="input 1 must be a text or a pair of texts"):
+        model(["a", "\ud800"])
+    with pytest.raises(InputError, match="window must be at least 1, got 0"):
+        list(model.stream(["a"], window=0))
+    with pytest.raises(InputError, match="texts must be a list of texts, got one text, 'a b'"):
+        cutbert.predict(folders["single_label"], texts="a b")
+
+
 def test_what_cannot_be_run_is_one_error(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must hold config.json, tokenizer.json and an ONNX file, got no config.json"):
         load(tmp_path)

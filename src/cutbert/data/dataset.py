@@ -225,14 +225,12 @@ def split_keys(rows: Examples) -> list[bytes]:
 def without(rows: Some, others: Sequence[Examples], part: str, other: str, notes: list[str]) -> Some:
     """Return the rows whose texts or groups are in none of the others, and add a note on how many were left out."""
     has_groups = isinstance(rows, Rows) and rows.groups is not None
-
-    def keys(of: Examples) -> list[bytes]:
-        return split_keys(of) if has_groups else of.text_keys()
-
-    kept = outside(keys(rows), [keys(other) for other in others])
+    kept = outside(rows.text_keys(), [each.text_keys() for each in others])
+    if has_groups:
+        kept = np.intersect1d(kept, outside(split_keys(rows), [split_keys(each) for each in others]))
     dropped = len(rows) - len(kept)
     if dropped:
-        shared = "group" if has_groups else "text"
+        shared = "group or text" if has_groups else "text"
         notes.append(f"{dropped:,} rows of {part} left out, because {other} holds the same {shared}")
     return rows.take(kept)
 

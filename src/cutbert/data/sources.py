@@ -108,6 +108,9 @@ def read_paths(
     """Read the given files of train and dev, and the select and unlabelled files of the settings."""
     unlabeled = expand_files(settings.unlabeled, "--unlabeled", mistakes)
     select = [Path(settings.select)] if settings.select not in (None, "dev") else []
+    mistakes.extend(
+        f"--select and --dev must not both name {path}: --select dev says so" for path in select if path in dev
+    )
     rows = [read_files(paths, layout, mistakes) for paths in (train, dev, select)]
     bare = read_files(unlabeled, unlabeled_layout, mistakes)
     check_mistakes(mistakes)

@@ -53,6 +53,13 @@ def read_vector_parts(settings: DataSettings) -> VectorParts:
     train = expand_files(settings.train, "--train", mistakes)
     dev_files = expand_files(settings.dev, "--dev", mistakes)
     mistakes.extend(f"--train and --dev must not both name {path}" for path in train if path in dev_files)
+    if settings.select is not None:
+        others = (("--dev", dev_files), ("--train", train))
+        mistakes.extend(
+            f"{option} and --select must not both name {settings.select}"
+            for option, files in others
+            if Path(settings.select) in files
+        )
     texts = read_texts(train, settings, mistakes)
     dev = judged(dev_files, settings, mistakes)
     select = None if settings.select is None else judged([Path(settings.select)], settings, mistakes)

@@ -148,7 +148,7 @@ class VectorScorer:
             metrics |= {name: float(np.mean(each)) for name, each in found.items()}
             outputs |= found
         if self.teacher is not None:
-            cosines = (vectors_ND * self.teacher).sum(axis=1)
+            cosines = np.nan_to_num((vectors_ND * self.teacher).sum(axis=1))
             metrics[COSINE] = float(cosines.mean())
             outputs[COSINE] = np.round(cosines, 6).astype(float).tolist()
             if self.texts.retrieval is not None:
@@ -199,7 +199,7 @@ def retrieval_scores(
         for scores_C, relevant in zip(np.nan_to_num(scores_QC), retrieval.relevant[part], strict=True):
             best = np.arange(len(scores_C))
             if len(scores_C) > LOOKED_AT:
-                best = np.argpartition(-scores_C, LOOKED_AT)[:LOOKED_AT]
+                best = np.flatnonzero(scores_C >= np.partition(scores_C, -LOOKED_AT)[-LOOKED_AT])  # all ties too
             gains = np.array([relevant.get(int(each), 0.0) for each in best])
             every = np.array(list(relevant.values()))
             found[NDCG].append(ndcg(scores_C[best], gains, all_relevance_M=every))

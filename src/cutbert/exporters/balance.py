@@ -13,6 +13,7 @@ from cutbert.model.task_model import TaskModel
 
 ROWS, LENGTH = 8, 32  # of random tokens; the units with large values are the same in any text
 ORDINARY = 0.98  # share of the units of an input that are left as they are
+MOST = 100.0  # times an ordinary unit's largest value, that is looked at
 STRENGTH = 0.75  # how much of what is above them moves into the weights
 LEAST = 1.5  # a largest factor below this is not worth an operator
 
@@ -66,7 +67,7 @@ def factors_of(peaks: NDArray[np.float32]) -> NDArray[np.float32]:
     ordinary = np.quantile(peaks, ORDINARY, method="lower")
     if not ordinary > 0:
         return np.ones_like(peaks)
-    return np.asarray(np.maximum(1, peaks / ordinary) ** STRENGTH, dtype=np.float32)
+    return np.asarray(np.clip(peaks / ordinary, 1, MOST) ** STRENGTH, dtype=np.float32)
 
 
 def largest_values(graph: onnx.ModelProto, names: list[str], rows: Feeds) -> dict[str, NDArray[np.float32]]:

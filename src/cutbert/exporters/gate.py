@@ -158,7 +158,7 @@ def trimmed(
     def tokens(rows: Examples, of: Loaded) -> Tokens:
         return tokenize_rows(rows, of.tokenizer, of.source, longest)
 
-    trimming = Trimming.of(loaded, tokens(dataset.train, loaded))
+    trimming = Trimming.of(loaded, tokens(dataset.train, loaded), sentence)
     splits = {
         name: (tokens(rows, loaded), tokens(rows, trimming.trimmed))
         for name, rows in (("select", dataset.select), ("dev", dataset.dev))
@@ -178,7 +178,7 @@ def check_drop(result: Mapping[str, Any], settings: ExportSettings) -> None:
     """Raise a BudgetError where int8 loses more of the select score than --max-drop."""
     before, after = result["select_score_before"], result["select_score_after"]
     drop = 100 * (before - after)
-    if drop > settings.max_drop:
+    if not drop <= settings.max_drop:
         other = "; --calibration static may lose less" if settings.calibration == "dynamic" else ""
         metric = result.get("select_score_metric", result["metric"])
         raise BudgetError(

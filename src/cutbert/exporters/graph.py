@@ -173,7 +173,8 @@ def finish(nodes: Nodes, model: TaskModel, x: str) -> dict[str, list[Any]]:
         vectors = text_state(nodes, model, x)
         if model.head_spec.normalizes:
             squares = nodes.add("ReduceSum", nodes.add("Mul", vectors, vectors), nodes.integers(1), keepdims=1)
-            vectors = nodes.add("Div", vectors, nodes.add("Sqrt", squares))
+            norms = nodes.add("Max", nodes.add("Sqrt", squares), nodes.weight(np.float32(1e-12)))
+            vectors = nodes.add("Div", vectors, norms)
         nodes.name_output(vectors, VECTOR_OUTPUT)
         nodes.name_output(x, "last_hidden_state")
         return {VECTOR_OUTPUT: [BATCH, model.shape.hidden_size], "last_hidden_state": sizes}

@@ -10,6 +10,7 @@ import numpy as np
 
 from cutbert.data.tokens import Tokens
 from cutbert.hub.load import Loaded, output_rows
+from cutbert.hub.sentence import Sentence
 from cutbert.hub.trim import kept_tokens, trimmed_tokenizer
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
@@ -36,13 +37,18 @@ class Trimming:
     trimmed: Loaded
 
     @classmethod
-    def of(cls, loaded: Loaded, train: Tokens) -> Trimming:
+    def of(cls, loaded: Loaded, train: Tokens, sentence: Sentence | None = None) -> Trimming:
         """Return the trimming of a model to the tokens of some texts and a floor of common ones.
+
+        The prompts of an embedding model stay whole, also those that no training text has.
 
         Raises:
             ModelError: the tokenizer is of a kind that cannot be cut.
         """
         used, style = np.unique(train.ids), loaded.model.style
+        if sentence is not None:
+            prompts = [sentence.prompts.query, sentence.prompts.document, sentence.prompts.default]
+            used = np.union1d(used, np.concatenate(loaded.tokenizer(prompts)["input_ids"]).astype(np.int64))
         if style.position_offset:  # where positions are counted from the padding token's id, that must not change
             used = np.union1d(used, np.arange(style.pad_token_id + 1))
         kept = kept_tokens(loaded.tokenizer, np.union1d(used, [style.pad_token_id]), loaded.source)

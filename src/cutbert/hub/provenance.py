@@ -35,8 +35,8 @@ FILE_NAME = "cutbert.json"
 # Optional keys: settings of its data, the longest input it was trained on, interval of its dev score, a sentence where
 # that is near chance, the network it was cut from with what was given up, measured latency with its conditions,
 # scores before and after int8, the ONNX files by the loader whose layout the folder has, and what trimming the
-# vocabulary changed. Beside them, and for as
-# long as the head is kept: what sentence-transformers' CrossEncoder does with its outputs.
+# vocabulary changed. Beside them, for as long as the head is kept: what sentence-transformers' CrossEncoder does with
+# its outputs.
 TRIMMED = "trimmed_vocabulary"
 FACTS = ("task", "max_length", "score_interval", "near_chance", "cut_from", "latency", "int8", "layouts", TRIMMED)
 REQUIRED: dict[str, Check] = {

@@ -105,7 +105,7 @@ class Part:
     def trimmed(self) -> tuple[Part, Trimming]:
         """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
         objective, data = self.objective, self.objective.data
-        trimming = Trimming.of(objective.loaded, self.tokens)
+        trimming = Trimming.of(objective.loaded, self.tokens, objective.sentence)
         own = replace(objective, loaded=trimming.trimmed)
         dev = replace(own.tokenize(data.dev), scorer=objective.dev.scorer)
         select = dev

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cutbert.errors import InputError, ModelError
-from cutbert.runtime.runner import Answer, Model, Outputs
+from cutbert.runtime.runner import Answer, Model, Outputs, is_pair
 
 MAX_ANSWER_TOKENS = 30
 MAX_QUESTION_TOKENS = 64
@@ -24,16 +24,16 @@ class Reader(Model):
     """Answers pairs of a question and a text.
 
     An answer has `answer`, `start` and `end` (characters of the text), `score` (the sum of the logits of its first and
-    last token) and `best`, the spans with the highest scores, best first. Where the model was trained on questions
-    without answers (SQuAD v2), `answer` is empty and `start` and `end` are 0 where that scores higher, and
-    `no_answer_score` says how high.
+    last token; None where a text has no tokens) and `best`, the spans with the highest scores, best first. Where the
+    model was trained on questions without answers (SQuAD v2), `answer` is empty and `start` and `end` are 0 where that
+    scores higher, and `no_answer_score` says how high.
     """
 
     num_best = 5
 
     def make_engine(self) -> Tokenizer:
-        engine = super().make_engine()
-        engine.no_truncation()
+        engine, self.whole = super().make_engine(), super().make_engine()
+        self.whole.no_truncation()
         self.limit = min(MAX_QUESTION_TOKENS, self.max_length // 3)
         task = self.folder.record.get("task")
         task = task if isinstance(task, dict) else {}
@@ -42,28 +42,26 @@ class Reader(Model):
         if most < 1:
             raise ModelError(f"max_length of a reader must have room for a text, got {self.max_length}")
         self.stride = min(task.get("stride", STRIDE), most)
+        engine.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
         return engine
 
     def check_input(self, given: Any, row: int) -> None:
-        is_pair = isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(each, str) for each in given)
-        if not is_pair:
+        if not is_pair(given):
             raise InputError(f"input {row} must be a pair of a question and a text, got {given!r:.80}")
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
-        self.engine.no_truncation()
         asked = [self.shortened(question) for question, _ in inputs]
-        self.engine.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
         pairs = [(question, text) for question, (_, text) in zip(asked, inputs, strict=True)]
         return [[each, *each.overflowing] for each in self.engine.encode_batch(pairs)]
 
     def shortened(self, question: str) -> str:
         """Return a question of at most `limit` tokens: itself, or cut after one of its tokens."""
-        encoding = self.engine.encode(question, add_special_tokens=False)
+        encoding = self.whole.encode(question, add_special_tokens=False)
         for size in range(self.limit, 0, -1):
             if len(encoding.ids) <= self.limit:
                 return question
             cut = question[: encoding.offsets[size - 1][1]]
-            if len(self.engine.encode(cut, add_special_tokens=False).ids) <= self.limit:
+            if len(self.whole.encode(cut, add_special_tokens=False).ids) <= self.limit:
                 self.num_cut += 1
                 return cut
         return question
@@ -85,9 +83,11 @@ class Reader(Model):
             )
             for score, first, last in best_spans(np.where(in_text[:, None], logits_S2, -np.inf), self.num_best):
                 spans.append((score, offsets[first][0], offsets[last][1]))
-        spans.sort(key=lambda span: -span[0])
-        best = [self.span(text, *span) for span in dict.fromkeys(spans)][: self.num_best]
-        nothing = {"answer": "", "start": 0, "end": 0}
+        spans.sort(key=lambda span: span[0])
+        highest = {(start, end): score for score, start, end in spans}  # neighbouring windows hold the same spans
+        spans = [(score, *place) for place, score in sorted(highest.items(), key=lambda each: -each[1])]
+        best = [self.span(text, *span) for span in spans[: self.num_best]]
+        nothing = {"answer": "", "start": 0, "end": 0, "score": None}
         answer: Answer = {**(best[0] if best else nothing), "best": best}
         if self.has_unanswerable:
             none = min(float(logits_S2[0].sum()) for logits_S2 in results)

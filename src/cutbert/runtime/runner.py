@@ -105,6 +105,10 @@ class Model:
         self, inputs: Iterable[Any], on_progress: OnProgress | None = None, window: int = WINDOW
     ) -> Iterator[Any]:
         """Yield one answer for each input, in their order, as `__call__`; `window` inputs at a time are in memory."""
+        if isinstance(inputs, str):
+            raise InputError(f"inputs must be a list of texts, got one text, {inputs!r:.80}")
+        if window < 1:
+            raise InputError(f"window must be at least 1, got {window}")
         remaining, first = iter(inputs), 0
         while chunk := list(islice(remaining, window)):
             for row, each in enumerate(chunk, first):
@@ -143,8 +147,7 @@ class Model:
 
     def check_input(self, given: Any, row: int) -> None:
         """Raise an InputError unless an input is a text or a pair of texts."""
-        is_pair = isinstance(given, tuple | list) and len(given) == 2 and all(isinstance(each, str) for each in given)
-        if not (isinstance(given, str) or is_pair):
+        if not (is_text(given) or is_pair(given)):
             raise InputError(f"input {row} must be a text or a pair of texts, got {given!r:.80}")
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
@@ -161,6 +164,16 @@ class Model:
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Any:
         """Return the answer to an input from what is kept of its encodings' outputs."""
         raise NotImplementedError
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a value is a text that a tokenizer takes: without lone surrogates, which JSON escapes can hold."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value))
+
+
+def is_pair(value: Any) -> bool:
+    """Return whether a value is a pair of texts."""
+    return isinstance(value, tuple | list) and len(value) == 2 and all(is_text(each) for each in value)
 
 
 def packed(lengths: Sequence[int], batch_size: int, batch_tokens: int) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cutbert.errors import InputError
-from cutbert.runtime.runner import Answer, Model, Outputs
+from cutbert.runtime.runner import Answer, Model, Outputs, is_text
 
-WORD = re.compile(r"\w+(?:['\u2019.&-]\w+)*|[^\w\s]")
+MARKS = "".join(chr(i) for i in range(0x300, 0x20000) if unicodedata.category(chr(i))[0] == "M")  # they join letters
+WORD = re.compile(rf"[\w{MARKS}]+(?:['\u2019.&-][\w{MARKS}]+)*|[^\w\s]")
 OUTSIDE = "O"
 MARKED = re.compile(r"([BIESLU])-(.+)", re.DOTALL)
 BEGINS, ENDS = "BSU", "ESLU"
@@ -35,8 +37,8 @@ class Tagger(Model):
         return engine
 
     def check_input(self, given: Any, row: int) -> None:
-        is_words = isinstance(given, tuple | list) and all(isinstance(each, str) for each in given)
-        if not (isinstance(given, str) or is_words):
+        is_words = isinstance(given, tuple | list) and all(is_text(each) for each in given)
+        if not (is_text(given) or is_words):
             raise InputError(f"input {row} must be a text or a list of words, got {given!r:.80}")
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:

@@ -36,6 +36,9 @@ class Embedder(Model):
         prompts = optional_object(self.folder.path / "config_sentence_transformers.json")
         named = prompts.get("prompts"), prompts.get("default_prompt_name")
         self.prompt = str(named[0].get(named[1], "")) if isinstance(named[0], dict) else ""
+        path = self.folder.path / "1_Pooling" / "config.json"
+        if self.prompt and read_object(path).get("include_prompt") is False:
+            raise ModelError(f"{path}: include_prompt must be true beside a default prompt, got false")
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
         return super().encode([self.prompt + each if isinstance(each, str) else each for each in inputs])

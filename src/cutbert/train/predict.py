@@ -23,6 +23,7 @@ from cutbert.files import replacing_file, scratch_folder
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
 from cutbert.lacks import naming_lacks
+from cutbert.parsing import is_encodable
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource, check_length
 from cutbert.train.engine import make_engine
@@ -111,6 +112,8 @@ def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSet
         settings.check()
     mistakes.extend(length_mistakes(source, settings))
     mistakes.check(InputError)
+    if isinstance(texts, str):
+        raise InputError(f"texts must be a list of texts, got one text, {texts!r:.80}")
     if not texts:
         return []
     with without_onednn():
@@ -161,7 +164,7 @@ def rows_of(inputs: Sequence[Any], has_pairs: bool) -> Rows:
     wanted = "a pair of texts" if has_pairs else "a text"
     for row, given in enumerate(inputs):
         sides = given if has_pairs and isinstance(given, tuple | list) else [given]
-        if len(sides) != 1 + has_pairs or not all(isinstance(each, str) for each in sides):
+        if len(sides) != 1 + has_pairs or not all(isinstance(each, str) and is_encodable(each) for each in sides):
             raise InputError(f"input {row} must be {wanted}, as the first one, got {given!r:.80}")
     if not has_pairs:
         return Rows(list(inputs))
@@ -172,7 +175,7 @@ def onnx_answers(
     source: ModelSource, settings: AnswerSettings, advance: Callable[[int], None]
 ) -> tuple[Answers, Notes]:
     """Return what answers inputs in ONNX Runtime, and what then gives the notes."""
-    from cutbert.runtime import load
+    from cutbert.runtime import Reader, load
 
     folder, head = source.folder, source.head
     max_length = settings.max_length
@@ -193,7 +196,12 @@ def onnx_answers(
         num_rows += len(inputs)
         return model(inputs, advance)
 
-    return answer, lambda: cut_notes(model.num_cut, num_rows, model.max_length)
+    def notes() -> tuple[str, ...]:
+        if isinstance(model, Reader) and model.num_cut:
+            return (f"{model.num_cut:,} questions of more than {model.limit} tokens are cut to that",)
+        return cut_notes(model.num_cut, num_rows, model.max_length)
+
+    return answer, notes
 
 
 @contextmanager
@@ -268,6 +276,8 @@ def kind_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
         yield f"--input in SQuAD's format must be given with a reader, got a head of kind {head.kind}"
     if head.kind == "token" and settings.text_pair is not None:
         yield "--text-pair must not be given with a tagger"
+    if head.kind in ("none", "pooler", "embedding") and settings.text_pair is not None:
+        yield "--text-pair must not be given with a model of vectors"
 
 
 def label_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
