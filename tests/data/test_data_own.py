@@ -328,5 +328,5 @@ def test_every_setting_has_help() -> None:
 def test_select_and_dev_are_two_files(write: Write) -> None:
     rows = write("rows.tsv", "text\tlabel\na\tx\nb\ty\n")
     settings = DataSettings(train=write("train.tsv", "text\tlabel\nc\tx\nd\ty\n"), dev=rows, select=rows)
-    with pytest.raises(DataError, match="--select and --dev must not both name .*: --select dev says so"):
+    with pytest.raises(DataError, match=r"--select and --dev must not both name .*: --select dev says so"):
         load_dataset(replace(settings, text="text", label="label"))
