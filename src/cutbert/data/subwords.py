@@ -5,7 +5,6 @@ Axes: N sentences, T tokens of all sentences.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -54,16 +53,9 @@ def engine_for_words(engine: Any) -> Any:
     RoBERTa's byte-level tokens and SentencePiece's mark that space; by default the first word of a text (here every
     word, since words are tokenised one by one) would have no mark.
     """
-    from tokenizers import Tokenizer
+    from cutbert.runtime import taggers
 
-    data = json.loads(engine.to_str())
-    step = data.get("pre_tokenizer") or {}
-    for each in step.get("pretokenizers", [step]):
-        if each.get("type") == "ByteLevel":
-            each["add_prefix_space"] = True
-        if each.get("type") == "Metaspace":
-            each["prepend_scheme"] = "always"
-    changed = Tokenizer.from_str(json.dumps(data))
+    changed = taggers.engine_for_words(engine)
     changed.encode_special_tokens = engine.encode_special_tokens
     return changed
 

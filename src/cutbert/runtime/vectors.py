@@ -32,12 +32,12 @@ class Embedder(Model):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.pooling, self.normalizes = modules_of(self.folder.path)
+        self.pooling, self.normalizes, includes_prompt = modules_of(self.folder.path)
         prompts = optional_object(self.folder.path / "config_sentence_transformers.json")
         named = prompts.get("prompts"), prompts.get("default_prompt_name")
         self.prompt = str(named[0].get(named[1], "")) if isinstance(named[0], dict) else ""
-        path = self.folder.path / "1_Pooling" / "config.json"
-        if self.prompt and read_object(path).get("include_prompt") is False:
+        if self.prompt and not includes_prompt:
+            path = self.folder.path / "1_Pooling" / "config.json"
             raise ModelError(f"{path}: include_prompt must be true beside a default prompt, got false")
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
@@ -67,8 +67,8 @@ def pooled(states_BSH: NDArray[np.float32], mask_BS: NDArray[np.int64], pooling:
     return mean
 
 
-def modules_of(folder: Path) -> tuple[str, bool]:
-    """Return a folder's pooling and whether its vectors are divided by their norm."""
+def modules_of(folder: Path) -> tuple[str, bool, bool]:
+    """Return a folder's pooling, whether its vectors are divided by their norm, and whether prompts are pooled too."""
     path = folder / "modules.json"
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))
@@ -88,4 +88,4 @@ def modules_of(folder: Path) -> tuple[str, bool]:
     pooling = str(data.get("pooling_mode") or " and ".join(WORDS.get(mode, mode) for mode in modes) or "none")
     if pooling not in POOLINGS:
         raise ModelError(f"{folder}: the pooling must be one of {', '.join(POOLINGS)}, got {pooling!r}")
-    return pooling, "Normalize" in kinds
+    return pooling, "Normalize" in kinds, data.get("include_prompt") is not False

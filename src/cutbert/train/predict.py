@@ -137,6 +137,9 @@ def torch_answers(
     source: ModelSource, settings: AnswerSettings, has_pairs: bool, advance: Callable[[int], None]
 ) -> tuple[Answers, Notes]:
     """Return what answers inputs in torch, and what then gives the notes."""
+    from cutbert.runtime.folder import Folder, read_object
+
+    activate = Folder(source.folder, read_object(source.folder / "config.json"), {}).activation
     engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
     loaded = load_model(source)
     loaded.model.to(engine.device)
@@ -150,7 +153,7 @@ def torch_answers(
         tokens = Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"))
         num_cut, num_rows = num_cut + int(arrays["num_cut"][0]), num_rows + len(tokens)
         logits = predict_logits(loaded.model, tokens, on_batch=advance)
-        return answers(source, logits)
+        return answers(source.head, logits, activate)
 
     return answer, lambda: cut_notes(num_cut, num_rows, max_length)
 
@@ -297,16 +300,14 @@ def label_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
         )
 
 
-def answers(source: ModelSource, logits: NDArray[np.float32]) -> list[dict[str, Any]]:
+def answers(
+    head: HeadSpec, logits: NDArray[np.float32], activate: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> list[dict[str, Any]]:
     """Return per row the label and the probabilities by class name; for regression the number alone.
 
     Several labels can hold at once under multi_label: those with a probability of at least one half.
     """
-    head = source.head
     if head.kind == "regression":
-        from cutbert.runtime.folder import Folder
-
-        activate = Folder.read(source.folder).activation
         return [{"label": float(value)} for value in activate(logits[:, 0])]
     many = head.kind == "multi_label"
     values = logits.astype(np.float64)
