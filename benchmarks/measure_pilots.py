@@ -241,7 +241,6 @@ def lesson_of(
     task: str, seed: int, model: str, data_dir: str | None, threads: int, teachers: Path, work: Path
 ) -> Lesson:
     """Fine-tune a teacher as measure_fit.py does, where that is not done, and look at its parts as `fit` does."""
-    teachers, work = folders
     words: dict[str, Any] = {"task": task, "data_dir": data_dir, "max_train_samples": TRAIN_ROWS.get(task)}
     out = teachers / f"{task}-{seed}" / "teacher"
     if not (out / "model").is_dir():
