@@ -144,9 +144,9 @@ class Cell:
 
 
 def planned(args: argparse.Namespace) -> list[Cell]:
-    """Return the cells in the order they are computed: a variant after the other, of all seeds and tasks."""
+    """Return the cells in the order they are computed: a seed after the other, of each task all variants."""
     return [
-        Cell(seed, variant, task) for variant in args.variants or VARIANTS for seed in args.seeds for task in args.tasks
+        Cell(seed, variant, task) for seed in args.seeds for task in args.tasks for variant in args.variants or VARIANTS
     ]
 
 
