@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ STEPS = {"sst2": 80, "cola": 80, "mrpc": 32}  # about a first round of `fit`; MR
 TEACHER_RATE = 1e-4
 PASSES = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}  # of the teacher
 TRAIN_ROWS = {"sst2": 10_000}
-MORE_ROWS = {"sst2": "cola", "cola": "sst2", "mrpc": "qqp"}  # whose training texts are rows without labels
+MORE_ROWS = {"sst2": "sst2", "cola": "sst2", "mrpc": "qqp"}  # whose training texts are rows without labels
 MAX_MORE_ROWS = 4000
 LONG = 0.25  # of select: the longest texts, judged by themselves too
 
@@ -81,8 +81,8 @@ class Variant:
         steps_share: of the base's steps.
         average: decay of the mean of the weights that it ends with.
         final_share: steps on labels after it, as a share of the base's.
-        more: rows without labels that join the task's: of "others", another data set, or "joined", pairs of its own
-            texts, each pair one longer text.
+        more: rows without labels that join the task's: "others", of its full data or another data set, or "joined",
+            pairs of its own texts, each pair one longer text.
         matched: layers are matched while training, with a matrix "fixed" at identity or "trained".
         top: the last state is not compared with its own layer's but left "free", or compared with the teacher's "last".
     """
@@ -114,7 +114,7 @@ VARIANTS: dict[str, Variant] = {
     "twice the steps": Variant(steps_share=2.0),
     "layers matched": Variant(matched="fixed"),
     "mean of the weights": Variant(average=0.98),
-    "rows of another data set": Variant(more="others"),
+    "more rows": Variant(more="others"),
     "texts joined": Variant(more="joined"),
     "not repaired": Variant(is_repaired=False),
     "layers: every other": Variant(replace(SMALL, layers="spread")),
@@ -198,19 +198,29 @@ def settings_of(variant: Variant) -> dict[str, Any]:
 # One cell
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lesson:
     """A task with its fine-tuned teacher.
 
     Args:
         part: rows, teacher and what is cut, as in `fit`.
-        others: rows of another data set, without labels.
+        more: whose training texts are further rows.
+        seed: that chooses them.
         networks: repaired ones by what they are cut to, with their KL, for the variants that begin with the same.
     """
 
     part: Part
-    others: Rows
+    more: DataSettings
+    seed: int
     networks: dict[tuple[Any, ...], tuple[TaskModel, float]] = field(default_factory=dict)
+
+    @cached_property
+    def more_rows(self) -> Rows:
+        """Further rows, without labels."""
+        rows = load_dataset(self.more).train
+        assert isinstance(rows, Rows)
+        keep = np.random.default_rng(self.seed).permutation(len(rows))[:MAX_MORE_ROWS]
+        return replace(rows.take(keep), labels=None)
 
     def network(self, variant: Variant) -> tuple[Candidate, TaskModel, float]:
         """Return what a variant begins with, its network to be trained, and that one's KL on select."""
@@ -251,10 +261,8 @@ def lesson_of(
     train = TrainSettings(threads=threads, seed=seed)
     run = RunFolder.open(work / f"read-{task}-{seed}", "benchmark", {})
     objective = objective_of(str(out / "model"), DataSettings(**words), train, run)
-    others = load_dataset(DataSettings(task=MORE_ROWS[task], data_dir=data_dir)).train
-    assert isinstance(others, Rows)
-    keep = np.random.default_rng(seed).permutation(len(others))[:MAX_MORE_ROWS]
-    return Lesson(Part.of_model(objective, [], seed, run.path), replace(others.take(keep), labels=None))
+    more = DataSettings(task=MORE_ROWS[task], data_dir=data_dir)
+    return Lesson(Part.of_model(objective, [], seed, run.path), more, seed)
 
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
@@ -269,7 +277,7 @@ def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     if variant.more is not None:
         rows = objective.data.train
         assert isinstance(rows, Rows)
-        more = lesson.others if variant.more == "others" else joined_texts(rows, cell.seed)
+        more = lesson.more_rows if variant.more == "others" else joined_texts(rows, cell.seed)
         tokens, teacher = objective.tokenize(rows.joined(more)), replace(teacher, kept=None)
     step = student_step(objective.losses, teacher, network.shape, recipe, kept=candidate.layers)
     if variant.top:

@@ -154,16 +154,16 @@ def test_mlm_speed(tmp_path: Path) -> None:
     assert record["speed"]["median_tokens_per_s"] > 0 and record["share_of_matrix_rate"]["median_share"] > 0
 
 
-def test_distillation_goes_on_where_it_was(tmp_path: Path, glue: Path) -> None:
+def test_pilots_go_on_where_they_were(tmp_path: Path, glue: Path) -> None:
     model = save_tiny(tmp_path / "model", tiny_model(HeadSpec("none")))
-    words = ["--model", model, "--data-dir", glue, "--tasks", "sst2", "--seeds", 0, "--layers", 2, "--work", tmp_path]
-    words += ["--steps-share", 0.01, "--variants"]
-    record_of("measure_distillation", tmp_path, *words, "base,matched by a matrix")
-    again = "base,relations alone,more rows,mean of weights,labels at the end"
-    record = record_of("measure_distillation", tmp_path, *words, again)
-    names = ["base", "matched by a matrix", *again.split(",")[1:]]
+    words = ["--model", model, "--data-dir", glue, "--tasks", "sst2", "--seeds", 0, "--steps-share", 0.02]
+    words += ["--work", tmp_path / "work", "--teachers", tmp_path / "teachers", "--variants"]
+    record_of("measure_pilots", tmp_path, *words, "as fit does it,layers matched by a matrix")
+    again = "as fit does it,relations added,more rows,texts joined,mean of the weights,labels at the end"
+    record = record_of("measure_pilots", tmp_path, *words, again, name="pilots")
+    names = ["as fit does it", "layers matched by a matrix", *again.split(",")[1:]]
     assert [cell["variant"] for cell in record["cells"]] == names
-    assert all(cell["select_kl"] > 0 and cell["kept"] == [0, 1] for cell in record["cells"])
+    assert all(cell["select_kl"] > 0 and cell["kept"] == [0, 1, 2] for cell in record["cells"])
 
 
 def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
