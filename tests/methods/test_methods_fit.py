@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from cutbert.errors import InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
+from cutbert.methods import fit_proposals
 from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.cost import cost_of
@@ -394,6 +397,34 @@ def test_whole_layers_are_the_most_that_fit() -> None:
     assert propose.most_layers == 2
     assert {"layers-0-1", "layers-1-2", "layers-0-2"} < set(names)
     assert {len(each.layers) for each in propose() if each.kind == "layers"} == {1, 2}
+
+
+@pytest.mark.parametrize(("share", "is_wider"), [(0.9, True), (0.94, False), (1.1, False)])
+def test_a_wider_one_takes_a_place_where_it_surely_fits(
+    monkeypatch: pytest.MonkeyPatch, share: float, is_wider: bool
+) -> None:
+    propose = proposer(0.45, ("sizes",))
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(decide=lambda name, decide: decide()),
+        costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
+        part_of=lambda candidate: SimpleNamespace(source=propose.source),
+        own=SimpleNamespace(damage_of=propose.damage),
+    )
+    wider = {each.name: each for each in propose.wider()}
+    monkeypatch.setattr(fit_proposals, "proposals", lambda *given: (propose(), wider))
+    monkeypatch.setattr(fit_proposals, "diverse", lambda fitting, found, damage: found)
+
+    def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
+        return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
+
+    monkeypatch.setattr(fit_proposals, "measured", measured)
+    limit = {"latency_ms": 1.0}
+    candidates, times = fit_proposals.timed(fitting, Target("1 ms", "limit-1", limit, limit, 1), {})
+    thin = next(each for each in candidates if each.name == "thin-2")
+    narrow = next(each for each in propose() if each.name == "thin-2")
+    assert propose.load(narrow.subnet.shape_in(SHAPE)) < 1 < propose.load(wider["thin-2"].subnet.shape_in(SHAPE)) < 1.08
+    assert thin == (wider["thin-2"] if is_wider else narrow)
+    assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
 def test_kinds_say_what_is_proposed() -> None:
