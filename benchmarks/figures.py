@@ -37,7 +37,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "pilots-run": fit_pieces.pilots_line,
         "race": fit_pieces.race_table,
         "repair": fit_pieces.repair_table,
-        "int8-training": fit_pieces.int8_line,
+        "int8-training": fit_pieces.int8_lines,
         "sources": evidence.sources_table,
         "cost": evidence.cost_table,
     },

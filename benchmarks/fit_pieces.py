@@ -108,14 +108,25 @@ def repair_table() -> str:
     return table(head, rows)
 
 
-def int8_line() -> str:
+def int8_lines() -> str:
     """Return what int8 costs cut networks, which is the most that a stage on the int8 network could bring."""
-    lost = []
+    changes = []
     for task in TASKS:
         networks = {(each["name"], each["backend"]): each["score"] for each in read_record(f"int8_{task}")["networks"]}
         names = {name for name, _ in networks} - {"teacher"}
-        lost += [100 * (networks[name, "onnx-int8"] - networks[name, "onnx"]) for name in sorted(names)]
-    return (
-        f"int8 changes the score of {len(lost)} cut networks (`int8_TASK.json`, three tasks, one seed, dev) by "
-        f"{fmean(lost):+.2f} points on average, ± {stdev(lost):.2f} between networks.\n"
-    )
+        changes += [100 * (networks[name, "onnx-int8"] - networks[name, "onnx"]) for name in sorted(names)]
+    lines = [
+        f"- {len(changes)} cut networks (`int8_TASK`, one seed, dev, the exporter of then): {fmean(changes):+.2f} "
+        f"points on average, ± {stdev(changes):.2f} between networks."
+    ]
+    if has_record("fit_int8"):
+        for network, name in (("fit", "What `fit` took"), ("layers", "Plain layers")):
+            found = [row for row in read_record("fit_int8")["summary"] if row["network"] == network]
+            gaps = {row["task"]: row["int8 - float32"] for row in found}
+            each = ", ".join(
+                f"{TASKS[task]} {points(gap['mean'])} [{points(gap['low'])}, {points(gap['high'])}]"
+                for task, gap in gaps.items()
+            )
+            mean = points(fmean(gap["mean"] for gap in gaps.values()))
+            lines.append(f"- {name} (`fit_int8`, {max(row['seeds'] for row in found)} seeds, dev): {mean}; {each}.")
+    return "\n".join([*lines, ""])
