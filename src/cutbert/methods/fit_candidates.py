@@ -6,7 +6,7 @@ least-squares repair (`surgery.unit_choice`), times those of the latency table o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, get_args
@@ -126,6 +126,23 @@ class SubLayerPlace(NamedTuple):
     layer: int
 
 
+class KnapsackStep(NamedTuple):
+    """One sub-layer cut to a smaller share of its units.
+
+    Args:
+        price: damage for the load that it takes off.
+        place: of the sub-layer.
+        share: of its units that is left.
+        sizes, load: of the network after it.
+    """
+
+    price: float
+    place: SubLayerPlace
+    share: float
+    sizes: dict[int, LayerShape]
+    load: float
+
+
 @dataclass(frozen=True, eq=False)
 class Proposer:
     """Makes candidates within limits.
@@ -144,14 +161,15 @@ class Proposer:
 
     def __call__(self) -> list[Candidate]:
         """Return candidates of all kinds, each shape once."""
-        found: list[Candidate] = []
+        candidates: list[Candidate] = []
         if "layers" in self.kinds:
-            found += self.whole_layers
+            candidates += self.whole_layers
         if "sizes" in self.kinds:
-            found += [*self.thinner_layers(), *self.by_knapsack("sizes")]
+            candidates += [*self.thinner_layers(), *self.by_knapsack("sizes")]
         if "undivided" in self.kinds:
-            found += [*self.fewer_feed_forwards(), *self.by_knapsack("undivided")]
-        return list({each.subnet: each for each in reversed(found)}.values())[::-1]
+            candidates += [*self.fewer_feed_forwards(), *self.by_knapsack("undivided")]
+        # Of equal shapes the first stays, and the order too.
+        return list({each.subnet: each for each in reversed(candidates)}.values())[::-1]
 
     def fits(self, subnet: Subnet) -> bool:
         return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= 1
@@ -171,13 +189,13 @@ class Proposer:
         A layer more where its predicted load is WITHIN_REACH, and a layer less: what fits is measured later.
         """
         depth, num = self.most_layers, self.source.shape.num_layers
-        found: list[tuple[int, ...]] = []
+        choices: list[tuple[int, ...]] = []
         for count in (depth, depth + 1, depth - 1):
             is_within = count <= depth or self.load_of_layers(count) <= WITHIN_REACH
             if 0 < count < num and is_within:
-                found += [chosen_layers(count, num, how) for how in get_args(LayerChoice)]
-                found.append(self.least_missed(count))
-        return [self.named_layers(each) for each in dict.fromkeys(found)]
+                choices += [chosen_layers(count, num, how) for how in get_args(LayerChoice)]
+                choices.append(self.least_missed(count))
+        return [self.named_layers(each) for each in dict.fromkeys(choices)]
 
     def load_of_layers(self, count: int) -> float:
         """Return the load of the first layers."""
@@ -209,13 +227,13 @@ class Proposer:
     def thinner_layers(self) -> list[Candidate]:
         """Return more layers than fit whole, of all of them the same share of heads and neurons."""
         num = self.source.shape.num_layers
-        found = []
+        candidates = []
         for depth in range(self.most_layers + 1, min(num, self.most_layers + THINNER) + 1):
             layers = tuple(range(num)) if depth == num else self.least_missed(depth)
             subnet = self.widest(layers)
             if subnet is not None:
-                found.append(Candidate(f"thin-{depth}", "sizes", subnet))
-        return found
+                candidates.append(Candidate(f"thin-{depth}", "sizes", subnet))
+        return candidates
 
     def widest(self, layers: Sequence[int]) -> Subnet | None:
         """Return some layers with the largest equal share of heads and neurons that fits; None where none does."""
@@ -239,14 +257,14 @@ class Proposer:
     @cached_property
     def damages(self) -> dict[SubLayerPlace, float]:
         """What the absence of each sub-layer alone does."""
-        found = {}
+        damages = {}
         for i, layer in enumerate(self.source.shape.layers):
             places = [SubLayerPlace("a", i)] * layer.has_attention + [SubLayerPlace("f", i)] * layer.has_feed_forward
             for place in places:
                 subnet = self.of_sizes(self.with_unit(self.whole_sizes, place, 0))
                 if subnet.layers:
-                    found[place] = self.damage(Candidate("without", "undivided", subnet))
-        return found
+                    damages[place] = self.damage(Candidate("without", "undivided", subnet))
+        return damages
 
     @property
     def whole_sizes(self) -> dict[int, LayerShape]:
@@ -272,9 +290,8 @@ class Proposer:
 
     def error_at(self, place: SubLayerPlace, share: float) -> float:
         """Return the damage of a sub-layer with a share of its units: that of its absence times the error left."""
-        errors: SubLayerErrors | None = (self.source.choice.heads if place.dim == "a" else self.source.choice.neurons)[
-            place.layer
-        ]
+        choice = self.source.choice
+        errors: SubLayerErrors | None = (choice.heads if place.dim == "a" else choice.neurons)[place.layer]
         assert errors is not None
         return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
 
@@ -291,25 +308,38 @@ class Proposer:
         sizes = self.whole_sizes
         load = self.load(self.source.shape)
         while load > 1:
-            best: tuple[float, SubLayerPlace, float, dict[int, LayerShape], float] | None = None
-            for place, share in left.items():
-                for smaller in (each for each in shares if each < share):
-                    cut = self.with_unit(sizes, place, smaller)
-                    subnet = self.of_sizes(cut)
-                    if not subnet.layers:
-                        continue
-                    after = self.load(subnet.shape_in(self.source.shape))
-                    if after < load:
-                        price = (self.error_at(place, smaller) - self.error_at(place, share)) / (load - after)
-                        if best is None or price < best[0]:
-                            best = (price, place, smaller, cut, after)
-            if best is None:
+            step = min(self.knapsack_steps(left, sizes, load, shares), key=lambda each: each.price, default=None)
+            if step is None:
                 return []
-            _, place, share, sizes, load = best
-            left[place] = share
+            left[step.place], sizes, load = step.share, step.sizes, step.load
         subnet = self.of_sizes(sizes)
         name = KNAPSACK if kind == "sizes" else "sub-layers"
         return [Candidate(name, kind, subnet)] if subnet.layers else []
+
+    def knapsack_steps(
+        self,
+        left: Mapping[SubLayerPlace, float],
+        sizes: dict[int, LayerShape],
+        load: float,
+        shares: Sequence[float],
+    ) -> Iterator[KnapsackStep]:
+        """Yield every cut of one sub-layer that takes load off.
+
+        Args:
+            left: the share of each sub-layer's units that is there.
+            sizes, load: of the network as it is.
+            shares: that a sub-layer may be cut to.
+        """
+        for place, share in left.items():
+            for smaller in (each for each in shares if each < share):
+                cut = self.with_unit(sizes, place, smaller)
+                subnet = self.of_sizes(cut)
+                if not subnet.layers:
+                    continue
+                after = self.load(subnet.shape_in(self.source.shape))
+                if after < load:
+                    damage = self.error_at(place, smaller) - self.error_at(place, share)
+                    yield KnapsackStep(damage / (load - after), place, smaller, cut, after)
 
     # Fewer feed-forwards
 
@@ -319,7 +349,7 @@ class Proposer:
         Source:
             Sridhar and Sarah 2020 (2012.11881): fewer feed-forwards than attentions. Which ones stay is our choice.
         """
-        num, found = self.source.shape.num_layers, []
+        num, candidates = self.source.shape.num_layers, []
         by_damage = sorted((place for place in self.damages if place.dim == "f"), key=lambda each: self.damages[each])
         for depth in range(self.most_layers + 1, num + 1):
             layers = tuple(range(num)) if depth == num else self.least_missed(depth)
@@ -327,9 +357,9 @@ class Proposer:
             for place in (each for each in by_damage if each.layer in sizes):
                 sizes = self.with_unit(sizes, place, 0)
                 if self.fits(self.of_sizes(sizes)):
-                    found.append(Candidate(f"undivided-{depth}", "undivided", self.of_sizes(sizes)))
+                    candidates.append(Candidate(f"undivided-{depth}", "undivided", self.of_sizes(sizes)))
                     break
-        return found
+        return candidates
 
 
 def student_candidates(name: str, stem: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:

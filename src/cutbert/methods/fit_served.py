@@ -87,7 +87,7 @@ def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredFile:
     """A network with its scores as the file that is served.
 
     Args:
@@ -164,7 +164,7 @@ def scored_and_timed(
         threads: within one operator.
     """
     runners: list[Runner] = []
-    scored: list[Scored] = []
+    scored: list[ScoredFile] = []
     with progress_bar("export and score", len(served)) as bar:
         advance = counter(bar)
         for each in served:
@@ -193,7 +193,7 @@ def scored_and_timed(
     return finalists, measured, notes_on_figures(fitting, uncut, factor)
 
 
-def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Runner, file_bytes: int) -> Scored:
+def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Runner, file_bytes: int) -> ScoredFile:
     """Score a network on select and dev by what runs it; its outputs on dev are kept in predictions/."""
     objective, data = each.part.objective, each.part.objective.data
     # In int8 the ranges of a batch depend on all its rows; in float32 a batch changes nothing but the time.
@@ -218,7 +218,7 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
     write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
     lost = each.part.select_score(network) - select.score
-    return Scored(each, network.shape, cost, file_bytes, outputs, lost, len(objective.select))
+    return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, len(objective.select))
 
 
 def scaled(times: Latency, factor: float) -> Latency:
