@@ -135,6 +135,11 @@ class LatencyTable:
         return total
 
     def attention_ms(self, plane: Plane, layer: LayerShape) -> float:
+        """Return the milliseconds of a layer's attention, at least 0.
+
+        What was measured by heads, at full key and value dimensions, is scaled by what fewer dimensions save at all
+        heads.
+        """
         dims = layer.key_dim + layer.value_dim
         if self.dims is None or dims == self.most_dims:
             return max(0.0, plane.attention(layer.num_heads * dims))

@@ -157,6 +157,7 @@ def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings,
 
 
 def train_settings(settings: SearchSettings) -> TrainSettings:
+    """Return the settings of the distillation of what a search found."""
     return TrainSettings(
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,

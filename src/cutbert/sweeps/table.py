@@ -36,6 +36,13 @@ def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> lis
 
 
 def row_of(key: tuple[Any, ...], scores: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> dict[str, Any]:
+    """Return the row of runs that differ in nothing but seeds.
+
+    Args:
+        key: what they share: step, verb, labels on the axes, network, metric, split.
+        scores: of each, with sizes and seconds.
+        axes: of the whole table; None where the runs have no value on one.
+    """
     step, verb, labels, network, metric, split = key
     values = [each["score"] for each in scores]
     return {
