@@ -9,6 +9,7 @@ from typing import Any
 from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.bench.latency import Latency, conditions, time_runners
 from cutbert.bench.quality import Sized
+from cutbert.data.batches import MAX_TOKENS
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.trimming import Trimming
 from cutbert.files import write_json
@@ -26,7 +27,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import Cost, cost_of
 from cutbert.shape.shape import EncoderShape
-from cutbert.train.evaluate import MAX_TOKENS, score
+from cutbert.train.evaluate import score
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.runner import Runner, run_rows
 
@@ -126,7 +127,7 @@ class ScoredFile:
         if entrant is not None:
             layers = None if entrant.candidate.student else entrant.candidate.layers
             made = {"layers": layers, "kl": entrant.kl, "rounds": entrant.rounds}
-        counted = {"params": self.cost.params, "macs": self.cost.macs}
+        counted: dict[str, Any] = {"params": self.cost.params, "macs": self.cost.macs}
         costs = {LATENCY: times.latency_ms, "bytes": self.file_bytes, **counted}
         return LeaderboardEntry(
             name=self.served.name,
@@ -175,19 +176,19 @@ def scored_and_timed(
             advance()
     latency, lengths = fitting.settings.timing(fitting.train.threads, fitting.train.seed), fitting.objective.lengths
     times = time_runners(
-        {str(i): each for i, each in enumerate(runners)},
+        {str(i): runner for i, runner in enumerate(runners)},
         lengths,
         latency,
-        vocab_size=min(each.shape.vocab_size for each in scored),
-        sizes={str(i): each.label for i, each in enumerate(scored)},
+        vocab_size=min(one.shape.vocab_size for one in scored),
+        sizes={str(i): one.label for i, one in enumerate(scored)},
     )
     factor = fitting.costs.table.uncut_ms / times[str(UNCUT)].latency_ms
     metric, uncut, loosest = fitting.objective.metric, scored[UNCUT].outputs, races[0].target
     finalists = []
-    for i, each in enumerate(scored):
-        difference = None if i == UNCUT else stored_difference(each.outputs, uncut, metric)
-        entry = each.entry(scaled(times[str(i)], factor), loosest, difference)
-        finalists.append(Finalist(entry, each.served.target, each.lost, each.rows))
+    for i, one in enumerate(scored):
+        difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
+        entry = one.entry(scaled(times[str(i)], factor), loosest, difference)
+        finalists.append(Finalist(entry, one.served.target, one.lost, one.rows))
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
     measured = conditions(latency, lengths, threads, device, times.quality)
     return finalists, measured, notes_on_figures(fitting, uncut, factor)
