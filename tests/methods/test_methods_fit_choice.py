@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from cutbert.bench.latency_table import part_shapes, table_of
+from cutbert.bench.measure_table import part_shapes, table_of
 from cutbert.errors import BudgetError
 from cutbert.methods.fit_candidates import KNAPSACK, Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 from cutbert.bench.latency import time_networks
-from cutbert.bench.latency_table import new_network
+from cutbert.bench.measure_table import new_network
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
