@@ -12,6 +12,7 @@ from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.pick import latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
@@ -51,13 +52,7 @@ def write_model(
     add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
     facts: dict[str, Any] = {
         "cut_from": given_up(entry, uncut),
-        "latency": {
-            "latency_ms": entry.latency_ms,
-            "latency_p95_ms": entry.latency_p95_ms,
-            "backend": each.backend,
-            "threads": measured["threads"],
-            "processor": measured["machine"]["processor"],
-        },
+        "latency": latency_facts(entry, each.backend, measured),
     }
     if each.trimming is not None:
         facts[TRIMMED] = trimming_facts(fitting, each, network)
