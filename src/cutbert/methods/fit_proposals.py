@@ -194,7 +194,8 @@ def in_turns(candidates: Sequence[Candidate], damages: Mapping[str, float]) -> l
     for each in nearest_first(candidates, damages):
         sorts[sort_of(each)].append(each)
     sorts["layers"].sort(key=whole_layers_order)
-    return [each for turn in zip_longest(*sorts.values()) for each in turn if each is not None]
+    turns = zip_longest(*sorts.values())
+    return [each for turn in turns for each in turn if each is not None]
 
 
 def sort_of(candidate: Candidate) -> str:

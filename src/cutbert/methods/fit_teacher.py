@@ -64,7 +64,7 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
             save_weights(best, loaded.model)
         tried.append(done)
     load_weights(best, loaded.model)
-    report(tried)
+    tell(tried)
     if not (run.path / TEACHER).exists():
         objective.save(run, loaded.model, None, TEACHER)
     plan.decide("teacher", lambda: [asdict(each) for each in tried])
@@ -135,7 +135,7 @@ class Learning:
         return Try(number, rate, steps / self.epoch_steps, steps, select, position.seconds)
 
 
-def report(tried: Sequence[Try]) -> None:
+def tell(tried: Sequence[Try]) -> None:
     """Say what was tried, and which was taken."""
     best = max(tried, key=lambda each: each.select_score)
     for each in tried:
