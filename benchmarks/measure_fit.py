@@ -51,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", help="folder of the GLUE tasks; None for the hub's")
     parser.add_argument("--tasks", type=names, default=["sst2", "cola", "mrpc"], help="tasks by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
+    parser.add_argument("--passes", type=float, help="of the teachers; None for those that MiniLM needs")
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate of the teachers")
+    parser.add_argument("--student", type=names, default=[], help="other models that fit may cut, by commas")
     parser.add_argument("--shares", type=shares, default=[1 / 2, 1 / 3], help="of the uncut int8 latency, by commas")
     parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
     parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
@@ -75,12 +78,12 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data = {"task": task, "data_dir": args.data_dir, "max_train_samples": ROWS.get(task)}
     common = {**data, "threads": args.threads, "seed": seed}
     folder = args.work / f"{task}-{seed}"
-    teacher = cutbert.finetune(
-        model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
-    )
+    passes = args.passes or PASSES.get(task, 4.0)
+    teacher = cutbert.finetune(model_of(args), out=folder / "teacher", learning_rate=args.rate, epochs=passes, **common)
     folders = {name: folder / name for name in RIVALS}
     model = folder / "teacher" / "model"
-    boards = run_both(model, folders, max_latency_share=args.shares, time=args.time, **common)
+    students = {"student": args.student} if args.student else {}
+    boards = run_both(model, folders, students, max_latency_share=args.shares, time=args.time, **common)
     return {
         "task": task,
         "seed": seed,
