@@ -16,15 +16,19 @@ from cutbert.fronts.leaderboard import Leaderboard
 RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 
 
-def run_both(model: str | Path, folders: Mapping[str, Path], **options: Any) -> dict[str, Leaderboard]:
+def run_both(
+    model: str | Path, folders: Mapping[str, Path], of_fit: Mapping[str, Any] | None = None, **options: Any
+) -> dict[str, Leaderboard]:
     """Return the leaderboards of both runs by name; a finished run is read, an unfinished one goes on.
 
     Args:
         model: what is fitted.
         folders: of the runs, by the names in RIVALS.
+        of_fit: options of the run that may try everything, alone.
         options: of fit, the same for both.
     """
-    return {name: cutbert.fit(model, out=folders[name], **options, **own).leaderboard for name, own in RIVALS.items()}
+    own = {**RIVALS, "fit": dict(of_fit or {})}
+    return {name: cutbert.fit(model, out=folders[name], **options, **own[name]).leaderboard for name in RIVALS}
 
 
 def facts_of(
