@@ -13,7 +13,8 @@ from cutbert.bench.latency import time_networks
 from cutbert.bench.measure_table import new_network
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
-from cutbert.methods.fit_candidates import KNAPSACK, Candidate, Proposer, student_candidates
+from cutbert.methods.fit_candidates import Candidate
+from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting, plan_for
