@@ -262,6 +262,10 @@ def read_choices(
     """Yield the choices of an axis: plain values of the option it is named by, or tables of several options.
 
     Args:
+        name: of the axis.
+        values: as the plan has them.
+        place: of the axis, for messages.
+        mistakes: collects.
         is_shared: whether it is an axis of the plan's grid, where a table within a table has options of one step.
     """
     for value in values:
