@@ -104,8 +104,9 @@ def trainer_of(fitting: Fitting) -> Iterator[Trainer]:
 def places(settings: FitSettings, train: TrainSettings, out: Path) -> int:
     """Return how many candidates can be trained at the same time.
 
-    The connection to a cluster is closed again, and `trainer_of` opens another for each race: one without the cores is
-    refused before anything is timed, and a local one that were still there would disturb what is timed until then.
+    The connection to a cluster is closed again, and `trainer_of` opens another for each race: a cluster that does not
+    answer, or has no node with the cores, is refused before anything is timed, and a local one that stayed would
+    disturb what is timed until then.
 
     Raises:
         MissingError: Ray is not installed.
