@@ -28,11 +28,10 @@ from averaging import AveragingOptimizer
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Rows, load_dataset
 from cutbert.data.settings import DataSettings
-from cutbert.files import read_json, write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.progress import say
-from recording import header, make_parser, names, now, numbers, parse
+from recording import make_parser, names, numbers, parse, record_so_far, write_part
 from workload import (
     SMALL,
     Candidate,
@@ -161,21 +160,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--teachers", type=Path, default=Path("runs/fit"), help="folder of measure_fit.py's teachers")
     parser.add_argument("--work", type=Path, default=Path("runs/pilots"), help="folder of unfinished work")
     args = parse(parser, argv)
-    path = args.records / "pilots.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = {**header("pilots", args, args.seeds), "steps": STEPS, "cells": []}
+    record = record_so_far("pilots", args, args.seeds, lambda: {"steps": STEPS, "cells": []})
     record["variants"] = {name: settings_of(each) for name, each in VARIANTS.items()}
     done = {cell_key(row) for row in record["cells"]}
     todo = [cell for cell in planned(args) if cell_key(vars(cell)) not in done]
     for number, cell in enumerate(todo, start=1):
         record["cells"].append({**vars(cell), **measure(cell, args)})
         record["seeds"] = sorted({row["seed"] for row in record["cells"]})
-        record["finished"] = now()
-        write_json(path, record)
+        write_part(record, args)
         say(f"{number} of {len(todo)}: {json.dumps(record['cells'][-1])}")
     if not todo:
-        say(f"{path} is complete")
+        say(f"{record['name']} is complete")
 
 
 def cell_key(row: dict[str, Any]) -> tuple[Any, ...]:

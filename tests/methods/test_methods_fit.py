@@ -20,7 +20,8 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods import fit_proposals
-from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
@@ -408,18 +409,17 @@ def test_a_wider_one_takes_a_place_where_it_surely_fits(
         plan=SimpleNamespace(decide=lambda name, decide: decide()),
         costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
         part_of=lambda candidate: SimpleNamespace(source=propose.source),
-        own=SimpleNamespace(damage_of=propose.damage),
     )
     wider = {each.name: each for each in propose.wider()}
-    monkeypatch.setattr(fit_proposals, "proposals", lambda *given: (propose(), wider))
-    monkeypatch.setattr(fit_proposals, "diverse", lambda fitting, found, damage: found)
 
     def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
         return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
 
     monkeypatch.setattr(fit_proposals, "measured", measured)
     limit = {"latency_ms": 1.0}
-    candidates, times = fit_proposals.timed(fitting, Target("1 ms", "limit-1", limit, limit, 1), {})
+    candidates, times = fit_proposals.timed(
+        fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), propose.wider()
+    )
     thin = next(each for each in candidates if each.name == "thin-2")
     narrow = next(each for each in propose() if each.name == "thin-2")
     assert propose.load(narrow.subnet.shape_in(SHAPE)) < 1 < propose.load(wider["thin-2"].subnet.shape_in(SHAPE)) < 1.08
