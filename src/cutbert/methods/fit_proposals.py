@@ -30,7 +30,7 @@ from cutbert.train.progress import counter, progress_bar, say
 
 SORTS = ("thin", "layers", "sizes", "student", "undivided", "gates")
 FEWEST = 2  # candidates beside students, at least
-GATES_SHARE = 0.05  # of the time left, for gates under one limit: in `fit.json` they never outlived the first round
+GATES_SHARE = 0.05  # of the time left, for gates under one limit: they won none of the races of `fit.json`
 LEAST_ROUND_STEPS = 60
 WIDE = "-wide"  # behind a candidate's name: the wider one that may take its place
 LEAST_REPAIRED = 4  # candidates, where there is no time for rounds
