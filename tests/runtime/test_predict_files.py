@@ -17,6 +17,7 @@ import pytest
 
 import cutbert
 from cutbert.cli.main import main
+from cutbert.data.stream import scan
 from cutbert.errors import InputError, ModelError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
@@ -136,6 +137,53 @@ def test_what_cannot_be_carried_is_refused(folders: dict[str, Path], tmp_path: P
     (tmp_path / "twice.csv").write_text("text,x,x\na,b,c\n")
     with pytest.raises(InputError, match=r"twice.csv: column 'x' must be there once, is there 2 times"):
         cutbert.predict(folders["scores"], input=tmp_path / "twice.csv", text="text", out=tmp_path / "o.csv", threads=1)
+
+
+def test_values_that_python_lacks_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    days = pyarrow.array([2 * 10**7], pyarrow.int32()).cast(pyarrow.date32())  # in the year 56,000
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["good"], "day": days}), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="row 1: must hold values that Python has"):
+        cutbert.predict(folders["scores"], input=tmp_path / "in.parquet", text="text", out=tmp_path / "o.csv")
+
+
+def test_labels_that_end_a_word_are_not_written_as_conll(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "spaced", tiny_model(HeadSpec("token", ("B-x y", "O"))))
+    add_files(folder, load_model(folder), {"model.onnx": build_graph(load_model(folder).model)})
+    path, options = write_rows(tmp_path / "in.csv", ROWS), {"text": "text", "threads": 1}
+    with pytest.raises(InputError, match=r"a .conll file cannot hold the label 'B-x y'"):
+        cutbert.predict(folder, input=path, out=tmp_path / "o.conll", **options)
+    assert cutbert.predict(folder, input=path, out=tmp_path / "o.jsonl", **options)["rows"] == len(ROWS)
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("vectors", ".npy"), ("labels", ".csv")])
+def test_an_input_that_grows_meanwhile_is_refused(
+    folders: dict[str, Path], name: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = write_rows(tmp_path / "in.csv", ROWS), tmp_path / f"out{suffix}"
+
+    def scanned(*args: Any) -> Any:
+        found = scan(*args)
+        with path.open("a") as file:
+            file.write("13,good,x\n")
+        return found
+
+    monkeypatch.setattr("cutbert.train.predict.scan", scanned)
+    with pytest.raises(InputError, match="--input must stay as it is while it is read: it had 12 rows, then 13"):
+        cutbert.predict(folders[name], input=path, text="text", out=out, threads=1)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_terminal_acts_on_nothing_that_is_in_a_text(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    text, words = "text\nfine\x1b[2J\x9b film\n", ["--input", "-", "--format", "tsv", "--text", "text", "--out", "-"]
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        code, printed, _ = piped([str(folders["scores"]), *words], text, monkeypatch, capsysbinary)
+        line = printed.splitlines()[1]
+        assert code == 0 and line.split("\t")[0] == (
+            "fine\\x1b[2J\\x9b film" if is_terminal else "fine\x1b[2J\x9b film"
+        )
 
 
 def piped(

@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "Sigmoid": lambda x: (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32),  # overflows nowhere
     "Tanh": lambda x: np.tanh(x),
 }
+MOST_LABELS, MOST_TOKENS = 2**17, 2**31  # of a file that anybody may have written
 NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
 
 
@@ -83,7 +84,7 @@ class Folder:
         names = self.config.get("id2label")
         if not isinstance(names, dict):
             count = self.config.get("num_labels")
-            return tuple(f"LABEL_{i}" for i in range(count if isinstance(count, int) else 2))
+            return tuple(f"LABEL_{i}" for i in range(min(count, MOST_LABELS) if is_count(count) else 2))
         by_id = {str(key): str(name) for key, name in names.items()}
         if set(by_id) != {str(i) for i in range(len(by_id))}:
             raise ModelError(f"{self.path / 'config.json'}: id2label must have the keys 0 to {len(by_id) - 1}")
@@ -116,18 +117,22 @@ class Folder:
     def pad_id(self) -> int:
         style = self.ours.get("style")
         value = (style if isinstance(style, dict) else self.config).get("pad_token_id")
-        return value if isinstance(value, int) else 0
+        return value if is_count(value) and value < MOST_TOKENS else 0
 
     @property
     def positions(self) -> int:
         """The most tokens that the network has positions for."""
         shape, style = self.ours.get("shape"), self.ours.get("style")
         if isinstance(shape, dict) and isinstance(style, dict):
-            return int(shape["num_positions"]) - int(style.get("position_offset", 0))
-        rows = self.config.get("max_position_embeddings")
-        is_counted = str(self.config.get("model_type")) in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        offset = self.pad_id + 1 if is_counted else 0
-        return int(rows) - offset if isinstance(rows, int) else DEFAULT_LENGTH
+            rows, offset = shape.get("num_positions"), style.get("position_offset", 0)
+        else:
+            if "max_position_embeddings" not in self.config:
+                return DEFAULT_LENGTH
+            is_counted = str(self.config.get("model_type")) in ("roberta", "xlm-roberta", "camembert", "mpnet")
+            rows, offset = self.config["max_position_embeddings"], self.pad_id + 1 if is_counted else 0
+        if not (is_count(rows) and is_count(offset) and 0 < rows - offset < MOST_TOKENS):
+            raise ModelError(f"{self.path / 'config.json'}: must name the number of positions, got {rows!r:.80}")
+        return int(rows - offset)
 
     @property
     def longest(self) -> int:
@@ -180,6 +185,11 @@ class Folder:
 
 
 NAMES = {"onnx": "model.onnx", "onnx-int8": "model_quantized.onnx"}
+
+
+def is_count(value: Any) -> bool:
+    """Return whether a value of JSON is a whole number of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -34,8 +34,9 @@ class Embedder(Model):
         super().__init__(*args)
         self.pooling, self.normalizes, includes_prompt = modules_of(self.folder.path)
         prompts = optional_object(self.folder.path / "config_sentence_transformers.json")
-        named = prompts.get("prompts"), prompts.get("default_prompt_name")
-        self.prompt = str(named[0].get(named[1], "")) if isinstance(named[0], dict) else ""
+        named, default = prompts.get("prompts"), prompts.get("default_prompt_name")
+        text = named.get(default) if isinstance(named, dict) and isinstance(default, str) else None
+        self.prompt = text if isinstance(text, str) else ""
         if self.prompt and not includes_prompt:
             path = self.folder.path / "1_Pooling" / "config.json"
             raise ModelError(f"{path}: include_prompt must be true beside a default prompt, got false")
@@ -44,7 +45,8 @@ class Embedder(Model):
         return super().encode([self.prompt + each if isinstance(each, str) else each for each in inputs])
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        states = next(outputs[name] for name in STATES if name in outputs)
+        name = next(name for name in STATES if name in outputs)
+        states = self.output(outputs, name, *mask_BS.shape, None)
         vectors = pooled(states, mask_BS, self.pooling)
         if self.normalizes:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
