@@ -254,9 +254,10 @@ def test_formats_of_other_kinds(folders: dict[str, Path], tmp_path: Path) -> Non
     assert lines == [
         [word, label] for each in answers for word, label in zip(each["words"], each["labels"], strict=True)
     ]
-    path = write_rows(tmp_path / "spaced.jsonl", [{"words": ["a b"]}])
-    with pytest.raises(InputError, match=r"words of a .conll file must be without spaces, got 'a b'"):
-        cutbert.predict(folders["tags"], input=path, text="words", out=tmp_path / "o.conll", threads=1)
+    for word in ("a b", "-DOCSTART-"):
+        path = write_rows(tmp_path / "spaced.jsonl", [{"words": [word]}])
+        with pytest.raises(InputError, match=rf"must be without spaces, and none -DOCSTART-, got '{word}'"):
+            cutbert.predict(folders["tags"], input=path, text="words", out=tmp_path / "o.conll", threads=1)
 
 
 def test_what_does_not_go_together_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
