@@ -88,9 +88,6 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         start.wait()
         try:
             results[i] = calls[i]()
-        except InputError as error:
-            assert any(part in str(error) for part in REFUSALS), error
-            results[i] = error
         except BaseException as error:
             results[i] = error
 
@@ -99,11 +96,16 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         each.start()
     for each in threads:
         each.join()
-    broken = [each for each in results if isinstance(each, BaseException) and not isinstance(each, InputError)]
+    broken = [each for each in results if isinstance(each, BaseException) and not is_refusal(each)]
     if broken:
         raise broken[0]
     assert any(not isinstance(each, InputError) for each in results), results
     return results
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error says that another process is at work, or was first."""
+    return isinstance(error, InputError) and any(part in str(error) for part in REFUSALS)
 
 
 def check_nothing_aside(folder: Path) -> None:
@@ -124,7 +126,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "predict": lambda run: cutbert.predict(
         run, input=run.parent / "dev.tsv", text="text", threads=1, out=run.parent / "out.csv"
     ),
-    "measure model": lambda run: cutbert.measure(run, rounds=1, length=[4], threads=1, backend=["torch"]),
+    "measure model": lambda run: cutbert.measure(run, rounds=1, length=4, threads=1, backend=["torch"]),
     "own command": lambda run: main([*own_command(run)]),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -268,11 +269,19 @@ def test_what_does_not_go_together_is_refused(folders: dict[str, Path], tmp_path
         json.dumps({"data": [{"paragraphs": [{"context": "a film", "qas": [asked] * 2}]}]})
     )
     write_rows(tmp_path / "t.csv", ROWS)
+    os.mkfifo(tmp_path / "pipe.csv")
     for name, given, out, more, match in (
         ("labels", "t.txt", "o.csv", {"text": "a"}, "--text must not be given with a .txt file, which has no columns"),
         ("labels", "t.txt", "o.csv", {"text_pair": "a"}, "--text-pair must not be given with a .txt file"),
         ("labels", "t.txt", "o.csv", {"format": "txt"}, "--format must be given with --input - only"),
         ("labels", "t.xls", "o.csv", {}, r"--input must end in one of .tsv, .*, or be -, got .*t.xls"),
+        (
+            "labels",
+            "pipe.csv",
+            "o.csv",
+            {"text": "a"},
+            "--input must be a file, which is read twice, or -, got the pipe",
+        ),
         ("labels", "t.conll", "o.csv", {"text": "0"}, "--input in CoNLL's format must be given with a tagger"),
         ("labels", "t.json", "o.csv", {}, "--input in SQuAD's format must be given with a reader"),
         ("answers", "t.json", "o.json", {}, "question 2: 'id' must be there once, got '1' again"),

@@ -173,13 +173,13 @@ class Folder:
     def candidates(self, backend: str) -> Iterator[list[Path]]:
         """Yield groups of files of one backend, the group that is looked at first before the others."""
         layouts = self.record.get("layouts")
-        tei = layouts.get("tei", []) if isinstance(layouts, dict) else []
+        tei = layouts.get("tei") if isinstance(layouts, dict) else None
         in_triton = sorted(self.path.glob("triton/*/1/model.onnx"))
         is_int8 = backend == "onnx-int8"
         if is_int8:
             yield sorted(self.path.glob("onnx/model_qint8_*.onnx"))
         yield [path for path in [self.path / "onnx" / NAMES[backend]] if path.is_file()]
-        if (self.path / "model.onnx").is_file() and is_int8 == ("model.onnx" in tei):
+        if (self.path / "model.onnx").is_file() and is_int8 == (isinstance(tei, list) and "model.onnx" in tei):
             yield [self.path / "model.onnx"]
         yield [path for path in in_triton if path.parts[-3].endswith("_int8") == is_int8]
 

@@ -223,11 +223,12 @@ def opened_input(source: ModelSource, settings: PredictSettings) -> Iterator[tup
     mistakes.extend(length_mistakes(source, settings))
     suffix, takes_words = settings.out_suffix(head.kind), head.kind == "token"
     columns = (settings.text, settings.text_pair, takes_words)
+    if settings.input == STREAM or Path(settings.input).is_fifo():
+        mistakes.check(InputError)  # nobody is kept waiting for texts that are of no use
     if settings.input != STREAM:
         file = InputFile(Path(settings.input), *columns)
         yield file, checked_scan(head, suffix, file, mistakes)
         return
-    mistakes.check(InputError)  # nobody is kept waiting for texts that are of no use
     with scratch_folder() as folder:
         file = InputFile(folder / f"input{settings.input_suffix}", *columns, name="standard input")
         with file.path.open("wb") as copy:
