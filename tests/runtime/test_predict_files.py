@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,7 @@ from cutbert.errors import InputError, ModelError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
 from cutbert.hub.load import load_model
+from cutbert.hub.save import save_model
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows
@@ -145,6 +147,22 @@ def test_values_that_python_lacks_are_refused(folders: dict[str, Path], tmp_path
     pyarrow.parquet.write_table(pyarrow.table({"text": ["good"], "day": days}), tmp_path / "in.parquet")
     with pytest.raises(InputError, match="row 1: must hold values that Python has"):
         cutbert.predict(folders["scores"], input=tmp_path / "in.parquet", text="text", out=tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize("name", ["labels", "tags", "vectors"])
+def test_answers_that_are_no_numbers_are_refused(folders: dict[str, Path], name: str, tmp_path: Path) -> None:
+    """Weights that are finite, and too large for what is computed with them."""
+    folder = shutil.copytree(folders[name], tmp_path / "model")
+    loaded = load_model(folder)
+    for weight in loaded.model.parameters():
+        weight.data *= 1e30
+    save_model(tmp_path / "large", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
+    add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
+    with pytest.raises(ModelError, match="must be finite, got infinity or NaN"):
+        cutbert.predict(folder, texts=TEXTS, threads=1)
+    if name == "labels":
+        with pytest.raises(ModelError, match="the outputs must be finite, got infinity or NaN"):
+            cutbert.predict(tmp_path / "large", texts=TEXTS, threads=1)
 
 
 def test_labels_that_end_a_word_are_not_written_as_conll(folders: dict[str, Path], tmp_path: Path) -> None:

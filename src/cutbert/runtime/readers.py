@@ -73,10 +73,10 @@ class Reader(Model):
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         if "start_logits" in outputs:
-            ends = (self.output(outputs, f"{name}_logits", *mask_BS.shape) for name in ("start", "end"))
+            ends = (self.output(outputs, f"{name}_logits", mask_BS, *mask_BS.shape) for name in ("start", "end"))
             logits = np.stack(list(ends), axis=-1)
         else:
-            logits = self.output(outputs, "logits", *mask_BS.shape, 2)
+            logits = self.output(outputs, "logits", mask_BS, *mask_BS.shape, 2)
         return [row[:size].astype(np.float64) for row, size in zip(logits, mask_BS.sum(axis=1), strict=True)]
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:

@@ -161,25 +161,31 @@ class Model:
         self.num_cut += sum(len(each.overflowing) > 0 for each in encodings)
         return [[each] for each in encodings]
 
-    def output(self, outputs: Outputs, name: str, *sizes: int | None) -> NDArray[np.float32]:
+    def output(
+        self, outputs: Outputs, name: str, mask_BS: NDArray[np.int64], *sizes: int | None
+    ) -> NDArray[np.float32]:
         """Return an output of a batch.
 
         Args:
             outputs: by name.
             name: of the one.
-            sizes: that it must have, None for any.
+            mask_BS: of the batch's tokens; what is at padding does not count.
+            sizes: that it must have, None for any; of one number or more for each token those of the mask come first.
 
         Raises:
-            ModelError: it has others.
+            ModelError: it has others, or holds what is no number.
         """
         values = outputs[name]
-        if values.ndim != len(sizes) or any(
-            size not in (None, real) for size, real in zip(sizes, values.shape, strict=True)
-        ):
+        has_sizes = values.ndim == len(sizes) and all(
+            size in (None, real) for size, real in zip(sizes, values.shape, strict=True)
+        )
+        if not has_sizes:
             wanted = ", ".join("any" if size is None else str(size) for size in sizes)
             raise ModelError(
                 f"{self.session.path}: the output {name} must have the sizes {wanted} here, got {values.shape}"
             )
+        if not np.isfinite(values[mask_BS > 0] if sizes[:2] == mask_BS.shape else values).all():
+            raise ModelError(f"{self.session.path}: the output {name} must be finite, got infinity or NaN")
         return values
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:

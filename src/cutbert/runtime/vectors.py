@@ -46,7 +46,7 @@ class Embedder(Model):
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         name = next(name for name in STATES if name in outputs)
-        states = self.output(outputs, name, *mask_BS.shape, None)
+        states = self.output(outputs, name, mask_BS, *mask_BS.shape, None)
         vectors = pooled(states, mask_BS, self.pooling)
         if self.normalizes:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -18,7 +18,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import MAX_LENGTH
 from cutbert.data.stream import InputFile, Scan, scan, stream_chunks
 from cutbert.data.tokens import Tokens, cut_notes, encode, plain_engine
-from cutbert.errors import InputError, Mistakes
+from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file, scratch_folder
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
@@ -158,6 +158,8 @@ def torch_answers(
         tokens = Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"))
         num_cut, num_rows = num_cut + int(arrays["num_cut"][0]), num_rows + len(tokens)
         logits = predict_logits(loaded.model, tokens, on_batch=advance)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{source}: the outputs must be finite, got infinity or NaN")
         return answers(source.head, logits, activate)
 
     return answer, lambda: cut_notes(num_cut, num_rows, max_length)
