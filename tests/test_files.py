@@ -324,6 +324,8 @@ def test_other_files_that_name_files_outside(tmp_path: Path) -> None:
         SweepFolder.read(tmp_path)
     with pytest.raises(RunError, match="weights of a candidate must be inside the run's checkpoint/"):
         Entrant.from_json({"candidate": {}, "weights": "/x"})
+    with pytest.raises(RunError, match=r"name of a candidate must be text without /, got 'x/../../y'"):
+        Entrant.from_json({"candidate": {"name": "x/../../y"}, "weights": "x"})
 
 
 def test_commands_that_are_offered_can_be_copied(tmp_path: Path) -> None:
