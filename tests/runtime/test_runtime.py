@@ -29,6 +29,7 @@ from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
 from cutbert.runtime import Embedder, Labeller, Model, Reader, Scorer, Tagger, load
 from cutbert.runtime.runner import packed
+from cutbert.runtime.vectors import modules_of
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits
 from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
@@ -272,6 +273,13 @@ def test_damaged_folders_are_one_error(
         load(folder, threads=1)([given])
 
 
+@pytest.mark.parametrize("text", ['{"a":' * 50_000, "{", "3", "[3]", '[{"type": [[]]}]'])
+def test_modules_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(text)
+    with pytest.raises(ModelError, match=r"modules\.json: m"):
+        modules_of(tmp_path)
+
+
 @pytest.mark.parametrize(("prompts", "found"), [({"q": "a film "}, "a film "), ({"q": 3}, ""), ({}, ""), (["q"], "")])
 def test_a_prompt_is_text_or_none(folders: dict[str, Path], prompts: Any, found: str, tmp_path: Path) -> None:
     folder = save_tiny_embedder(tmp_path / "m")
@@ -324,7 +332,7 @@ def test_nothing_else_need_be_installed(folders: dict[str, Path]) -> None:
     script = """
 import sys
 ALLOWED = {"numpy", "onnxruntime", "tokenizers", "cutbert", "huggingface_hub"} | set(sys.stdlib_module_names)
-OURS = {"cutbert", "cutbert.errors", "cutbert.lacks", "cutbert.printable"}
+OURS = {"cutbert", "cutbert.errors", "cutbert.lacks", "cutbert.parsing", "cutbert.printable"}
 REFUSED = ("torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow", "onnx", "filelock", "rich",
            "typer", "accelerate", "safetensors", "huggingface_hub")
 class Absent:

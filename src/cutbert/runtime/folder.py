@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
+from cutbert.parsing import parse_json
 
 BACKENDS = ("auto", "onnx", "onnx-int8")
 DEFAULT_LENGTH = 512
@@ -192,18 +192,27 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def read_value(path: Path) -> Any:
+    """Read JSON of any kind from a file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), any_value=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: must be JSON: {error}") from None
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file.
 
     Raises:
         ModelError: it cannot be read, or holds something else.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: must be JSON: {error}") from None
+    data = read_value(path)
     if not isinstance(data, dict):
         raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
     return data
