@@ -138,6 +138,17 @@ def test_the_table() -> None:
     assert "91.60" in repr(tiny_leaderboard().chosen[0])
 
 
+def test_kinds_are_explained_and_limits_told_apart() -> None:
+    board = tiny_leaderboard()
+    text = repr(board)
+    assert "layers: whole layers left out; layers-0-3 keeps the layers 0 and 3" in text
+    assert "student: a smaller model that was given" in text and "gates:" not in text and "made for" not in text
+    entries = [replace(entry, limit="2 ms") if entry.kind == "layers" else entry for entry in board.entries]
+    head, *rows = repr(replace(board, entries=tuple(entries))).splitlines()[1:]
+    assert head.split()[-4:] == ["made", "for", "within", "limit"]
+    assert any(row.split()[-3:] == ["2", "ms", "yes"] for row in rows if "layers-2" in row)
+
+
 def test_the_difference_is_that_of_the_pair() -> None:
     truth, one, other = np.array([0.0, 1, 1, 0]), np.array([0.0, 1, 1, 1]), np.array([0.0, 1, 1, 0])
     paired = compare("accuracy", [one], [other], truth)

@@ -18,9 +18,11 @@ from cutbert.errors import InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
+from cutbert.methods.fit import without_late_gates
 from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.train.checkpoint import Position
@@ -434,6 +436,22 @@ def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
     pace.num_steps(Position(0))
     assert pace.num_steps(Position(80, seconds=80.0)) == 100
     assert pace.num_steps(Position(40, seconds=40.0)) == 1040
+
+
+def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = FitSettings(max_drop=1.0)
+    assert without_late_gates(settings, 599.0).kinds == ("layers", "sizes", "undivided", "student")
+    assert "gates are not tried: they need --time 10m or more" in capsys.readouterr().err
+    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}):
+        settings = FitSettings(max_drop=1.0, **given)
+        assert without_late_gates(settings, 60.0) is settings
+    assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_few_rows_are_passed_over_more_often() -> None:
+    assert tries_for(10_000) == list(TRIES)
+    assert tries_for(1_000)[0] == (1e-4, 6.25)
+    assert [passes for _, passes in tries_for(90)] == [20.0, 20.0, 20.0, 40.0]
 
 
 def test_settings_know_their_limits() -> None:

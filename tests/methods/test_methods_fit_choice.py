@@ -102,6 +102,11 @@ def costs() -> Costs:
     return Costs.of(table_of(SHAPE, times, 4.0, {}), HEAD, "onnx")
 
 
+def test_the_tokens_that_are_served_are_counted() -> None:
+    served = replace(costs(), served_tokens={SHAPE.vocab_size: 9}).numbers(SHAPE)
+    assert served["params"] == cost_of(replace(SHAPE, vocab_size=9), HEAD).params < costs().numbers(SHAPE)["params"]
+
+
 def targets(**options: Any) -> list[Target]:
     return targets_of(FitSettings(**options), costs(), [SHAPE])
 

@@ -22,7 +22,7 @@ from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.files import change_json, put_back_on_error, replacing_folder
 from cutbert.hub.card import CARD, write_card
-from cutbert.hub.load import Loaded, load_model, named, output_rows
+from cutbert.hub.load import Loaded, load_model, output_rows
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance, recorded_task, task_words
 from cutbert.hub.save import loads_stock, save_for_loaders, save_model
 from cutbert.hub.sentence import Sentence, read_cross_encoder, read_embedder, read_sentence
@@ -121,7 +121,7 @@ def check_inputs(
         with mistakes.collect():
             dataset = dataset.prompted(read_embedder(str(source), source.folder).prompts)
     elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
-        wanted, got = named(dataset.head), named(source.head)
+        wanted, got = dataset.head.words, source.head.words
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():
         sentence = sentence_of(source, settings)

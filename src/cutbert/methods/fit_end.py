@@ -411,6 +411,7 @@ def result_of(
         "leaderboard": entries,
         "teacher": entries[0],
         "verdict": verdict(board),
+        **({"notes": list(board.notes)} if board.notes else {}),
         "quality": board.measured["quality"],
         "seconds": run.seconds,
         "time_limit_s": fitting.clock.limit_s,

@@ -128,14 +128,15 @@ class Part:
 
     def kl(self, network: TaskModel) -> float:
         """Return a network's divergence from the teacher on the rows that are judged."""
-        ours = np.concatenate([predict_logits(network, tokens) for tokens in self.judged])
-        return teacher_kl(self.objective.data.head, ours, np.concatenate(self.answers))
+        ours = joined([predict_logits(network, tokens) for tokens in self.judged])
+        return teacher_kl(self.objective.data.head, ours, joined(self.answers))
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
         """Return the divergence of a network, or of a part of it, on LOOK_ROWS alone: quick, and enough to choose."""
         few = np.arange(min(LOOK_ROWS, len(self.judged[0])))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
-        return teacher_kl(self.objective.data.head, ours, self.answers[0][few])
+        answers = self.answers[0][few]
+        return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
         """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
@@ -166,6 +167,13 @@ class Part:
         return student_step(
             self.objective.losses, self.teacher, shape, kept=candidate.layers, hidden_units=hidden, is_main=False
         )
+
+
+def joined(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the logits of several splits as those of one; of tokens 0 after a row's own."""
+    longest = max(each.shape[1] for each in logits)
+    unpadded = ((0, 0),) * (logits[0].ndim - 2)
+    return np.concatenate([np.pad(each, ((0, 0), (0, longest - each.shape[1]), *unpadded)) for each in logits])
 
 
 def plan_for(objective: TaskObjective) -> StagePlan:
