@@ -28,7 +28,7 @@ def fit_view(data: Mapping[str, Any]) -> View:
     return (
         data["verdict"],
         leaderboard_table(entries),
-        f"{data['metric']} on dev in points with its 95 % interval; choices are made on select, held-out rows; * chosen",
+        f"{data['metric']} on dev in points with its 95 % interval; * chosen, on select, which is held-out rows",
         *kind_lines(entries),
         *data.get("notes", ()),
         *timing_lines(data),

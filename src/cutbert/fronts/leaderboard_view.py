@@ -69,9 +69,8 @@ def score_words(entry: LeaderboardEntry) -> str:
 
 def notes(leaderboard: Leaderboard) -> View:
     """Return the lines that must appear below a leaderboard."""
-    lines = [
-        f"score: {leaderboard.metric} on dev in points, with its 95 % interval; choices are made on select, held-out rows"
-    ]
+    scored = f"score: {leaderboard.metric} on dev in points, with its 95 % interval"
+    lines = [f"{scored}; choices are made on select, held-out rows"]
     if leaderboard.own_select_metric is not None:
         lines[0] += f", by {leaderboard.own_select_metric}"
     lines += kind_lines(leaderboard.entries)
