@@ -176,5 +176,5 @@ def test_candidates_take_turns_by_sort() -> None:
     ]
     damage = {each.name: 0.1 * i for i, each in enumerate(found)}
     assert [each.name for each in in_turns(found, damage)] == [
-        "thin-3", "layers-0-1", KNAPSACK, "gates", "thin-2", "layers-1-2", "layers-0", "layers-2",
+        "thin-3", "layers-0-1", KNAPSACK, "thin-2", "layers-1-2", "gates", "layers-0", "layers-2",
     ]  # fmt: skip

@@ -59,7 +59,9 @@ from cutbert.work.run import carry_out
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
 FEW_ROWS = 1_000  # to train on
-CANDIDATE_S, FEWEST_CANDIDATES, MOST_CANDIDATES = 40, 3, 8
+# Candidates by the time from which on they take part: as many as become one in whole rounds, since what the others
+# take is not the winner's. In benchmarks/records/fit.json it was among the first four in turn.
+CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 2.0  # times of the look, that choosing and repairing candidates under a limit takes, roughly
 # Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in each of the runs of
 # benchmarks/records/fit.json that had room for them they were out after the first round.
@@ -315,8 +317,7 @@ def start_clock(
 ) -> Clock:
     """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for."""
     uncut_s = uncut_seconds(objective, plan.decisions["look"])
-    by_time = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, int(limit_s / CANDIDATE_S)))
-    candidates = settings.candidates or by_time
+    candidates = settings.candidates or next(count for least_s, count in CANDIDATES.items() if limit_s >= least_s)
     while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
         candidates -= 1
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
