@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
@@ -20,6 +21,7 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods.fit import without_late_gates
 from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_parts import rows_within
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
@@ -446,6 +448,12 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_long_texts_are_judged_by_fewer_rows() -> None:
+    assert rows_within(100, np.full(50, 10), 2) == 10
+    assert rows_within(100, np.full(50, 60), 2) == 2 and rows_within(100, np.full(3, 10), 2) == 3
+    assert rows_within(100, np.full(1, 200), 2) == 1
 
 
 def test_few_rows_are_passed_over_more_often() -> None:

@@ -263,9 +263,11 @@ def check_time(settings: FitSettings, uncut_s: float, spent_s: float, look_s: fl
     """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
     needed = spent_s + look_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
+        scoring = uncut_s * end_of(num_limits)
+        hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
         raise BudgetError(
             f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "
-            f"got {settings.time:g} s"
+            f"got {settings.time:g} s{hint}"
         )
 
 
