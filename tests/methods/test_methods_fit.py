@@ -15,7 +15,7 @@ from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
-from cutbert.errors import InputError, MissingError, RunError
+from cutbert.errors import BudgetError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
@@ -242,6 +242,28 @@ def test_several_limits_make_several_models(model: str, task: dict[str, Any], tm
     chosen = run.leaderboard.chosen
     assert [entry.limit for entry in chosen] == [each["limit"] for each in run["models"]]
     assert all(entry.latency_ms <= limit for entry, limit in zip(chosen, limits, strict=True))
+
+
+def test_a_limit_that_nothing_keeps_in_the_end_does_not_take_the_other_models(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"max_latency_share": [0.95, 0.9], "candidates": 1, "kinds": ["layers"]}
+    kept: list[str] = []
+    monkeypatch.setattr("cutbert.methods.fit_end.choose", lambda *args: {key: 0 for key in kept})
+    with pytest.raises(BudgetError) as caught:
+        fit(model, tmp_path / "run", task, **options)
+    assert len(caught.value.mistakes) == 2 and all(
+        "keeps it as measured at the end; " in each and "The same command measures again" in each
+        for each in caught.value.mistakes
+    )
+    assert Leaderboard.load(tmp_path / "run").entries and not (tmp_path / "run" / "model").exists()
+    kept.append("limit-2")
+    run = fit(model, tmp_path / "run", task, **options)
+    (made,) = run["models"]
+    assert (Path(made["out"]) / "onnx").is_dir()
+    assert [note for note in run["notes"] if "no network that was made keeps it" in note] == [
+        caught.value.mistakes[0].partition(";")[0]
+    ]
 
 
 def known_uncut_ms(model: str, folder: Path, task: dict[str, Any]) -> float:

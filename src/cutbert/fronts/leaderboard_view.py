@@ -18,8 +18,7 @@ WORDS = ("", "name", "kind", "backend", LIMIT, "within limit")
 KINDS = {
     "teacher": "the uncut model",
     "layers": "whole layers left out; layers-0-3 keeps the layers 0 and 3",
-    "sizes": "heads and neurons left out: as many in each of the 3 layers of thin-3, of each layer its own number in "
-    "knapsack",
+    "sizes": "heads and neurons left out: in thin-3 the same share of 3 layers, in knapsack what is missed least",
     "undivided": "feed-forwards left out: of the 3 layers of undivided-3, or attentions too in sub-layers",
     "gates": "hidden units, heads and neurons left out by learned gates",
     "student": "a smaller model that was given, or some of its layers",
