@@ -87,9 +87,15 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
 
 def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
     board = marked(
-        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}
+        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}, None
     )
     assert [(entry.name, entry.limit) for entry in board if entry.chosen] == [("uncut", "2 ms"), ("uncut", "1 ms")]
+
+
+def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
+    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79)]
+    for least, within in ((0.8, [True, False]), (None, [True, True])):
+        assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
 
 
 # Limits

@@ -296,8 +296,9 @@ def texts_of(rows: Examples) -> list[tuple[Any, Any]]:
     if isinstance(rows, Sentences):
         return [(words, None) for words in rows.words]
     assert isinstance(rows, Rows | VectorTexts)
-    pairs = rows.text_pair if isinstance(rows, Rows) else None
-    return list(zip(rows.text, pairs or [None] * len(rows), strict=True))
+    if isinstance(rows, VectorTexts) or rows.text_pair is None:
+        return [(text, None) for text in rows.text]
+    return list(zip(rows.text, rows.text_pair, strict=True))
 
 
 def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> tuple[float, float]:

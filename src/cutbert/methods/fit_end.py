@@ -122,7 +122,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     chosen = choose(targets, finalists, least)
     board = Leaderboard(
         metric=fitting.objective.metric,
-        entries=tuple(marked(finalists, targets, chosen)),
+        entries=tuple(marked(finalists, targets, chosen, least)),
         limits=given_limits(fitting, targets),
         backend=settings.backend,
         measured=measured,
