@@ -373,6 +373,8 @@ def notes_of(
             notes.append(f"{target.name}: nothing of the kinds {', '.join(fitting.settings.kinds)} fits")
             continue
         winner = each.entrants[0]
+        if fitting.settings.student and not any(entrant.candidate.student for entrant in each.entrants):
+            notes.append(f"{target.name}: no student was tried: none fits, or there was no time to train one")
         if target.key in changes:
             first, last = changes[target.key]
             notes.append(
