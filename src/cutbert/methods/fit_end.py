@@ -373,8 +373,6 @@ def notes_of(
             notes.append(f"{target.name}: nothing of the kinds {', '.join(fitting.settings.kinds)} fits")
             continue
         winner = each.entrants[0]
-        if fitting.settings.student and not any(entrant.candidate.student for entrant in each.entrants):
-            notes.append(f"{target.name}: no student was tried: none fits, or there was no time to train one")
         if target.key in changes:
             first, last = changes[target.key]
             notes.append(
@@ -388,7 +386,8 @@ def notes_of(
             name = finalists[index].entry.name
             notes.append(f"{target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
         if not winner.steps:
-            notes.append(f"{target.name}: there was no time to train; candidates are only repaired")
+            rest = ", and no student was tried" if fitting.settings.student else ""
+            notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
     return notes
 
 

@@ -136,7 +136,10 @@ def proposals(fitting: Fitting, target: Target) -> list[Candidate]:
     for i, (name, part) in enumerate(fitting.parts.items()):
         if name is not None:
             stem = f"student-{i}-{PurePath(name).name}"
-            found += student_candidates(name, stem, part.source, load)
+            students = student_candidates(name, stem, part.source, load)
+            if not students:
+                say(f"{target.name}: {name} is not tried, since not even one of its layers fits")
+            found += students
     if "gates" in kinds and load(own.source.shape) > 1:
         found += by_gates(fitting, target, load, is_needed=not found)
     return found
