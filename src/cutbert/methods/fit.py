@@ -62,11 +62,11 @@ FEW_ROWS = 1_000  # to train on
 # Candidates by the time from which on they take part: as many as become one in whole rounds, since what the others
 # take is not the winner's. In benchmarks/records/fit.json it was among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
-PROPOSING = 2.0  # times of the look, that choosing and repairing candidates under a limit takes, roughly
+PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
 # Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in each of the runs of
 # benchmarks/records/fit.json that had room for them they were out after the first round.
 GATES_TIME_S = 600.0
-LOOK_OF_BUILD = 0.15  # of making the uncut model's file, that a network of the look takes at the very least
+LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 STAGES = {
     "look": "look",
     "teacher": "teacher",
@@ -217,7 +217,9 @@ def look(
     with mistakes.collect():
         targets = targets_of(settings, costs, shapes)
     with mistakes.collect():
-        check_time(settings, uncut_seconds(objective, measured), begun, plan.run.seconds - begun, len(targets))
+        networks = num_timed(objective, settings)
+        network_s = (plan.run.seconds - begun) / networks
+        check_time(settings, uncut_seconds(objective, measured), begun, network_s, networks, len(targets))
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -248,20 +250,39 @@ def measured_look(
     Raises:
         BudgetError: looking alone would take the time there is.
     """
-    latency, shape = settings.timing(train.threads, train.seed), objective.loaded.model.shape
-    cuts_hidden = "gates" in settings.kinds and "h" in gated_dims(objective.data.head)
-    dims = ("a", "f", "h") if cuts_hidden or settings.student else ("a", "f")
+    latency = settings.timing(train.threads, train.seed)
     build_s, row_ms = serving_times(objective, settings, train)
     served = {"tokenizer_ms": tokenizer_ms(objective), "build_s": build_s, "row_ms": row_ms}
-    least_s = LOOK_OF_BUILD * build_s * (len(part_shapes(shape, dims)) + NUM_CHECKED)
-    check_time(settings, uncut_seconds(objective, served), spent_s, least_s, 1)
-    table = timed_table(objective.loaded.model, dims, objective.lengths, latency)
+    network_s, networks = LOOK_OF_BUILD * build_s, num_timed(objective, settings)
+    check_time(settings, uncut_seconds(objective, served), spent_s, network_s, networks, 1)
+    table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
     return {"table": table.to_json(), **served}
 
 
-def check_time(settings: FitSettings, uncut_s: float, spent_s: float, look_s: float, num_limits: int) -> None:
-    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
-    needed = spent_s + look_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+def cut_dims(objective: TaskObjective, settings: FitSettings) -> tuple[str, ...]:
+    """Return the dimensions in which candidates may differ from the model."""
+    cuts_hidden = "gates" in settings.kinds and "h" in gated_dims(objective.data.head)
+    return ("a", "f", "h") if cuts_hidden or settings.student else ("a", "f")
+
+
+def num_timed(objective: TaskObjective, settings: FitSettings) -> int:
+    """Return how many networks the look times: parts, cuts that check the table, and the uncut model."""
+    return len(part_shapes(objective.loaded.model.shape, cut_dims(objective, settings))) + NUM_CHECKED + 1
+
+
+def check_time(
+    settings: FitSettings, uncut_s: float, spent_s: float, network_s: float, num_networks: int, num_limits: int
+) -> None:
+    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit.
+
+    Args:
+        settings: of the run.
+        uncut_s: what exporting, loading and scoring the uncut model takes.
+        spent_s: before the look.
+        network_s, num_networks: what a network of the look takes, and how many it has.
+        num_limits: models to make.
+    """
+    needed = spent_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         scoring = uncut_s * end_of(num_limits)
         hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
