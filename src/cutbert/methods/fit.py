@@ -59,7 +59,7 @@ from cutbert.work.run import carry_out
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
 FEW_ROWS = 1_000  # to train on
-# Candidates by the time from which on they take part: as many as become one in whole rounds, since what the others
+# Candidates by the time for a limit from which on they take part: as many as become one in whole rounds, since what the others
 # take is not the winner's. In benchmarks/records/fit.json it was among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
@@ -341,7 +341,8 @@ def start_clock(
 ) -> Clock:
     """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for."""
     uncut_s = uncut_seconds(objective, plan.decisions["look"])
-    candidates = settings.candidates or next(count for least_s, count in CANDIDATES.items() if limit_s >= least_s)
+    by_time = next(count for least_s, count in CANDIDATES.items() if limit_s / num_limits >= least_s)
+    candidates = settings.candidates or by_time
     while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
         candidates -= 1
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")

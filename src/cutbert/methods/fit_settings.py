@@ -98,7 +98,7 @@ class FitSettings(QuietSettings):
             least=1,
             most=64,
             group=METHOD,
-            default_text="3, from --time 160s on 4, from 640s on 8",
+            default_text="3, from 160 s of --time for a limit on 4, from 640 s on 8",
         ),
     )
     backend: BackendName = field(
