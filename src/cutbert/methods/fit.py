@@ -59,8 +59,8 @@ from cutbert.work.run import carry_out
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
 FEW_ROWS = 1_000  # to train on
-# Candidates by the time for a limit from which on they take part: as many as become one in whole rounds, since what the others
-# take is not the winner's. In benchmarks/records/fit.json it was among the first four in turn.
+# Candidates by the time for a limit from which on they take part: few, since what the others take is not the winner's.
+# In benchmarks/records/fit.json it was always among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
 # Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in each of the runs of
