@@ -20,7 +20,8 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods.fit import without_late_gates
-from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_parts import rows_within
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
