@@ -215,6 +215,7 @@ def test_fit_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.Monke
     """Select, and rows without labels that are shorter than its longest, are judged together."""
     kind, task, teacher, family = runs
     fit_quickly(monkeypatch)
+    monkeypatch.setattr("cutbert.methods.fit_proposals.affordable", lambda *args: 2)  # trained however slow
     more = tmp_path / ("more.jsonl" if kind == "squad" else "more.conll")
     more.write_text('{"question": "a film", "context": "not good"}\n' * 2 if kind == "squad" else "not\ngood\n\na\n")
     data = {name: value for name, value in task.items() if name not in ("epochs", "batch_size")}
