@@ -24,6 +24,7 @@ from cutbert.work.plans import FINETUNE
 # Rate and passes, the most promising first. At 5e-5 and 3 passes, the usual ones, MRPC's teacher stays 4 points below.
 TRIES = ((1e-4, 4.0), (5e-5, 4.0), (2e-4, 4.0), (1e-4, 8.0))
 # Of few rows the passes above are too few steps to learn a new head: then up to MORE_PASSES times as many are made.
+# MiniLM on 500 questions of 44 topics, one seed, 300 of dev: accuracy 48 after 4 passes, 70 after 12.5.
 FEW_STEPS, MORE_PASSES = 200, 5.0
 TEACHER_SHARE = 0.3  # of the time for training
 LEAST_STEPS = 20
