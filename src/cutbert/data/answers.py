@@ -37,6 +37,10 @@ class AnswerScorer:
     questions: Questions
     arrays: Arrays
 
+    @property
+    def num_scored(self) -> int:
+        return len(self.questions)
+
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
         """Return exact match and F1 as means over questions, and for each question both with the predicted answer."""
         is_finite = bool(np.isfinite(logits).all())

@@ -237,7 +237,8 @@ def scored_finalist(
     limit = "" if each.target is None else f"{each.target.key}-"
     write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
     entry = untimed_entry(each, network, outputs, size)
-    return Finalist(entry, each.target, each.part.select_score(network) - select.score, len(objective.select)), outputs
+    lost = each.part.select_score(network) - select.score
+    return Finalist(entry, each.target, lost, objective.select.num_scored), outputs
 
 
 def untimed_entry(each: Served, network: TaskModel, outputs: Mapping[str, Any], size: int) -> LeaderboardEntry:
@@ -336,7 +337,7 @@ def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[s
     whole, own = fitting.part_of(each.entrant.candidate).objective, each.part.objective
     splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
     networks = (each.whole_network(fitting), network)
-    return each.trimming.facts(own.data.head, own.metric, splits, networks, bytes_per_param(each.backend))
+    return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
 
 
 def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
