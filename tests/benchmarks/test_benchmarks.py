@@ -203,6 +203,7 @@ def test_serving(tmp_path: Path, glue: Path, teacher: Path) -> None:
     servers = record_of("measure_serving", tmp_path, *words)["servers"]
     assert [each["name"] for each in servers] == ["cut int8", "uncut float32", "uncut int8"]
     assert all(0 < each["p50_ms"] <= each["p99_ms"] and each["requests_per_s"] > 0 for each in servers)
+    assert all(each["server_processor_ms"] >= 0 for each in servers)
 
 
 def test_timing_noise(tmp_path: Path, inputs: tuple[object, ...]) -> None:
