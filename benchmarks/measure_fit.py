@@ -29,7 +29,6 @@ from workload import model_of
 
 ROWS = {"sst2": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
-RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 SHOWN = (
     "name",
     "kind",
@@ -51,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", help="folder of the GLUE tasks; None for the hub's")
     parser.add_argument("--tasks", type=names, default=["sst2", "cola", "mrpc"], help="tasks by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
+    parser.add_argument("--passes", type=float, help="of the teachers; None for those that MiniLM needs")
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate of the teachers")
+    parser.add_argument("--student", type=names, default=[], help="other models that fit may cut, by commas")
     parser.add_argument("--shares", type=shares, default=[1 / 2, 1 / 3], help="of the uncut int8 latency, by commas")
     parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
     parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
@@ -78,15 +80,16 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data = {"task": task, "data_dir": args.data_dir, "max_train_samples": ROWS.get(task)}
     common = {**data, "threads": args.threads, "seed": seed}
     folder = args.work / f"{task}-{seed}"
-    teacher = cutbert.finetune(
-        model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
-    )
+    passes = args.passes or PASSES.get(task, 4.0)
+    teacher = cutbert.finetune(model_of(args), out=folder / "teacher", learning_rate=args.rate, epochs=passes, **common)
+    students = {"student": args.student} if args.student else {}
+    rivals: dict[str, dict[str, Any]] = {"fit": students, "layers": {"kinds": ["layers"]}}
     model = folder / "teacher" / "model"
     boards = {
         name: cutbert.fit(
             model, out=folder / name, max_latency_share=args.shares, time=args.time, **common, **options
         ).leaderboard
-        for name, options in RIVALS.items()
+        for name, options in rivals.items()
     }
     return {
         "task": task,

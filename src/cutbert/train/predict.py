@@ -76,7 +76,7 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
         plan = Plan.make(head, settings.out_suffix(head.kind), file, found)
         backend, num_rows = backend_of(source.folder, settings.backend), 0
         given: Counter[str] = Counter()
-        with progress_bar("predict", found.num_rows) as bar, without_onednn():
+        with progress_bar("predict", found.num_rows) as bar, without_onednn:
             answers_to, notes = answers_of(source, settings, settings.text_pair is not None, counter(bar))
             with opened_output(settings.out, plan) as write:
                 for chunk in stream_chunks(file):
@@ -116,7 +116,7 @@ def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSet
         raise InputError(f"texts must be a list of texts, got one text, {texts!r:.80}")
     if not texts:
         return []
-    with without_onednn():
+    with without_onednn:
         answers_to, notes = answers_of(source, settings, not isinstance(texts[0], str), lambda done: None)
         answers = answers_to(texts)
     for note in notes():
