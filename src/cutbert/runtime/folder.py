@@ -102,10 +102,10 @@ class Folder:
             own first, which version 6 writes, then config.json. Where nothing is named that applies a sigmoid to a
             single output, we do not.
         """
-        place, said = CROSS_ENCODER_FILE, optional_object(self.path / CROSS_ENCODER_FILE)
-        if said.get("activation_fn") is None:
+        place, named = CROSS_ENCODER_FILE, optional_object(self.path / CROSS_ENCODER_FILE).get("activation_fn")
+        if named is None:
             place, said = "config.json", self.config.get("sentence_transformers")
-        named = said.get("activation_fn") if isinstance(said, dict) else None
+            named = said.get("activation_fn") if isinstance(said, dict) else None
         if named is None:
             return ACTIVATIONS["Identity"]
         name = str(named).removeprefix("torch.").rpartition(".")[2]
