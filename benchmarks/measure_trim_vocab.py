@@ -43,7 +43,7 @@ def measured_model(model: Path, args: argparse.Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         for name in ("whole", "trimmed"):
             out = Path(folder) / name
-            made[name] = cutbert.export(
+            exported = cutbert.export(
                 model,
                 out=out,
                 int8=True,
@@ -55,7 +55,7 @@ def measured_model(model: Path, args: argparse.Namespace) -> dict[str, Any]:
                 threads=args.threads,
             )
             (file,) = (out / FOLDER).glob("*.onnx")
-            made[name]["file_bytes"] = file.stat().st_size
+            made[name] = {**exported.to_json(), "file_bytes": file.stat().st_size}
     in_torch = made["trimmed"]["trimmed_vocabulary"]
     tokens = {"whole": in_torch["tokens_before"], "trimmed": in_torch["tokens"]}
     rows = {
