@@ -18,7 +18,7 @@ from cutbert.data.ranking import near_random_order
 from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
-from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, compare, order_of, percentiles
+from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, difference_interval, order_of, percentiles
 from cutbert.fronts.score import PREDICTIONS, read_outputs
 
 
@@ -141,10 +141,10 @@ def stored_difference(stored: Mapping[str, Any], uncut: Mapping[str, Any], metri
             return None
         of_rows = np.asarray(stored[metric], dtype=np.float64) - np.asarray(uncut[metric], dtype=np.float64)
         low, high = percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
-        return {"mean": float(of_rows.mean()), "low": low, "high": high}
+        return difference_of(float(of_rows.mean()), low, high)
     if not (can_be_resampled(stored, metric) and can_be_resampled(uncut, metric)):
         return None
     truth = truth_of(stored)
     if not np.array_equal(truth, truth_of(uncut)):
         return None
-    return difference_of(compare(metric, [answers_of(stored)], [answers_of(uncut)], truth))
+    return difference_of(*difference_interval(metric, answers_of(stored)[None], answers_of(uncut)[None], truth))

@@ -87,17 +87,25 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     score = METRICS[metric]
     ours, theirs = np.stack(one), np.stack(other)
     by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
-    difference, minimum_half_width = float(np.mean(by_seed)), 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
-    low, high = interval(score, ours, theirs, truth)
-    low, high = (
-        min(low, max(-1.0, difference - minimum_half_width)),
-        max(high, min(1.0, difference + minimum_half_width)),
-    )
+    difference, low, high = difference_interval(metric, ours, theirs, truth)
     if metric == "accuracy" and len(ours) == 1:
         test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
     else:
         test, p_value = "permutation", permutation(score, ours, theirs, truth)
     return Paired(difference, low, high, p_value, test, by_seed, len(truth))
+
+
+def difference_interval(metric: str, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float, float]:
+    """Return the mean difference over seeds, and its interval as in `compare`; the answers [seeds, N, ...]."""
+    score = METRICS[metric]
+    difference = float(np.mean([score(a, truth) - score(b, truth) for a, b in zip(ours, theirs, strict=True)]))
+    low, high = interval(score, ours, theirs, truth)
+    minimum_half_width = 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
+    return (
+        difference,
+        min(low, max(-1.0, difference - minimum_half_width)),
+        max(high, min(1.0, difference + minimum_half_width)),
+    )
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
