@@ -18,7 +18,8 @@ from cutbert.errors import InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
-from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.cost import cost_of

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cutbert.bench.latency_table import part_shapes, table_of
+from cutbert.bench.measure_table import part_shapes, table_of
 from cutbert.errors import BudgetError
-from cutbert.methods.fit_candidates import KNAPSACK, Candidate
+from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
+from cutbert.methods.fit_cuts import KNAPSACK
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
 from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_settings import FitSettings

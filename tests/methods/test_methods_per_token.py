@@ -27,8 +27,8 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.methods.dynabert import FamilyStep, FinalStep
 from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.methods.dynabert_steps import FamilyStep, FinalStep
 from cutbert.model.heads import TokenHead
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import IGNORED, HeadSpec

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM end a command at any moment, even where a library swallows the interrupt.
 
 A signal raises KeyboardInterrupt where the program is. Libraries that are being imported may catch it and go on: so it
-is raised again, a moment later, until it is seen to be on its way out. Loads as little as can be: until `handled` is
-entered, an interrupt is Python's own, with a traceback.
+is raised again, a moment later, until it is seen to be on its way out. Loads as little as can be: until the block of
+`Stop` is entered, an interrupt is Python's own, with a traceback.
 """
 
 from __future__ import annotations

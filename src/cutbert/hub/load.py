@@ -15,7 +15,8 @@ from transformers.activations import ACT2FN
 from cutbert.errors import Mistakes, ModelError
 from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
-from cutbert.hub.families import TOKEN_TABLE, Family, family_of
+from cutbert.hub.families import TOKEN_TABLE, family_of
+from cutbert.hub.family import Family
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
 from cutbert.hub.sentence import CROSS_ENCODER_FACT, read_cross_encoder, read_embedder
 from cutbert.hub.tokenizer import load_tokenizer

@@ -3,9 +3,9 @@
 The order of a run: look (what the uncut model takes where it is served, what a limit can mean), teacher, candidates
 (proposed under each limit, repaired by least squares, ranked without training), rounds (successive halving: the half
 that is closer to the teacher goes on with more steps), the winner's last training, and the end (export, gate, timing
-of the exported file, leaderboard). What can be proposed is in `fit_candidates`, what takes part in `fit_proposals`,
-rounds and last training in `fit_race`, the end in `fit_end` and its choice in `fit_choice`; what hangs on time, and how
-it is kept, in `fit_plan`.
+of the exported file, leaderboard). What can be proposed is in `fit_cuts`, what takes part in `fit_proposals`,
+rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, its choice in `fit_choice`);
+what hangs on time, and how it is kept, in `fit_plan`.
 """
 
 from __future__ import annotations

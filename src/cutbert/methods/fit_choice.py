@@ -50,8 +50,8 @@ def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score
         least_score: on select, under --max-drop; None without.
     """
     if least_score is None:
-        found = {target.key: best_of(target, finalists) for target in targets}
-        return {key: index for key, index in found.items() if index is not None}
+        best = {target.key: best_of(target, finalists) for target in targets}
+        return {key: index for key, index in best.items() if index is not None}
     chosen = {}
     for group in dict.fromkeys(target.group for target in targets):
         own = [target for target in targets if target.group == group]

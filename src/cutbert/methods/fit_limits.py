@@ -195,20 +195,20 @@ def smallest(shapes: Sequence[EncoderShape], settings: FitSettings, head: HeadSp
         settings: which kinds.
         head: of the task.
     """
-    shape, found = shapes[0], []
+    shape, least = shapes[0], []
     place = min(range(shape.num_layers), key=lambda i: (shape.layers[i].num_heads, shape.layers[i].intermediate_size))
     layer = shape.layers[place]
     if "layers" in settings.kinds:
-        found.append(shape.with_layers([layer], [place]))
+        least.append(shape.with_layers([layer], [place]))
     if "sizes" in settings.kinds:
         neurons = min(MULTIPLE, layer.intermediate_size)
         thin = replace(layer, num_heads=min(1, layer.num_heads), intermediate_size=neurons)
-        found.append(shape.with_layers([thin], [place]))
+        least.append(shape.with_layers([thin], [place]))
     if "undivided" in settings.kinds:
         alone = replace(layer, intermediate_size=0)
-        found.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
+        least.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
     if "gates" in settings.kinds:
-        found.append(resized(shape, least_sizes(shape, gated_dims(head), GATED_MULTIPLE)))
+        least.append(resized(shape, least_sizes(shape, gated_dims(head), GATED_MULTIPLE)))
     if "student" in settings.kinds:
-        found += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
-    return found
+        least += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
+    return least

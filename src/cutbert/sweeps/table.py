@@ -10,12 +10,12 @@ from typing import Any
 
 from cutbert.files import replacing_file
 from cutbert.sweeps.folder import RunState, StoredRun
+from cutbert.table import millions
 
 FORMATS = ("table.md", "table.csv", "table.parquet")
 WHOLE = "model"  # name of the single network of a run without a front
 SPREAD = ("mean", "std", "min", "max")
 SIZES = ("params", "macs")
-MILLION = 1_000_000
 
 
 def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> list[dict[str, Any]]:
@@ -36,6 +36,13 @@ def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> lis
 
 
 def row_of(key: tuple[Any, ...], scores: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> dict[str, Any]:
+    """Return the row of runs that differ in nothing but seeds.
+
+    Args:
+        key: what they share: step, verb, labels on the axes, network, metric, split.
+        scores: of each, with sizes and seconds.
+        axes: of the whole table; None where the runs have no value on one.
+    """
     step, verb, labels, network, metric, split = key
     values = [each["score"] for each in scores]
     return {
@@ -154,5 +161,5 @@ def shown(row: Mapping[str, Any], name: str) -> str:
     if name in SPREAD:
         return f"{value:.2f}" if row["metric"] == "perplexity" else f"{100 * value:.2f}"
     if name in SIZES:
-        return f"{value / MILLION:,.1f}"
+        return millions(value)
     return f"{value:.0f}" if name == "seconds" else str(value)
