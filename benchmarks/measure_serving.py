@@ -32,7 +32,7 @@ from recording import ROOT, make_parser, numbers, parse, recorded
 CLIENT = Path(__file__).with_name("load_client.py")
 SERVER = ROOT / "examples" / "serve.py"
 WARM_UP = 20  # requests of each server that do not count
-PATIENCE_S = 120  # until a server answers
+PATIENCE_S = 600  # until a server answers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
