@@ -275,7 +275,7 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str], names
                     cells = {name: batch.column(name)[i].as_py() for name in names or columns}
                 except UnicodeDecodeError as error:
                     yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
-                except ValueError as error:  # such as a time in nanoseconds
+                except (ValueError, OverflowError) as error:  # such as a time in nanoseconds, or in the year 20000
                     yield Record(row, None, (), f"must hold values that Python has: {error}")
                 else:
                     yield Record(row, None, tuple(cells[column] for column in columns), None, cells if names else {})

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from cutbert.checks import is_plain_name
 from cutbert.data.batches import Batch
+from cutbert.errors import RunError
 from cutbert.methods.fit_settings import KindName
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
@@ -56,6 +58,8 @@ class Candidate:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Candidate:
+        if not is_plain_name(data["name"]):  # a part of the names of files
+            raise RunError(f"name of a candidate must be text without /, got {data['name']!r}")
         kept = {Place(dim, layer): units for dim, layer, units in data["kept"]}
         return cls(data["name"], data["kind"], Subnet.from_json(data["subnet"]), data["student"], kept)
 

@@ -76,7 +76,8 @@ def scores_of(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from scores_of_entry(entry, entry["name"], result["metric"])
     elif "leaderboard" in result:
         for entry in result["leaderboard"]:
-            yield from scores_of_entry(entry, f"{entry['name']} {entry['backend']}", result["metric"])
+            limit = f" at {entry['limit']}" if "limit" in entry else ""  # one name may be tried under several
+            yield from scores_of_entry(entry, f"{entry['name']} {entry['backend']}{limit}", result["metric"])
     elif "score" in result:
         yield from scores_of_entry(result, WHOLE, result["metric"])
     elif "perplexity" in result:
@@ -93,8 +94,11 @@ def scores_of_entry(entry: Mapping[str, Any], network: str, metric: str) -> Iter
 def main_score(verb: str, result: Mapping[str, Any]) -> float | None:
     """Return the dev score of the network in a run's `model/`, None where it has none.
 
-    In a `dynabert` run that is the largest subnet; the other methods with a front put their result last.
+    In a `dynabert` run that is the largest subnet, in one of `fit` what was chosen, under the loosest limit; the other
+    methods with a front put their result last.
     """
+    if "leaderboard" in result:
+        return next((float(entry["score"]) for entry in result["leaderboard"] if entry["chosen"]), None)
     if "subnets" not in result:
         return result.get("score")
     subnets = result["subnets"]
