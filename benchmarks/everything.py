@@ -81,15 +81,16 @@ def kills(what: str, record: str) -> Job:
 
 
 def serving() -> Job:
-    """Return the speed of the runtime and of the server, on the uncut model and on one of half its layers."""
+    """Return the speed of runtime and server, and trimmed vocabularies: the uncut model and one of half its layers."""
     uncut, cut = run_of_plan("family", "teacher", "sst2"), run_of_plan("family", "layers", "sst2", "-layers.depths=3")
     uncut_model, cut_model = f"{uncut}/model", f"{cut}/model"
     commands = (
         *(f"cutbert export {run} --onnx --int8 --no-gate" for run in (uncut, cut)),
-        f"python benchmarks/measure_runtime.py --model {uncut_model} --data-dir {{data}} --threads 1 {RECORDS}",
+        f"python benchmarks/measure_runtime.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1 {RECORDS}",
         f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
     )
-    return Job("serving", commands, ("runtime", "serving"))
+    trimmed = f"python benchmarks/measure_trim_vocab.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1"
+    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), ("runtime", "serving", "trim_vocab"))
 
 
 def representations() -> Job:

@@ -64,7 +64,9 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "batches": page_tables.batches_line,
         "stock-export": page_tables.stock_export_table,
         "windows": page_tables.window_table,
+        "trim": page_tables.trim_table,
     },
+    DOCS / "index.md": {"runtime": page_tables.runtime_table, "serving": page_tables.serving_table},
     DOCS / "search.md": {"gains": page_tables.search_table, "more": log_tables.search_lines},
     DOCS / "log.md": {
         "families": log_tables.family_lines,
