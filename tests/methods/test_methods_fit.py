@@ -108,7 +108,7 @@ def test_the_uncut_model_and_the_plain_alternative_are_on_the_leaderboard(finish
     assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [("teacher", "onnx-int8"), ("teacher", "onnx")]
     assert not board[0]["within_limit"] and not board[1]["within_limit"]
     assert any(entry["kind"] == "layers" and entry["steps"] for entry in board)
-    assert {"layers", "sizes", "undivided"} <= {entry["kind"] for entry in board}
+    assert {"layers", "sizes"} <= {entry["kind"] for entry in board}
     chosen = next(entry for entry in board if entry["chosen"])
     plain = [entry for entry in board if entry["kind"] == "layers" and entry["within_limit"]]
     assert all(chosen["select_score"] >= entry["select_score"] for entry in plain)
