@@ -19,7 +19,7 @@ from cutbert.exporters.layouts import VECTORS, check_installed, resolved, unserv
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.exporters.writing import Writing
-from cutbert.hub.load import Loaded, load_model, named, output_rows
+from cutbert.hub.load import Loaded, load_model, output_rows
 from cutbert.hub.provenance import TRIMMED, recorded_task, task_words
 from cutbert.hub.save import loads_stock
 from cutbert.hub.sentence import Sentence, read_embedder, read_sentence
@@ -119,7 +119,7 @@ def check_inputs(
         with mistakes.collect():
             dataset = dataset.prompted(read_embedder(str(source), source.folder).prompts)
     elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
-        wanted, got = named(dataset.head), named(source.head)
+        wanted, got = dataset.head.words, source.head.words
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():
         sentence = sentence_of(source, settings)

@@ -26,7 +26,7 @@ def finish(fitting: Fitting, races: Sequence[Race]) -> None:
     """Serve, score, time and choose; write models, leaderboard and result.
 
     Raises:
-        BudgetError: nothing keeps a limit as it was measured; the leaderboard is kept.
+        BudgetError: nothing keeps any limit as it was measured; the leaderboard is kept.
         MissingError: the settings require a quiet machine, and it was not quiet; the same command measures again.
     """
     board, folders = end(fitting, races)
@@ -62,18 +62,21 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     chosen = choose(targets, finalists, least)
     board = Leaderboard(
         metric=fitting.objective.metric,
-        entries=tuple(marked(finalists, targets, chosen)),
+        entries=tuple(marked(finalists, targets, chosen, least)),
         limits=given_limits(fitting, targets),
         backend=settings.backend,
         measured=measured,
         plan={name: each for name, each in fitting.plan.decisions.items() if name not in NOT_SHOWN},
-        notes=(*notes, *notes_of(fitting, finalists, races, chosen)),
+        notes=(*notes, *notes_of(fitting, finalists, races, chosen), *missed_words(targets, chosen)),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
         own_select_metric=fitting.objective.data.own_select_metric,
     )
     board.save(run.path)
-    check_all_chosen(fitting, targets, chosen)
+    if not chosen:
+        rest = f"{run.path / LEADERBOARD} has what there is. The same command measures again"
+        rest += "; a looser limit, or more time, must be in another folder"
+        raise BudgetError(*(f"{words}; {rest}" for words in missed_words(targets, chosen)))
     folders: dict[str, str] = {}
     for key, index in chosen.items():
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
@@ -81,16 +84,11 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     return board, folders
 
 
-def check_all_chosen(fitting: Fitting, targets: Sequence[Target], chosen: Mapping[str, int]) -> None:
-    """Raise a BudgetError for each limit under which nothing was taken."""
+def missed_words(targets: Sequence[Target], chosen: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each limit under which nothing was taken."""
     answered = {target.group for target in targets if target.key in chosen}
     missed = {target.group: target.name for target in targets if target.group not in answered}
-    if missed:
-        rest = (
-            f"no network that was made keeps it as measured at the end; {fitting.plan.run.path / LEADERBOARD} has what "
-            "there is: give a looser limit or more time, in another folder"
-        )
-        raise BudgetError(*(f"{name}: {rest}" for name in missed.values()))
+    return [f"{name}: no network that was made keeps it as measured at the end" for name in missed.values()]
 
 
 # Leaderboard and result
@@ -135,7 +133,8 @@ def notes_of(
             name = finalists[index].entry.name
             notes.append(f"{target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
         if not winner.steps:
-            notes.append(f"{target.name}: there was no time to train; candidates are only repaired")
+            rest = ", and no student was tried" if fitting.settings.student else ""
+            notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
     return notes
 
 
@@ -158,6 +157,7 @@ def result_of(
         "leaderboard": entries,
         "teacher": entries[0],
         "verdict": verdict(board),
+        **({"notes": list(board.notes)} if board.notes else {}),
         "quality": board.measured["quality"],
         "seconds": run.seconds,
         "time_limit_s": fitting.clock.limit_s,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
+from cutbert.hub.trim import COMMON_PIECES
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY, rounded_up
 from cutbert.shape.cost import BYTES_PER_PARAM, cost_of
@@ -32,18 +33,23 @@ class Costs:
         table: of latencies on the backend that serves.
         head: of the task.
         bytes_per_param: of the exported file, roughly.
+        served_tokens: by the size of a vocabulary how many of its tokens are served, where some are left out.
     """
 
     table: LatencyTable
     head: HeadSpec
     bytes_per_param: float
+    served_tokens: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: LatencyTable, head: HeadSpec, backend: str) -> Costs:
-        return cls(table, head, bytes_per_param(backend))
+    def of(
+        cls, table: LatencyTable, head: HeadSpec, backend: str, served_tokens: Mapping[int, int] | None = None
+    ) -> Costs:
+        return cls(table, head, bytes_per_param(backend), served_tokens or {})
 
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
         """Return the costs of a shape by the names of limits; latency and bytes are predicted."""
+        shape = replace(shape, vocab_size=self.served_tokens.get(shape.vocab_size, shape.vocab_size))
         return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
 
 
@@ -135,6 +141,8 @@ def counted_limits(settings: FitSettings) -> dict[str, float]:
 def check_counted(settings: FitSettings, inputs: Inputs) -> None:
     """Raise a BudgetError unless some network keeps the limits that need no measuring."""
     shapes = [inputs.model.shape, *(inputs.models.others[f"student {name}"].shape for name in settings.student)]
+    if settings.trim_vocab:  # to how many tokens is known once texts are split: here to the fewest
+        shapes = [replace(each, vocab_size=min(each.vocab_size, COMMON_PIECES)) for each in shapes]
     size = bytes_per_param(settings.backend)
     least = [counted(each, inputs.head, size) for each in smallest(shapes, settings, inputs.head)]
     check_reachable(counted_limits(settings), least, settings, counted(shapes[0], inputs.head, size))
