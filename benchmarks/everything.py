@@ -11,6 +11,7 @@ import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,12 +22,14 @@ from results import has_record, read_record
 
 TEXT = 'grid.text=[{{name="wikitext-2", train="{data}/wikitext-2/train.txt", dev="{data}/wikitext-2/valid.txt"}}]'
 RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
+PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: the last of two options of a name counts.
 SMALL = {
-    "sweep": "--set max_train_samples=32 --set max_eval_samples=16 --set epochs=1 --set gate_steps=2 "
-    "--set augment_rounds=1 --set max_length=16",
+    "sweep": "--set max_train_samples=32 --set max_eval_samples=16 --set epochs=1",
+    "schubert": "--set gate_steps=2",  # of a plan that has a step of this verb
+    "dynabert": "--set augment_rounds=1",
     "analyze": "--max-train-samples 32 --num-examples 16",
     "sentence_split": "--sentences 8",
     "measure_fit": "--seeds 0 --time 20",
@@ -290,7 +293,18 @@ def totals_in(value: Any) -> Iterator[float]:
 def filled(line: str, args: argparse.Namespace) -> list[str]:
     """Return the words of a command with folders filled in; of a small one with what makes it so."""
     words = shlex.split(line.format(model=args.model, data=args.data_dir, runs=args.runs, records=args.records))
-    return words + (shlex.split(SMALL.get(kind_of(words), "")) if args.smoke else [])
+    return words + (
+        [word for kind in kinds_of(words) for word in shlex.split(SMALL.get(kind, ""))] if args.smoke else []
+    )
+
+
+def kinds_of(words: Sequence[str]) -> list[str]:
+    """Return what a command is, and the verbs of a sweep's plan."""
+    kind = kind_of(words)
+    if kind != "sweep":
+        return [kind]
+    plan = tomllib.loads((PLANS / Path(words[2]).name).read_text(encoding="utf-8"))
+    return [kind, *dict.fromkeys(step["verb"] for step in plan["steps"].values())]
 
 
 def kind_of(words: Sequence[str]) -> str:

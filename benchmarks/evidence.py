@@ -31,10 +31,18 @@ def claims_table() -> str:
     return "\n".join(parts)
 
 
-def count_line() -> str:
-    """Return how many claims have which verdict."""
-    verdicts = [claim.verdict for claim in all_claims()]
-    return ", ".join(f"{verdicts.count(each)} {each}" for each in VERDICTS if each in verdicts) + ".\n"
+def glance_table() -> str:
+    """Return which claims have which verdict, by paper."""
+    rows = []
+    for verdict in VERDICTS:
+        by_paper = {
+            paper.partition(",")[0]: [claim.name for claim in claims if claim.verdict == verdict]
+            for paper, claims in papers().items()
+        }
+        count = sum(map(len, by_paper.values()))
+        named = "<br>".join(f"*{paper}:* {'; '.join(names)}" for paper, names in by_paper.items() if names)
+        rows += [[f"{verdict}, {count}", named]] if count else []
+    return table(["verdict", "claims"], rows, text_columns=2)
 
 
 def all_claims() -> list[Claim]:

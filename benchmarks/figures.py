@@ -25,7 +25,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
-        "count": evidence.count_line,
+        "glance": evidence.glance_table,
         "claims": evidence.claims_table,
         "weak": page_tables.weak_line,
         "int8": equal_cost.int8_table,
