@@ -283,7 +283,7 @@ def totals_in(value: Any) -> Iterator[float]:
         for key, each in value.items():
             if key in ("total", "total_seconds") and isinstance(each, int | float):
                 yield each
-            elif key != "peak_bytes":
+            elif key not in ("peak_bytes", "importance"):
                 yield from totals_in(each)
     elif isinstance(value, list):
         for each in value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sys
@@ -71,7 +72,7 @@ def made_networks(scripts: dict[str, ModuleType], runs: list[Run], folder: Path)
 def made_record(scripts: dict[str, ModuleType], job: Any, line: str, folder: Path) -> dict[str, Any]:
     """Return the record of one command of `study.py`, of made-up runs of the job's plan."""
     study, words = scripts["study"], shlex.split(line)
-    options = list(zip(words, words[1:], strict=False))
+    options = list(itertools.pairwise(words))
     against = [value for name, value in options if name == "--against"]
     cost = [value for name, value in options if name == "--cost"]
     args = Namespace(against=against, cost=cost[-1] if cost else "macs", shares=[])
@@ -97,7 +98,7 @@ def test_every_planned_claim_is_read_from_its_record(
     planned, results = scripts["planned_rows"].PLANNED, scripts["results"]
     wanted = {plan.record for plans in planned.values() for plan in plans}
     for job in scripts["everything"].JOBS:
-        lines = {dict(zip(words, words[1:], strict=False)).get("--name"): line for line in job.commands
+        lines = {dict(itertools.pairwise(words)).get("--name"): line for line in job.commands
                  for words in [shlex.split(line)]}  # fmt: skip
         for name in wanted & set(lines):
             folder = tmp_path / name
