@@ -112,11 +112,11 @@ class Claim:
     @property
     def verdict(self) -> str:
         """The verdict by the rule that the page states."""
-        if self.found is None:
+        found = self.found() if self.found else ()
+        if not found:
             return NOT_RUN
         if self.flaw:
             return CANNOT_TELL
-        found = self.found()
         means = [one for one in found if isinstance(one, Gap) and one.task == "mean"]
         each = {one.verdict(self.floor) for one in means or found}
         if CONTRADICTED in each:

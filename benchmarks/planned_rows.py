@@ -47,9 +47,9 @@ class Planned:
 
 
 def as_planned(claim: Claim) -> Claim:
-    """Return a claim with the first plan of its own that has a record; as it is where none has."""
+    """Return a claim with the first plan of its own whose record says something of it; as it is where none does."""
     for plan in PLANNED.get(claim.name, ()):
-        if has_record(plan.record):
+        if has_record(plan.record) and plan.found():
             ran = f"{plan.ran}; {size_of(plan.record)}"
             return replace(claim, ran=ran, records=(plan.record,), found=plan.found, flaw=plan.flaw)
     return claim

@@ -43,8 +43,8 @@ def last_networks(plan: str, step: str, *own: str, name: str | None = None) -> I
 
 def turned(gap: Gap) -> Gap:
     """Return the difference the other way round."""
-    low, high = (None if each is None else -each for each in (gap.high, gap.low))
-    return Gap(gap.task, -gap.mean, low, high, tuple(-each for each in gap.by_seed))
+    low, high = (None if each is None else 0.0 - each for each in (gap.high, gap.low))
+    return Gap(gap.task, 0.0 - gap.mean, low, high, tuple(0.0 - each for each in gap.by_seed))
 
 
 def less_teacher(plan: str, step: str, *own: str, name: str | None = None) -> Callable[[], list[Gap]]:
@@ -93,7 +93,11 @@ def family_beside(plan: str, family: str) -> Callable[[], list[Gap]]:
         for each in read_record(plan)["networks"]:
             if each["step"] == "layers" and "no_more" in each["minus"].get(family, {}):
                 (depth,) = each["own"].values()
-                found.append(turned(Gap.read(titled(each, f"{depth} layers"), each["minus"][family]["no_more"])))
+                found.append(
+                    turned(
+                        Gap.read(titled(each, f"{depth} layer{'s' * (depth != '1')}"), each["minus"][family]["no_more"])
+                    )
+                )
         return found
 
     return read

@@ -77,7 +77,7 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
         assert claim("name", "words", found=lambda found=found: found).verdict == verdict
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
-    assert claim("name", "words").verdict == "not run yet"
+    assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
 
 
 def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -> None:
