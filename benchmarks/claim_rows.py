@@ -163,7 +163,6 @@ UNDIVIDED = (
         "less the whole network, one seed",
         ("undivided_scratch",),
         from_scratch,
-        full_disks,
         decides=command("undivided_scratch"),
     ),
     Claim(
