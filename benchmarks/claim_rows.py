@@ -163,6 +163,7 @@ UNDIVIDED = (
         "less the whole network, one seed",
         ("undivided_scratch",),
         from_scratch,
+        NO_WORSE,
         decides=command("undivided_scratch"),
     ),
     Claim(
