@@ -63,7 +63,7 @@ def text_slants() -> list[Trend]:
     return [Trend("on text", neurons_of(shapes), len(record["seeds"]))]
 
 
-def neurons_of(shapes: Sequence[dict[str, Any]]) -> tuple[tuple[int, ...], ...]:
+def neurons_of(shapes: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(layer["intermediate_size"] for layer in shape["layers"]) for shape in shapes)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from cutbert.data.dataset import load_dataset
+from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.outputs import answers_of
@@ -76,6 +77,7 @@ def float32(folder: Path, task: str, truth: Sequence[int], args: argparse.Namesp
     loaded = load_model(str(folder))
     data = DataSettings(task=task, data_dir=args.data_dir)
     dataset = load_dataset(data)
+    assert isinstance(dataset.dev, Rows)
     if dataset.dev.labels is None or list(dataset.dev.labels) != list(truth):
         raise SystemExit(f"{folder} was scored on other rows than dev of {task} in {args.data_dir}")
     rows = {"dev": real_rows(dataset, loaded, data.length_limit, len(truth))["dev"]}
@@ -106,8 +108,8 @@ def summary(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for task, found in by_task.items():
         truth = classes_of(found[0]["labels"])
         for name in NETWORKS:
-            sides = ([classes_of(cell[kind][name]) for cell in found] for kind in ("int8", "float32"))
-            paired = compare(found[0]["metric"], *sides, truth)
+            int8, full = ([classes_of(cell[kind][name]) for cell in found] for kind in ("int8", "float32"))
+            paired = compare(found[0]["metric"], int8, full, truth)
             gap = {"mean": paired.difference, "low": paired.low, "high": paired.high, "by_seed": list(paired.by_seed)}
             rows.append({"task": task, "network": name, "seeds": len(found), "int8 - float32": gap})
     return rows
