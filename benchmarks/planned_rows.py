@@ -189,8 +189,8 @@ PLANNED = {
     "int8 loses nothing, cut or not": (
         Planned(
             "fit_int8",
-            "int8 less float32 of the same weights: the uncut model, `fit`'s network and plain layers, at a third of "
-            "the latency",
+            "int8 less float32 of the same weights: the uncut model, and `fit`'s network and plain layers at a third "
+            "of the latency, which are taken by their int8 scores on select",
             int8_less_float32,
         ),
     ),
