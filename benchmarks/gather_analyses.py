@@ -18,7 +18,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def gathered(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what was compared, by task and name."""
+    """Return what was compared, by task and name.
+
+    Raises:
+        SystemExit: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} must be a folder of runs of `cutbert analyze`, and is not there")
     tasks: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
         task, _, name = path.name.partition("-")
