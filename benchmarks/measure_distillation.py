@@ -29,10 +29,9 @@ from averaging import AveragingOptimizer
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Rows, load_dataset
 from cutbert.data.settings import DataSettings
-from cutbert.files import read_json, write_json
 from cutbert.train.evaluate import predict_logits, score
 from cutbert.train.progress import say
-from recording import header, make_parser, names, now, numbers, parse
+from recording import make_parser, names, numbers, parse, record_so_far, write_part
 from workload import (
     SMALL,
     DistillStep,
@@ -187,21 +186,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps-share", type=float, default=1.0, help="of the steps, to see whether it runs")
     parser.add_argument("--work", type=Path, default=Path("runs/distillation"), help="folder of the teachers")
     args = parse(parser, argv)
-    path = args.records / "distillation.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = header("distillation", args, args.seeds)
-        record["cells"] = []
+    record = record_so_far("distillation", args, args.seeds, lambda: {"cells": []})
     record["variants"] = {name: settings_of(each) for name, each in VARIANTS.items()}
     done = {cell_key(row) for row in record["cells"]}
     todo = [cell for cell in planned(args) if cell_key(vars(cell)) not in done]
     for number, cell in enumerate(todo, start=1):
         record["cells"].append({**vars(cell), **measure(cell, args)})
-        record["finished"] = now()
-        write_json(path, record)
+        write_part(record, args)
         say(f"{number} of {len(todo)}: {json.dumps(record['cells'][-1])}")
     if not todo:
-        say(f"{path} is complete")
+        say(f"{record['name']} is complete")
     print(table(record))
 
 

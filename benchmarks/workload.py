@@ -26,9 +26,10 @@ from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.dynabert import FamilyStep, choose_points, family
+from cutbert.methods.dynabert import family
 from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
+from cutbert.methods.dynabert_steps import FamilyStep, choose_points
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec

@@ -477,7 +477,8 @@ def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("--model", model, "--data-dir", data, "--shares", 1, "--time", 600, "--work", tmp_path / "runs")
     record = record_of("measure_embedding", tmp_path, *words)
     (row,) = record["cells"][0]["compared"]
-    assert {"ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row["fit"]) and row["layers"]["steps"] > 0
+    for part in ("fit", "layers"):  # of a limit of the uncut model's own time, either may be that model
+        assert {"name", "share", "steps", "ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row[part])
     assert row["uncut onnx"]["cosine"] == pytest.approx(1, abs=1e-4)
 
 

@@ -8,19 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
-from cutbert.errors import InputError, MissingError, RunError
+from cutbert.errors import BudgetError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
-from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods.fit import without_late_gates
+from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_cuts import Proposer, in_multiples
+from cutbert.methods.fit_parts import rows_within
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.train.checkpoint import Position
@@ -240,6 +245,28 @@ def test_several_limits_make_several_models(model: str, task: dict[str, Any], tm
     assert all(entry.latency_ms <= limit for entry, limit in zip(chosen, limits, strict=True))
 
 
+def test_a_limit_that_nothing_keeps_in_the_end_does_not_take_the_other_models(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"max_latency_share": [0.95, 0.9], "candidates": 1, "kinds": ["layers"]}
+    kept: list[str] = []
+    monkeypatch.setattr("cutbert.methods.fit_end.choose", lambda *args: {key: 0 for key in kept})
+    with pytest.raises(BudgetError) as caught:
+        fit(model, tmp_path / "run", task, **options)
+    assert len(caught.value.mistakes) == 2 and all(
+        "keeps it as measured at the end; " in each and "The same command measures again" in each
+        for each in caught.value.mistakes
+    )
+    assert Leaderboard.load(tmp_path / "run").entries and not (tmp_path / "run" / "model").exists()
+    kept.append("limit-2")
+    run = fit(model, tmp_path / "run", task, **options)
+    (made,) = run["models"]
+    assert (Path(made["out"]) / "onnx").is_dir()
+    assert [note for note in run["notes"] if "no network that was made keeps it" in note] == [
+        caught.value.mistakes[0].partition(";")[0]
+    ]
+
+
 def known_uncut_ms(model: str, folder: Path, task: dict[str, Any]) -> float:
     """Return a latency of the uncut model, taken for its time by this test's machine: that of a longer text."""
     measured = cutbert.measure(model, backend="onnx-int8", length=6, threads=1)
@@ -331,10 +358,14 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
         ([], "must be a JSON object, got list"),
         ({"look": {}}, "look must be a JSON object with table, tokenizer_ms, build_s, row_ms as cutbert writes them"),
         ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
-        ({"time_limit_s": None}, "time_limit_s must be a number above 0, got None"),
-        ({"limit-1-round-1": -1}, "limit-1-round-1 must be a whole number of at least 0, got -1"),
+        ({"time_limit_s": None}, "time_limit_s must be a number of at most 100,000,000, above 0, got None"),
+        ({"time_limit_s": 1e300}, "time_limit_s must be a number of at most 100,000,000, above 0, got 1e[+]300"),
+        ({"limit-1-round-1": -1}, "limit-1-round-1 must be a whole number in 0..1,000,000,000, got -1"),
+        ({"limit-1-last-steps": 10**18}, "limit-1-last-steps must be a whole number in 0..1,000,000,000, got 1000"),
+        ({"limit-1-last": [[0, 10**18]]}, "limit-1-last must be changes from step 0 on"),
+        ({"limit-1-until": 1e200}, "limit-1-until must be a number of at most 100,000,000, got 1e[+]200"),
         ({"teacher": [1]}, "teacher must be a list of JSON objects"),
-        ({"limit-1-until": "soon"}, "limit-1-until must be a number, got 'soon'"),
+        ({"limit-1-until": "soon"}, "limit-1-until must be a number of at most 100,000,000, got 'soon'"),
         ({"limit-1-ms": {"thin-1": 0}}, "limit-1-ms must be a JSON object of numbers above 0"),
         ({"limit-1-last": []}, "limit-1-last must be changes from step 0 on"),
         ({"limit-1-last": [[3, 20]]}, "limit-1-last must be changes from step 0 on"),
@@ -434,6 +465,28 @@ def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
     pace.num_steps(Position(0))
     assert pace.num_steps(Position(80, seconds=80.0)) == 100
     assert pace.num_steps(Position(40, seconds=40.0)) == 1040
+
+
+def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = FitSettings(max_drop=1.0)
+    assert without_late_gates(settings, 599.0).kinds == ("layers", "sizes", "undivided", "student")
+    assert "gates are not tried: they need --time 10m or more" in capsys.readouterr().err
+    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}):
+        settings = FitSettings(max_drop=1.0, **given)
+        assert without_late_gates(settings, 60.0) is settings
+    assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_long_texts_are_judged_by_fewer_rows() -> None:
+    assert rows_within(100, np.full(50, 10), 2) == 10
+    assert rows_within(100, np.full(50, 60), 2) == 2 and rows_within(100, np.full(3, 10), 2) == 3
+    assert rows_within(100, np.full(1, 200), 2) == 1
+
+
+def test_few_rows_are_passed_over_more_often() -> None:
+    assert tries_for(10_000) == list(TRIES)
+    assert tries_for(1_000)[0] == (1e-4, 6.25)
+    assert [passes for _, passes in tries_for(90)] == [20.0, 20.0, 20.0, 40.0]
 
 
 def test_settings_know_their_limits() -> None:

@@ -17,7 +17,7 @@ from cutbert.data.ranking import mrr, ndcg
 from cutbert.fronts.outputs import chance_of, interval_of, stored_difference
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import recorded_task
-from cutbert.methods.depth_networks import compare_stored
+from cutbert.methods.depth_report import compare_stored
 from cutbert.model.losses import task_loss
 from cutbert.shape.head import HeadSpec
 from tiny_runs import WORDS, save_tiny, tiny_model

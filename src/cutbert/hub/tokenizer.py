@@ -13,9 +13,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
 from cutbert.files import read_json, write_json
-from cutbert.lacks import refuse_lack
+from cutbert.lacks import library_errors
 from cutbert.model.style import EncoderStyle
-from cutbert.printable import reason_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 
@@ -58,21 +57,6 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     with library_errors(f"{folder}: the tokenizer cannot be used", folder), quiet_stderr():
         check_encodes(plain.backend_tokenizer, shape.vocab_size)
     return plain
-
-
-@contextmanager
-def library_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turn whatever transformers or tokenizers fail with into a ModelError; their errors have no common base class.
-
-    A panic of tokenizers is not even an Exception.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        refuse_lack(error, folder)
-        raise ModelError(f"{what}: {reason_of(error)}") from None
 
 
 @contextmanager

@@ -50,8 +50,8 @@ def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score
         least_score: on select, under --max-drop; None without.
     """
     if least_score is None:
-        found = {target.key: best_of(target, finalists) for target in targets}
-        return {key: index for key, index in found.items() if index is not None}
+        best = {target.key: best_of(target, finalists) for target in targets}
+        return {key: index for key, index in best.items() if index is not None}
     chosen = {}
     for group in dict.fromkeys(target.group for target in targets):
         own = [target for target in targets if target.group == group]
@@ -100,10 +100,11 @@ def costs_of(entry: LeaderboardEntry) -> dict[str, float]:
 
 
 def marked(
-    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int]
+    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int], least_score: float | None
 ) -> list[LeaderboardEntry]:
     """Return the entries with the chosen ones marked, and where there are several limits the limit of each.
 
+    Under --max-drop an entry below the least score on select is not within the limit.
     The uncut model is listed once more for each further limit under which it is the answer.
     """
     has_limits = len(targets) > 1
@@ -112,6 +113,7 @@ def marked(
             each.entry,
             chosen=each.target is not None and chosen.get(each.target.key) == i,
             limit=each.target.name if has_limits and each.target is not None else None,
+            within_limit=each.entry.within_limit and each.entry.select_score >= (least_score or -math.inf),
         )
         for i, each in enumerate(finalists)
     ]

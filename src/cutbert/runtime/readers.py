@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cutbert.errors import InputError, ModelError
+from cutbert.runtime.folder import is_count
 from cutbert.runtime.runner import Answer, Model, Outputs, is_pair
 
 MAX_ANSWER_TOKENS = 30
@@ -41,7 +42,11 @@ class Reader(Model):
         most = self.max_length - self.limit - engine.num_special_tokens_to_add(True) - 1
         if most < 1:
             raise ModelError(f"max_length of a reader must have room for a text, got {self.max_length}")
-        self.stride = min(task.get("stride", STRIDE), most)
+        stride = task.get("stride", STRIDE)
+        if not is_count(stride):
+            path = self.folder.path / "cutbert.json"
+            raise ModelError(f"{path}: stride must be a whole number of at least 0, got {stride!r:.80}")
+        self.stride = min(stride, most)
         engine.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
         return engine
 
@@ -68,9 +73,10 @@ class Reader(Model):
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         if "start_logits" in outputs:
-            logits = np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
+            ends = (self.output(outputs, f"{name}_logits", mask_BS, *mask_BS.shape) for name in ("start", "end"))
+            logits = np.stack(list(ends), axis=-1)
         else:
-            logits = outputs["logits"]
+            logits = self.output(outputs, "logits", mask_BS, *mask_BS.shape, 2)
         return [row[:size].astype(np.float64) for row, size in zip(logits, mask_BS.sum(axis=1), strict=True)]
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:

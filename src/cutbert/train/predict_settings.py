@@ -110,6 +110,8 @@ class PredictSettings(AnswerSettings):
         if self.input != STREAM:
             if suffix not in INPUT_FORMATS:
                 yield f"--input must end in one of {', '.join(INPUT_FORMATS)}, or be -, got {self.input}"
+            if Path(self.input).is_fifo():
+                yield f"--input must be a file, which is read twice, or -, got the pipe {self.input}"
             if self.format is not None:
                 yield "--format must be given with --input - only: the name of a file says its format"
         if suffix in (".txt", ".json") and self.text is not None:
