@@ -158,7 +158,7 @@ def test_commands_of_everything_are_understood(
                 sets = [value for name, value in itertools.pairwise(words) if name == "--set"]
                 assert read_runs(BENCHMARKS.parent / words[0], sets, SWEPT, Path("out"))
         elif program == "python":
-            options = [word for word in words if word.startswith("--")]
+            options = [word.replace("--no-", "--") for word in words if word.startswith("--")]
             source = (BENCHMARKS.parent / script).read_text(encoding="utf-8") + shared
             assert [each for each in options if f'"{each}"' not in source] == [], line
     assert set(seen) == {"sweep", "analyze", "export"}
