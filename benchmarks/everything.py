@@ -33,7 +33,7 @@ SMALL = {
     "sentence_split": "--sentences 8",
     "measure_fit": "--seeds 0 --time 20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
-    "measure_distillation": "--seeds 0 --layers 3 --steps-share 0.01",
+    "measure_pilots": "--seeds 0 --steps-share 0.01",
     "measure_ffn_ranking": "--samples 16",
     "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",
     "measure_search": "--trials 20 --keep 2 --sample 16",
@@ -156,15 +156,17 @@ def kills(what: str, record: str) -> Job:
 
 
 def serving() -> Job:
-    """Return the speed of the runtime and of the server, on the uncut model and on one of half its layers."""
+    """Return the speed of runtime and server, and trimmed vocabularies: the uncut model and one of half its layers."""
     uncut, cut = run_of_plan("family", "teacher", "sst2"), run_of_plan("family", "layers", "sst2", "-layers.depths=3")
     uncut_model, cut_model = f"{uncut}/model", f"{cut}/model"
     commands = (
         *(f"cutbert export {run} --onnx --int8 --no-gate" for run in (uncut, cut)),
-        f"python benchmarks/measure_runtime.py --model {uncut_model} --data-dir {{data}} --threads 1 {RECORDS}",
+        f"python benchmarks/measure_runtime.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1 {RECORDS}",
         f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
     )
-    return Job("serving", commands, ("runtime", "serving"), ("runtime", "serving"))
+    trimmed = f"python benchmarks/measure_trim_vocab.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1"
+    names = ("runtime", "serving", "trim_vocab")
+    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), names, names)
 
 
 def representations() -> Job:
@@ -215,6 +217,7 @@ JOBS = (
         *(f"depth_{task}" for task in (*TASK_NAMES, "qqp", "qnli", "rte", "wnli", "subj")),
         record="depth_runs",
     ),
+    study("rates", "--against teacher/usual"),
     study("schubert_gamma", "--against cut/ours-3", "schubert_gamma"),
     study("family_of_cut", "--against family --shares 0.5,0.375,0.25,0.125"),
     study("squad", "--against layers", "cuts_squad", "undivided_squad"),
@@ -227,7 +230,7 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
-    measured("measure_distillation", f"{INPUTS} --threads 1 --work {{runs}}/distillation"),
+    measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     *map(repairs, TASK_NAMES),

@@ -28,7 +28,7 @@ from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.sweeps.folder import SweepFolder
-from known_times import take_known_memory, take_known_times
+from known_times import take_known_times
 from methods.tiny_task import tiny_task
 from sweeps.tiny_plan import make_plan
 from tiny_runs import HEAD, save_tiny
@@ -126,7 +126,6 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "predict": lambda run: cutbert.predict(
         run, input=run.parent / "dev.tsv", text="text", threads=1, out=run.parent / "out.csv"
     ),
-    "measure model": lambda run: cutbert.measure(run, rounds=1, length=4, threads=1, backend=["torch"]),
     "own command": lambda run: main([*own_command(run)]),
 }
 
@@ -162,10 +161,7 @@ def test_on_one_run(run: Path, names: tuple[str, str]) -> None:
 
 @pytest.mark.parametrize("writer", ["measure", "search", "export"])
 @pytest.mark.parametrize("reader", READERS)
-def test_reading_a_run_beside_what_changes_it(
-    run: Path, made: Path, reader: str, writer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    take_known_memory(monkeypatch)
+def test_reading_a_run_beside_what_changes_it(run: Path, made: Path, reader: str, writer: str) -> None:
     shutil.copy(made / "dev.tsv", run.parent)
     before = {entry.name for entry in Front.load(run)}
     found, written = together(lambda: READERS[reader](run), lambda: ON_FRONT[writer](run))

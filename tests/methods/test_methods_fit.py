@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ from cutbert.errors import BudgetError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
+from cutbert.methods import fit_proposals
 from cutbert.methods.fit import without_late_gates
 from cutbert.methods.fit_candidates import Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
+from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import rows_within
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
@@ -105,7 +108,7 @@ def test_the_uncut_model_and_the_plain_alternative_are_on_the_leaderboard(finish
     assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [("teacher", "onnx-int8"), ("teacher", "onnx")]
     assert not board[0]["within_limit"] and not board[1]["within_limit"]
     assert any(entry["kind"] == "layers" and entry["steps"] for entry in board)
-    assert {"layers", "sizes", "undivided"} <= {entry["kind"] for entry in board}
+    assert {"layers", "sizes"} <= {entry["kind"] for entry in board}
     chosen = next(entry for entry in board if entry["chosen"])
     plain = [entry for entry in board if entry["kind"] == "layers" and entry["within_limit"]]
     assert all(chosen["select_score"] >= entry["select_score"] for entry in plain)
@@ -425,6 +428,31 @@ def test_whole_layers_are_the_most_that_fit() -> None:
     assert propose.most_layers == 2
     assert {"layers-0-1", "layers-1-2", "layers-0-2"} < set(names)
     assert {len(each.layers) for each in propose() if each.kind == "layers"} == {1, 2}
+
+
+@pytest.mark.parametrize(("share", "is_wider"), [(0.9, True), (0.94, False), (1.1, False)])
+def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, is_wider: bool) -> None:
+    propose = proposer(0.45, ("sizes",))
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(decide=lambda name, decide: decide()),
+        costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
+        part_of=lambda candidate: SimpleNamespace(source=propose.source),
+    )
+    wider = {each.name: each for each in propose.wider()}
+
+    def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
+        return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
+
+    monkeypatch.setattr(fit_proposals, "measured", measured)
+    limit = {"latency_ms": 1.0}
+    candidates, times = fit_proposals.timed(
+        fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), propose.wider()
+    )
+    thin = next(each for each in candidates if each.name == "thin-2")
+    narrow = next(each for each in propose() if each.name == "thin-2")
+    assert propose.load(narrow.subnet.shape_in(SHAPE)) < 1 < propose.load(wider["thin-2"].subnet.shape_in(SHAPE)) < 1.08
+    assert thin == (wider["thin-2"] if is_wider else narrow)
+    assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
 def test_kinds_say_what_is_proposed() -> None:

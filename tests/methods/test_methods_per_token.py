@@ -332,6 +332,9 @@ def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytes
     texts.write_text("text\ngood\n")
     with pytest.raises(InputError, match="must classify whole texts to predict labels, got a head of kind"):
         cutbert.predict(tmp_path / "small", input=str(texts), text="text", out=str(tmp_path / "out.tsv"))
+    (tmp_path / "small" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="must hold a tokenizer"):  # before input and weights are read
+        cutbert.predict(tmp_path / "small", input="none.tsv", text="text", out=str(tmp_path / "out.tsv"))
 
 
 def test_answers_of_an_int8_folder_score_as_measured(runs: Runs, tmp_path: Path) -> None:

@@ -347,6 +347,12 @@ def test_a_cross_encoders_activation_is_applied(folders: dict[str, Path], tmp_pa
         for backend in ("torch", "onnx"):
             found = cutbert.predict(folder, texts=TEXTS, backend=backend, threads=1)
             np.testing.assert_allclose([each["label"] for each in found], wanted, atol=1e-5)
+    own = folder / "config_sentence_transformers.json"  # sentence-transformers 6 says it there
+    own.write_text(json.dumps({"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.activation.Tanh"}))
+    for backend in ("torch", "onnx"):
+        found = cutbert.predict(folder, texts=TEXTS, backend=backend, threads=1)
+        np.testing.assert_allclose([each["label"] for each in found], np.tanh(values), atol=1e-5)
+    own.unlink()
     (folder / "config.json").write_text(json.dumps({**config, "sentence_transformers": {"activation_fn": "own.Odd"}}))
     with pytest.raises(ModelError, match=r"activation_fn in config.json must be one of torch's Identity, Sigm"):
         load(folder)

@@ -28,7 +28,7 @@ from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import READS
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.source import ModelSource, find_model
+from cutbert.shape.source import ModelSource, check_tokenizer, find_model
 from cutbert.shape.stock_config import STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -82,6 +82,7 @@ def load_model(
     """
     source = find_model(model, revision)
     refuse_remote_code(source.folder)
+    check_tokenizer(source.folder)
     files = weight_files(source.folder)
     tensors = read_weights(files)
     check_sizes(source, tensors)

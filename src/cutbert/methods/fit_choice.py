@@ -11,7 +11,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.shape.budget import LATENCY
 
 GATE = 0.005  # of the score on select, that a backend may lose of a network's own
-CHANGED = 0.01  # share of rows whose answer changes by chance with the backend
+CHANGED = 0.01  # share of what is scored whose answer changes by chance with the backend
 UNCUT = 0  # the uncut model's place among the finalists
 
 
@@ -23,22 +23,22 @@ class Finalist:
         entry: its line on the leaderboard.
         target: the limit it was made for; None for the uncut model.
         lost: what the backend loses of its score on select in float32.
-        rows: of select.
+        num_scored: of select: its rows, or what else its score is a mean of, as groups of pairs.
     """
 
     entry: LeaderboardEntry
     target: Target | None
     lost: float
-    rows: int
+    num_scored: int
 
     @property
     def passes_gate(self) -> bool:
         """Whether the backend loses no more than GATE of the score on select, or no more than chance explains.
 
-        Chance is two standard errors of the difference when a share CHANGED of the rows is answered in another way, by
-        chance for better or worse (our choice).
+        Chance is two standard errors of the difference when a share CHANGED of what is scored is answered in another
+        way, by chance for better or worse (our choice).
         """
-        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.rows)
+        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.num_scored)
 
 
 def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float | None) -> dict[str, int]:

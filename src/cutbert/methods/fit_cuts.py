@@ -21,6 +21,7 @@ from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
 WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
+WIDER = 1.08  # of a predicted load, for sizes: measured, networks often take less than predicted
 KNAPSACK = "knapsack"
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
 
@@ -77,8 +78,15 @@ class Proposer:
         # Of equal shapes the first stays, and the order too.
         return list({each.subnet: each for each in reversed(candidates)}.values())[::-1]
 
-    def fits(self, subnet: Subnet) -> bool:
-        return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= 1
+    def wider(self) -> list[Candidate]:
+        """Return the candidates of kind "sizes" again, by the same names, of a predicted load of up to WIDER."""
+        if "sizes" not in self.kinds or self.load(self.source.shape) <= WIDER:
+            return []
+        candidates = [*self.thinner_layers(WIDER), *self.by_knapsack("sizes", WIDER)]
+        return list({each.subnet: each for each in reversed(candidates)}.values())
+
+    def fits(self, subnet: Subnet, most: float = 1.0) -> bool:
+        return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= most
 
     # Whole layers
 
@@ -130,19 +138,19 @@ class Proposer:
 
     # Thinner layers
 
-    def thinner_layers(self) -> list[Candidate]:
-        """Return more layers than fit whole, of all of them the same share of heads and neurons."""
+    def thinner_layers(self, most: float = 1.0) -> list[Candidate]:
+        """Return more layers than fit whole, of all of them the same share of heads and neurons, within a load."""
         num = self.source.shape.num_layers
         candidates = []
         for depth in range(self.most_layers + 1, min(num, self.most_layers + THINNER) + 1):
             layers = tuple(range(num)) if depth == num else self.least_missed(depth)
-            subnet = self.widest(layers)
+            subnet = self.widest(layers, most)
             if subnet is not None:
                 candidates.append(Candidate(f"thin-{depth}", "sizes", subnet))
         return candidates
 
-    def widest(self, layers: Sequence[int]) -> Subnet | None:
-        """Return some layers with the largest equal share of heads and neurons that fits; None where none does."""
+    def widest(self, layers: Sequence[int], most: float) -> Subnet | None:
+        """Return some layers with the largest equal share of heads and neurons within a load; None where none is."""
         heads = max(layer.num_heads for layer in self.source.shape.layers)
         for count in range(heads - 1, 0, -1):
             sizes = {}
@@ -154,7 +162,7 @@ class Proposer:
                     intermediate_size=in_multiples(share * layer.intermediate_size, layer.intermediate_size),
                 )
             subnet = self.of_sizes(sizes)
-            if self.fits(subnet):
+            if self.fits(subnet, most):
                 return subnet
         return None
 
@@ -201,8 +209,8 @@ class Proposer:
         assert errors is not None
         return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
 
-    def by_knapsack(self, kind: KindName) -> list[Candidate]:
-        """Return the sizes of all sub-layers that fit with the least damage: shares of them, or each whole or absent.
+    def by_knapsack(self, kind: KindName, most: float = 1.0) -> list[Candidate]:
+        """Return the sizes of all sub-layers within a load with the least damage: shares, or each whole or absent.
 
         From the whole network on, the step goes first that does least damage for the load it takes off.
 
@@ -213,7 +221,7 @@ class Proposer:
         left = {place: 1.0 for place in self.damages}
         sizes = self.whole_sizes
         load = self.load(self.source.shape)
-        while load > 1:
+        while load > most:
             step = min(self.knapsack_steps(left, sizes, load, shares), key=lambda each: each.price, default=None)
             if step is None:
                 return []

@@ -98,7 +98,7 @@ class ScoredFile:
         file_bytes: of its file.
         outputs: on dev, with all scores, as predictions/ has them.
         lost: what the backend loses of its score on select in float32.
-        rows: of select.
+        num_scored: of select, as in `Finalist`.
     """
 
     served: Served
@@ -107,7 +107,7 @@ class ScoredFile:
     file_bytes: int
     outputs: Mapping[str, Any]
     lost: float
-    rows: int
+    num_scored: int
 
     @property
     def label(self) -> Sized:
@@ -188,7 +188,7 @@ def scored_and_timed(
     for i, one in enumerate(scored):
         difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
         entry = one.entry(scaled(times[str(i)], factor), loosest, difference)
-        finalists.append(Finalist(entry, one.served.target, one.lost, one.rows))
+        finalists.append(Finalist(entry, one.served.target, one.lost, one.num_scored))
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
     measured = conditions(latency, lengths, threads, device, times.quality)
     return finalists, measured, notes_on_figures(fitting, uncut, factor)
@@ -219,7 +219,7 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
     write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
     lost = each.part.select_score(network) - select.score
-    return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, len(objective.select))
+    return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, objective.select.num_scored)
 
 
 def scaled(times: Latency, factor: float) -> Latency:

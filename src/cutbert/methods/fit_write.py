@@ -69,7 +69,7 @@ def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[s
     whole, own = fitting.part_of(each.entrant.candidate).objective, each.part.objective
     splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
     networks = (each.whole_network(fitting), network)
-    return each.trimming.facts(own.data.head, own.metric, splits, networks, bytes_per_param(each.backend))
+    return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
 
 
 def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:

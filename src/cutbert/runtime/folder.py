@@ -21,6 +21,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "Sigmoid": lambda x: (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32),  # overflows nowhere
     "Tanh": lambda x: np.tanh(x),
 }
+CROSS_ENCODER_FILE = "config_sentence_transformers.json"
 MOST_LABELS, MOST_TOKENS = 2**17, 2**31  # of a file that anybody may have written
 NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
 
@@ -92,25 +93,26 @@ class Folder:
 
     @property
     def activation(self) -> Activation:
-        """What sentence-transformers does with a cross-encoder's outputs, where config.json names it; else nothing.
+        """What sentence-transformers does with a cross-encoder's outputs, where its files name it; else nothing.
 
         Raises:
             ModelError: it is none of ours.
 
         Source:
-            sentence-transformers 5, `CrossEncoder.get_default_activation_fn`. Where nothing is named that applies a
-            sigmoid to a single output, we do not.
+            sentence-transformers 6, `CrossEncoder._parse_model_config` and `get_default_activation_fn`: a file of its
+            own first, which version 6 writes, then config.json. Where nothing is named that applies a sigmoid to a
+            single output, we do not.
         """
-        said = self.config.get("sentence_transformers")
-        named = said.get("activation_fn") if isinstance(said, dict) else None
+        place, named = CROSS_ENCODER_FILE, optional_object(self.path / CROSS_ENCODER_FILE).get("activation_fn")
+        if named is None:
+            place, said = "config.json", self.config.get("sentence_transformers")
+            named = said.get("activation_fn") if isinstance(said, dict) else None
         if named is None:
             return ACTIVATIONS["Identity"]
         name = str(named).removeprefix("torch.").rpartition(".")[2]
         if name not in ACTIVATIONS or not str(named).startswith("torch."):
             wanted = ", ".join(ACTIVATIONS)
-            raise ModelError(
-                f"{self.path}: activation_fn in config.json must be one of torch's {wanted}, got {named!r}"
-            )
+            raise ModelError(f"{self.path}: activation_fn in {place} must be one of torch's {wanted}, got {named!r}")
         return ACTIVATIONS[name]
 
     @property

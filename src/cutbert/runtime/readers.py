@@ -1,6 +1,6 @@
 """Answers to questions as spans of their texts: windows over long texts, the best spans over all windows.
 
-Axes: S positions of a window, M further tokens of a span.
+Axes: S positions of a window.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from cutbert.errors import InputError, ModelError
 from cutbert.runtime.folder import is_count
 from cutbert.runtime.runner import Answer, Model, Outputs, is_pair
+from cutbert.spans import best_spans
 
-MAX_ANSWER_TOKENS = 30
 MAX_QUESTION_TOKENS = 64
 STRIDE = 128  # tokens that neighbouring windows share
 
@@ -87,8 +87,10 @@ class Reader(Model):
             in_text = np.array(
                 [side == 1 and end > start for side, (start, end) in zip(encoding.sequence_ids, offsets, strict=True)]
             )
-            for score, first, last in best_spans(np.where(in_text[:, None], logits_S2, -np.inf), self.num_best):
-                spans.append((score, offsets[first][0], offsets[last][1]))
+            found = best_spans(np.where(in_text[:, None], logits_S2, -np.inf)[None], self.num_best)
+            for score, first, last in zip(*(each[0].tolist() for each in found), strict=True):
+                if score > -np.inf:
+                    spans.append((score, offsets[first][0], offsets[last][1]))
         spans.sort(key=lambda span: span[0])
         highest = {(start, end): score for score, start, end in spans}  # neighbouring windows hold the same spans
         spans = [(score, *place) for place, score in sorted(highest.items(), key=lambda each: -each[1])]
@@ -107,25 +109,3 @@ class Reader(Model):
         inside = text[start:end]
         start += len(inside) - len(inside.lstrip())
         return {"answer": inside.strip(), "start": start, "end": start + len(inside.strip()), "score": score}
-
-
-def best_spans(logits_S2: NDArray[np.float64], count: int) -> list[tuple[float, int, int]]:
-    """Return score, first and last position of the spans of at most 30 tokens with the highest sums, best first.
-
-    Of equal sums the shorter span comes first, then the earlier. Logits are -inf where no span may begin or end.
-
-    Source:
-        Devlin et al. 2018 (1810.04805), section 4.2. The released run_squad tries the 20 best starts with the 20 best
-        ends; we try all.
-    """
-    size = len(logits_S2)
-    sums_MS = np.full((min(MAX_ANSWER_TOKENS, size), size), -np.inf)
-    for more in range(len(sums_MS)):
-        sums_MS[more, : size - more] = logits_S2[: size - more, 0] + logits_S2[more:, 1]
-    flat = sums_MS.ravel()
-    candidates = np.flatnonzero(np.isfinite(flat))
-    if len(candidates) > count:
-        least = np.partition(flat[candidates], len(candidates) - count)[len(candidates) - count]
-        candidates = candidates[flat[candidates] >= least]
-    order = candidates[np.argsort(-flat[candidates], kind="stable")][:count]
-    return [(float(flat[i]), int(i % size), int(i % size + i // size)) for i in order]

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 
 from cutbert.errors import InputError, ModelError
 from cutbert.lacks import library_errors
+from cutbert.parsing import is_encodable
 from cutbert.runtime.folder import Folder
 
 BATCH_SIZE = 32
@@ -198,8 +199,8 @@ class Model:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is a text that a tokenizer takes: without lone surrogates, which JSON escapes can hold."""
-    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value))
+    """Return whether a value is a text that a tokenizer takes."""
+    return isinstance(value, str) and is_encodable(value)
 
 
 def is_pair(value: Any) -> bool:

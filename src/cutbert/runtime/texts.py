@@ -42,8 +42,8 @@ class Labeller(Model):
 class Scorer(Model):
     """Gives texts or pairs a number, as rerankers do: an answer has `label`, the network's output.
 
-    Scores are raw logits, unless the folder's config.json names an activation for sentence-transformers' CrossEncoder
-    (`activation_fn` under `sentence_transformers`: Sigmoid, Tanh or Identity): that is applied, as there.
+    Scores are raw logits, unless the folder names an activation for sentence-transformers' CrossEncoder
+    (`activation_fn`: Sigmoid, Tanh or Identity): that is applied, as there.
     """
 
     def __init__(self, *args: Any) -> None:
