@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, several
+from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, link_to, several
 
-BETTER, NO_WORSE = 0.0, -0.01  # what an interval must lie above
+BETTER, NO_WORSE, FASTER = 0.0, -0.01, 1.0  # what an interval must lie above
+WEAK = tuple(f"{name}_mrpc" for name in ("family", "cuts", "undivided", "int8", "search"))  # under-trained teachers
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,31 @@ class Fact:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How many times as fast ours is, round by round.
+
+    Args:
+        name: of what was timed.
+        q1, median, q3: over rounds.
+    """
+
+    name: str
+    q1: float
+    median: float
+    q3: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.name}: {self.median:.2f} times [{self.q1:.2f}, {self.q3:.2f}]"
+
+    def verdict(self, floor: float) -> str:
+        return SHOWN if self.q1 > floor else CONTRADICTED if self.q3 < floor else NOT_SHOWN
+
+
+Finding = Gap | Trend | Fact | Speed
+
+
+@dataclass(frozen=True)
 class Claim:
     """A row of the page.
 
@@ -78,7 +104,7 @@ class Claim:
     says: str
     ran: str = ""
     records: tuple[str, ...] = ()
-    found: Callable[[], Sequence[Gap | Trend | Fact]] | None = None
+    found: Callable[[], Sequence[Finding]] | None = None
     floor: float = BETTER
     flaw: str = ""
     decides: str = ""
@@ -86,22 +112,26 @@ class Claim:
     @property
     def verdict(self) -> str:
         """The verdict by the rule that the page states."""
-        if self.found is None:
+        found = self.found() if self.found else ()
+        if not found:
             return NOT_RUN
         if self.flaw:
             return CANNOT_TELL
-        found = self.found()
         means = [one for one in found if isinstance(one, Gap) and one.task == "mean"]
         each = {one.verdict(self.floor) for one in means or found}
         if CONTRADICTED in each:
             return CONTRADICTED
         return CANNOT_TELL if CANNOT_TELL in each else SHOWN if each == {SHOWN} else NOT_SHOWN
 
+    @property
+    def mark(self) -> str:
+        """What stands beside MRPC where its teachers are weak."""
+        return "†" if set(self.records) & set(WEAK) else ""
+
     def row(self) -> list[str]:
         """Return the cells of the page's row."""
-        links = " ".join(f"[{name}](../benchmarks/records/{name}.json)" for name in self.records)
-        mark = "" if "fit" in self.records else "†"
-        shown = "<br>".join(labelled(each, mark) for each in self.found()) if self.found else ""
+        links = " ".join(map(link_to, self.records))
+        shown = "<br>".join(labelled(each, self.mark) for each in self.found()) if self.found else ""
         flaw = f"<br>{self.flaw}" if self.flaw else ""
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""
@@ -109,7 +139,7 @@ class Claim:
         return [f"**{self.name}.** {self.says}", ran, f"{shown}{flaw}{decides}".removeprefix("<br>"), self.verdict]
 
 
-def labelled(found: Gap | Trend | Fact, mark: str) -> str:
+def labelled(found: Finding, mark: str) -> str:
     """Return what came out, after its task where it has one; MRPC's carries the mark of weak teachers."""
     task = {"mean": "mean of three", **TASKS}.get(found.task, found.task) if isinstance(found, Gap) else ""
     return f"{task} {found.text}".strip().replace("MRPC", f"MRPC{mark}")

@@ -53,6 +53,8 @@ def backend_cell(task: str, name: str) -> str:
     networks = {
         each["name"]: each for each in read_record(f"int8_{task}")["networks"] if each["backend"] == "onnx-int8"
     }
+    if name not in networks:
+        return "—"
     found, teacher = networks[name], networks["teacher"]
     return (
         f"{100 * found['score']:.1f} ({points(found['score'] - teacher['score'])}) "

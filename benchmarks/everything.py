@@ -1,8 +1,13 @@
-"""Makes the records again, in a folder of their own, one command after the other, and goes on where it was stopped."""
+"""Makes the records again, in a folder of their own, one job after the other, and goes on where it was stopped.
+
+What a record there answers is not run again. At the end the pages are written from the new records and, where there is
+none, from those of the repository.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
@@ -15,9 +20,43 @@ from typing import Any
 from results import has_record, read_record
 
 TEXT = 'grid.text=[{{name="wikitext-2", train="{data}/wikitext-2/train.txt", dev="{data}/wikitext-2/valid.txt"}}]'
-RUN = "runs/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
+RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
+PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
+# What makes each command small, to see that it runs: the last of two options of a name counts.
+SMALL = {
+    "sweep": "--set max_train_samples=32 --set max_eval_samples=16 --set epochs=1",
+    "gate_steps": "--set gate_steps=2",  # of a plan with a step that takes it
+    "augment_rounds": "--set augment_rounds=1",
+    "analyze": "--max-train-samples 32 --num-examples 16",
+    "sentence_split": "--sentences 8",
+    "measure_fit": "--seeds 0 --time 20",
+    "measure_embedding": "--texts 200 --queries 20 --time 20",
+    "measure_pilots": "--seeds 0 --steps-share 0.01",
+    "measure_ffn_ranking": "--samples 16",
+    "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",
+    "measure_search": "--trials 20 --keep 2 --sample 16",
+    "measure_step_time": "--rounds 1 --batches 1 --square 64",
+    "measure_finetune_step": "--rounds 1 --batches 1 --base-batches 0",
+    "measure_training_memory": "--steps 1 --repeats 1 --subnets 4",
+    "measure_mlm_speed": "--rounds 1 --steps 1 --batch-size 2 --layers 1 --hidden-size 24 --square 64",
+    "measure_analysis_memory": "--texts 40 --hidden-size 24 --layers 2",
+    "measure_cut_sizes": "--rounds 1 --kept 16 --lengths 8",
+    "measure_latency_prediction": "--subnets 2 --rounds 1",
+    "measure_runtime_rate": "--batch-size 2 --lengths 8 --rounds 1 --square 64",
+    "measure_runtime": "--texts 12 --repeats 1",
+    "measure_serving": "--clients 2 --processes 1 --requests 5",
+    "measure_operators": "--batch-sizes 1 --lengths 8 --rounds 1",
+    "measure_onnx_parity": "--rows 20 --no-load-test",
+    "measure_rivals": "--sizes 1x8,2x8 --rounds 1",
+    "measure_session_options": "--sizes 1x8,2x8 --rounds 1",
+    "measure_families": "--layers 1 --hidden-size 24 --vocab-size 30 --lengths 8 --rounds 1 --long 8",
+    "measure_repair": "--rows 16 --eval-rows 16",
+    "measure_timing_noise": "--backends torch --lengths 4,8 --rounds 1 --repeats 1",
+    "measure_predict_memory": "--rows 5 --formats tsv --hidden-size 24 --repeats 1",
+    "measure_kills": "--kills 2 --epochs 0.5 --time 20 --no-ray",
+}
 
 
 @dataclass(frozen=True)
@@ -26,13 +65,15 @@ class Job:
 
     Args:
         name: of the job; of a study its plan's.
-        commands: to run; {model}, {data} and {records} are filled in.
+        commands: to run; {model}, {data}, {runs} and {records} are filled in.
         former: the records there are, whose own timings say how long it took.
+        records: that it makes. Where all are there and nothing in them is unfinished, it is not run.
     """
 
     name: str
     commands: tuple[str, ...]
     former: tuple[str, ...] = ()
+    records: tuple[str, ...] = ()
 
     @property
     def hours(self) -> float | None:
@@ -40,12 +81,39 @@ class Job:
         there = [name for name in self.former if has_record(name)]
         return sum(map(seconds, there)) / 3600 if there else None
 
+    def is_answered(self, folder: Path) -> bool:
+        """Return whether a folder has its records; those that are written bit by bit say themselves what is left."""
+        paths = [folder / f"{name}.json" for name in self.records]
+        return bool(paths) and all(path.is_file() and not is_unfinished(path) for path in paths)
 
-def study(name: str, compared: str, *former: str, text: bool = False) -> Job:
-    """Return the job of a plan: the sweep, and the record of what it compares."""
-    plan = f"cutbert sweep benchmarks/plans/{name}.toml --out runs/{name}"
+
+def is_unfinished(path: Path) -> bool:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return bool(record.get("unfinished")) or "cells" in record
+
+
+def study(
+    name: str, compared: str, *former: str, text: bool = False, record: str = "", by_parameters: bool = False
+) -> Job:
+    """Return the job of a plan: the sweep, and the record of what it compares.
+
+    Args:
+        name: of the plan.
+        compared: options of study.py.
+        former: records of what the plan makes again.
+        text: whether the plan reads wikitext-2.
+        record: its name where it is not the plan's.
+        by_parameters: also compare at equal parameters, in a record of its own.
+    """
+    plan = f"cutbert sweep benchmarks/plans/{name}.toml --out {{runs}}/{name}"
     sweep = f"{plan} --set model={{model}} --set data_dir={{data}}" + (f" --set '{TEXT}'" if text else "")
-    return Job(name, (sweep, f"python benchmarks/study.py runs/{name} {compared} {RECORDS}"), former)
+    record = record or name
+    gathered = {record: compared} | ({f"{name}_params": f"{compared} --cost params"} if by_parameters else {})
+    studies = [
+        f"python benchmarks/study.py {{runs}}/{name} --name {each} --again {words} {RECORDS}"
+        for each, words in gathered.items()
+    ]
+    return Job(name, (sweep, *studies), former, tuple(gathered))
 
 
 def of_tasks(names: str) -> tuple[str, ...]:
@@ -55,7 +123,7 @@ def of_tasks(names: str) -> tuple[str, ...]:
 def measured(script: str, options: str, *former: str) -> Job:
     """Return the job of a script; its record is called like it, or given."""
     name = script.removeprefix("measure_")
-    return Job(name, (f"python benchmarks/{script}.py {options} {RECORDS}",), former or (name,))
+    return Job(name, (f"python benchmarks/{script}.py {options} {RECORDS}",), former or (name,), former or (name,))
 
 
 def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) -> str:
@@ -67,17 +135,24 @@ def int8(task: str) -> Job:
     run, teacher = (run_of_plan("family", step, task) for step in ("family", "teacher"))
     layers = run_of_plan("family", "layers", task, "-layers.depths=3")
     words = f"--run {run} --teacher {teacher} --layers {layers} --task {task} --data-dir {{data}} --threads 1"
-    return Job(f"int8_{task}", (f"python benchmarks/measure_int8.py {words} {RECORDS}",), (f"int8_{task}",))
+    command, name = f"python benchmarks/measure_int8.py {words} --work {{runs}}/int8 {RECORDS}", f"int8_{task}"
+    return Job(name, (command,), (name,), (name,))
 
 
 def searches(task: str) -> Job:
-    words = f"--run {run_of_plan('family', 'family', task)} --name {task} --trials 200 --sample 400 --threads 1"
-    return Job(f"search_{task}", (f"python benchmarks/measure_search.py {words} {RECORDS}",), (f"search_{task}",))
+    run, name = run_of_plan("family", "family", task), f"search_{task}"
+    words = f"--run {run} --name {task} --trials 200 --sample 400 --threads 1 --work {{runs}}/search"
+    return Job(name, (f"python benchmarks/measure_search.py {words} {RECORDS}",), (name,), (name,))
+
+
+def repairs(task: str) -> Job:
+    words, name = f"{INPUTS} --task {task} --threads 1", f"repair_{task}"
+    return Job(name, (f"python benchmarks/measure_repair.py {words} {RECORDS}",), (name,), (name,))
 
 
 def kills(what: str, record: str) -> Job:
     words = f"{what} {INPUTS} --max-train-samples 600 --max-eval-samples 200"
-    return Job(record, (f"python benchmarks/measure_kills.py {words} {RECORDS}",), (record,))
+    return Job(record, (f"python benchmarks/measure_kills.py {words} {RECORDS}",), (record,), (record,))
 
 
 def serving() -> Job:
@@ -90,7 +165,8 @@ def serving() -> Job:
         f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
     )
     trimmed = f"python benchmarks/measure_trim_vocab.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1"
-    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), ("runtime", "serving", "trim_vocab"))
+    names = ("runtime", "serving", "trim_vocab")
+    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), names, names)
 
 
 def representations() -> Job:
@@ -105,43 +181,59 @@ def representations() -> Job:
         teacher, rows = run_of_plan("undivided", "teacher", task), "--max-train-samples 10000 --num-examples 2000"
         commands += [
             f"cutbert analyze {teacher} --against {other} --task {task} --data-dir {{data}} {rows} "
-            f"--out runs/analysis/{task}-{name}"
+            f"--out {{runs}}/analysis/{task}-{name}"
             for name, other in others.items()
         ]
-    return Job("representations", tuple(commands), ("analysis_sst2", "analysis_cola"))
+    commands.append(f"python benchmarks/gather_analyses.py {{runs}}/analysis {RECORDS}")
+    return Job("representations", tuple(commands), ("analysis_sst2", "analysis_cola"), ("representations",))
 
 
 FAMILY = f"--run {run_of_plan('family', 'family', 'sst2')} --threads 1"
-SPLIT = "python benchmarks/sentence_split.py {data} runs/held-out"
-PILOTS = "cutbert sweep benchmarks/plans/recipe_pilots.toml --out runs/recipe_pilots --set model={model}"
-RANKING = "cutbert sweep benchmarks/plans/ffn_ranking.toml --out runs/ffn --set model={model} --set data_dir={data}"
+SPLIT = "python benchmarks/sentence_split.py {data} {runs}/held-out"
+PILOTS = "cutbert sweep benchmarks/plans/recipe_pilots.toml --out {runs}/recipe_pilots --set model={model}"
+RANKING = "cutbert sweep benchmarks/plans/ffn_ranking.toml --out {runs}/ffn --set model={model} --set data_dir={data}"
 JOBS = (
-    study("family", "--against layers --against first", *of_tasks("family")),
+    study("dynabert_short", "--against family/rewired --against family/not-rewired"),
+    study("family", "--against layers --against first --against family", *of_tasks("family")),
     study("recipes", "--against family/paper --against family/default", text=True),
     Job(
         "recipe_pilots",
         (
             SPLIT,
-            f"{PILOTS} --set data_dir=runs/held-out",
-            f"python benchmarks/study.py runs/recipe_pilots --against family/rate-3e-4-hidden-30 {RECORDS}",
+            f"{PILOTS} --set data_dir={{runs}}/held-out",
+            f"python benchmarks/study.py {{runs}}/recipe_pilots --again --against family/rate-3e-4-hidden-30 {RECORDS}",
         ),
+        records=("recipe_pilots",),
     ),
-    study("cuts", "--against layers --against family --cost latency_share", *of_tasks("cuts")),
-    study("dims", "--against layers --cost params"),
+    study("cuts", "--against layers --against family --cost latency_share", *of_tasks("cuts"), by_parameters=True),
+    study("dims", "--against layers --against cut/0.75-h --cost params"),
     study("undivided", "--against kept --against layers --against thin", *of_tasks("undivided")),
     representations(),
-    study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True),
-    study("undivided_scratch", "--against tuned/12", "undivided_scratch", text=True),
-    study("depth", "", *(f"depth_{task}" for task in (*TASK_NAMES, "qqp", "qnli", "rte", "wnli", "subj"))),
+    study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True, record="text_cuts_tuned"),
+    study("undivided_scratch", "--against tuned/12", "undivided_scratch", text=True, record="undivided_scratch_tuned"),
+    study(
+        "depth",
+        "",
+        *(f"depth_{task}" for task in (*TASK_NAMES, "qqp", "qnli", "rte", "wnli", "subj")),
+        record="depth_runs",
+    ),
     study("rates", "--against teacher/usual"),
     study("schubert_gamma", "--against cut/ours-3", "schubert_gamma"),
     study("family_of_cut", "--against family --shares 0.5,0.375,0.25,0.125"),
     study("squad", "--against layers", "cuts_squad", "undivided_squad"),
-    Job("ffn_ranking", (RANKING, f"python benchmarks/measure_ffn_ranking.py runs/ffn {RECORDS}"), ("ffn_ranking",)),
-    measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1"),
-    measured("measure_pilots", f"{INPUTS} --threads 1"),
+    Job(
+        "ffn_ranking",
+        (RANKING, f"python benchmarks/measure_ffn_ranking.py {{runs}}/ffn {RECORDS}"),
+        ("ffn_ranking",),
+        ("ffn_ranking",),
+    ),
+    measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
+    measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
+    measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
+    measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
+    *map(repairs, TASK_NAMES),
     measured("measure_step_time", INPUTS),
     measured("measure_finetune_step", f"{INPUTS} --threads 1"),
     measured("measure_training_memory", INPUTS),
@@ -156,7 +248,15 @@ JOBS = (
     measured("measure_rivals", "--model {model} --threads 1"),
     measured("measure_session_options", "--model {model} --threads 1"),
     measured("measure_families", "--threads 1"),
+    measured("measure_timing_noise", f"{INPUTS} --threads 1"),
+    measured("measure_predict_memory", f"{INPUTS} --threads 1"),
     *(kills(what, record) for what, record in (("run", "kill_resume"), ("fit", "fit_kills"), ("sweep", "sweep_kills"))),
+    Job(
+        "kills",
+        (f"python benchmarks/measure_kills.py verbs --kills 204 --threads 1 {RECORDS}",),
+        ("kills",),
+        ("kills",),
+    ),
 )
 
 
@@ -185,32 +285,82 @@ def totals_in(value: Any) -> Iterator[float]:
         for key, each in value.items():
             if key in ("total", "total_seconds") and isinstance(each, int | float):
                 yield each
-            elif key != "peak_bytes":
+            elif key not in ("peak_bytes", "importance"):
                 yield from totals_in(each)
     elif isinstance(value, list):
         for each in value:
             yield from totals_in(each)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def filled(line: str, args: argparse.Namespace) -> list[str]:
+    """Return the words of a command with folders filled in; of a small one with what makes it so."""
+    words = shlex.split(line.format(model=args.model, data=args.data_dir, runs=args.runs, records=args.records))
+    return words + (
+        [word for kind in kinds_of(words) for word in shlex.split(SMALL.get(kind, ""))] if args.smoke else []
+    )
+
+
+def kinds_of(words: Sequence[str]) -> list[str]:
+    """Return what a command is, and what of a sweep's plan can be made small."""
+    kind = kind_of(words)
+    if kind != "sweep":
+        return [kind]
+    plan = (PLANS / Path(words[2]).name).read_text(encoding="utf-8")
+    found = {"gate_steps": '"schubert"' in plan, "augment_rounds": "augment_rounds" in plan}
+    return [kind, *(name for name, is_there in found.items() if is_there)]
+
+
+def kind_of(words: Sequence[str]) -> str:
+    """Return a command's verb, or its script without folder and ending."""
+    return words[1] if words[0] == "cutbert" else Path(words[1]).stem
+
+
+def run(words: Sequence[str]) -> int:
+    """Run a command of a job and return its exit code."""
+    program = [sys.executable, "-m", "cutbert"] if words[0] == "cutbert" else [sys.executable]
+    return subprocess.run([*program, *words[1:]]).returncode
+
+
+def pages(args: argparse.Namespace) -> list[str]:
+    """Return the command that writes the pages; of a small run not those of the repository."""
+    words = ["python", "benchmarks/figures.py", "--records", args.records]
+    return [*words, "--out", f"{args.runs}/pages"] if args.smoke else words
+
+
+def cost_of(jobs: Sequence[Job]) -> str:
+    """Return what jobs take together, by the records there are, and of which there is none."""
+    known = [job.hours for job in jobs if job.hours is not None]
+    unknown = [job.name for job in jobs if job.hours is None]
+    return f"{sum(known):.1f} hours" + (f", and what is not known of {', '.join(unknown)}" if unknown else "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2", help="what is cut")
     parser.add_argument("--data-dir", default="glue", help="folder of the GLUE tasks and of wikitext-2")
-    parser.add_argument("--records", default="runs/records", help="folder of the new records")
+    parser.add_argument("--runs", help="folder of what is computed; default runs, or runs/smoke")
+    parser.add_argument("--records", help="folder of the new records; default: records in the former")
     parser.add_argument("--only", action="append", choices=[job.name for job in JOBS], help="a job; repeat")
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
+    parser.add_argument("--smoke", action="store_true", help="a few rows and steps, to see that everything runs")
     args = parser.parse_args(argv)
-    for job in JOBS:
-        if args.only and job.name not in args.only:
-            continue
-        for line in job.commands:
-            words = shlex.split(line.format(model=args.model, data=args.data_dir, records=args.records))
-            print(shlex.join(words), flush=True)
-            if not args.list:
-                Path(args.records).mkdir(parents=True, exist_ok=True)
-                program = [sys.executable, "-m", "cutbert"] if words[0] == "cutbert" else [sys.executable]
-                subprocess.run([*program, *words[1:]], check=True)
+    args.runs = args.runs or ("runs/smoke" if args.smoke else "runs")
+    args.records = args.records or f"{args.runs}/records"
+    asked = [job for job in JOBS if not args.only or job.name in args.only]
+    left = [job for job in asked if not job.is_answered(Path(args.records))]
+    for job in asked:
+        hours = "hours not known" if job.hours is None else f"{job.hours:.1f} hours"
+        print(f"# {job.name}: {hours if job in left else 'answered by ' + ', '.join(job.records)}")
+    print(f"# together {cost_of(left)}", flush=True)
+    failed = []
+    for words in [*(filled(line, args) for job in left for line in job.commands), pages(args)]:
+        print(shlex.join(words), flush=True)
+        if not args.list:
+            Path(args.records).mkdir(parents=True, exist_ok=True)
+            failed += [shlex.join(words)] if run(words) else []
+    print("".join(f"failed: {each}\n" for each in failed), end="", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

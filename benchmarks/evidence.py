@@ -9,30 +9,44 @@ from pathlib import Path
 from claim_rows import PAPERS
 from claims import Claim, labelled
 from everything import JOBS
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, read_record, table
+from planned_rows import as_planned
+from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, link_to, read_record, table
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
 COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
+
+
+def papers() -> dict[str, list[Claim]]:
+    """Return the claims of each paper and ours, each as the best run decides it."""
+    return {paper: [as_planned(claim) for claim in claims] for paper, claims in PAPERS.items()}
 
 
 def claims_table() -> str:
     """Return every claim with what was run, what came out and the verdict, a table for each paper."""
     head = ["claim, in the paper's words", "what we ran", "what came out", "verdict"]
     parts = []
-    for paper, claims in PAPERS.items():
+    for paper, claims in papers().items():
         rows = [claim.row() for claim in claims]
         parts.append(f"### {paper}\n\n{table(head, rows, text_columns=4)}")
     return "\n".join(parts)
 
 
-def count_line() -> str:
-    """Return how many claims have which verdict."""
-    verdicts = [claim.verdict for claim in all_claims()]
-    return ", ".join(f"{verdicts.count(each)} {each}" for each in VERDICTS if each in verdicts) + ".\n"
+def glance_table() -> str:
+    """Return which claims have which verdict, by paper."""
+    rows = []
+    for verdict in VERDICTS:
+        by_paper = {
+            paper.partition(",")[0]: [claim.name for claim in claims if claim.verdict == verdict]
+            for paper, claims in papers().items()
+        }
+        count = sum(map(len, by_paper.values()))
+        named = "<br>".join(f"*{paper}:* {'; '.join(names)}" for paper, names in by_paper.items() if names)
+        rows += [[f"{verdict}, {count}", named]] if count else []
+    return table(["verdict", "claims"], rows, text_columns=2)
 
 
 def all_claims() -> list[Claim]:
-    return [claim for claims in PAPERS.values() for claim in claims]
+    return [claim for claims in papers().values() for claim in claims]
 
 
 def fit_line() -> str:
@@ -57,7 +71,7 @@ def sources_table() -> str:
         steps, rows_read = record.get("steps"), record.get("max_train_samples")
         rows.append(
             [
-                f"[{name}](../benchmarks/records/{name}.json)",
+                link_to(name),
                 f"`{record['commit'][:8]}`",
                 f"`{record['command']}`" + (f"<br>{record['note']}" if "note" in record else ""),
                 ", ".join(map(str, record["seeds"])),
@@ -84,7 +98,7 @@ def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
     for claim in all_claims():
         for found in claim.found() if claim.found else ():
             if isinstance(found, Gap) and found.low is not None and found.high is not None:
-                task = labelled(found, "" if "fit" in claim.records else "†").removesuffix(found.text).strip()
+                task = labelled(found, claim.mark).removesuffix(found.text).strip()
                 yield task, claim, found
 
 

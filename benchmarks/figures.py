@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import equal_cost
@@ -16,6 +16,7 @@ import evidence
 import fit_pieces
 import log_tables
 import page_tables
+from results import read_first_from
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -25,7 +26,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
-        "count": evidence.count_line,
+        "glance": evidence.glance_table,
         "claims": evidence.claims_table,
         "weak": page_tables.weak_line,
         "int8": equal_cost.int8_table,
@@ -124,17 +125,28 @@ def mistakes() -> list[str]:
     return found + ([] if evidence.is_drawn(PICTURE) else [f"{PICTURE.name}: not what the records say"])
 
 
-def main() -> int:
+def placed(page: Path, folder: Path | None) -> Path:
+    return page if folder is None else folder / page.name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where something differs")
-    if parser.parse_args().check:
+    parser.add_argument("--records", type=Path, help="folder of records that stand for those of the same name")
+    parser.add_argument("--out", type=Path, help="folder to write the pages to, and leave those that are there")
+    args = parser.parse_args(argv)
+    if args.records:
+        read_first_from(args.records)
+    if args.check:
         found = mistakes()
         print("\n".join([*found, *(["run python benchmarks/figures.py"] if found else [])]), file=sys.stderr)
         return 1 if found else 0
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
     for page in BLOCKS:
-        page.write_text(written(page), encoding="utf-8")
-    if not evidence.is_drawn(PICTURE):
-        evidence.draw(PICTURE)
+        placed(page, args.out).write_text(written(page), encoding="utf-8")
+    if not evidence.is_drawn(placed(PICTURE, args.out)):
+        evidence.draw(placed(PICTURE, args.out))
     return 0
 
 

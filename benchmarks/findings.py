@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from claims import Fact, Trend
+from claims import Fact, Speed, Trend
 from results import (
     HALF,
     TASKS,
     THIRD,
     Gap,
+    Record,
     cut,
     cut_gap,
     family_gap,
     fit_gap,
+    has_record,
     mean_cut_gap,
     points,
     read_record,
@@ -61,7 +63,7 @@ def text_slants() -> list[Trend]:
     return [Trend("on text", neurons_of(shapes), len(record["seeds"]))]
 
 
-def neurons_of(shapes: Sequence[dict[str, Any]]) -> tuple[tuple[int, ...], ...]:
+def neurons_of(shapes: Sequence[Mapping[str, Any]]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(layer["intermediate_size"] for layer in shape["layers"]) for shape in shapes)
 
 
@@ -206,12 +208,88 @@ def searched() -> list[Gap]:
     return found
 
 
+def embedded() -> list[Gap]:
+    """Return what fit's embedding models score less plain layers under the same limit; one seed, no interval."""
+    record = read_record("embedding")
+    return [
+        Gap(f"{title} at {share:.2f}", fmean(gaps), None, None, tuple(gaps))
+        for number, share in enumerate(record["shares"])
+        for metric, title in (("ndcg@10", "NDCG@10"), ("spearman", "STS-B"))
+        if (gaps := [row["fit"][metric] - row["layers"][metric] for row in rows_at(record, number)])
+    ]
+
+
+def rows_at(record: Record, limit: int) -> list[Mapping[str, Any]]:
+    return [cell["compared"][limit] for cell in record["cells"]]
+
+
+def fastest_rivals() -> list[Speed]:
+    """Return by size the time of the fastest way that is not ours over that of our int8 file."""
+    by_size: dict[str, list[Speed]] = {}
+    for each in read_record("rivals")["timings"]:
+        if not each["name"].startswith("cutbert"):
+            size = f"{each['batch_size']} x {each['length']} tokens"
+            by_size.setdefault(size, []).append(speed(f"{size}, {each['name']}", each["share_of_ours"]))
+    return [min(each, key=lambda rival: rival.median) for each in by_size.values()]
+
+
+def norms() -> list[Speed]:
+    """Return by size how many times as fast our int8 norms are as the fused operator that stock exports use."""
+    found = []
+    for each in read_record("operators")["timings"]:
+        if (each["dtype"], each["variant"]) == ("int8", "SkipLayerNormalization"):
+            q1, median, q3 = (1 / each["speed"][f"{name}_ratio"] for name in ("q3", "median", "q1"))
+            found.append(Speed(f"{each['batch_size']} x {each['length']} tokens", q1, median, q3))
+    return found
+
+
+def stock_exports() -> list[Speed]:
+    """Return how many times as fast as the stock export ours is, float32 and int8, by length."""
+    return [
+        speed(f"{each['name']}, {each['length']} tokens", each["speed"])
+        for each in read_record("families")["short"]
+        if each["name"] != "stock float32"
+    ]
+
+
+def training_steps() -> list[Speed]:
+    """Return how many times as fast as plain transformers a fine-tuning step is."""
+    titles = {"short_texts": "MiniLM, short texts", "base": "12 x 768"}
+    networks = read_record("finetune_step")["networks"]
+    return [speed(titles.get(name, name), each["times_faster_than_plain"]) for name, each in networks.items()]
+
+
+def speed(name: str, ratio: Mapping[str, float]) -> Speed:
+    return Speed(name, ratio["q1_ratio"], ratio["median_ratio"], ratio["q3_ratio"])
+
+
+def repaired() -> list[Fact]:
+    """Return the KL of cut networks before and after the repair."""
+    found = []
+    for task, title in TASKS.items():
+        if has_record(f"repair_{task}"):
+            for each in read_record(f"repair_{task}")["networks"]:
+                before, after = each["at"]["cut"]["kl"], each["at"]["repaired"]["kl"]
+                found.append(Fact(f"{title}, {each['name']}: {before:.3f} before, {after:.3f} after"))
+    return found
+
+
+def full_disks() -> list[Fact]:
+    """Return how many cases of a full disk went wrong."""
+    record = read_record("full_disk")
+    words = f"{len(record['verbs'])} commands, {record['cases']} cases, {record['failed']} failed"
+    return [Fact(words, holds=record["failed"] == 0)]
+
+
 def kills() -> list[Fact]:
     """Return how many kills runs survived, and whether their weights and predictions are those of whole runs."""
-    return [
+    found = [
         Fact(f"`{verb}`: {record['kills']} kills", holds=record["all_equal"])
         for verb, record in (("dynabert", read_record("kill_resume")), ("fit", read_record("fit_kills")))
     ]
+    record = read_record("kills")
+    words = f"{len(record['by_command'])} commands on tiny models: {record['kills']} kills"
+    return [*found, Fact(words, holds=record["holds"])]
 
 
 def wide(task: str) -> Gap:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-RECORDS = Path(__file__).resolve().parent / "records"
+ROOT = Path(__file__).resolve().parents[1]
+RECORDS, DOCS = ROOT / "benchmarks" / "records", ROOT / "docs"
 TASKS = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC"}
 METRICS = {"sst2": "accuracy", "cola": "Matthews", "mrpc": "accuracy"}
 HEADS = tuple(f"{name}, {METRICS[task]}" for task, name in TASKS.items())
@@ -19,14 +21,34 @@ HALF, THIRD = "params_encoder=0.5", "params_encoder=0.35"  # the budgets of cuts
 Record = Mapping[str, Any]
 
 
+_folders = [RECORDS]  # the first that has a record is read
+
+
+def read_first_from(folder: Path) -> None:
+    """Let the records of a folder stand for those of the same name in the repository."""
+    _folders.insert(0, folder.resolve())
+    read_record.cache_clear()
+
+
+def path_of(name: str) -> Path:
+    """Return a record's file; that of the repository where there is none."""
+    paths = [folder / f"{name}.json" for folder in _folders]
+    return next((path for path in paths if path.is_file()), paths[-1])
+
+
 @cache
 def read_record(name: str) -> Record:
-    record: Record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
+    record: Record = json.loads(path_of(name).read_text(encoding="utf-8"))
     return record
 
 
 def has_record(name: str) -> bool:
-    return (RECORDS / f"{name}.json").is_file()
+    return path_of(name).is_file()
+
+
+def link_to(name: str) -> str:
+    """Return the Markdown link from a page to a record."""
+    return f"[{name}]({os.path.relpath(path_of(name), DOCS)})"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Every difference is of two networks on the rows of dev, the mean over the seeds that both have. Its interval is over
 rows, drawn again together for both networks and all seeds; beside it stand each seed's difference and their standard
 deviation. At equal cost a network has two rivals of a step: the best on select at no more cost, and the cheapest at no
-less. The truth of a rival of exactly that cost lies between them.
+less. The truth of a rival of exactly that cost lies between them. A variant of a step, STEP/VALUE, is set beside the
+network of the same name that differs in this value alone, and a family's networks have the mean of these differences.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         help="a step whose networks the others are compared with at equal cost, or STEP/NAME for one network or one "
-        "value of the step's own axes; repeat",
+        "value of the step's own axes, where networks of the same name are compared; repeat",
     )
     parser.add_argument(
         "--cost",
@@ -75,6 +76,7 @@ def measure(args: argparse.Namespace, sweep: SweepFolder) -> dict[str, Any]:
         "interval": f"95 % percentile bootstrap, paired, {paired.RESAMPLES} resamples of dev's rows",
         "networks": [describe(network, networks, args) for network in networks],
         "mean_over_groups": over_groups(networks, args),
+        "mean_over_names": over_names(networks, args),
         "best_within": best_within(networks, args),
         "runs": [facts_of(run, args.sweep / RUNS / run.name) for run in done if run.verb != "pick"],
         "unfinished": [run.name for run in sweep.runs if states[run.name].status != "finished"],
@@ -113,8 +115,10 @@ def rivals_of(network: Network, name: str, networks: Sequence[Network], cost: st
     if network.is_meant(name):
         return {}
     meant = [each for each in networks if each.group == network.group and each.is_meant(name)]
-    if "/" in name and len(meant) == 1:
-        return {"beside": meant[0]}
+    if "/" in name:
+        twins = meant if len(meant) == 1 else [each for each in meant if is_twin(network, each, name)]
+        if len(twins) == 1:
+            return {"beside": twins[0]}
     own, costs = network.cost(cost), [(each.cost(cost), each) for each in meant]
     if own is None:
         return {}
@@ -122,6 +126,14 @@ def rivals_of(network: Network, name: str, networks: Sequence[Network], cost: st
     at_least = [(value, i) for i, (value, _) in enumerate(costs) if value is not None and value * SAME >= own]
     found = {"no_more": max(no_more, key=lambda each: each.select_score)} if no_more else {}
     return found | ({"at_least": meant[min(at_least)[1]]} if at_least else {})
+
+
+def is_twin(one: Network, other: Network, rival: str) -> bool:
+    """Return whether two networks of a step have one name, and other values only where the rival's is STEP/VALUE."""
+    value = rival.partition("/")[2]
+    if (one.step, one.name) != (other.step, other.name):
+        return False
+    return all(mine == theirs for mine, theirs in zip(one.own, other.own, strict=True) if theirs[1] != value)
 
 
 def difference(one: Network, other: Network) -> dict[str, Any] | None:
@@ -213,6 +225,33 @@ def over_groups(networks: Sequence[Network], args: argparse.Namespace) -> list[d
         for (title, name, side), found in pairs.items()
         if len(found) == len(groups[name]) > 1
     ]
+
+
+def over_names(networks: Sequence[Network], args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the mean difference of all networks of a run that have a rival of the same name, rows drawn together."""
+    fronts: dict[tuple[Any, ...], list[Pair]] = {}
+    for network in networks:
+        for name in args.against:
+            rival = rivals_of(network, name, networks, args.cost).get("beside")
+            if rival is not None and is_twin(network, rival, name) and common_seeds(network, rival):
+                fronts.setdefault((network.step, network.group, network.own, name), []).append((network, rival))
+    return [
+        {"step": step, "group": dict(group), "own": dict(own), "against": name, **mean_of_front(pairs)}
+        for (step, group, own, name), pairs in fronts.items()
+    ]
+
+
+def mean_of_front(pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Return the mean over pairs of networks on the same rows, like `difference` of one."""
+    seeds, truth = common_seeds(*pairs[0]), pairs[0][0].truth
+
+    def mean_gap(seeds: Sequence[str], rows: NDArray[np.intp]) -> Answers:
+        return np.asarray(np.mean([gap(one, other, seeds, rows) for one, other in pairs], axis=0))
+
+    by_seed = [float(mean_gap([seed], np.arange(len(truth)))) for seed in seeds]
+    low, high = paired.percentiles(lambda rows_RN: mean_gap(seeds, rows_RN), truth.shape)
+    names = [one.name for one, _ in pairs]
+    return {"names": names, "difference": fmean(by_seed), "low": low, "high": high, "by_seed": by_seed}
 
 
 def best_within(networks: Sequence[Network], args: argparse.Namespace) -> list[dict[str, Any]]:

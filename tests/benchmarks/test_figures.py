@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 
 from checked_calls import check_only
+from cutbert.api.sweeps import SWEPT
 from cutbert.cli import main as command_line
+from cutbert.sweeps.expand import read_runs
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
@@ -75,7 +78,7 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
         assert claim("name", "words", found=lambda found=found: found).verdict == verdict
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
-    assert claim("name", "words").verdict == "not run yet"
+    assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
 
 
 def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -> None:
@@ -140,24 +143,49 @@ def test_a_figure_of_its_own_is_found(
     assert figures.written(page) != page.read_text()
 
 
-def test_commands_of_everything_are_understood(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [[], ["--smoke"]])
+def test_commands_of_everything_are_understood(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    """Options of verbs and scripts, and what is set in plans."""
+    scripts["everything"].main(["--list", "--model", "model", *more])
     seen = check_only(monkeypatch)
     shared = "".join((BENCHMARKS / f"{name}.py").read_text(encoding="utf-8") for name in ("recording", "workload"))
-    for job in scripts["everything"].JOBS:
-        for line in job.commands:
-            program, script, *words = shlex.split(line.format(model="model", data="glue", records="records"))
-            if program == "cutbert":
-                assert command_line.main([script, *words]) == 0
-            else:
-                options = [word for word in words if word.startswith("--")]
-                source = (BENCHMARKS.parent / script).read_text(encoding="utf-8") + shared
-                assert [each for each in options if f'"{each}"' not in source] == [], line
+    for line in capsys.readouterr().out.splitlines():
+        program, script, *words = shlex.split(line, comments=True) or ("#", "")
+        if program == "cutbert":
+            assert command_line.main([script, *words]) == 0
+            if script == "sweep":
+                sets = [value for name, value in itertools.pairwise(words) if name == "--set"]
+                assert read_runs(BENCHMARKS.parent / words[0], sets, SWEPT, Path("out"))
+        elif program == "python":
+            options = [word.replace("--no-", "--") for word in words if word.startswith("--")]
+            source = (BENCHMARKS.parent / script).read_text(encoding="utf-8") + shared
+            assert [each for each in options if f'"{each}"' not in source] == [], line
     assert set(seen) == {"sweep", "analyze", "export"}
 
 
-def test_everything_lists_its_commands(scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_lists_its_commands(
+    scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     scripts["everything"].main(["--list", "--only", "fit", "--records", "new"])
-    (line,) = capsys.readouterr().out.splitlines()
+    hours, together, line, pages = capsys.readouterr().out.splitlines()
+    assert hours.startswith("# fit: ") and together == hours.replace("fit:", "together") and hours.endswith(" hours")
     assert line.startswith("python benchmarks/measure_fit.py") and line.endswith("--records new")
+    assert pages == "python benchmarks/figures.py --records new"
+    (tmp_path / "family.json").write_text('{"unfinished": []}')
+    scripts["everything"].main(["--list", "--only", "family", "--records", str(tmp_path), "--smoke"])
+    answered, _, pages = capsys.readouterr().out.splitlines()
+    assert answered == "# family: answered by family" and pages.endswith(" --out runs/smoke/pages")
     with pytest.raises(KeyError, match="no job is called nothing"):
         scripts["everything"].command("nothing")
+
+
+def test_every_record_says_where_it_is_from() -> None:
+    for path in (BENCHMARKS / "records").glob("*.json"):
+        text = path.read_text(encoding="utf-8")
+        record = json.loads(text)
+        missing = {"commit", "command", "machine", "versions", "seeds"} - set(record)
+        assert not missing and record["seeds"] and len(record["commit"]) == 40, path.name
+        assert record["command"].startswith(("python benchmarks/", "cutbert ")), path.name
+        assert not any(place in text for place in ('"/work', '"/tmp', " /work", " /tmp")), path.name

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from cutbert.data import augment
 from cutbert.data.augment import (
@@ -20,6 +22,8 @@ from cutbert.data.augment import (
 from cutbert.data.rows import Rows
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import DataError
+from cutbert.work.augment import WordProposer
+from tiny_runs import tiny_tokenizer
 
 Write = Callable[[str, str | bytes], str]
 
@@ -119,6 +123,19 @@ def test_candidates_are_whole_other_words_and_at_most_m() -> None:
 def test_a_source_that_skips_words_is_refused() -> None:
     with pytest.raises(DataError, match="a source of candidates must return 2 lists, one per word, got 1"):
         variants(Rows(["good film"]), lambda words: [["nice"]])
+
+
+def test_rows_of_a_table_beyond_the_tokenizer_are_not_proposed() -> None:
+    """Tables are padded to round numbers; what pads them may have the best logits."""
+    tokenizer = tiny_tokenizer()
+    logits = torch.arange(len(tokenizer) + 3.0)
+
+    def model(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=logits.expand(*input_ids.shape, -1))
+
+    model.shape, model.style = SimpleNamespace(num_positions=16), SimpleNamespace(position_offset=0)  # type: ignore[attr-defined]
+    (proposed,) = WordProposer(SimpleNamespace(model=model, tokenizer=tokenizer))(["a [MASK] film"])  # type: ignore[arg-type]
+    assert proposed == tokenizer.convert_ids_to_tokens(list(reversed(range(len(tokenizer)))))
 
 
 def test_texts_without_open_words_stay_alone() -> None:

@@ -110,9 +110,10 @@ class WordProposer:
                 max_length=self.max_length,
                 return_tensors="pt",
             )
-            logits = self.model(encoded["input_ids"], encoded["attention_mask"]).logits
+            # A table of tokens may have more rows than the tokenizer has tokens: padding, which is no word.
+            logits = self.model(encoded["input_ids"], encoded["attention_mask"]).logits[..., : len(self.tokenizer)]
             for row, ids in zip(logits, encoded["input_ids"], strict=True):
                 places = (ids == self.tokenizer.mask_token_id).nonzero()
-                best = row[places[0, 0]].topk(50).indices.tolist() if len(places) else []
+                best = row[places[0, 0]].topk(min(50, logits.shape[-1])).indices.tolist() if len(places) else []
                 proposals.append(self.tokenizer.convert_ids_to_tokens(best))
         return proposals
