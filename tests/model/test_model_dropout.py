@@ -49,7 +49,8 @@ def test_what_is_kept_is_scaled_and_only_it_has_gradients(dtype: torch.dtype) ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_an_added_dropout_equals_a_sum_with_one(dtype: torch.dtype) -> None:
     x, y, weights = (torch.randn(30, 50, dtype=dtype) for _ in range(3))
-    x.requires_grad_(), y.requires_grad_()
+    x.requires_grad_()
+    y.requires_grad_()
     dropout = Dropout(0.2)
     totals, gradients = [], []
     for add in (dropout.added, lambda x, y: x.double() + dropout(y.double())):
@@ -57,7 +58,8 @@ def test_an_added_dropout_equals_a_sum_with_one(dtype: torch.dtype) -> None:
         total = add(x, y)
         gradients.append(torch.autograd.grad(total, (x, y), weights.to(total.dtype)))
         totals.append(total.to(dtype))
-    assert torch.equal(*totals) and all(map(torch.equal, *gradients))
+    torch.testing.assert_close(*totals)
+    torch.testing.assert_close(*gradients)
     assert torch.equal(dropout.eval().added(x, y), x + y)
 
 

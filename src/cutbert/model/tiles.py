@@ -81,7 +81,9 @@ class ExplicitAttention(torch.autograd.Function):
                 weights_MSS = weights_of(q_MSK, k_MSK, tile, ctx.scale, ctx.relative)
             dc_MSV = gathered(dc, tile, ctx.num_heads, tile.queries)
             used_MSS = weights_MSS
-            dweights_MSS = torch.bmm(dc_MSV, v_MSV.mT) if weights_MSS.is_contiguous() else torch.bmm(v_MSV, dc_MSV.mT).mT
+            dweights_MSS = (
+                torch.bmm(dc_MSV, v_MSV.mT) if weights_MSS.is_contiguous() else torch.bmm(v_MSV, dc_MSV.mT).mT
+            )
             if kept_MSS is not None:
                 factors_MSS = factors(kept_MSS, ctx.dropout, weights_MSS)
                 used_MSS = weights_MSS * factors_MSS
