@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IN_PLACE = "accumulates_in_place"  # of a marked weight: a tuple of its hook, or of None
+IN_PLACE = "accumulates_in_place"  # of a marked weight: its hook, or None
 IS_OLD = "has_old_gradient"
 
 
@@ -32,7 +32,7 @@ def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, col
     Returns:
         [..., rows].
     """
-    if torch.is_grad_enabled() and getattr(weight, IN_PLACE, ()):
+    if torch.is_grad_enabled() and hasattr(weight, IN_PLACE):
         return _PrefixLinear.apply(x, weight, bias, rows, cols)
     if rows == weight.shape[0] and cols == weight.shape[1]:
         return F.linear(x, weight, bias)
@@ -48,7 +48,7 @@ def accumulate_in_place(module: torch.nn.Module) -> None:
         parameter.grad = torch.zeros_like(parameter)
         is_trained = parameter.requires_grad
         hook = parameter.register_hook(partial(_clear_before_sum, weakref.ref(parameter))) if is_trained else None
-        setattr(parameter, IN_PLACE, (hook,))
+        setattr(parameter, IN_PLACE, hook)
 
 
 @torch.no_grad()
@@ -89,10 +89,11 @@ def _clear_before_sum(parameter: weakref.ref[Tensor], gradient: Tensor | None) -
 def accumulate_by_autograd(module: torch.nn.Module) -> None:
     """Undo `accumulate_in_place` and drop the gradients."""
     for parameter in module.parameters():
-        for hook in getattr(parameter, IN_PLACE, ()):
+        if hasattr(parameter, IN_PLACE):
+            hook = getattr(parameter, IN_PLACE)
             if hook is not None:
                 hook.remove()
-        setattr(parameter, IN_PLACE, ())
+            delattr(parameter, IN_PLACE)
         setattr(parameter, IS_OLD, False)
         parameter.grad = None
 

@@ -157,11 +157,11 @@ class Part:
         weight_decay: of these weights.
     """
 
-    places: Sequence[tuple[int, slice]]
-    weights: Sequence[Tensor]
-    firsts: Sequence[Tensor]
-    seconds: Sequence[Tensor]
-    buffers: Sequence[Tensor]
+    places: list[tuple[int, slice]]
+    weights: list[Tensor]
+    firsts: list[Tensor]
+    seconds: list[Tensor]
+    buffers: list[Tensor]
     weight_decay: float
 
 
@@ -191,13 +191,15 @@ class AdamW:
             own = [i for i, value in enumerate(values) if (value.ndim > 1) == is_matrix]
             for places in parts_of([values[i] for i in own], room):
                 named = [(own[i], rows) for i, rows in places]
-                views = [[each[i][rows] for i, rows in named] for each in (values, self.firsts, self.seconds)]
-                sizes = [view.numel() for view in views[0]]
+                views, firsts, seconds = (
+                    [each[i][rows] for i, rows in named] for each in (values, self.firsts, self.seconds)
+                )
+                sizes = [view.numel() for view in views]
                 if sum(sizes) > buffer.numel():  # a row longer than a part
                     buffer = torch.empty(sum(sizes), device=device)
                 buffers = buffer[: sum(sizes)].split(sizes)
-                shaped = [each.view(view.shape) for each, view in zip(buffers, views[0], strict=True)]
-                self.parts.append(Part(named, *views, shaped, weight_decay if is_matrix else 0.0))
+                shaped = [each.view(view.shape) for each, view in zip(buffers, views, strict=True)]
+                self.parts.append(Part(named, views, firsts, seconds, shaped, weight_decay if is_matrix else 0.0))
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], copies: Sequence[Tensor | None], clip: Tensor, rate: float) -> None:
