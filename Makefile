@@ -13,7 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_ARGS ?=
-PYTEST_PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile
+PYTEST_PARALLEL ?= --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 

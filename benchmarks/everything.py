@@ -81,15 +81,16 @@ def kills(what: str, record: str) -> Job:
 
 
 def serving() -> Job:
-    """Return the speed of the runtime and of the server, on the uncut model and on one of half its layers."""
+    """Return the speed of runtime and server, and trimmed vocabularies: the uncut model and one of half its layers."""
     uncut, cut = run_of_plan("family", "teacher", "sst2"), run_of_plan("family", "layers", "sst2", "-layers.depths=3")
     uncut_model, cut_model = f"{uncut}/model", f"{cut}/model"
     commands = (
         *(f"cutbert export {run} --onnx --int8 --no-gate" for run in (uncut, cut)),
-        f"python benchmarks/measure_runtime.py --model {uncut_model} --data-dir {{data}} --threads 1 {RECORDS}",
+        f"python benchmarks/measure_runtime.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1 {RECORDS}",
         f"python benchmarks/measure_serving.py --cut {cut_model} --uncut {uncut_model} --data-dir {{data}} {RECORDS}",
     )
-    return Job("serving", commands, ("runtime", "serving"))
+    trimmed = f"python benchmarks/measure_trim_vocab.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1"
+    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), ("runtime", "serving", "trim_vocab"))
 
 
 def representations() -> Job:
@@ -132,12 +133,13 @@ JOBS = (
     study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True),
     study("undivided_scratch", "--against tuned/12", "undivided_scratch", text=True),
     study("depth", "", *(f"depth_{task}" for task in (*TASK_NAMES, "qqp", "qnli", "rte", "wnli", "subj"))),
+    study("rates", "--against teacher/usual"),
     study("schubert_gamma", "--against cut/ours-3", "schubert_gamma"),
     study("family_of_cut", "--against family --shares 0.5,0.375,0.25,0.125"),
     study("squad", "--against layers", "cuts_squad", "undivided_squad"),
     Job("ffn_ranking", (RANKING, f"python benchmarks/measure_ffn_ranking.py runs/ffn {RECORDS}"), ("ffn_ranking",)),
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1"),
-    measured("measure_distillation", f"{INPUTS} --threads 1"),
+    measured("measure_pilots", f"{INPUTS} --threads 1"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     measured("measure_step_time", INPUTS),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import equal_cost
 import evidence
+import fit_pieces
 import log_tables
 import page_tables
 
@@ -32,6 +33,11 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "parameters": equal_cost.parameter_table,
         "ablation": page_tables.ablation_table,
         "ablation-size": page_tables.ablation_line,
+        "pilots": fit_pieces.pilots_table,
+        "pilots-run": fit_pieces.pilots_line,
+        "race": fit_pieces.race_table,
+        "repair": fit_pieces.repair_table,
+        "int8-training": fit_pieces.int8_lines,
         "sources": evidence.sources_table,
         "cost": evidence.cost_table,
     },
@@ -58,7 +64,9 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "batches": page_tables.batches_line,
         "stock-export": page_tables.stock_export_table,
         "windows": page_tables.window_table,
+        "trim": page_tables.trim_table,
     },
+    DOCS / "index.md": {"runtime": page_tables.runtime_table, "serving": page_tables.serving_table},
     DOCS / "search.md": {"gains": page_tables.search_table, "more": log_tables.search_lines},
     DOCS / "log.md": {
         "families": log_tables.family_lines,
@@ -68,7 +76,6 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "text": log_tables.text_table,
         "undivided": log_tables.undivided_table,
         "undivided-more": log_tables.undivided_lines,
-        "kinds": log_tables.kinds_line,
         "depth": log_tables.depth_table,
         "search": log_tables.search_lines,
         "backends": log_tables.backend_lines,

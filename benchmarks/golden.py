@@ -331,34 +331,8 @@ def differences(old: Any, new: Any, where: str) -> Iterator[str]:
 
 def make_inputs(folder: Path) -> None:
     """Write two tiny networks with a tokenizer, tables, texts, questions, a shape and a plan, always the same."""
-    import sklearn.cluster
-    import sklearn.linear_model
-    import sklearn.neighbors  # noqa: F401
-    import torch
-    from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    torch.set_num_threads(1)  # no pool of threads, which forks would lack
     folder.mkdir()
-    tokenizer = make_tokenizer()
-    sizes: dict[str, Any] = {
-        "hidden_size": 24,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-    }
-    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 66, "initializer_range": 0.2, "pad_token_id": 0}
-    for name, config, kind in (
-        ("base", BertConfig, BertForMaskedLM),
-        ("roberta", RobertaConfig, RobertaForMaskedLM),
-    ):
-        torch.manual_seed(0)
-        kind(config(**sizes)).save_pretrained(folder / name)
-        tokenizer.save_pretrained(folder / name)
-    layer = {"num_heads": 4, "key_dim": 6, "value_dim": 6, "intermediate_size": 40}
-    shape = {"hidden_size": 24, "vocab_size": len(tokenizer), "num_positions": 66, "num_token_types": 2}
-    (folder / "shape.json").write_text(json.dumps({**shape, "layers": [layer] * 3}))
+    make_networks(folder)
     (folder / "plan.toml").write_text(PLAN)
     (folder / "words.tsv").write_text("good\tfine warm\nbad\tdull\n")
     draw = random.Random(0)
@@ -381,6 +355,37 @@ def make_inputs(folder: Path) -> None:
         write(folder / f"{name}.conll", ["\n".join(lines) + "\n" for lines in tagged])
         asked = {"version": "v2.0", "data": [{"title": "t", "paragraphs": [paragraph(draw, i) for i in range(count)]}]}
         (folder / "squad" / f"{name}-v2.0.json").write_text(json.dumps(asked))
+
+
+def make_networks(folder: Path) -> None:
+    """Write two tiny networks with a tokenizer, and a shape of their kind."""
+    import sklearn.cluster  # loaded once, before commands are forked
+    import sklearn.linear_model
+    import sklearn.neighbors  # noqa: F401
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForMaskedLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(1)  # no pool of threads, which forks would lack
+    tokenizer = make_tokenizer()
+    sizes: dict[str, Any] = {
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+    }
+    sizes |= {"vocab_size": len(tokenizer), "max_position_embeddings": 66, "initializer_range": 0.2, "pad_token_id": 0}
+    for name, config, kind in (
+        ("base", BertConfig, BertForMaskedLM),
+        ("roberta", RobertaConfig, RobertaForMaskedLM),
+    ):
+        torch.manual_seed(0)
+        kind(config(**sizes)).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    layer = {"num_heads": 4, "key_dim": 6, "value_dim": 6, "intermediate_size": 40}
+    shape = {"hidden_size": 24, "vocab_size": len(tokenizer), "num_positions": 66, "num_token_types": 2}
+    (folder / "shape.json").write_text(json.dumps({**shape, "layers": [layer] * 3}))
 
 
 def sentence(draw: random.Random, words: int | None = None) -> str:

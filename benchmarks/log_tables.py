@@ -192,16 +192,6 @@ def depth_table() -> str:
     )
 
 
-def kinds_line() -> str:
-    """Return which kinds of networks took part in fit, and which it took."""
-    cells = read_record("fit")["cells"]
-    boards = [cell["leaderboards"]["fit"] for cell in cells]
-    kinds = dict.fromkeys(each["kind"] for board in boards for each in board if each["kind"] != "teacher")
-    chosen = [each["kind"] for board in boards for each in board if each["chosen"]]
-    counts = ", ".join(f"`{kind}` {chosen.count(kind)}" for kind in kinds)
-    return f"- Of {len(chosen)} winners of `fit` over tasks and seeds (`fit`), by kind that took part: {counts}.\n"
-
-
 def search_lines() -> str:
     """Return what else was measured of search."""
     means = [

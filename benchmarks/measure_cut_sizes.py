@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cutbert.bench.latency import time_networks
-from cutbert.bench.latency_table import new_network
+from cutbert.bench.measure_table import new_network
 from cutbert.bench.settings import LatencySettings
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens

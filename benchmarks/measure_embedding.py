@@ -17,14 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cutbert
-from cutbert.files import read_json, replacing_folder, write_json
+from cutbert.files import replacing_folder
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.train.progress import say
-from recording import header, make_parser, now, numbers, parse, shares
+from fit_beside_layers import RIVALS, facts_of, run_both
+from recording import make_parser, numbers, parse, record_so_far, shares, write_part
 from workload import model_of
 
-RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 TASKS = ("SST-2", "CoLA", "MRPC", "RTE", "QNLI", "QQP", "WNLI", "STS-B", "SUBJ")
 TEXT_COLUMNS = {"sentence", "sentence1", "sentence2", "question", "question1", "question2", "#1 String", "#2 String"}
 END = re.compile(r"(?<=[.!?]) +(?=[A-Z\"'(])")
@@ -45,16 +44,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/embedding"), help="folder of the runs")
     parser.add_argument("--name", default="embedding", help="of the record")
     args = parse(parser, argv)
-    path = args.records / f"{args.name}.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = {**header(args.name, args, args.seeds), "time_s": args.time, "shares": args.shares, "cells": []}
+    about = {"time_s": args.time, "shares": args.shares, "cells": []}
+    record = record_so_far(args.name, args, args.seeds, lambda: about)
     done = {cell["seed"] for cell in record["cells"]}
     for seed in args.seeds:
         if seed not in done:
             record["cells"].append(measure(seed, args))
-            record["finished"] = now()
-            write_json(path, record)
+            write_part(record, args)
     for cell in record["cells"]:
         for row in cell["compared"]:
             print(json.dumps(row))
@@ -63,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Run fit and its rival with one seed."""
     data = write_data(args.data_dir, args.work / "data")
+    folders = {name: args.work / f"{name}-{seed}" for name in RIVALS}
     options = {
         **data,
         "objective": "embedding",
@@ -75,19 +72,8 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "seed": seed,
     }
-    boards = {}
-    for name, own in RIVALS.items():
-        boards[name] = cutbert.fit(model_of(args), out=args.work / f"{name}-{seed}", **options, **own).leaderboard
-    return {
-        "seed": seed,
-        "limits_ms": {name: board.limits["max_latency_ms"] for name, board in boards.items()},
-        "seconds": {name: read_json(args.work / f"{name}-{seed}" / "run.json")["timings"] for name in boards},
-        "leaderboards": {
-            name: [{key: value for key, value in each.to_json().items() if key in SHOWN} for each in board]
-            for name, board in boards.items()
-        },
-        "compared": compared(boards, len(args.shares)),
-    }
+    boards = run_both(model_of(args), folders, **options)
+    return {"seed": seed, **facts_of(folders, boards, SHOWN), "compared": compared(boards, len(args.shares))}
 
 
 def compared(boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:

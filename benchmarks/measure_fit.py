@@ -19,17 +19,17 @@ from typing import Any
 import numpy as np
 
 import cutbert
-from cutbert.files import read_json, write_json
+from cutbert.files import read_json
 from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
 from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.train.progress import say
-from recording import header, make_parser, names, now, numbers, parse, shares
+from fit_beside_layers import RIVALS, facts_of, run_both
+from recording import make_parser, names, numbers, parse, record_so_far, shares, write_part
 from workload import model_of
 
 ROWS = {"sst2": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
-RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 SHOWN = (
     "name",
     "kind",
@@ -51,23 +51,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-dir", help="folder of the GLUE tasks; None for the hub's")
     parser.add_argument("--tasks", type=names, default=["sst2", "cola", "mrpc"], help="tasks by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
+    parser.add_argument("--passes", type=float, help="of the teachers; None for those that MiniLM needs")
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate of the teachers")
+    parser.add_argument("--student", type=names, default=[], help="other models that fit may cut, by commas")
     parser.add_argument("--shares", type=shares, default=[1 / 2, 1 / 3], help="of the uncut int8 latency, by commas")
     parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
     parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
     parser.add_argument("--name", default="fit", help="of the record")
     args = parse(parser, argv)
-    path = args.records / f"{args.name}.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = {**header(args.name, args, args.seeds), "time_s": args.time, "shares": args.shares, "cells": []}
+    about = {"time_s": args.time, "shares": args.shares, "cells": []}
+    record = record_so_far(args.name, args, args.seeds, lambda: about)
     done = {(cell["task"], cell["seed"]) for cell in record["cells"]}
     for seed in args.seeds:
         for task in args.tasks:
             if (task, seed) not in done:
                 record["cells"].append(measure(task, seed, args))
-                record["finished"] = now()
                 record["summary"] = summary(record["cells"], args.work)
-                write_json(path, record)
+                write_part(record, args)
                 say(json.dumps(record["cells"][-1]["compared"]))
     for row in record.get("summary", ()):
         print(json.dumps(row))
@@ -78,26 +78,17 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     data = {"task": task, "data_dir": args.data_dir, "max_train_samples": ROWS.get(task)}
     common = {**data, "threads": args.threads, "seed": seed}
     folder = args.work / f"{task}-{seed}"
-    teacher = cutbert.finetune(
-        model_of(args), out=folder / "teacher", learning_rate=RATE, epochs=PASSES.get(task, 4.0), **common
-    )
+    passes = args.passes or PASSES.get(task, 4.0)
+    teacher = cutbert.finetune(model_of(args), out=folder / "teacher", learning_rate=args.rate, epochs=passes, **common)
+    folders = {name: folder / name for name in RIVALS}
     model = folder / "teacher" / "model"
-    boards = {
-        name: cutbert.fit(
-            model, out=folder / name, max_latency_share=args.shares, time=args.time, **common, **options
-        ).leaderboard
-        for name, options in RIVALS.items()
-    }
+    students = {"student": args.student} if args.student else {}
+    boards = run_both(model, folders, students, max_latency_share=args.shares, time=args.time, **common)
     return {
         "task": task,
         "seed": seed,
-        "limits_ms": {name: board.limits["max_latency_ms"] for name, board in boards.items()},
         "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
-        "seconds": {name: read_json(folder / name / "run.json")["timings"] for name in boards},
-        "leaderboards": {
-            name: [{key: value for key, value in each.to_json().items() if key in SHOWN} for each in board]
-            for name, board in boards.items()
-        },
+        **facts_of(folders, boards, SHOWN),
         "compared": compared(folder, boards, len(args.shares)),
     }
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import cutbert
 from cutbert.cli.main import main as run_command
-from cutbert.files import append_line, file_sha256
+from cutbert.files import append_line, change_json, file_sha256, read_json
 from cutbert.train.progress import say
 from recording import ROOT, git, make_parser, names, parse, recorded
 
@@ -41,6 +41,17 @@ ASIDE = (".part", ".old", ".tmp")
 MOST_ROOM = 16_384
 DATA = "--train ../train.tsv --select ../select.tsv --dev ../dev.tsv --text text --label label"
 QUICK = "--epochs 1 --batch-size 8 --threads 1 --max-length 16 --precision float32 --checkpoint-seconds 0"
+FIT = "--threads 1 --max-macs 3M --candidates 3 --rounds 1"
+# Of a run of fit, in place of what its time allowed: a few steps of each training, so that a case takes seconds.
+FEW_STEPS = {
+    "teacher-1": 6,
+    "teacher-2": 0,
+    "limit-1-gates-steps": 0,
+    "limit-1-candidates": 3,
+    "limit-1-round-1": 4,
+    "limit-1-last-steps": 4,
+    "limit-1-last": [[0, 4]],
+}
 PLAN = """
 [defaults]
 train = "../train.tsv"
@@ -84,7 +95,7 @@ CASES = {
         "--threads 1 --checkpoint-seconds 0 --out o",
         makes_run=True,
     ),
-    "fit": Case(f"fit ../model {DATA} --threads 1 --max-macs 3M --time 120 --rounds 2 --out o", makes_run=True),
+    "fit": Case(f"fit ../base {DATA} {FIT} --plan ../planned --checkpoint-seconds 0 --out o", makes_run=True),
     "search": Case("search family --trials 6 --keep 2 --cost macs --threads 1", ("family",), True),
     "front": Case("front family --measure --threads 1 --rounds 1", ("family",)),
     "pick": Case("pick family --max-params 1M --out o", ("family",)),
@@ -132,6 +143,8 @@ def measure_more(left: Sequence[str], args: argparse.Namespace, draw: random.Ran
     import_everything()
     with tempfile.TemporaryDirectory() as work, tmpfs(Path(work) / "disk") as disk:
         make_inputs(Path(work))
+        if "fit" in left:
+            make_plan(Path(work))
         for name in left:
             case = CASES[name]
             problems: list[str] = []
@@ -166,11 +179,23 @@ def make_inputs(work: Path) -> None:
     for name, words in (("text.txt", tiny.WORDS), ("dev.txt", tiny.WORDS[::-1])):
         (work / name).write_text(f"{' '.join(words)}\n\n" * 40, encoding="utf-8")
     (work / "plan.toml").write_text(PLAN, encoding="utf-8")
-    (work / "made" / "temporary").mkdir(parents=True)
-    code, text = attempt(CASES["dynabert"].words.split(), work / "made")
+    make_run(CASES["dynabert"].words, work, "family")
+
+
+def make_plan(work: Path) -> None:
+    """Write a run of fit whose plan has a few steps of each training."""
+    make_run(f"fit ../base {DATA} {FIT} --time 90 --out o", work, "planned")
+    path = work / "planned" / "plan.json"
+    change_json(path, lambda: {**read_json(path), **FEW_STEPS})
+
+
+def make_run(words: str, work: Path, name: str) -> None:
+    """Run a command that makes a run, and keep it under a name beside the disk."""
+    (work / "made" / "temporary").mkdir(parents=True, exist_ok=True)
+    code, text = attempt(words.split(), work / "made")
     if code != 0:
-        sys.exit(f"no family: {text}")
-    (work / "made" / "o").rename(work / "family")
+        sys.exit(f"no {name}: {text}")
+    (work / "made" / "o").rename(work / name)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, time_networks
-from cutbert.bench.latency_table import LatencyTable, measure_table, new_network
+from cutbert.bench.latency_table import LatencyTable
+from cutbert.bench.measure_table import measure_table, new_network
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model

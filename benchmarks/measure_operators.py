@@ -24,13 +24,13 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import QUANTIZED, instruction_set, quantize, with_types
 from cutbert.exporters.session import OnnxRunner
-from cutbert.files import read_json, scratch_folder, write_json
+from cutbert.files import scratch_folder
 from cutbert.hub.load import load_model
 from cutbert.surgery.extract import with_layers
 from cutbert.train.machine import num_threads, package_version
-from cutbert.train.progress import progress_bar, say
+from cutbert.train.progress import progress_bar
 from operator_variants import VARIANTS, one_attention_operator, one_int8_attention_operator
-from recording import header, make_parser, names, now, numbers, parse, spread
+from recording import make_parser, names, numbers, parse, record_so_far, spread, write_part
 
 SEED = 0
 BASE = "exported"
@@ -50,18 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--layers", type=int, default=1, help="of the model that are timed, from the first")
     parser.add_argument("--rounds", type=int, default=8)
     args = parse(parser, argv)
-    path = args.records / "operators.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = {**header("operators", args, [SEED]), **about(args), "timings": []}
+    record = record_so_far("operators", args, [SEED], lambda: {**about(args), "timings": []})
     done = {size_of(each) for each in record["timings"]}
     for dtype in args.dtypes:
         todo = [size for size in product([dtype], args.batch_sizes, args.lengths) if size not in done]
         for timings in measure(todo, args):
             record["timings"] += timings
-            record["finished"] = now()
-            write_json(path, record)
-            say(f"written: {path}")
+            write_part(record, args)
     for each in record["timings"]:
         at = f"{each['dtype']}, {each['batch_size']} x {each['length']}"
         speed, spent = each["speed"]["median_ratio"], each["time"]["median_ms"]

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_inputs(parser)
     parser.add_argument("--rows", type=int, default=256, help="training texts that choice and repair look at")
     parser.add_argument("--eval-rows", type=int, help="rows of select that are scored; None for all")
+    parser.add_argument("--networks", nargs="+", choices=list(CHOICES), default=list(CHOICES), help="which cuts")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     args = parse(parser, argv)
     record = recorded(f"repair_{args.task}", args, lambda: measure(args), seeds=[args.seed])
@@ -106,9 +107,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     whole = bench.macs(model)
     tokens = sum(each.num_tokens for each in bench.batches)
     rows = []
-    for name, choose in CHOICES.items():
+    for name in args.networks:
         with Clock() as clock:
-            cut, layers = choose(bench)
+            cut, layers = CHOICES[name](bench)
         rows.append({"name": name, "choice": clock.to_json(), **row_of(bench, cut, layers, whole)})
         say(f"{name}: {rows[-1]['at']}")
     return {

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from cutbert.exporters.int8 import instruction_set
-from cutbert.files import read_json, scratch_folder, write_json
+from cutbert.files import scratch_folder
 from cutbert.printable import reason_of
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.runner import Runner
-from recording import header, make_parser, now, parse, spread
+from recording import make_parser, parse, record_so_far, spread, write_part
 from rivals import EXACT, OURS, Feeds, Rivals
 from workload import model_of
 
@@ -40,14 +40,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--without", action="append", default=[], help="rival that is left out; repeat")
     parser.add_argument("--rounds", type=int, default=5)
     args = parse(parser, argv)
-    path = args.records / "rivals.json"
-    record = dict(read_json(path)) if path.is_file() and not args.again else None
-    if record is None:
-        record = {**header("rivals", args, [SEED]), "timings": []}
+    record = record_so_far("rivals", args, [SEED], lambda: {"timings": []})
+    if not record["timings"]:
         for measured in measure(args):
-            record |= measured | {"timings": record["timings"] + measured["timings"], "finished": now()}
-            write_json(path, record)
-            say(f"written: {path}")
+            record |= measured | {"timings": record["timings"] + measured["timings"]}
+            write_part(record, args)
     for each in record["timings"]:
         share = each["share_of_ours"]["median_ratio"]
         print(

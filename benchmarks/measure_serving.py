@@ -1,7 +1,8 @@
 """Latency and requests a second of `examples/serve.py`, a cut model beside the uncut one in float32 and int8.
 
-Server and load client are processes of their own; each request holds one text. Needs fastapi and uvicorn: pip install
-'cutbert[serve]'.
+Server and load client are processes of their own; each request holds one text. Where other work has the processor, or
+client and server share one core, the server's processor time for each request is what can be compared. Needs fastapi
+and uvicorn: pip install 'cutbert[serve]'.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
+import psutil
 
 from cutbert.data.dataset import load_dataset
 from cutbert.data.rows import Rows
@@ -30,7 +32,7 @@ from recording import ROOT, make_parser, numbers, parse, recorded
 CLIENT = Path(__file__).with_name("load_client.py")
 SERVER = ROOT / "examples" / "serve.py"
 WARM_UP = 20  # requests of each server that do not count
-PATIENCE_S = 120  # until a server answers
+PATIENCE_S = 600  # until a server answers
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in record["servers"]:
         print(
             f"{row['name']}, {row['processes']} processes, {row['clients']} clients: "
-            f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms, {row['requests_per_s']:.0f} requests/s"
+            f"p50 {row['p50_ms']:.1f} ms, p99 {row['p99_ms']:.1f} ms, {row['requests_per_s']:.0f} requests/s, "
+            f"{row['server_processor_ms']:.2f} ms of the server's processor time each"
         )
 
 
@@ -63,12 +66,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     found = []
     for processes in args.processes:
         for name, folder, backend in servers:
-            with server(folder, backend, processes, args.threads or 1) as port:
+            with server(folder, backend, processes, args.threads or 1) as (port, process):
                 ask(port, max(args.clients), texts[:WARM_UP])
                 for clients in args.clients:
-                    found.append(
-                        {"name": name, "processes": processes, "clients": clients, **ask(port, clients, texts)}
-                    )
+                    row = {"name": name, "processes": processes, "clients": clients}
+                    before = processor_s(process)
+                    row |= ask(port, clients, texts)
+                    row["server_processor_ms"] = 1000 * (processor_s(process) - before) / len(texts)
+                    found.append(row)
     return {
         "versions_of_server": {name: package_version(name) for name in ("fastapi", "uvicorn", "onnxruntime")},
         "threads_of_process": args.threads or 1,
@@ -78,8 +83,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 @contextmanager
-def server(folder: Path, backend: str, processes: int, threads: int) -> Iterator[int]:
-    """Run the example's server of a folder; yield its port."""
+def server(folder: Path, backend: str, processes: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Run the example's server of a folder; yield its port and the id of its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -87,10 +92,17 @@ def server(folder: Path, backend: str, processes: int, threads: int) -> Iterator
     running = subprocess.Popen([sys.executable, str(SERVER), *map(str, words)])
     try:
         wait_for(port, running)
-        yield port
+        yield port, running.pid
     finally:
         running.terminate()
         running.wait()
+
+
+def processor_s(process: int) -> float:
+    """Return the processor time that a process and those it started have taken."""
+    first = psutil.Process(process)
+    times = [each.cpu_times() for each in (first, *first.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def wait_for(port: int, running: subprocess.Popen[bytes]) -> None:

@@ -384,3 +384,61 @@ def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
     """Return what vectors are scored by, in points; the cosine as it is."""
     scores = [f"{100 * metrics[name]:.1f}" for name in ("spearman", "ndcg@10", "ndcg@10_teacher_index")]
     return [*scores, f"{metrics['cosine']:.3f}"]
+
+
+def runtime_table() -> str:
+    """Return what the runtime's parts take for each text, one by one and together, for the page on it."""
+    record = read_record("runtime")
+    rows = []
+    for each in record["models"]:
+        ms = {name: f"{found['median_ms']:.2f}" for name, found in each["per_text"].items()}
+        share = each["shares_of_together"]
+        rest = 1 - sum(share.values())
+        rows.append(
+            [
+                f"{name_of(each['model'])}, {each['tokens_per_text']:.1f} tokens a text",
+                f"{ms['one by one']} ({each['p50_over_session']:.2f})",
+                f"{ms['together']} ({each['one_by_one_over_together']:.2f})",
+                f"{each['one_by_one_over_session_together']:.2f}",
+                f"{share['session']:.2f}, {share['tokenizer']:.2f}, {rest:.2f}",
+                ms["torch together"],
+            ]
+        )
+    heads = ["", "one by one, ms (p50 over the bare session's)", "together, ms (times as fast)"]
+    return table([*heads, "at most", "session, tokenizer, rest of together", "torch together, ms"], rows)
+
+
+def serving_table() -> str:
+    """Return latency and rate of the example's server, for the page on the runtime."""
+    rows = [
+        [
+            f"{each['name']}, {each['processes']} process{'es' if each['processes'] > 1 else ''}",
+            str(each["clients"]),
+            *(f"{each[name]:.0f}" for name in ("p50_ms", "p99_ms", "requests_per_s")),
+            f"{each['server_processor_ms']:.2f}",
+        ]
+        for each in read_record("serving")["servers"]
+    ]
+    return table(["server", "clients", "p50, ms", "p99, ms", "requests a second", "processor time of one, ms"], rows)
+
+
+def trim_table() -> str:
+    """Return what trimming a vocabulary saves and changes, for export's page."""
+    rows = []
+    for each in read_record("trim_vocab")["models"]:
+        whole, trimmed = each["whole"], each["trimmed"]
+        rows.append(
+            [
+                name_of(each["model"]),
+                f"{whole['tokens']:,} to {trimmed['tokens']:,}",
+                f"{whole['file_bytes'] / 1e6:.1f} to {trimmed['file_bytes'] / 1e6:.1f}",
+                *(f"{100 * whole[key]:.1f} to {100 * trimmed[key]:.1f}" for key in ("select_score", "score")),
+                f"{each['in_torch']['split_differently']['dev']:,}",
+            ]
+        )
+    return table(["model", "tokens", "int8 file, MB", "select", "dev", "rows of dev split differently"], rows)
+
+
+def name_of(folder: str) -> str:
+    """Return the last part of a record's model folder."""
+    return folder.rstrip("/").rpartition("/")[2]

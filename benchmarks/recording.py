@@ -1,4 +1,4 @@
-"""Records of benchmarks: one JSON file each, with commit, command, machine, versions and seeds, written once."""
+"""Records of benchmarks: one JSON file each, with commit, command, machine, versions and seeds."""
 
 from __future__ import annotations
 
@@ -84,6 +84,29 @@ def recorded(
     write_json(path, record)
     say(f"written: {path}")
     return record
+
+
+def record_so_far(
+    name: str, args: argparse.Namespace, seeds: Sequence[int], about: Callable[[], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a record that grows part by part: as `write_part` left it, or a new one.
+
+    Args:
+        name, args, seeds: as in `recorded`.
+        about: returns what a new one has behind its header.
+    """
+    path = args.records / f"{name}.json"
+    if path.is_file() and not args.again:
+        return dict(read_json(path))
+    return {**header(name, args, seeds), **about()}
+
+
+def write_part(record: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write a record that has grown by a part, with the time by now as that of its end."""
+    path = args.records / f"{record['name']}.json"
+    record["finished"] = now()
+    write_json(path, record)
+    say(f"written: {path}")
 
 
 def header(name: str, args: argparse.Namespace, seeds: Sequence[int]) -> dict[str, Any]:

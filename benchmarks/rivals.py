@@ -67,8 +67,8 @@ class Rivals:
             "OpenVINO int8 weights": ("nncf", lambda: self.openvino("compressed", DYNAMIC_GROUP, 0)),
             "OpenVINO int8 dynamic": ("nncf", lambda: self.openvino("compressed", DYNAMIC_GROUP, 32)),
             "OpenVINO int8 static": ("nncf", lambda: self.openvino("quantized")),
-            EXACT: (None, lambda: TorchRunner(self.network())),
-            "torch bf16": (None, lambda: TorchRunner(self.network().to(torch.bfloat16))),
+            EXACT: (None, lambda: torch_runner(self.network())),
+            "torch bf16": (None, lambda: torch_runner(self.network().to(torch.bfloat16))),
             "torch bf16, compiled": (None, self.compiled),
             "torch int8 dynamic": (None, self.torch_dynamic),
             "torchao int8 dynamic": ("torchao", self.torchao),
@@ -167,65 +167,64 @@ class Rivals:
                 rows = nncf.Dataset([self.draw(1, tokens) for _ in range(texts)])
                 model = nncf.quantize(model, rows, model_type=nncf.ModelType.TRANSFORMER, subset_size=texts)
         given = {} if option is None else {option: value}
-        return OpenVinoRunner(model, self.threads, {"INFERENCE_PRECISION_HINT": precision, **given})
+        return openvino_runner(model, self.threads, {"INFERENCE_PRECISION_HINT": precision, **given})
 
     def compiled(self) -> Runner:
-        return TorchRunner(torch.compile(self.network().to(torch.bfloat16), dynamic=True))
+        return torch_runner(torch.compile(self.network().to(torch.bfloat16), dynamic=True))
 
     def torch_dynamic(self) -> Runner:
-        return TorchRunner(torch.ao.quantization.quantize_dynamic(self.network(), {nn.Linear}, torch.qint8))
+        return torch_runner(torch.ao.quantization.quantize_dynamic(self.network(), {nn.Linear}, torch.qint8))
 
     def torchao(self) -> Runner:
         from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
         network = self.network()
         quantize_(network, Int8DynamicActivationInt8WeightConfig())
-        return TorchRunner(network)
+        return torch_runner(network)
 
 
-class TorchRunner:
-    """A network of transformers in torch."""
+class FeedsRunner:
+    """Runs a batch by a function of its named inputs, without those that are None.
 
-    def __init__(self, network: Callable[..., Any]) -> None:
-        self.network = network
+    Args:
+        answer: takes the feeds, int64 [B, S] each, and returns logits [B, C].
+    """
 
-    @torch.inference_mode()
+    def __init__(self, answer: Callable[[Feeds], NDArray[np.float32]]) -> None:
+        self.answer = answer
+
     def __call__(
         self,
         input_ids: NDArray[np.int64],
         attention_mask: NDArray[np.int64] | None = None,
         token_type_ids: NDArray[np.int64] | None = None,
     ) -> NDArray[np.float32]:
-        feeds = given(input_ids, attention_mask, token_type_ids)
-        logits = self.network(**{name: torch.from_numpy(each) for name, each in feeds.items()}).logits
+        given = zip(INPUTS, (input_ids, attention_mask, token_type_ids), strict=True)
+        return self.answer({name: array for name, array in given if array is not None})
+
+
+def torch_runner(network: Callable[..., Any]) -> Runner:
+    """Return what runs a network of transformers in torch."""
+
+    @torch.inference_mode()
+    def answer(feeds: Feeds) -> NDArray[np.float32]:
+        logits = network(**{name: torch.from_numpy(each) for name, each in feeds.items()}).logits
         array: NDArray[np.float32] = logits.float().numpy()
         return array
 
+    return FeedsRunner(answer)
 
-class OpenVinoRunner:
-    """A network in OpenVINO, set to answer one request as fast as it can.
+
+def openvino_runner(model: Any, threads: int, settings: Mapping[str, Any]) -> Runner:
+    """Return what runs a network in OpenVINO, set to answer one request as fast as it can.
 
     Args:
         model: OpenVINO's.
         threads: of the processor.
         settings: more of OpenVINO's settings.
     """
+    import openvino
 
-    def __init__(self, model: Any, threads: int, settings: Mapping[str, Any]) -> None:
-        import openvino
-
-        common = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
-        self.request = openvino.Core().compile_model(model, "CPU", {**common, **settings}).create_infer_request()
-
-    def __call__(
-        self,
-        input_ids: NDArray[np.int64],
-        attention_mask: NDArray[np.int64] | None = None,
-        token_type_ids: NDArray[np.int64] | None = None,
-    ) -> NDArray[np.float32]:
-        feeds = given(input_ids, attention_mask, token_type_ids)
-        return np.array(self.request.infer(feeds, share_inputs=True)[0])
-
-
-def given(*inputs: NDArray[np.int64] | None) -> Feeds:
-    return {name: array for name, array in zip(INPUTS, inputs, strict=True) if array is not None}
+    common = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(model, "CPU", {**common, **settings}).create_infer_request()
+    return FeedsRunner(lambda feeds: np.array(request.infer(feeds, share_inputs=True)[0]))

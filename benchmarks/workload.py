@@ -26,15 +26,19 @@ from cutbert.data.masking import Masking
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens
 from cutbert.demo_data.weights import checked_weights
-from cutbert.methods.dynabert import FamilyStep, choose_points, family
+from cutbert.methods.dynabert import family
 from cutbert.methods.dynabert_recipes import resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
+from cutbert.methods.dynabert_steps import FamilyStep, choose_points
+from cutbert.methods.fit_candidates import Candidate
+from cutbert.methods.fit_cuts import in_multiples
+from cutbert.methods.fit_parts import Part
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models, find_model
-from cutbert.shape.subnet import Subnet
+from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.extract import with_layers
 from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
@@ -53,15 +57,18 @@ from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_st
 
 __all__ = [  # what is imported from here and not defined here
     "SMALL",
+    "Candidate",
     "Casts",
     "DataSettings",
     "DistillStep",
     "DynabertSettings",
+    "KeptLayer",
     "LabelStep",
     "LayerMap",
     "LossWeights",
     "ModelView",
     "Optimizer",
+    "Part",
     "RunFolder",
     "Stage",
     "StageOptimizer",
@@ -76,6 +83,7 @@ __all__ = [  # what is imported from here and not defined here
     "chosen_layers",
     "encoder_states",
     "frozen_copy",
+    "in_multiples",
     "layer_map",
     "state_loss",
     "student_step",

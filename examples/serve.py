@@ -13,55 +13,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import uvicorn
 from fastapi import FastAPI, HTTPException
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from cutbert.errors import InputError
-from cutbert.runtime import Model, load
-
-MOST_INPUTS = 1024  # of a request, and about those of requests that are answered together
+from cutbert.runtime import load
 
 
 class Request(BaseModel):
-    inputs: list[Any]
-
-
-async def answer_waiting(model: Model, waiting: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]]) -> None:
-    """Answer requests for ever: all that wait when the model is free, together."""
-    while True:
-        taken = [await waiting.get()]
-        while not waiting.empty() and sum(len(inputs) for inputs, _ in taken) < MOST_INPUTS:
-            taken.append(waiting.get_nowait())
-        together = [each for inputs, _ in taken for each in inputs]
-        try:
-            answers = iter(await asyncio.to_thread(model, together))
-            results: list[Any] = [[next(answers) for _ in inputs] for inputs, _ in taken]
-        except Exception as error:  # of the model: those who wait must hear of it
-            results = [error] * len(taken)
-        for (_, future), result in zip(taken, results, strict=True):
-            if not future.done():  # a client may have gone
-                future.set_exception(result) if isinstance(result, Exception) else future.set_result(result)
+    inputs: list[Any] = Field(max_length=1024)
 
 
 def make_app() -> FastAPI:
     """Return the application; each process of uvicorn calls it once. Its settings come in the environment."""
     threads = int(os.environ.get("SERVE_THREADS", "1"))
     model = load(os.environ["SERVE_MODEL"], backend=os.environ.get("SERVE_BACKEND", "auto"), threads=threads)
-    waiting: asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]] = asyncio.Queue()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        worker = asyncio.create_task(answer_waiting(model, waiting))
-        yield
-        worker.cancel()
-
-    app = FastAPI(lifespan=lifespan)
+    app, turn, waiting = FastAPI(), asyncio.Lock(), list[tuple[list[Any], asyncio.Future[list[Any]]]]()
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -69,16 +40,24 @@ def make_app() -> FastAPI:
 
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
-        if len(request.inputs) > MOST_INPUTS:
-            raise HTTPException(413, f"inputs must be at most {MOST_INPUTS}, got {len(request.inputs)}")
         try:
             for row, each in enumerate(request.inputs):
                 model.check_input(each, row)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
-        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        waiting.put_nowait((request.inputs, future))
-        return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in await future]}
+        own: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        waiting.append((request.inputs, own))
+        async with turn:
+            if not own.done():  # nobody has answered it meanwhile: answer all that wait
+                taken, waiting[:] = waiting[:], []
+                try:
+                    answers = iter(await asyncio.to_thread(model, [each for inputs, _ in taken for each in inputs]))
+                    for inputs, future in taken:
+                        future.set_result([next(answers) for _ in inputs])
+                except Exception as error:  # of the model: those who wait must hear of it
+                    for _, future in taken:
+                        future.set_exception(error)
+        return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in await own]}
 
     return app
 
@@ -92,11 +71,5 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     args = parser.parse_args()
     os.environ |= {"SERVE_MODEL": args.model, "SERVE_BACKEND": args.backend, "SERVE_THREADS": str(args.threads)}
-    uvicorn.run(
-        "serve:make_app",
-        factory=True,
-        port=args.port,
-        workers=args.processes,
-        app_dir=os.path.dirname(os.path.abspath(__file__)),
-        log_level="warning",
-    )
+    folder, workers = os.path.dirname(os.path.abspath(__file__)), args.processes
+    uvicorn.run("serve:make_app", factory=True, port=args.port, workers=workers, app_dir=folder, log_level="warning")

@@ -30,6 +30,12 @@ def keep_to_own_cores() -> None:
 keep_to_own_cores()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that hold a slow test, so that no worker ends alone with one."""
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in with_slow)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, with the reason, what needs real data or weights that are not there."""
     if item.get_closest_marker("real_data") and not os.environ.get(DATA_VARIABLE):

@@ -24,6 +24,7 @@ from cutbert.data.cache import cached_arrays
 from cutbert.errors import InputError, RunError
 from cutbert.files import (
     aside_of,
+    exchanged,
     read_json,
     remove_leftovers,
     replacing_file,
@@ -84,8 +85,13 @@ def test_an_interrupt_between_the_two_renames_keeps_the_former_folder(tmp_path: 
     assert (path / "file.txt").read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("is_folder", [False, True], ids=["file", "folder"])
-def test_killed_at_every_step_leaves_the_old_or_the_new(tmp_path: Path, is_folder: bool) -> None:
+@pytest.mark.parametrize("kind", ["file", "folder", "folder in two steps"])
+def test_killed_at_every_step_leaves_the_old_or_the_new(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_folder = kind != "file"
+    if kind == "folder in two steps":
+        monkeypatch.setattr("cutbert.files.exchanged", lambda one, other: False)
     path, make, number = tmp_path / "model", fill if is_folder else write, 0
     text = path / "file.txt" if is_folder else path
     for number in range(1, MOST_STEPS):
@@ -97,6 +103,29 @@ def test_killed_at_every_step_leaves_the_old_or_the_new(tmp_path: Path, is_folde
         if not was_killed:
             break
     assert 10 < number < MOST_STEPS - 1 and text.read_text() == f"new {number}"
+
+
+def test_who_reads_a_folder_that_is_replaced_finds_it(tmp_path: Path) -> None:
+    """Where the system exchanges folders at once; else it is missing for a moment."""
+    path, is_over = tmp_path / "model", threading.Event()
+    fill(path, "0")
+    (tmp_path / "other").mkdir()
+    if not exchanged(path, tmp_path / "other"):
+        pytest.skip("this file system does not exchange folders")
+    exchanged(path, tmp_path / "other")
+
+    def replace_often() -> None:
+        for i in range(60):
+            fill(path, str(i))
+        is_over.set()
+
+    writer, missed, looks = threading.Thread(target=replace_often), 0, 0
+    writer.start()
+    while not is_over.is_set():
+        missed, looks = missed + (not path.is_dir()), looks + 1
+    writer.join()
+    assert looks > 10 and not missed
+    assert (path / "file.txt").read_text() == "59" and len(list(tmp_path.iterdir())) == 2
 
 
 def test_folders_by_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,6 +324,8 @@ def test_other_files_that_name_files_outside(tmp_path: Path) -> None:
         SweepFolder.read(tmp_path)
     with pytest.raises(RunError, match="weights of a candidate must be inside the run's checkpoint/"):
         Entrant.from_json({"candidate": {}, "weights": "/x"})
+    with pytest.raises(RunError, match=r"name of a candidate must be text without /, got 'x/../../y'"):
+        Entrant.from_json({"candidate": {"name": "x/../../y"}, "weights": "x"})
 
 
 def test_commands_that_are_offered_can_be_copied(tmp_path: Path) -> None:

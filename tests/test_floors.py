@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1] / "src" / "cutbert"
 FLOORS = {
     "printable": -6,
     "version": -6,
+    "spans": -6,
     "errors": -5,
     "lacks": -4,
     "locks": -4,

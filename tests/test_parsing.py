@@ -29,6 +29,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import read_position
 from cutbert.train.run_record import read_record
+from cutbert.work.augment import stored_rows
 
 NUMBERS = st.floats() | st.integers() | st.integers(min_value=-(10**400), max_value=10**400)
 JSON = st.recursive(
@@ -87,6 +88,17 @@ def test_a_reader_that_fails_means_a_damaged_file(tmp_path: Path) -> None:
             continue
         with pytest.raises(RunError, match=r"position\.json: must hold what cutbert writes there, got TypeError"):
             read_position(path)
+
+
+@pytest.mark.parametrize("data", [3, [], [["a"], ["b", "c"]], [[3], None], ["text", None]])
+def test_variants_that_are_kept_are_checked(data: Any, tmp_path: Path) -> None:
+    path = tmp_path / "augmented.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(RunError, match=r"augmented\.json: must"):
+        read_json(path, RunError, stored_rows)
+    path.write_text(json.dumps([["a"], ["b"]]))
+    kept = read_json(path, RunError, stored_rows)
+    assert (kept.text, kept.text_pair) == (["a"], ["b"])
 
 
 @given(st.text())

@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import pytest
 
 import cutbert
+from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.files import change_json, read_json, replacing_file, replacing_folder
 from cutbert.fronts.front import Front
@@ -85,9 +88,6 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         start.wait()
         try:
             results[i] = calls[i]()
-        except InputError as error:
-            assert any(part in str(error) for part in REFUSALS), error
-            results[i] = error
         except BaseException as error:
             results[i] = error
 
@@ -96,11 +96,16 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         each.start()
     for each in threads:
         each.join()
-    broken = [each for each in results if isinstance(each, BaseException) and not isinstance(each, InputError)]
+    broken = [each for each in results if isinstance(each, BaseException) and not is_refusal(each)]
     if broken:
         raise broken[0]
     assert any(not isinstance(each, InputError) for each in results), results
     return results
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether an error says that another process is at work, or was first."""
+    return isinstance(error, InputError) and any(part in str(error) for part in REFUSALS)
 
 
 def check_nothing_aside(folder: Path) -> None:
@@ -116,6 +121,20 @@ ON_FRONT: dict[str, Callable[[Path], Any]] = {
     "report": lambda run: cutbert.report(run, out=run.parent / "report.html"),
     "export": lambda run: cutbert.export(run, onnx=True, threads=1),
 }
+# What only reads the run's model, or the run as it is: beside each that writes there.
+READERS: dict[str, Callable[[Path], Any]] = {
+    "predict": lambda run: cutbert.predict(
+        run, input=run.parent / "dev.tsv", text="text", threads=1, out=run.parent / "out.csv"
+    ),
+    "own command": lambda run: main([*own_command(run)]),
+}
+
+
+def own_command(run: Path) -> list[str]:
+    """Return the words of the command that made a run, for its copy."""
+    words = shlex.split(read_json(run / "run.json")["line"])[1:]
+    words[words.index("--out") + 1] = str(run)
+    return words
 
 
 @pytest.mark.parametrize("names", [*combinations(ON_FRONT, 2), *((name, name) for name in ON_FRONT)], ids="-".join)
@@ -138,6 +157,32 @@ def test_on_one_run(run: Path, names: tuple[str, str]) -> None:
     verbs = [line.split()[1] for line in read_json(run / "model" / "cutbert.json")["commands"]]
     assert verbs.count("export") == ("export" in names)
     check_nothing_aside(run.parent)
+
+
+@pytest.mark.parametrize("writer", ["measure", "search", "export"])
+@pytest.mark.parametrize("reader", READERS)
+def test_reading_a_run_beside_what_changes_it(run: Path, made: Path, reader: str, writer: str) -> None:
+    shutil.copy(made / "dev.tsv", run.parent)
+    before = {entry.name for entry in Front.load(run)}
+    found, written = together(lambda: READERS[reader](run), lambda: ON_FRONT[writer](run))
+    assert not isinstance(found, InputError) and not isinstance(written, InputError)
+    assert before <= {entry.name for entry in Front.load(run)}
+    if reader == "own command":
+        assert found == 0
+    assert (run / "model" / "onnx").is_dir() == (writer == "export")
+    check_nothing_aside(run.parent)
+
+
+def test_a_file_that_is_served_is_there_while_another_is_added(made: Path, tmp_path: Path) -> None:
+    """A file that is served is never missing for a moment, in which torch would answer in its place."""
+    model = save_tiny(tmp_path / "m")
+    cutbert.export(model, onnx=True, threads=1)
+    texts = {"input": made / "dev.tsv", "text": "text", "threads": 1}
+    calls = [partial(cutbert.predict, model, out=tmp_path / f"{i}.csv", **texts) for i in range(3)]
+    *answered, added = together(*calls, lambda: cutbert.export(model, int8=True, gate=False, threads=1))
+    assert {each["backend"] for each in answered} <= {"onnx", "onnx-int8"} and not isinstance(added, InputError)
+    assert len(list((model / "onnx").glob("*.onnx"))) == 2
+    check_nothing_aside(tmp_path)
 
 
 def test_searches_keep_each_others_networks_when_they_are_repeated(run: Path) -> None:

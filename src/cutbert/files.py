@@ -8,10 +8,12 @@ go with it.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import uuid
@@ -28,6 +30,7 @@ from cutbert.parsing import parse_json
 
 ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
+AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h and linux/fs.h
 MOVING_TEMPORARY = threading.Lock()  # where Python makes temporary files is one setting of the whole process
 
 
@@ -93,8 +96,9 @@ def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
 def replacing_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     """Yield a new temporary folder; on success it is renamed to `path`, on any error it is removed.
 
-    A folder already at `path` is replaced, or back in its place where that is interrupted; after a kill between the two
-    renames the next process that writes there puts it back. Otherwise as `replacing_file`; an empty folder is new.
+    A folder already at `path` is exchanged for it at once, so that who reads there never finds none; where the system
+    cannot, one after the other, and after a kill between the two renames the next process that writes there puts it
+    back. Otherwise as `replacing_file`; an empty folder is new.
     """
     with claimed(path, is_new=is_new) as aside:
         new = aside / NEW
@@ -103,8 +107,20 @@ def replacing_folder(path: Path, *, is_new: bool = False) -> Iterator[Path]:
         if is_new:
             check_new(path)
         elif os.path.lexists(path):
+            if exchanged(new, named(path)):
+                return
             os.replace(named(path), aside / OLD)
         os.replace(new, named(path))
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchange two files or folders at once; return whether the system can (Linux, most file systems)."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    sys.audit("os.rename", one, other, -1, -1)  # as Python's own renames
+    return bool(rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cutbert.errors import CutbertError, InputError, MissingError
+from cutbert.errors import CutbertError, InputError, MissingError, ModelError
+from cutbert.printable import reason_of
 
 ASIDE = ".part"  # ends the name of what is written aside
 SOME_FILES = 32
@@ -185,3 +186,28 @@ def refuse_lack(error: BaseException, where: object = None) -> None:
     lack = lack_of(error, where)
     if isinstance(lack, LackError):
         raise lack from error
+
+
+@contextmanager
+def library_errors(what: str, where: object) -> Iterator[None]:
+    """Turn whatever a library fails with on a model's file into a ModelError; their errors have no common base class.
+
+    A panic of tokenizers is not even an Exception.
+
+    Args:
+        what: is wrong then; the library's reason comes behind it.
+        where: the file or folder.
+
+    Raises:
+        LackError: room, rights, file handles or memory are missing.
+        ModelError: anything else but an error of ours, which passes.
+    """
+    try:
+        yield
+    except CutbertError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        refuse_lack(error, where)
+        raise ModelError(f"{what}: {reason_of(error)}") from None

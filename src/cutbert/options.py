@@ -304,13 +304,17 @@ def collected(take: Any, values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def options_of(*kinds: type[Any]) -> dict[str, Option]:
-    """Return the options that settings dataclasses make, by field name, each once, in their order."""
+    """Return the options that settings dataclasses make, by field name, each once, in their order.
+
+    Of several with a field of one name the first says what is known of it, or the one that takes more words.
+    """
     options: dict[str, Option] = {}
     for kind in kinds:
         hints = get_type_hints(kind)
         for each in fields(kind):
-            if each.name not in options:
-                options[each.name] = option_of(each, hints[each.name], group_of(kind, each))
+            made, known = option_of(each, hints[each.name], group_of(kind, each)), options.get(each.name)
+            if known is None or (known.choices and set(known.choices) < set(made.choices)):
+                options[each.name] = made
     return options
 
 

@@ -103,6 +103,7 @@ def points(value: float | None) -> str:
 
 
 def millions(value: float | None) -> str:
+    """Return a count in millions, or nothing."""
     return "" if value is None else f"{value / MILLION:,.1f}"
 
 

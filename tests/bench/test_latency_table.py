@@ -8,16 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cutbert.bench.latency_table import (
-    TABLE_ROWS,
-    Curve,
-    LatencyTable,
-    interpolated,
-    measure_table,
-    new_network,
-    part_shapes,
-    random_cut,
-)
+from cutbert.bench.latency_table import Curve, LatencyTable, interpolated
+from cutbert.bench.measure_table import TABLE_ROWS, measure_table, new_network, part_shapes, random_cut
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel

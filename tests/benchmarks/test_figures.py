@@ -22,6 +22,7 @@ NAMES = (
     "claims",
     "findings",
     "everything",
+    "fit_pieces",
     "claim_rows",
     "equal_cost",
     "page_tables",

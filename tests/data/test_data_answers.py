@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from tiny_tokenizer import build_tokenizer
 
-from cutbert.data.answers import MAX_ANSWER_TOKENS, AnswerScorer, best_spans, normalized, right_answers, word_f1
+from cutbert.data.answers import AnswerScorer, normalized, right_answers, word_f1
 from cutbert.data.questions import Answer, Questions
 from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.spans import MAX_ANSWER_TOKENS, best_spans
 
 
 def official_normalize(text: str) -> str:
@@ -70,29 +71,26 @@ def test_empty_answers_differ_between_the_versions() -> None:
     assert right_answers([Answer("the", 0), Answer("The end", 0)], False) == ["", "end"]
 
 
-def exhaustive(logits: np.ndarray) -> list[float]:
-    """The plain twin of `best_spans`."""
-    found = []
-    for window in logits:
-        sums = [
-            window[first, 0] + window[last, 1]
-            for first in range(len(window))
-            for last in range(first, min(len(window), first + MAX_ANSWER_TOKENS))
-        ]
-        found.append(max(sums))
-    return found
+def exhaustive(window: np.ndarray, count: int) -> list[tuple[float, int, int]]:
+    """The plain twin of `best_spans`, of one window."""
+    spans = [
+        (window[first, 0] + window[last, 1], first, last)
+        for first in range(len(window))
+        for last in range(first, min(len(window), first + MAX_ANSWER_TOKENS))
+    ]
+    return sorted(spans, key=lambda span: (-span[0], span[2] - span[1], span[1]))[:count]
 
 
-def test_the_best_span_is_that_of_an_exhaustive_search() -> None:
-    logits = np.random.default_rng(0).normal(size=(20, 45, 2))
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_best_spans_are_those_of_an_exhaustive_search(count: int) -> None:
+    logits = np.round(np.random.default_rng(0).normal(size=(20, 45, 2)), 1)  # with ties
     logits[3, :, :] = -np.inf
     logits[4, 5:, 0] = logits[4, :40, 1] = -np.inf  # too far apart
-    score, first, last = best_spans(logits)
-    np.testing.assert_allclose(score, exhaustive(logits))
-    assert np.isinf(score[[3, 4]]).all()
-    rest = np.setdiff1d(np.arange(20), [3, 4])
-    np.testing.assert_allclose(score[rest], logits[rest, first[rest], 0] + logits[rest, last[rest], 1])
-    assert ((last - first >= 0) & (last - first < MAX_ANSWER_TOKENS)).all()
+    found = best_spans(logits, count)
+    assert np.isinf(found[0][[3, 4]]).all() and all(each.shape == (20, count) for each in found)
+    for row in np.setdiff1d(np.arange(20), [3, 4]):
+        spans = zip(*(each[row].tolist() for each in found), strict=True)
+        assert list(spans) == exhaustive(logits[row], count)
 
 
 def asked(has_unanswerable: bool = False) -> Tokens:

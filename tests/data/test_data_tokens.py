@@ -122,7 +122,7 @@ def test_without_cache_nothing_is_written(tokenizer: PreTrainedTokenizerFast, ca
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "index", "index gone", "odd index"])
+@pytest.mark.parametrize("damage", ["bit", "cut", "gone", "index", "index gone", "odd index", "deep index"])
 def test_damaged_entries_are_rebuilt(tokenizer: PreTrainedTokenizerFast, cache: Path, damage: str) -> None:
     rows = Rows(random_texts(30, 0))
     expected = tokenize_rows(rows, tokenizer, "tiny", 16, cache=False).ids.tolist()
@@ -141,7 +141,7 @@ def test_damaged_entries_are_rebuilt(tokenizer: PreTrainedTokenizerFast, cache: 
     elif damage == "index gone":
         index.unlink()
     else:
-        index.write_text("[1]")
+        index.write_text("[1]" if damage == "odd index" else "[" * 100_000)
     assert tokenize_rows(rows, tokenizer, "tiny", 16).ids.tolist() == expected
     assert ids.read_bytes() == data
 

@@ -112,7 +112,7 @@ def test_a_named_task(files: dict[str, str], tmp_path: Path) -> None:
         ({"task": "stsb", "label": "score"}, "--label must not be given with --task"),
         ({"select": "dev"}, "--select must be a file with --objective embedding"),
         ({"data_dir": "glue"}, "--data-dir goes with --task"),
-        ({"objective": "mlm"}, "--objective must be task or embedding here, got mlm"),
+        ({"objective": "mlm"}, "--objective must be one of task, embedding, got"),
         ({"objective": "task", "corpus": "c", "text": "a", "label": "b"}, "--corpus is for --objective embedding"),
     ],
 )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn.metrics.pairwise import cosine_similarity
 
 from cutbert.data import vectors
+from cutbert.data.dataset import Dataset
 from cutbert.data.ranking import mrr, ndcg
+from cutbert.data.rows import Rows
 from cutbert.data.vectors import Pairs, Prompts, Retrieval, VectorScorer, VectorTexts, prompts_of, unit
 from cutbert.errors import DataError
+from cutbert.shape.head import HeadSpec
 
 DRAW = np.random.default_rng(0)
 VECTORS = DRAW.normal(size=(40, 6)).astype(np.float32)
@@ -69,3 +74,16 @@ def test_prompts() -> None:
     assert prompts_of({}, None) == Prompts()
     text = BOTH.prompted(Prompts("q ", "d ", "t ")).text
     assert (text[0], text[16], text[22]) == ("t text 0", "q text 16", "d text 22")
+
+
+def test_texts_to_learn_from_come_behind_every_prompt() -> None:
+    prompts, texts = Prompts("query: ", "passage: "), [f"text {i}" for i in range(300)]
+    given = prompts.of_any_kind(texts)
+    kinds = Counter(whole.removesuffix(text) for whole, text in zip(given, texts, strict=True))
+    assert set(kinds) == {"query: ", "passage: ", ""} and min(kinds.values()) > 70
+    assert given[::-1] == prompts.of_any_kind(texts[::-1])  # the text alone decides
+    assert VectorTexts(texts).prompted(prompts).text == given
+    data = Dataset("own", HeadSpec("embedding"), "cosine", Rows(texts), VectorTexts(texts[:5]), VectorTexts(texts[5:9]))
+    prompted = data.prompted(prompts)
+    assert prompted.train.text == given and prompted.select.text + prompted.dev.text == given[:9]
+    assert Prompts("q ", "q ", "q ").of_any_kind(["a", "b"]) == ["q a", "q b"] and Prompts().of_any_kind(["a"]) == ["a"]

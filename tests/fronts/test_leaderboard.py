@@ -11,15 +11,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts import leaderboard_view
-from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntry, difference_of
+from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard, LeaderboardEntry
 from cutbert.fronts.leaderboard_view import verdict, what_is_left
-from cutbert.fronts.paired import compare
 from tiny_runs import SHAPE, tiny_entry, tiny_leaderboard
 
 REQUIRED = {
@@ -138,10 +136,15 @@ def test_the_table() -> None:
     assert "91.60" in repr(tiny_leaderboard().chosen[0])
 
 
-def test_the_difference_is_that_of_the_pair() -> None:
-    truth, one, other = np.array([0.0, 1, 1, 0]), np.array([0.0, 1, 1, 1]), np.array([0.0, 1, 1, 0])
-    paired = compare("accuracy", [one], [other], truth)
-    assert difference_of(paired) == {"mean": -0.25, "low": paired.low, "high": paired.high}
+def test_kinds_are_explained_and_limits_told_apart() -> None:
+    board = tiny_leaderboard()
+    text = repr(board)
+    assert "layers: whole layers left out; layers-0-3 keeps the layers 0 and 3" in text
+    assert "student: a smaller model that was given" in text and "gates:" not in text and "made for" not in text
+    entries = [replace(entry, limit="2 ms") if entry.kind == "layers" else entry for entry in board.entries]
+    table = leaderboard_view.leaderboard_table(entries)
+    assert table.headings[-2:] == ("made for", "within limit") and all(len(row) == 12 for row in table.rows)
+    assert [row[-2:] for row in table.rows if row[1] == "layers-2"] == [("2 ms", "yes")]
 
 
 def test_the_verdict_on_a_cut() -> None:

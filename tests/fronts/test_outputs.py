@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from cutbert.files import write_json
 from cutbert.fronts import paired
@@ -14,6 +15,7 @@ from cutbert.fronts.outputs import (
     answers_of,
     chance_fact,
     chance_note,
+    chance_of,
     interval_fact,
     score_interval,
     stored_difference,
@@ -56,6 +58,27 @@ def test_the_interval_is_the_binomials() -> None:
     assert (low, high) == pytest.approx((0.8 - reach, 0.8 + reach), abs=0.006)
     low, high = score_interval(outputs(0.8), "matthews") or (0, 0)
     assert low < 0.6 < high and high - low > 2 * reach
+
+
+def pairs(noise: float) -> dict[str, Any]:
+    """Return outputs of pairs: cosines that are the pairs' numbers with noise."""
+    draw = np.random.default_rng(0)
+    numbers = draw.normal(size=ROWS)
+    cosines = numbers + noise * draw.normal(size=ROWS)
+    score = stats.spearmanr(numbers, cosines).statistic
+    return {"score": score, "pair_cosines": cosines.tolist(), "numbers": numbers.tolist()}
+
+
+def test_the_interval_of_spearman_is_near_fishers() -> None:
+    stored = pairs(1.0)
+    low, high = score_interval(stored, "spearman") or (0, 0)
+    error = np.sqrt((1 + stored["score"] ** 2 / 2) / (ROWS - 3))  # Bonett and Wright 2000
+    expected = np.tanh(np.arctanh(stored["score"]) + 1.96 * np.array([-error, error]))
+    assert (low, high) == pytest.approx(expected, abs=0.015)
+    found = stored_difference(pairs(0.5), stored, "spearman") or {}
+    assert found["mean"] == pytest.approx(pairs(0.5)["score"] - stored["score"]) and 0 < found["low"] < found["mean"]
+    assert stored_difference(stored, {**stored, "numbers": stored["numbers"][::-1]}, "spearman") is None
+    assert "near chance" in str(chance_of({**stored, "score": 0.05}, "spearman"))
 
 
 def test_questions_have_a_score_each() -> None:

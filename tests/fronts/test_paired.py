@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from cutbert.fronts import paired
-from cutbert.fronts.paired import METRICS, Paired, compare, mcnemar, permutation
+from cutbert.fronts.paired import METRICS, Paired, compare, mcnemar, order_of, permutation
 
 FOUND = Paired(0.02, 0.01, 0.03, 0.01, "permutation", (0.01, 0.03), 100)
 
@@ -37,6 +37,12 @@ def test_metrics_are_scikit_learns(truth: np.ndarray) -> None:
     assert METRICS["matthews"](said, truth) == pytest.approx(metrics.matthews_corrcoef(truth, said))
     numbers = truth + np.random.default_rng(2).normal(size=300)
     assert METRICS["pearson"](numbers, truth) == pytest.approx(stats.pearsonr(numbers, truth).statistic)
+    ties, places = np.round(numbers, 1), order_of(np.round(numbers, 1))  # values that are equal share a place
+    rows = np.random.default_rng(3).integers(0, 300, (5, 300))
+    expected = [stats.spearmanr(ties[each], truth[each]).statistic for each in rows]
+    assert METRICS["spearman"](places[rows], truth[rows]) == pytest.approx(expected)
+    assert METRICS["spearman"](places, truth) == pytest.approx(stats.spearmanr(ties, truth).statistic)
+    assert METRICS["spearman"](0 * places, truth) == 0
     hot, said_hot = truth.reshape(100, 3), said.reshape(100, 3)
     assert METRICS["f1"](said_hot, hot) == pytest.approx(metrics.f1_score(hot, said_hot, average="micro"))
     constant = np.ones(300)

@@ -53,6 +53,14 @@ def changed_json(text: str, draw: random.Random) -> str:
     return json.dumps(data)
 
 
+def changed_line(text: str, draw: random.Random) -> str:
+    """Return JSON lines with one of them changed."""
+    lines = text.splitlines()
+    i = draw.randrange(len(lines))
+    lines[i] = changed_json(lines[i], draw)
+    return "\n".join(lines)
+
+
 def changed_toml(text: str, draw: random.Random) -> str:
     """Return TOML with the value or the name of one line changed."""
     lines = text.splitlines()

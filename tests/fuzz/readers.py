@@ -7,6 +7,29 @@ from world import COMMANDS, FAST, OWN
 MODEL_FILES = (
     "config.json", "cutbert.json", "tokenizer.json", "tokenizer_config.json", "shape.json", "model.safetensors",
 )  # fmt: skip
+SERVED_FILES = ("config.json", "cutbert.json", "tokenizer.json", "tokenizer_config.json", "onnx/model.onnx")
+TEXTS = "--input data/dev.tsv --text text --threads 1"
+ASKED = "--input data/squad/dev-v1.1.json --threads 1"
+# What reads a folder that is served from ONNX, by its name in the world.
+SERVING = {
+    "onnx": (f"predict onnx {TEXTS} --out out.jsonl",),
+    "tagger": (
+        f"predict tagger {TEXTS} --out out.jsonl",
+        "predict tagger --input data/dev.conll --text 0 --out out.conll --threads 1",
+        f"predict tagger {TEXTS} --out out.parquet",
+    ),
+    "reader": (f"predict reader {ASKED} --out out.json", f"predict reader {ASKED} --out out.parquet"),
+    "scorer": ("predict scorer --input data/pairs.csv --text a --text-pair b --out out.tsv --threads 1",),
+    "vectors": (f"predict vectors {TEXTS} --out out.npy", f"predict vectors {TEXTS} --out out.parquet"),
+}
+EMBEDDING = "--objective embedding --train data/text.txt --max-length 16"
+PAIRS = "--dev data/pairs.csv --text a --text-pair b --label score"
+RETRIEVAL = "--queries data/queries.jsonl --corpus data/corpus.jsonl --relevant data/relevant.tsv"
+JUDGED = f"measure vectors {EMBEDDING} {PAIRS} {RETRIEVAL} --rounds 1 --length 4 --threads 1"
+TRIMMED = "export vectors --onnx --trim-vocab --out out --threads 1"
+LAID_OUT = "export vectors --for sentence-transformers --onnx --out out --threads 1"
+RERANKER = "finetune scorer --train data/groups.jsonl --dev data/pairs.csv --text a --text-pair b --label score"
+PLANNED = f"fit model {OWN} --plan fit --max-latency-ms 0.0001 --threads 1 --out out"  # too few: ends once it is read
 SEARCH = COMMANDS["search"] + " --max-latency-ms 1000"
 REPORT_FIT = "report fit --out page.html"
 TAGGING = "finetune base --train data/train.conll --dev data/dev.conll --tagging --text 0 --label 1"
@@ -51,6 +74,12 @@ READERS: dict[str, tuple[str, ...]] = {
     ),
     "teacher/config.json": (f"{COMMANDS['finetune']} --teacher teacher",),
     "picked/cutbert.json": ("export picked --out out --threads 1", predict("picked")),
+    **{f"{name}/{file}": commands for name, commands in SERVING.items() if name != "onnx" for file in SERVED_FILES},
+    **{f"onnx/{file}": SERVING["onnx"] for file in SERVED_FILES[:-1]},
+    **{
+        f"vectors/{file}": (*SERVING["vectors"], JUDGED, TRIMMED, LAID_OUT)
+        for file in ("modules.json", "1_Pooling/config.json", "config_sentence_transformers.json")
+    },
     "onnx/onnx/*.onnx": (predict("onnx"), "measure onnx --backend onnx --rounds 1 --length 4"),
     "shape.json": ("cost shape.json", f"{SCRATCH} --out out {FAST}"),
     "run/front.json": OF_FRONT,
@@ -61,6 +90,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "run/latency/*.json": (SEARCH.replace("--trials 3", "--trials 2"),),
     "run/searches/*/run.json": (SEARCH, COMMANDS["report"]),
     **{f"fit/{name}.json": (REPORT_FIT,) for name in ("leaderboard", "run")},
+    "fit/plan.json": (PLANNED,),
     **{f"sweep/{name}": ("sweep plan.toml --out sweep",) for name in ("sweep.json", "runs/*/run.json")},
     "plan.toml": (COMMANDS["sweep"],),
     "words.txt": (f"{COMMANDS['dynabert']} --augment words --augment-words words.txt --augment-rounds 1",),
@@ -71,5 +101,9 @@ READERS: dict[str, tuple[str, ...]] = {
     },
     "data/train.conll": (f"{TAGGING} --out out --max-length 16 {FAST}",),
     "data/squad/train-v1.1.json": (f"{QUESTIONS} --out out {FAST}",),
-    "data/text.txt": (COMMANDS["pretrain"], "predict model --input data/text.txt --out out.csv --threads 1"),
+    **{f"data/{name}": (JUDGED,) for name in ("pairs.csv", "queries.jsonl", "corpus.jsonl", "relevant.tsv")},
+    "data/groups.jsonl": (f"{RERANKER} --group group --out out --max-length 16 {FAST}",),
+    "data/dev.conll": SERVING["tagger"][1:2],
+    "data/squad/dev-v1.1.json": SERVING["reader"],
+    "data/text.txt": (COMMANDS["pretrain"], JUDGED, "predict model --input data/text.txt --out out.csv --threads 1"),
 }

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
-from hostile import changed_bytes, changed_json, changed_toml
+from hostile import changed_bytes, changed_json, changed_line, changed_toml
 from readers import READERS
 from world import COMMANDS, OWN, make_world
 
@@ -99,7 +99,11 @@ def file_cases(world: Path, draw: random.Random) -> Iterator[Case]:
         pattern = draw.choice(list(READERS))
         path = draw.choice(files[pattern])
         old = path.read_bytes()
-        change_text = {".json": changed_json, ".toml": changed_toml}.get(path.suffix) if draw.random() < 0.8 else None
+        change_text = (
+            {".json": changed_json, ".jsonl": changed_line, ".toml": changed_toml}.get(path.suffix)
+            if draw.random() < 0.8
+            else None
+        )
         if change_text is None:
             new = changed_bytes(old, draw)
         else:

@@ -8,6 +8,7 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -15,15 +16,33 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cutbert.bench.settings import LatencySettings
 from cutbert.cli.main import main
+from cutbert.exporters.folder import add_files
+from cutbert.exporters.graph import build_graph
 from cutbert.fronts.leaderboard import Leaderboard
+from cutbert.fronts.measure import timed_table
+from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
+from cutbert.methods.fit_plan import PLAN as FIT_PLAN
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.train.run_folder import RunFolder
-from tiny_runs import HEAD, PROVENANCE, WORDS, save_tiny, tiny_leaderboard, tiny_model, tiny_rows, tiny_tokenizer
+from known_times import take_known_times
+from tiny_runs import (
+    HEAD,
+    PROVENANCE,
+    WORDS,
+    save_tiny,
+    save_tiny_embedder,
+    tiny_leaderboard,
+    tiny_model,
+    tiny_rows,
+    tiny_tokenizer,
+)
 from tiny_sweeps import compute_here
 
 FREE = EncoderShape(24, (LayerShape(2, 5, 4, 0), LayerShape(0, 0, 0, 13)), vocab_size=20, num_positions=128)
@@ -55,6 +74,12 @@ model = "{teacher}"
 needs.cores = 1
 grid.learning_rate = [1e-3]
 """
+# What is served from ONNX beside labels of texts, by folder.
+SERVED = {
+    "tagger": HeadSpec("token", ("B-X", "I-X", "O")),
+    "reader": HeadSpec("span"),
+    "scorer": HeadSpec("regression", ("score",)),
+}
 # Of each verb a command that ends soon and reads most of what it can; in the world's folder.
 COMMANDS = {
     "finetune": f"finetune base --out out {OWN} {QUICK} --epochs 0.2",
@@ -103,6 +128,7 @@ def make_world(path: Path) -> Path:
     modules = [{"path": folder, "type": f"sentence_transformers.models.{kind}"} for folder, kind in kinds.items()]
     (path / "sentences" / "modules.json").write_text(json.dumps(modules))
     write_data(path / "data")
+    write_served(path)
     run(f"export model --int8 --out onnx {OWN} --threads 1 --max-drop 100")
     run(f"dynabert model --out run {OWN} {QUICK} --epochs 0.2 --depths 2 --width-mult 0.5")
     run("pick run --max-params 100000 --out picked")
@@ -125,11 +151,32 @@ def write_fit(path: Path) -> None:
     with fit.start():
         board.save(path)
         fit.log(stage="max-2ms", step=1, loss=0.5)
+        (path / FIT_PLAN).write_text(json.dumps(plan_of_fit()))
         fit.finish({"out": str(path), "leaderboard": [each.to_json() for each in board], "seconds": 1.0})
 
 
+def plan_of_fit() -> dict[str, Any]:
+    """Return decisions of a run of fit."""
+    with pytest.MonkeyPatch.context() as patch:
+        take_known_times(patch, lambda shape, length: cost_of(shape, HEAD, length).macs / 1e6)
+        table = timed_table(tiny_model(), ("a", "f", "h"), [4, 6], LatencySettings(rounds=1, threads=1))
+    look = {"table": table.to_json(), "tokenizer_ms": 0.01, "build_s": 0.1, "row_ms": 0.1}
+    return {"look": look, "at_once": 1, "time_limit_s": 60.0, "limit-1-ms": {"layers-0": 0.1}, "limit-1-last": [[0, 9]]}
+
+
+def write_served(path: Path) -> None:
+    """Write a folder with float32 ONNX for each kind of answers."""
+    folders = [save_tiny(path / name, tiny_model(head)) for name, head in SERVED.items()]
+    for folder in (*folders, save_tiny_embedder(path / "vectors")):
+        loaded = load_model(folder)
+        add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
+    config = path / "scorer" / "config.json"
+    sigmoid = {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}
+    config.write_text(json.dumps({**json.loads(config.read_text()), **sigmoid}))
+
+
 def write_data(folder: Path) -> None:
-    """Write the same rows in every format, words with labels, questions, and plain text."""
+    """Write the same rows in every format, words with labels, questions, pairs, retrieval, and plain text."""
     folder.mkdir()
     for name, count, seed in (("train", 40, 3), ("dev", 16, 4)):
         rows = tiny_rows(count, seed)
@@ -158,3 +205,18 @@ def write_data(folder: Path) -> None:
     (folder / "squad").mkdir()
     for name in ("train", "dev"):
         (folder / "squad" / f"{name}-v1.1.json").write_text(json.dumps(squad))
+    write_pairs(folder)
+
+
+def write_pairs(folder: Path) -> None:
+    """Write pairs with a number, in groups, and queries with a corpus in BEIR's layout."""
+    texts = tiny_rows(24, 5).text
+    rows = [{"a": texts[i], "b": texts[i + 12], "score": i % 4, "group": f"g{i // 3}"} for i in range(12)]
+    with (folder / "pairs.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([list(rows[0]), *(each.values() for each in rows)])
+    found = {"queries": texts[:4], "corpus": texts[4:], "groups": rows}
+    for name, each in found.items():
+        lines = [row if isinstance(row, dict) else {"_id": f"{name[0]}{i}", "text": row} for i, row in enumerate(each)]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    relevant = [f"q{i}\tc{2 * i}\t1" for i in range(4)]
+    (folder / "relevant.tsv").write_text("\n".join(["query-id\tcorpus-id\tscore", *relevant]) + "\n")

@@ -70,6 +70,20 @@ def test_what_was_given_up_is_said(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_metrics_of_select_and_dev_are_told_apart(tmp_path: Path) -> None:
+    changes = {f"{key}_{when}": 0.5 for key in ("score", "select_score") for when in ("before", "after")}
+    own = {**changes, "metric": "spearman", "select_score_metric": "cosine"}
+    counts = {"tokens_before": 9, "tokens": 5, "bytes_saved": 4, "split_differently": {"dev": 1}}
+    facts = {
+        "scores": {"spearman": 0.5, "select_cosine": 0.9},
+        "cut_from": {"params": 9, "macs": 8, "score": 0.6, "select_score": 1.0, "difference": -0.1},
+        "trimmed_vocabulary": {**counts, **own},
+    }
+    text = (save(tmp_path / "m", **facts) / CARD).read_text()
+    assert "The uncut model scores 60.00 points of spearman on dev and 100.00 of cosine on select: on dev" in text
+    assert "changes the cosine on select: 50.00 to 50.00, the spearman on dev: 50.00 to 50.00." in text
+
+
 def test_the_hub_reads_it(tmp_path: Path) -> None:
     data = ModelCard.load(save(tmp_path / "m", **FACTS) / CARD).data
     assert (data.license, data.base_model, data.pipeline_tag) == ("mit", "someone/small-bert", "text-classification")

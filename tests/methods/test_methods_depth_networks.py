@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cutbert.fronts.front import Entry
-from cutbert.methods.depth_networks import ScoredDepth, summary
+from cutbert.methods.depth_networks import ScoredDepth
+from cutbert.methods.depth_report import summary
 from cutbert.shape.subnet import Subnet
 from tiny_runs import SHAPE
 

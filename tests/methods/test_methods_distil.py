@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutbert.data.batches import Batch, collate, collate_blocks
-from cutbert.methods.dynabert import FamilyStep, FinalStep, choose_points
 from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, Recipe
+from cutbert.methods.dynabert_steps import FamilyStep, FinalStep, choose_points
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
 from cutbert.shape.head import HeadSpec

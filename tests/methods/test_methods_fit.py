@@ -6,21 +6,29 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
-from cutbert.errors import InputError, MissingError, RunError
+from cutbert.errors import BudgetError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
-from cutbert.methods.fit_candidates import Proposer, Source, in_multiples
+from cutbert.methods import fit_proposals
+from cutbert.methods.fit import without_late_gates
+from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_cuts import Proposer, in_multiples
+from cutbert.methods.fit_limits import MARGIN, Target
+from cutbert.methods.fit_parts import rows_within
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.train.checkpoint import Position
@@ -100,7 +108,7 @@ def test_the_uncut_model_and_the_plain_alternative_are_on_the_leaderboard(finish
     assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [("teacher", "onnx-int8"), ("teacher", "onnx")]
     assert not board[0]["within_limit"] and not board[1]["within_limit"]
     assert any(entry["kind"] == "layers" and entry["steps"] for entry in board)
-    assert {"layers", "sizes", "undivided"} <= {entry["kind"] for entry in board}
+    assert {"layers", "sizes"} <= {entry["kind"] for entry in board}
     chosen = next(entry for entry in board if entry["chosen"])
     plain = [entry for entry in board if entry["kind"] == "layers" and entry["within_limit"]]
     assert all(chosen["select_score"] >= entry["select_score"] for entry in plain)
@@ -240,6 +248,28 @@ def test_several_limits_make_several_models(model: str, task: dict[str, Any], tm
     assert all(entry.latency_ms <= limit for entry, limit in zip(chosen, limits, strict=True))
 
 
+def test_a_limit_that_nothing_keeps_in_the_end_does_not_take_the_other_models(
+    model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"max_latency_share": [0.95, 0.9], "candidates": 1, "kinds": ["layers"]}
+    kept: list[str] = []
+    monkeypatch.setattr("cutbert.methods.fit_end.choose", lambda *args: {key: 0 for key in kept})
+    with pytest.raises(BudgetError) as caught:
+        fit(model, tmp_path / "run", task, **options)
+    assert len(caught.value.mistakes) == 2 and all(
+        "keeps it as measured at the end; " in each and "The same command measures again" in each
+        for each in caught.value.mistakes
+    )
+    assert Leaderboard.load(tmp_path / "run").entries and not (tmp_path / "run" / "model").exists()
+    kept.append("limit-2")
+    run = fit(model, tmp_path / "run", task, **options)
+    (made,) = run["models"]
+    assert (Path(made["out"]) / "onnx").is_dir()
+    assert [note for note in run["notes"] if "no network that was made keeps it" in note] == [
+        caught.value.mistakes[0].partition(";")[0]
+    ]
+
+
 def known_uncut_ms(model: str, folder: Path, task: dict[str, Any]) -> float:
     """Return a latency of the uncut model, taken for its time by this test's machine: that of a longer text."""
     measured = cutbert.measure(model, backend="onnx-int8", length=6, threads=1)
@@ -331,10 +361,14 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
         ([], "must be a JSON object, got list"),
         ({"look": {}}, "look must be a JSON object with table, tokenizer_ms, build_s, row_ms as cutbert writes them"),
         ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
-        ({"time_limit_s": None}, "time_limit_s must be a number above 0, got None"),
-        ({"limit-1-round-1": -1}, "limit-1-round-1 must be a whole number of at least 0, got -1"),
+        ({"time_limit_s": None}, "time_limit_s must be a number of at most 100,000,000, above 0, got None"),
+        ({"time_limit_s": 1e300}, "time_limit_s must be a number of at most 100,000,000, above 0, got 1e[+]300"),
+        ({"limit-1-round-1": -1}, "limit-1-round-1 must be a whole number in 0..1,000,000,000, got -1"),
+        ({"limit-1-last-steps": 10**18}, "limit-1-last-steps must be a whole number in 0..1,000,000,000, got 1000"),
+        ({"limit-1-last": [[0, 10**18]]}, "limit-1-last must be changes from step 0 on"),
+        ({"limit-1-until": 1e200}, "limit-1-until must be a number of at most 100,000,000, got 1e[+]200"),
         ({"teacher": [1]}, "teacher must be a list of JSON objects"),
-        ({"limit-1-until": "soon"}, "limit-1-until must be a number, got 'soon'"),
+        ({"limit-1-until": "soon"}, "limit-1-until must be a number of at most 100,000,000, got 'soon'"),
         ({"limit-1-ms": {"thin-1": 0}}, "limit-1-ms must be a JSON object of numbers above 0"),
         ({"limit-1-last": []}, "limit-1-last must be changes from step 0 on"),
         ({"limit-1-last": [[3, 20]]}, "limit-1-last must be changes from step 0 on"),
@@ -396,6 +430,31 @@ def test_whole_layers_are_the_most_that_fit() -> None:
     assert {len(each.layers) for each in propose() if each.kind == "layers"} == {1, 2}
 
 
+@pytest.mark.parametrize(("share", "is_wider"), [(0.9, True), (0.94, False), (1.1, False)])
+def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, is_wider: bool) -> None:
+    propose = proposer(0.45, ("sizes",))
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(decide=lambda name, decide: decide()),
+        costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
+        part_of=lambda candidate: SimpleNamespace(source=propose.source),
+    )
+    wider = {each.name: each for each in propose.wider()}
+
+    def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
+        return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
+
+    monkeypatch.setattr(fit_proposals, "measured", measured)
+    limit = {"latency_ms": 1.0}
+    candidates, times = fit_proposals.timed(
+        fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), propose.wider()
+    )
+    thin = next(each for each in candidates if each.name == "thin-2")
+    narrow = next(each for each in propose() if each.name == "thin-2")
+    assert propose.load(narrow.subnet.shape_in(SHAPE)) < 1 < propose.load(wider["thin-2"].subnet.shape_in(SHAPE)) < 1.08
+    assert thin == (wider["thin-2"] if is_wider else narrow)
+    assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
+
+
 def test_kinds_say_what_is_proposed() -> None:
     assert {each.kind for each in proposer(0.7, ("sizes",))()} == {"sizes"}
     assert {each.kind for each in proposer(0.7, ("undivided",))()} == {"undivided"}
@@ -434,6 +493,28 @@ def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
     pace.num_steps(Position(0))
     assert pace.num_steps(Position(80, seconds=80.0)) == 100
     assert pace.num_steps(Position(40, seconds=40.0)) == 1040
+
+
+def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = FitSettings(max_drop=1.0)
+    assert without_late_gates(settings, 599.0).kinds == ("layers", "sizes", "undivided", "student")
+    assert "gates are not tried: they need --time 10m or more" in capsys.readouterr().err
+    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}):
+        settings = FitSettings(max_drop=1.0, **given)
+        assert without_late_gates(settings, 60.0) is settings
+    assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_long_texts_are_judged_by_fewer_rows() -> None:
+    assert rows_within(100, np.full(50, 10), 2) == 10
+    assert rows_within(100, np.full(50, 60), 2) == 2 and rows_within(100, np.full(3, 10), 2) == 3
+    assert rows_within(100, np.full(1, 200), 2) == 1
+
+
+def test_few_rows_are_passed_over_more_often() -> None:
+    assert tries_for(10_000) == list(TRIES)
+    assert tries_for(1_000)[0] == (1e-4, 6.25)
+    assert [passes for _, passes in tries_for(90)] == [20.0, 20.0, 20.0, 40.0]
 
 
 def test_settings_know_their_limits() -> None:

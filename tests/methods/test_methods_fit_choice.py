@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from cutbert.bench.latency_table import part_shapes, table_of
+from cutbert.bench.measure_table import part_shapes, table_of
 from cutbert.errors import BudgetError
-from cutbert.methods.fit_candidates import KNAPSACK, Candidate
+from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
+from cutbert.methods.fit_cuts import KNAPSACK
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
 from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_settings import FitSettings
@@ -87,9 +88,15 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
 
 def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
     board = marked(
-        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}
+        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}, None
     )
     assert [(entry.name, entry.limit) for entry in board if entry.chosen] == [("uncut", "2 ms"), ("uncut", "1 ms")]
+
+
+def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
+    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79)]
+    for least, within in ((0.8, [True, False]), (None, [True, True])):
+        assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
 
 
 # Limits
@@ -100,6 +107,11 @@ def costs() -> Costs:
     whole = cost_of(SHAPE).params_encoder
     times = {key: 0.1 + 3.9 * cost_of(each).params_encoder / whole for key, each in part_shapes(SHAPE, "afh").items()}
     return Costs.of(table_of(SHAPE, times, 4.0, {}), HEAD, "onnx")
+
+
+def test_the_tokens_that_are_served_are_counted() -> None:
+    served = replace(costs(), served_tokens={SHAPE.vocab_size: 9}).numbers(SHAPE)
+    assert served["params"] == cost_of(replace(SHAPE, vocab_size=9), HEAD).params < costs().numbers(SHAPE)["params"]
 
 
 def targets(**options: Any) -> list[Target]:
@@ -171,5 +183,5 @@ def test_candidates_take_turns_by_sort() -> None:
     ]
     damage = {each.name: 0.1 * i for i, each in enumerate(found)}
     assert [each.name for each in in_turns(found, damage)] == [
-        "thin-3", "layers-0-1", KNAPSACK, "gates", "thin-2", "layers-1-2", "layers-0", "layers-2",
+        "thin-3", "layers-0-1", KNAPSACK, "thin-2", "layers-1-2", "gates", "layers-0", "layers-2",
     ]  # fmt: skip

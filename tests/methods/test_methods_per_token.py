@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from test_methods_distil import assert_same_gradients, points_of
-from tiny_task import command_words, time_by_macs, weights
+from tiny_task import command_words, fit_quickly, time_by_macs, weights
 
 import cutbert
 from cutbert import api
@@ -27,12 +27,14 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.save import save_model
-from cutbert.methods.dynabert import FamilyStep, FinalStep
 from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.methods.dynabert_steps import FamilyStep, FinalStep
+from cutbert.methods.fit_parts import joined
 from cutbert.model.heads import TokenHead
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import IGNORED, HeadSpec
 from cutbert.surgery.importance import measure_importance
+from cutbert.train.evaluate import teacher_kl
 from cutbert.train.loop import StepInfo, TrainingStep
 from cutbert.train.working_copy import WorkingCopy
 from cutbert.work.distill import LabelStep
@@ -209,6 +211,59 @@ def test_schubert_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.
     assert_distilled(run.path)
 
 
+def test_fit_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Select, and rows without labels that are shorter than its longest, are judged together."""
+    kind, task, teacher, family = runs
+    fit_quickly(monkeypatch)
+    monkeypatch.setattr("cutbert.methods.fit_proposals.affordable", lambda *args: 2)  # trained however slow
+    more = tmp_path / ("more.jsonl" if kind == "squad" else "more.conll")
+    more.write_text('{"question": "a film", "context": "not good"}\n' * 2 if kind == "squad" else "not\ngood\n\na\n")
+    data = {name: value for name, value in task.items() if name not in ("epochs", "batch_size")}
+    options: dict[str, Any] = {"time": 600.0, "rounds": 2, "candidates": 2, "kinds": ["layers", "sizes"]}
+    most = int(0.8 * family["teacher"]["params"])
+    run = cutbert.fit(teacher.path, out=tmp_path / "run", max_params=most, unlabeled=str(more), **options, **data)
+    (chosen,) = run.leaderboard.chosen
+    assert run["metric"] == "f1" and chosen.params <= most and chosen.kind != "teacher"
+    uncut = {entry.backend: entry for entry in run.leaderboard if entry.kind == "teacher"}
+    assert uncut["onnx"].score == pytest.approx(teacher["score"]) and set(uncut["onnx"].metrics) == set(
+        teacher["metrics"]
+    )
+    assert all(entry.kl > 0 and entry.steps > 0 for entry in run.leaderboard if entry.kind != "teacher")
+    rows = {name: value for name, value in task.items() if name not in SMALL}
+    options = {"backend": "onnx-int8", "rounds": 1, "throughput_batch_size": 2, "threads": 1}
+    found = cutbert.measure(run.path, **options, **rows)["models"][0]
+    assert found["score"] == pytest.approx(chosen.score)
+
+
+def test_a_student_of_them_has_the_models_tokens(runs: Runs, tmp_path: Path) -> None:
+    kind, task, teacher, _ = runs
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["extra"])
+    save_model(tmp_path / "other", tiny_model(HeadSpec("pooler")), tokenizer, provenance=PROVENANCE)
+    save_tiny(tmp_path / "wrong", tiny_model(TAGS if kind == "squad" else HeadSpec("token", ("a", "b"))))
+    data = {name: value for name, value in task.items() if name not in ("epochs", "batch_size")}
+    students = [str(tmp_path / name) for name in ("other", "wrong")]
+    with pytest.raises(InputError) as caught:
+        cutbert.fit(teacher.path, out=tmp_path / "run", max_drop=1, student=students, **data)
+    wanted, got = (
+        ("of kind span", "token (B-X, I-X, O)") if kind == "squad" else ("with the labels B-X, I-X, O", "token (a, b)")
+    )
+    assert list(caught.value.mistakes) == [
+        f"--student {students[0]}: must have the tokenizer of {teacher.path}: outputs are learned per token",
+        f"--student {students[1]}: must have no head, or one {wanted}, got {got}",
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_logits_of_tokens_are_joined_with_their_rows_ends() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(rows, longest, 3)).astype(np.float32) for rows, longest in ((4, 5), (2, 9))]
+    others = [part + rng.normal(size=part.shape).astype(np.float32) for part in parts]
+    kls = [teacher_kl(TAGS, ours, theirs) for ours, theirs in zip(others, parts, strict=True)]
+    both = teacher_kl(TAGS, joined(others), joined(parts))
+    assert both == pytest.approx((20 * kls[0] + 18 * kls[1]) / 38)
+
+
 def test_the_first_layers_are_tuned_too_but_not_chosen(
     runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +332,9 @@ def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytes
     texts.write_text("text\ngood\n")
     with pytest.raises(InputError, match="must classify whole texts to predict labels, got a head of kind"):
         cutbert.predict(tmp_path / "small", input=str(texts), text="text", out=str(tmp_path / "out.tsv"))
+    (tmp_path / "small" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="must hold a tokenizer"):  # before input and weights are read
+        cutbert.predict(tmp_path / "small", input="none.tsv", text="text", out=str(tmp_path / "out.tsv"))
 
 
 def test_answers_of_an_int8_folder_score_as_measured(runs: Runs, tmp_path: Path) -> None:

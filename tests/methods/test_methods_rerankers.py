@@ -17,7 +17,7 @@ from cutbert.data.ranking import mrr, ndcg
 from cutbert.fronts.outputs import chance_of, interval_of, stored_difference
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import recorded_task
-from cutbert.methods.depth_networks import compare_stored
+from cutbert.methods.depth_report import compare_stored
 from cutbert.model.losses import task_loss
 from cutbert.shape.head import HeadSpec
 from tiny_runs import WORDS, save_tiny, tiny_model
@@ -43,8 +43,7 @@ def pairs(folder: Path, name: str, seed: int, num_groups: int) -> str:
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("rerank")
     model = save_tiny(folder / "cross", tiny_model(HEAD))
-    config = model / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "sentence_transformers": SIGMOID}))
+    (model / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "CrossEncoder", **SIGMOID}))
     data: dict[str, Any] = {
         "train": pairs(folder, "train", 0, 20),
         "dev": pairs(folder, "dev", 1, 9),

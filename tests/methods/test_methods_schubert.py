@@ -14,7 +14,7 @@ import torch
 from tiny_task import time_by_macs, tiny_task, weights
 
 import cutbert
-from cutbert.bench.latency_table import table_of
+from cutbert.bench.measure_table import table_of
 from cutbert.data.batches import plan_batches
 from cutbert.errors import BudgetError, InputError
 from cutbert.files import read_json

@@ -19,8 +19,8 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.files import read_json
 from cutbert.hub.load import load_model
-from cutbert.methods.dynabert import FamilyStep
 from cutbert.methods.dynabert_recipes import RECIPES
+from cutbert.methods.dynabert_steps import FamilyStep
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import IGNORED, HeadSpec

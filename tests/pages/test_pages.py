@@ -37,11 +37,12 @@ from cutbert.fronts.outputs import score_interval, stored_difference
 from cutbert.fronts.pick import choose
 from cutbert.methods import demo as demo_module
 from cutbert.pages import tried
+from cutbert.pages.commands import pick_command
 from cutbert.pages.drawing import WIDTH, describe, draw, scale_of
 from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import MOST_VALUES, read_curves
 from cutbert.pages.points import point_of
-from cutbert.pages.reading import MOST_RUNS, pick_command, read_sources, short_names
+from cutbert.pages.reading import MOST_RUNS, read_sources, short_names
 from cutbert.pages.repeats import spreads
 from cutbert.shape.budget import Limits
 from cutbert.shape.shape import EncoderShape, LayerShape

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -17,10 +19,12 @@ import pytest
 
 import cutbert
 from cutbert.cli.main import main
+from cutbert.data.stream import scan
 from cutbert.errors import InputError, ModelError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
 from cutbert.hub.load import load_model
+from cutbert.hub.save import save_model
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows
@@ -138,6 +142,69 @@ def test_what_cannot_be_carried_is_refused(folders: dict[str, Path], tmp_path: P
         cutbert.predict(folders["scores"], input=tmp_path / "twice.csv", text="text", out=tmp_path / "o.csv", threads=1)
 
 
+def test_values_that_python_lacks_are_refused(folders: dict[str, Path], tmp_path: Path) -> None:
+    days = pyarrow.array([2 * 10**7], pyarrow.int32()).cast(pyarrow.date32())  # in the year 56,000
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["good"], "day": days}), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="row 1: must hold values that Python has"):
+        cutbert.predict(folders["scores"], input=tmp_path / "in.parquet", text="text", out=tmp_path / "o.csv")
+
+
+@pytest.mark.parametrize("name", ["labels", "tags", "vectors"])
+def test_answers_that_are_no_numbers_are_refused(folders: dict[str, Path], name: str, tmp_path: Path) -> None:
+    """Weights that are finite, and too large for what is computed with them."""
+    folder = shutil.copytree(folders[name], tmp_path / "model")
+    loaded = load_model(folder)
+    for weight in loaded.model.parameters():
+        weight.data *= 1e30
+    save_model(tmp_path / "large", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
+    add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
+    with pytest.raises(ModelError, match="must be finite, got infinity or NaN"):
+        cutbert.predict(folder, texts=TEXTS, threads=1)
+    if name == "labels":
+        with pytest.raises(ModelError, match="the outputs must be finite, got infinity or NaN"):
+            cutbert.predict(tmp_path / "large", texts=TEXTS, threads=1)
+
+
+def test_labels_that_end_a_word_are_not_written_as_conll(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_tiny(tmp_path / "spaced", tiny_model(HeadSpec("token", ("B-x y", "O"))))
+    add_files(folder, load_model(folder), {"model.onnx": build_graph(load_model(folder).model)})
+    path, options = write_rows(tmp_path / "in.csv", ROWS), {"text": "text", "threads": 1}
+    with pytest.raises(InputError, match=r"a .conll file cannot hold the label 'B-x y'"):
+        cutbert.predict(folder, input=path, out=tmp_path / "o.conll", **options)
+    assert cutbert.predict(folder, input=path, out=tmp_path / "o.jsonl", **options)["rows"] == len(ROWS)
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("vectors", ".npy"), ("labels", ".csv")])
+def test_an_input_that_grows_meanwhile_is_refused(
+    folders: dict[str, Path], name: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = write_rows(tmp_path / "in.csv", ROWS), tmp_path / f"out{suffix}"
+
+    def scanned(*args: Any) -> Any:
+        found = scan(*args)
+        with path.open("a") as file:
+            file.write("13,good,x\n")
+        return found
+
+    monkeypatch.setattr("cutbert.train.predict.scan", scanned)
+    with pytest.raises(InputError, match="--input must stay as it is while it is read: it had 12 rows, then 13"):
+        cutbert.predict(folders[name], input=path, text="text", out=out, threads=1)
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_a_terminal_acts_on_nothing_that_is_in_a_text(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    text, words = "text\nfine\x1b[2J\x9b film\n", ["--input", "-", "--format", "tsv", "--text", "text", "--out", "-"]
+    for is_terminal in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        code, printed, _ = piped([str(folders["scores"]), *words], text, monkeypatch, capsysbinary)
+        line = printed.splitlines()[1]
+        assert code == 0 and line.split("\t")[0] == (
+            "fine\\x1b[2J\\x9b film" if is_terminal else "fine\x1b[2J\x9b film"
+        )
+
+
 def piped(
     words: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> tuple[int, str, str]:
@@ -206,9 +273,10 @@ def test_formats_of_other_kinds(folders: dict[str, Path], tmp_path: Path) -> Non
     assert lines == [
         [word, label] for each in answers for word, label in zip(each["words"], each["labels"], strict=True)
     ]
-    path = write_rows(tmp_path / "spaced.jsonl", [{"words": ["a b"]}])
-    with pytest.raises(InputError, match=r"words of a .conll file must be without spaces, got 'a b'"):
-        cutbert.predict(folders["tags"], input=path, text="words", out=tmp_path / "o.conll", threads=1)
+    for word in ("a b", "-DOCSTART-"):
+        path = write_rows(tmp_path / "spaced.jsonl", [{"words": [word]}])
+        with pytest.raises(InputError, match=rf"must be without spaces, and none -DOCSTART-, got '{word}'"):
+            cutbert.predict(folders["tags"], input=path, text="words", out=tmp_path / "o.conll", threads=1)
 
 
 def test_what_does_not_go_together_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
@@ -219,11 +287,19 @@ def test_what_does_not_go_together_is_refused(folders: dict[str, Path], tmp_path
         json.dumps({"data": [{"paragraphs": [{"context": "a film", "qas": [asked] * 2}]}]})
     )
     write_rows(tmp_path / "t.csv", ROWS)
+    os.mkfifo(tmp_path / "pipe.csv")
     for name, given, out, more, match in (
         ("labels", "t.txt", "o.csv", {"text": "a"}, "--text must not be given with a .txt file, which has no columns"),
         ("labels", "t.txt", "o.csv", {"text_pair": "a"}, "--text-pair must not be given with a .txt file"),
         ("labels", "t.txt", "o.csv", {"format": "txt"}, "--format must be given with --input - only"),
         ("labels", "t.xls", "o.csv", {}, r"--input must end in one of .tsv, .*, or be -, got .*t.xls"),
+        (
+            "labels",
+            "pipe.csv",
+            "o.csv",
+            {"text": "a"},
+            "--input must be a file, which is read twice, or -, got the pipe",
+        ),
         ("labels", "t.conll", "o.csv", {"text": "0"}, "--input in CoNLL's format must be given with a tagger"),
         ("labels", "t.json", "o.csv", {}, "--input in SQuAD's format must be given with a reader"),
         ("answers", "t.json", "o.json", {}, "question 2: 'id' must be there once, got '1' again"),
@@ -271,6 +347,12 @@ def test_a_cross_encoders_activation_is_applied(folders: dict[str, Path], tmp_pa
         for backend in ("torch", "onnx"):
             found = cutbert.predict(folder, texts=TEXTS, backend=backend, threads=1)
             np.testing.assert_allclose([each["label"] for each in found], wanted, atol=1e-5)
+    own = folder / "config_sentence_transformers.json"  # sentence-transformers 6 says it there
+    own.write_text(json.dumps({"model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.activation.Tanh"}))
+    for backend in ("torch", "onnx"):
+        found = cutbert.predict(folder, texts=TEXTS, backend=backend, threads=1)
+        np.testing.assert_allclose([each["label"] for each in found], np.tanh(values), atol=1e-5)
+    own.unlink()
     (folder / "config.json").write_text(json.dumps({**config, "sentence_transformers": {"activation_fn": "own.Odd"}}))
     with pytest.raises(ModelError, match=r"activation_fn in config.json must be one of torch's Identity, Sigm"):
         load(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
 from cutbert.runtime import Embedder, Labeller, Model, Reader, Scorer, Tagger, load
 from cutbert.runtime.runner import packed
+from cutbert.runtime.vectors import modules_of
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import predict_logits
-from tiny_runs import save_tiny, tiny_model, tiny_rows, tiny_tokenizer
+from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 
 TAGS = ("B-X", "I-X", "E-X", "S-Y", "O")
 HEADS: dict[str, HeadSpec] = {
@@ -233,6 +235,63 @@ def test_what_cannot_be_run_is_one_error(folders: dict[str, Path], tmp_path: Pat
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "change", "match"),
+    [
+        ("token", "config.json", lambda d: d.update(id2label={"0": "O"}), "must have the sizes 1, 4, 1 here"),
+        ("span", "config.json", lambda d: d.update(max_position_embeddings="x"), "must name the number of positions"),
+        (
+            "span",
+            "config.json",
+            lambda d: d.update(max_position_embeddings=-(10**30)),
+            "must name the number of positions",
+        ),
+        (
+            "span",
+            "cutbert.json",
+            lambda d: d.update(task={"stride": "x"}),
+            "stride must be a whole number of at least 0",
+        ),
+        (
+            "single_label",
+            "tokenizer.json",
+            lambda d: d["model"]["vocab"].update(film=10**6),
+            "ONNX Runtime cannot run it",
+        ),
+        ("single_label", "tokenizer.json", lambda d: d["model"].update(vocab={}), "the tokenizer cannot be"),
+    ],
+)
+def test_damaged_folders_are_one_error(
+    folders: dict[str, Path], kind: str, name: str, change: Any, match: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(folders[kind], tmp_path / "model")
+    data = json.loads((folder / name).read_text())
+    change(data)
+    (folder / name).write_text(json.dumps(data))
+    given = ("very", "a film") if kind == "span" else "a film"
+    with pytest.raises(ModelError, match=match):
+        load(folder, threads=1)([given])
+
+
+@pytest.mark.parametrize("text", ['{"a":' * 50_000, "{", "3", "[3]", '[{"type": [[]]}]'])
+def test_modules_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(text)
+    with pytest.raises(ModelError, match=r"modules\.json: m"):
+        modules_of(tmp_path)
+
+
+@pytest.mark.parametrize(("prompts", "found"), [({"q": "a film "}, "a film "), ({"q": 3}, ""), ({}, ""), (["q"], "")])
+def test_a_prompt_is_text_or_none(folders: dict[str, Path], prompts: Any, found: str, tmp_path: Path) -> None:
+    folder = save_tiny_embedder(tmp_path / "m")
+    loaded = load_model(folder)
+    add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
+    path = folder / "config_sentence_transformers.json"
+    for default in ("q", ["q"], None):
+        path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": default}))
+        model = load(folder, threads=1)
+        assert isinstance(model, Embedder) and model.prompt == (found if default == "q" else "")
+
+
 def test_the_file_is_the_one_asked_for(folders: dict[str, Path], tmp_path: Path) -> None:
     from cutbert.runtime.folder import Folder
 
@@ -273,7 +332,7 @@ def test_nothing_else_need_be_installed(folders: dict[str, Path]) -> None:
     script = """
 import sys
 ALLOWED = {"numpy", "onnxruntime", "tokenizers", "cutbert", "huggingface_hub"} | set(sys.stdlib_module_names)
-OURS = {"cutbert", "cutbert.errors", "cutbert.printable"}
+OURS = {"cutbert", "cutbert.errors", "cutbert.lacks", "cutbert.parsing", "cutbert.printable", "cutbert.spans"}
 REFUSED = ("torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "pyarrow", "onnx", "filelock", "rich",
            "typer", "accelerate", "safetensors", "huggingface_hub")
 class Absent:

@@ -11,7 +11,7 @@ import pytest
 import cutbert.shape
 
 MODULES = [f"cutbert.shape.{each.name}" for each in pkgutil.iter_modules(cutbert.shape.__path__)]
-WITH_EXAMPLES = {"budget", "cost", "ingredients", "pattern", "shape", "space", "subnet", "units"}
+WITH_EXAMPLES = {"budget", "cost", "head", "ingredients", "pattern", "shape", "space", "subnet", "units"}
 
 
 @pytest.mark.parametrize("name", MODULES)

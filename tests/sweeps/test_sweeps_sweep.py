@@ -250,3 +250,24 @@ def test_every_network_of_a_front_is_a_row() -> None:
     assert {row["network"] for row in table_rows([run], {"f": module.RunState("finished", result=new)})} == {"small"}
     text = table_rows([run], {"f": module.RunState("finished", result={"loss": 1.0, "perplexity": 2.5})})
     assert (text[0]["metric"], text[0]["mean"]) == ("perplexity", 2.5) and main_score("pretrain", {"loss": 1.0}) is None
+
+
+def test_one_name_under_two_limits_of_a_fit_is_two_networks() -> None:
+    run = module.StoredRun("f", "f", "fit", {}, (), "m", (), {})
+    tried = (("uncut", None, 0.9), ("layers-0", "4 ms", 0.8), ("layers-0", "2 ms", 0.5))
+    board = [
+        {
+            "name": name,
+            "backend": "onnx",
+            "score": score,
+            "chosen": limit is not None,
+            **({"limit": limit} if limit else {}),
+        }
+        for name, limit, score in tried
+    ]
+    result = {"metric": "accuracy", "leaderboard": board}
+    rows = table_rows([run], {"f": module.RunState("finished", result=result)})
+    assert [(row["network"], row["runs"], row["mean"]) for row in rows] == [
+        ("uncut onnx", 1, 0.9), ("layers-0 onnx at 4 ms", 1, 0.8), ("layers-0 onnx at 2 ms", 1, 0.5),
+    ]  # fmt: skip
+    assert main_score("fit", result) == 0.8

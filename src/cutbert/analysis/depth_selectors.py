@@ -91,8 +91,8 @@ def can_be_scored(labels: Labels) -> bool:
 def quantile_classes(numbers: Labels) -> Labels:
     """Return which fifth of the numbers each lies in; fewer classes where many are equal."""
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, QUANTILES + 1)[1:-1]))
-    found = np.searchsorted(edges, numbers, side="right")
-    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+    classes = np.searchsorted(edges, numbers, side="right")
+    return np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
 def scatter(x_NF: Features, labels: Labels, seed: int) -> float:

@@ -40,6 +40,7 @@ class TextPositions:
 
     @classmethod
     def of(cls, batch: Batch) -> TextPositions:
+        """Return the positions of a batch, packed or padded."""
         mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
         flat = mask.reshape(-1).cpu().numpy()
         starts, lengths = [], []

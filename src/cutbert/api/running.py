@@ -10,9 +10,10 @@ from typing import Any, get_args
 from cutbert.api.runs import Run
 from cutbert.api.table import VERBS
 from cutbert.api.verb import Verb
-from cutbert.data.settings import DataSettings, ObjectiveName
+from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes, ModelError, RunError
+from cutbert.methods.objective_settings import ObjectiveName
 from cutbert.options import option_name
 from cutbert.settings import Settings, build_settings, command_line
 from cutbert.shape.folder import local_folder

@@ -7,7 +7,7 @@ from typing import Any
 
 from cutbert.api.study_views import analyze_view, depth_view
 from cutbert.fronts.leaderboard import LeaderboardEntry
-from cutbert.fronts.leaderboard_view import leaderboard_table
+from cutbert.fronts.leaderboard_view import kind_lines, leaderboard_table
 from cutbert.fronts.view import conditions_line, front_view, noise_warning, spread_lines, timing_lines
 from cutbert.table import Table, View, millions, number, pairs, points
 
@@ -28,7 +28,9 @@ def fit_view(data: Mapping[str, Any]) -> View:
     return (
         data["verdict"],
         leaderboard_table(entries),
-        f"{data['metric']} on dev in points with its 95 % interval; choices are made on select; * chosen",
+        f"{data['metric']} on dev in points with its 95 % interval; * chosen, on select, which is held-out rows",
+        *kind_lines(entries),
+        *data.get("notes", ()),
         *timing_lines(data),
         pairs({"models": ", ".join(places), "time": time, "page": page}),
     )

@@ -258,6 +258,13 @@ class Timer:
 
 
 def summary(singles: NDArray[np.float64], batches: NDArray[np.float64], batch_size: int) -> Latency:
+    """Return the figures of one network.
+
+    Args:
+        singles: seconds of single texts, [R, L].
+        batches: seconds of batches, [R, 1].
+        batch_size: texts in each of these.
+    """
     q1, median, q3, p95 = (float(ms) for ms in 1000 * np.quantile(singles, (0.25, 0.5, 0.75, 0.95)))
     return Latency(
         latency_ms=median,

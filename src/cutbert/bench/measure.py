@@ -25,7 +25,7 @@ from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.data.vectors import COSINE
 from cutbert.errors import DataError, InputError, Mistakes, ModelError
 from cutbert.files import scratch_folder
-from cutbert.hub.load import Loaded, load_model, named, output_rows
+from cutbert.hub.load import Loaded, load_model, output_rows
 from cutbert.hub.provenance import input_length, recorded_task, task_words
 from cutbert.hub.sentence import read_embedder
 from cutbert.shape.cost import cost_of
@@ -193,7 +193,7 @@ def check_model(
         with mistakes.collect():
             read_embedder(name, source.folder)
     elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
-        mistakes.add(f"{name}: must be {named(dataset.head)} to be scored on this task, got {named(source.head)}")
+        mistakes.add(f"{name}: must be {dataset.head.words} to be scored on this task, got {source.head.words}")
     mistakes.check(ModelError)
 
 

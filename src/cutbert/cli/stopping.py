@@ -1,22 +1,24 @@
 """Ctrl-C and SIGTERM end a command at any moment, even where a library swallows the interrupt.
 
 A signal raises KeyboardInterrupt where the program is. Libraries that are being imported may catch it and go on: so it
-is raised again, a moment later, until it is seen to be on its way out. Loads as little as can be: until `handled` is
-entered, an interrupt is Python's own, with a traceback.
+is raised again, a moment later, until it is seen to be on its way out. Loads as little as can be: until the block of
+`Stop` is entered, an interrupt is Python's own, with a traceback.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
     from types import FrameType
     from typing import Any
+else:
+    import _signal as signal  # what signal is made of, in C: no enum, functools and collections before us
 
 AGAIN_S = 0.1
-WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+WORDS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class Stop:
@@ -33,7 +35,7 @@ class Stop:
 
     @property
     def word(self) -> str:
-        return WORDS[signal.Signals(self.signal or signal.SIGINT)]
+        return WORDS[self.signal or signal.SIGINT]
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_S)

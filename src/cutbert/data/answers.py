@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cutbert.data.cache import Arrays
 from cutbert.data.metrics import ScoredOutputs
 from cutbert.data.questions import Answer, Questions
+from cutbert.spans import best_spans
 
-MAX_ANSWER_TOKENS = 30
-CHUNK_WINDOWS = 1000
+CHUNK_WINDOWS = 100
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -36,6 +36,10 @@ class AnswerScorer:
 
     questions: Questions
     arrays: Arrays
+
+    @property
+    def num_scored(self) -> int:
+        return len(self.questions)
 
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
         """Return exact match and F1 as means over questions, and for each question both with the predicted answer."""
@@ -60,12 +64,12 @@ class AnswerScorer:
     def answers(self, logits: NDArray[np.float32]) -> list[str]:
         """Return the answer to each question: the span of its text whose first and last token score highest.
 
-        It is the best span over all windows of a question, at most 30 tokens long. Where questions may have no answer,
+        It is the best span over all windows of a question (`best_spans`). Where questions may have no answer,
         the answer is empty if the first position ([CLS]) scores higher; of its scores in all windows the lowest counts.
 
         Source:
-            Devlin et al. 2018 (1810.04805), section 4.2 and 4.3, with 30 tokens, minimum over windows and threshold 0
-            of the released run_squad. That tries the 20 best starts with the 20 best ends; we try all.
+            Devlin et al. 2018 (1810.04805), section 4.3, with the minimum over windows and threshold 0 of the released
+            run_squad.
         """
         rows_W, offsets = self.arrays["rows_W"], self.arrays["offsets"]
         score_W, first_W, last_W = self._best_spans(logits)
@@ -92,24 +96,9 @@ class AnswerScorer:
             real_WS = places_WS < self.arrays["offsets"][rows + 1][:, None]
             places_WS = np.where(real_WS, places_WS, 0)
             in_text_WS = real_WS & (self.arrays["ends_T"][places_WS] > self.arrays["starts_T"][places_WS])
-            chunks.append(best_spans(np.where(in_text_WS[..., None], logits[rows].astype(np.float64), -np.inf)))
+            inside_WS2 = np.where(in_text_WS[..., None], logits[rows].astype(np.float64), -np.inf)
+            chunks.append([each[:, 0] for each in best_spans(inside_WS2, 1)])
         return tuple(np.concatenate(each) for each in zip(*chunks, strict=True))
-
-
-def best_spans(logits_WS2: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return score, first and last position of the span with the highest sum; logits are -inf where none may be."""
-    W, S, _ = logits_WS2.shape
-    start_WS, end_WS = logits_WS2[..., 0], logits_WS2[..., 1]
-    score_W, first_W, last_W = np.full(W, -np.inf), np.zeros(W, np.int64), np.zeros(W, np.int64)
-    for more in range(min(MAX_ANSWER_TOKENS, S)):
-        sums = start_WS[:, : S - more] + end_WS[:, more:]
-        place_W = sums.argmax(axis=1)
-        best_W = sums[np.arange(W), place_W]
-        is_better = best_W > score_W
-        score_W = np.where(is_better, best_W, score_W)
-        first_W = np.where(is_better, place_W, first_W)
-        last_W = np.where(is_better, place_W + more, last_W)
-    return score_W, first_W, last_W
 
 
 def normalized(answer: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from cutbert.errors import DataError
 from cutbert.files import file_sha256, remove_leftovers, replacing_folder, write_json
 from cutbert.lacks import LackError, lack_of
+from cutbert.parsing import parse_json
 from cutbert.printable import reason_of
 
 INDEX = "index.json"
@@ -99,7 +99,7 @@ def cache_error(problem: str) -> DataError:
 def load_arrays(folder: Path) -> Arrays | None:
     """Return the arrays of an entry, memory-mapped; None where there is none or it is damaged."""
     try:
-        hashes = json.loads((folder / INDEX).read_text(encoding="utf-8"))["sha256"]
+        hashes = parse_json((folder / INDEX).read_text(encoding="utf-8"))["sha256"]
         if any(file_sha256(folder / f"{name}.npy") != digest for name, digest in hashes.items()):
             return None
         return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in hashes}

@@ -69,7 +69,7 @@ class Dataset:
         """Return an embedding model's data with its prompts before the texts."""
         select, dev = self.select, self.dev
         assert isinstance(select, VectorTexts) and isinstance(dev, VectorTexts)
-        train = Rows([prompts.default + text for text in texts_of(self.train)])
+        train = Rows(prompts.of_any_kind(texts_of(self.train)))
         return replace(self, train=train, select=select.prompted(prompts), dev=dev.prompted(prompts))
 
 

@@ -39,6 +39,10 @@ class TagScorer:
     sentences: Sentences
     arrays: Arrays
 
+    @property
+    def num_scored(self) -> int:
+        return len(self.sentences)
+
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
         """Return the metrics of `tag_metrics`, and for each sentence the predicted and the true labels."""
         assert self.sentences.labels is not None

@@ -31,6 +31,11 @@ class ScoredOutputs:
 class Scorer(Protocol):
     """Has the right outputs of one split's tokens, decodes a model's outputs from its logits, and scores them."""
 
+    @property
+    def num_scored(self) -> int:
+        """How many questions, sentences, groups, pairs, queries or texts are scored."""
+        ...
+
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs: ...
 
 
@@ -62,17 +67,18 @@ def metrics_for(head: HeadSpec, logits: NDArray[Any], labels: NDArray[Any]) -> d
 def near_chance(metric: str, score: float, labels: NDArray[Any]) -> str | None:
     """Return a sentence where a score is no better than that of an answer that ignores the texts; None elsewhere.
 
-    That answer is the most frequent class (accuracy) or the best set of labels (f1); a correlation (matthews, pearson)
-    with it is 0. A score counts as no better up to two standard errors above, of a share or of a correlation 0.
+    That answer is the most frequent class (accuracy) or the best set of labels (f1); a correlation (matthews, pearson,
+    spearman) with it is 0. A score counts as no better up to two standard errors above, of a share or of a correlation
+    of 0.
 
     Args:
-        metric: accuracy, matthews, pearson or f1; of others nothing is known.
+        metric: accuracy, matthews, pearson, spearman or f1; of others nothing is known.
         score: on the rows of the labels.
         labels: classes or numbers [N], or multi-hot [N, C] for f1; no rows, for f1 of entities, of which a constant
             answer finds none.
     """
     num_rows = len(labels)
-    if metric in ("matthews", "pearson"):
+    if metric in ("matthews", "pearson", "spearman"):
         chance, error, answer = 0.0, 1 / np.sqrt(max(1, num_rows)), "answers that ignore the texts get"
     elif metric == "accuracy":
         chance = float(np.unique(labels, return_counts=True)[1].max() / num_rows)

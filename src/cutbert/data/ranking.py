@@ -135,6 +135,7 @@ def ranking_scores(
     Args:
         scores_N, relevance_N: as in `ndcg`.
         groups: rows of each group that `can_be_ranked`, as `group_rows` has them.
+        k: ranks that count.
     """
     return {
         f"ndcg@{k}": [ndcg(scores_N[rows], relevance_N[rows], k=k) for rows in groups],

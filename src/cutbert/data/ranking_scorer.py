@@ -25,6 +25,10 @@ class RankingScorer:
     groups: Sequence[str]
     relevance: NDArray[np.generic]
 
+    @property
+    def num_scored(self) -> int:
+        return len(self._ranked)
+
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
         """Return the means over the groups that can be ranked; each pair's group, and these groups with their scores.
 

@@ -42,6 +42,7 @@ class RawRows:
         return place_name(*self.places[index])
 
     def add(self, record: Record, file: str, layout: Layout) -> None:
+        """Add a row, as a file in this layout has it."""
         self.text.append(record.values[0])
         if self.text_pair is not None:
             self.text_pair.append(record.values[1])

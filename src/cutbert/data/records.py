@@ -178,6 +178,15 @@ def table_records(
 def pick_fields(
     rows: Iterator[Fields], places: list[int], width: int, headless: bool, names: Sequence[str]
 ) -> Iterator[Record]:
+    """Yield the wanted fields of rows of text, or what is wrong with a row.
+
+    Args:
+        rows: line, fields and problem of each.
+        places: indices of the wanted fields.
+        width: number of fields a row must have.
+        headless: the file has no header row; only words a message.
+        names: of all fields, where the whole row is wanted too; else empty.
+    """
     for row, (line, values, problem) in enumerate(rows, 1):
         if problem is None and len(values) != width:
             like = "as every row of this task" if headless else "as the header row"
@@ -192,6 +201,7 @@ def pick_fields(
 def jsonl_records(
     path: Path, lines: Iterator[tuple[int, str]], columns: Sequence[str], whole: bool
 ) -> Iterator[Record]:
+    """Return the wanted keys of each line; those of the first line are checked at once."""
     number, line = next(lines)
     first = parse_object(line)
     if isinstance(first, dict):
@@ -200,6 +210,7 @@ def jsonl_records(
 
 
 def pick_keys(lines: Iterable[tuple[int, str]], columns: Sequence[str], whole: bool) -> Iterator[Record]:
+    """Yield the wanted keys of lines of JSON, or what is wrong with a line."""
     for row, line in lines:
         parsed = parse_object(line)
         if isinstance(parsed, str):
@@ -221,6 +232,11 @@ def parse_object(line: str) -> dict[str, Any] | str:
 
 
 def parquet_records(path: Path, columns: Sequence[str], whole: bool) -> Iterator[Record]:
+    """Return the wanted columns of each row; the file's schema is checked at once.
+
+    Raises:
+        DataError: it cannot be read, is no Parquet file, has no rows or lacks a column.
+    """
     import pyarrow
     import pyarrow.parquet
 
@@ -240,6 +256,14 @@ def parquet_records(path: Path, columns: Sequence[str], whole: bool) -> Iterator
 
 
 def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str], names: Sequence[str]) -> Iterator[Record]:
+    """Yield the wanted cells of batches of pyarrow, or what is wrong with a row.
+
+    Args:
+        path: for messages.
+        batches: of the file.
+        columns: that are wanted.
+        names: of all columns, where the whole row is wanted too; else empty.
+    """
     import pyarrow
 
     row = 0
@@ -251,7 +275,7 @@ def pick_cells(path: Path, batches: Iterator[Any], columns: Sequence[str], names
                     cells = {name: batch.column(name)[i].as_py() for name in names or columns}
                 except UnicodeDecodeError as error:
                     yield Record(row, None, (), f"must be UTF-8 text: {error.reason}")
-                except ValueError as error:  # such as a time in nanoseconds
+                except (ValueError, OverflowError) as error:  # such as a time in nanoseconds, or in the year 20000
                     yield Record(row, None, (), f"must hold values that Python has: {error}")
                 else:
                     yield Record(row, None, tuple(cells[column] for column in columns), None, cells if names else {})

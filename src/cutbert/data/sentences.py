@@ -141,6 +141,7 @@ def conll_records(path: Path, columns: Sequence[str], *, whole: bool = False) ->
 
 
 def pick_columns(path: Path, places: list[int], whole: bool) -> Iterator[Record]:
+    """Yield the sentences of a file; arguments as in `conll_records`."""
     row, first_line, problem = 0, 0, None
     words: list[list[str]] = []
     lines: list[str] = []

@@ -15,7 +15,6 @@ from cutbert.shape.pooling import PoolingChoice
 
 OWN_FILE_OPTIONS = ("train", "dev", "label", "regression", "multi_label", "tagging", "group")
 RETRIEVAL = ("queries", "corpus", "relevant")
-ObjectiveName = Literal["task", "mlm", "embedding"]
 PAIR_TASK = "stsb"
 MAX_LENGTH = 128
 MAX_LENGTH_OF_QUESTIONS = 384  # with 128 tokens shared, what Devlin et al. 2018 (1810.04805) run SQuAD with
@@ -42,11 +41,11 @@ class DataSettings(Settings):
     GROUP = DATA
     ERROR: ClassVar[type[InputError]] = DataError
 
-    objective: ObjectiveName = field(
+    objective: Literal["task", "embedding"] = field(
         default="task",
         metadata=option(
             "task: learn the rows of a task; embedding: the vectors of MODEL, a sentence-transformers model, on plain "
-            "texts; mlm: masked LM on plain text, of verbs that list Plain text.",
+            "texts.",
             group=METHOD,
             is_common=True,
         ),
@@ -177,8 +176,6 @@ class DataSettings(Settings):
             yield from (f"{option_name(name)} must be given with own files" for name in absent)
 
     def conflicts(self) -> Iterable[str]:
-        if self.objective == "mlm":
-            yield "--objective must be task or embedding here, got mlm"
         if self.is_embedding:
             yield from self._embedding_mistakes()
             return

@@ -74,6 +74,11 @@ class Tokens:
         return np.diff(self.offsets)
 
     @property
+    def num_scored(self) -> int:
+        """What a score is of: texts, or what the scorer counts, as groups of pairs."""
+        return len(self) if self.scorer is None else self.scorer.num_scored
+
+    @property
     def is_labelled(self) -> bool:
         """Whether outputs for the rows can be scored."""
         return self.labels is not None or self.token_labels is not None or self.scorer is not None

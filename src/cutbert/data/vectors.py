@@ -5,7 +5,7 @@ Axes: N texts, D width of a vector, Q queries, C texts of a corpus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +64,16 @@ class Prompts:
     document: str = ""
     default: str = ""
 
+    def of_any_kind(self, texts: Sequence[str]) -> list[str]:
+        """Return texts that may become queries, documents or others, each behind one of these, by hash of the text.
+
+        So a student learns all three kinds of vectors, as sentence-transformers' encode_query, encode_document and
+        encode ask for them (our choice; equal ones count once).
+        """
+        kinds = list(dict.fromkeys((self.query, self.document, self.default)))
+        # Texts are held out by the first bytes of the same hash, so its last one decides here.
+        return [kinds[text_key(text)[-1] % len(kinds)] + text for text in texts]
+
 
 @dataclass(frozen=True, eq=False)
 class VectorTexts:
@@ -101,7 +111,9 @@ class VectorTexts:
         return [text_key(text) for text in self.text]
 
     def prompted(self, prompts: Prompts) -> VectorTexts:
-        """Return the rows with a model's prompts before their texts."""
+        """Return the rows with a model's prompts before their texts; of plain texts those for any kind."""
+        if self.pairs is None and self.retrieval is None:
+            return replace(self, text=prompts.of_any_kind(self.text))
         before = [prompts.default] * len(self.text)
         if self.retrieval is not None:
             for rows, prompt in ((self.retrieval.queries, prompts.query), (self.retrieval.corpus, prompts.document)):
@@ -125,6 +137,12 @@ class VectorScorer:
     def beside(self, vectors: NDArray[np.float32]) -> VectorScorer:
         """Return the scorer with a teacher's vectors."""
         return replace(self, teacher=unit(vectors))
+
+    @property
+    def num_scored(self) -> int:
+        if self.texts.retrieval is not None:
+            return len(self.texts.retrieval.queries)
+        return len(self.texts) if self.texts.pairs is None else len(self.texts.pairs.numbers)
 
     def __call__(self, logits: NDArray[np.float32]) -> ScoredOutputs:
         """Return the scores of vectors [N, D], which need not have unit length.

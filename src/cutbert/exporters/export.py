@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -13,19 +11,18 @@ from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.exporters.balance import balanced
-from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text, write_example
+from cutbert.exporters.folder import FLOAT_FILE
 from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
-from cutbert.exporters.layouts import VECTORS, Graphs, check_installed, resolved, triton_name, unserved, write_layouts
+from cutbert.exporters.layouts import VECTORS, check_installed, resolved, unserved
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
-from cutbert.files import change_json, put_back_on_error, replacing_folder
-from cutbert.hub.card import CARD, write_card
-from cutbert.hub.load import Loaded, load_model, named, output_rows
-from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance, recorded_task, task_words
-from cutbert.hub.save import loads_stock, save_for_loaders, save_model
-from cutbert.hub.sentence import Sentence, read_cross_encoder, read_embedder, read_sentence
+from cutbert.exporters.writing import Writing
+from cutbert.hub.load import Loaded, load_model, output_rows
+from cutbert.hub.provenance import TRIMMED, recorded_task, task_words
+from cutbert.hub.save import loads_stock
+from cutbert.hub.sentence import Sentence, read_embedder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length
@@ -58,6 +55,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
     dataset, data, sentence = check_inputs(source, data, settings)
     settings = replace(settings, layouts=resolved(settings.layouts, str(source.facts.family), source.head, sentence))
     check_installed(settings.layouts)
+    writing = Writing(source, sentence, settings, line)
     loaded = load_model(source)
     for note in (*loaded.notes, *(dataset.notes if dataset is not None else ())):
         say(note)
@@ -70,7 +68,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
         if settings.stock and not loads_stock(loaded.model):
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
         if not (settings.wants_float or settings.wants_int8):
-            return write(source, loaded, sentence, settings, {}, line, {"files": [], **more})
+            return writing.write(loaded, {}, {"files": [], **more})
         parts = tokens_of(loaded, dataset, data, settings)
         graph = build_graph(loaded.model)
         runner = OnnxRunner(graph, threads)
@@ -83,7 +81,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
             result |= scores_around(runner, loaded, parts, sentence)
             if settings.wants_int8 and settings.gate:
                 check_drop(result, settings)
-    return write(source, loaded, sentence, settings, files, line, result)
+    return writing.write(loaded, files, result)
 
 
 def check_inputs(
@@ -121,7 +119,7 @@ def check_inputs(
         with mistakes.collect():
             dataset = dataset.prompted(read_embedder(str(source), source.folder).prompts)
     elif dataset is not None and output_rows(source.head, dataset.head)[0] is None:
-        wanted, got = named(dataset.head), named(source.head)
+        wanted, got = dataset.head.words, source.head.words
         mistakes.add(f"{source}: must be {wanted} to be scored on this task, got {got}")
     with mistakes.collect():
         sentence = sentence_of(source, settings)
@@ -174,75 +172,3 @@ def int8_graph(
         calibration = [{name: feeds[name] for name in feeds if name in names} for feeds in batches]
     say("quantising")
     return int8_file(instructions), quantize(balanced(graph, loaded.model), instructions, calibration)
-
-
-def write(
-    source: ModelSource,
-    loaded: Loaded,
-    sentence: Sentence | None,
-    settings: ExportSettings,
-    files: Mapping[str, onnx.ModelProto],
-    line: str,
-    result: dict[str, Any],
-) -> dict[str, Any]:
-    """Write graphs beside the model, whole or not at all, and return the --json object."""
-    int8 = {key: value for key, value in result.items() if "score" in key or key == "metric"}
-    facts = {"int8": {**int8, "calibration": settings.calibration}} if settings.wants_int8 and int8 else {}
-    provenance = extend_provenance(loaded.provenance, line, facts=facts)
-    if settings.layouts:
-        return result | write_for_loaders(source, loaded, sentence, settings, files, provenance)
-    if settings.out is not None:
-        folder = Path(settings.out)
-        provenance.pop("layouts", None)  # of MODEL's folder
-        with replacing_folder(folder, is_new=True) as aside:
-            save_model(aside, loaded.model, loaded.tokenizer, provenance=provenance, sentence=sentence)
-            add_files(aside, loaded, files, sentence)
-            write_card(aside)
-    else:
-        folder = source.folder
-
-        def provenance_now() -> dict[str, Any]:
-            stored = read_provenance(folder) if (folder / FILE_NAME).is_file() else loaded.provenance
-            return extend_provenance(stored, line, facts=facts)
-
-        with put_back_on_error(folder, (FOLDER, "tokenizer.json", FILE_NAME, CARD)):
-            add_files(folder, loaded, files, sentence)
-            change_json(folder / FILE_NAME, provenance_now)
-            write_card(folder)
-    names = [str(folder / FOLDER / name) for name in files] or [str(folder / "model.safetensors")]
-    return {"out": str(folder), **result, "files": names}
-
-
-def write_for_loaders(
-    source: ModelSource,
-    loaded: Loaded,
-    sentence: Sentence | None,
-    settings: ExportSettings,
-    files: Mapping[str, onnx.ModelProto],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write a folder in the layouts asked for, whole or not at all; return `out`, `files` and `layouts`."""
-    folder = Path(str(settings.out))
-    int8_name = next((name for name in files if name != FLOAT_FILE), "")
-    graphs = Graphs(files.get(FLOAT_FILE), files.get(int8_name), int8_name, triton_name(folder))
-    with replacing_folder(folder, is_new=True) as aside:
-        layouts = write_layouts(aside, settings.layouts, graphs)
-        save_for_loaders(
-            aside,
-            loaded.model,
-            loaded.tokenizer,
-            provenance={**provenance, "layouts": layouts},
-            longest=longest_text(loaded, sentence),
-            sentence=sentence,
-            cross_encoder=read_cross_encoder(source.folder),
-        )
-        if (aside / FOLDER).is_dir():
-            first = min(path.name for path in (aside / FOLDER).glob("*.onnx"))
-            write_example(aside / FOLDER, loaded, first, sentence)
-        write_card(aside)
-    paths = dict.fromkeys(path for each in layouts.values() for path in each)
-    return {
-        "out": str(folder),
-        "files": [str(folder / path) for path in paths],
-        "layouts": {name: [str(folder / path) for path in each] for name, each in layouts.items()},
-    }

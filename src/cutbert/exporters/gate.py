@@ -168,7 +168,7 @@ def trimmed(
         networks = (embedder(networks[0], sentence.normalize), embedder(networks[1], sentence.normalize))
         vectors = {name: predict_logits(networks[0], whole) for name, (whole, _) in splits.items()}
         splits = {name: (beside(one, vectors[name]), beside(two, vectors[name])) for name, (one, two) in splits.items()}
-    facts = trimming.facts(dataset.head, dataset.metric, splits, networks, size)
+    facts = trimming.facts(dataset, splits, networks, size)
     say(trim_words(facts))
     provenance = extend_provenance(loaded.provenance, facts={TRIMMED: facts})
     return replace(trimming, trimmed=replace(trimming.trimmed, provenance=provenance))

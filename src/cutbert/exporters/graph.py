@@ -232,6 +232,13 @@ def vocabulary_scores(nodes: Nodes, head: MaskedLMHead, x: str, activation: str)
 
 
 def as_model(nodes: Nodes, model: TaskModel, outputs: dict[str, list[Any]]) -> onnx.ModelProto:
+    """Return nodes and weights as a whole ONNX model.
+
+    Args:
+        nodes: of the graph, in order.
+        model: the network, whose inputs it takes.
+        outputs: sizes of each output by name; a text for one that is open.
+    """
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, [BATCH, LENGTH]) for name in input_names(model.shape)
     ]

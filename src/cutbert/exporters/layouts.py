@@ -144,8 +144,7 @@ def unserved(
     for name in dict.fromkeys(each for each in layouts if each != "default"):
         loader = TABLE[name]
         if not loader.serves(head):
-            got = f"{head.kind} ({', '.join(head.labels)})" if head.labels else head.kind
-            yield f"--for {name} must be given {loader.wants}, got a head of kind {got}"
+            yield f"--for {name} must be given {loader.wants}, got a head of kind {head.words}"
         elif not loader.has_class(family, head):
             yield f"--for {name} must be given a model that its loader has a class for, got {family} with {head.kind}"
         elif head.kind in VECTORS and loader.poolings is not None:

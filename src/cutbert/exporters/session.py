@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.errors import ModelError
-from cutbert.lacks import refuse_lack
-from cutbert.printable import reason_of
+from cutbert.lacks import library_errors
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -37,12 +35,9 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         source = str(model) if isinstance(model, Path) else model.SerializeToString()
-        try:
+        self.name = str(model) if isinstance(model, Path) else "the graph"
+        with library_errors(f"{self.name}: ONNX Runtime cannot load it", self.name):
             self.session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base class
-            name = model if isinstance(model, Path) else "the graph"
-            refuse_lack(error, name)
-            raise ModelError(f"{name}: ONNX Runtime cannot load it: {reason_of(error)}") from None
         self.inputs = tuple(each.name for each in self.session.get_inputs())
         self.outputs = [each.name for each in self.session.get_outputs()][:1]
 
@@ -57,5 +52,7 @@ class OnnxRunner:
             "attention_mask": np.ones_like(input_ids) if attention_mask is None else attention_mask,
             "token_type_ids": np.zeros_like(input_ids) if token_type_ids is None else token_type_ids,
         }
-        logits: NDArray[np.float32] = self.session.run(self.outputs, {name: feeds[name] for name in self.inputs})[0]
+        feeds = {name: feeds[name] for name in self.inputs}
+        with library_errors(f"{self.name}: ONNX Runtime cannot run it", self.name):
+            logits: NDArray[np.float32] = self.session.run(self.outputs, feeds)[0]
         return logits

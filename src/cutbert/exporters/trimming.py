@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from cutbert.data.dataset import Dataset
 from cutbert.data.tokens import Tokens
+from cutbert.hub.card import score_changes
 from cutbert.hub.load import Loaded, output_rows
 from cutbert.hub.sentence import Sentence
 from cutbert.hub.trim import kept_tokens, trimmed_tokenizer
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.head import HeadSpec
 from cutbert.surgery.token_rows import with_token_rows
 from cutbert.train.evaluate import predict_logits, score
 
@@ -60,20 +61,23 @@ class Trimming:
         """Return another network of the same vocabulary with the tokens that stay."""
         return with_token_rows(network, self.kept)
 
-    def facts(self, head: HeadSpec, metric: str, splits: Splits, networks: Networks, bytes_a_number: float) -> Facts:
+    def facts(self, dataset: Dataset, splits: Splits, networks: Networks, bytes_a_number: float) -> Facts:
         """Return what is gone and what changes.
 
         Args:
-            head, metric: of the task.
+            dataset: the task.
             splits: its select and dev in the whole tokenizer's tokens and in the trimmed one's, by name.
             networks: the network with all tokens, and with those that stay.
             bytes_a_number: of the table, as it is served.
 
         Returns:
             tokens_before, tokens, bytes_saved; split_differently: by split the number of rows whose tokens changed;
-            metric, and score (dev) and select_score, each `_before` and `_after`, in torch.
+            metric, select_score_metric where that is another, and score (dev) and select_score, each `_before` and
+            `_after`, in torch.
         """
-        columns, scores = output_rows(networks[0].head_spec, head)[0], {}
+        head, metric, own = dataset.head, dataset.metric, dataset.own_select_metric
+        columns = output_rows(networks[0].head_spec, head)[0]
+        scores: Facts = {"metric": metric} | ({} if own is None else {"select_score_metric": own})
         for when, model, at in zip(("before", "after"), networks, (0, 1), strict=True):
             for key, split in (("score", "dev"), ("select_score", "select")):
                 tokens = splits[split][at]
@@ -87,7 +91,6 @@ class Trimming:
             "tokens": after.vocab_size,
             "bytes_saved": int(bytes_a_number * rows * before.table_size),
             "split_differently": {name: self.num_changed(*tokens) for name, tokens in splits.items()},
-            "metric": metric,
             **scores,
         }
 
@@ -103,11 +106,7 @@ class Trimming:
 def trim_words(facts: Mapping[str, Any]) -> str:
     """Return the sentence on what `Trimming.facts` says, for the user."""
     changed = ", ".join(f"{count:,} rows of {name}" for name, count in facts["split_differently"].items())
-    scores = ", ".join(
-        f"{split} {100 * facts[f'{key}_before']:.2f} to {100 * facts[f'{key}_after']:.2f}"
-        for split, key in (("select", "select_score"), ("dev", "score"))
-    )
     return (
         f"the vocabulary has {facts['tokens']:,} of {facts['tokens_before']:,} tokens, {facts['bytes_saved']:,} bytes "
-        f"less; split differently than before: {changed}; this changes the {facts['metric']}: {scores}"
+        f"less; split differently than before: {changed}; this changes the {score_changes(facts)}"
     )

@@ -99,6 +99,10 @@ class Entry(Shown):
         """Size of the weights in float32."""
         return BYTES_PER_PARAM * self.params
 
+    def off_grid(self) -> Entry:
+        """Return it as that of a network which is no point of a grid: without multipliers."""
+        return replace(self, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"name": self.name}
         data |= {key: getattr(self, key) for key in MULTS}

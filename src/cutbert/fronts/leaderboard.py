@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from cutbert.checks import (
     COUNT,
@@ -33,9 +33,6 @@ from cutbert.files import read_json, write_json
 from cutbert.fronts.leaderboard_view import leaderboard_table, leaderboard_view
 from cutbert.shape.shape import EncoderShape
 from cutbert.table import Shown, View
-
-if TYPE_CHECKING:
-    from cutbert.fronts.paired import Paired
 
 FORMAT_VERSION = 1
 LEADERBOARD = "leaderboard.json"
@@ -178,9 +175,9 @@ BOARD: dict[str, Check] = {
 BOARD_OPTIONAL: dict[str, Check] = {"tokenizer_ms": NUMBER, "select_is_dev": FLAG, "own_select_metric": TEXT}
 
 
-def difference_of(paired: Paired) -> dict[str, float]:
-    """Return a paired comparison as an entry's difference."""
-    return dict(zip(DIFFERENCE, (paired.difference, paired.low, paired.high), strict=True))
+def difference_of(mean: float, low: float, high: float) -> dict[str, float]:
+    """Return a mean and its interval as an entry's difference."""
+    return dict(zip(DIFFERENCE, (mean, low, high), strict=True))
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
 
 HEADINGS = ("", "name", "kind", "backend", "steps", "score", "ms", "p95 ms", "texts/s", "MB", "within limit")
-WORDS = ("", "name", "kind", "backend", "within limit")
+LIMIT = "made for"  # a column where there are several limits
+WORDS = ("", "name", "kind", "backend", LIMIT, "within limit")
+KINDS = {
+    "teacher": "the uncut model",
+    "layers": "whole layers left out; layers-0-3 keeps the layers 0 and 3",
+    "sizes": "heads and neurons left out: in thin-3 the same share of 3 layers, in knapsack what is missed least",
+    "undivided": "feed-forwards left out: of the 3 layers of undivided-3, or attentions too in sub-layers",
+    "gates": "hidden units, heads and neurons left out by learned gates",
+    "student": "a smaller model that was given, or some of its layers",
+}
 DTYPES = {"torch": "float32", "torch-bf16": "bf16", "onnx": "float32", "onnx-int8": "int8"}
 
 
@@ -23,8 +32,14 @@ def leaderboard_view(leaderboard: Leaderboard) -> View:
 
 
 def leaderboard_table(entries: Sequence[LeaderboardEntry]) -> Table:
-    """Return a row for each entry."""
-    return Table(HEADINGS, tuple(map(leaderboard_row, entries)), left=WORDS)
+    """Return a row for each entry; where there are several limits also for which one it was made."""
+    rows = tuple(map(leaderboard_row, entries))
+    if not any(entry.limit for entry in entries):
+        return Table(HEADINGS, rows, left=WORDS)
+    limits = (LIMIT, *(entry.limit or "" for entry in entries))
+    with_limits = ((*row[:-1], limit, row[-1]) for row, limit in zip((HEADINGS, *rows), limits, strict=True))
+    headings, *rest = with_limits
+    return Table(headings, tuple(rest), left=WORDS)
 
 
 def leaderboard_row(entry: LeaderboardEntry) -> tuple[str, ...]:
@@ -53,9 +68,11 @@ def score_words(entry: LeaderboardEntry) -> str:
 
 def notes(leaderboard: Leaderboard) -> View:
     """Return the lines that must appear below a leaderboard."""
-    lines = [f"score: {leaderboard.metric} on dev in points, with its 95 % interval; choices are made on select"]
+    scored = f"score: {leaderboard.metric} on dev in points, with its 95 % interval"
+    lines = [f"{scored}; choices are made on select, held-out rows"]
     if leaderboard.own_select_metric is not None:
         lines[0] += f", by {leaderboard.own_select_metric}"
+    lines += kind_lines(leaderboard.entries)
     lines.append("* chosen: " + (limit_words(leaderboard) or "no limit was given"))
     if leaderboard.select_is_dev:
         lines.append("choices were made on the dev split itself, so dev scores are optimistic")
@@ -65,6 +82,12 @@ def notes(leaderboard: Leaderboard) -> View:
     if leaderboard.tokenizer_ms is not None:
         lines.append(f"to tokenize a text takes {leaderboard.tokenizer_ms:.2f} ms more")
     return (*lines, *leaderboard.notes)
+
+
+def kind_lines(entries: Sequence[LeaderboardEntry]) -> list[str]:
+    """Return what the kinds of cuts and their names mean."""
+    kinds = dict.fromkeys(entry.kind for entry in entries)
+    return [f"{kind}: {KINDS[kind]}" for kind in kinds if kind != "teacher"]
 
 
 def limit_words(leaderboard: Leaderboard) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, settings_lengths, time_networks
-from cutbert.bench.latency_table import LatencyTable, measure_table
+from cutbert.bench.latency_table import LatencyTable
+from cutbert.bench.measure_table import measure_table
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.errors import RunError
 from cutbert.fronts.front import TEACHER_INT8, Front

@@ -18,16 +18,33 @@ from cutbert.data.ranking import near_random_order
 from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
-from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, compare, percentiles
+from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, difference_interval, order_of, percentiles
 from cutbert.fronts.score import PREDICTIONS, read_outputs
 
 
 def answers_of(stored: Mapping[str, Any]) -> Answers:
-    """Return the predicted class of each row, the number in regression, or 0 and 1 for each label [N, C]."""
+    """Return the predicted class of each row, the number in regression, or 0 and 1 for each label [N, C].
+
+    Of pairs that an embedding model is judged by: the places of their cosines in order.
+    """
+    if "pair_cosines" in stored:
+        return order_of(stored["pair_cosines"])
     logits = np.asarray(stored["logits"], dtype=np.float64)
     if np.ndim(stored["labels"]) == 2:
         return (logits > 0).astype(np.float64)
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
+
+
+def truth_of(stored: Mapping[str, Any]) -> Answers:
+    """Return the labels in the form of the answers."""
+    return order_of(stored["numbers"]) if "numbers" in stored else np.asarray(stored["labels"], dtype=np.float64)
+
+
+def can_be_resampled(stored: Mapping[str, Any], metric: str) -> bool:
+    """Return whether answers and labels of each row are there, at least two, from which the metric is computed."""
+    rows = stored.get("numbers" if metric == "spearman" else "labels", ())
+    has_answers = ("pair_cosines" if metric == "spearman" else "logits") in stored
+    return has_answers and metric in METRICS and len(rows) >= 2
 
 
 def stored_outputs(run: str | Path, name: str) -> dict[str, Any]:
@@ -64,6 +81,8 @@ def chance_of(stored: Mapping[str, Any], metric: str) -> str | None:
 
     Of question answering and plain text nothing is known.
     """
+    if metric == "spearman" and "numbers" in stored:
+        return near_chance(metric, stored["score"], np.asarray(stored["numbers"]))
     if "labels" not in stored:
         return None
     if "groups" in stored:
@@ -86,15 +105,16 @@ def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float
     Of accuracy it is exact: the number of right answers in a resample is binomial.
 
     Args:
-        stored: a file of predictions/: labels and logits, or a list of each question's score by the metric's name.
+        stored: a file of predictions/: labels and logits, cosines of pairs and their numbers, or a list of each
+            question's score by the metric's name.
         metric: one of METRICS, or the name of such a list.
     """
     if isinstance(stored.get(metric), list):
         of_rows = np.asarray(stored[metric], dtype=np.float64)
         return None if len(of_rows) < 2 else percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
-    if "logits" not in stored or metric not in METRICS or len(stored["labels"]) < 2:
+    if not can_be_resampled(stored, metric):
         return None
-    answers, truth = answers_of(stored), np.asarray(stored["labels"], dtype=np.float64)
+    answers, truth = answers_of(stored), truth_of(stored)
     if metric == "accuracy":
         bounds = stats.binom.ppf((SIGNIFICANT / 2, 1 - SIGNIFICANT / 2), len(truth), (answers == truth).mean())
         return float(bounds[0]) / len(truth), float(bounds[1]) / len(truth)
@@ -121,9 +141,10 @@ def stored_difference(stored: Mapping[str, Any], uncut: Mapping[str, Any], metri
             return None
         of_rows = np.asarray(stored[metric], dtype=np.float64) - np.asarray(uncut[metric], dtype=np.float64)
         low, high = percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
-        return {"mean": float(of_rows.mean()), "low": low, "high": high}
-    has_both = "logits" in stored and "logits" in uncut and metric in METRICS
-    if not has_both or stored["labels"] != uncut["labels"] or len(stored["labels"]) < 2:
+        return difference_of(float(of_rows.mean()), low, high)
+    if not (can_be_resampled(stored, metric) and can_be_resampled(uncut, metric)):
         return None
-    truth = np.asarray(stored["labels"], dtype=np.float64)
-    return difference_of(compare(metric, [answers_of(stored)], [answers_of(uncut)], truth))
+    truth = truth_of(stored)
+    if not np.array_equal(truth, truth_of(uncut)):
+        return None
+    return difference_of(*difference_interval(metric, answers_of(stored)[None], answers_of(uncut)[None], truth))

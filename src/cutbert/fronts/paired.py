@@ -76,7 +76,8 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     Args:
         metric: one of METRICS.
         one, other: the answers of each seed's network, the same seeds for both: classes or numbers [N], or 0 and 1
-            [N, C]; for `mean` the score of each group, which then is what a row is here.
+            [N, C]; for `spearman` as in `order_of`; for `mean` the score of each group, which then is what a row is
+            here.
         truth: labels, in the form of the answers.
 
     Source:
@@ -86,17 +87,25 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     score = METRICS[metric]
     ours, theirs = np.stack(one), np.stack(other)
     by_seed = tuple(float(score(a, truth) - score(b, truth)) for a, b in zip(ours, theirs, strict=True))
-    difference, minimum_half_width = float(np.mean(by_seed)), 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
-    low, high = interval(score, ours, theirs, truth)
-    low, high = (
-        min(low, max(-1.0, difference - minimum_half_width)),
-        max(high, min(1.0, difference + minimum_half_width)),
-    )
+    difference, low, high = difference_interval(metric, ours, theirs, truth)
     if metric == "accuracy" and len(ours) == 1:
         test, p_value = "mcnemar", mcnemar(ours[0], theirs[0], truth)
     else:
         test, p_value = "permutation", permutation(score, ours, theirs, truth)
     return Paired(difference, low, high, p_value, test, by_seed, len(truth))
+
+
+def difference_interval(metric: str, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float, float]:
+    """Return the mean difference over seeds, and its interval as in `compare`; the answers [seeds, N, ...]."""
+    score = METRICS[metric]
+    difference = float(np.mean([score(a, truth) - score(b, truth) for a, b in zip(ours, theirs, strict=True)]))
+    low, high = interval(score, ours, theirs, truth)
+    minimum_half_width = 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
+    return (
+        difference,
+        min(low, max(-1.0, difference - minimum_half_width)),
+        max(high, min(1.0, difference + minimum_half_width)),
+    )
 
 
 def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
@@ -186,6 +195,34 @@ def pearson(answers: Answers, truth: Answers) -> Answers:
     return np.asarray(np.divide((a * b).sum(-1), denominator, out=np.zeros_like(denominator), where=denominator > 0))
 
 
+def spearman(answers: Answers, truth: Answers) -> Answers:
+    """Return Spearman's correlation of places in two orders, as `order_of` gives them; 0 where one side is constant."""
+    return pearson(mean_ranks(answers), mean_ranks(truth))
+
+
+def mean_ranks(places_RN: Answers) -> Answers:
+    """Return the rank of each of [N] or [R, N] places in their order, the mean of their ranks for equal ones.
+
+    Places are whole numbers from 0, so that ranks are counts and no resample is sorted.
+    """
+    N = places_RN.shape[-1]
+    rows_RN = places_RN.reshape(-1, N).astype(np.intp)
+    size = int(rows_RN.max()) + 1
+    shifted = rows_RN + size * np.arange(len(rows_RN))[:, None]
+    counts = np.bincount(shifted.ravel(), minlength=size * len(rows_RN)).reshape(-1, size)
+    ranks = counts.cumsum(axis=1) - (counts - 1) / 2
+    return np.asarray(ranks.ravel()[shifted].reshape(places_RN.shape))
+
+
+def order_of(values: Sequence[float]) -> Answers:
+    """Return the place of each value among the different ones, from 0.
+
+    >>> order_of([0.5, 0.1, 0.5]).tolist()
+    [1.0, 0.0, 1.0]
+    """
+    return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].astype(np.float64)
+
+
 def f1(answers: Answers, truth: Answers) -> Answers:
     """Return micro-averaged F1 over all labels of all rows; 0 where no label is predicted or true."""
     hits = (answers * truth).sum(axis=(-2, -1))
@@ -202,6 +239,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "matthews": matthews,
     "pearson": pearson,
+    "spearman": spearman,
     "f1": f1,
     "mean": mean,
 }

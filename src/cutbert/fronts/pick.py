@@ -15,7 +15,10 @@ from cutbert.train.machine import processor_name
 from cutbert.train.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from cutbert.fronts.leaderboard import LeaderboardEntry
     from cutbert.model.task_model import TaskModel
+
+PICK_KEYS = ("name", "params", "macs", "score", "select_score", "latency_ms")
 
 
 def choose(front: Front, limits: Limits, *, stock: bool = False) -> Entry:
@@ -139,14 +142,25 @@ def pick_facts(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | N
     if note is not None:
         facts["near_chance"] = note
     if front.measured is not None and entry.latency_ms is not None:
-        facts["latency"] = {
-            "latency_ms": entry.latency_ms,
-            "latency_p95_ms": entry.latency_p95_ms,
-            "backend": front.measured["backend"],
-            "threads": front.measured["threads"],
-            "processor": front.measured["machine"]["processor"],
-        }
+        facts["latency"] = latency_facts(entry, front.measured["backend"], front.measured)
     return facts
+
+
+def latency_facts(entry: Entry | LeaderboardEntry, backend: str, measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a measured latency, and where it holds, as a fact for cutbert.json.
+
+    Args:
+        entry: with its latency.
+        backend: it was measured on.
+        measured: the conditions, as `bench.latency.conditions` returns them.
+    """
+    return {
+        "latency_ms": entry.latency_ms,
+        "latency_p95_ms": entry.latency_p95_ms,
+        "backend": backend,
+        "threads": measured["threads"],
+        "processor": measured["machine"]["processor"],
+    }
 
 
 def given_up(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -197,6 +211,3 @@ def picked_json(
     if cut_from is not None:
         data["cut_from"] = dict(cut_from)
     return data if out is None else {"out": str(out), **data}
-
-
-PICK_KEYS = ("name", "params", "macs", "score", "select_score", "latency_ms")

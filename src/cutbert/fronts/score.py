@@ -131,6 +131,7 @@ def read_outputs(data: Any) -> dict[str, Any]:
 
 
 def entry_of(model: TaskModel, point: GridPoint, stored: dict[str, Any]) -> Entry:
+    """Return a subnet's line on the front, without latency, from its stored outputs."""
     shape = point.subnet.shape_in(model.shape)
     cost = cost_of(shape, model.head_spec)
     return Entry(

@@ -168,9 +168,14 @@ def given_up(provenance: Mapping[str, Any]) -> list[str]:
         interval = uncut.get("difference_interval")
         spread = f", 95 % interval {' to '.join(f'{100 * each:+.2f}' for each in interval)}" if interval else ""
         by_rows = " paired over dev's rows" if interval else ""
+        names = {split: metric for metric, split, _ in scores_of(provenance)}
+        of_dev, of_select = "", ""
+        if len(set(names.values())) > 1:
+            of_dev, of_select = f" of {names['dev']}", f" of {names['select']}"
         sentences.append(
-            f"The uncut model scores {100 * uncut['score']:.2f} points on dev and {100 * uncut['select_score']:.2f} on "
-            f"select: on dev this one differs by {100 * uncut['difference']:+.2f}{spread}{by_rows}."
+            f"The uncut model scores {100 * uncut['score']:.2f} points{of_dev} on dev and "
+            f"{100 * uncut['select_score']:.2f}{of_select} on select: on dev this one differs by "
+            f"{100 * uncut['difference']:+.2f}{spread}{by_rows}."
         )
     named = (("The uncut model's", uncut.get("near_chance")), ("This model's", provenance.get("near_chance")))
     return [*sentences, *(f"**{whose} {note}.**" for whose, note in named if note)]
@@ -198,14 +203,21 @@ def vocabulary_parts(provenance: Mapping[str, Any]) -> list[str]:
     facts = provenance.get(TRIMMED)
     if not facts:
         return []
-    pairs = ((split, facts[f"{key}_before"], facts[f"{key}_after"]) for split, key in SPLIT_KEYS)
-    changes = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
     rows = ", ".join(f"{count:,} rows of {split}" for split, count in facts["split_differently"].items())
     return [
         f"## Vocabulary\n\nOf {facts['tokens_before']:,} tokens {facts['tokens']:,} are left: those of the training "
         f"texts and a floor of common ones, with every character. That saves {facts['bytes_saved']:,} bytes, splits "
-        f"{rows} differently, and changes the {facts['metric']}: {changes}."
+        f"{rows} differently, and changes the {score_changes(facts)}."
     ]
+
+
+def score_changes(facts: Mapping[str, Any]) -> str:
+    """Return how the scores of select and dev change, each after the name of its metric."""
+    changes = {key: f"{100 * facts[f'{key}_before']:.2f} to {100 * facts[f'{key}_after']:.2f}" for _, key in SPLIT_KEYS}
+    own, metric = facts.get("select_score_metric"), facts["metric"]
+    if own is None:
+        return f"{metric}: " + ", ".join(f"{split} {changes[key]}" for split, key in SPLIT_KEYS)
+    return f"{own} on select: {changes['select_score']}, the {metric} on dev: {changes['score']}"
 
 
 def use_part(facts: FolderShape, is_stock: bool) -> str:
@@ -239,9 +251,7 @@ def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:
     lines += [f"- `onnx/{path.name}`: {path.stat().st_size:,} bytes" for path in files]
     int8 = provenance.get("int8")
     if int8:
-        pairs = ((split, int8[f"{key}_before"], int8[f"{key}_after"]) for split, key in SPLIT_KEYS)
-        changes = ", ".join(f"{split} {100 * before:.2f} to {100 * after:.2f}" for split, before, after in pairs)
-        lines += ["", f"int8 ({int8['calibration']} ranges) changes the {int8['metric']}: {changes}."]
+        lines += ["", f"int8 ({int8['calibration']} ranges) changes the {score_changes(int8)}."]
     example = folder / "onnx" / EXAMPLE
     if example.is_file():
         lines += ["", f"`onnx/{EXAMPLE}`, which needs onnxruntime, tokenizers and numpy only:", ""]

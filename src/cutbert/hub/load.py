@@ -15,7 +15,8 @@ from transformers.activations import ACT2FN
 from cutbert.errors import Mistakes, ModelError
 from cutbert.files import read_json
 from cutbert.hub.config import OUR_PREFIX
-from cutbert.hub.families import TOKEN_TABLE, Family, family_of
+from cutbert.hub.families import TOKEN_TABLE, family_of
+from cutbert.hub.family import Family
 from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
 from cutbert.hub.sentence import CROSS_ENCODER_FACT, read_cross_encoder, read_embedder
 from cutbert.hub.tokenizer import load_tokenizer
@@ -27,7 +28,7 @@ from cutbert.shape.folder import FolderShape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import READS
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.source import ModelSource, find_model
+from cutbert.shape.source import ModelSource, check_tokenizer, find_model
 from cutbert.shape.stock_config import STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
@@ -81,6 +82,7 @@ def load_model(
     """
     source = find_model(model, revision)
     refuse_remote_code(source.folder)
+    check_tokenizer(source.folder)
     files = weight_files(source.folder)
     tensors = read_weights(files)
     check_sizes(source, tensors)
@@ -295,21 +297,17 @@ def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list
     if wanted.num_outputs == 0:
         return None, []
     if own.kind != wanted.kind or own.num_outputs != wanted.num_outputs:
-        return None, [f"the checkpoint's head is {named(own)}, not {named(wanted)}"]
+        return None, [f"the checkpoint's head is {own.words}, not {wanted.words}"]
     if own.labels == wanted.labels or own.kind == "span" or own.num_outputs == 1:
         return same, []
     if own.labels == tuple(f"LABEL_{i}" for i in same):
-        return same, [f"the checkpoint's labels have no names; taken in order as {', '.join(wanted.labels)}"]
+        return same, [f"the checkpoint's labels have no names; taken in order as {wanted.label_words}"]
     ids = {label.casefold(): i for i, label in enumerate(own.labels)}
     names = [label.casefold() for label in wanted.labels]
     if len(ids) == len(same) and sorted(ids) == sorted(names):
         rows = [ids[name] for name in names]
-        return rows, [] if rows == same else [f"outputs reordered to {', '.join(wanted.labels)}"]
-    return None, [f"the checkpoint's head is {named(own)}, not {named(wanted)}"]
-
-
-def named(head: HeadSpec) -> str:
-    return f"{head.kind} ({', '.join(head.labels)})" if head.labels else head.kind
+        return rows, [] if rows == same else [f"outputs reordered to {wanted.label_words}"]
+    return None, [f"the checkpoint's head is {own.words}, not {wanted.words}"]
 
 
 def modules(names: list[str]) -> str:

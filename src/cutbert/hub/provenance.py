@@ -79,7 +79,8 @@ OPTIONAL: dict[str, Check] = {
             "split_differently": (are(is_count), "a JSON object of whole numbers"),
             "metric": TEXT,
             **{f"{key}_{when}": NUMBER for key in ("score", "select_score") for when in ("before", "after")},
-        }
+        },
+        {"select_score_metric": TEXT},
     ),
     "layouts": (are(list_of(is_text)), "a JSON object of lists of texts"),
     "int8": has(
@@ -87,7 +88,8 @@ OPTIONAL: dict[str, Check] = {
             "calibration": TEXT,
             "metric": TEXT,
             **{f"{key}_{when}": NUMBER for key in ("score", "select_score") for when in ("before", "after")},
-        }
+        },
+        {"select_score_metric": TEXT},
     ),
 }
 

@@ -15,7 +15,8 @@ from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFa
 from cutbert.files import replacing_folder, write_json
 from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
-from cutbert.hub.families import CLASS_SUFFIX, Family, family_of, head_group
+from cutbert.hub.families import family_of
+from cutbert.hub.family import CLASS_SUFFIX, Family, head_group
 from cutbert.hub.provenance import FILE_NAME
 from cutbert.hub.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders

@@ -83,7 +83,13 @@ def read_embedder(model: str, folder: Path) -> Sentence:
 
 
 def read_cross_encoder(folder: Path) -> dict[str, Any] | None:
-    """Return what sentence-transformers does with the outputs of a folder's head of whole texts; None if not said."""
+    """Return what sentence-transformers does with the outputs of a folder's head of whole texts; None if not said.
+
+    Its version 6 says it in a file of its own, former ones in config.json.
+    """
+    own = read_json(folder / PROMPTS_FILE, ModelError) if (folder / PROMPTS_FILE).is_file() else None
+    if isinstance(own, dict) and own.get("activation_fn") is not None:
+        return {"activation_fn": own["activation_fn"]}
     data = read_json(folder / "config.json", ModelError).get(CROSS_ENCODER_KEY)
     return data if isinstance(data, dict) else None
 

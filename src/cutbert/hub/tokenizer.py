@@ -13,21 +13,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
 from cutbert.files import read_json, write_json
-from cutbert.lacks import refuse_lack
+from cutbert.lacks import library_errors
 from cutbert.model.style import EncoderStyle
-from cutbert.printable import reason_of
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.source import ModelSource
+from cutbert.shape.source import TOKENIZER_FILES, ModelSource, check_tokenizer
 
-FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "sentencepiece.bpe.model",
-    "spiece.model",
-    "spm.model",
-    "tokenizer.model",
-)
 TRIAL = "a \u2603 zq9, 漢字"  # known words and unknown ones
 # Keys in which transformers keeps the padding and truncation set in a tokenizer.json.
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
@@ -43,9 +33,8 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
         ModelError: there is no tokenizer, it is not a fast one, it has more tokens than the model's table, or it cannot
             encode a text.
     """
-    if not any((folder / name).is_file() for name in FILES):
-        raise ModelError(f"{folder} must hold a tokenizer ({', '.join(FILES)}), got none")
-    for file in filter(Path.is_file, map(folder.joinpath, FILES)):
+    check_tokenizer(folder)
+    for file in filter(Path.is_file, map(folder.joinpath, TOKENIZER_FILES)):
         file.open("rb").close()  # transformers calls a file missing or broken that may not be read
     with library_errors(f"{folder}: the tokenizer cannot be read", folder):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -58,21 +47,6 @@ def load_tokenizer(folder: Path, shape: EncoderShape, style: EncoderStyle) -> Pr
     with library_errors(f"{folder}: the tokenizer cannot be used", folder), quiet_stderr():
         check_encodes(plain.backend_tokenizer, shape.vocab_size)
     return plain
-
-
-@contextmanager
-def library_errors(what: str, folder: Path) -> Iterator[None]:
-    """Turn whatever transformers or tokenizers fail with into a ModelError; their errors have no common base class.
-
-    A panic of tokenizers is not even an Exception.
-    """
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        refuse_lack(error, folder)
-        raise ModelError(f"{what}: {reason_of(error)}") from None
 
 
 @contextmanager

@@ -101,25 +101,25 @@ def merged_from(spec: Mapping[str, Any], ids: Mapping[str, int], kept: Iterable[
         parts[result] |= {left, right}
     names = {i: piece for piece, i in ids.items()}
     waiting = [names[i] for i in kept if i in names]
-    found: set[str] = set()
+    reached: set[str] = set()
     while waiting:
         for part in parts.get(waiting.pop(), ()):
-            if part not in found:
-                found.add(part)
+            if part not in reached:
+                reached.add(part)
                 waiting.append(part)
-    return {ids[piece] for piece in found}
+    return {ids[piece] for piece in reached}
 
 
 def special_ids(processor: Any) -> list[int]:
     """Return the ids that a post-processor puts around texts."""
-    found: list[int] = []
+    ids: list[int] = []
 
     def same(i: int) -> int:
-        found.append(i)
+        ids.append(i)
         return i
 
     renumbered(processor, same)
-    return found
+    return ids
 
 
 def renumbered(processor: Any, new_id: Callable[[int], int]) -> Any:

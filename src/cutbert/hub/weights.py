@@ -36,6 +36,11 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def shard_files(index: Path) -> tuple[Path, ...]:
+    """Return the files that an index of shards names, which must be beside it.
+
+    Raises:
+        ModelError: it is no index, or names a file that is not there.
+    """
     data = read_json(index, ModelError)
     shards = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(name, str) for name in shards.values()):
@@ -60,6 +65,11 @@ def read_weights(files: tuple[Path, ...]) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file; a pickle is read as data, so that nothing in it runs.
+
+    Raises:
+        ModelError: it is broken or has anything but tensors.
+    """
     path.open("rb").close()  # safetensors calls a file missing that may not be read
     try:
         if path.suffix == ".safetensors":

@@ -2,8 +2,8 @@
 fast computations on the frozen pre-trained model, and fine-tune only those.
 
 Here is the choice. The paper's own criterion is not known to us: the scores of `analysis.depth_selectors` and the rule
-that takes a depth by them are our choice. The truncated networks, and what is reported of them, are in
-`depth_networks`.
+that takes a depth by them are our choice. The truncated networks are in `depth_networks`, what is reported of them in
+`depth_report`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError, InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
-from cutbert.methods.depth_networks import DepthRun, report_of
+from cutbert.methods.depth_networks import DepthRun
+from cutbert.methods.depth_report import report_of
 from cutbert.methods.depth_settings import NAIVE_SELECTORS, DepthSettings
 from cutbert.shape.source import Models
 from cutbert.train.collating import sample_rows

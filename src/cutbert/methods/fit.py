@@ -3,9 +3,9 @@
 The order of a run: look (what the uncut model takes where it is served, what a limit can mean), teacher, candidates
 (proposed under each limit, repaired by least squares, ranked without training), rounds (successive halving: the half
 that is closer to the teacher goes on with more steps), the winner's last training, and the end (export, gate, timing
-of the exported file, leaderboard). What can be proposed is in `fit_candidates`, what takes part in `fit_proposals`,
-rounds and last training in `fit_race`, the end in `fit_end` and its choice in `fit_choice`; what hangs on time, and how
-it is kept, in `fit_plan`.
+of the exported file, leaderboard). What can be proposed is in `fit_cuts`, what takes part in `fit_proposals`,
+rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, its choice in `fit_choice`);
+what hangs on time, and how it is kept, in `fit_plan`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,21 @@ import numpy as np
 
 from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency_table import LatencyTable
-from cutbert.data.rows import Rows
+from cutbert.bench.measure_table import NUM_CHECKED, part_shapes
+from cutbert.data.questions import Questions
+from cutbert.data.rows import Examples, Rows
+from cutbert.data.sentences import Sentences
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
+from cutbert.exporters.trimming import Trimming
 from cutbert.fronts.measure import timed_table
-from cutbert.hub.load import named, output_rows
+from cutbert.hub.load import output_rows
 from cutbert.hub.sentence import read_embedder
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
-from cutbert.methods.fit_limits import Costs, Target, check_counted, targets_of
+from cutbert.methods.fit_limits import Costs, Target, check_counted, gated_dims, targets_of
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
@@ -46,6 +51,7 @@ from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.distill import LabelStep
+from cutbert.work.finetune import check_teacher
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.objective import Objective, TaskObjective
 from cutbert.work.plans import FINETUNE
@@ -53,8 +59,23 @@ from cutbert.work.run import carry_out
 
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
-CANDIDATE_S, FEWEST_CANDIDATES, MOST_CANDIDATES = 40, 3, 8
-PROPOSING = 2.0  # times of the look, that choosing and repairing candidates under a limit takes, roughly
+FEW_ROWS = 1_000  # to train on
+# Candidates by the time for a limit from which on they take part: few, since what the others take is not the winner's.
+# In benchmarks/records/fit.json it was always among the first four in turn.
+CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
+PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
+# Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in each of the runs of
+# benchmarks/records/fit.json that had room for them they were out after the first round.
+GATES_TIME_S = 600.0
+LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
+STAGES = {
+    "look": "look",
+    "teacher": "teacher",
+    "propose": "candidates",
+    "rounds": "rounds",
+    "last": "the winner's training",
+    "end": "export, scores and latencies",
+}
 END_SHARE = 0.35  # of the time, that exporting, scoring and timing all candidates may take
 
 
@@ -65,7 +86,7 @@ def fit(
 
     Args:
         models: the model; a teacher, students.
-        data: a task with labels of whole texts, or texts for an embedding model, which is its own teacher.
+        data: a task with labels, or texts for an embedding model, which is its own teacher.
         train: machine, seed and checkpoints; rates and steps are planned here.
         settings: limits, time, and what is tried.
         run: opened run folder; receives model/ (one more for each further limit), leaderboard.json, plan.json and
@@ -91,14 +112,10 @@ def fit(
 def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> None:
     """Raise unless task, teacher and students go together and counted limits can be reached; all mistakes together."""
     mistakes, head = Mistakes(), inputs.head
-    if not head.reads_text:
-        raise InputError(
-            f"fit must have a task with labels of whole texts, or --objective embedding, got one of kind {head.kind}"
-        )
     mistakes.extend(f"{name} must not be given: fit plans it, within --time" for name in train.given(*PLANNED))
-    teacher = inputs.models.teacher
-    if teacher is not None and head.is_sequence and output_rows(teacher.head, head)[0] is None:
-        mistakes.add(f"--teacher {teacher} must have a head with the labels {', '.join(head.labels)}")
+    if head.kind != "embedding":
+        with mistakes.collect():
+            check_teacher(inputs, logit_weight=1.0)
     if settings.plan is not None and not Path(settings.plan).is_dir():
         mistakes.add(f"--plan must be a run of fit, got {settings.plan}, which is no folder")
     for name in settings.student:
@@ -110,7 +127,10 @@ def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> No
 
 
 def check_student(student: ModelSource, inputs: Inputs) -> None:
-    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or vectors of MODEL's size."""
+    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or vectors of MODEL's size.
+
+    Of a task with outputs per token the tokenizer must be MODEL's.
+    """
     mistakes, head = Mistakes(), inputs.head
     if head.kind == "embedding":
         with mistakes.collect():
@@ -118,10 +138,14 @@ def check_student(student: ModelSource, inputs: Inputs) -> None:
         ours, its = inputs.model.shape.hidden_size, student.shape.hidden_size
         if ours != its:
             mistakes.add(f"must make vectors of {ours} numbers, as {inputs.model} does, got {its}")
-    if head.is_sequence and student.head.is_sequence and output_rows(student.head, head)[0] is None:
-        mistakes.add(f"must have no head, or one with the labels {', '.join(head.labels)}, got {named(student.head)}")
+    is_other = student.head.is_sequence == head.is_sequence and student.head.num_outputs
+    if head.num_outputs and is_other and output_rows(student.head, head)[0] is None:
+        wanted = f"with the labels {head.label_words}" if head.labels else f"of kind {head.kind}"
+        mistakes.add(f"must have no head, or one {wanted}, got {student.head.words}")
     with mistakes.collect():
-        tokenizer_of(student)
+        own = tokenizer_of(student).get_vocab()
+        if not head.reads_text and own != tokenizer_of(inputs.model).get_vocab():
+            mistakes.add(f"must have the tokenizer of {inputs.model}: outputs are learned per token")
     mistakes.check(ModelError)
 
 
@@ -130,10 +154,14 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     assert isinstance(objective, TaskObjective)
     plan = FitPlan.of(run, settings.plan)
     with run.timing("look"):
+        limit_s = settings.time or plan.known("time_limit_s") or default_time(objective, train)
+        settings = without_late_gates(settings, limit_s)
         at_once = plan.known("at_once") or places(settings, train, run.path)
         costs, targets = look(objective, settings, train, plan)
         plan.decide("at_once", lambda: at_once)
-        clock = start_clock(objective, settings, train, plan, len(targets))
+        clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), len(targets))
+    if len(objective.train_tokens) < FEW_ROWS and objective.data.unlabeled is None:
+        say(f"{len(objective.train_tokens):,} rows are few to imitate on: --unlabeled adds texts of their kind")
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
     fitting = Fitting.of(objective, settings, train, plan, clock, costs, at_once)
@@ -145,6 +173,28 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         raise
     with run.timing("end"):
         finish(fitting, races)
+    timings = run.data["timings"]
+    say("time: " + ", ".join(f"{words} {timings[name]:.0f} s" for name, words in STAGES.items() if name in timings))
+
+
+def default_time(objective: TaskObjective, train: TrainSettings) -> float:
+    """Return the seconds for everything where the user gives none: those of FINE_TUNINGS, at least LEAST_S."""
+    scratch, step = copy.deepcopy(objective.loaded.model), LabelStep(objective.losses)
+    speed = seconds_per_step(scratch, FINETUNE, objective.train_tokens, step, objective.engine, train)
+    steps = FINETUNE.num_steps(math.ceil(len(objective.train_tokens) / FINETUNE.batch_size))
+    return max(LEAST_S, FINE_TUNINGS * steps * speed)
+
+
+def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
+    """Return settings without gates where the time for everything is short.
+
+    They stay where the user named kinds, or limits a size: only gates cut hidden units, and with them the token table.
+    """
+    is_asked_for = settings.is_given("kinds") or settings.max_params is not None or settings.max_bytes is not None
+    if limit_s >= GATES_TIME_S or is_asked_for or "gates" not in settings.kinds:
+        return settings
+    say(f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or to be named by --kinds")
+    return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 
 def look(
@@ -158,16 +208,19 @@ def look(
         BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
     begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
-    measured = plan.known("look") or measured_look(objective, settings, train)
+    measured = plan.known("look") or measured_look(objective, settings, train, begun)
     table = LatencyTable.from_json(measured["table"])
-    costs = Costs.of(table, objective.data.head, settings.backend)
+    served = served_tokens(objective) if settings.trim_vocab else None
+    costs = Costs.of(table, objective.data.head, settings.backend, served)
     models = objective.inputs.models
     shapes = [objective.loaded.model.shape, *(models.others[f"student {name}"].shape for name in settings.student)]
     mistakes, targets = Mistakes(), list[Target]()
     with mistakes.collect():
         targets = targets_of(settings, costs, shapes)
     with mistakes.collect():
-        check_time(settings, uncut_seconds(objective, measured), begun, plan.run.seconds - begun, len(targets))
+        networks = num_timed(objective, settings)
+        network_s = (plan.run.seconds - begun) / networks
+        check_time(settings, uncut_seconds(objective, measured), begun, network_s, networks, len(targets))
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -180,26 +233,63 @@ def look(
     return costs, targets
 
 
-def measured_look(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> dict[str, Any]:
-    """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file."""
+def served_tokens(objective: TaskObjective) -> dict[int, int]:
+    """Return how many tokens of the model stay when its vocabulary is trimmed, by their number now."""
+    data = objective.data
+    tokens = objective.train_tokens
+    if data.unlabeled is not None:
+        tokens = objective.tokenize(data.train.joined(data.unlabeled))
+    trimmed = Trimming.of(objective.loaded, tokens, objective.sentence).trimmed.model.shape
+    return {objective.loaded.model.shape.vocab_size: trimmed.vocab_size}
+
+
+def measured_look(
+    objective: TaskObjective, settings: FitSettings, train: TrainSettings, spent_s: float
+) -> dict[str, Any]:
+    """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file.
+
+    Raises:
+        BudgetError: looking alone would take the time there is.
+    """
     latency = settings.timing(train.threads, train.seed)
-    table = timed_table(objective.loaded.model, ("a", "f", "h"), objective.lengths, latency)
     build_s, row_ms = serving_times(objective, settings, train)
-    return {
-        "table": table.to_json(),
-        "tokenizer_ms": tokenizer_ms(objective),
-        "build_s": build_s,
-        "row_ms": row_ms,
-    }
+    served = {"tokenizer_ms": tokenizer_ms(objective), "build_s": build_s, "row_ms": row_ms}
+    network_s, networks = LOOK_OF_BUILD * build_s, num_timed(objective, settings)
+    check_time(settings, uncut_seconds(objective, served), spent_s, network_s, networks, 1)
+    table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
+    return {"table": table.to_json(), **served}
 
 
-def check_time(settings: FitSettings, uncut_s: float, spent_s: float, look_s: float, num_limits: int) -> None:
-    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit."""
-    needed = spent_s + look_s * (1 + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+def cut_dims(objective: TaskObjective, settings: FitSettings) -> tuple[str, ...]:
+    """Return the dimensions in which candidates may differ from the model."""
+    cuts_hidden = "gates" in settings.kinds and "h" in gated_dims(objective.data.head)
+    return ("a", "f", "h") if cuts_hidden or settings.student else ("a", "f")
+
+
+def num_timed(objective: TaskObjective, settings: FitSettings) -> int:
+    """Return how many networks the look times: parts, cuts that check the table, and the uncut model."""
+    return len(part_shapes(objective.loaded.model.shape, cut_dims(objective, settings))) + NUM_CHECKED + 1
+
+
+def check_time(
+    settings: FitSettings, uncut_s: float, spent_s: float, network_s: float, num_networks: int, num_limits: int
+) -> None:
+    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit.
+
+    Args:
+        settings: of the run.
+        uncut_s: what exporting, loading and scoring the uncut model takes.
+        spent_s: before the look.
+        network_s, num_networks: what a network of the look takes, and how many it has.
+        num_limits: models to make.
+    """
+    needed = spent_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
+        scoring = uncut_s * end_of(num_limits)
+        hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
         raise BudgetError(
             f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "
-            f"got {settings.time:g} s"
+            f"got {settings.time:g} s{hint}"
         )
 
 
@@ -212,15 +302,25 @@ def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> floa
 def tokenizer_ms(objective: TaskObjective) -> float:
     """Return the median time the tokenizer takes for a text of dev, alone."""
     rows = objective.data.dev
-    assert isinstance(rows, Rows | VectorTexts)
-    pairs = rows.text_pair if isinstance(rows, Rows) else None
     engine = bare_engine(objective.loaded.tokenizer, objective.loaded.source)
     times = []
-    for i in range(min(TIMED_TEXTS, len(rows))):
+    for text, pair in texts_of(rows.take(np.arange(min(TIMED_TEXTS, len(rows))))):
         begun = time.perf_counter()
-        engine.encode(rows.text[i], None if pairs is None else pairs[i])
+        engine.encode(text, pair, is_pretokenized=isinstance(text, list))
         times.append(1000 * (time.perf_counter() - begun))
     return float(np.median(times))
+
+
+def texts_of(rows: Examples) -> list[tuple[Any, Any]]:
+    """Return each row as its text, or its words, and the text beside it, if any."""
+    if isinstance(rows, Questions):
+        return list(zip(rows.question, rows.context, strict=True))
+    if isinstance(rows, Sentences):
+        return [(words, None) for words in rows.words]
+    assert isinstance(rows, Rows | VectorTexts)
+    if isinstance(rows, VectorTexts) or rows.text_pair is None:
+        return [(text, None) for text in rows.text]
+    return list(zip(rows.text, rows.text_pair, strict=True))
 
 
 def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> tuple[float, float]:
@@ -238,21 +338,11 @@ def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainS
 
 
 def start_clock(
-    objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan, num_limits: int
+    objective: TaskObjective, settings: FitSettings, plan: FitPlan, limit_s: float, num_limits: int
 ) -> Clock:
     """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for."""
-
-    def default_time() -> float:
-        if settings.time is not None:
-            return settings.time
-        scratch, step = copy.deepcopy(objective.loaded.model), LabelStep(objective.losses)
-        speed = seconds_per_step(scratch, FINETUNE, objective.train_tokens, step, objective.engine, train)
-        steps = FINETUNE.num_steps(math.ceil(len(objective.train_tokens) / FINETUNE.batch_size))
-        return max(LEAST_S, FINE_TUNINGS * steps * speed)
-
-    limit_s = plan.decide("time_limit_s", default_time)
     uncut_s = uncut_seconds(objective, plan.decisions["look"])
-    by_time = min(MOST_CANDIDATES, max(FEWEST_CANDIDATES, int(limit_s / CANDIDATE_S)))
+    by_time = next(count for least_s, count in CANDIDATES.items() if limit_s / num_limits >= least_s)
     candidates = settings.candidates or by_time
     while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
         candidates -= 1

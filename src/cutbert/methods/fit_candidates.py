@@ -1,41 +1,31 @@
-"""What `fit` tries: networks within the limits, proposed from measured times and from what each cut breaks.
-
-Every candidate is a cut of the fine-tuned model, or of a student's own. Errors are those that are left after a
-least-squares repair (`surgery.unit_choice`), times those of the latency table of the backend that serves.
-"""
+"""What `fit` tries, as values: a candidate, and the model that candidates are cut from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, NamedTuple, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
+from cutbert.checks import is_plain_name
 from cutbert.data.batches import Batch
-from cutbert.methods.fit_limits import MULTIPLE
+from cutbert.errors import RunError
 from cutbert.methods.fit_settings import KindName
 from cutbert.model.task_model import TaskModel
-from cutbert.shape.shape import EncoderShape, LayerShape
-from cutbert.shape.subnet import KeptLayer, Subnet
+from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
 from cutbert.shape.units import Place, size_at
 from cutbert.surgery.cut import Kept, kept_first
 from cutbert.surgery.extract import extract
 from cutbert.surgery.norms import recalibrate_norms
 from cutbert.surgery.rewire import permuted
-from cutbert.surgery.unit_choice import SubLayerErrors, UnitChoice, choose_units
-from cutbert.work.student import LayerChoice, chosen_layers
-
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
-WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
-KNAPSACK = "knapsack"
-THINNER = 3  # depths that are tried beyond the most whole layers that fit
+from cutbert.surgery.unit_choice import UnitChoice, choose_units
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to try, as a part of the model it is cut from once that has its units in order (`ordered`).
+    """A network to try, as a part of the model it is cut from once that has its units in order (`Source.of`).
 
     Args:
         name: short and unique under its limit.
@@ -68,6 +58,8 @@ class Candidate:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Candidate:
+        if not is_plain_name(data["name"]):  # a part of the names of files
+            raise RunError(f"name of a candidate must be text without /, got {data['name']!r}")
         kept = {Place(dim, layer): units for dim, layer, units in data["kept"]}
         return cls(data["name"], data["kind"], Subnet.from_json(data["subnet"]), data["student"], kept)
 
@@ -117,241 +109,3 @@ class Source:
         if candidate.hidden is not None:
             recalibrate_norms(model, range(len(candidate.hidden)), self.batches)
         return extract(model, candidate.subnet)
-
-
-class SubLayerPlace(NamedTuple):
-    """A sub-layer of the uncut model: attention ("a") or feed-forward ("f") of a layer."""
-
-    dim: str
-    layer: int
-
-
-@dataclass(frozen=True, eq=False)
-class Proposer:
-    """Makes candidates within limits.
-
-    Args:
-        source: what is cut.
-        load: of a shape: the largest of its costs as a share of that cost's limit; at most 1 fits.
-        damage: of a cut: its distance to the teacher.
-        kinds: what may be proposed.
-    """
-
-    source: Source
-    load: Callable[[EncoderShape], float]
-    damage: Callable[[Candidate], float]
-    kinds: Sequence[KindName]
-
-    def __call__(self) -> list[Candidate]:
-        """Return candidates of all kinds, each shape once."""
-        found: list[Candidate] = []
-        if "layers" in self.kinds:
-            found += self.whole_layers
-        if "sizes" in self.kinds:
-            found += [*self.thinner_layers(), *self.by_knapsack("sizes")]
-        if "undivided" in self.kinds:
-            found += [*self.fewer_feed_forwards(), *self.by_knapsack("undivided")]
-        return list({each.subnet: each for each in reversed(found)}.values())[::-1]
-
-    def fits(self, subnet: Subnet) -> bool:
-        return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= 1
-
-    # Whole layers
-
-    @cached_property
-    def most_layers(self) -> int:
-        """The most whole layers that fit; 0 for none."""
-        depths = range(self.source.shape.num_layers, 0, -1)
-        return next((depth for depth in depths if self.load_of_layers(depth) <= 1), 0)
-
-    @cached_property
-    def whole_layers(self) -> list[Candidate]:
-        """The most whole layers that fit: the first ones, the last, every other, and those that hurt least.
-
-        A layer more where its predicted load is WITHIN_REACH, and a layer less: what fits is measured later.
-        """
-        depth, num = self.most_layers, self.source.shape.num_layers
-        found: list[tuple[int, ...]] = []
-        for count in (depth, depth + 1, depth - 1):
-            is_within = count <= depth or self.load_of_layers(count) <= WITHIN_REACH
-            if 0 < count < num and is_within:
-                found += [chosen_layers(count, num, how) for how in get_args(LayerChoice)]
-                found.append(self.least_missed(count))
-        return [self.named_layers(each) for each in dict.fromkeys(found)]
-
-    def load_of_layers(self, count: int) -> float:
-        """Return the load of the first layers."""
-        return self.load(self.of_layers(range(min(count, self.source.shape.num_layers))).shape_in(self.source.shape))
-
-    def named_layers(self, layers: Sequence[int]) -> Candidate:
-        return Candidate(f"layers-{'-'.join(map(str, layers))}", "layers", self.of_layers(layers))
-
-    def of_layers(self, layers: Iterable[int]) -> Subnet:
-        """Return the subnet of some whole layers."""
-        shape = self.source.shape
-        return Subnet(tuple(KeptLayer(i, shape.layers[i]) for i in layers), shape.hidden_size)
-
-    def least_missed(self, depth: int) -> tuple[int, ...]:
-        """Return the layers that stay when one after the other goes, each time the one that is missed least.
-
-        The damages of layers that go together are taken for the sum of those of each alone: one look at each layer.
-        """
-        return tuple(sorted(sorted(self.missed, key=lambda i: -self.missed[i])[:depth]))
-
-    @cached_property
-    def missed(self) -> dict[int, float]:
-        """What the absence of each layer alone does."""
-        layers = range(self.source.shape.num_layers)
-        return {i: self.damage(self.named_layers([j for j in layers if j != i])) for i in layers}
-
-    # Thinner layers
-
-    def thinner_layers(self) -> list[Candidate]:
-        """Return more layers than fit whole, of all of them the same share of heads and neurons."""
-        num = self.source.shape.num_layers
-        found = []
-        for depth in range(self.most_layers + 1, min(num, self.most_layers + THINNER) + 1):
-            layers = tuple(range(num)) if depth == num else self.least_missed(depth)
-            subnet = self.widest(layers)
-            if subnet is not None:
-                found.append(Candidate(f"thin-{depth}", "sizes", subnet))
-        return found
-
-    def widest(self, layers: Sequence[int]) -> Subnet | None:
-        """Return some layers with the largest equal share of heads and neurons that fits; None where none does."""
-        heads = max(layer.num_heads for layer in self.source.shape.layers)
-        for count in range(heads - 1, 0, -1):
-            sizes = {}
-            for i in layers:
-                layer, share = self.source.shape.layers[i], count / heads
-                sizes[i] = replace(
-                    layer,
-                    num_heads=max(1, round(share * layer.num_heads)) if layer.has_attention else 0,
-                    intermediate_size=in_multiples(share * layer.intermediate_size, layer.intermediate_size),
-                )
-            subnet = self.of_sizes(sizes)
-            if self.fits(subnet):
-                return subnet
-        return None
-
-    # Sub-layers, whole or in part
-
-    @cached_property
-    def damages(self) -> dict[SubLayerPlace, float]:
-        """What the absence of each sub-layer alone does."""
-        found = {}
-        for i, layer in enumerate(self.source.shape.layers):
-            places = [SubLayerPlace("a", i)] * layer.has_attention + [SubLayerPlace("f", i)] * layer.has_feed_forward
-            for place in places:
-                subnet = self.of_sizes(self.with_unit(self.whole_sizes, place, 0))
-                if subnet.layers:
-                    found[place] = self.damage(Candidate("without", "undivided", subnet))
-        return found
-
-    @property
-    def whole_sizes(self) -> dict[int, LayerShape]:
-        return dict(enumerate(self.source.shape.layers))
-
-    def of_sizes(self, sizes: dict[int, LayerShape]) -> Subnet:
-        """Return the subnet of some layers with these sizes; a layer without sub-layers is left out."""
-        kept = [KeptLayer(i, each) for i, each in sorted(sizes.items()) if each.has_attention or each.has_feed_forward]
-        return Subnet(tuple(kept), self.source.shape.hidden_size)
-
-    def with_unit(self, sizes: dict[int, LayerShape], place: SubLayerPlace, share: float) -> dict[int, LayerShape]:
-        """Return sizes with a share of one sub-layer's units left."""
-        layer, whole = sizes[place.layer], self.source.shape.layers[place.layer]
-        if place.dim == "a":
-            kept = replace(layer, num_heads=round(share * whole.num_heads))
-        else:
-            kept = replace(
-                layer, intermediate_size=in_multiples(share * whole.intermediate_size, whole.intermediate_size)
-            )
-        if place.dim == "a" and kept.num_heads and not layer.num_heads:
-            kept = replace(kept, key_dim=whole.key_dim, value_dim=whole.value_dim)
-        return {**sizes, place.layer: kept}
-
-    def error_at(self, place: SubLayerPlace, share: float) -> float:
-        """Return the damage of a sub-layer with a share of its units: that of its absence times the error left."""
-        errors: SubLayerErrors | None = (self.source.choice.heads if place.dim == "a" else self.source.choice.neurons)[
-            place.layer
-        ]
-        assert errors is not None
-        return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
-
-    def by_knapsack(self, kind: KindName) -> list[Candidate]:
-        """Return the sizes of all sub-layers that fit with the least damage: shares of them, or each whole or absent.
-
-        From the whole network on, the step goes first that does least damage for the load it takes off.
-
-        Source:
-            ZipLM (2302.04089), section 3: a knapsack over measured times; ours is its greedy solution.
-        """
-        shares = SHARES if kind == "sizes" else (0.0, 1.0)
-        left = {place: 1.0 for place in self.damages}
-        sizes = self.whole_sizes
-        load = self.load(self.source.shape)
-        while load > 1:
-            best: tuple[float, SubLayerPlace, float, dict[int, LayerShape], float] | None = None
-            for place, share in left.items():
-                for smaller in (each for each in shares if each < share):
-                    cut = self.with_unit(sizes, place, smaller)
-                    subnet = self.of_sizes(cut)
-                    if not subnet.layers:
-                        continue
-                    after = self.load(subnet.shape_in(self.source.shape))
-                    if after < load:
-                        price = (self.error_at(place, smaller) - self.error_at(place, share)) / (load - after)
-                        if best is None or price < best[0]:
-                            best = (price, place, smaller, cut, after)
-            if best is None:
-                return []
-            _, place, share, sizes, load = best
-            left[place] = share
-        subnet = self.of_sizes(sizes)
-        name = KNAPSACK if kind == "sizes" else "sub-layers"
-        return [Candidate(name, kind, subnet)] if subnet.layers else []
-
-    # Fewer feed-forwards
-
-    def fewer_feed_forwards(self) -> list[Candidate]:
-        """Return networks of as many attentions as fit, without the feed-forwards that are missed least.
-
-        Source:
-            Sridhar and Sarah 2020 (2012.11881): fewer feed-forwards than attentions. Which ones stay is our choice.
-        """
-        num, found = self.source.shape.num_layers, []
-        by_damage = sorted((place for place in self.damages if place.dim == "f"), key=lambda each: self.damages[each])
-        for depth in range(self.most_layers + 1, num + 1):
-            layers = tuple(range(num)) if depth == num else self.least_missed(depth)
-            sizes = {i: self.source.shape.layers[i] for i in layers}
-            for place in (each for each in by_damage if each.layer in sizes):
-                sizes = self.with_unit(sizes, place, 0)
-                if self.fits(self.of_sizes(sizes)):
-                    found.append(Candidate(f"undivided-{depth}", "undivided", self.of_sizes(sizes)))
-                    break
-        return found
-
-
-def student_candidates(name: str, stem: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:
-    """Return a student as it is where it fits, else the most of its layers that do: the first, or at even distances.
-
-    Args:
-        name: of the student, as the user gave it.
-        stem: what its candidates' names begin with.
-        source: the student.
-        load: of a shape.
-    """
-    proposer = Proposer(source, load, lambda candidate: 0.0, ())
-    depth, num = proposer.most_layers, source.shape.num_layers
-    choices = {chosen_layers(depth, num, how) for how in ("first", "spread")} if depth else set()
-    return [
-        Candidate(f"{stem}-{'-'.join(map(str, layers))}", "student", proposer.of_layers(layers), name)
-        for layers in sorted(choices)
-    ]
-
-
-def in_multiples(size: float, whole: int) -> int:
-    """Return the multiple of MULTIPLE nearest to a size, at least one unless it is 0; all where there are fewer."""
-    if size <= 0 or size >= whole:
-        return 0 if size <= 0 else whole
-    return min(whole, max(MULTIPLE, round(size / MULTIPLE) * MULTIPLE))

@@ -11,7 +11,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.shape.budget import LATENCY
 
 GATE = 0.005  # of the score on select, that a backend may lose of a network's own
-CHANGED = 0.01  # share of rows whose answer changes by chance with the backend
+CHANGED = 0.01  # share of what is scored whose answer changes by chance with the backend
 UNCUT = 0  # the uncut model's place among the finalists
 
 
@@ -23,22 +23,22 @@ class Finalist:
         entry: its line on the leaderboard.
         target: the limit it was made for; None for the uncut model.
         lost: what the backend loses of its score on select in float32.
-        rows: of select.
+        num_scored: of select: its rows, or what else its score is a mean of, as groups of pairs.
     """
 
     entry: LeaderboardEntry
     target: Target | None
     lost: float
-    rows: int
+    num_scored: int
 
     @property
     def passes_gate(self) -> bool:
         """Whether the backend loses no more than GATE of the score on select, or no more than chance explains.
 
-        Chance is two standard errors of the difference when a share CHANGED of the rows is answered in another way, by
-        chance for better or worse (our choice).
+        Chance is two standard errors of the difference when a share CHANGED of what is scored is answered in another
+        way, by chance for better or worse (our choice).
         """
-        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.rows)
+        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.num_scored)
 
 
 def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float | None) -> dict[str, int]:
@@ -50,8 +50,8 @@ def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score
         least_score: on select, under --max-drop; None without.
     """
     if least_score is None:
-        found = {target.key: best_of(target, finalists) for target in targets}
-        return {key: index for key, index in found.items() if index is not None}
+        best = {target.key: best_of(target, finalists) for target in targets}
+        return {key: index for key, index in best.items() if index is not None}
     chosen = {}
     for group in dict.fromkeys(target.group for target in targets):
         own = [target for target in targets if target.group == group]
@@ -100,10 +100,11 @@ def costs_of(entry: LeaderboardEntry) -> dict[str, float]:
 
 
 def marked(
-    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int]
+    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int], least_score: float | None
 ) -> list[LeaderboardEntry]:
     """Return the entries with the chosen ones marked, and where there are several limits the limit of each.
 
+    Under --max-drop an entry below the least score on select is not within the limit.
     The uncut model is listed once more for each further limit under which it is the answer.
     """
     has_limits = len(targets) > 1
@@ -112,6 +113,7 @@ def marked(
             each.entry,
             chosen=each.target is not None and chosen.get(each.target.key) == i,
             limit=each.target.name if has_limits and each.target is not None else None,
+            within_limit=each.entry.within_limit and each.entry.select_score >= (least_score or -math.inf),
         )
         for i, each in enumerate(finalists)
     ]

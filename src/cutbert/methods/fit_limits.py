@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
+from cutbert.hub.trim import COMMON_PIECES
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY, rounded_up
 from cutbert.shape.cost import BYTES_PER_PARAM, cost_of
@@ -32,18 +33,23 @@ class Costs:
         table: of latencies on the backend that serves.
         head: of the task.
         bytes_per_param: of the exported file, roughly.
+        served_tokens: by the size of a vocabulary how many of its tokens are served, where some are left out.
     """
 
     table: LatencyTable
     head: HeadSpec
     bytes_per_param: float
+    served_tokens: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, table: LatencyTable, head: HeadSpec, backend: str) -> Costs:
-        return cls(table, head, bytes_per_param(backend))
+    def of(
+        cls, table: LatencyTable, head: HeadSpec, backend: str, served_tokens: Mapping[int, int] | None = None
+    ) -> Costs:
+        return cls(table, head, bytes_per_param(backend), served_tokens or {})
 
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
         """Return the costs of a shape by the names of limits; latency and bytes are predicted."""
+        shape = replace(shape, vocab_size=self.served_tokens.get(shape.vocab_size, shape.vocab_size))
         return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
 
 
@@ -135,6 +141,8 @@ def counted_limits(settings: FitSettings) -> dict[str, float]:
 def check_counted(settings: FitSettings, inputs: Inputs) -> None:
     """Raise a BudgetError unless some network keeps the limits that need no measuring."""
     shapes = [inputs.model.shape, *(inputs.models.others[f"student {name}"].shape for name in settings.student)]
+    if settings.trim_vocab:  # to how many tokens is known once texts are split: here to the fewest
+        shapes = [replace(each, vocab_size=min(each.vocab_size, COMMON_PIECES)) for each in shapes]
     size = bytes_per_param(settings.backend)
     least = [counted(each, inputs.head, size) for each in smallest(shapes, settings, inputs.head)]
     check_reachable(counted_limits(settings), least, settings, counted(shapes[0], inputs.head, size))
@@ -195,20 +203,20 @@ def smallest(shapes: Sequence[EncoderShape], settings: FitSettings, head: HeadSp
         settings: which kinds.
         head: of the task.
     """
-    shape, found = shapes[0], []
+    shape, least = shapes[0], []
     place = min(range(shape.num_layers), key=lambda i: (shape.layers[i].num_heads, shape.layers[i].intermediate_size))
     layer = shape.layers[place]
     if "layers" in settings.kinds:
-        found.append(shape.with_layers([layer], [place]))
+        least.append(shape.with_layers([layer], [place]))
     if "sizes" in settings.kinds:
         neurons = min(MULTIPLE, layer.intermediate_size)
         thin = replace(layer, num_heads=min(1, layer.num_heads), intermediate_size=neurons)
-        found.append(shape.with_layers([thin], [place]))
+        least.append(shape.with_layers([thin], [place]))
     if "undivided" in settings.kinds:
         alone = replace(layer, intermediate_size=0)
-        found.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
+        least.append(shape.with_layers([alone], [place]) if layer.has_attention else shape)
     if "gates" in settings.kinds:
-        found.append(resized(shape, least_sizes(shape, gated_dims(head), GATED_MULTIPLE)))
+        least.append(resized(shape, least_sizes(shape, gated_dims(head), GATED_MULTIPLE)))
     if "student" in settings.kinds:
-        found += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
-    return found
+        least += [each.with_layers(each.layers[:1], [0]) for each in shapes[1:]]
+    return least

@@ -35,8 +35,9 @@ from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
-LOOK_ROWS = 128  # of select, for the damage of a part
-JUDGED_ROWS = 2000  # of select at most, for ranking
+# Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
+LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
+JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
@@ -96,7 +97,7 @@ class Part:
             others = model.tokens if teacher.tokens is None else teacher.tokens
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
             teacher = teacher.keeping(tokens, plan_for(own).batch_size, seed, folder)
-        judged = tuple(map(own.tokenize, (judged_rows(own), *held_out)))
+        judged = tuple(map(own.tokenize, (judged_rows(old), *held_out)))
         part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
         recipe = recipe_for(data.head, is_cut=False)
         student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
@@ -128,14 +129,15 @@ class Part:
 
     def kl(self, network: TaskModel) -> float:
         """Return a network's divergence from the teacher on the rows that are judged."""
-        ours = np.concatenate([predict_logits(network, tokens) for tokens in self.judged])
-        return teacher_kl(self.objective.data.head, ours, np.concatenate(self.answers))
+        ours = joined([predict_logits(network, tokens) for tokens in self.judged])
+        return teacher_kl(self.objective.data.head, ours, joined(self.answers))
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
-        """Return the divergence of a network, or of a part of it, on LOOK_ROWS alone: quick, and enough to choose."""
-        few = np.arange(min(LOOK_ROWS, len(self.judged[0])))
+        """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
+        few = np.arange(rows_within(LOOK_TOKENS, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
-        return teacher_kl(self.objective.data.head, ours, self.answers[0][few])
+        answers = self.answers[0][few]
+        return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
         """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
@@ -168,6 +170,13 @@ class Part:
         )
 
 
+def joined(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the logits of several splits as those of one; of tokens 0 after a row's own."""
+    longest = max(each.shape[1] for each in logits)
+    unpadded = ((0, 0),) * (logits[0].ndim - 2)
+    return np.concatenate([np.pad(each, ((0, 0), (0, longest - each.shape[1]), *unpadded)) for each in logits])
+
+
 def plan_for(objective: TaskObjective) -> StagePlan:
     """Return how candidates are trained."""
     return recipe_for(objective.data.head).plan
@@ -175,8 +184,17 @@ def plan_for(objective: TaskObjective) -> StagePlan:
 
 def judged_rows(objective: TaskObjective) -> Examples:
     """Return the rows of select that networks are ranked by: all, or the first ones."""
-    select = objective.data.select
-    return select if len(select) <= JUDGED_ROWS else select.take(np.arange(JUDGED_ROWS))
+    select, lengths = objective.data.select, objective.select.lengths
+    windows = len(lengths) / len(select)  # of a question's text
+    rows = round(rows_within(JUDGED_TOKENS, lengths, FEWEST_JUDGED_ROWS) / windows)
+    rows = min(max(1, rows), JUDGED_ROWS)
+    return select if rows >= len(select) else select.take(np.arange(rows))
+
+
+def rows_within(most_tokens: int, lengths: NDArray[np.int64], fewest: int) -> int:
+    """Return how many of the first rows have a number of tokens at most; the fewest in any case, or all there are."""
+    within = int(np.searchsorted(np.cumsum(lengths), most_tokens, side="right"))
+    return min(len(lengths), max(within, fewest))
 
 
 def source_of(objective: TaskObjective, seed: int) -> Source:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.checks import (
-    COUNT,
     NUMBER,
     OBJECT,
-    POSITIVE,
     Check,
     are,
     check_values,
     has,
     is_count,
+    is_number,
     is_positive,
     list_of,
 )
@@ -26,6 +25,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.model.task_model import TaskModel
+from cutbert.options import CEILINGS
 from cutbert.train.engine import Engine
 from cutbert.train.loop import Stage, Trainer, TrainingStep
 from cutbert.train.pace import DeadlinePace, FixedPace, Pace
@@ -35,15 +35,18 @@ from cutbert.train.settings import StagePlan, TrainSettings
 PLAN = "plan.json"
 LAST = "-last"  # ends the name of a winner's last training
 WARM_STEPS, TIMED_STEPS = 2, 5
+MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
+SECONDS: Check = (lambda value: is_number(value) and value <= MOST_SECONDS, f"a number of at most {MOST_SECONDS:,}")
+STEPS: Check = (lambda value: is_count(value) and value <= MOST_STEPS, f"a whole number in 0..{MOST_STEPS:,}")
 # What decisions must be, by the pattern of their names.
 CHECKS: dict[str, Check] = {
     "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER}),
-    "time_limit_s": POSITIVE,
+    "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
-    r"teacher-\d+|.+-steps|.+-candidates|.+-round-\d+": COUNT,
+    r"teacher-\d+|.+-steps|.+-candidates|.+-round-\d+": STEPS,
     "teacher": (list_of(lambda value: isinstance(value, dict)), "a list of JSON objects"),
-    ".+-until": NUMBER,
+    ".+-until": SECONDS,
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
@@ -53,7 +56,7 @@ END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
 
 def are_changes(value: Any) -> bool:
     """Return whether a value is what `train.pace.Changes` holds, as JSON."""
-    return bool(value) and list_of(list_of(is_count, 2))(value) and value[0][0] == 0 < min(count for _, count in value)
+    return bool(value) and list_of(list_of(STEPS[0], 2))(value) and value[0][0] == 0 < min(count for _, count in value)
 
 
 @dataclass

@@ -98,7 +98,7 @@ class FitSettings(QuietSettings):
             least=1,
             most=64,
             group=METHOD,
-            default_text="one for each 40 s of --time, 3 to 8",
+            default_text="3, from 160 s of --time for a limit on 4, from 640 s on 8",
         ),
     )
     backend: BackendName = field(

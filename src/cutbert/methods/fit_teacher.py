@@ -23,6 +23,9 @@ from cutbert.work.plans import FINETUNE
 
 # Rate and passes, the most promising first. At 5e-5 and 3 passes, the usual ones, MRPC's teacher stays 4 points below.
 TRIES = ((1e-4, 4.0), (5e-5, 4.0), (2e-4, 4.0), (1e-4, 8.0))
+# Of few rows the passes above are too few steps to learn a new head: then up to MORE_PASSES times as many are made.
+# MiniLM on 500 questions of 44 topics, one seed, 300 of dev: accuracy 48 after 4 passes, 70 after 12.5.
+FEW_STEPS, MORE_PASSES = 200, 5.0
 TEACHER_SHARE = 0.3  # of the time for training
 LEAST_STEPS = 20
 
@@ -94,10 +97,18 @@ class Learning:
     def of(cls, objective: TaskObjective, train: TrainSettings, plan: FitPlan) -> Learning:
         start = copy.deepcopy(objective.loaded.model)
         if objective.inputs.models.teacher is None:
-            return cls(objective, train, plan, start, LabelStep(objective.losses), objective.train_tokens, TRIES)
+            return cls(
+                objective,
+                train,
+                plan,
+                start,
+                LabelStep(objective.losses),
+                objective.train_tokens,
+                tries_for(len(objective.train_tokens)),
+            )
         teacher, tokens = objective.teacher_and_tokens()
         step = DistillStep(objective.losses, teacher, LossWeights())
-        return cls(objective, train, plan, start, step, tokens, TRIES[:1])
+        return cls(objective, train, plan, start, step, tokens, tries_for(len(tokens))[:1])
 
     @property
     def epoch_steps(self) -> int:
@@ -133,6 +144,13 @@ class Learning:
         position = train_stage(model, stage, objective.engine, self.train, self.plan.run)
         select = label_scores(model, Subnet.full(model.shape), objective.select, objective.metric).score
         return Try(number, rate, steps / self.epoch_steps, steps, select, position.seconds)
+
+
+def tries_for(num_rows: int) -> list[tuple[float, float]]:
+    """Return the rates and passes to try on some rows: TRIES, of few rows with more passes."""
+    steps = TRIES[0][1] * math.ceil(num_rows / FINETUNE.batch_size)
+    more = min(MORE_PASSES, max(1.0, FEW_STEPS / steps))
+    return [(rate, more * passes) for rate, passes in TRIES]
 
 
 def tell(tried: Sequence[Try]) -> None:

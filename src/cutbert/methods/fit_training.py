@@ -104,6 +104,10 @@ def trainer_of(fitting: Fitting) -> Iterator[Trainer]:
 def places(settings: FitSettings, train: TrainSettings, out: Path) -> int:
     """Return how many candidates can be trained at the same time.
 
+    The connection to a cluster is closed again, and `trainer_of` opens another for each race: a cluster that does not
+    answer, or has no node with the cores, is refused before anything is timed, and a local one that stayed would
+    disturb what is timed until then.
+
     Raises:
         MissingError: Ray is not installed.
         InputError: no cluster answers, a node does not see the run's folder, or none has the cores for a candidate.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from cutbert.data.settings import ObjectiveName
 from cutbert.options import option
 from cutbert.settings import METHOD, Settings
+
+ObjectiveName = Literal["task", "mlm", "embedding"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,10 @@ network is cut and healed, in rounds.
 Algorithm 1, T times: (1) set all gates to 1; (2) train them alone under the price; (3) choose the smallest to go, until
 the cost has fallen by eta / T; (4) fold gates into the weights; (5) cut out what is gone; (6) train all weights.
 
-It is `one_round` and `gated_cut`; what each step needs follows below them: gates and their prices
-(steps 1 and 2), the choice of units (3), healing (6); the recipes come last. How gates are trained under the price of
-equation 2 is in `schubert_gates`; which weights a gate multiplies in `surgery.gates`, cutting in `surgery.cut`.
+It is `one_round` and `gated_cut`; what each step needs follows below them: gates and their prices (steps 1 and 2), the
+choice of units (3), healing (6). How gates are trained under the price of equation 2 is in `schubert_gates`, how units
+are chosen in `schubert_choice`; which weights a gate multiplies in `surgery.gates`, cutting in `surgery.cut`. Values
+are in `schubert_recipes`.
 """
 
 from __future__ import annotations
@@ -25,33 +26,24 @@ from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
-from cutbert.errors import BudgetError, InputError, Mistakes, RunError
+from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
+from cutbert.methods.schubert_choice import RoundTargets, choose_units, target_sizes
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
+from cutbert.methods.schubert_recipes import Recipe, resolve_recipe
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
-from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import Models, check_length
-from cutbert.shape.units import (
-    Place,
-    Sizes,
-    marginal_costs,
-    resized,
-    size_at,
-    sizes_of,
-    uniform_sizes,
-    unit_prices,
-)
-from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut, subnet_of
+from cutbert.shape.units import Place, Sizes, marginal_costs, size_at, unit_prices
+from cutbert.surgery.cut import Kept, cut, subnet_of
 from cutbert.surgery.gates import fold
 from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.loop import Stage, TrainingStep, train_stage
-from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.cost_limit import CostLimit, counted_limit, measured_limit, time_cut
+from cutbert.work.cost_limit import CostLimit, Times, counted_limit, measured_limit, time_cut
 from cutbert.work.distill import DistillStep, LossWeights
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
@@ -59,8 +51,6 @@ from cutbert.work.objective import Objective, check_halves
 from cutbert.work.plans import heal_plan
 from cutbert.work.run import carry_out, latency_settings, score_and_save, store_networks
 
-MARGIN = 0.97  # safety factor on a latency limit: a single measurement is noisy
-MAX_CUTS = 7
 RECALIBRATION_ROWS = 512
 
 
@@ -161,6 +151,10 @@ class Cutting:
         return self.objective.loaded.model
 
     @property
+    def targets(self) -> RoundTargets:
+        return RoundTargets(self.uncut.shape, self.cost_limit, self.settings, self.recipe)
+
+    @property
     def plan(self) -> StagePlan:
         """The plan of the healing, all rounds together."""
         return heal_plan(self.objective.inputs.is_text).overridden(self.train)
@@ -249,10 +243,10 @@ def prices_of(cutting: Cutting, shape: EncoderShape, number: int) -> list[Price]
     if cutting.recipe.gamma is not None:
         return [Price(unit_prices(shape, cost_limit.price, settings.dims), gamma=cutting.recipe.gamma)]
     if settings.from_paper is not None:
-        return prices_by_size(shape, on_the_way(cutting, number))
-    most = round_limit(cutting, number)
+        return prices_by_size(shape, cutting.targets.sizes(number))
+    most = cutting.targets.limit(number)
     if settings.uniform:
-        return prices_by_size(shape, uniform_sizes_at(cutting, most))
+        return prices_by_size(shape, cutting.targets.uniform_sizes(most))
     costs = marginal_costs(shape, cost_limit.price, settings.dims)
     whole = sum(each * size_at(shape, place) for place, each in costs.items())
     aim = 1.0 - (cost_limit.cost(shape) - most) / whole if whole else 1.0
@@ -292,9 +286,12 @@ def kept_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor
     path = cutting.run.path / "checkpoint" / f"round-{number}-kept.json"
     dims = cutting.settings.dims
 
+    def timed(small: TaskModel) -> Times:
+        return time_cut(small, cutting.uncut, cutting.objective.lengths, cutting.latency)
+
     def choose() -> None:
         sizes = {place: gate.abs() for place, gate in gates.items()}
-        kept = choose_units(cutting, folded, sizes, number)
+        kept = choose_units(cutting.targets, folded, sizes, number, timed)
         write_json(path, [[*place, units] for place, units in kept.items()])
         shape = subnet_of(folded.shape, kept).shape_in(folded.shape)
         closed = {dim: closed_share(gates, dim) for dim in dims if any(place.dim == dim for place in gates)}
@@ -309,85 +306,6 @@ def closed_share(gates: Mapping[Place, Tensor], dim: str) -> float:
     """Return the share of a dimension's gates that are closed; there is at least one."""
     own = torch.cat([values for place, values in gates.items() if place.dim == dim])
     return float((own == 0).float().mean())
-
-
-def choose_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor], number: int) -> Kept:
-    """Return the units that stay in a round: those of the largest gates, within the round's limit."""
-    shape = folded.shape
-    if cutting.settings.from_paper is not None:
-        return choose_by_sizes(shape, gates, on_the_way(cutting, number))
-    limit = round_limit(cutting, number)
-    if cutting.cost_limit.name == LATENCY and number == cutting.recipe.rounds:
-        return choose_by_measurement(cutting, folded, gates, limit)
-    return choose_within(cutting, shape, gates, limit)
-
-
-def choose_within(cutting: Cutting, shape: EncoderShape, gates: Mapping[Place, Tensor], limit: float) -> Kept:
-    """Return the units that stay within a limit, by the settings' way of choosing."""
-    settings, cost = cutting.settings, cutting.cost_limit.cost
-    if settings.uniform:
-        return choose_by_sizes(shape, gates, uniform_sizes_at(cutting, limit))
-    return choose_by_limit(shape, gates, cost, limit, dims=settings.dims, multiple_of=cutting.recipe.multiple_of)
-
-
-def choose_by_measurement(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor], limit: float) -> Kept:
-    """Return the units that stay within a limit on latency, as measured: cut further where a cut is too slow.
-
-    Raises:
-        BudgetError: no cut that was tried is fast enough.
-    """
-    budget, times = cutting.settings.parsed_budget, None
-    assert budget is not None
-    for _ in range(MAX_CUTS):
-        try:
-            kept = choose_within(cutting, folded.shape, gates, limit)
-        except BudgetError:
-            break
-        times = time_cut(cut(folded, kept), cutting.uncut, cutting.objective.lengths, cutting.latency)
-        aim = MARGIN * budget.limit(times.uncut_ms)
-        if times.cut_ms <= aim:
-            return kept
-        limit *= MARGIN * aim / times.cut_ms
-        say(f"latency: the cut takes {times.cut_ms:.3f} ms, wanted at most {aim:.3f}: cutting further")
-    took = "" if times is None else f", the last cut took {times.cut_ms:.3f} ms, the uncut model {times.uncut_ms:.3f}"
-    raise BudgetError(f"--budget latency_ms must be reachable by measurement, got {budget.value:g}{took}")
-
-
-def round_limit(cutting: Cutting, number: int) -> float:
-    """Return the cost that a round must not exceed: linear over the rounds from the uncut cost to the budget.
-
-    Source:
-        Algorithm 1, step 3: each round lowers the objective by eta / T, eta the share to be saved, T the rounds.
-    """
-    if cutting.settings.from_paper is not None:
-        return cutting.cost_limit.cost(resized(cutting.uncut.shape, on_the_way(cutting, number)))
-    return cutting.cost_limit.at(number / cutting.recipe.rounds)
-
-
-def uniform_sizes_at(cutting: Cutting, limit: float) -> Sizes:
-    """Return the sizes of the uncut model shrunk by one share, within a limit: "uniform" in the paper's tables."""
-    return uniform_sizes(
-        cutting.uncut.shape, cutting.settings.dims, cutting.cost_limit.cost, limit, cutting.recipe.multiple_of
-    )
-
-
-def on_the_way(cutting: Cutting, number: int) -> Sizes:
-    """Return a round's sizes on the way from the uncut network's to those of the named target."""
-    shape, share = cutting.uncut.shape, number / cutting.recipe.rounds
-    target = target_sizes(cutting.settings, shape)
-    return {
-        place: round(size_at(shape, place) + share * (size - size_at(shape, place))) for place, size in target.items()
-    }
-
-
-def target_sizes(settings: SchubertSettings, shape: EncoderShape) -> Sizes:
-    """Return the sizes of the architecture that --from-paper names.
-
-    Raises:
-        ShapeError: a network of this shape cannot be cut to them.
-    """
-    name = str(settings.from_paper)
-    return sizes_of(shape, paper_shape(name), f"--from-paper {name}")
 
 
 # Step 6: healing
@@ -443,68 +361,3 @@ def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> Non
         else:
             counted_limit(settings.parsed_budget, settings.dims, recipe.multiple_of, shape, inputs.head)
     mistakes.check(InputError)
-
-
-# The recipes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Every choice that makes one way of cutting.
-
-    Args:
-        rounds: the paper's T.
-        gate_steps: steps of a round's gates, at least.
-        gate_share: steps of a round's gates as a share of its healing's; None for `gate_steps` alone.
-        last_share: share of the healing that comes after the last cut, the rest is spread; None for equal shares.
-        multiple_of: what sizes other than heads are multiples of.
-        gamma: strength of the L1 price; None for the price that follows a schedule.
-        gates_norms: whether hidden gates multiply norms and projections beside the matrices.
-        recalibrates_norms: whether norms are scaled and shifted for a cut of hidden units.
-    """
-
-    rounds: int
-    gate_steps: int
-    gate_share: float | None
-    last_share: float | None
-    multiple_of: int
-    gamma: float | None
-    gates_norms: bool
-    recalibrates_norms: bool
-
-
-RECIPES = {
-    "default": Recipe(
-        rounds=1,
-        gate_steps=100,
-        gate_share=None,
-        last_share=0.6,
-        multiple_of=8,
-        gamma=None,
-        gates_norms=True,
-        recalibrates_norms=True,
-    ),
-    # Algorithm 1: gates take 1/1000, a healing 1/20 of the steps of pre-training. The paper gives neither T nor gamma:
-    # 3 rounds and 0.01 (the best on select of four, benchmarks/plans/schubert_gamma.toml) are our choice, and so are at
-    # least 100 steps: in fewer Adam hardly moves a gate.
-    "paper": Recipe(
-        rounds=3,
-        gate_steps=100,
-        gate_share=1 / 50,
-        last_share=None,
-        multiple_of=1,
-        gamma=1e-2,
-        gates_norms=False,
-        recalibrates_norms=False,
-    ),
-}
-
-
-def resolve_recipe(settings: SchubertSettings) -> Recipe:
-    """Return the named recipe with the user's own settings in place of its choices."""
-    recipe = RECIPES[settings.recipe]
-    names = ("rounds", "gate_steps", "last_share", "multiple_of", "gamma")
-    given: dict[str, Any] = {name: getattr(settings, name) for name in names if getattr(settings, name) is not None}
-    if "gate_steps" in given:
-        given["gate_share"] = None
-    return replace(recipe, **given)

@@ -110,8 +110,8 @@ def put_back(source: RunFolder, result: Mapping[str, Any]) -> None:
 def missing_of(result: Mapping[str, Any], front: Front) -> list[Entry]:
     """Return the networks of a finished search that are not on its run's front."""
     known = {entry.name for entry in front}
-    found = (Entry.from_json(each) for each in result["subnets"])
-    return [entry for entry in found if entry.name not in known]
+    entries = (Entry.from_json(each) for each in result["subnets"])
+    return [entry for entry in entries if entry.name not in known]
 
 
 def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
@@ -157,6 +157,7 @@ def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings,
 
 
 def train_settings(settings: SearchSettings) -> TrainSettings:
+    """Return the settings of the distillation of what a search found."""
     return TrainSettings(
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
@@ -189,7 +190,7 @@ def new_entry(search_run: SearchRun, subnet: Subnet, train: TrainSettings) -> En
     if steps:
         name = f"{point.name}-t{steps}-{run.path.name[:4]}"
         return stored_entry(search_run, distill_subnet(objective, point, name, steps, train, run), name)
-    return found_entry(search_run, objective.score(owner_of(search_run), search_run.supernet, [point])[0])
+    return of_search(search_run, objective.score(owner_of(search_run), search_run.supernet, [point])[0])
 
 
 def repaired_entry(search_run: SearchRun, subnet: Subnet) -> Entry | None:
@@ -215,7 +216,7 @@ def stored_entry(search_run: SearchRun, network: TaskModel, name: str) -> Entry:
     entry = objective.score(owner, network, [whole_point(network.shape, name)])[0]
     folder = run.path / NETWORKS / name
     objective.save(run, network, entry, f"{NETWORKS}/{name}")
-    return found_entry(search_run, replace(entry, folder=str(folder.relative_to(owner.path))))
+    return of_search(search_run, replace(entry, folder=str(folder.relative_to(owner.path))))
 
 
 def owner_of(search_run: SearchRun) -> RunFolder:
@@ -223,8 +224,9 @@ def owner_of(search_run: SearchRun) -> RunFolder:
     return RunFolder(search_run.source.path, search_run.source.data, is_writer=True)
 
 
-def found_entry(search_run: SearchRun, entry: Entry) -> Entry:
-    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None, search=search_run.place)
+def of_search(search_run: SearchRun, entry: Entry) -> Entry:
+    """Return an entry as one that a search adds to the run's front."""
+    return replace(entry.off_grid(), search=search_run.place)
 
 
 def result_of(search_run: SearchRun, front: Front, num_trials: int, names: Sequence[str]) -> dict[str, Any]:

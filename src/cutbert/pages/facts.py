@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cutbert.fronts.leaderboard_view import KINDS
 from cutbert.fronts.view import noise_warning, spread_lines
 from cutbert.pages.drawing import Drawing, draw, scale_of
 from cutbert.pages.points import Point, Source
 from cutbert.pages.repeats import Spread, spreads
-from cutbert.pages.tried import KINDS, tried_facts
+from cutbert.pages.tried import tried_facts
 from cutbert.shape.pooling import fits_stock
 
 NUM_COLOURS = NUM_MARKERS = 6

@@ -1,11 +1,10 @@
-"""Reads finished runs for a page: their networks with the commands that make them, their curves and pictures."""
+"""Reads finished runs for a page: their networks, curves and pictures."""
 
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +12,23 @@ from typing import Any
 from cutbert.checks import is_number
 from cutbert.errors import Mistakes, RunError
 from cutbert.files import read_json
-from cutbert.fronts.front import FRONT, Entry, Front
+from cutbert.fronts.front import FRONT, Front
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import interval_fact
-from cutbert.fronts.pick import choose, search_lines
-from cutbert.fronts.settings import PickSettings
+from cutbert.fronts.pick import search_lines
+from cutbert.pages.commands import SIDECAR, commands_before, commands_of, pick_command
 from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import read_curves
 from cutbert.pages.points import Point, Source, check_numbers, point_of
-from cutbert.settings import command_line
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape, read_object
 from cutbert.train.run_folder import RunFolder
 
 MOST_RUNS = 36  # number of pairs of colour and marker
 FIT = "fit"
-SIDECAR = "cutbert.json"
 ANALYSIS = "analysis.json"
 IMAGE_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
-PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 def read_sources(paths: Sequence[str]) -> list[Source]:
@@ -221,21 +217,6 @@ def model_interval(run: Path) -> tuple[float, float] | None:
     return interval[0], interval[1]
 
 
-def commands_of(source: Source) -> tuple[str, ...]:
-    """Return the commands that made a run's model, in order: those in its cutbert.json, else the run's own."""
-    path = Path(source.path) / "model" / SIDECAR
-    commands = read_object(path).get("commands") if path.is_file() else None
-    if isinstance(commands, list) and source.line in commands:
-        return tuple(str(each) for each in commands)
-    return (source.line,)
-
-
-def commands_before(source: Source) -> tuple[str, ...]:
-    """Return the commands that made the model a run cut; the run's own command where it made that itself."""
-    commands = commands_of(source)
-    return commands[: commands.index(source.line)] or (source.line,)
-
-
 def short_names(paths: Sequence[str]) -> list[str]:
     """Return for each path its shortest unique end, in whole path components."""
     ends = [["/".join(parts[i:]) for i in range(len(parts) - 1, -1, -1)] for parts in map(parts_of, paths)]
@@ -245,32 +226,6 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 def parts_of(path: str) -> tuple[str, ...]:
     return Path(path).resolve().parts
-
-
-def pick_command(run: str, front: Front, entry: Entry) -> str | None:
-    """Return the `cutbert pick` command that picks an entry, None where another entry wins under every limit it meets.
-
-    A limit on latency is tried last: it holds on one machine only.
-    """
-    for limits in limits_of(front, entry):
-        if limits_pick(front, entry, limits):
-            return command_line("pick", [run], limits)
-    return None
-
-
-def limits_of(front: Front, entry: Entry) -> Iterator[PickSettings]:
-    """Yield the tightest limits that an entry meets."""
-    out = entry.name if PLAIN_NAME.fullmatch(entry.name) else "picked"
-    for stock in (False, True) if entry.is_stock else (False,):
-        yield PickSettings(max_macs=entry.macs, stock=stock, out=out)
-        yield PickSettings(max_params=entry.params, stock=stock, out=out)
-        if entry.latency_ms is not None:
-            backend: Any = "torch" if front.measured is None else front.measured["backend"]
-            yield PickSettings(max_latency_ms=entry.latency_ms, backend=backend, stock=stock, out=out)
-
-
-def limits_pick(front: Front, entry: Entry, limits: PickSettings) -> bool:
-    return choose(front, limits, stock=limits.stock).name == entry.name
 
 
 def read_pictures(run: Path) -> dict[str, str]:

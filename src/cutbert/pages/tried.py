@@ -14,14 +14,6 @@ from cutbert.table import points
 from cutbert.train.run_record import flat
 
 TOTAL = "total"
-KINDS = {
-    "teacher": "the uncut model",
-    "layers": "whole layers left out, the rest trained to imitate the uncut model",
-    "sizes": "heads and neurons cut by importance, the rest trained to imitate the uncut model",
-    "undivided": "feed-forwards of some layers left out",
-    "gates": "sizes of every layer chosen by learned gates",
-    "student": "a small network that shares no layer with the uncut model, trained to imitate it",
-}
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
+from cutbert.parsing import parse_json
 
 BACKENDS = ("auto", "onnx", "onnx-int8")
 DEFAULT_LENGTH = 512
@@ -21,6 +21,8 @@ ACTIVATIONS: dict[str, Activation] = {
     "Sigmoid": lambda x: (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32),  # overflows nowhere
     "Tanh": lambda x: np.tanh(x),
 }
+CROSS_ENCODER_FILE = "config_sentence_transformers.json"
+MOST_LABELS, MOST_TOKENS = 2**17, 2**31  # of a file that anybody may have written
 NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
 
 
@@ -83,7 +85,7 @@ class Folder:
         names = self.config.get("id2label")
         if not isinstance(names, dict):
             count = self.config.get("num_labels")
-            return tuple(f"LABEL_{i}" for i in range(count if isinstance(count, int) else 2))
+            return tuple(f"LABEL_{i}" for i in range(min(count, MOST_LABELS) if is_count(count) else 2))
         by_id = {str(key): str(name) for key, name in names.items()}
         if set(by_id) != {str(i) for i in range(len(by_id))}:
             raise ModelError(f"{self.path / 'config.json'}: id2label must have the keys 0 to {len(by_id) - 1}")
@@ -91,43 +93,48 @@ class Folder:
 
     @property
     def activation(self) -> Activation:
-        """What sentence-transformers does with a cross-encoder's outputs, where config.json names it; else nothing.
+        """What sentence-transformers does with a cross-encoder's outputs, where its files name it; else nothing.
 
         Raises:
             ModelError: it is none of ours.
 
         Source:
-            sentence-transformers 5, `CrossEncoder.get_default_activation_fn`. Where nothing is named that applies a
-            sigmoid to a single output, we do not.
+            sentence-transformers 6, `CrossEncoder._parse_model_config` and `get_default_activation_fn`: a file of its
+            own first, which version 6 writes, then config.json. Where nothing is named that applies a sigmoid to a
+            single output, we do not.
         """
-        said = self.config.get("sentence_transformers")
-        named = said.get("activation_fn") if isinstance(said, dict) else None
+        place, named = CROSS_ENCODER_FILE, optional_object(self.path / CROSS_ENCODER_FILE).get("activation_fn")
+        if named is None:
+            place, said = "config.json", self.config.get("sentence_transformers")
+            named = said.get("activation_fn") if isinstance(said, dict) else None
         if named is None:
             return ACTIVATIONS["Identity"]
         name = str(named).removeprefix("torch.").rpartition(".")[2]
         if name not in ACTIVATIONS or not str(named).startswith("torch."):
             wanted = ", ".join(ACTIVATIONS)
-            raise ModelError(
-                f"{self.path}: activation_fn in config.json must be one of torch's {wanted}, got {named!r}"
-            )
+            raise ModelError(f"{self.path}: activation_fn in {place} must be one of torch's {wanted}, got {named!r}")
         return ACTIVATIONS[name]
 
     @property
     def pad_id(self) -> int:
         style = self.ours.get("style")
         value = (style if isinstance(style, dict) else self.config).get("pad_token_id")
-        return value if isinstance(value, int) else 0
+        return value if is_count(value) and value < MOST_TOKENS else 0
 
     @property
     def positions(self) -> int:
         """The most tokens that the network has positions for."""
         shape, style = self.ours.get("shape"), self.ours.get("style")
         if isinstance(shape, dict) and isinstance(style, dict):
-            return int(shape["num_positions"]) - int(style.get("position_offset", 0))
-        rows = self.config.get("max_position_embeddings")
-        is_counted = str(self.config.get("model_type")) in ("roberta", "xlm-roberta", "camembert", "mpnet")
-        offset = self.pad_id + 1 if is_counted else 0
-        return int(rows) - offset if isinstance(rows, int) else DEFAULT_LENGTH
+            rows, offset = shape.get("num_positions"), style.get("position_offset", 0)
+        else:
+            if "max_position_embeddings" not in self.config:
+                return DEFAULT_LENGTH
+            is_counted = str(self.config.get("model_type")) in ("roberta", "xlm-roberta", "camembert", "mpnet")
+            rows, offset = self.config["max_position_embeddings"], self.pad_id + 1 if is_counted else 0
+        if not (is_count(rows) and is_count(offset) and 0 < rows - offset < MOST_TOKENS):
+            raise ModelError(f"{self.path / 'config.json'}: must name the number of positions, got {rows!r:.80}")
+        return int(rows - offset)
 
     @property
     def longest(self) -> int:
@@ -168,18 +175,37 @@ class Folder:
     def candidates(self, backend: str) -> Iterator[list[Path]]:
         """Yield groups of files of one backend, the group that is looked at first before the others."""
         layouts = self.record.get("layouts")
-        tei = layouts.get("tei", []) if isinstance(layouts, dict) else []
+        tei = layouts.get("tei") if isinstance(layouts, dict) else None
         in_triton = sorted(self.path.glob("triton/*/1/model.onnx"))
         is_int8 = backend == "onnx-int8"
         if is_int8:
             yield sorted(self.path.glob("onnx/model_qint8_*.onnx"))
         yield [path for path in [self.path / "onnx" / NAMES[backend]] if path.is_file()]
-        if (self.path / "model.onnx").is_file() and is_int8 == ("model.onnx" in tei):
+        if (self.path / "model.onnx").is_file() and is_int8 == (isinstance(tei, list) and "model.onnx" in tei):
             yield [self.path / "model.onnx"]
         yield [path for path in in_triton if path.parts[-3].endswith("_int8") == is_int8]
 
 
 NAMES = {"onnx": "model.onnx", "onnx-int8": "model_quantized.onnx"}
+
+
+def is_count(value: Any) -> TypeGuard[int]:
+    """Return whether a value of JSON is a whole number of at least 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def read_value(path: Path) -> Any:
+    """Read JSON of any kind from a file.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON.
+    """
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), any_value=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ModelError(f"{path}: must be JSON: {error}") from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -188,12 +214,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: it cannot be read, or holds something else.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: must be JSON: {error}") from None
+    data = read_value(path)
     if not isinstance(data, dict):
         raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")
     return data

@@ -1,6 +1,6 @@
 """Answers to questions as spans of their texts: windows over long texts, the best spans over all windows.
 
-Axes: S positions of a window, M further tokens of a span.
+Axes: S positions of a window.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cutbert.errors import InputError, ModelError
+from cutbert.runtime.folder import is_count
 from cutbert.runtime.runner import Answer, Model, Outputs, is_pair
+from cutbert.spans import best_spans
 
-MAX_ANSWER_TOKENS = 30
 MAX_QUESTION_TOKENS = 64
 STRIDE = 128  # tokens that neighbouring windows share
 
@@ -41,7 +42,11 @@ class Reader(Model):
         most = self.max_length - self.limit - engine.num_special_tokens_to_add(True) - 1
         if most < 1:
             raise ModelError(f"max_length of a reader must have room for a text, got {self.max_length}")
-        self.stride = min(task.get("stride", STRIDE), most)
+        stride = task.get("stride", STRIDE)
+        if not is_count(stride):
+            path = self.folder.path / "cutbert.json"
+            raise ModelError(f"{path}: stride must be a whole number of at least 0, got {stride!r:.80}")
+        self.stride = min(stride, most)
         engine.enable_truncation(self.max_length, stride=self.stride, strategy="only_second")
         return engine
 
@@ -68,9 +73,10 @@ class Reader(Model):
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         if "start_logits" in outputs:
-            logits = np.stack([outputs["start_logits"], outputs["end_logits"]], axis=-1)
+            ends = (self.output(outputs, f"{name}_logits", mask_BS, *mask_BS.shape) for name in ("start", "end"))
+            logits = np.stack(list(ends), axis=-1)
         else:
-            logits = outputs["logits"]
+            logits = self.output(outputs, "logits", mask_BS, *mask_BS.shape, 2)
         return [row[:size].astype(np.float64) for row, size in zip(logits, mask_BS.sum(axis=1), strict=True)]
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:
@@ -81,8 +87,10 @@ class Reader(Model):
             in_text = np.array(
                 [side == 1 and end > start for side, (start, end) in zip(encoding.sequence_ids, offsets, strict=True)]
             )
-            for score, first, last in best_spans(np.where(in_text[:, None], logits_S2, -np.inf), self.num_best):
-                spans.append((score, offsets[first][0], offsets[last][1]))
+            found = best_spans(np.where(in_text[:, None], logits_S2, -np.inf)[None], self.num_best)
+            for score, first, last in zip(*(each[0].tolist() for each in found), strict=True):
+                if score > -np.inf:
+                    spans.append((score, offsets[first][0], offsets[last][1]))
         spans.sort(key=lambda span: span[0])
         highest = {(start, end): score for score, start, end in spans}  # neighbouring windows hold the same spans
         spans = [(score, *place) for place, score in sorted(highest.items(), key=lambda each: -each[1])]
@@ -101,25 +109,3 @@ class Reader(Model):
         inside = text[start:end]
         start += len(inside) - len(inside.lstrip())
         return {"answer": inside.strip(), "start": start, "end": start + len(inside.strip()), "score": score}
-
-
-def best_spans(logits_S2: NDArray[np.float64], count: int) -> list[tuple[float, int, int]]:
-    """Return score, first and last position of the spans of at most 30 tokens with the highest sums, best first.
-
-    Of equal sums the shorter span comes first, then the earlier. Logits are -inf where no span may begin or end.
-
-    Source:
-        Devlin et al. 2018 (1810.04805), section 4.2. The released run_squad tries the 20 best starts with the 20 best
-        ends; we try all.
-    """
-    size = len(logits_S2)
-    sums_MS = np.full((min(MAX_ANSWER_TOKENS, size), size), -np.inf)
-    for more in range(len(sums_MS)):
-        sums_MS[more, : size - more] = logits_S2[: size - more, 0] + logits_S2[more:, 1]
-    flat = sums_MS.ravel()
-    candidates = np.flatnonzero(np.isfinite(flat))
-    if len(candidates) > count:
-        least = np.partition(flat[candidates], len(candidates) - count)[len(candidates) - count]
-        candidates = candidates[flat[candidates] >= least]
-    order = candidates[np.argsort(-flat[candidates], kind="stable")][:count]
-    return [(float(flat[i]), int(i % size), int(i % size + i // size)) for i in order]

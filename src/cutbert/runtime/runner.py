@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from cutbert.errors import InputError, ModelError
+from cutbert.lacks import library_errors
+from cutbert.parsing import is_encodable
 from cutbert.runtime.folder import Folder
 
 BATCH_SIZE = 32
@@ -42,11 +44,9 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3
-        try:
+        with library_errors(f"{path}: ONNX Runtime cannot load it", path):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's errors have no common base class
-            reason = str(error).strip().partition("\n")[0]
-            raise ModelError(f"{path}: ONNX Runtime cannot load it: {reason}") from None
+        self.path = path
         self.inputs = tuple(each.name for each in self.session.get_inputs())
         self.outputs = tuple(each.name for each in self.session.get_outputs())
         unknown = set(self.inputs) - {"input_ids", "attention_mask", "token_type_ids"}
@@ -59,6 +59,9 @@ class Session:
         Args:
             encodings: of tokenizers, padded here.
             pad_id: token of padding.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run it, as on tokens that the network does not have.
         """
         longest = max(len(each.ids) for each in encodings)
         ids = np.full((len(encodings), longest), pad_id, dtype=np.int64)
@@ -67,7 +70,8 @@ class Session:
             size = len(each.ids)
             ids[row, :size], mask[row, :size], types[row, :size] = each.ids, 1, each.type_ids
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        values = self.session.run(None, {name: feeds[name] for name in self.inputs})
+        with library_errors(f"{self.path}: ONNX Runtime cannot run it", self.path):
+            values = self.session.run(None, {name: feeds[name] for name in self.inputs})
         return dict(zip(self.outputs, values, strict=True)), mask
 
 
@@ -118,7 +122,9 @@ class Model:
 
     def answer_all(self, inputs: Sequence[Any], on_progress: OnProgress | None) -> Iterator[Any]:
         """Yield the answers to inputs that are sorted together."""
-        groups = self.encode(inputs)
+        path = self.folder.path / "tokenizer.json"
+        with library_errors(f"{path}: the tokenizer cannot be used", path):
+            groups = self.encode(inputs)
         rows = [encoding for group in groups for encoding in group]
         results: list[Any] = [None] * len(rows)
         for batch in packed([len(row.ids) for row in rows], self.batch_size, self.batch_tokens):
@@ -137,12 +143,11 @@ class Model:
     def make_engine(self) -> Tokenizer:
         """Return the folder's tokenizer, which cuts at the longest input and does not pad."""
         path = self.folder.path / "tokenizer.json"
-        try:
+        with library_errors(f"{path}: the tokenizer cannot be read", path):
             engine = Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises a bare Exception
-            raise ModelError(f"{path}: the tokenizer cannot be read: {error}") from None
         engine.no_padding()
-        engine.enable_truncation(self.max_length, strategy="longest_first")
+        with library_errors(f"{path}: the tokenizer cannot cut at {self.max_length} tokens", path):
+            engine.enable_truncation(self.max_length, strategy="longest_first")
         return engine
 
     def check_input(self, given: Any, row: int) -> None:
@@ -157,6 +162,33 @@ class Model:
         self.num_cut += sum(len(each.overflowing) > 0 for each in encodings)
         return [[each] for each in encodings]
 
+    def output(
+        self, outputs: Outputs, name: str, mask_BS: NDArray[np.int64], *sizes: int | None
+    ) -> NDArray[np.float32]:
+        """Return an output of a batch.
+
+        Args:
+            outputs: by name.
+            name: of the one.
+            mask_BS: of the batch's tokens; what is at padding does not count.
+            sizes: that it must have, None for any; of one number or more for each token those of the mask come first.
+
+        Raises:
+            ModelError: it has others, or holds what is no number.
+        """
+        values = outputs[name]
+        has_sizes = values.ndim == len(sizes) and all(
+            size in (None, real) for size, real in zip(sizes, values.shape, strict=True)
+        )
+        if not has_sizes:
+            wanted = ", ".join("any" if size is None else str(size) for size in sizes)
+            raise ModelError(
+                f"{self.session.path}: the output {name} must have the sizes {wanted} here, got {values.shape}"
+            )
+        if not np.isfinite(values[mask_BS > 0] if sizes[:2] == mask_BS.shape else values).all():
+            raise ModelError(f"{self.session.path}: the output {name} must be finite, got infinity or NaN")
+        return values
+
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         """Return what is kept of a batch's outputs, for each row."""
         raise NotImplementedError
@@ -167,8 +199,8 @@ class Model:
 
 
 def is_text(value: Any) -> bool:
-    """Return whether a value is a text that a tokenizer takes: without lone surrogates, which JSON escapes can hold."""
-    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= each <= "\udfff" for each in value))
+    """Return whether a value is a text that a tokenizer takes."""
+    return isinstance(value, str) and is_encodable(value)
 
 
 def is_pair(value: Any) -> bool:

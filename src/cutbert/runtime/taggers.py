@@ -47,7 +47,7 @@ class Tagger(Model):
         return [[each] for each in encodings]
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        best_BS = outputs["logits"].argmax(axis=-1)
+        best_BS = self.output(outputs, "logits", mask_BS, *mask_BS.shape, len(self.folder.labels)).argmax(axis=-1)
         return [row[:size] for row, size in zip(best_BS, mask_BS.sum(axis=1), strict=True)]
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:

@@ -21,7 +21,7 @@ class Labeller(Model):
     """
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        logits = outputs["logits"].astype(np.float64)
+        logits = self.output(outputs, "logits", mask_BS, len(mask_BS), None).astype(np.float64)
         if logits.shape[1] != len(self.folder.labels):
             wanted = len(self.folder.labels)
             raise ModelError(
@@ -42,8 +42,8 @@ class Labeller(Model):
 class Scorer(Model):
     """Gives texts or pairs a number, as rerankers do: an answer has `label`, the network's output.
 
-    Scores are raw logits, unless the folder's config.json names an activation for sentence-transformers' CrossEncoder
-    (`activation_fn` under `sentence_transformers`: Sigmoid, Tanh or Identity): that is applied, as there.
+    Scores are raw logits, unless the folder names an activation for sentence-transformers' CrossEncoder
+    (`activation_fn`: Sigmoid, Tanh or Identity): that is applied, as there.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -51,7 +51,7 @@ class Scorer(Model):
         self.activate = self.folder.activation
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        return self.activate(outputs["logits"][:, 0])
+        return self.activate(self.output(outputs, "logits", mask_BS, len(mask_BS), 1)[:, 0])
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> Answer:
         return {"label": float(results[0])}

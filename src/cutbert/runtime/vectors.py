@@ -5,7 +5,6 @@ Axes: B batch, S sequence, H hidden.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
-from cutbert.runtime.folder import optional_object, read_object
+from cutbert.runtime.folder import optional_object, read_object, read_value
 from cutbert.runtime.runner import Model, Outputs
 
 FLAG = "pooling_mode_"
@@ -34,8 +33,9 @@ class Embedder(Model):
         super().__init__(*args)
         self.pooling, self.normalizes, includes_prompt = modules_of(self.folder.path)
         prompts = optional_object(self.folder.path / "config_sentence_transformers.json")
-        named = prompts.get("prompts"), prompts.get("default_prompt_name")
-        self.prompt = str(named[0].get(named[1], "")) if isinstance(named[0], dict) else ""
+        named, default = prompts.get("prompts"), prompts.get("default_prompt_name")
+        text = named.get(default) if isinstance(named, dict) and isinstance(default, str) else None
+        self.prompt = text if isinstance(text, str) else ""
         if self.prompt and not includes_prompt:
             path = self.folder.path / "1_Pooling" / "config.json"
             raise ModelError(f"{path}: include_prompt must be true beside a default prompt, got false")
@@ -44,7 +44,8 @@ class Embedder(Model):
         return super().encode([self.prompt + each if isinstance(each, str) else each for each in inputs])
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
-        states = next(outputs[name] for name in STATES if name in outputs)
+        name = next(name for name in STATES if name in outputs)
+        states = self.output(outputs, name, mask_BS, *mask_BS.shape, None)
         vectors = pooled(states, mask_BS, self.pooling)
         if self.normalizes:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -70,15 +71,14 @@ def pooled(states_BSH: NDArray[np.float32], mask_BS: NDArray[np.int64], pooling:
 def modules_of(folder: Path) -> tuple[str, bool, bool]:
     """Return a folder's pooling, whether its vectors are divided by their norm, and whether prompts are pooled too."""
     path = folder / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-        kinds = [str(each["type"]).rpartition(".")[2] for each in modules]
-    except FileNotFoundError:
+    if not path.is_file():
         raise ModelError(
             f"{folder} must say how a text's states become its vector (modules.json and 1_Pooling, as "
             "sentence-transformers writes them), got a bare encoder without"
-        ) from None
-    except (OSError, ValueError, TypeError, LookupError):
+        )
+    try:
+        kinds = [str(each["type"]).rpartition(".")[2] for each in read_value(path)]
+    except (TypeError, LookupError):
         raise ModelError(f"{path}: must be a list of sentence-transformers' modules") from None
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         wanted = "Transformer, Pooling and at most Normalize"

@@ -16,6 +16,7 @@ HEAD_KINDS: tuple[HeadKind, ...] = (
 )  # fmt: skip
 SEQUENCE_KINDS = ("single_label", "multi_label", "regression")
 IGNORED = -100  # label of a token that the loss ignores: torch's default ignore_index
+MOST_SHOWN = 8  # labels in a message
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,24 @@ class HeadSpec:
     def reads_text(self) -> bool:
         """Whether it reads one state of each text, as `shape.pooling` says."""
         return self.is_sequence or self.kind == "embedding"
+
+    @property
+    def words(self) -> str:
+        """The kind, and the labels where there are any, for messages."""
+        return f"{self.kind} ({self.label_words})" if self.labels else self.kind
+
+    @property
+    def label_words(self) -> str:
+        """The labels for messages: of many the first ones and their number; quoted where one has a comma.
+
+        >>> HeadSpec("single_label", ("no", "yes")).label_words
+        'no, yes'
+        >>> HeadSpec("single_label", tuple(map(str, range(44)))).label_words
+        '0, 1, 2, 3, 4, 5, 6, 7, ... (44 labels)'
+        """
+        shown = [repr(label) if "," in label else label for label in self.labels[:MOST_SHOWN]]
+        more = len(self.labels) - len(shown)
+        return ", ".join(shown) + (f", ... ({len(self.labels)} labels)" if more else "")
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "labels": list(self.labels)}

@@ -18,6 +18,15 @@ from cutbert.shape.shape import EncoderShape
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SMALL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "README.md"]
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "sentencepiece.bpe.model",
+    "spiece.model",
+    "spm.model",
+    "tokenizer.model",
+)
 OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
 
@@ -123,6 +132,12 @@ def find_model(model: str | Path | ModelSource, revision: str | None = None) -> 
         return model
     folder, commit = find_folder(model, revision)
     return ModelSource(str(model), folder, read_folder_shape(folder), commit)
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Raise a ModelError where a model folder has no tokenizer's files."""
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise ModelError(f"{folder} must hold a tokenizer ({', '.join(TOKENIZER_FILES)}), got none")
 
 
 def find_folder(model: str | Path, revision: str | None) -> tuple[Path, str | None]:

@@ -45,11 +45,11 @@ class SubLayer(NamedTuple):
 
 def sub_layers(encoder: Encoder) -> list[SubLayer]:
     """Return the sub-layers that are there, in order."""
-    found = []
+    present = []
     for i, (layer, shape) in enumerate(zip(encoder.layers, encoder.shape.layers, strict=True)):
         assert isinstance(layer, EncoderLayer)
-        found += [SubLayer(i, each, shape) for each in (layer.attention, layer.feed_forward) if each is not None]
-    return found
+        present += [SubLayer(i, each, shape) for each in (layer.attention, layer.feed_forward) if each is not None]
+    return present
 
 
 class Stream:

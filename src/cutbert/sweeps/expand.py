@@ -88,6 +88,7 @@ class Expansion:
     axes: dict[str, dict[str, Axis]] = field(default_factory=dict)
 
     def runs(self, verbs: Verbs) -> list[Run]:
+        """Return all runs, each after those it uses; where there are mistakes, those that could be made."""
         for step in self.plan.steps.values():
             self._find_options(step, verbs)
         steps = [step for step in self.plan.steps.values() if step.name in self.accepted]
@@ -103,6 +104,7 @@ class Expansion:
         return runs
 
     def _find_options(self, step: Step, verbs: Verbs) -> None:
+        """Keep what a step's verb takes."""
         place = f"steps.{step.name}"
         if step.verb not in verbs:
             close = did_you_mean(step.verb, tuple(verbs))
@@ -115,35 +117,40 @@ class Expansion:
 
     def _check_names(self, steps: Sequence[Step]) -> None:
         """Collect options that no verb has, and references to steps that do not exist."""
-        axes = [axis.key for axis in self.plan.grid]
         for step in steps:
-            accepted = self.accepted[step.name]
-            for name in step.shared or ():
-                if name not in axes:
-                    self.mistakes.add(
-                        f"steps.{step.name}.axes: {name!r} is not an axis of grid{did_you_mean(name, axes)}"
-                    )
-            for name, each in (*step.options.items(), *choices_of(step.axes), *self._for_one_step(step.name)):
-                if not accepted.takes(name):
-                    close = did_you_mean(name, (MODEL, *accepted.options))
-                    why = f"{step.verb} has no such option{close}"
-                    self.mistakes.add(f"{each.place}: {OUT_IS_OURS if name == OUT else why}")
+            self._check_step(step)
         for axis in self.plan.grid:
             names = dict.fromkeys(name for choice in axis.choices for name in choice.of_steps)
             for name in names.keys() - self.plan.steps.keys():
                 close = did_you_mean(name, tuple(self.plan.steps))
                 self.mistakes.add(f"{axis.place}.{name} must be a step, since it is a table of options{close}")
         if len(steps) == len(self.plan.steps):
-            known = (MODEL, *dict.fromkeys(name for step in steps for name in self.accepted[step.name].options))
-            shared = (*self.plan.defaults.items(), *choices_of(self.plan.grid), *self.plan.overrides.items())
-            for name, each in shared:
-                if name not in known:
-                    self.mistakes.add(f"{each.place}: no step's verb has an option {name}{did_you_mean(name, known)}")
+            self._check_shared_options(steps)
         for each in self._all_values():
             for name in each.references():
                 if name not in self.plan.steps:
                     close = did_you_mean(name, tuple(self.plan.steps))
                     self.mistakes.add(f"{each.place}: {{{name}}} must name a step{close}")
+
+    def _check_step(self, step: Step) -> None:
+        """Collect axes that the grid does not have, and options that the step's verb does not take."""
+        accepted, axes = self.accepted[step.name], [axis.key for axis in self.plan.grid]
+        for name in step.shared or ():
+            if name not in axes:
+                self.mistakes.add(f"steps.{step.name}.axes: {name!r} is not an axis of grid{did_you_mean(name, axes)}")
+        for name, each in (*step.options.items(), *choices_of(step.axes), *self._for_one_step(step.name)):
+            if not accepted.takes(name):
+                close = did_you_mean(name, (MODEL, *accepted.options))
+                why = f"{step.verb} has no such option{close}"
+                self.mistakes.add(f"{each.place}: {OUT_IS_OURS if name == OUT else why}")
+
+    def _check_shared_options(self, steps: Sequence[Step]) -> None:
+        """Collect options for all steps that no step's verb takes."""
+        known = (MODEL, *dict.fromkeys(name for step in steps for name in self.accepted[step.name].options))
+        shared = (*self.plan.defaults.items(), *choices_of(self.plan.grid), *self.plan.overrides.items())
+        for name, each in shared:
+            if name not in known:
+                self.mistakes.add(f"{each.place}: no step's verb has an option {name}{did_you_mean(name, known)}")
 
     def _for_one_step(self, step: str) -> Iterator[tuple[str, PlanValue]]:
         """Yield the options that the plan's grid sets for one step alone."""
@@ -193,6 +200,7 @@ class Expansion:
         return any(self.accepted[step.name].takes(name) and name not in own for name in axis.option_names(step.name))
 
     def _find_axes(self, step: Step) -> None:
+        """Keep the axes that a step's runs differ in: its own, and those of the steps it refers to."""
         inherited = {key: axis for name in sorted(self._references(step)) for key, axis in self.axes[name].items()}
         own = {axis.key: axis for axis in (*self.plan.grid, *step.axes) if self._is_on(step, axis)}
         ranks = {axis.key: i for i, axis in enumerate(self.plan.grid)}  # the grid's first, in its order
@@ -208,6 +216,7 @@ class Expansion:
         return {name: each for name, each in {**given, **overrides}.items() if accepted.takes(name)}
 
     def _runs_of(self, step: Step) -> Iterator[Run]:
+        """Yield a run for each choice on the step's axes."""
         axes = self.axes[step.name]
         for choices in product(*(axis.choices for axis in axes.values())):
             chosen: dict[str, PlanValue] = {}
@@ -220,6 +229,13 @@ class Expansion:
                 yield run
 
     def _run(self, step: Step, labels: Mapping[str, str], given: dict[str, PlanValue]) -> Run | None:
+        """Return one run, None where it has no model.
+
+        Args:
+            step: that it is a run of.
+            labels: its value on each axis.
+            given: its options, references to other runs not resolved yet.
+        """
         place, name = f"steps.{step.name}", run_name(step.name, labels)
         if len(name) > MOST_CHARACTERS:
             self.mistakes.add(f"{place}: a run's name must be shorter than {name}; give long values names")

@@ -200,6 +200,13 @@ def toml_value(word: str) -> Any:
 
 
 def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mistakes) -> Step | None:
+    """Return a step of a plan, None where it has no name or verb.
+
+    Args:
+        name, table: as the plan has it under [steps].
+        needs: of a machine, where the step says nothing.
+        mistakes: collects.
+    """
     place = f"steps.{name}"
     if not STEP_NAME.fullmatch(name):
         mistakes.add(f"{place}: a step's name must be letters, digits and _, beginning with a letter")
@@ -225,6 +232,14 @@ def read_step(name: str, table: Mapping[str, Any], needs: Needs, mistakes: Mista
 
 
 def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mistakes) -> tuple[Axis, ...]:
+    """Return the axes of a grid, of the plan or of one step.
+
+    Args:
+        table: lists of values by the axis's name.
+        place: of the table, for messages.
+        prefix: of the axes' keys: the step's name and a dot, empty for the plan's own grid.
+        mistakes: collects.
+    """
     axes = []
     for name, values in table.items():
         at = f"{place}.{name}"
@@ -247,6 +262,10 @@ def read_choices(
     """Yield the choices of an axis: plain values of the option it is named by, or tables of several options.
 
     Args:
+        name: of the axis.
+        values: as the plan has them.
+        place: of the axis, for messages.
+        mistakes: collects.
         is_shared: whether it is an axis of the plan's grid, where a table within a table has options of one step.
     """
     for value in values:

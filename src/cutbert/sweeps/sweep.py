@@ -194,6 +194,7 @@ def result_of(folder: SweepFolder, out: str) -> dict[str, Any]:
 
 
 def run_json(run: StoredRun, state: RunState, out: str) -> dict[str, Any]:
+    """Return one run in the --json object of a sweep; what does not apply is left out."""
     result = state.result or {}
     data = {
         "name": run.name,

@@ -10,12 +10,12 @@ from typing import Any
 
 from cutbert.files import replacing_file
 from cutbert.sweeps.folder import RunState, StoredRun
+from cutbert.table import millions
 
 FORMATS = ("table.md", "table.csv", "table.parquet")
 WHOLE = "model"  # name of the single network of a run without a front
 SPREAD = ("mean", "std", "min", "max")
 SIZES = ("params", "macs")
-MILLION = 1_000_000
 
 
 def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> list[dict[str, Any]]:
@@ -36,6 +36,13 @@ def table_rows(runs: Sequence[StoredRun], states: Mapping[str, RunState]) -> lis
 
 
 def row_of(key: tuple[Any, ...], scores: Sequence[Mapping[str, Any]], axes: Sequence[str]) -> dict[str, Any]:
+    """Return the row of runs that differ in nothing but seeds.
+
+    Args:
+        key: what they share: step, verb, labels on the axes, network, metric, split.
+        scores: of each, with sizes and seconds.
+        axes: of the whole table; None where the runs have no value on one.
+    """
     step, verb, labels, network, metric, split = key
     values = [each["score"] for each in scores]
     return {
@@ -69,7 +76,8 @@ def scores_of(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from scores_of_entry(entry, entry["name"], result["metric"])
     elif "leaderboard" in result:
         for entry in result["leaderboard"]:
-            yield from scores_of_entry(entry, f"{entry['name']} {entry['backend']}", result["metric"])
+            limit = f" at {entry['limit']}" if "limit" in entry else ""  # one name may be tried under several
+            yield from scores_of_entry(entry, f"{entry['name']} {entry['backend']}{limit}", result["metric"])
     elif "score" in result:
         yield from scores_of_entry(result, WHOLE, result["metric"])
     elif "perplexity" in result:
@@ -86,8 +94,11 @@ def scores_of_entry(entry: Mapping[str, Any], network: str, metric: str) -> Iter
 def main_score(verb: str, result: Mapping[str, Any]) -> float | None:
     """Return the dev score of the network in a run's `model/`, None where it has none.
 
-    In a `dynabert` run that is the largest subnet; the other methods with a front put their result last.
+    In a `dynabert` run that is the largest subnet, in one of `fit` what was chosen, under the loosest limit; the other
+    methods with a front put their result last.
     """
+    if "leaderboard" in result:
+        return next((float(entry["score"]) for entry in result["leaderboard"] if entry["chosen"]), None)
     if "subnets" not in result:
         return result.get("score")
     subnets = result["subnets"]
@@ -154,5 +165,5 @@ def shown(row: Mapping[str, Any], name: str) -> str:
     if name in SPREAD:
         return f"{value:.2f}" if row["metric"] == "perplexity" else f"{100 * value:.2f}"
     if name in SIZES:
-        return f"{value / MILLION:,.1f}"
+        return millions(value)
     return f"{value:.0f}" if name == "seconds" else str(value)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cutbert.data.batches import MAX_TOKENS
 from cutbert.data.metrics import ScoredOutputs, metrics_for
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, ModelError
@@ -21,8 +22,6 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss
 from cutbert.train.runner import TorchRunner, run_rows
-
-MAX_TOKENS = 4096
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
     trainer = Trainer(model, stage, engine, settings, run)
     title = stage.plan.name
     with deferred_interrupt() as interrupt, progress_bar(title, trainer.num_steps, shown=engine.is_main) as bar:
-        trainer.advance(None, interrupt, lambda note: bar(trainer.position.step, note))
+        trainer.advance(None, interrupt, lambda note: bar(trainer.position.step, note, trainer.num_steps))
     return trainer.finish()
 
 

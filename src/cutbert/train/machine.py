@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -79,21 +80,37 @@ def num_threads(count: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-@contextmanager
-def without_onednn() -> Iterator[None]:
-    """Let torch multiply by its other library (MKL, OpenBLAS) inside; loads torch.
+class WithoutOneDnn:
+    """Lets torch multiply by its other library (MKL, OpenBLAS) inside a `with`; loads torch.
 
     oneDNN keeps kernels and their buffers for every new size of a batch, so that memory grows with the batches that
-    are run; the other library is as fast in float32 (benchmarks/measure_predict_memory.py).
+    are run; the other library is as fast in float32 (benchmarks/measure_predict_memory.py). The switch is of the whole
+    process: threads that are inside at the same time share it, and the last to leave puts back what the first found.
     """
-    import torch
 
-    backend: Any = torch.backends.mkldnn
-    before, backend.enabled = backend.enabled, False
-    try:
-        yield
-    finally:
-        backend.enabled = before
+    def __init__(self) -> None:
+        self._lock, self._num_inside, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        import torch
+
+        backend: Any = torch.backends.mkldnn
+        with self._lock:
+            if not self._num_inside:
+                self._before, backend.enabled = backend.enabled, False
+            self._num_inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        import torch
+
+        backend: Any = torch.backends.mkldnn
+        with self._lock:
+            self._num_inside -= 1
+            if not self._num_inside:
+                backend.enabled = self._before
+
+
+without_onednn = WithoutOneDnn()
 
 
 def memory_bytes() -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import plan_eval_batches
+from cutbert.data.batches import MAX_TOKENS, plan_eval_batches
 from cutbert.data.masking import Masking, Masks, draw_masks
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, ModelError
@@ -28,7 +28,6 @@ from cutbert.train.evaluate import Scores
 from cutbert.train.loop import ModelView, StepInfo
 
 EVAL_SEED = 20181011
-MAX_TOKENS = 4096
 MASKED_ACCURACY = "masked_accuracy"
 
 

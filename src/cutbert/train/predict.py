@@ -18,12 +18,13 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import MAX_LENGTH
 from cutbert.data.stream import InputFile, Scan, scan, stream_chunks
 from cutbert.data.tokens import Tokens, cut_notes, encode, plain_engine
-from cutbert.errors import InputError, Mistakes
+from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file, scratch_folder
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
 from cutbert.lacks import naming_lacks
 from cutbert.parsing import is_encodable
+from cutbert.printable import printable
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource, check_length
 from cutbert.train.engine import make_engine
@@ -31,6 +32,7 @@ from cutbert.train.evaluate import predict_logits
 from cutbert.train.machine import without_onednn
 from cutbert.train.predict_files import (
     LABEL_JOIN,
+    SPACE,
     Plan,
     Write,
     as_labels,
@@ -76,7 +78,7 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
         plan = Plan.make(head, settings.out_suffix(head.kind), file, found)
         backend, num_rows = backend_of(source.folder, settings.backend), 0
         given: Counter[str] = Counter()
-        with progress_bar("predict", found.num_rows) as bar, without_onednn():
+        with progress_bar("predict", found.num_rows) as bar, without_onednn:
             answers_to, notes = answers_of(source, settings, settings.text_pair is not None, counter(bar))
             with opened_output(settings.out, plan) as write:
                 for chunk in stream_chunks(file):
@@ -85,6 +87,9 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
                     num_rows += len(answers)
                     if has_classes(head):
                         given.update(label for each in answers for label in as_labels(each["label"]))
+                if num_rows != found.num_rows:
+                    rows = f"it had {found.num_rows:,} rows, then {num_rows:,}"
+                    raise InputError(f"--input must stay as it is while it is read: {rows}")
     for name in plan.renamed:
         say(f"the input has a column {name!r}: that of the answers is {plan.names[name]!r}")
     for note in notes():
@@ -116,7 +121,7 @@ def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSet
         raise InputError(f"texts must be a list of texts, got one text, {texts!r:.80}")
     if not texts:
         return []
-    with without_onednn():
+    with without_onednn:
         answers_to, notes = answers_of(source, settings, not isinstance(texts[0], str), lambda done: None)
         answers = answers_to(texts)
     for note in notes():
@@ -153,6 +158,8 @@ def torch_answers(
         tokens = Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"))
         num_cut, num_rows = num_cut + int(arrays["num_cut"][0]), num_rows + len(tokens)
         logits = predict_logits(loaded.model, tokens, on_batch=advance)
+        if not np.isfinite(logits).all():
+            raise ModelError(f"{source}: the outputs must be finite, got infinity or NaN")
         return answers(source.head, logits, activate)
 
     return answer, lambda: cut_notes(num_cut, num_rows, max_length)
@@ -218,11 +225,12 @@ def opened_input(source: ModelSource, settings: PredictSettings) -> Iterator[tup
     mistakes.extend(length_mistakes(source, settings))
     suffix, takes_words = settings.out_suffix(head.kind), head.kind == "token"
     columns = (settings.text, settings.text_pair, takes_words)
+    if settings.input == STREAM or Path(settings.input).is_fifo():
+        mistakes.check(InputError)  # nobody is kept waiting for texts that are of no use
     if settings.input != STREAM:
         file = InputFile(Path(settings.input), *columns)
         yield file, checked_scan(head, suffix, file, mistakes)
         return
-    mistakes.check(InputError)  # nobody is kept waiting for texts that are of no use
     with scratch_folder() as folder:
         file = InputFile(folder / f"input{settings.input_suffix}", *columns, name="standard input")
         with file.path.open("wb") as copy:
@@ -248,10 +256,15 @@ def opened_output(out: str, plan: Plan) -> Iterator[Write]:
             yield write
         return
     with naming_lacks("standard output"):
-        output = sys.stdout.buffer
-        with text_writer(lambda text: output.write(text.encode()), plan) as write:
+        output, is_seen = sys.stdout.buffer, sys.stdout.isatty()
+        with text_writer(lambda text: output.write((on_terminal(text) if is_seen else text).encode()), plan) as write:
             yield write
         output.flush()
+
+
+def on_terminal(text: str) -> str:
+    """Return what a terminal shows of lines with tabs, and does not act on."""
+    return "\t".join(printable(each, many_lines=True) for each in text.split("\t"))
 
 
 def length_mistakes(source: ModelSource, settings: AnswerSettings) -> Iterator[str]:
@@ -285,9 +298,15 @@ def kind_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
 
 def label_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
     """Yield a mistake where a label cannot be read back from a file of the format of the answers."""
+    suffix = settings.out_suffix(head.kind)
+    spaced = next((label for label in head.labels if SPACE.search(label)), None)
+    if head.kind == "token" and suffix == ".conll" and spaced is not None:
+        yield (
+            f"--out must end in .jsonl or .parquet, got {settings.out}: a .conll file cannot hold the label "
+            f"{spaced!r:.80}"
+        )
     if not has_classes(head):
         return
-    suffix = settings.out_suffix(head.kind)
 
     def unreadable(name: str) -> list[str]:
         joined = LABEL_JOIN if head.kind == "multi_label" and name in JOINED else ""

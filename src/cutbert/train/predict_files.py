@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from cutbert.data.records import Record
-from cutbert.data.sentences import LINES
+from cutbert.data.sentences import DOCUMENT_START, LINES
 from cutbert.data.stream import Chunk, InputFile, RowProblem, Scan
 from cutbert.shape.head import HeadSpec
 from cutbert.train.predict_settings import TABLES
@@ -107,8 +107,10 @@ def row_problem(suffix: str) -> RowProblem | None:
 
     def no_words(record: Record) -> str | None:
         words = record.values[0] if isinstance(record.values[0], list) else []
-        wrong = next((word for word in words if SPACE.search(word)), None)
-        return None if wrong is None else f"words of a .conll file must be without spaces, got {wrong!r:.40}"
+        wrong = next((word for word in words if SPACE.search(word) or word == DOCUMENT_START), None)
+        if wrong is None:
+            return None
+        return f"words of a .conll file must be without spaces, and none {DOCUMENT_START}, got {wrong!r:.40}"
 
     return {".tsv": unwritable, ".conll": no_words}.get(suffix)
 

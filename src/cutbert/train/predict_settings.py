@@ -13,7 +13,7 @@ from cutbert.files import remove_leftovers
 from cutbert.options import option
 from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, parent_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
-from cutbert.shape.source import ModelSource
+from cutbert.shape.source import ModelSource, check_tokenizer
 
 STREAM = "-"  # standard input, or standard output
 TABLES = (".tsv", ".csv", ".jsonl", ".parquet")  # formats with columns
@@ -110,6 +110,8 @@ class PredictSettings(AnswerSettings):
         if self.input != STREAM:
             if suffix not in INPUT_FORMATS:
                 yield f"--input must end in one of {', '.join(INPUT_FORMATS)}, or be -, got {self.input}"
+            if Path(self.input).is_fifo():
+                yield f"--input must be a file, which is read twice, or -, got the pipe {self.input}"
             if self.format is not None:
                 yield "--format must be given with --input - only: the name of a file says its format"
         if suffix in (".txt", ".json") and self.text is not None:
@@ -141,7 +143,8 @@ def backend_of(folder: Path, wanted: str) -> str:
 
 
 def check_predicts(source: ModelSource, wanted: str) -> None:
-    """Raise a ModelError unless a model's head says something of texts on the backend that would run it."""
+    """Raise a ModelError unless a model has a tokenizer, and its head says something of texts on its backend."""
+    check_tokenizer(source.folder)
     backend = backend_of(source.folder, wanted)
     kinds = (*SEQUENCE_KINDS, *(() if backend == "torch" else ("token", "span", "none", "pooler")))
     if source.head.kind not in kinds:

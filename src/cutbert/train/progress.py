@@ -17,9 +17,9 @@ LOGGER = logging.getLogger("cutbert")
 
 
 class Bar(Protocol):
-    """Takes the progress of long work."""
+    """Takes the progress of long work, and its length where that has changed."""
 
-    def __call__(self, done: int, note: str = "") -> None: ...
+    def __call__(self, done: int, note: str = "", total: int | None = None) -> None: ...
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]
     """Yield a function that takes the units done so far and a short note; a line each 10 % off a terminal."""
     console = Console(stderr=True)
     if not shown:
-        yield lambda done, note="": None
+        yield lambda done, note="", total=None: None
         return
     if is_logged() or not console.is_terminal:
         yield _line_printer(title, total)
@@ -44,21 +44,22 @@ def progress_bar(title: str, total: int, *, shown: bool = True) -> Iterator[Bar]
     with Progress(*columns, console=console, refresh_per_second=4) as progress:
         task = progress.add_task(printable(title), total=total, note="")
 
-        def advance(done: int, note: str = "") -> None:
-            progress.update(task, completed=done, note=printable(note))
+        def advance(done: int, note: str = "", total: int | None = None) -> None:
+            progress.update(task, completed=done, note=printable(note), total=total)
 
         yield advance
 
 
-def _line_printer(title: str, total: int) -> Bar:
-    shown = -1
+def _line_printer(title: str, first_total: int) -> Bar:
+    shown, length = -1, first_total
 
-    def advance(done: int, note: str = "") -> None:
-        nonlocal shown
-        tenth = 10 * done // max(total, 1)
+    def advance(done: int, note: str = "", total: int | None = None) -> None:
+        nonlocal shown, length
+        length = length if total is None else total
+        tenth = 10 * done // max(length, 1)
         if tenth > shown:
             shown = tenth
-            say(f"{title}: {done}/{total} {note}".rstrip())
+            say(f"{title}: {done}/{length} {note}".rstrip())
 
     return advance
 

@@ -45,6 +45,12 @@ def ray_cluster(address: str | None, out: Path) -> Iterator[Any]:
 
 
 def connect(ray: Any, address: str | None) -> None:
+    """Connect to the cluster at an address, or start a local one.
+
+    Raises:
+        InputError: no cluster answers.
+        MissingError: a local one does not start.
+    """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -56,6 +56,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def now() -> str:
+    """Return the time in UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -45,18 +45,19 @@ def keep_vectors(path: Path, model: TaskModel, tokens: Tokens) -> None:
         np.save(file, unit(predict_logits(model, tokens)))
 
 
-def kept_vectors(path: Path, tokens: Tokens) -> NDArray[np.float32]:
-    """Return the vectors that a file keeps of some rows.
+def kept_vectors(path: Path, tokens: Tokens, width: int) -> NDArray[np.float32]:
+    """Return the vectors that a file keeps of some rows, [N, width].
 
     Raises:
-        RunError: the file is damaged, or is of other rows.
+        RunError: the file is damaged, or is of other rows or another model.
     """
     try:
         vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from None
-    if vectors.ndim != 2 or len(vectors) != len(tokens):
-        raise RunError(f"{path}: must hold a vector for each of {len(tokens):,} texts, got {vectors.shape}")
+    if vectors.shape != (len(tokens), width):
+        wanted = f"a vector of {width} numbers for each of {len(tokens):,} texts"
+        raise RunError(f"{path}: must hold {wanted}, got an array of shape {vectors.shape}")
     return np.asarray(vectors, dtype=np.float32)
 
 

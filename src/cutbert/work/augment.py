@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from cutbert.checks import is_text, list_of
 from cutbert.data.augment import augment_rows, masked_lm_source, read_word_list, word_list_source
 from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import AugmentSettings
-from cutbert.errors import InputError, Mistakes
-from cutbert.files import replacing_file
+from cutbert.errors import InputError, Mistakes, RunError
+from cutbert.files import read_json, replacing_file
 from cutbert.hub.load import Loaded, load_model
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.work.inputs import Inputs
@@ -76,7 +78,16 @@ def augmented_rows(
             aside.write_text(json.dumps([variants.text, variants.text_pair]), encoding="utf-8")
 
     objective.engine.make_once(kept, make)
-    text, text_pair = json.loads(kept.read_text(encoding="utf-8"))
+    varied: Rows = read_json(kept, RunError, stored_rows)
+    return varied
+
+
+def stored_rows(data: Any) -> Rows:
+    """Return rows as `augmented_rows` keeps them."""
+    text, text_pair = data
+    sides = [text] if text_pair is None else [text, text_pair]
+    if not all(list_of(is_text)(each) and len(each) == len(text) for each in sides):
+        raise RunError("must be lists of texts")
     return Rows(text, text_pair)
 
 

@@ -113,7 +113,7 @@ def check_teacher(inputs: Inputs, logit_weight: float) -> None:
     if teacher is None:
         return
     if output_rows(teacher.head, head)[0] is None:
-        wanted = f"with the labels {', '.join(head.labels)}" if head.labels else f"of kind {head.kind}"
+        wanted = f"with the labels {head.label_words}" if head.labels else f"of kind {head.kind}"
         raise ModelError(f"--teacher {teacher} must have a head {wanted}")
     if head.is_sequence and logit_weight:
         return

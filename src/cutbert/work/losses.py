@@ -60,12 +60,14 @@ class Teacher:
     def keeping(self, tokens: Tokens, batch_size: int, seed: int, folder: Path) -> Teacher:
         """Return the teacher with its outputs for the rows of a training kept: on the CPU, where they take longest.
 
+        Outputs per token are not kept.
+
         Args:
             tokens: of the rows, in the student's tokens.
             batch_size, seed: of the training.
             folder: the files, which have no names, are made there.
         """
-        if next(self.model.parameters()).device.type != "cpu":
+        if next(self.model.parameters()).device.type != "cpu" or not self.model.head_spec.reads_text:
             return self
         batches, own = plan_batches(tokens.lengths, batch_size, seed, 0), self.tokens
         kept = KeptOutputs(self.model, tokens if own is None else own, batches, folder, has_states=own is None)

@@ -184,7 +184,8 @@ class TaskObjective:
         for name in ("select", "dev"):
             path = (vectors or run.path / FOLDER) / f"{name}.npy"
             engine.make_once(path, partial(keep_vectors, path, loaded.model, tokens[name]))
-            known[name] = beside(tokens[name], kept_vectors(path, tokens[name]))
+            vectors_of = kept_vectors(path, tokens[name], loaded.model.shape.hidden_size)
+            known[name] = beside(tokens[name], vectors_of)
         return replace(made, select=known["select"], dev=known["dev"], sentence=sentence)
 
     @property

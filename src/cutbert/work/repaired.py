@@ -121,7 +121,8 @@ def repair_pick(run: Path, front: Front, entry: Entry, data_dir: str | None) -> 
     tokens = {name: tokenize(each, loaded, inputs) for name, each in splits.items()}
     if dataset.head.kind == "embedding":
         for name in ("select", "dev"):
-            tokens[name] = beside(tokens[name], kept_vectors(run / FOLDER / f"{name}.npy", tokens[name]))
+            kept = kept_vectors(run / FOLDER / f"{name}.npy", tokens[name], loaded.model.shape.hidden_size)
+            tokens[name] = beside(tokens[name], kept)
     batches = sample_batches(loaded.model, tokens["train"], ROWS, 0, torch.device("cpu"))
     repaired = repaired_subnet(loaded.model, entry.subnet, batches, tokens["select"])
     select, dev = (

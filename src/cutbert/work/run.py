@@ -63,8 +63,7 @@ def score_and_save(run: RunFolder, objective: Objective, model: TaskModel, name:
 def score_whole(run: RunFolder, objective: Objective, model: TaskModel, name: str) -> Entry:
     """Score a network that is not part of a grid."""
     with run.timing("score"):
-        entry = objective.score(run, model, [whole_point(model.shape, name)])[0]
-    return replace(entry, head_mult=None, ffn_mult=None, width_mult=None, depth_mult=None)
+        return objective.score(run, model, [whole_point(model.shape, name)])[0].off_grid()
 
 
 def store_front(

@@ -1,0 +1,252 @@
+"""Networks of `fit` as the files that are served: loaded on their backend, scored, and timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cutbert.bench.backends import BACKENDS, OnnxBackend
+from cutbert.bench.latency import Latency, conditions, time_runners
+from cutbert.bench.quality import Sized
+from cutbert.data.batches import MAX_TOKENS
+from cutbert.exporters.session import OnnxRunner
+from cutbert.exporters.trimming import Trimming
+from cutbert.files import write_json
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
+from cutbert.fronts.score import PREDICTIONS
+from cutbert.fronts.view import noise_warning
+from cutbert.methods.fit_choice import UNCUT, Finalist
+from cutbert.methods.fit_limits import Target, bytes_per_param
+from cutbert.methods.fit_parts import Fitting, Part
+from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_race import Race
+from cutbert.methods.fit_training import loaded
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY
+from cutbert.shape.cost import Cost, cost_of
+from cutbert.shape.shape import EncoderShape
+from cutbert.train.evaluate import score
+from cutbert.train.progress import counter, progress_bar
+from cutbert.train.runner import Runner, run_rows
+
+IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
+DRIFT = 0.15  # of the uncut model's latency between begin and end of a run, above which it is said
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A network that is to be served.
+
+    Args:
+        name, backend: of its line on the leaderboard.
+        part: what it was cut from.
+        entrant: how it was made; None for the uncut model.
+        target: the limit it was made for; None for the uncut model.
+        trimming: of its vocabulary, and then `part` is in trimmed tokens; None where it has the model's own.
+    """
+
+    name: str
+    backend: str
+    part: Part
+    entrant: Entrant | None = None
+    target: Target | None = None
+    trimming: Trimming | None = None
+
+    def network(self, fitting: Fitting) -> TaskModel:
+        """Return it in float32, read from the run's checkpoint."""
+        network = self.whole_network(fitting)
+        return network if self.trimming is None else self.trimming.network(network)
+
+    def whole_network(self, fitting: Fitting) -> TaskModel:
+        """Return it with all tokens."""
+        model = self.part.objective.loaded.model
+        return (model if self.entrant is None else loaded(fitting, self.entrant)).eval()
+
+    def load(self, network: TaskModel, threads: int) -> tuple[Runner, int]:
+        """Return what runs it, and the bytes of its file."""
+        backend = BACKENDS[self.backend]
+        if isinstance(backend, OnnxBackend):
+            graph = backend.graph(network)
+            return OnnxRunner(graph, threads), graph.ByteSize()
+        params = cost_of(network.shape, network.head_spec).params
+        return backend.load(network, threads), int(bytes_per_param(self.backend) * params)
+
+
+def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
+    """Return the uncut model on the backend that serves, and in float32; then all that ran in the races."""
+    own, backend = fitting.own, fitting.settings.backend
+    served = [Served("uncut", each, own) for each in dict.fromkeys((backend, IN_FLOAT32.get(backend, backend)))]
+    is_trimmed = fitting.settings.trim_vocab
+    parts = {name: part.trimmed() if is_trimmed else (part, None) for name, part in fitting.parts.items()}
+    for current in races:
+        for entrant in current.entrants:
+            part, trimming = parts[entrant.candidate.student]
+            served.append(Served(entrant.candidate.name, backend, part, entrant, current.target, trimming))
+    return served
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredFile:
+    """A network with its scores as the file that is served.
+
+    Args:
+        served: the network.
+        shape: its sizes.
+        cost: of these, with its head.
+        file_bytes: of its file.
+        outputs: on dev, with all scores, as predictions/ has them.
+        lost: what the backend loses of its score on select in float32.
+        num_scored: of select, as in `Finalist`.
+    """
+
+    served: Served
+    shape: EncoderShape
+    cost: Cost
+    file_bytes: int
+    outputs: Mapping[str, Any]
+    lost: float
+    num_scored: int
+
+    @property
+    def label(self) -> Sized:
+        """What is known of it as a timed network."""
+        return Sized(f"{self.served.name} on {self.served.backend}", self.served.backend, self.shape)
+
+    def entry(self, times: Latency, loosest: Target, difference: dict[str, float] | None) -> LeaderboardEntry:
+        """Return its line on the leaderboard.
+
+        Args:
+            times: brought to those at the run's beginning.
+            loosest: the limit that the uncut model is held against.
+            difference: of its score on dev from the uncut model's.
+        """
+        entrant = self.served.entrant
+        made: dict[str, Any] = {}
+        if entrant is not None:
+            layers = None if entrant.candidate.student else entrant.candidate.layers
+            made = {"layers": layers, "kl": entrant.kl, "rounds": entrant.rounds}
+        counted: dict[str, Any] = {"params": self.cost.params, "macs": self.cost.macs}
+        costs = {LATENCY: times.latency_ms, "bytes": self.file_bytes, **counted}
+        return LeaderboardEntry(
+            name=self.served.name,
+            kind="teacher" if entrant is None else entrant.candidate.kind,
+            backend=self.served.backend,
+            score=self.outputs["score"],
+            select_score=self.outputs["select_score"],
+            metrics=self.outputs["metrics"],
+            **times.to_json(),
+            **counted,
+            file_bytes=self.file_bytes,
+            steps=0 if entrant is None else entrant.steps,
+            train_seconds=0.0 if entrant is None else entrant.seconds,
+            within_limit=(self.served.target or loosest).keeps(costs),
+            chosen=False,
+            shape=self.shape,
+            interval=score_interval(self.outputs, self.outputs["metric"]),
+            difference=difference,
+            **made,
+        )
+
+
+def scored_and_timed(
+    fitting: Fitting, served: Sequence[Served], races: Sequence[Race], threads: int
+) -> tuple[list[Finalist], dict[str, Any], list[str]]:
+    """Return the finalists, the conditions of their latencies, and notes on both.
+
+    All are timed in turn. The limit was set, and candidates were proposed, on the uncut model's latency at the
+    beginning; where the machine has become slower or faster, all latencies are brought to that.
+
+    Args:
+        fitting: of the run.
+        served: the uncut model first.
+        races: the loosest limit first.
+        threads: within one operator.
+    """
+    runners: list[Runner] = []
+    scored: list[ScoredFile] = []
+    with progress_bar("export and score", len(served)) as bar:
+        advance = counter(bar)
+        for each in served:
+            network = each.network(fitting)
+            runner, file_bytes = each.load(network, threads)
+            runners.append(runner)
+            scored.append(score_served(fitting, each, network, runner, file_bytes))
+            advance()
+    latency, lengths = fitting.settings.timing(fitting.train.threads, fitting.train.seed), fitting.objective.lengths
+    times = time_runners(
+        {str(i): runner for i, runner in enumerate(runners)},
+        lengths,
+        latency,
+        vocab_size=min(one.shape.vocab_size for one in scored),
+        sizes={str(i): one.label for i, one in enumerate(scored)},
+    )
+    factor = fitting.costs.table.uncut_ms / times[str(UNCUT)].latency_ms
+    metric, uncut, loosest = fitting.objective.metric, scored[UNCUT].outputs, races[0].target
+    finalists = []
+    for i, one in enumerate(scored):
+        difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
+        entry = one.entry(scaled(times[str(i)], factor), loosest, difference)
+        finalists.append(Finalist(entry, one.served.target, one.lost, one.num_scored))
+    device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
+    measured = conditions(latency, lengths, threads, device, times.quality)
+    return finalists, measured, notes_on_figures(fitting, uncut, factor)
+
+
+def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Runner, file_bytes: int) -> ScoredFile:
+    """Score a network on select and dev by what runs it; its outputs on dev are kept in predictions/."""
+    objective, data = each.part.objective, each.part.objective.data
+    # In int8 the ranges of a batch depend on all its rows; in float32 a batch changes nothing but the time.
+    max_tokens = 1 if each.backend == "onnx-int8" else MAX_TOKENS
+    answers = run_rows(runner, network, objective.dev, max_tokens=max_tokens)
+    dev = score(data.head, data.metric, answers, objective.dev)
+    select = dev
+    if not objective.select_is_dev:
+        answers = run_rows(runner, network, objective.select, max_tokens=max_tokens)
+        select = score(data.head, data.metric, answers, objective.select)
+    outputs: dict[str, Any] = {
+        "name": each.name,
+        "backend": each.backend,
+        "metric": data.metric,
+        "score": dev.score,
+        "metrics": dev.metrics,
+        "select_score": select.score,
+        "select_metrics": select.metrics,
+        **dev.outputs,
+    }
+    limit = "" if each.target is None else f"{each.target.key}-"
+    write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
+    cost = cost_of(network.shape, network.head_spec)
+    lost = each.part.select_score(network) - select.score
+    return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, objective.select.num_scored)
+
+
+def scaled(times: Latency, factor: float) -> Latency:
+    """Return the times of a machine on which everything takes a factor longer."""
+    return Latency(
+        latency_ms=factor * times.latency_ms,
+        latency_q1_ms=factor * times.latency_q1_ms,
+        latency_q3_ms=factor * times.latency_q3_ms,
+        latency_p95_ms=factor * times.latency_p95_ms,
+        throughput_per_s=times.throughput_per_s / factor,
+    )
+
+
+def notes_on_figures(fitting: Fitting, uncut: Mapping[str, Any], factor: float) -> list[str]:
+    """Return what a reader should know of scores and times.
+
+    Args:
+        fitting: of the run.
+        uncut: the uncut model's outputs on dev.
+        factor: that brings latencies to those at the run's beginning.
+    """
+    notes = [note] if (note := chance_of(uncut, fitting.objective.metric)) else []
+    if abs(1 / factor - 1) > DRIFT:
+        notes.append(
+            f"the uncut model took {1 / factor:.2f} times as long at the end as at the beginning: the machine was not "
+            "quiet; all latencies are brought to those of the beginning"
+        )
+    if (warning := noise_warning(fitting.costs.table.measured)) is not None:
+        notes.append(f"when the limits were set: {warning}")
+    return notes

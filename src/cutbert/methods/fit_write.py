@@ -1,0 +1,82 @@
+"""What `fit` leaves behind of a network that it takes: a folder with the file that was measured, origin and card."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cutbert.bench.backends import BACKENDS, OnnxBackend
+from cutbert.exporters.folder import add_files
+from cutbert.exporters.trimming import trim_words
+from cutbert.files import change_json
+from cutbert.fronts.front import Entry
+from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.pick import latency_facts
+from cutbert.hub.card import write_card
+from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
+from cutbert.methods.fit_choice import Finalist
+from cutbert.methods.fit_limits import bytes_per_param
+from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_served import Served
+from cutbert.model.task_model import TaskModel
+from cutbert.shape.subnet import Subnet
+from cutbert.train.progress import say
+
+
+def write_model(
+    fitting: Fitting,
+    each: Served,
+    finalist: Finalist,
+    uncut: LeaderboardEntry,
+    measured: Mapping[str, Any],
+    folder: str,
+) -> None:
+    """Write a chosen network with the file that was measured, its origin and its card."""
+    run, part, entry, network = fitting.plan.run, each.part, finalist.entry, each.network(fitting)
+    as_entry = Entry(
+        name=each.name,
+        shape=network.shape,
+        subnet=Subnet.full(network.shape),
+        params=entry.params,
+        macs=entry.macs,
+        score=entry.score,
+        select_score=entry.select_score,
+        metrics=entry.metrics,
+    )
+    part.objective.save(run, network, as_entry, folder)
+    path, backend = run.path / folder, BACKENDS[each.backend]
+    files = {}
+    if isinstance(backend, OnnxBackend):
+        files[backend.stored(path).name] = backend.graph(network)
+    add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
+    facts: dict[str, Any] = {
+        "cut_from": given_up(entry, uncut),
+        "latency": latency_facts(entry, each.backend, measured),
+    }
+    if each.trimming is not None:
+        facts[TRIMMED] = trimming_facts(fitting, each, network)
+        say(f"{each.name}: {trim_words(facts[TRIMMED])}")
+    if entry.interval is not None:
+        facts["score_interval"] = list(entry.interval)
+    change_json(path / FILE_NAME, lambda: extend_provenance(read_provenance(path), facts=facts))
+    write_card(path)
+
+
+def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[str, Any]:
+    """Return what trimming a network's vocabulary changed."""
+    assert each.trimming is not None and each.entrant is not None
+    whole, own = fitting.part_of(each.entrant.candidate).objective, each.part.objective
+    splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
+    networks = (each.whole_network(fitting), network)
+    return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
+
+
+def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
+    """Return the uncut model on the same backend, and what the cut gave up and gained; keys as in `fronts.pick`."""
+    facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
+    facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    facts["difference"] = entry.score - uncut.score
+    if entry.difference is not None:
+        facts["difference_interval"] = [entry.difference["low"], entry.difference["high"]]
+    return facts
