@@ -269,7 +269,7 @@ def test_blocks_hold_each_text_in_order(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lengths", "tail"), [([16, 16], 0), ([16, 17], 30), ([31], 1), ([33], 31), ([1], 31), ([64, 62, 2], 30)]
+    ("lengths", "tail"), [([16, 16], 0), ([16, 17], 14), ([31], 1), ([33], 15), ([1], 15), ([64, 62, 2], 14)]
 )
 def test_a_batch_is_filled_up_to_a_round_number_of_positions(lengths: list[int], tail: int) -> None:
     rows = range(len(lengths))
