@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from workload import StageOptimizer
+from workload import Casts, StageOptimizer
 
 
 class AveragingOptimizer:
@@ -40,8 +40,8 @@ class AveragingOptimizer:
         self.inner.zero_embedding_gradients()
 
     @torch.no_grad()
-    def step(self, progress: float, used_ids: Tensor) -> float:
-        norm = self.inner.step(progress, used_ids)
+    def step(self, progress: float, used_ids: Tensor, casts: Casts = ()) -> float:
+        norm = self.inner.step(progress, used_ids, casts)
         decay = min(self.decay, (1 + self.num_steps) / (10 + self.num_steps)) if self.num_steps else 0.0
         torch._foreach_lerp_(list(self.means.values()), list(self.weights.values()), 1.0 - decay)
         self.num_steps += 1

@@ -44,7 +44,7 @@ from cutbert.train.engine import make_engine
 from cutbert.train.loop import ModelView, Stage, StepInfo, Trainer, train_stage
 from cutbert.train.losses import state_loss
 from cutbert.train.masked_lm import StepMasks
-from cutbert.train.optimizer import Optimizer, StageOptimizer
+from cutbert.train.optimizer import Casts, Optimizer, StageOptimizer
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
@@ -58,6 +58,7 @@ from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_st
 __all__ = [  # what is imported from here and not defined here
     "SMALL",
     "Candidate",
+    "Casts",
     "DataSettings",
     "DistillStep",
     "DynabertSettings",

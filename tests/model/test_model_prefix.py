@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place, prefix_linear
+from cutbert.model.prefix import (
+    accumulate_by_autograd,
+    accumulate_in_place,
+    forget_gradients,
+    prefix_linear,
+    settle_gradients,
+)
 
 
 def plain(x: Tensor, linear: nn.Linear, rows: int, cols: int) -> Tensor:
@@ -45,6 +51,27 @@ def test_prefixes_of_several_widths_add_up() -> None:
         plain(x[:, :cols], twin, rows, cols).square().sum().backward()
     torch.testing.assert_close(linear.weight.grad, twin.weight.grad)
     torch.testing.assert_close(linear.bias.grad, twin.bias.grad)
+
+
+@pytest.mark.parametrize("sizes", [((6, 6), (3, 2)), ((3, 2), (6, 6)), ((3, 2),), ()])
+@pytest.mark.parametrize("is_used_otherwise", [False, True])
+def test_forgotten_gradients_begin_at_zero(sizes: tuple[tuple[int, int], ...], is_used_otherwise: bool) -> None:
+    torch.manual_seed(0)
+    linear, twin = nn.Linear(6, 6), nn.Linear(6, 6)
+    twin.load_state_dict(linear.state_dict())
+    accumulate_in_place(linear)
+    x = torch.randn(3, 6)
+    prefix_linear(x, linear.weight, linear.bias, 6, 6).sum().backward()  # of a step before
+    forget_gradients([linear.weight, linear.bias])
+    for net, of in ((linear, prefix_linear), (twin, lambda x, w, b, rows, cols: plain(x, twin, rows, cols))):
+        loss = (net.weight[:, 0].square().sum() + net.bias.sum()) if is_used_otherwise else torch.zeros(())
+        for rows, cols in sizes:
+            loss = loss + of(x[:, :cols], net.weight, net.bias, rows, cols).square().sum()
+        if loss.requires_grad:
+            loss.backward()
+    settle_gradients([linear.weight, linear.bias])
+    for got, wanted in zip(linear.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, torch.zeros_like(got) if wanted.grad is None else wanted.grad)
 
 
 def test_a_map_without_bias() -> None:

@@ -93,7 +93,8 @@ def one_step(model: TaskModel, dtype: torch.dtype, parts: int = 1) -> float:
         info = StepInfo(part, 8, 8 * S, 8, 0.0, np.random.default_rng(5), 0, rows)
         batch = collate(tokens, part, pad_token_id=0, use_token_types=False)
         total += float(step(work, batch, info)["masked_lm"])
-    work.collect()
+    for weight, cast in work.collect():
+        weight.grad = cast.grad.float()
     return total
 
 

@@ -6,9 +6,13 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from cutbert.model.task_model import TaskModel
+from cutbert.train.engine import Engine
+from cutbert.train.optimizer import Optimizer
 from cutbert.train.working_copy import WorkingCopy
+from cutbert.work.plans import FINETUNE
 from tiny_runs import tiny_model
 
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 9, 5, 3]])
@@ -27,10 +31,12 @@ def test_gradients_reach_the_float32_network(dtype: torch.dtype, close: float) -
         work.refresh()
         master.encoder.embeddings.zero_grad()
         backward(work.model)
-        work.collect()
+        copies = {id(weight): copy for weight, copy in work.collect()}
     backward(twin)
-    assert all(weight.dtype == torch.float32 and weight.grad is not None for weight in master.parameters())
-    got, wanted = (torch.cat([weight.grad.flatten() for weight in net.parameters()]) for net in (master, twin))
+    assert all(weight.dtype == torch.float32 for weight in master.parameters())
+    assert all(copy.dtype == dtype for copy in copies.values())
+    gradients = [copies.get(id(weight), weight).grad.float().flatten() for weight in master.parameters()]
+    got, wanted = torch.cat(gradients), torch.cat([weight.grad.flatten() for weight in twin.parameters()])
     assert float((got - wanted).norm() / wanted.norm()) < close
 
 
@@ -45,17 +51,19 @@ def test_micro_batches_add_up() -> None:
         torch.testing.assert_close(weight.grad, other.grad, atol=1e-4, rtol=1e-4)
 
 
-def test_a_cast_copy_follows_the_float32_network() -> None:
+def test_a_cast_copy_follows_the_updates() -> None:
     master = tiny_model()
     work = WorkingCopy(master, torch.bfloat16, dropout=0.0)
     assert work.model is not master and work.model.encoder.embeddings is master.encoder.embeddings
     layer = work.model.encoder.layers[0].attention
     assert layer.query.weight.dtype == torch.bfloat16
     assert work.model.encoder.embeddings.token.weight.dtype == torch.float32
-    with torch.no_grad():
-        for parameter in master.parameters():
-            parameter.add_(1.0)
+    before = layer.query.weight.detach().clone()
+    optimizer = Optimizer(master, FINETUNE, Engine(Accelerator(cpu=True), torch.bfloat16), 1.0)
     work.refresh()
+    backward(work.model)
+    optimizer.step(0.5, IDS.unique(), work.collect())
+    assert not torch.equal(layer.query.weight, before)
     assert torch.equal(layer.query.weight, master.encoder.layers[0].attention.query.weight.bfloat16())
 
 

@@ -21,7 +21,7 @@ from cutbert.shape.head import IGNORED
 MAX_TOKENS = 4096  # positions of a forward pass without gradients
 NUM_GROUPS = 4  # groups of similar length in a batch
 MAX_PADDING = 1 / 32  # share of a block's positions
-ROUND_TO = 32  # positions of a batch are a multiple: oneDNN compiles and keeps a kernel for every new size
+ROUND_TO = 16  # positions of a batch are a multiple: oneDNN compiles and keeps a kernel for every new size
 
 
 def plan_batches(lengths: ArrayLike, batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cutbert.model.prefix import accumulate_in_place
+from cutbert.model.prefix import accumulate_in_place, forget_gradients, settle_gradients
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.units import Place
 from cutbert.surgery.gates import Gates, Values, gated_weights
 from cutbert.train.engine import Engine
-from cutbert.train.optimizer import learning_rate_at
+from cutbert.train.optimizer import Casts, learning_rate_at
 from cutbert.train.settings import StagePlan
 from cutbert.train.working_copy import frozen_copy, set_dropout, upper_modules
 
@@ -196,12 +196,14 @@ class GateView:
         self.products = self.gated.products()
         with torch.no_grad():
             torch._foreach_copy_(list(self.casts.values()), list(self.products.values()))
-            torch._foreach_zero_([cast.grad for cast in self.casts.values() if cast.grad is not None])
+        forget_gradients(list(self.casts.values()))
 
-    def collect(self) -> None:
+    def collect(self) -> Casts:
         """Hand the matrices' gradients to the gates."""
+        settle_gradients(list(self.casts.values()))
         gradients = [torch.zeros_like(cast) if cast.grad is None else cast.grad for cast in self.casts.values()]
         torch.autograd.backward(list(self.products.values()), [gradient.float() for gradient in gradients])
+        return ()
 
     def close(self) -> None:
         """Nothing to undo: the network itself was never in training."""
@@ -259,7 +261,7 @@ class GateOptimizer:
     def zero_embedding_gradients(self) -> None:
         """Embeddings are not trained here."""
 
-    def step(self, progress: float, used_ids: Tensor) -> float:
+    def step(self, progress: float, used_ids: Tensor, casts: Casts = ()) -> float:
         """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         self.engine.reduce(gradients)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-IN_PLACE = "accumulates_in_place"
+IN_PLACE = "accumulates_in_place"  # of a marked weight: its hook, or None
+IS_OLD = "has_old_gradient"
 
 
 def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, cols: int) -> Tensor:
@@ -28,7 +32,7 @@ def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, col
     Returns:
         [..., rows].
     """
-    if torch.is_grad_enabled() and getattr(weight, IN_PLACE, False):
+    if torch.is_grad_enabled() and hasattr(weight, IN_PLACE):
         return _PrefixLinear.apply(x, weight, bias, rows, cols)
     if rows == weight.shape[0] and cols == weight.shape[1]:
         return F.linear(x, weight, bias)
@@ -41,14 +45,56 @@ def accumulate_in_place(module: torch.nn.Module) -> None:
     Only for loops that own the gradients: autograd hooks on these weights (DistributedDataParallel's) never fire.
     """
     for parameter in module.parameters():
-        setattr(parameter, IN_PLACE, True)
         parameter.grad = torch.zeros_like(parameter)
+        is_trained = parameter.requires_grad
+        hook = parameter.register_hook(partial(_clear_before_sum, weakref.ref(parameter))) if is_trained else None
+        setattr(parameter, IN_PLACE, hook)
+
+
+@torch.no_grad()
+def forget_gradients(parameters: Sequence[Tensor]) -> None:
+    """Let gradients in place begin again from 0: a matrix's whole gradient is then written, not added to zeros.
+
+    Until `settle_gradients` the `.grad` of a matrix that no backward reached is that of before.
+    """
+    for parameter in parameters:
+        if parameter.ndim > 1:
+            setattr(parameter, IS_OLD, True)
+        elif parameter.grad is not None:
+            parameter.grad.zero_()
+
+
+@torch.no_grad()
+def settle_gradients(parameters: Sequence[Tensor]) -> None:
+    """Set to 0 the gradients of matrices that no backward reached since `forget_gradients`."""
+    for parameter in parameters:
+        _clear(parameter)
+
+
+def _clear(parameter: Tensor) -> None:
+    if getattr(parameter, IS_OLD, False):
+        setattr(parameter, IS_OLD, False)
+        if parameter.grad is not None:
+            parameter.grad.zero_()
+
+
+def _clear_before_sum(parameter: weakref.ref[Tensor], gradient: Tensor | None) -> None:
+    """Clear an old gradient before autograd adds its own to it: that of a weight which is used in another way too."""
+    owner = parameter()
+    if owner is not None and gradient is not None:
+        with torch.no_grad():
+            _clear(owner)
 
 
 def accumulate_by_autograd(module: torch.nn.Module) -> None:
     """Undo `accumulate_in_place` and drop the gradients."""
     for parameter in module.parameters():
-        setattr(parameter, IN_PLACE, False)
+        if hasattr(parameter, IN_PLACE):
+            hook = getattr(parameter, IN_PLACE)
+            if hook is not None:
+                hook.remove()
+            delattr(parameter, IN_PLACE)
+        setattr(parameter, IS_OLD, False)
         parameter.grad = None
 
 
@@ -66,7 +112,13 @@ class _PrefixLinear(torch.autograd.Function):
         dy = grads[0].reshape(-1, rows)
         # Gradients are added here, not returned: returned ones would be as large as the whole weight.
         if weight.grad is not None:
-            weight.grad[:rows, :cols].addmm_(dy.T, x.reshape(-1, cols))
+            is_whole = (rows, cols) == weight.shape
+            if is_whole and getattr(weight, IS_OLD, False):
+                setattr(weight, IS_OLD, False)
+                torch.mm(dy.T, x.reshape(-1, cols), out=weight.grad)
+            else:
+                _clear(weight)
+                weight.grad[:rows, :cols].addmm_(dy.T, x.reshape(-1, cols))
         if bias is not None and bias.grad is not None:
             bias.grad[:rows].add_(dy.sum(0))
         dx = (dy @ weight[:rows, :cols]).view(x.shape) if ctx.needs_input_grad[0] else None

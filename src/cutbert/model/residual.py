@@ -45,4 +45,4 @@ class Residual(nn.Module):
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the stream after the sub-layer: x before it, y its output."""
-        return self.settle(x + self.dropout(y))
+        return self.settle(self.dropout.added(x, y))

@@ -18,6 +18,7 @@ from cutbert.shape.blocks import Block, Blocks, placed
 from cutbert.shape.ingredients import spans
 
 TILE = 1 << 18  # attention scores of a tile, per thread: 1 MiB of float32, which stays in a core's own cache
+SHORT = 16  # keys, a vector of float32: torch's softmax takes rows of fewer one by one, ten times as long
 
 
 class ExplicitAttention(torch.autograd.Function):
@@ -59,7 +60,7 @@ class ExplicitAttention(torch.autograd.Function):
                 for x, places in zip(flat, (tile.queries, tile.keys, tile.keys), strict=True)
             )
             weights_MSS = weights_of(q_MSK, k_MSK, tile, scale, relative)
-            kept_MSS = draw_kept(weights_MSS.shape, dropout) if dropout else None
+            kept_MSS = drawn_like(weights_MSS, dropout) if dropout else None
             used_MSS = weights_MSS if kept_MSS is None else weights_MSS * factors(kept_MSS, dropout, weights_MSS)
             scatter(context, torch.bmm(used_MSS, v_MSV), tile, num_heads, tile.queries)
             saved.append((q_MSK, k_MSK, v_MSV, weights_MSS if tile.is_whole else None, kept_MSS))
@@ -79,13 +80,16 @@ class ExplicitAttention(torch.autograd.Function):
             if weights_MSS is None:
                 weights_MSS = weights_of(q_MSK, k_MSK, tile, ctx.scale, ctx.relative)
             dc_MSV = gathered(dc, tile, ctx.num_heads, tile.queries)
-            dweights_MSS, used_MSS = torch.bmm(dc_MSV, v_MSV.mT), weights_MSS
+            used_MSS = weights_MSS
+            dweights_MSS = (
+                torch.bmm(dc_MSV, v_MSV.mT) if weights_MSS.is_contiguous() else torch.bmm(v_MSV, dc_MSV.mT).mT
+            )
             if kept_MSS is not None:
                 factors_MSS = factors(kept_MSS, ctx.dropout, weights_MSS)
                 used_MSS = weights_MSS * factors_MSS
                 dweights_MSS *= factors_MSS
             scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), tile, ctx.num_heads, tile.keys)
-            dscores_MSS = torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
+            dscores_MSS = scores_gradient(dweights_MSS, weights_MSS)
             if has_relative:
                 part, dscores_RNSS = tile.of(drelative), dscores_MSS.unflatten(0, (-1, tile.num_heads))
                 part += dscores_RNSS if len(part) == len(dscores_RNSS) else dscores_RNSS.sum(0)
@@ -168,16 +172,30 @@ def tiles_of(
 
 
 def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative: Sequence[Tensor]) -> Tensor:
-    """Return the attention weights of a tile, [M, S, S]."""
-    scores_MSS = products(q_MSK, k_MSK.mT, scale)
-    scores_RNSS = scores_MSS.view(-1, tile.num_heads, *scores_MSS.shape[1:])
+    """Return the attention weights of a tile, [M, S, S]; of short texts a key's weights lie side by side."""
+    is_short = k_MSK.shape[1] < SHORT
+    scores_MSS = products(k_MSK, q_MSK.mT, scale).mT if is_short else products(q_MSK, k_MSK.mT, scale)
+    scores_RNSS = scores_MSS.unflatten(0, (-1, tile.num_heads))
     if relative:
         scores_RNSS.add_(tile.of(relative))
     if tile.bias is not None:
         scores_RNSS.add_(tile.bias)
     if tile.far is not None:
         scores_RNSS.masked_fill_(tile.far, torch.finfo(scores_MSS.dtype).min)
-    return scores_MSS.softmax(-1)
+    return scores_MSS.mT.softmax(1).mT if is_short else scores_MSS.softmax(-1)
+
+
+def scores_gradient(dweights_MSS: Tensor, weights_MSS: Tensor) -> Tensor:
+    """Return the gradient of a tile's scores, of that of its weights."""
+    if weights_MSS.is_contiguous():
+        return torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
+    return torch._softmax_backward_data(dweights_MSS.mT, weights_MSS.mT, 1, weights_MSS.dtype).mT
+
+
+def drawn_like(weights_MSS: Tensor, dropout: float) -> Tensor:
+    """Return a mask of the weights that dropout keeps, laid out as they are, a byte each."""
+    kept = draw_kept(weights_MSS.shape, dropout, torch.int8)
+    return kept if weights_MSS.is_contiguous() else kept.view(weights_MSS.mT.shape).mT
 
 
 def factors(kept: Tensor, dropout: float, like: Tensor) -> Tensor:

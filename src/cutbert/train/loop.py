@@ -34,7 +34,7 @@ from cutbert.train.checkpoint import (
 )
 from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
-from cutbert.train.optimizer import Optimizer, StageOptimizer
+from cutbert.train.optimizer import Casts, Optimizer, StageOptimizer
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
@@ -74,7 +74,7 @@ class StepInfo:
 
 
 class ModelView(Protocol):
-    """The network that a step runs: in the training dtype, refreshed from the stored weights before each step."""
+    """The network that a step runs, in the training dtype."""
 
     @property
     def model(self) -> TaskModel:
@@ -89,8 +89,8 @@ class ModelView(Protocol):
         """Take over the last update, and clear gradients; before each step."""
         ...
 
-    def collect(self) -> None:
-        """Hand the gradients of a step to what is updated."""
+    def collect(self) -> Casts:
+        """Hand the gradients of a step to what is updated; return the copies of weights that hold them instead."""
         ...
 
     def close(self) -> None:
@@ -256,8 +256,7 @@ class Trainer:
             batch = self._collate(part)
             for name, value in self.stage.step(self.view, batch, info).items():
                 totals[name] = totals[name] + value if i else value
-        self.view.collect()
-        norm = self.optimizer.step(progress, self._used_ids(rows))
+        norm = self.optimizer.step(progress, self._used_ids(rows), self.view.collect())
         spent = self.position.seconds + time.monotonic() - begun
         losses = self._over_processes({name: float(value) for name, value in totals.items()})
         values = {**losses, "loss": sum(losses.values()), "grad_norm": norm, "learning_rate": self.optimizer.rate}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -11,6 +13,13 @@ from torch import Tensor
 from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
 from cutbert.train.settings import StagePlan
+
+PART = 1 << 17  # weights updated together, per thread: 0.5 MB of each of gradient, weights and two moments
+PART_ON_CUDA = 1 << 26  # few kernels
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+Casts = Sequence[tuple[Tensor, Tensor]]
+"""Weights and their copies in another dtype."""
 
 
 class StageOptimizer(Protocol):
@@ -30,7 +39,7 @@ class StageOptimizer(Protocol):
         """Clear the gradients of the embeddings; the view clears those of layers and head."""
         ...
 
-    def step(self, progress: float, used_ids: Tensor) -> float:
+    def step(self, progress: float, used_ids: Tensor, casts: Casts = ()) -> float:
         """Sum gradients over processes and update; return their norm. Arguments as in `Optimizer.step`."""
         ...
 
@@ -66,41 +75,37 @@ class Optimizer:
         embedding.sparse = self.updates_rows
         skip_table = plan.token_table != "dense"
         self.weights = [p for p in model.parameters() if not (skip_table and p is self.table)]
-        groups = [
-            {"params": [p for p in self.weights if p.ndim > 1], "weight_decay": plan.weight_decay},
-            {"params": [p for p in self.weights if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.dense = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+        self.dense = AdamW(self.weights, plan.weight_decay)
         self.sparse = torch.optim.SparseAdam([self.table], lr=plan.learning_rate) if self.updates_rows else None
+        self.rate = plan.learning_rate
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return float(self.dense.param_groups[0]["lr"])
-
-    def step(self, progress: float, used_ids: Tensor) -> float:
+    @torch.no_grad()
+    def step(self, progress: float, used_ids: Tensor, casts: Casts = ()) -> float:
         """Sum gradients over processes, clip and update.
 
         Args:
             progress: share of the stage's steps done, in [0, 1).
             used_ids: sorted token ids of the whole step's batch, over all processes.
+            casts: weights with their copies in another dtype: these have the gradients, and follow the update.
 
         Returns:
             The gradients' norm before clipping.
         """
-        gradients = [gradient_of(p) for p in self.weights]
+        cast_of = {id(weight): cast for weight, cast in casts}
+        copies = [cast_of.get(id(weight)) for weight in self.weights]
+        gradients = [gradient_of(w if c is None else c) for w, c in zip(self.weights, copies, strict=True)]
+        if self.engine.num_processes > 1:  # summed in float32
+            gradients = [gradient.float() for gradient in gradients]
         rows = self._row_gradients(used_ids) if self.updates_rows else None
         every = gradients if rows is None else [*gradients, rows]
         self.engine.reduce(every)
-        norm = torch.nn.utils.get_total_norm(every, foreach=True)
-        torch._foreach_mul_(every, (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0))
-        rate = learning_rate_at(progress, self.plan)
-        for optimizer in (self.dense, self.sparse):
-            for group in optimizer.param_groups if optimizer else ():
-                group["lr"] = rate
-        self.dense.step()
+        norm = total_norm(every)
+        clip = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        self.rate = learning_rate_at(progress, self.plan)
+        self.dense.step(gradients, copies, clip, self.rate)
         if self.sparse is not None and rows is not None:
-            shape = self.table.shape
+            shape, rows = self.table.shape, rows.mul_(clip)
+            self.sparse.param_groups[0]["lr"] = self.rate
             self.table.grad = torch.sparse_coo_tensor(
                 used_ids[None], rows, shape, is_coalesced=True, check_invariants=False
             )
@@ -122,27 +127,153 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' moments and step counts as named tensors."""
-        tensors: dict[str, Tensor] = {}
-        for kind, optimizer in (("dense", self.dense), ("sparse", self.sparse)):
-            if optimizer is None:
-                continue
-            for i, values in optimizer.state_dict()["state"].items():
-                for name, value in values.items():
-                    tensors[f"{kind}.{i}.{name}"] = torch.as_tensor(value)
+        tensors = {f"dense.{name}": tensor for name, tensor in self.dense.state().items()}
+        if self.sparse is not None:
+            for name, value in self.sparse.state[self.table].items():
+                tensors[f"sparse.{name}"] = torch.as_tensor(value)
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `state` returned."""
-        for kind, optimizer in (("dense", self.dense), ("sparse", self.sparse)):
-            if optimizer is None:
-                continue
-            state: dict[int, dict[str, Tensor | int]] = {}
-            for key, value in tensors.items():
-                owner, i, name = key.split(".")
-                if owner == kind:
-                    is_count = kind == "sparse" and name == "step"
-                    state.setdefault(int(i), {})[name] = int(value) if is_count else value
-            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        parts: dict[str, dict[str, Tensor]] = {"dense": {}, "sparse": {}}
+        for key, value in tensors.items():
+            owner, name = key.split(".", 1)
+            parts[owner][name] = value
+        self.dense.load_state(parts["dense"])
+        if self.sparse is not None and parts["sparse"]:
+            device, step = self.table.device, int(parts["sparse"].pop("step"))
+            moments = {name: value.to(device) for name, value in parts["sparse"].items()}
+            self.sparse.state[self.table] = {"step": step, **moments}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows of some weights, which are updated together.
+
+    Args:
+        places: which weight, and which of its rows.
+        weights, firsts, seconds: views of the weights and of their moments there.
+        buffers: for their gradients, views of one buffer that all parts share.
+        weight_decay: of these weights.
+    """
+
+    places: list[tuple[int, slice]]
+    weights: list[Tensor]
+    firsts: list[Tensor]
+    seconds: list[Tensor]
+    buffers: list[Tensor]
+    weight_decay: float
+
+
+class AdamW:
+    """AdamW in one pass over the memory: clipping, update and the cast of a few weights at a time.
+
+    Weights are taken in parts that stay in the cache: each part's gradient becomes float32 in a buffer that all share,
+    is clipped, updates the weights, and these are cast again. In passes over all weights, as of torch's optimizers,
+    reading and writing them takes longer than the arithmetic.
+
+    Args:
+        weights: float32; matrices decay, vectors do not.
+        weight_decay: of matrices.
+
+    Source:
+        Loshchilov and Hutter 2019 (1711.05101), algorithm 2, by torch's own kernel.
+    """
+
+    def __init__(self, weights: Sequence[Tensor], weight_decay: float) -> None:
+        device = weights[0].device
+        self.firsts, self.seconds = ([torch.zeros_like(weight) for weight in weights] for _ in range(2))
+        self.num_steps = torch.zeros((), device=device)
+        room = PART * torch.get_num_threads() if device.type == "cpu" else PART_ON_CUDA
+        values = [weight.detach() for weight in weights]
+        self.parts, buffer = [], torch.empty(room, device=device)
+        for is_matrix in (True, False):
+            own = [i for i, value in enumerate(values) if (value.ndim > 1) == is_matrix]
+            for places in parts_of([values[i] for i in own], room):
+                named = [(own[i], rows) for i, rows in places]
+                views, firsts, seconds = (
+                    [each[i][rows] for i, rows in named] for each in (values, self.firsts, self.seconds)
+                )
+                sizes = [view.numel() for view in views]
+                if sum(sizes) > buffer.numel():  # a row longer than a part
+                    buffer = torch.empty(sum(sizes), device=device)
+                buffers = buffer[: sum(sizes)].split(sizes)
+                shaped = [each.view(view.shape) for each, view in zip(buffers, views, strict=True)]
+                self.parts.append(Part(named, views, firsts, seconds, shaped, weight_decay if is_matrix else 0.0))
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor], copies: Sequence[Tensor | None], clip: Tensor, rate: float) -> None:
+        """Update.
+
+        Args:
+            gradients: of the weights, in their order, of any float dtype.
+            copies: of each weight what follows it in another dtype, or None.
+            clip: factor on the gradients.
+            rate: learning rate.
+        """
+        self.num_steps += 1
+        for part in self.parts:
+            torch._foreach_copy_(part.buffers, [gradients[i][rows] for i, rows in part.places])
+            torch._foreach_mul_(part.buffers, clip)
+            torch._fused_adamw_(
+                part.weights,
+                part.buffers,
+                part.firsts,
+                part.seconds,
+                [],
+                [self.num_steps] * len(part.places),
+                lr=rate,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=part.weight_decay,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
+            for (i, rows), weight in zip(part.places, part.weights, strict=True):
+                copy = copies[i]
+                if copy is not None:
+                    copy[rows].copy_(weight)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments and the step count as named tensors."""
+        moments = {"exp_avg": self.firsts, "exp_avg_sq": self.seconds}
+        named = {f"{i}.{name}": each for name, tensors in moments.items() for i, each in enumerate(tensors)}
+        return {**named, "step": self.num_steps}
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        for name, tensor in self.state().items():
+            tensor.copy_(tensors[name])
+
+
+def parts_of(weights: Sequence[Tensor], room: int) -> Iterator[list[tuple[int, slice]]]:
+    """Yield groups of rows with at most `room` numbers each, or one longer row: indices of weights and their rows.
+
+    >>> list(parts_of([torch.ones(3, 4), torch.ones(2), torch.ones(1)], 8))
+    [[(0, slice(0, 2, None))], [(0, slice(2, 3, None)), (1, slice(0, 2, None)), (2, slice(0, 1, None))]]
+    """
+    part: list[tuple[int, slice]] = []
+    left = room
+    for i, weight in enumerate(weights):
+        width, start = weight[0].numel(), 0
+        while start < len(weight):
+            stop = min(len(weight), start + max(left // width, 0 if part else 1))
+            if stop > start:
+                part.append((i, slice(start, stop)))
+                left -= (stop - start) * width
+                start = stop
+            if start < len(weight):
+                yield part
+                part, left = [], room
+    if part:
+        yield part
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all numbers of some tensors, summed in float32."""
+    norms = [torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]
+    return torch.linalg.vector_norm(torch.stack(norms))
 
 
 def gradient_of(weight: Tensor) -> Tensor:

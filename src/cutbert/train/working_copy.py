@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from cutbert.model.attention import Attention
-from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place
+from cutbert.model.prefix import accumulate_by_autograd, accumulate_in_place, forget_gradients, settle_gradients
 from cutbert.model.task_model import TaskModel
+from cutbert.train.optimizer import Casts
 
 
 class WorkingCopy:
     """A copy of a float32 network whose layers and head compute in another dtype.
 
     The embeddings are the float32 network's own: they run once a step, on few rows. In float32 training
-    the copy is the network itself. Weights are cast once a step by `refresh`; every backward adds to the
-    gradients, and `collect` hands their sum to the float32 network.
+    the copy is the network itself. Every backward adds to the copy's gradients; the optimizer updates the
+    float32 weights by them and casts these again.
 
     Args:
         master: the float32 network the optimizer updates.
@@ -39,14 +40,12 @@ class WorkingCopy:
         set_dropout(self.model, dropout)
         for module in upper_modules(self.model):
             accumulate_in_place(module)
+        self.upper_weights = [p for module in upper_modules(self.model) for p in module.parameters()]
         self.model.train()
 
-    @torch.no_grad()
     def refresh(self) -> None:
-        """Cast the float32 weights into the copy and clear its gradients."""
-        if self.is_cast:
-            torch._foreach_copy_([cast for _, cast in self.pairs], [weight for weight, _ in self.pairs])
-        torch._foreach_zero_(layer_gradients(self.model))
+        """Clear the gradients of layers and head."""
+        forget_gradients(self.upper_weights)
         self._cast_table = None
 
     @torch.no_grad()
@@ -62,16 +61,10 @@ class WorkingCopy:
             self._cast_table = table.detach().to(self.dtype)
         return self._cast_table
 
-    @torch.no_grad()
-    def collect(self) -> None:
-        """Give the float32 weights the copy's gradients, in float32."""
-        if not self.is_cast:
-            return
-        for weight, _ in self.pairs:
-            if weight.grad is None:
-                weight.grad = torch.empty_like(weight)
-        gradients = [weight.grad for weight, _ in self.pairs if weight.grad is not None]
-        torch._foreach_copy_(gradients, layer_gradients(self.model))
+    def collect(self) -> Casts:
+        """Return the float32 weights that have a copy, with it and the sum of a step's gradients on it."""
+        settle_gradients(self.upper_weights)
+        return self.pairs
 
     def close(self) -> None:
         """Set the float32 network to evaluation mode, and drop what training left on it."""
@@ -105,11 +98,6 @@ def cast_layers(model: TaskModel, dtype: torch.dtype) -> None:
 def upper_modules(model: TaskModel) -> list[nn.Module]:
     """Return what follows the embeddings: layers, the LayerNorm after them and the head, where they are there."""
     return model.encoder.upper + ([] if model.head is None else [model.head])
-
-
-def layer_gradients(model: TaskModel) -> list[Tensor]:
-    """Return the gradients of layers and head that exist."""
-    return [p.grad for module in upper_modules(model) for p in module.parameters() if p.grad is not None]
 
 
 def set_dropout(model: nn.Module, dropout: float) -> None:
