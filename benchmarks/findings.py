@@ -17,6 +17,7 @@ from results import (
     cut_gap,
     family_gap,
     fit_gap,
+    fit_mean,
     has_record,
     mean_cut_gap,
     points,
@@ -163,6 +164,11 @@ def best_depths() -> list[Gap]:
 def fit_gaps(rival: str) -> Callable[[], list[Gap]]:
     """Return a function that reads what fit takes less a rival."""
     return lambda: [fit_gap(row, rival) for row in read_record("fit")["summary"]]
+
+
+def fit_means(rival: str) -> Callable[[], list[Gap]]:
+    """Return a function that reads the same, as the mean over tasks."""
+    return lambda: [fit_mean(limit, rival) for limit in sorted({row["limit"] for row in read_record("fit")["summary"]})]
 
 
 def family_beside_layers() -> list[Gap]:

@@ -16,6 +16,7 @@ from results import (
     cut,
     cut_gap,
     fit_gap,
+    fit_mean,
     has_run,
     kept,
     kept_gap,
@@ -33,10 +34,15 @@ def fit_table() -> str:
     """Return what fit takes beside plain layers, for the same time, at limits of the int8 latency."""
     record = read_record("fit")
     rows = []
-    for row in record["summary"]:
-        cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
-        gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
-        rows.append([TITLES[row["task"]], f"{record['shares'][row['limit']]:.2f}", *cells, *gaps])
+    for limit, share in enumerate(record["shares"]):
+        tasks = [row for row in record["summary"] if row["limit"] == limit]
+        for row in tasks:
+            cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
+            gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
+            rows.append([TITLES[row["task"]], f"{share:.2f}", *cells, *gaps])
+        means = [f"{100 * fmean(row[name]['mean'] for row in tasks):.1f}" for name in ("uncut", "fit", "layers")]
+        gaps = [gap_cell(fit_mean(limit, rival)) for rival in ("uncut", "layers")]
+        rows.append(["mean", f"{share:.2f}", *means, *gaps])
     head = ["task", "limit, share of the int8 latency", "teacher in int8", "`fit`", "plain layers"]
     return table([*head, "`fit` - teacher", "`fit` - plain layers"], rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,12 @@ class Gap:
         return Gap(task, mean, found.get("low"), found.get("high"), tuple(found.get("by_seed", by_seed or ())))
 
     @property
+    def half_width(self) -> float:
+        """Half the interval's length."""
+        assert self.low is not None and self.high is not None
+        return (self.high - self.low) / 2
+
+    @property
     def text(self) -> str:
         """The difference in points, its interval over rows, and its deviation over seeds."""
         interval = "" if self.low is None else f" [{points(self.low)}, {points(self.high)}]"
@@ -145,6 +152,16 @@ def cut_gap(task: str, variant: str, budget: str) -> Gap:
     """Return a cut less the layers of the same number of encoder parameters."""
     ours, layers = cut(task, variant, budget), cut(task, "layers", budget)
     return Gap.read(task, ours["minus_layers"], differences(ours["scores"], layers["scores"]))
+
+
+def fit_mean(limit: int, rival: str) -> Gap:
+    """Return the mean over tasks of `fit_gap` under one limit; tasks have rows of their own, so half widths add up as
+    variances do."""
+    gaps = [fit_gap(row, rival) for row in read_record("fit")["summary"] if row["limit"] == limit]
+    mean = statistics.mean(gap.mean for gap in gaps)
+    half = math.hypot(*(gap.half_width for gap in gaps)) / len(gaps)
+    by_seed = [statistics.mean(each) for each in zip(*(gap.by_seed for gap in gaps), strict=True)]
+    return Gap("mean", mean, mean - half, mean + half, tuple(by_seed))
 
 
 def mean_cut_gap(variant: str, budget: str) -> Gap:
