@@ -94,8 +94,8 @@ def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
 
 
 def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
-    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79)]
-    for least, within in ((0.8, [True, False]), (None, [True, True])):
+    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
+    for least, within in ((0.8, [True, False, False]), (0.0, [True, True, False]), (None, [True, True, True])):
         assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
 
 
