@@ -290,6 +290,7 @@ def test_rows_without_labels_and_dev_as_select(model: str, task: dict[str, Any],
     more.write_text("text\n" + "\n".join(f"a {word} film and not {word}" for word in WORDS) + "\n", encoding="utf-8")
     given = {**task, "select": "dev", "unlabeled": str(more)}
     run = fit(model, tmp_path / "run", given, max_params=int(0.8 * PARAMS), kinds=["layers"], candidates=2)
+    assert "* chosen, on dev itself" in repr(run)
     assert run["select_is_dev"] and run["leaderboard"][0]["select_score"] == run["leaderboard"][0]["score"]
 
 
