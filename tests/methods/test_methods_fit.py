@@ -21,7 +21,7 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods import fit_proposals
-from cutbert.methods.fit import without_late_gates
+from cutbert.methods.fit import warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
@@ -504,6 +504,16 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_few_rows_are_said_with_the_option_that_takes_more(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, more in (("span", "--unlabeled adds texts of their kind"), ("embedding", "more texts in --train help")):
+        data: Any = SimpleNamespace(train=range(999), unlabeled=None, head=HeadSpec(kind))
+        warn_of_few_rows(data)
+        assert f"999 rows are few to imitate on: {more}" in capsys.readouterr().err
+    data.train = range(1000)
+    warn_of_few_rows(data)
+    assert not capsys.readouterr().err
 
 
 def test_long_texts_are_judged_by_fewer_rows() -> None:
