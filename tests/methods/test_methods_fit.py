@@ -21,7 +21,7 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods import fit_proposals
-from cutbert.methods.fit import warn_of_few_rows, without_late_gates
+from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
@@ -499,11 +499,29 @@ def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
 def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     settings = FitSettings(max_drop=1.0)
     assert without_late_gates(settings, 599.0).kinds == ("layers", "sizes", "undivided", "student")
-    assert "gates are not tried: they need --time 10m or more" in capsys.readouterr().err
-    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}):
+    assert "they need --time 10m or more, or --kinds gates, which may name" in capsys.readouterr().err
+    with_student = FitSettings(max_drop=1.0, student=("small",), kinds=FitSettings().kinds)  # all named: the default
+    assert "gates" not in without_late_gates(with_student, 599.0).kinds
+    assert "or --kinds gates,student, which may name others too, but not all" in capsys.readouterr().err
+    advised: dict[str, Any] = {"kinds": ("gates", "student"), "student": ("small",)}
+    assert not list(FitSettings(max_drop=1.0, **advised).conflicts())
+    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}, advised):
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
+    objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True)
+    look = {"build_s": 10.0, "row_ms": 0.0}  # the end takes 20 s, and 6 s for a candidate
+    plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
+    settings = FitSettings(max_drop=1.0, candidates=8)
+    assert start_clock(objective, settings, plan, 100.0, 1).candidates == 2
+    assert (
+        "2 of --candidates 8 take part: to export, score and time more would take over 35 %" in capsys.readouterr().err
+    )
+    assert start_clock(objective, settings, plan, 1000.0, 1).candidates == 8
+    assert "take part" not in capsys.readouterr().err
 
 
 def test_few_rows_are_said_with_the_option_that_takes_more(capsys: pytest.CaptureFixture[str]) -> None:

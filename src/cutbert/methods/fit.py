@@ -201,7 +201,11 @@ def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
     is_asked_for = settings.is_given("kinds") or settings.max_params is not None or settings.max_bytes is not None
     if limit_s >= GATES_TIME_S or is_asked_for or "gates" not in settings.kinds:
         return settings
-    say(f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or to be named by --kinds")
+    named = "gates,student" if settings.student else "gates"
+    say(
+        f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or --kinds {named}, which may name "
+        "others too, but not all"
+    )
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 
@@ -354,5 +358,10 @@ def start_clock(
     candidates = settings.candidates or by_time
     while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
         candidates -= 1
+    if settings.candidates is not None and candidates < settings.candidates:
+        say(
+            f"{candidates} of --candidates {settings.candidates} take part: to export, score and time more would take "
+            f"over {100 * END_SHARE:.0f} % of the time"
+        )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
     return Clock(plan.run, limit_s, uncut_s, candidates, num_limits)
