@@ -12,6 +12,7 @@ from cutbert.errors import BudgetError
 from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
+from cutbert.methods.fit_end import limit_name, missed_words
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
 from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_settings import FitSettings
@@ -97,6 +98,16 @@ def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
     finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
     for least, within in ((0.8, [True, False, False]), (0.0, [True, True, False]), (None, [True, True, True])):
         assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
+
+
+def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
+    settings = FitSettings(max_drop=0.5, max_latency_ms=(2.0,))
+    rungs = [replace(TARGET, name=name, key=f"limit-1-{name}", is_rung=True) for name in ("2 ms", "1.07 ms")]
+    (missed,) = missed_words(settings, rungs, {})
+    assert missed.startswith("--max-drop 0.5 within 2 ms: no network that was made keeps it")
+    assert not missed_words(settings, rungs, {rungs[1].key: UNCUT})
+    assert limit_name(settings, replace(rungs[1], limits={})) == "--max-drop 0.5"
+    assert limit_name(settings, TARGET) == "2 ms"
 
 
 # Limits

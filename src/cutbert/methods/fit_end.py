@@ -13,6 +13,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_race import Race, best_so_far
 from cutbert.methods.fit_served import everything, scored_and_timed
+from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
 from cutbert.shape.budget import LATENCY
 from cutbert.train.machine import num_threads
@@ -67,7 +68,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         backend=settings.backend,
         measured=measured,
         plan={name: each for name, each in fitting.plan.decisions.items() if name not in NOT_SHOWN},
-        notes=(*notes, *notes_of(fitting, finalists, races, chosen), *missed_words(targets, chosen)),
+        notes=(*notes, *notes_of(fitting, finalists, races, chosen), *missed_words(settings, targets, chosen)),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
         own_select_metric=fitting.objective.data.own_select_metric,
@@ -76,7 +77,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     if not chosen:
         rest = f"{run.path / LEADERBOARD} has what there is. The same command measures again"
         rest += "; a looser limit, or more time, must be in another folder"
-        raise BudgetError(*(f"{words}; {rest}" for words in missed_words(targets, chosen)))
+        raise BudgetError(*(f"{words}; {rest}" for words in missed_words(settings, targets, chosen)))
     folders: dict[str, str] = {}
     for key, index in chosen.items():
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
@@ -84,10 +85,18 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     return board, folders
 
 
-def missed_words(targets: Sequence[Target], chosen: Mapping[str, int]) -> list[str]:
+def limit_name(settings: FitSettings, target: Target) -> str:
+    """Return a limit as the user gave it; of a size that is tried under --max-drop, the drop."""
+    if not target.is_rung:
+        return target.name
+    within = f" within {target.limits[LATENCY]:g} ms" if LATENCY in target.limits else ""
+    return f"--max-drop {settings.max_drop:g}{within}"
+
+
+def missed_words(settings: FitSettings, targets: Sequence[Target], chosen: Mapping[str, int]) -> list[str]:
     """Return a sentence for each limit under which nothing was taken."""
     answered = {target.group for target in targets if target.key in chosen}
-    missed = {target.group: target.name for target in targets if target.group not in answered}
+    missed = {target.group: limit_name(settings, target) for target in targets if target.group not in answered}
     return [f"{name}: no network that was made keeps it as measured at the end" for name in missed.values()]
 
 
@@ -145,7 +154,7 @@ def result_of(
     run = fitting.plan.run
     entries = [entry.to_json() for entry in board]
     models = [
-        {"limit": each.target.name, "out": str(run.path / folders[each.target.key])}
+        {"limit": limit_name(fitting.settings, each.target), "out": str(run.path / folders[each.target.key])}
         for each in races
         if each.target.key in folders
     ]
