@@ -457,6 +457,14 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
     assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
+@pytest.mark.parametrize(("plan", "named"), [(None, "^run/plan.json"), ("other", "^--plan other")])
+def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> None:
+    kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})
+    fitting: Any = SimpleNamespace(plan=kept, settings=SimpleNamespace(plan=plan))
+    with pytest.raises(RunError, match=f"{named} must be of the same model, data and limits: it timed others"):
+        fit_proposals.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), [])
+
+
 def test_kinds_say_what_is_proposed() -> None:
     assert {each.kind for each in proposer(0.7, ("sizes",))()} == {"sizes"}
     assert {each.kind for each in proposer(0.7, ("undivided",))()} == {"undivided"}

@@ -43,7 +43,7 @@ def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
         return
     say("stopping: the best so far is exported first; stop again to leave at once")
     try:
-        board, folders = end(fitting, races)
+        board, folders = end(fitting, races, is_stopped=True)
     except (BudgetError, MissingError) as error:
         say(f"nothing is exported: {error}")
         return
@@ -51,8 +51,14 @@ def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
     say(f"in {places}: {verdict(board)}")
 
 
-def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str, str]]:
-    """Serve, score, time and choose; write models and leaderboard; return it, and the models' folders by limit."""
+def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) -> tuple[Leaderboard, dict[str, str]]:
+    """Serve, score, time and choose; write models and leaderboard; return it, and the models' folders by limit.
+
+    Args:
+        fitting: of the run.
+        races: as they ended, or as they are where the user stops the run.
+        is_stopped: whether he does.
+    """
     run, settings, targets = fitting.plan.run, fitting.settings, [each.target for each in races]
     served = everything(fitting, races)
     with num_threads(fitting.train.threads) as threads:
@@ -68,7 +74,11 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         backend=settings.backend,
         measured=measured,
         plan={name: each for name, each in fitting.plan.decisions.items() if name not in NOT_SHOWN},
-        notes=(*notes, *notes_of(fitting, finalists, races, chosen), *missed_words(settings, targets, chosen)),
+        notes=(
+            *notes,
+            *notes_of(fitting, finalists, races, chosen, is_stopped),
+            *missed_words(settings, targets, chosen),
+        ),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
         own_select_metric=fitting.objective.data.own_select_metric,
@@ -119,7 +129,7 @@ def one_or_all(values: Sequence[float]) -> float | list[float] | None:
 
 
 def notes_of(
-    fitting: Fitting, finalists: Sequence[Finalist], races: Sequence[Race], chosen: Mapping[str, int]
+    fitting: Fitting, finalists: Sequence[Finalist], races: Sequence[Race], chosen: Mapping[str, int], is_stopped: bool
 ) -> list[str]:
     """Return what a reader of the leaderboard should know of the races."""
     notes, changes = [], fitting.plan.changes()
@@ -134,14 +144,18 @@ def notes_of(
             notes.append(
                 f"{target.name}: {first:,} last steps were planned, {last:,} were made: the machine's speed changed"
             )
-        index = chosen.get(target.key, UNCUT)
-        if not finalists[index].passes_gate:
-            lost = f"{100 * finalists[index].lost:.1f} points of its score on select"
-            notes.append(f"{target.name}: {finalists[index].entry.name} loses {lost} on {fitting.settings.backend}")
-        if index != UNCUT and finalists[index].entry.name != winner.candidate.name:
-            name = finalists[index].entry.name
-            notes.append(f"{target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
-        if not winner.steps:
+        index = chosen.get(target.key)
+        if index is not None:
+            taken = finalists[index]
+            if not taken.passes_gate:
+                lost = f"{100 * taken.lost:.1f} points of its score on select"
+                notes.append(f"{target.name}: {taken.entry.name} loses {lost} on {fitting.settings.backend}")
+            if index != UNCUT and taken.entry.name != winner.candidate.name:
+                rest = f"takes the place of the race's winner, {winner.candidate.name}"
+                notes.append(f"{target.name}: {taken.entry.name} {rest}")
+        if not winner.steps and is_stopped:
+            notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
+        elif not winner.steps:
             rest = ", and no student was tried" if fitting.settings.student else ""
             notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
     return notes
