@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,43 @@ from pydantic import BaseModel, Field
 from cutbert.errors import InputError
 from cutbert.runtime import load
 
+MOST = 1024  # inputs of a request, and of requests after which no more join a batch
+
 
 class Request(BaseModel):
-    inputs: list[Any] = Field(max_length=1024)
+    inputs: list[Any] = Field(max_length=MOST)
 
 
 def make_app() -> FastAPI:
     """Return the application; each process of uvicorn calls it once. Its settings come in the environment."""
     threads = int(os.environ.get("SERVE_THREADS", "1"))
     model = load(os.environ["SERVE_MODEL"], backend=os.environ.get("SERVE_BACKEND", "auto"), threads=threads)
-    app, turn, waiting = FastAPI(), asyncio.Lock(), list[tuple[list[Any], asyncio.Future[list[Any]]]]()
+    waiting = asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]]()
+
+    async def answer_all() -> None:
+        """Answer requests for ever; those that are cancelled meanwhile do not concern the others."""
+        while True:
+            taken = [await waiting.get()]
+            while not waiting.empty() and sum(len(inputs) for inputs, _ in taken) < MOST:
+                taken.append(waiting.get_nowait())
+            try:
+                answers = iter(await asyncio.to_thread(model, [each for inputs, _ in taken for each in inputs]))
+                for inputs, future in taken:
+                    own = [next(answers) for _ in inputs]
+                    if not future.cancelled():
+                        future.set_result(own)
+            except Exception as error:  # of the model: those who wait must hear of it
+                for _, future in taken:
+                    if not future.done():
+                        future.set_exception(error)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(answer_all())
+        yield
+        task.cancel()
+
+    app = FastAPI(lifespan=lifespan)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -46,17 +75,7 @@ def make_app() -> FastAPI:
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         own: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        waiting.append((request.inputs, own))
-        async with turn:
-            if not own.done():  # nobody has answered it meanwhile: answer all that wait
-                taken, waiting[:] = waiting[:], []
-                try:
-                    answers = iter(await asyncio.to_thread(model, [each for inputs, _ in taken for each in inputs]))
-                    for inputs, future in taken:
-                        future.set_result([next(answers) for _ in inputs])
-                except Exception as error:  # of the model: those who wait must hear of it
-                    for _, future in taken:
-                        future.set_exception(error)
+        waiting.put_nowait((request.inputs, own))
         return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in await own]}
 
     return app

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,9 +30,9 @@ def test_requests_that_come_together_are_answered_apart(tmp_path: Path, monkeypa
     save_graph(build_graph(load_model(folder).model), folder / "model.onnx")
     monkeypatch.setenv("SERVE_MODEL", str(folder))
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
-    texts = tiny_rows(24).text
+    serve, texts = import_module("serve"), tiny_rows(24).text
     wanted = [each["label"] for each in load(folder, threads=1)(texts)]
-    with TestClient(import_module("serve").make_app()) as client, ThreadPoolExecutor(8) as pool:
+    with TestClient(serve.make_app()) as client, ThreadPoolExecutor(8) as pool:
 
         def ask(inputs: object) -> tuple[int, dict]:
             answer = client.post("/predict", json={"inputs": inputs})
@@ -44,3 +46,19 @@ def test_requests_that_come_together_are_answered_apart(tmp_path: Path, monkeypa
     assert labels == pytest.approx(wanted, abs=1e-5)
     assert found[8][1] == {"detail": "input 1 must be a text or a pair of texts, got 3"}
     assert "at most 1024 items" in found[9][1]["detail"][0]["msg"] and found[10][1] == {"answers": []}
+    assert asyncio.run(answers_beside_a_cancelled(serve, texts)) == pytest.approx(wanted[:3], abs=1e-5)
+
+
+async def answers_beside_a_cancelled(serve: Any, texts: list[str]) -> list[float]:
+    """Return the answers to requests in one batch with one that is cancelled while the batch runs."""
+    app = serve.make_app()
+    (predict,) = (route.endpoint for route in app.routes if route.path == "/predict")
+    async with app.router.lifespan_context(app), asyncio.timeout(60):
+        first, cancelled, last = (
+            asyncio.create_task(predict(serve.Request(inputs=inputs))) for inputs in (texts[:1], texts[:9], texts[1:3])
+        )
+        found = await first
+        await asyncio.sleep(0)  # the others are a batch now
+        cancelled.cancel()
+        answers = [*found["answers"], *(await last)["answers"]]
+    return [each["label"] for each in answers]
