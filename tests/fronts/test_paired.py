@@ -43,6 +43,9 @@ def test_metrics_are_scikit_learns(truth: np.ndarray) -> None:
     assert METRICS["spearman"](places[rows], truth[rows]) == pytest.approx(expected)
     assert METRICS["spearman"](places, truth) == pytest.approx(stats.spearmanr(ties, truth).statistic)
     assert METRICS["spearman"](0 * places, truth) == 0
+    both = [[stats.spearmanr(each[row], truth[row]).statistic for row in rows] for each in (ties, said)]
+    gaps = paired.gap(METRICS["spearman"], places[None], said[None], truth, rows)
+    assert gaps == pytest.approx(np.subtract(*both)) and paired.resamples_for(METRICS["spearman"]) == 2_000
     hot, said_hot = truth.reshape(100, 3), said.reshape(100, 3)
     assert METRICS["f1"](said_hot, hot) == pytest.approx(metrics.f1_score(hot, said_hot, average="micro"))
     constant = np.ones(300)

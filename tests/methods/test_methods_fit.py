@@ -21,7 +21,7 @@ from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.hub.load import load_model
 from cutbert.methods import fit_proposals
-from cutbert.methods.fit import without_late_gates
+from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
@@ -290,6 +290,7 @@ def test_rows_without_labels_and_dev_as_select(model: str, task: dict[str, Any],
     more.write_text("text\n" + "\n".join(f"a {word} film and not {word}" for word in WORDS) + "\n", encoding="utf-8")
     given = {**task, "select": "dev", "unlabeled": str(more)}
     run = fit(model, tmp_path / "run", given, max_params=int(0.8 * PARAMS), kinds=["layers"], candidates=2)
+    assert "* chosen, on dev itself" in repr(run)
     assert run["select_is_dev"] and run["leaderboard"][0]["select_score"] == run["leaderboard"][0]["score"]
 
 
@@ -297,6 +298,7 @@ def test_max_drop_alone_takes_the_fastest_that_is_close(model: str, task: dict[s
     run = fit(model, tmp_path / "run", task, max_drop=100.0, candidates=2, kinds=["layers", "sizes"])
     board = run["leaderboard"]
     chosen = next(entry for entry in board if entry["chosen"])
+    assert [each["limit"] for each in run["models"]] == ["--max-drop 100"]
     cuts = [entry["latency_ms"] for entry in board if entry["kind"] != "teacher" and entry["within_limit"]]
     assert chosen["kind"] != "teacher" or min(cuts) >= board[0]["latency_ms"]
     none = fit(model, tmp_path / "none", task, max_drop=0.0, candidates=2, kinds=["layers", "sizes"])
@@ -455,6 +457,14 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
     assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
+@pytest.mark.parametrize(("plan", "named"), [(None, "^run/plan.json"), ("other", "^--plan other")])
+def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> None:
+    kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})
+    fitting: Any = SimpleNamespace(plan=kept, settings=SimpleNamespace(plan=plan))
+    with pytest.raises(RunError, match=f"{named} must be of the same model, data and limits: it timed others"):
+        fit_proposals.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), [])
+
+
 def test_kinds_say_what_is_proposed() -> None:
     assert {each.kind for each in proposer(0.7, ("sizes",))()} == {"sizes"}
     assert {each.kind for each in proposer(0.7, ("undivided",))()} == {"undivided"}
@@ -498,11 +508,39 @@ def test_a_pace_only_gets_shorter_near_its_end(tmp_path: Path) -> None:
 def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     settings = FitSettings(max_drop=1.0)
     assert without_late_gates(settings, 599.0).kinds == ("layers", "sizes", "undivided", "student")
-    assert "gates are not tried: they need --time 10m or more" in capsys.readouterr().err
-    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}):
+    assert "they need --time 10m or more, or --kinds gates, which may name" in capsys.readouterr().err
+    with_student = FitSettings(max_drop=1.0, student=("small",), kinds=FitSettings().kinds)  # all named: the default
+    assert "gates" not in without_late_gates(with_student, 599.0).kinds
+    assert "or --kinds gates,student, which may name others too, but not all" in capsys.readouterr().err
+    advised: dict[str, Any] = {"kinds": ("gates", "student"), "student": ("small",)}
+    assert not list(FitSettings(max_drop=1.0, **advised).conflicts())
+    for given in ({"max_bytes": 10**6}, {"max_params": 10**6}, {"kinds": ("gates",)}, advised):
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
+    objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True)
+    look = {"build_s": 10.0, "row_ms": 0.0}  # the end takes 20 s, and 6 s for a candidate
+    plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
+    settings = FitSettings(max_drop=1.0, candidates=8)
+    assert start_clock(objective, settings, plan, 100.0, 1).candidates == 2
+    assert (
+        "2 of --candidates 8 take part: to export, score and time more would take over 35 %" in capsys.readouterr().err
+    )
+    assert start_clock(objective, settings, plan, 1000.0, 1).candidates == 8
+    assert "take part" not in capsys.readouterr().err
+
+
+def test_few_rows_are_said_with_the_option_that_takes_more(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, more in (("span", "--unlabeled adds texts of their kind"), ("embedding", "more texts in --train help")):
+        data: Any = SimpleNamespace(train=range(999), unlabeled=None, head=HeadSpec(kind))
+        warn_of_few_rows(data)
+        assert f"999 rows are few to imitate on: {more}" in capsys.readouterr().err
+    data.train = range(1000)
+    warn_of_few_rows(data)
+    assert not capsys.readouterr().err
 
 
 def test_long_texts_are_judged_by_fewer_rows() -> None:

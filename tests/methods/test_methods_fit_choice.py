@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from cutbert.errors import BudgetError
 from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
+from cutbert.methods.fit_end import limit_name, missed_words, notes_of
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
-from cutbert.methods.fit_proposals import in_turns, num_rounds
+from cutbert.methods.fit_proposals import Entrant, in_turns, num_rounds
+from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
@@ -94,9 +97,35 @@ def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
 
 
 def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
-    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79)]
-    for least, within in ((0.8, [True, False]), (None, [True, True])):
+    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
+    for least, within in ((0.8, [True, False, False]), (0.0, [True, True, False]), (None, [True, True, True])):
         assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
+
+
+def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
+    settings = FitSettings(max_drop=0.5, max_latency_ms=(2.0,))
+    rungs = [replace(TARGET, name=name, key=f"limit-1-{name}", is_rung=True) for name in ("2 ms", "1.07 ms")]
+    (missed,) = missed_words(settings, rungs, {})
+    assert missed.startswith("--max-drop 0.5 within 2 ms: no network that was made keeps it")
+    assert not missed_words(settings, rungs, {rungs[1].key: UNCUT})
+    assert limit_name(settings, replace(rungs[1], limits={})) == "--max-drop 0.5"
+    assert limit_name(settings, TARGET) == "2 ms"
+
+
+@pytest.mark.parametrize("is_stopped", [False, True])
+def test_notes_are_of_what_was_taken_and_say_who_ended_it(is_stopped: bool) -> None:
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(changes=dict), settings=FitSettings(max_latency_ms=(2.0, 1.0), kinds=("sizes",))
+    )
+    candidate: Any = SimpleNamespace(name="won")
+    races = [Race(target, (Entrant(candidate, 1.0, 0.1, steps=steps),)) for target, steps in ((TARGET, 9), (OTHER, 0))]
+    finalists = [replace(UNCUT_ROW, lost=0.5), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
+    why = "the run was stopped before training" if is_stopped else "there was no time to train"
+    assert notes_of(fitting, finalists, races, {"limit-1": 1}, is_stopped) == [  # OTHER has no answer
+        "2 ms: out loses 25.0 points of its score on select on onnx-int8",
+        "2 ms: out takes the place of the race's winner, won",
+        f"1 ms: {why}; candidates are only repaired",
+    ]
 
 
 # Limits

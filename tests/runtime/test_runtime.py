@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
+from onnx.shape_inference import infer_shapes
 from scipy.special import expit, softmax
 
 import cutbert
@@ -233,6 +235,21 @@ def test_what_cannot_be_run_is_one_error(folders: dict[str, Path], tmp_path: Pat
     (tmp_path / "model.onnx").write_text("no graph")
     with pytest.raises(ModelError, match=r"model.onnx: ONNX Runtime cannot load it"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("operator", "options"), [("SequenceConstruct", {}), ("Cast", {"to": TensorProto.STRING})])
+def test_an_output_without_numbers_is_refused(
+    folders: dict[str, Path], tmp_path: Path, operator: str, options: dict[str, int]
+) -> None:
+    ids = helper.make_tensor_value_info("input_ids", TensorProto.INT64, ("rows", "tokens"))
+    node = helper.make_node(operator, ["input_ids"], ["logits"], **options)
+    graph = helper.make_graph([node], "graph", [ids], [helper.make_empty_tensor_value_info("logits")])
+    typed = infer_shapes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    folder = shutil.copytree(folders["single_label"], tmp_path / "model")
+    (path,) = folder.rglob("*.onnx")
+    path.write_bytes(typed.SerializeToString())
+    with pytest.raises(ModelError, match="the output logits must be a tensor of floating-point numbers"):
+        load(folder, threads=1)(["good"])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 from cutbert.api.study_views import analyze_view, depth_view
 from cutbert.fronts.leaderboard import LeaderboardEntry
-from cutbert.fronts.leaderboard_view import kind_lines, leaderboard_table
+from cutbert.fronts.leaderboard_view import kind_lines, leaderboard_table, select_words
 from cutbert.fronts.view import conditions_line, front_view, noise_warning, spread_lines, timing_lines
 from cutbert.table import Table, View, millions, number, pairs, points
 
@@ -24,11 +24,12 @@ def fit_view(data: Mapping[str, Any]) -> View:
     entries = [LeaderboardEntry.from_json(each) for each in data["leaderboard"]]
     places = [f"{each['limit']}: {each['out']}" for each in data["models"]]
     time = f"{data['seconds']:.0f} s of {data['time_limit_s']:.0f}"
+    select = select_words(data.get("select_is_dev", False))
     page = data.get("report", f"cutbert report {data['out']} --out page.html")
     return (
         data["verdict"],
         leaderboard_table(entries),
-        f"{data['metric']} on dev in points with its 95 % interval; * chosen, on select, which is held-out rows",
+        f"{data['metric']} on dev in points with its 95 % interval; * chosen, on {select}",
         *kind_lines(entries),
         *data.get("notes", ()),
         *timing_lines(data),

@@ -69,7 +69,7 @@ def score_words(entry: LeaderboardEntry) -> str:
 def notes(leaderboard: Leaderboard) -> View:
     """Return the lines that must appear below a leaderboard."""
     scored = f"score: {leaderboard.metric} on dev in points, with its 95 % interval"
-    lines = [f"{scored}; choices are made on select, held-out rows"]
+    lines = [f"{scored}; choices are made on {select_words(leaderboard.select_is_dev)}"]
     if leaderboard.own_select_metric is not None:
         lines[0] += f", by {leaderboard.own_select_metric}"
     lines += kind_lines(leaderboard.entries)
@@ -82,6 +82,11 @@ def notes(leaderboard: Leaderboard) -> View:
     if leaderboard.tokenizer_ms is not None:
         lines.append(f"to tokenize a text takes {leaderboard.tokenizer_ms:.2f} ms more")
     return (*lines, *leaderboard.notes)
+
+
+def select_words(is_dev: bool) -> str:
+    """Return the rows that choices are made on."""
+    return "dev itself" if is_dev else "select, held-out rows"
 
 
 def kind_lines(entries: Sequence[LeaderboardEntry]) -> list[str]:

@@ -18,7 +18,15 @@ from cutbert.data.ranking import near_random_order
 from cutbert.errors import RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import difference_of
-from cutbert.fronts.paired import METRICS, SIGNIFICANT, Answers, difference_interval, order_of, percentiles
+from cutbert.fronts.paired import (
+    METRICS,
+    SIGNIFICANT,
+    Answers,
+    difference_interval,
+    order_of,
+    percentiles,
+    resamples_for,
+)
 from cutbert.fronts.score import PREDICTIONS, read_outputs
 
 
@@ -122,7 +130,7 @@ def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float
     def score(rows_RN: NDArray[np.intp]) -> Answers:
         return METRICS[metric](answers[rows_RN], truth[rows_RN])
 
-    return percentiles(score, truth.shape)
+    return percentiles(score, truth.shape, resamples=resamples_for(METRICS[metric]))
 
 
 def stored_difference(stored: Mapping[str, Any], uncut: Mapping[str, Any], metric: str) -> dict[str, float] | None:

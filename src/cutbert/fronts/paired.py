@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 RESAMPLES = 10_000
+RESAMPLES_OF_RANKS = 2_000  # which take several times as long as other scores
 ELEMENTS_AT_ONCE = 1 << 22  # array elements of the resamples computed together
 SIGNIFICANT = 0.05
 
@@ -114,26 +115,36 @@ def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> t
     def statistic(rows_RN: NDArray[np.intp]) -> Answers:
         return gap(score, ours, theirs, truth, rows_RN)
 
-    return (-1.0, 1.0) if len(truth) < 2 else percentiles(statistic, truth.shape)
+    return (-1.0, 1.0) if len(truth) < 2 else percentiles(statistic, truth.shape, resamples=resamples_for(score))
 
 
 def gap(score: Metric, ours: Answers, theirs: Answers, truth: Answers, rows: NDArray[np.intp]) -> Answers:
     """Return the difference of two networks' scores on some rows, [N] or [R, N], as the mean over seeds."""
     pairs, drawn = zip(ours, theirs, strict=True), truth[rows]
+    if score is spearman:  # the truth is ranked once for all networks
+        score, drawn = correlation_with_ranks, mean_ranks(drawn)
     return np.asarray(np.mean([score(a[rows], drawn) - score(b[rows], drawn) for a, b in pairs], axis=0))
 
 
-def percentiles(statistic: Callable[..., Answers], *shapes: tuple[int, ...]) -> tuple[float, float]:
+def resamples_for(score: Metric) -> int:
+    """Return how many resamples a score's interval comes from."""
+    return RESAMPLES_OF_RANKS if score is spearman else RESAMPLES
+
+
+def percentiles(
+    statistic: Callable[..., Answers], *shapes: tuple[int, ...], resamples: int | None = None
+) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of rows, by scipy's percentile bootstrap.
 
     Args:
         statistic: takes row indices [R, N] for each sample, returns [R].
         shapes: of the samples' data, [N, ...], N at least 2; several samples are resampled independently.
+        resamples: how many; None for RESAMPLES.
     """
     bounds = stats.bootstrap(
         [np.arange(shape[0]) for shape in shapes],
         lambda *rows_RN, axis: statistic(*rows_RN),
-        n_resamples=RESAMPLES,
+        n_resamples=resamples or RESAMPLES,
         batch=max(1, ELEMENTS_AT_ONCE // max(math.prod(shape) for shape in shapes)),
         vectorized=True,
         method="percentile",
@@ -155,11 +166,9 @@ def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -
     both = np.concatenate([ours, theirs], axis=1)
 
     def statistic(one_RN: NDArray[np.intp], other_RN: NDArray[np.intp], axis: int) -> Answers:
-        # Rows 0..N-1 of `both` are our answers, N..2N-1 theirs: a swap within a pair swaps the answers of one row.
-        by_seed = []
-        for answers in both:
-            by_seed.append(score(answers[one_RN], truth[one_RN % N]) - score(answers[other_RN], truth[other_RN % N]))
-        return np.mean(by_seed, axis=0)
+        # Rows 0..N-1 of `both` are our answers, N..2N-1 theirs: a swap within a pair swaps the answers of one row, and
+        # every row stays in its place beside the truth.
+        return np.mean([score(each[one_RN], truth) - score(each[other_RN], truth) for each in both], axis=0)
 
     rows = np.arange(N)
     result = stats.permutation_test(
@@ -197,7 +206,12 @@ def pearson(answers: Answers, truth: Answers) -> Answers:
 
 def spearman(answers: Answers, truth: Answers) -> Answers:
     """Return Spearman's correlation of places in two orders, as `order_of` gives them; 0 where one side is constant."""
-    return pearson(mean_ranks(answers), mean_ranks(truth))
+    return correlation_with_ranks(answers, mean_ranks(truth))
+
+
+def correlation_with_ranks(places: Answers, ranks: Answers) -> Answers:
+    """Return Spearman's correlation of places with the ranks of others."""
+    return pearson(mean_ranks(places), ranks)
 
 
 def mean_ranks(places_RN: Answers) -> Answers:

@@ -25,6 +25,7 @@ import numpy as np
 from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.bench.measure_table import NUM_CHECKED, part_shapes
+from cutbert.data.dataset import Dataset
 from cutbert.data.questions import Questions
 from cutbert.data.rows import Examples, Rows
 from cutbert.data.sentences import Sentences
@@ -160,8 +161,7 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         costs, targets = look(objective, settings, train, plan)
         plan.decide("at_once", lambda: at_once)
         clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), len(targets))
-    if len(objective.train_tokens) < FEW_ROWS and objective.data.unlabeled is None:
-        say(f"{len(objective.train_tokens):,} rows are few to imitate on: --unlabeled adds texts of their kind")
+    warn_of_few_rows(objective.data)
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
     fitting = Fitting.of(objective, settings, train, plan, clock, costs, at_once)
@@ -175,6 +175,14 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         finish(fitting, races)
     timings = run.data["timings"]
     say("time: " + ", ".join(f"{words} {timings[name]:.0f} s" for name, words in STAGES.items() if name in timings))
+
+
+def warn_of_few_rows(data: Dataset) -> None:
+    """Say where there are few rows to imitate on, and which option takes more."""
+    if len(data.train) < FEW_ROWS and data.unlabeled is None:
+        is_embedding = data.head.kind == "embedding"
+        more = "more texts in --train help" if is_embedding else "--unlabeled adds texts of their kind"
+        say(f"{len(data.train):,} rows are few to imitate on: {more}")
 
 
 def default_time(objective: TaskObjective, train: TrainSettings) -> float:
@@ -193,7 +201,11 @@ def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
     is_asked_for = settings.is_given("kinds") or settings.max_params is not None or settings.max_bytes is not None
     if limit_s >= GATES_TIME_S or is_asked_for or "gates" not in settings.kinds:
         return settings
-    say(f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or to be named by --kinds")
+    named = "gates,student" if settings.student else "gates"
+    say(
+        f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or --kinds {named}, which may name "
+        "others too, but not all"
+    )
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 
@@ -347,5 +359,10 @@ def start_clock(
     candidates = settings.candidates or by_time
     while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
         candidates -= 1
+    if settings.candidates is not None and candidates < settings.candidates:
+        say(
+            f"{candidates} of --candidates {settings.candidates} take part: to export, score and time more would take "
+            f"over {100 * END_SHARE:.0f} % of the time"
+        )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
     return Clock(plan.run, limit_s, uncut_s, candidates, num_limits)

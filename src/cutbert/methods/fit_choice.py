@@ -113,7 +113,7 @@ def marked(
             each.entry,
             chosen=each.target is not None and chosen.get(each.target.key) == i,
             limit=each.target.name if has_limits and each.target is not None else None,
-            within_limit=each.entry.within_limit and each.entry.select_score >= (least_score or -math.inf),
+            within_limit=each.entry.within_limit and (least_score is None or each.entry.select_score >= least_score),
         )
         for i, each in enumerate(finalists)
     ]

@@ -13,6 +13,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_race import Race, best_so_far
 from cutbert.methods.fit_served import everything, scored_and_timed
+from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
 from cutbert.shape.budget import LATENCY
 from cutbert.train.machine import num_threads
@@ -42,7 +43,7 @@ def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
         return
     say("stopping: the best so far is exported first; stop again to leave at once")
     try:
-        board, folders = end(fitting, races)
+        board, folders = end(fitting, races, is_stopped=True)
     except (BudgetError, MissingError) as error:
         say(f"nothing is exported: {error}")
         return
@@ -50,8 +51,14 @@ def finish_early(fitting: Fitting, targets: Sequence[Target]) -> None:
     say(f"in {places}: {verdict(board)}")
 
 
-def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str, str]]:
-    """Serve, score, time and choose; write models and leaderboard; return it, and the models' folders by limit."""
+def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) -> tuple[Leaderboard, dict[str, str]]:
+    """Serve, score, time and choose; write models and leaderboard; return it, and the models' folders by limit.
+
+    Args:
+        fitting: of the run.
+        races: as they ended, or as they are where the user stops the run.
+        is_stopped: whether he does.
+    """
     run, settings, targets = fitting.plan.run, fitting.settings, [each.target for each in races]
     served = everything(fitting, races)
     with num_threads(fitting.train.threads) as threads:
@@ -67,7 +74,11 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
         backend=settings.backend,
         measured=measured,
         plan={name: each for name, each in fitting.plan.decisions.items() if name not in NOT_SHOWN},
-        notes=(*notes, *notes_of(fitting, finalists, races, chosen), *missed_words(targets, chosen)),
+        notes=(
+            *notes,
+            *notes_of(fitting, finalists, races, chosen, is_stopped),
+            *missed_words(settings, targets, chosen),
+        ),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
         select_is_dev=fitting.objective.select_is_dev,
         own_select_metric=fitting.objective.data.own_select_metric,
@@ -76,7 +87,7 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     if not chosen:
         rest = f"{run.path / LEADERBOARD} has what there is. The same command measures again"
         rest += "; a looser limit, or more time, must be in another folder"
-        raise BudgetError(*(f"{words}; {rest}" for words in missed_words(targets, chosen)))
+        raise BudgetError(*(f"{words}; {rest}" for words in missed_words(settings, targets, chosen)))
     folders: dict[str, str] = {}
     for key, index in chosen.items():
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
@@ -84,10 +95,18 @@ def end(fitting: Fitting, races: Sequence[Race]) -> tuple[Leaderboard, dict[str,
     return board, folders
 
 
-def missed_words(targets: Sequence[Target], chosen: Mapping[str, int]) -> list[str]:
+def limit_name(settings: FitSettings, target: Target) -> str:
+    """Return a limit as the user gave it; of a size that is tried under --max-drop, the drop."""
+    if not target.is_rung:
+        return target.name
+    within = f" within {target.limits[LATENCY]:g} ms" if LATENCY in target.limits else ""
+    return f"--max-drop {settings.max_drop:g}{within}"
+
+
+def missed_words(settings: FitSettings, targets: Sequence[Target], chosen: Mapping[str, int]) -> list[str]:
     """Return a sentence for each limit under which nothing was taken."""
     answered = {target.group for target in targets if target.key in chosen}
-    missed = {target.group: target.name for target in targets if target.group not in answered}
+    missed = {target.group: limit_name(settings, target) for target in targets if target.group not in answered}
     return [f"{name}: no network that was made keeps it as measured at the end" for name in missed.values()]
 
 
@@ -110,7 +129,7 @@ def one_or_all(values: Sequence[float]) -> float | list[float] | None:
 
 
 def notes_of(
-    fitting: Fitting, finalists: Sequence[Finalist], races: Sequence[Race], chosen: Mapping[str, int]
+    fitting: Fitting, finalists: Sequence[Finalist], races: Sequence[Race], chosen: Mapping[str, int], is_stopped: bool
 ) -> list[str]:
     """Return what a reader of the leaderboard should know of the races."""
     notes, changes = [], fitting.plan.changes()
@@ -125,14 +144,18 @@ def notes_of(
             notes.append(
                 f"{target.name}: {first:,} last steps were planned, {last:,} were made: the machine's speed changed"
             )
-        index = chosen.get(target.key, UNCUT)
-        if not finalists[index].passes_gate:
-            lost = f"{100 * finalists[index].lost:.1f} points of its score on select"
-            notes.append(f"{target.name}: {finalists[index].entry.name} loses {lost} on {fitting.settings.backend}")
-        if index != UNCUT and finalists[index].entry.name != winner.candidate.name:
-            name = finalists[index].entry.name
-            notes.append(f"{target.name}: {name} takes the place of the race's winner, {winner.candidate.name}")
-        if not winner.steps:
+        index = chosen.get(target.key)
+        if index is not None:
+            taken = finalists[index]
+            if not taken.passes_gate:
+                lost = f"{100 * taken.lost:.1f} points of its score on select"
+                notes.append(f"{target.name}: {taken.entry.name} loses {lost} on {fitting.settings.backend}")
+            if index != UNCUT and taken.entry.name != winner.candidate.name:
+                rest = f"takes the place of the race's winner, {winner.candidate.name}"
+                notes.append(f"{target.name}: {taken.entry.name} {rest}")
+        if not winner.steps and is_stopped:
+            notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
+        elif not winner.steps:
             rest = ", and no student was tried" if fitting.settings.student else ""
             notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
     return notes
@@ -145,7 +168,7 @@ def result_of(
     run = fitting.plan.run
     entries = [entry.to_json() for entry in board]
     models = [
-        {"limit": each.target.name, "out": str(run.path / folders[each.target.key])}
+        {"limit": limit_name(fitting.settings, each.target), "out": str(run.path / folders[each.target.key])}
         for each in races
         if each.target.key in folders
     ]

@@ -18,7 +18,7 @@ from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting, plan_for
-from cutbert.methods.fit_plan import seconds_per_step
+from cutbert.methods.fit_plan import PLAN, seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -130,7 +130,9 @@ def timed(
     stored = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, both))
     times = {name: stored[name] for name in taken if name in stored}
     if not times:
-        raise RunError(f"--plan {fitting.settings.plan} must be of the same model, data and limits: it timed others")
+        other = fitting.settings.plan
+        plan = fitting.plan.run.path / PLAN if other is None else f"--plan {other}"
+        raise RunError(f"{plan} must be of the same model, data and limits: it timed others")
     for each in twins:
         ms = stored.get(each.name + WIDE)
         if each.name in times and ms is not None and keeps_aims(fitting, target, each, ms):

@@ -174,9 +174,14 @@ class Model:
             sizes: that it must have, None for any; of one number or more for each token those of the mask come first.
 
         Raises:
-            ModelError: it has others, or holds what is no number.
+            ModelError: it is no tensor of numbers, has other sizes, or holds what is no number.
         """
         values = outputs[name]
+        if not (isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating)):
+            got = values.dtype if isinstance(values, np.ndarray) else type(values).__name__
+            raise ModelError(
+                f"{self.session.path}: the output {name} must be a tensor of floating-point numbers, got {got}"
+            )
         has_sizes = values.ndim == len(sizes) and all(
             size in (None, real) for size, real in zip(sizes, values.shape, strict=True)
         )
