@@ -60,10 +60,10 @@ def tiny_tokenizer(words: Sequence[str] = WORDS) -> PreTrainedTokenizerFast:
     )
 
 
-def tiny_model(head: HeadSpec = HEAD, seed: int = 0) -> TaskModel:
-    """Return a network of SHAPE with all parameters random and large enough to matter."""
+def tiny_model(head: HeadSpec = HEAD, seed: int = 0, shape: EncoderShape = SHAPE) -> TaskModel:
+    """Return a network with all parameters random and large enough to matter."""
     torch.manual_seed(seed)
-    model = TaskModel(SHAPE, EncoderStyle(family="bert"), head)
+    model = TaskModel(shape, EncoderStyle(family="bert"), head)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0.0, 0.3)

@@ -163,7 +163,8 @@ def test_pilots_go_on_where_they_were(tmp_path: Path, glue: Path) -> None:
     record = record_of("measure_pilots", tmp_path, *words, again, name="pilots")
     names = ["as fit does it", "layers matched by a matrix", *again.split(",")[1:]]
     assert [cell["variant"] for cell in record["cells"]] == names
-    assert all(cell["select_kl"] > 0 and cell["kept"] == [0, 1, 2] for cell in record["cells"])
+    assert all(0 <= cell["select_kl"] < 1 for cell in record["cells"])
+    assert {tuple(cell["kept"]) for cell in record["cells"]} == {(0, 1, 2)}
 
 
 def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,7 +228,8 @@ def test_fit_cuts_them_too(runs: Runs, tmp_path: Path, monkeypatch: pytest.Monke
     assert uncut["onnx"].score == pytest.approx(teacher["score"]) and set(uncut["onnx"].metrics) == set(
         teacher["metrics"]
     )
-    assert all(entry.kl > 0 and entry.steps > 0 for entry in run.leaderboard if entry.kind != "teacher")
+    # A tiny network's logits are the teacher's but for rounding, so that the distance may be 0.
+    assert all(0 <= entry.kl < 1 and entry.steps > 0 for entry in run.leaderboard if entry.kind != "teacher")
     rows = {name: value for name, value in task.items() if name not in SMALL}
     options = {"backend": "onnx-int8", "rounds": 1, "throughput_batch_size": 2, "threads": 1}
     found = cutbert.measure(run.path, **options, **rows)["models"][0]

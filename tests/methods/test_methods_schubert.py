@@ -232,7 +232,7 @@ def test_gates_really_close_so_that_the_cut_hurts_little(teacher: str, tmp_path:
     closed = sum(share * whole[dim] for dim, share in closed_gates(runs[60]).items())
     gone = sum(whole.values()) - sum(stayed.values())
     assert 0.5 * gone < closed < 1.2 * gone
-    assert distance(runs[60], teacher) < 0.5 * distance(runs[1], teacher)
+    assert distance(runs[60], teacher) < 0.7 * distance(runs[1], teacher)
 
 
 def closed_gates(run: cutbert.api.Run) -> dict[str, float]:

@@ -14,7 +14,7 @@ from cutbert.shape.units import DIMS, places_of
 from cutbert.surgery.gates import gated_weights
 from cutbert.train.engine import make_engine
 from cutbert.train.settings import StagePlan, TrainSettings
-from tiny_runs import tiny_model
+from tiny_runs import SHAPE, tiny_model
 
 IDS = torch.tensor([[2, 5, 6, 7, 3], [2, 9, 9, 5, 3]])
 PLAN = StagePlan(
@@ -31,9 +31,12 @@ PLAN = StagePlan(
 )
 
 
-def gated_model(dims: tuple[str, ...] = tuple(DIMS), aim: float = 0.5) -> GatedModel:
-    model = tiny_model()
-    return GatedModel(model, [Price({place: 1.0 for place in places_of(model.shape, dims)}, aim)])
+def gated_model(
+    dims: tuple[str, ...] = tuple(DIMS), aim: float = 0.5, embedding_size: int | None = None, gates_norms: bool = True
+) -> GatedModel:
+    model = tiny_model(shape=replace(SHAPE, embedding_size=embedding_size))
+    price = Price({place: 1.0 for place in places_of(model.shape, dims)}, aim)
+    return GatedModel(model, [price], gates_norms=gates_norms)
 
 
 def backward(work: GateView) -> None:
@@ -46,9 +49,13 @@ def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
+@pytest.mark.parametrize("embedding_size", [None, 8])
+@pytest.mark.parametrize("gates_norms", [True, False])
 @pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 0.08)])
-def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
-    gated = gated_model()
+def test_gradients_are_autograds(
+    dtype: torch.dtype, close: float, gates_norms: bool, embedding_size: int | None
+) -> None:
+    gated = gated_model(embedding_size=embedding_size, gates_norms=gates_norms)
     with torch.no_grad():
         for gate in gated.parameters():
             gate.uniform_(0.5, 1.5)
@@ -57,7 +64,7 @@ def test_gradients_are_autograds(dtype: torch.dtype, close: float) -> None:
         backward(work)
     got = flat([gate.grad for gate in gated.parameters()])
     twin = copy.deepcopy(gated.gates)
-    weights = gated_weights(gated.base, twin.values())
+    weights = gated_weights(gated.base, twin.values(), gates_norms=gates_norms)
     logits = functional_call(gated.base, weights, (IDS,)).logits
     wanted = flat(list(torch.autograd.grad(logits.square().sum(), list(twin.parameters()))))
     assert float((got - wanted).norm() / wanted.norm()) < close

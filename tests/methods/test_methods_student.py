@@ -126,7 +126,7 @@ def test_a_network_of_other_sizes_learns_relations(in_blocks: bool, layer: int |
     wanted = 3.0 * torch.stack(kls).sum() / 8 / real.sum()
     kl = F.kl_div(ours.logits.log_softmax(-1), theirs.logits.detach().softmax(-1), reduction="batchmean")
     (wanted + kl).backward()
-    assert losses == pytest.approx({"logits": float(kl), "relations": float(wanted)}, rel=1e-4)
+    assert losses == pytest.approx({"logits": float(kl), "relations": float(wanted)}, rel=1e-3)
     for (name, weight), expected in zip(
         student.encoder.layers.named_parameters(), twin.encoder.layers.parameters(), strict=True
     ):

@@ -57,8 +57,8 @@ def test_rows_of_like_length_share_a_block() -> None:
 
 def test_one_length_is_one_block() -> None:
     _, packed = both([2, 3, 4])
-    assert packed.blocks == ((3, 3, False),) and packed.input_ids.shape == (32,)
-    assert packed.attention_mask is not None and packed.attention_mask.tolist() == [1] * 9 + [0] * 23
+    assert packed.blocks == ((3, 3, False),) and packed.input_ids.shape == (16,)
+    assert packed.attention_mask is not None and packed.attention_mask.tolist() == [1] * 9 + [0] * 7
 
 
 @pytest.mark.parametrize("position_offset", [0, 2])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from cutbert.errors import RunError
 from cutbert.model.task_model import TaskModel
 from cutbert.train import optimizer
 from cutbert.train.engine import Engine
@@ -134,6 +135,15 @@ def test_state_is_taken_back(token_table: str, engine: Engine) -> None:
         own.step(0.2, used)
     for weight, other in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(weight, other)
+
+
+def test_the_state_of_other_weights_is_refused(engine: Engine) -> None:
+    updates = Optimizer(tiny_model(), PLAN, engine, 1.0)
+    state = updates.state()
+    other = {**state, "dense.0.exp_avg": torch.zeros(1)}  # would be broadcast
+    for broken in (other, {f"dense.0.{name}": value for name, value in state.items()}, {"gates.step": torch.ones(1)}):
+        with pytest.raises(RunError, match=r"the same weights and version of cutbert.*another --out"):
+            updates.load_state(broken)
 
 
 @pytest.mark.parametrize(

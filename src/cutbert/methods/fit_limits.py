@@ -52,6 +52,10 @@ class Costs:
         shape = replace(shape, vocab_size=self.served_tokens.get(shape.vocab_size, shape.vocab_size))
         return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
 
+    def of_uncut(self, shape: EncoderShape) -> dict[str, float]:
+        """Return the costs of the uncut model, which is served with all its tokens."""
+        return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
+
 
 def counted(shape: EncoderShape, head: HeadSpec, bytes_per_param: float) -> dict[str, float]:
     """Return the costs of a shape that need no measuring, by the names of limits."""
@@ -110,7 +114,7 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     Raises:
         BudgetError: limits that not even the smallest network keeps; names the range.
     """
-    uncut, least = costs.numbers(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
+    uncut, least = costs.of_uncut(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
     latencies = settings.max_latency_ms or [round(share * uncut[LATENCY], 3) for share in settings.max_latency_share]
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
@@ -121,9 +125,11 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
         most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
         if settings.max_drop is not None:
             shares = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
+            within = f" within {limits[LATENCY]:g} ms" if len(wanted) > 1 else ""
             for i, aims in enumerate(({**limits, LATENCY: share * most} for share in shares), start=1):
                 if i == 1 or any(load_of(aims, each) <= 1 for each in least):
-                    targets.append(Target(f"{aims[LATENCY]:.3g} ms", f"{key}-{i}", limits, aims, group, is_rung=True))
+                    name = f"{aims[LATENCY]:.3g} ms{within}"
+                    targets.append(Target(name, f"{key}-{i}", limits, aims, group, is_rung=True))
             continue
         name = f"{limits[LATENCY]:g} ms" if LATENCY in limits else "the limit"
         needs_no_cut = all(uncut[cost] <= ceiling for cost, ceiling in limits.items())

@@ -84,7 +84,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entr
     """
     proposed, wider = proposals(fitting, target)
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
-    candidates, times = timed(fitting, target, diverse(fitting, proposed, damages), wider)
+    candidates, times = timed(fitting, target, diverse(fitting, target, proposed, damages), wider)
     if not candidates:
         return [], []
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
@@ -211,16 +211,30 @@ def by_gates(
     return chosen_by_gates(part.source, model, load)
 
 
-def diverse(fitting: Fitting, candidates: Sequence[Candidate], damages: Mapping[str, float]) -> list[Candidate]:
+def diverse(
+    fitting: Fitting, target: Target, candidates: Sequence[Candidate], damages: Mapping[str, float]
+) -> list[Candidate]:
     """Return the candidates that are timed: TIMED times those that may take part in a race, of all kinds.
+
+    More layers than are predicted to fit are whole layers too, and may break the limit as measured. So the first ones
+    that are predicted to fit are always timed: the plain alternative must not go with the others.
 
     Args:
         fitting: of the run.
+        target: the limit.
         candidates: all that were proposed.
         damages: of each as it is cut, by name.
     """
     students = sum(each.kind == "student" for each in candidates)
-    return in_turns(candidates, damages)[: TIMED * max(fitting.clock.candidates, students + FEWEST)]
+    ordered = in_turns(candidates, damages)
+    taken = ordered[: TIMED * max(fitting.clock.candidates, students + FEWEST)]
+    plain = [each for each in ordered if each.kind == "layers" and is_predicted_to_fit(fitting, target, each)]
+    return taken if not plain or plain[0] in taken else [*taken, plain[0]]
+
+
+def is_predicted_to_fit(fitting: Fitting, target: Target, candidate: Candidate) -> bool:
+    """Whether a candidate keeps what is aimed at by the latency table."""
+    return target.load(fitting.costs.numbers(candidate.subnet.shape_in(fitting.part_of(candidate).source.shape))) <= 1
 
 
 def in_turns(candidates: Sequence[Candidate], damages: Mapping[str, float]) -> list[Candidate]:

@@ -57,7 +57,8 @@ def draw_kept(shape: torch.Size, dropout: float, dtype: torch.dtype) -> Tensor:
 
     Args:
         shape: of the mask.
-        dropout: probability that an element is dropped, above 0 and below 1; rounded to 1 / 32,768.
+        dropout: probability that an element is dropped, above 0 and below 1; rounded to the nearest of
+            1/32,768 to 32,767/32,768.
         dtype: of the mask.
     """
     draws = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None).view(torch.int16)

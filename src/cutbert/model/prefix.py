@@ -58,7 +58,7 @@ def forget_gradients(parameters: Sequence[Tensor]) -> None:
     Until `settle_gradients` the `.grad` of a matrix that no backward reached is that of before.
     """
     for parameter in parameters:
-        if parameter.ndim > 1:
+        if parameter.ndim > 1 and hasattr(parameter, IN_PLACE):  # another has no hook that clears it before a sum
             setattr(parameter, IS_OLD, True)
         elif parameter.grad is not None:
             parameter.grad.zero_()
@@ -94,7 +94,8 @@ def accumulate_by_autograd(module: torch.nn.Module) -> None:
             if hook is not None:
                 hook.remove()
             delattr(parameter, IN_PLACE)
-        setattr(parameter, IS_OLD, False)
+        if hasattr(parameter, IS_OLD):
+            delattr(parameter, IS_OLD)
         parameter.grad = None
 
 

@@ -172,7 +172,7 @@ def tiles_of(
 
 
 def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative: Sequence[Tensor]) -> Tensor:
-    """Return the attention weights of a tile, [M, S, S]; of short texts a key's weights lie side by side."""
+    """Return the attention weights of a tile, [M, S, S]; of short texts each key's are stored together."""
     is_short = k_MSK.shape[1] < SHORT
     scores_MSS = products(k_MSK, q_MSK.mT, scale).mT if is_short else products(q_MSK, k_MSK.mT, scale)
     scores_RNSS = scores_MSS.unflatten(0, (-1, tile.num_heads))
@@ -186,7 +186,7 @@ def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative:
 
 
 def scores_gradient(dweights_MSS: Tensor, weights_MSS: Tensor) -> Tensor:
-    """Return the gradient of a tile's scores, of that of its weights."""
+    """Return the gradient of a tile's scores, given that of its weights."""
     if weights_MSS.is_contiguous():
         return torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
     return torch._softmax_backward_data(dweights_MSS.mT, weights_MSS.mT, 1, weights_MSS.dtype).mT

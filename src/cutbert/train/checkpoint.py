@@ -67,7 +67,10 @@ def load_checkpoint(saved: Path, model: nn.Module, optimizer: Stateful) -> Posit
     load_weights(saved / "model.safetensors", model)
     state = load_file(saved / "optimizer.safetensors")
     torch.set_rng_state(state.pop("random"))
-    optimizer.load_state(state)
+    try:
+        optimizer.load_state(state)
+    except RunError as error:
+        raise RunError(*(f"{saved}: {mistake}" for mistake in error.mistakes)) from None
     return read_position(saved / "position.json")
 
 

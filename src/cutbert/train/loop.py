@@ -86,7 +86,7 @@ class ModelView(Protocol):
         ...
 
     def refresh(self) -> None:
-        """Take over the last update, and clear gradients; before each step."""
+        """Clear gradients before each step; a view whose weights no optimizer casts makes them again."""
         ...
 
     def collect(self) -> Casts:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from cutbert.errors import RunError
 from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
 from cutbert.train.settings import StagePlan
@@ -134,16 +135,34 @@ class Optimizer:
         return tensors
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+        """Take back what `state` returned.
+
+        Raises:
+            RunError: it is of other weights, or of another version of cutbert.
+        """
         parts: dict[str, dict[str, Tensor]] = {"dense": {}, "sparse": {}}
         for key, value in tensors.items():
-            owner, name = key.split(".", 1)
-            parts[owner][name] = value
+            owner, _, name = key.partition(".")
+            parts.setdefault(owner, {})[name] = value
+        check_state(parts, self.dense.state())
         self.dense.load_state(parts["dense"])
         if self.sparse is not None and parts["sparse"]:
             device, step = self.table.device, int(parts["sparse"].pop("step"))
             moments = {name: value.to(device) for name, value in parts["sparse"].items()}
             self.sparse.state[self.table] = {"step": step, **moments}
+
+
+def check_state(parts: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor]) -> None:
+    """Raise a RunError unless the moments of a checkpoint are those of the weights, by name and size."""
+    dense, sparse = parts["dense"], parts["sparse"]
+    is_own = len(parts) == 2 and {name: each.shape for name, each in dense.items()} == {
+        name: each.shape for name, each in own.items()
+    }
+    if not is_own or (sparse and sparse.keys() != {"step", "exp_avg", "exp_avg_sq"}):
+        raise RunError(
+            "a checkpoint must be of the same weights and version of cutbert, but its optimizer has other moments; "
+            "begin again with another --out"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +188,8 @@ class AdamW:
     """AdamW in one pass over the memory: clipping, update and the cast of a few weights at a time.
 
     Weights are taken in parts that stay in the cache: each part's gradient becomes float32 in a buffer that all share,
-    is clipped, updates the weights, and these are cast again. In passes over all weights, as of torch's optimizers,
-    reading and writing them takes longer than the arithmetic.
+    is clipped, updates the weights, and these are cast again. In passes over all weights, as torch's optimizers make
+    them, reading and writing them takes longer than the arithmetic.
 
     Args:
         weights: float32; matrices decay, vectors do not.
@@ -186,7 +205,7 @@ class AdamW:
         self.num_steps = torch.zeros((), device=device)
         room = PART * torch.get_num_threads() if device.type == "cpu" else PART_ON_CUDA
         values = [weight.detach() for weight in weights]
-        self.parts, buffer = [], torch.empty(room, device=device)
+        self.parts, buffer = [], torch.empty(min(room, sum(value.numel() for value in values)), device=device)
         for is_matrix in (True, False):
             own = [i for i, value in enumerate(values) if (value.ndim > 1) == is_matrix]
             for places in parts_of([values[i] for i in own], room):

@@ -18,7 +18,7 @@ class WorkingCopy:
 
     The embeddings are the float32 network's own: they run once a step, on few rows. In float32 training
     the copy is the network itself. Every backward adds to the copy's gradients; the optimizer updates the
-    float32 weights by them and casts these again.
+    float32 weights by them and casts these again. Nothing else may change these while the copy is in use.
 
     Args:
         master: the float32 network the optimizer updates.
