@@ -25,6 +25,7 @@ from tiny_runs import HEAD, SHAPE, tiny_entry
 
 TARGET = Target("2 ms", "limit-1", {LATENCY: 2.0}, {LATENCY: 2.0}, 1)
 OTHER = Target("1 ms", "limit-2", {LATENCY: 1.0}, {LATENCY: 1.0}, 2)
+NAMES = {each.key: each.name for each in (TARGET, OTHER)}
 
 
 def finalist(
@@ -91,15 +92,25 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
 
 def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
     board = marked(
-        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)], [TARGET, OTHER], {"limit-1": UNCUT, "limit-2": UNCUT}, None
+        [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9)],
+        [TARGET, OTHER],
+        {"limit-1": UNCUT, "limit-2": UNCUT},
+        None,
+        NAMES,
     )
     assert [(entry.name, entry.limit) for entry in board if entry.chosen] == [("uncut", "2 ms"), ("uncut", "1 ms")]
+
+
+def test_the_chosen_one_has_the_limits_own_name() -> None:
+    finalists = [UNCUT_ROW, finalist("won", "sizes", 0.8, 1.9), finalist("small", "sizes", 0.7, 0.9, OTHER)]
+    board = marked(finalists, [TARGET, OTHER], {"limit-1": 1}, None, {"limit-1": "--max-drop 0.5"})
+    assert [entry.limit for entry in board] == [None, "--max-drop 0.5", "1 ms"]
 
 
 def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
     finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
     for least, within in ((0.8, [True, False, False]), (0.0, [True, True, False]), (None, [True, True, True])):
-        assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least)] == within
+        assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least, NAMES)] == within
 
 
 def test_a_size_under_a_drop_is_named_by_the_drop() -> None:

@@ -100,25 +100,30 @@ def costs_of(entry: LeaderboardEntry) -> dict[str, float]:
 
 
 def marked(
-    finalists: Sequence[Finalist], targets: Sequence[Target], chosen: Mapping[str, int], least_score: float | None
+    finalists: Sequence[Finalist],
+    targets: Sequence[Target],
+    chosen: Mapping[str, int],
+    least_score: float | None,
+    names: Mapping[str, str],
 ) -> list[LeaderboardEntry]:
     """Return the entries with the chosen ones marked, and where there are several limits the limit of each.
 
+    A chosen one has the limit's name as the user gave it, of `names` by target's key; others what they were made for.
     Under --max-drop an entry below the least score on select is not within the limit.
     The uncut model is listed once more for each further limit under which it is the answer.
     """
     has_limits = len(targets) > 1
-    board = [
-        replace(
-            each.entry,
-            chosen=each.target is not None and chosen.get(each.target.key) == i,
-            limit=each.target.name if has_limits and each.target is not None else None,
-            within_limit=each.entry.within_limit and (least_score is None or each.entry.select_score >= least_score),
-        )
-        for i, each in enumerate(finalists)
-    ]
+    board = []
+    for i, each in enumerate(finalists):
+        is_chosen = each.target is not None and chosen.get(each.target.key) == i
+        limit = None
+        if has_limits and each.target is not None:
+            limit = names[each.target.key] if is_chosen else each.target.name
+        is_enough = least_score is None or each.entry.select_score >= least_score
+        within = each.entry.within_limit and is_enough
+        board.append(replace(each.entry, chosen=is_chosen, limit=limit, within_limit=within))
     for target in targets:
         if chosen.get(target.key) == UNCUT:
-            uncut = replace(board[UNCUT], chosen=True, limit=target.name if has_limits else None)
+            uncut = replace(board[UNCUT], chosen=True, limit=names[target.key] if has_limits else None)
             board = [*board, uncut] if board[UNCUT].chosen else [uncut, *board[1:]]
     return board

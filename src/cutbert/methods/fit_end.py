@@ -66,10 +66,10 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
     least = None
     if settings.max_drop is not None:
         least = fitting.own.teacher_select - settings.max_drop / 100
-    chosen = choose(targets, finalists, least)
+    chosen, names = choose(targets, finalists, least), {each.key: limit_name(settings, each) for each in targets}
     board = Leaderboard(
         metric=fitting.objective.metric,
-        entries=tuple(marked(finalists, targets, chosen, least)),
+        entries=tuple(marked(finalists, targets, chosen, least, names)),
         limits=given_limits(fitting, targets),
         backend=settings.backend,
         measured=measured,
