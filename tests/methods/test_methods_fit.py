@@ -80,8 +80,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: str, task: dict[st
 def test_the_time_is_kept(model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     measure_quickly(monkeypatch)
-    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), time=30.0)
-    assert 0.6 * 30 <= run["seconds"] <= 1.1 * run["time_limit_s"] == pytest.approx(33)
+    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), time=20.0)
+    assert 0.6 * 20 <= run["seconds"] <= 1.1 * run["time_limit_s"] == pytest.approx(22)
 
 
 def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) -> None:

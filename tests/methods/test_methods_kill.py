@@ -74,7 +74,7 @@ def test_killed_twice_and_resumed_to_the_bit(tmp_path: Path) -> None:
     model = str(save_tiny(tmp_path / "base", tiny_model(HeadSpec("pooler"))))
     options = {
         **tiny_task(tmp_path),
-        "epochs": 12.0,
+        "epochs": 6.0,
         "width_mult": [1.0, 0.5],
         "depths": [3, 1],
         "dropout": 0.1,
