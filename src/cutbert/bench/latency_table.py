@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 
 from cutbert.checks import (
     COUNT,
@@ -50,7 +50,7 @@ class Curve:
         if len(set(sizes)) < len(sizes):  # a small dimension has fewer sizes than shares
             merged = {size: float(np.mean([t for s, t in zip(sizes, ms, strict=True) if s == size])) for size in sizes}
             sizes, ms = tuple(merged), tuple(merged.values())
-        smooth = np.maximum(isotonic_regression(np.asarray(ms, dtype=np.float64)), 0.0)
+        smooth = np.maximum(isotonic_regression(np.asarray(ms, dtype=np.float64)).x, 0.0)
         if len(sizes) > 1:
             chord = smooth[0] + (smooth[-1] - smooth[0]) * (np.array(sizes) - sizes[0]) / (sizes[-1] - sizes[0])
             smooth = (1 - LEAST_SLOPE) * smooth + LEAST_SLOPE * chord

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from cutbert.data.metrics import near_chance
 from cutbert.data.ranking import near_random_order
@@ -124,6 +123,8 @@ def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float
         return None
     answers, truth = answers_of(stored), truth_of(stored)
     if metric == "accuracy":
+        from scipy import stats  # which loads slowly
+
         bounds = stats.binom.ppf((SIGNIFICANT / 2, 1 - SIGNIFICANT / 2), len(truth), (answers == truth).mean())
         return float(bounds[0]) / len(truth), float(bounds[1]) / len(truth)
 

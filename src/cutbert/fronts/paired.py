@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 RESAMPLES = 10_000
 RESAMPLES_OF_RANKS = 2_000  # which take several times as long as other scores
@@ -141,6 +140,8 @@ def percentiles(
         shapes: of the samples' data, [N, ...], N at least 2; several samples are resampled independently.
         resamples: how many; None for RESAMPLES.
     """
+    from scipy import stats  # which loads slowly
+
     bounds = stats.bootstrap(
         [np.arange(shape[0]) for shape in shapes],
         lambda *rows_RN, axis: statistic(*rows_RN),
@@ -155,6 +156,8 @@ def percentiles(
 
 def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
     """Return the exact p-value of McNemar's test; 1 where the two are right on the same rows."""
+    from scipy import stats  # which loads slowly
+
     only_one = int(((one == truth) & (other != truth)).sum())
     only_other = int(((one != truth) & (other == truth)).sum())
     return 1.0 if only_one + only_other == 0 else float(stats.binomtest(only_one, only_one + only_other).pvalue)
@@ -162,6 +165,8 @@ def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
 
 def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> float:
     """Return the p-value of the difference under swaps of the two networks' answers, by scipy's permutation test."""
+    from scipy import stats  # which loads slowly
+
     N = len(truth)
     both = np.concatenate([ours, theirs], axis=1)
 
