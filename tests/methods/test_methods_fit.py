@@ -522,10 +522,10 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
     objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True)
-    look = {"build_s": 10.0, "row_ms": 0.0}  # the end takes 20 s, and 6 s for a candidate
+    look = {"build_s": 10.0, "row_ms": 0.0}  # the end takes 25 s, and 8 s for a candidate
     plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
     settings = FitSettings(max_drop=1.0, candidates=8)
-    assert start_clock(objective, settings, plan, 100.0, 1).candidates == 2
+    assert start_clock(objective, settings, plan, 120.0, 1).candidates == 2
     assert (
         "2 of --candidates 8 take part: to export, score and time more would take over 35 %" in capsys.readouterr().err
     )

@@ -51,7 +51,7 @@ CHECKS: dict[str, Check] = {
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
 # What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
-END_OF_UNCUT, END_OF_CANDIDATE = 2.0, 0.6
+END_OF_UNCUT, END_OF_CANDIDATE = 2.5, 0.8
 
 
 def are_changes(value: Any) -> bool:
