@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 import pytest
+from benchmark_modules import BENCHMARKS, importable
 from transformers import BertConfig, BertForSequenceClassification
 
 import cutbert
@@ -28,7 +29,6 @@ from methods.tiny_task import measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HEADER = {"format_version", "name", "commit", "has_uncommitted_changes", "command", "started", "finished", "machine",
           "versions", "seeds"}  # fmt: skip
 PLANS = sorted(path.name for path in (BENCHMARKS / "plans").glob("*.toml"))
@@ -76,11 +76,8 @@ def family(tmp_path_factory: pytest.TempPathFactory, glue: Path, teacher: Path) 
 
 def script_module(script: str) -> ModuleType:
     """Return a benchmark as a module."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
+    with importable():
         return import_module(script)
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 def json_here(*words: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,13 +12,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_modules import BENCHMARKS, importable
 
 from checked_calls import check_only
 from cutbert.api.sweeps import SWEPT
 from cutbert.cli import main as command_line
 from cutbert.sweeps.expand import read_runs
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = (
     "results",
     "claims",
@@ -37,11 +36,8 @@ NAMES = (
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[str, ModuleType]]:
     """The modules that write pages, by name."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
+    with importable():
         yield {name: import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shlex
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from importlib import import_module
@@ -15,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_modules import BENCHMARKS, importable
 
 from cutbert.api.sweeps import SWEPT
 from cutbert.fronts import paired
 from cutbert.sweeps.expand import Run, read_runs
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 NAMES = ("results", "everything", "claim_rows", "planned_rows", "studies", "findings", "evidence", "study", "networks")
 ROWS, LAYER = 8, {"num_heads": 4, "key_dim": 2, "value_dim": 2}
 FRONTS = {  # names of the networks of a run, and their shares of the whole, by verb
@@ -34,11 +33,8 @@ FRONTS = {  # names of the networks of a run, and their shares of the whole, by 
 
 @pytest.fixture(scope="module")
 def scripts() -> Iterator[dict[str, ModuleType]]:
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
+    with importable():
         yield {name: import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(BENCHMARKS))
 
 
 def share_of(run: Run, name: str, share: float) -> float:

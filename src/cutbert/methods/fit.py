@@ -65,8 +65,8 @@ FEW_ROWS = 1_000  # to train on
 # In benchmarks/records/fit.json it was always among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
-# Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in each of the runs of
-# benchmarks/records/fit.json that had room for them they were out after the first round.
+# Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the runs of
+# benchmarks/records/fit.json that had room for them they won no race.
 GATES_TIME_S = 600.0
 LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 STAGES = {

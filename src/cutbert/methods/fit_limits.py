@@ -49,8 +49,7 @@ class Costs:
 
     def numbers(self, shape: EncoderShape) -> dict[str, float]:
         """Return the costs of a shape by the names of limits; latency and bytes are predicted."""
-        shape = replace(shape, vocab_size=self.served_tokens.get(shape.vocab_size, shape.vocab_size))
-        return {LATENCY: self.table(shape), **counted(shape, self.head, self.bytes_per_param)}
+        return self.of_uncut(replace(shape, vocab_size=self.served_tokens.get(shape.vocab_size, shape.vocab_size)))
 
     def of_uncut(self, shape: EncoderShape) -> dict[str, float]:
         """Return the costs of the uncut model, which is served with all its tokens."""

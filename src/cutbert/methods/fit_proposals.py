@@ -142,8 +142,7 @@ def timed(
 
 def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float) -> bool:
     """Whether a candidate keeps what is aimed at, with its latency as it was measured."""
-    shape = candidate.subnet.shape_in(fitting.part_of(candidate).source.shape)
-    return target.load({**fitting.costs.numbers(shape), LATENCY: MARGIN * ms / AGAIN}) <= 1
+    return target.load({**predicted(fitting, candidate), LATENCY: MARGIN * ms / AGAIN}) <= 1
 
 
 def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, damage: float) -> Entrant:
@@ -234,7 +233,12 @@ def diverse(
 
 def is_predicted_to_fit(fitting: Fitting, target: Target, candidate: Candidate) -> bool:
     """Whether a candidate keeps what is aimed at by the latency table."""
-    return target.load(fitting.costs.numbers(candidate.subnet.shape_in(fitting.part_of(candidate).source.shape))) <= 1
+    return target.load(predicted(fitting, candidate)) <= 1
+
+
+def predicted(fitting: Fitting, candidate: Candidate) -> dict[str, float]:
+    """Return the costs of a candidate by the names of limits, latency by the table."""
+    return fitting.costs.numbers(candidate.subnet.shape_in(fitting.part_of(candidate).source.shape))
 
 
 def in_turns(candidates: Sequence[Candidate], damages: Mapping[str, float]) -> list[Candidate]:
