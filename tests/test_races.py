@@ -36,7 +36,7 @@ from tiny_sweeps import compute_here
 
 LONGEST_PAUSE_S = 0.01
 SEARCH = {"trials": 14, "keep": 4, "threads": 1}
-REFUSALS = ("another process", "must be new", "is there already", "must be absent")
+REFUSALS = ("another process", "another plan", "must be new", "is there already", "must be absent")
 
 
 @pytest.fixture(scope="module", autouse=True)
