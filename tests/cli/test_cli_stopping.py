@@ -33,14 +33,6 @@ STARTS_AGAIN = "cutbert: {}; the same command starts again\n"
 BEGUN = threading.Event()
 
 
-@pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """Hear Ctrl-C, which a process in the background of a script ignores."""
-    old = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, old)
-
-
 @contextmanager
 def sent(*signals: int, after: float = 0.1) -> Iterator[None]:
     """Send signals to this process from another thread, one after the other, from when the command works."""
