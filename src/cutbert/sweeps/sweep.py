@@ -117,7 +117,8 @@ class Sweep:
         for each in ended:
             del self.begun_at[each.name]
             state = self.folder.state(each.name)
-            if state.status != "finished" and not each.was_stopped:
+            # A run that somebody else has begun by its own command goes on, and is waited for.
+            if state.status not in ("finished", "running") and not each.was_stopped:
                 self.folder.fail(each.name, each.error or "it ended without a result")
         if ended:
             self.states |= {name: self.folder.state(name) for name in self.states.keys() - self.begun_at.keys()}
