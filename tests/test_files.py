@@ -128,6 +128,24 @@ def test_who_reads_a_folder_that_is_replaced_finds_it(tmp_path: Path) -> None:
     assert (path / "file.txt").read_text() == "59" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_the_umask_is_kept_and_never_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is of the whole process: of two threads that set it for a moment, one could leave it open for good."""
+
+    def refuse(mask: int) -> int:
+        raise AssertionError("umask")
+
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", refuse)
+            with replacing_file(tmp_path / "file") as aside:
+                aside.unlink()
+                aside.touch(0o600)  # as safetensors does
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
 def test_folders_by_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The working folder itself, and what a link names: the link stays."""
     (tmp_path / "here").mkdir()

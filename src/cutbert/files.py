@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -85,8 +86,9 @@ def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     with claimed(path, is_new=is_new) as aside:
         new = aside / NEW
         new.touch()
+        mode = stat.S_IMODE(new.stat().st_mode)  # as the umask has it, which cannot be read but by setting it
         yield new
-        os.chmod(new, 0o666 & ~current_umask())
+        os.chmod(new, mode)
         if is_new:
             check_new(path)
         os.replace(new, named(path))
@@ -247,12 +249,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # What is aside
