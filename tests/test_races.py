@@ -53,6 +53,7 @@ from tiny_sweeps import compute_here
 
 LONGEST_PAUSE_S = 0.01
 BETWEEN_LOOKS_S = 0.05
+HANGS_S = 600  # after which those that wait wait for ever
 EMPTIED = TRIES // 2  # each may take away an entry as it is written, and once more as it is written again
 SEARCH = {"trials": 14, "keep": 4, "threads": 1}
 FAMILY = {"width_mult": (1.0, 0.5), "depths": (3, 1), "importance_samples": 16}
@@ -124,11 +125,12 @@ def together(*calls: Callable[[], Any]) -> list[Any]:
         except BaseException as error:
             results[i] = error
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(len(calls))]
+    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(calls))]
     for each in threads:
         each.start()
     for each in threads:
-        each.join()
+        each.join(HANGS_S)
+    assert not any(each.is_alive() for each in threads), "they wait for each other"
     broken = [each for each in results if isinstance(each, BaseException) and not is_refusal(each)]
     if broken:
         raise broken[0]
@@ -157,7 +159,7 @@ def watched(make: Callable[[], Any], looks: Mapping[str, Callable[[], Any]]) -> 
         except BaseException as error:
             results.append(error)
 
-    maker, answered = threading.Thread(target=run), Counter[str]()
+    maker, answered = threading.Thread(target=run, daemon=True), Counter[str]()
     maker.start()
     try:
         while maker.is_alive():
@@ -170,7 +172,7 @@ def watched(make: Callable[[], Any], looks: Mapping[str, Callable[[], Any]]) -> 
                         raise
             time.sleep(BETWEEN_LOOKS_S)
     finally:
-        maker.join()
+        maker.join(HANGS_S)
     (result,) = results
     if isinstance(result, BaseException):
         raise result
