@@ -33,7 +33,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
-from cutbert.exporters.trimming import Trimming
+from cutbert.exporters.trimming import tokens_that_stay
 from cutbert.fronts.measure import timed_table
 from cutbert.hub.load import output_rows
 from cutbert.hub.sentence import read_embedder
@@ -252,8 +252,8 @@ def served_tokens(objective: TaskObjective) -> dict[int, int]:
     tokens = objective.train_tokens
     if data.unlabeled is not None:
         tokens = objective.tokenize(data.train.joined(data.unlabeled))
-    trimmed = Trimming.of(objective.loaded, tokens, objective.sentence).trimmed.model.shape
-    return {objective.loaded.model.shape.vocab_size: trimmed.vocab_size}
+    kept = tokens_that_stay(objective.loaded, tokens, objective.sentence)
+    return {objective.loaded.model.shape.vocab_size: len(kept)}
 
 
 def measured_look(

@@ -12,7 +12,7 @@ from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
-from cutbert.fronts.pick import latency_facts
+from cutbert.fronts.pick import beside_uncut, latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
@@ -51,7 +51,7 @@ def write_model(
         files[backend.stored(path).name] = backend.graph(network)
     add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
     facts: dict[str, Any] = {
-        "cut_from": given_up(entry, uncut),
+        "cut_from": beside_uncut(entry, uncut, entry.difference),
         "latency": latency_facts(entry, each.backend, measured),
     }
     if each.trimming is not None:
@@ -70,13 +70,3 @@ def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[s
     splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
     networks = (each.whole_network(fitting), network)
     return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
-
-
-def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
-    """Return the uncut model on the same backend, and what the cut gave up and gained; keys as in `fronts.pick`."""
-    facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
-    facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
-    facts["difference"] = entry.score - uncut.score
-    if entry.difference is not None:
-        facts["difference_interval"] = [entry.difference["low"], entry.difference["high"]]
-    return facts
