@@ -19,7 +19,9 @@ from cutbert.bench.quality import Sized, TimingQuality
 from cutbert.errors import BudgetError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
+from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
+from cutbert.hub.provenance import read_provenance
 from cutbert.methods import fit_proposals
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Source
@@ -121,6 +123,16 @@ def test_the_example_of_the_model_runs_the_exported_file(finished: cutbert.api.R
     script = finished.path / "model" / "onnx" / "example.py"
     done = subprocess.run([sys.executable, script, "a very good film"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split()[0] in ("neg", "pos")
+
+
+def test_the_model_says_that_it_and_the_uncut_one_are_near_chance(finished: cutbert.api.Run) -> None:
+    """As those of `pick` do."""
+    facts, board = read_provenance(finished.path / "model"), finished.leaderboard
+    for note, name in (
+        (facts["near_chance"], f"limit-1-{board.chosen[0].name}-onnx-int8"),
+        (facts["cut_from"]["near_chance"], "uncut-onnx-int8"),
+    ):
+        assert note and note == chance_note(finished.path, name, board.metric)
 
 
 def test_a_finished_run_is_returned(finished: cutbert.api.Run, model: str, task: dict[str, Any]) -> None:

@@ -89,9 +89,10 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
         rest += "; a looser limit, or more time, must be in another folder"
         raise BudgetError(*(f"{words}; {rest}" for words in missed_words(settings, targets, chosen)))
     folders: dict[str, str] = {}
+    uncut = served[UNCUT], finalists[UNCUT].entry
     for key, index in chosen.items():
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
-        write_model(fitting, served[index], finalists[index], finalists[UNCUT].entry, measured, folders[key])
+        write_model(fitting, served[index], finalists[index], uncut, measured, folders[key])
     return board, folders
 
 

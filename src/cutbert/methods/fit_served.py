@@ -54,6 +54,12 @@ class Served:
     target: Target | None = None
     trimming: Trimming | None = None
 
+    @property
+    def outputs_name(self) -> str:
+        """What its outputs on dev are called in the run's predictions/."""
+        limit = "" if self.target is None else f"{self.target.key}-"
+        return f"{limit}{self.name}-{self.backend}"
+
     def network(self, fitting: Fitting) -> TaskModel:
         """Return it in float32, read from the run's checkpoint."""
         network = self.whole_network(fitting)
@@ -215,8 +221,7 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
         "select_metrics": select.metrics,
         **dev.outputs,
     }
-    limit = "" if each.target is None else f"{each.target.key}-"
-    write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
+    write_json(fitting.plan.run.path / PREDICTIONS / f"{each.outputs_name}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
     lost = each.part.select_score(network) - select.score
     return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, objective.select.num_scored)

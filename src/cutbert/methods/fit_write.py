@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
@@ -12,6 +13,7 @@ from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
 from cutbert.fronts.front import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
+from cutbert.fronts.outputs import chance_fact
 from cutbert.fronts.pick import beside_uncut, latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
@@ -28,11 +30,19 @@ def write_model(
     fitting: Fitting,
     each: Served,
     finalist: Finalist,
-    uncut: LeaderboardEntry,
+    uncut: tuple[Served, LeaderboardEntry],
     measured: Mapping[str, Any],
     folder: str,
 ) -> None:
-    """Write a chosen network with the file that was measured, its origin and its card."""
+    """Write a chosen network with the file that was measured, its origin and its card.
+
+    Args:
+        fitting: of the run.
+        each, finalist: the network, and what was measured of it.
+        uncut: the uncut model on the same backend, and its line on the leaderboard.
+        measured: the conditions of latencies.
+        folder: in the run.
+    """
     run, part, entry, network = fitting.plan.run, each.part, finalist.entry, each.network(fitting)
     as_entry = Entry(
         name=each.name,
@@ -50,9 +60,12 @@ def write_model(
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
     add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
+    whole, line = uncut
+    near_chance = partial(chance_fact, run.path, metric=fitting.objective.metric)
     facts: dict[str, Any] = {
-        "cut_from": beside_uncut(entry, uncut, entry.difference),
+        "cut_from": beside_uncut(entry, line, entry.difference) | near_chance(whole.outputs_name),
         "latency": latency_facts(entry, each.backend, measured),
+        **near_chance(each.outputs_name),
     }
     if each.trimming is not None:
         facts[TRIMMED] = trimming_facts(fitting, each, network)
