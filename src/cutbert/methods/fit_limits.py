@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_FLOOR, Decimal
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
@@ -115,7 +117,9 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     """
     uncut, least = costs.of_uncut(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
-    latencies = settings.max_latency_ms or [round(share * uncut[LATENCY], 3) for share in settings.max_latency_share]
+    latencies = settings.max_latency_ms or [
+        rounded_down(share * uncut[LATENCY]) for share in settings.max_latency_share
+    ]
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
     targets: list[Target] = []
     for group, limits in enumerate(wanted, start=1):
@@ -123,9 +127,9 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
         key = f"limit-{group}"
         most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
         if settings.max_drop is not None:
-            shares = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
+            rungs = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
             within = f" within {limits[LATENCY]:g} ms" if len(wanted) > 1 else ""
-            for i, aims in enumerate(({**limits, LATENCY: share * most} for share in shares), start=1):
+            for i, aims in enumerate(({**limits, LATENCY: share * most} for share in rungs), start=1):
                 if i == 1 or any(load_of(aims, each) <= 1 for each in least):
                     name = f"{aims[LATENCY]:.3g} ms{within}"
                     targets.append(Target(name, f"{key}-{i}", limits, aims, group, is_rung=True))
@@ -176,7 +180,7 @@ def check_reachable(
             if name == LATENCY and settings.max_latency_share:
                 messages.append(share_message(lowest / uncut[LATENCY], most / uncut[LATENCY]))
                 continue
-            text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{lowest:,.0f}"
+            text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{math.ceil(lowest):,}"
             beside = f"{uncut[name]:.3f} ms on {settings.backend}" if name == LATENCY else f"{uncut[name]:,.0f}"
             messages.append(
                 f"--max-{name.replace('_', '-')} must be at least {text}, what the smallest network that fit makes of "
@@ -185,6 +189,16 @@ def check_reachable(
     if not messages:
         messages = ["no network keeps all limits together: loosen one of them"]
     raise BudgetError(*messages)
+
+
+def rounded_down(value: float) -> float:
+    """Return the largest number of six digits, as the name of a limit shows them, that is not above one above 0.
+
+    >>> rounded_down(1.23456789), rounded_down(0.4), rounded_down(123456.789)
+    (1.23456, 0.4, 123456.0)
+    """
+    exact = Decimal(repr(value))
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), ROUND_FLOOR))
 
 
 def share_message(lowest: float, share: float) -> str:
