@@ -145,6 +145,15 @@ def test_complaints(importer: str, imported: str, is_wrong: bool) -> None:
     assert (complaint(importer, imported) is not None) == is_wrong
 
 
+def test_a_class_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for path in all_files():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module_name(path))
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
 def test_all_kinds_of_import_are_seen() -> None:
     text = (
         "import cutbert.api\nfrom cutbert.shape import cost\nfrom cutbert.errors import ShapeError\nfrom . import space"

@@ -16,7 +16,7 @@ from cutbert.data.records import Record, read_text
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import load_split
-from cutbert.data.tasks import QUESTION_TASKS, Layout, QuestionTask
+from cutbert.data.tasks import QUESTION_TASKS, FileLayout, QuestionTask
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 from cutbert.parsing import is_encodable, parse_json
@@ -93,7 +93,7 @@ def read_questions(settings: DataSettings) -> tuple[dict[str, Questions], dict[s
         hashes[str(path)] = file_sha256(path) if path.is_file() else ""
     unlabeled = expand_files(settings.unlabeled, "--unlabeled", mistakes)
     if settings.unlabeled:
-        layout = Layout(settings.text or "question", settings.text_pair or "context", None)
+        layout = FileLayout(settings.text or "question", settings.text_pair or "context", None)
         rows = read_files(unlabeled, layout, mistakes)
         parts["unlabeled"] = Questions(
             rows.text, rows.text_pair or [], None, None, task.has_unanswerable, settings.stride

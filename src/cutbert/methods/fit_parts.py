@@ -42,7 +42,7 @@ HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TaughtSource:
     """A model that candidates are cut from, with its task and its teacher: the model itself, or a student.
 
     Args:
@@ -64,7 +64,7 @@ class Part:
     is_student: bool = False
 
     @classmethod
-    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> Part:
+    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> TaughtSource:
         """Return the model itself, with the teacher asked and the model's parts looked at.
 
         Args:
@@ -82,8 +82,8 @@ class Part:
 
     @classmethod
     def of_student(
-        cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
-    ) -> Part:
+        cls, model: TaughtSource, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
+    ) -> TaughtSource:
         """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
         loaded = load_model(student, data.head, seed=seed)
@@ -103,7 +103,7 @@ class Part:
         student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
         return part
 
-    def trimmed(self) -> tuple[Part, Trimming]:
+    def trimmed(self) -> tuple[TaughtSource, Trimming]:
         """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
         objective, data = self.objective, self.objective.data
         trimming = Trimming.of(objective.loaded, self.tokens, objective.sentence)
@@ -222,7 +222,7 @@ class Fitting:
     plan: FitPlan
     clock: Clock
     costs: Costs
-    parts: dict[str | None, Part]
+    parts: dict[str | None, TaughtSource]
     at_once: int
 
     @classmethod
@@ -240,11 +240,11 @@ class Fitting:
             say("looking at what each part of the model is worth")
             objective, held_out = without_held_out(objective, train.seed)
             folder = plan.run.path / "checkpoint"
-            own = Part.of_model(objective, held_out, train.seed, folder)
-            parts: dict[str | None, Part] = {None: own}
+            own = TaughtSource.of_model(objective, held_out, train.seed, folder)
+            parts: dict[str | None, TaughtSource] = {None: own}
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                parts[name] = Part.of_student(own, student, held_out, train.seed, folder)
+                parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property
@@ -253,11 +253,11 @@ class Fitting:
         return self.plan.run.path / "checkpoint"
 
     @property
-    def own(self) -> Part:
+    def own(self) -> TaughtSource:
         """The model itself."""
         return self.parts[None]
 
-    def part_of(self, candidate: Candidate) -> Part:
+    def part_of(self, candidate: Candidate) -> TaughtSource:
         """Return what a candidate is cut from."""
         return self.parts[candidate.student]
 

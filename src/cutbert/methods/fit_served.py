@@ -19,7 +19,7 @@ from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
 from cutbert.methods.fit_choice import UNCUT, Finalist
 from cutbert.methods.fit_limits import Target, bytes_per_param
-from cutbert.methods.fit_parts import Fitting, Part
+from cutbert.methods.fit_parts import Fitting, TaughtSource
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_training import loaded
@@ -49,7 +49,7 @@ class Served:
 
     name: str
     backend: str
-    part: Part
+    part: TaughtSource
     entrant: Entrant | None = None
     target: Target | None = None
     trimming: Trimming | None = None

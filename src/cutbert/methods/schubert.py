@@ -30,7 +30,7 @@ from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.schubert_choice import RoundTargets, choose_units, target_sizes
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
-from cutbert.methods.schubert_recipes import Recipe, resolve_recipe
+from cutbert.methods.schubert_recipes import SchubertRecipe, resolve_recipe
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -88,7 +88,7 @@ def schubert(
 
 
 def cut_to_budget(
-    objective: Objective, settings: SchubertSettings, recipe: Recipe, train: TrainSettings, run: RunFolder
+    objective: Objective, settings: SchubertSettings, recipe: SchubertRecipe, train: TrainSettings, run: RunFolder
 ) -> None:
     """Run all rounds, score each round's network and store the last: the whole method."""
     check_halves(objective)
@@ -140,7 +140,7 @@ class Cutting:
     make_step: Callable[[Tensor], TrainingStep]
     tokens: Tokens
     cost_limit: CostLimit
-    recipe: Recipe
+    recipe: SchubertRecipe
     latency: LatencySettings
     settings: SchubertSettings
     train: TrainSettings
@@ -184,7 +184,7 @@ def make_steps(
 
 
 def find_cost_limit(
-    objective: Objective, settings: SchubertSettings, recipe: Recipe, latency: LatencySettings, run: RunFolder
+    objective: Objective, settings: SchubertSettings, recipe: SchubertRecipe, latency: LatencySettings, run: RunFolder
 ) -> CostLimit:
     """Return what the budget limits, counted or measured; under --from-paper the sizes are the limit."""
     model, budget = objective.loaded.model, settings.parsed_budget
@@ -335,7 +335,7 @@ def heal_plan_of(cutting: Cutting, current: Cut, number: int) -> StagePlan:
 # What is refused
 
 
-def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> None:
+def check_cut(settings: SchubertSettings, recipe: SchubertRecipe, inputs: Inputs) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = inputs.model.shape
     mistakes = Mistakes()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cutbert.errors import BudgetError
-from cutbert.methods.schubert_recipes import Recipe
+from cutbert.methods.schubert_recipes import SchubertRecipe
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -40,7 +40,7 @@ class RoundTargets:
     uncut: EncoderShape
     cost_limit: CostLimit
     settings: SchubertSettings
-    recipe: Recipe
+    recipe: SchubertRecipe
 
     def limit(self, number: int) -> float:
         """Return the cost that a round must not exceed: linear over the rounds from the uncut cost to the budget.

@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ReportedRun:
     """A finished run that a report shows.
 
     Args:

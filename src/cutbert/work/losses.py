@@ -119,7 +119,7 @@ class Teacher:
         return encoder.embeddings.token.weight.detach().to(encoder.layers_dtype)
 
 
-class Target(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """A teacher's outputs for one micro-batch.
 
     Args:
@@ -150,11 +150,11 @@ class BatchLosses(Protocol):
         """Return this micro-batch's share of the loss against labels or true tokens, by its name in the log."""
         ...
 
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         """Return the outputs of a teacher, or of a subnet of it."""
         ...
 
-    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
         """Return the loss against the teacher's logits, summed over the micro-batch.
 
         Args:
@@ -199,12 +199,12 @@ class TaskLosses:
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
         return {"labels": mean * self.info.label_share(batch)}
 
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         outputs = teacher.outputs(self.batch, self.info.rows, subnet)
         assert outputs.logits is not None
-        return Target(teacher, outputs.logits, outputs.hidden_states)
+        return TeacherOutputs(teacher, outputs.logits, outputs.hidden_states)
 
-    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
         student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks).logits
         assert student is not None
         return logit_loss(
@@ -241,17 +241,17 @@ class MaskedLosses:
         return {"masked_lm": masked_loss(view, x_ME, self.masked.targets) / self.num_targets}
 
     @torch.no_grad()
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         states = teacher.states(self.batch, subnet)
-        return Target(teacher, transformed(teacher.model, states, self.masked.positions), states)
+        return TeacherOutputs(teacher, transformed(teacher.model, states, self.masked.positions), states)
 
-    def logit_loss(self, view: ModelView, states: States, target: Target, temperature: float) -> Tensor:
+    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
         x_ME = transformed(view.model, states, self.masked.positions)
         table, bias = view.model.encoder.embeddings.token.weight, head_of(view.model).bias
         return vocabulary_loss(x_ME, table, view.token_table(), bias, vocabulary_kl(target, temperature))
 
 
-def vocabulary_kl(target: Target, temperature: float) -> LogitLoss:
+def vocabulary_kl(target: TeacherOutputs, temperature: float) -> LogitLoss:
     """Return the KL to the teacher's logits over the vocabulary, times temperature squared, for `vocabulary_loss`."""
     x_ME = target.outputs
     bias, table = head_of(target.teacher.model).bias, target.teacher.token_table[:, : x_ME.shape[1]]
