@@ -213,6 +213,8 @@ def test_a_share_is_of_the_uncut_latency() -> None:
     assert [each.limits[LATENCY] for each in by_share] == pytest.approx([0.75 * uncut, 0.5 * uncut], rel=1e-5)
     (third,) = targets(max_latency_share=(1 / 3,))
     assert third.limits[LATENCY] <= uncut / 3 and third.name == f"{third.limits[LATENCY]:g} ms"
+    (whole,) = targets(max_latency_share=(1.0,))
+    assert whole.keeps({LATENCY: (1 + 1e-12) * uncut})  # as it is measured at the end
     with pytest.raises(BudgetError, match=r"--max-latency-share must be at least 0\.\d+, what the smallest network"):
         targets(max_latency_share=(0.001,))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
@@ -117,9 +117,7 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     """
     uncut, least = costs.of_uncut(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
-    latencies = settings.max_latency_ms or [
-        rounded_down(share * uncut[LATENCY]) for share in settings.max_latency_share
-    ]
+    latencies = settings.max_latency_ms or [share_of(uncut[LATENCY], each) for each in settings.max_latency_share]
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
     targets: list[Target] = []
     for group, limits in enumerate(wanted, start=1):
@@ -191,14 +189,17 @@ def check_reachable(
     raise BudgetError(*messages)
 
 
-def rounded_down(value: float) -> float:
-    """Return the largest number of six digits, as the name of a limit shows them, that is not above one above 0.
+def share_of(uncut_ms: float, share: float) -> float:
+    """Return a share of the uncut model's latency, of six digits, as the name of a limit shows them.
 
-    >>> rounded_down(1.23456789), rounded_down(0.4), rounded_down(123456.789)
-    (1.23456, 0.4, 123456.0)
+    It is never above the share, but for all of it: that the uncut model itself keeps.
+
+    >>> share_of(3.0, 1 / 3), share_of(1.23456789, 0.5), share_of(1.23456789, 1.0)
+    (1.0, 0.617283, 1.23457)
     """
-    exact = Decimal(repr(value))
-    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), ROUND_FLOOR))
+    exact = Decimal(repr(share * uncut_ms))
+    rounding = ROUND_CEILING if share == 1 else ROUND_FLOOR
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding))
 
 
 def share_message(lowest: float, share: float) -> str:
