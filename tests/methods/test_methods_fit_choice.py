@@ -87,6 +87,8 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
     assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 2}
     assert choose([*rungs, *others], finalists, 0.88) == {"limit-1-1": 1}
     assert choose([*rungs, *others], finalists, 0.7) == {"limit-1-2": 2, "limit-2-1": 3}
+    finalists.append(finalist("dropped out", "layers", 0.865, 1.0, rungs[1]))
+    assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 4}
     free = [replace(each, limits={}) for each in rungs]
     finalists = [UNCUT_ROW, finalist("large", "sizes", 0.85, 1.8, free[0])]
     assert choose(free, finalists, 0.9) == {"limit-1-1": UNCUT}
