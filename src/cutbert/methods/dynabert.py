@@ -38,8 +38,9 @@ from cutbert.work.augment import augmented_rows, check_augmentation
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.losses import Teacher
-from cutbert.work.objective import Objective, check_halves
+from cutbert.work.objective import Objective
 from cutbert.work.run import carry_out, latency_settings, store_front
+from cutbert.work.text_objective import check_halves
 
 
 def dynabert(

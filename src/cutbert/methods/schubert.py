@@ -47,9 +47,10 @@ from cutbert.work.cost_limit import CostLimit, Times, counted_limit, measured_li
 from cutbert.work.distill import DistillStep, LossWeights
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
-from cutbert.work.objective import Objective, check_halves
+from cutbert.work.objective import Objective
 from cutbert.work.plans import heal_plan
 from cutbert.work.run import carry_out, latency_settings, score_and_save, store_networks
+from cutbert.work.text_objective import check_halves
 
 RECALIBRATION_ROWS = 512
 

@@ -21,7 +21,13 @@ from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.inputs import Inputs, weight_hashes
-from cutbert.work.objective import Objective, prepare
+from cutbert.work.objective import Objective, TaskObjective
+from cutbert.work.text_objective import TextObjective
+
+
+def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
+    """Load the model with a head that fits the data, and turn the data into tokens."""
+    return (TextObjective if inputs.is_text else TaskObjective).prepare(inputs, train, run)
 
 
 class Scored(NamedTuple):
