@@ -27,7 +27,7 @@ from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gate
 from cutbert.methods.fit_candidates import Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
-from cutbert.methods.fit_parts import rows_within
+from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
@@ -420,8 +420,8 @@ def proposer(limit: float, kinds: tuple[str, ...] = ("layers", "sizes", "undivid
     return Proposer(source, load, damage, kinds)
 
 
-def batches() -> list[Any]:
-    return sample_batches(tiny_model(), tiny_tokens(24), 24, 0, torch.device("cpu"))
+def batches(count: int = 24) -> list[Any]:
+    return sample_batches(tiny_model(), tiny_tokens(24), count, 0, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("limit", [0.7, 0.4, 0.2])
@@ -559,6 +559,20 @@ def test_long_texts_are_judged_by_fewer_rows() -> None:
     assert rows_within(100, np.full(50, 10), 2) == 10
     assert rows_within(100, np.full(50, 60), 2) == 2 and rows_within(100, np.full(3, 10), 2) == 3
     assert rows_within(100, np.full(1, 200), 2) == 1
+
+
+def test_repair_reads_some_texts_however_long_and_is_left_out_for_one() -> None:
+    sizes: list[int] = []
+    objective: Any = SimpleNamespace(
+        loaded=SimpleNamespace(model=tiny_model()),
+        train_tokens=SimpleNamespace(lengths=np.full(24, 8_000)),
+        sample=lambda model, size, seed: sizes.append(size) or batches(1),
+    )
+    source = source_of(objective, 0)
+    candidate = proposer(0.7)()[0]
+    repaired = TaughtSource.repaired(SimpleNamespace(source=source), candidate)  # type: ignore[arg-type]
+    ours, cut = repaired.state_dict(), source.cut(candidate).state_dict()
+    assert sizes == [8] and all(torch.equal(ours[name], cut[name]) for name in cut)
 
 
 def test_few_rows_are_passed_over_more_often() -> None:

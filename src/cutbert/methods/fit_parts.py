@@ -34,6 +34,7 @@ from cutbert.work.objective import TaskObjective, share_tokens
 from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
 LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
@@ -151,8 +152,10 @@ class TaughtSource:
         return frozen_copy(self.source.model, self.objective.engine.dtype)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
-        """Return a candidate's network with what the cut broke refitted."""
+        """Return a candidate's network with what the cut broke refitted; of a single row of training as it is cut."""
         network, model = self.source.cut(candidate), self.source.model
+        if sum(batch.num_rows for batch in self.source.batches) < 2:
+            return network
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
         repair(model, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
         return network
@@ -200,7 +203,7 @@ def rows_within(most_tokens: int, lengths: NDArray[np.int64], fewest: int) -> in
 def source_of(objective: TaskObjective, seed: int) -> Source:
     """Return an objective's model as what candidates are cut from, looked at on a few training rows without labels."""
     model = objective.loaded.model
-    rows = min(REPAIR_ROWS, max(1, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
+    rows = min(REPAIR_ROWS, max(FEWEST_REPAIR_ROWS, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
     return Source.of(model, objective.sample(model, rows, seed))
 
 
