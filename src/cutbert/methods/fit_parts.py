@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.exporters.trimming import Trimming
-from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
 from cutbert.methods.fit_plan import Clock, FitPlan
@@ -30,7 +29,7 @@ from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
-from cutbert.work.objective import TaskObjective, share_tokens
+from cutbert.work.objective import TaskObjective, load_for, share_tokens
 from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
@@ -87,7 +86,7 @@ class TaughtSource:
     ) -> TaughtSource:
         """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
-        loaded = load_model(student, data.head, seed=seed)
+        loaded = load_for(student, data, seed)
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if not share_tokens(loaded, old.loaded):

@@ -179,12 +179,14 @@ class TaskLosses:
         batch: rows.
         info: of the step.
         answers: gives the vectors of an embedding model, which take the place of labels; None where there are labels.
+        label_variance: of numbers; squared errors are divided by it, so that their unit changes nothing.
     """
 
     head: HeadSpec
     batch: Batch
     info: StepInfo
     answers: Teacher | None = None
+    label_variance: float = 1.0
 
     @property
     def num_targets(self) -> int:
@@ -197,7 +199,7 @@ class TaskLosses:
             return {"labels": loss / self.num_targets}
         logits = view.model.apply_head(states, batch.attention_mask, batch.blocks).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
-        return {"labels": mean * self.info.label_share(batch)}
+        return {"labels": mean * (self.info.label_share(batch) / self.label_variance)}
 
     def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         outputs = teacher.outputs(self.batch, self.info.rows, subnet)
@@ -207,7 +209,7 @@ class TaskLosses:
     def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
         student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks).logits
         assert student is not None
-        return logit_loss(
+        loss = logit_loss(
             self.head,
             student,
             target.outputs,
@@ -215,6 +217,7 @@ class TaskLosses:
             attention_mask=self.batch.attention_mask,
             blocks=self.batch.blocks,
         )
+        return loss / self.label_variance
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from cutbert.hub.save import save_model
 from cutbert.hub.sentence import Sentence, read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import ModelSource
 from cutbert.shape.space import GridPoint
 from cutbert.train.collating import sample_batches
 from cutbert.train.engine import Engine, make_engine
@@ -37,6 +38,7 @@ from cutbert.train.vectors import FOLDER, beside, keep_vectors, kept_vectors
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import layer_map
 from cutbert.work.inputs import Inputs, weight_hashes
+from cutbert.work.label_spread import LabelSpread
 from cutbert.work.losses import BatchLosses, TaskLosses, Teacher
 
 OnPoint = Callable[[Entry], None]
@@ -151,7 +153,7 @@ class TaskObjective:
             sentence = read_embedder(inputs.model.name, inputs.model.folder)
             data = data.prompted(sentence.prompts)
         engine = make_engine(train)
-        loaded = load_model(inputs.model, data.head, seed=train.seed)
+        loaded = load_for(inputs.model, data, train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
         for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs)):
             say(note, shown=engine.is_main)
@@ -193,7 +195,12 @@ class TaskObjective:
         return sample_lengths(self.dev.lengths)
 
     def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
-        return TaskLosses(self.data.head, batch, info, self.answers)
+        return TaskLosses(self.data.head, batch, info, self.answers, self.label_variance)
+
+    @cached_property
+    def label_variance(self) -> float:
+        """What squared errors of regression are divided by."""
+        return LabelSpread.of(self.data).variance
 
     @cached_property
     def answers(self) -> Teacher | None:
@@ -287,6 +294,14 @@ def save_network(
     scores = {} if entry is None else {metric: entry.score, f"select_{objective.select_metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, run.line, data=files, scores=scores, facts=facts)
     save_model(run.path / name, model, loaded.tokenizer, provenance=provenance, sentence=sentence)
+
+
+def load_for(source: ModelSource, data: Dataset, seed: int) -> Loaded:
+    """Load a model with a head that fits a task, made from a seed where that is new; a new one begins at the labels."""
+    loaded = load_model(source, data.head, seed=seed)
+    if loaded.has_new_head:
+        LabelSpread.of(data).begin(loaded.model)
+    return loaded
 
 
 def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
