@@ -24,6 +24,7 @@ GATED_DIMS, GATED_MULTIPLE = ("h", "f", "a"), 32  # what gates may cut, and in g
 MARGIN = 0.97  # of a limit on what is predicted, for candidates: a single measurement is noisy
 PREDICTED = (LATENCY, "bytes")
 CHEAPER = 0.6  # of the uncut model's latency, where the limit itself asks for no cut
+ROUNDING = Decimal("1e-9")  # of a latency, that float64 may leave
 RUNGS = (0.6, 0.4, 0.25)  # of the latency allowed, that a limit on the drop alone is looked for at
 
 
@@ -197,8 +198,9 @@ def share_of(uncut_ms: float, share: float) -> float:
     >>> share_of(3.0, 1 / 3), share_of(1.23456789, 0.5), share_of(1.23456789, 1.0)
     (1.0, 0.617283, 1.23457)
     """
-    exact = Decimal(repr(share * uncut_ms))
-    rounding = ROUND_CEILING if share == 1 else ROUND_FLOOR
+    exact, rounding = Decimal(repr(share * uncut_ms)), ROUND_FLOOR
+    if share == 1:  # measured again it may differ by a rounding
+        exact, rounding = exact * (1 + ROUNDING), ROUND_CEILING
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding))
 
 
