@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutbert.errors import BudgetError, RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.view import noise_warning, quality_of
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name

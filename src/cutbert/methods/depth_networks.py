@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.score import PREDICTIONS, whole_point
 from cutbert.hub.load import load_model

@@ -11,7 +11,7 @@ from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
 from cutbert.fronts.outputs import chance_fact
 from cutbert.fronts.pick import beside_uncut, latency_facts

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.pick import choose
 from cutbert.fronts.settings import PickSettings
 from cutbert.pages.points import ReportedRun

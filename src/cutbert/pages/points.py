@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cutbert.checks import is_number
 from cutbert.errors import RunError
-from cutbert.fronts.front import LATENCIES, Entry
+from cutbert.fronts.entry import LATENCIES, Entry
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape

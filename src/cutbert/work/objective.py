@@ -16,7 +16,7 @@ from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_fact, interval_fact
 from cutbert.fronts.score import score_points
 from cutbert.hub.load import Loaded, load_model

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.files import change_json
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.pick import pick_facts
