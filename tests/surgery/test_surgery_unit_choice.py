@@ -61,7 +61,7 @@ def test_errors_are_those_of_least_squares(group: int, embedding_size: int | Non
         assert len(found.errors) == len(found.order) + 1
         for size in range(len(found.order) + 1):
             kept = [unit * width + i for unit in found.order[:size].tolist() for i in range(width)]
-            assert float(found.errors[size]) == pytest.approx(lost(units, weight, kept), abs=1e-5)
+            assert float(found.errors[size]) == pytest.approx(lost(units, weight, kept), abs=1e-4)
         assert found.share > 0
 
 
