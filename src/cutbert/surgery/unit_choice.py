@@ -196,9 +196,11 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
         steps = torch.linalg.solve_triangular(factor, weight[columns], upper=False).square().sum(1)
         for step in steps.view(-1, width).sum(1).tolist():
             errors.append(errors[-1] + step)
-        across = torch.cholesky_solve(inverse[columns][:, stays], factor)
-        weight = weight[stays] - across.T @ weight[columns]
-        inverse = inverse[stays][:, stays] - inverse[stays][:, columns] @ across
+        kept = stays.nonzero().flatten()
+        between = inverse[columns].index_select(1, kept)
+        across = torch.cholesky_solve(between, factor)
+        weight = weight.index_select(0, kept).addmm_(across.T, weight[columns], alpha=-1)
+        inverse = inverse.index_select(0, kept).index_select(1, kept).addmm_(between.T, across, alpha=-1)
         removed += left[chosen].tolist()
         left = left[stays.view(-1, width)[:, 0]]
     return torch.tensor(removed[::-1], dtype=torch.long), torch.tensor(errors[::-1], dtype=torch.float64)
