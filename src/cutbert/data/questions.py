@@ -25,7 +25,7 @@ HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerSpan:
     """A span of a text: its characters, and the index of the first."""
 
     text: str
@@ -48,7 +48,7 @@ class Questions:
     question: list[str]
     context: list[str]
     ids: list[str] | None
-    answers: list[tuple[Answer, ...]] | None
+    answers: list[tuple[AnswerSpan, ...]] | None
     has_unanswerable: bool
     stride: int
 
@@ -218,7 +218,7 @@ def collect(raw: Iterator[RawQuestion], file: str, task: QuestionTask, stride: i
         rows.ids.append(name)
         rows.question.append(question)
         rows.context.append(context)
-        rows.answers.append(tuple(Answer(text, start) for text, start in answers))
+        rows.answers.append(tuple(AnswerSpan(text, start) for text, start in answers))
     if not len(rows) and len(mistakes) == before:
         mistakes.append(f"{file}: has no rows")
     return rows

@@ -43,7 +43,7 @@ from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.cost_limit import CostLimit, Times, counted_limit, measured_limit, time_cut
+from cutbert.work.cost_limit import CostLimit, CutTimes, counted_limit, measured_limit, time_cut
 from cutbert.work.distill import DistillStep, LossWeights
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
@@ -287,7 +287,7 @@ def kept_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor
     path = cutting.run.path / "checkpoint" / f"round-{number}-kept.json"
     dims = cutting.settings.dims
 
-    def timed(small: TaskModel) -> Times:
+    def timed(small: TaskModel) -> CutTimes:
         return time_cut(small, cutting.uncut, cutting.objective.lengths, cutting.latency)
 
     def choose() -> None:

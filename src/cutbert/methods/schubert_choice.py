@@ -20,7 +20,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, resized, size_at, sizes_of, uniform_sizes
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
 from cutbert.train.progress import say
-from cutbert.work.cost_limit import CostLimit, Times
+from cutbert.work.cost_limit import CostLimit, CutTimes
 
 MARGIN = 0.97  # safety factor on a latency limit: a single measurement is noisy
 MAX_CUTS = 7
@@ -78,7 +78,7 @@ def choose_units(
     folded: TaskModel,
     gates: Mapping[Place, Tensor],
     number: int,
-    timed: Callable[[TaskModel], Times],
+    timed: Callable[[TaskModel], CutTimes],
 ) -> Kept:
     """Return the units that stay in a round: those of the largest gates, within what the round must come to.
 
@@ -102,7 +102,7 @@ def choose_by_measurement(
     folded: TaskModel,
     gates: Mapping[Place, Tensor],
     limit: float,
-    timed: Callable[[TaskModel], Times],
+    timed: Callable[[TaskModel], CutTimes],
 ) -> Kept:
     """Return the units that stay within a limit on latency, as measured: cut further where a cut is too slow.
 

@@ -13,7 +13,7 @@ from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
 
-Kind = Literal["teacher", "subnet", "alternative"]
+PointKind = Literal["teacher", "subnet", "alternative"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Point:
     """
 
     name: str
-    kind: Kind
+    kind: PointKind
     score: float
     params: int
     macs: int
@@ -115,7 +115,7 @@ class ReportedRun:
         return f"{rows}, {self.metric}" + ("" if most is None else f", at most {most} rows")
 
 
-def point_of(entry: Entry, kind: Kind, backend: str | None) -> Point:
+def point_of(entry: Entry, kind: PointKind, backend: str | None) -> Point:
     """Return an entry of a front as a point.
 
     Args:
