@@ -128,8 +128,9 @@ class TaughtSource:
         return score(data.head, data.metric, logits, self.objective.select).score
 
     def kl(self, network: TaskModel) -> float:
-        """Return a network's divergence from the teacher on the rows that are judged."""
-        ours = joined([predict_logits(network, tokens) for tokens in self.judged])
+        """Return a network's divergence from the teacher on the rows that are judged, in the training dtype."""
+        quick = self.in_training_dtype(network)
+        ours = joined([predict_logits(quick, tokens) for tokens in self.judged])
         return teacher_kl(self.objective.data.head, ours, joined(self.answers))
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
@@ -142,13 +143,17 @@ class TaughtSource:
     def damage_of(self, candidate: Candidate) -> float:
         """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
         if candidate.kept:
-            return self.damage(frozen_copy(self.source.cut(candidate), self.objective.engine.dtype))
+            return self.damage(self.in_training_dtype(self.source.cut(candidate)))
         return self.damage(self.whole, candidate.subnet)
+
+    def in_training_dtype(self, network: TaskModel) -> TaskModel:
+        """Return a copy of a network in the training dtype, in which it is quicker."""
+        return frozen_copy(network, self.objective.engine.dtype)
 
     @cached_property
     def whole(self) -> TaskModel:
-        """The source in the training dtype, in which it is quicker."""
-        return frozen_copy(self.source.model, self.objective.engine.dtype)
+        """The source in the training dtype."""
+        return self.in_training_dtype(self.source.model)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted; of a single row of training as it is cut."""
