@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
-from cutbert.lacks import naming_lacks
+from cutbert.lacks import ASIDE, naming_lacks
 from cutbert.locks import PATIENCE_S, holding
 from cutbert.parsing import parse_json
 
-ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
 CHANGE = "change"  # for what becomes nothing by that name: a change of several files of a folder
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h and linux/fs.h

@@ -18,7 +18,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import LAST
 from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, num_rounds, propose
-from cutbert.methods.fit_training import Trainer, in_parallel, loaded, speed_of, trained, trainer_of
+from cutbert.methods.fit_training import RoundTrainer, in_parallel, loaded, speed_of, trained, trainer_of
 from cutbert.train.checkpoint import Position, latest_checkpoint, read_position
 from cutbert.train.progress import say
 
@@ -97,7 +97,7 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
     write_json(kept, {"in": [each.to_json() for each in entrants], "out": [each.to_json() for each in out]})
 
 
-def train_round(trainer: Trainer, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
+def train_round(trainer: RoundTrainer, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
     """Train every candidate for the same number of steps: what this round's share of the time allows.
 
     Args:
