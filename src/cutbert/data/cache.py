@@ -20,7 +20,7 @@ from cutbert.printable import reason_of
 INDEX = "index.json"
 TRIES = 5  # to write an entry that somebody takes away meanwhile
 Arrays = dict[str, NDArray[Any]]
-Write = Callable[[Path], Iterable[str]]
+WriteArrays = Callable[[Path], Iterable[str]]
 
 
 def cache_folder() -> Path:
@@ -58,7 +58,7 @@ def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
     return cached_files(key, write, about)
 
 
-def cached_files(key: str, write: Write, about: str) -> Arrays:
+def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
     """Return the arrays stored under a key, memory-mapped; call `write` where there are none.
 
     A damaged entry is made again, and so is one that somebody who empties the cache takes away before it is read. Of
@@ -98,7 +98,7 @@ def cached_files(key: str, write: Write, about: str) -> Arrays:
     raise cache_error("what was written cannot be read back")
 
 
-def stored_arrays(folder: Path, write: Write, about: str) -> Arrays | None:
+def stored_arrays(folder: Path, write: WriteArrays, about: str) -> Arrays | None:
     """Return the arrays of an entry, made where another process has not just done it; None where they cannot be read.
 
     Raises:
@@ -128,7 +128,7 @@ def load_arrays(folder: Path) -> Arrays | None:
         return None
 
 
-def store_arrays(folder: Path, write: Write, about: str) -> None:
+def store_arrays(folder: Path, write: WriteArrays, about: str) -> None:
     """Write the arrays of an entry and the hashes of their files."""
     with replacing_folder(folder) as aside:
         hashes = {name: file_sha256(aside / f"{name}.npy") for name in write(aside)}
