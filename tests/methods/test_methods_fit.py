@@ -81,13 +81,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory, model: str, task: dict[st
 
 @pytest.mark.slow
 def test_the_time_is_kept(model: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for what other work on the machine takes away, which no plan can foresee."""
+    """But for what other work on the machine takes away, which no plan can foresee; it may take more to begin, too."""
     monkeypatch.undo()
     measure_quickly(monkeypatch)
     begun = time.monotonic() - time.process_time()
-    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), time=20.0)
+    limit_s, options = 20.0, {"max_params": int(0.8 * PARAMS)}
+    try:
+        run = fit(model, tmp_path / "run", task, **options, time=limit_s)
+    except BudgetError as error:
+        assert "--time must be at least" in str(error)
+        limit_s *= 5
+        run = fit(model, tmp_path / "run", task, **options, time=limit_s)
     waited = max(0.0, time.monotonic() - time.process_time() - begun)
-    assert run["time_limit_s"] == 20 and 0.6 * 20 <= run["seconds"] <= 1.1 * 20 + waited
+    assert run["time_limit_s"] == limit_s and 0.6 * limit_s <= run["seconds"] <= 1.1 * limit_s + waited
 
 
 def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) -> None:
