@@ -199,7 +199,7 @@ class SweepFolder:
             state = RunState("finished", result=began.result, seconds=seconds, threads=threads)
             self._finished[run.name] = state
             return state
-        if began is not None and is_locked(folder):
+        if is_locked(folder):
             return RunState("running", seconds=seconds, threads=threads)
         if run.name in self.failures:
             return RunState("failed", self.failures[run.name], seconds=seconds, threads=threads)
