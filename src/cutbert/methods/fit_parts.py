@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class TaughtSource:
         answers: the teacher's, of each of these.
         source: what is cut.
         is_student: whether the model is another than the teacher's own.
+        damages: of parts of the model, as they were found: limits ask for the same ones.
     """
 
     objective: TaskObjective
@@ -62,6 +63,7 @@ class TaughtSource:
     answers: tuple[NDArray[np.float32], ...]
     source: Source
     is_student: bool = False
+    damages: dict[Subnet, float] = field(default_factory=dict)
 
     @classmethod
     def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> TaughtSource:
@@ -141,10 +143,12 @@ class TaughtSource:
         return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
         if candidate.kept:
             return self.damage(self.in_training_dtype(self.source.cut(candidate)))
-        return self.damage(self.whole, candidate.subnet)
+        if candidate.subnet not in self.damages:
+            self.damages[candidate.subnet] = self.damage(self.whole, candidate.subnet)
+        return self.damages[candidate.subnet]
 
     def in_training_dtype(self, network: TaskModel) -> TaskModel:
         """Return a copy of a network in the training dtype, in which it is quicker."""
