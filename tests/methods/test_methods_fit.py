@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -25,15 +25,16 @@ from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
 from cutbert.methods import fit_proposals
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
-from cutbert.methods.fit_candidates import Source
+from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
-from cutbert.methods.fit_plan import PLAN, read_plan
+from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.train.checkpoint import Position
 from cutbert.train.collating import sample_batches
 from cutbert.train.pace import DeadlinePace, FixedPace
@@ -94,6 +95,28 @@ def test_the_time_is_kept(model: str, task: dict[str, Any], tmp_path: Path, monk
         run = fit(model, tmp_path / "run", task, **options, time=limit_s)
     waited = max(0.0, time.monotonic() - time.process_time() - begun)
     assert run["time_limit_s"] == limit_s and 0.6 * limit_s <= run["seconds"] <= 1.1 * limit_s + waited
+
+
+def test_the_end_has_time_for_those_that_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of limits to come for as many as may; alone in a race, the winner has plain layers beside it."""
+    monkeypatch.undo()
+    plan = FitPlan(cast(Any, SimpleNamespace(seconds=100.0)), decisions={"limit-1-candidates": 3})
+    clock = Clock(plan, limit_s=1000.0, uncut_s=10.0, candidates=8, limits=2)
+    assert clock.left_s == pytest.approx(900 - 10 * end_of(3 + 8))
+    assert clock.left_with(1) == pytest.approx(900 - 10 * end_of(3 + 2))
+    plan.decisions["limit-2-candidates"] = 1
+    assert clock.left_s == pytest.approx(900 - 10 * end_of(3 + 2))
+
+
+def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    monkeypatch.setattr(TaughtSource, "damage", lambda self, network, subnet: looks.append(subnet) or 0.5)
+    monkeypatch.setattr(TaughtSource, "whole", None)
+    source = TaughtSource(*cast(Any, [None] * 6))
+    for depth in (2, 1, 2):
+        part = Subnet(tuple(KeptLayer(i, SHAPE.layers[i]) for i in range(depth)), SHAPE.hidden_size)
+        assert source.damage_of(Candidate(f"under-{depth}", "layers", part)) == 0.5
+    assert [len(each.layers) for each in looks] == [2, 1]
 
 
 def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) -> None:

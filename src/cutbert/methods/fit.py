@@ -375,4 +375,4 @@ def start_clock(
             f"over {100 * END_SHARE:.0f} % of the time"
         )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    return Clock(plan.run, limit_s, uncut_s, candidates, num_limits)
+    return Clock(plan, limit_s, uncut_s, candidates, num_limits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from cutbert.data.tokens import Tokens
 from cutbert.exporters.trimming import Trimming
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
-from cutbert.methods.fit_plan import Clock, FitPlan
+from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
@@ -36,7 +38,7 @@ REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take 
 FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
-LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
+LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 HELD_OUT = 500  # of --unlabeled at most, for ranking
 
@@ -53,6 +55,7 @@ class TaughtSource:
         answers: the teacher's, of each of these.
         source: what is cut.
         is_student: whether the model is another than the teacher's own.
+        damages: of parts of the model, as they were found: limits ask for the same ones.
     """
 
     objective: TaskObjective
@@ -62,6 +65,7 @@ class TaughtSource:
     answers: tuple[NDArray[np.float32], ...]
     source: Source
     is_student: bool = False
+    damages: dict[Subnet, float] = field(default_factory=dict)
 
     @classmethod
     def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> TaughtSource:
@@ -135,16 +139,19 @@ class TaughtSource:
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
         """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
-        few = np.arange(rows_within(LOOK_TOKENS, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
+        tokens = int(LOOK_MACS / cost_of(self.source.shape, sequence_length=1).macs)
+        few = np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
         answers = self.answers[0][few]
         return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
         if candidate.kept:
             return self.damage(self.in_training_dtype(self.source.cut(candidate)))
-        return self.damage(self.whole, candidate.subnet)
+        if candidate.subnet not in self.damages:
+            self.damages[candidate.subnet] = self.damage(self.whole, candidate.subnet)
+        return self.damages[candidate.subnet]
 
     def in_training_dtype(self, network: TaskModel) -> TaskModel:
         """Return a copy of a network in the training dtype, in which it is quicker."""
@@ -253,6 +260,19 @@ class Fitting:
                 student = objective.inputs.models.others[f"student {name}"]
                 parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
+
+    @property
+    def whole_step(self) -> DistillStep:
+        """The training step of the uncut model."""
+        shape = self.own.source.shape
+        return self.own.step(Candidate("whole", "gates", Subnet.full(shape)), shape)
+
+    @cached_property
+    def whole_step_s(self) -> float:
+        """The seconds it takes."""
+        part, plan = self.own, plan_for(self.objective)
+        scratch = copy.deepcopy(part.source.model)
+        return seconds_per_step(scratch, plan, part.tokens, self.whole_step, part.objective.engine, self.train)
 
     @property
     def folder(self) -> Path:

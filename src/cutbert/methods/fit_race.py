@@ -55,15 +55,15 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
     """
     run, kept = fitting.plan.run, race_file(fitting, target)
 
-    def time_for_rounds() -> float:
+    def time_for_rounds(candidates: int) -> float:
         races_left = count - number + number * (1 - ROUNDS_SHARE)
-        return ROUNDS_SHARE * fitting.clock.left_s / races_left
+        return ROUNDS_SHARE * fitting.clock.left_with(candidates) / races_left
 
     if not kept.is_file():
         with run.timing("propose"):
-            write_race(kept, *propose(fitting, target, time_for_rounds()))
-    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds())
+            write_race(kept, *propose(fitting, target, time_for_rounds))
     entrants, out = read_race(kept)
+    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds(len(entrants)))
     if len(entrants) > 1:
         with run.timing("rounds"), trainer_of(fitting) as trainer:
             while len(entrants) > 1:
