@@ -30,9 +30,21 @@ from cutbert.locks import PATIENCE_S, holding
 from cutbert.parsing import parse_json
 
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
+TRIES = 20  # to make a folder that others take away
 CHANGE = "change"  # for what becomes nothing by that name: a change of several files of a folder
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h and linux/fs.h
 MOVING_TEMPORARY = threading.Lock()  # where Python makes temporary files is one setting of the whole process
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and its parents where they are missing, also where another process takes one away meanwhile."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            folder.mkdir(mode, parents=True, exist_ok=True)
+            return
+        except (FileNotFoundError, FileExistsError):
+            if not tries_left:
+                raise
 
 
 @contextmanager
@@ -40,7 +52,7 @@ def making_folder(folder: Path) -> Iterator[None]:
     """Make a folder and its parents before the block; on any error those that are empty go again."""
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         yield
     except BaseException:
         with suppress(OSError):  # there is more in it
@@ -269,7 +281,7 @@ def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
     remove_leftovers(aside.parent)
     with ExitStack() as stack:
         while True:
-            aside.mkdir(mode, parents=True, exist_ok=True)
+            make_folder(aside, mode)
             try:
                 is_held = stack.enter_context(holding(aside / LOCK, patience_s=PATIENCE_S if is_new else None))
                 break

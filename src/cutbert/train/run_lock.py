@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cutbert.errors import RunError
-from cutbert.files import making_folder
+from cutbert.files import make_folder, making_folder
 from cutbert.lacks import naming_lacks
 from cutbert.locks import holding, is_held
 
@@ -52,7 +52,7 @@ def making_locked(path: Path, record: str) -> Iterator[None]:
                     stack.enter_context(locked(path))
                     break
                 except FileNotFoundError:  # a command that was refused has just taken it away again
-                    path.mkdir(parents=True, exist_ok=True)
+                    make_folder(path)
         try:
             yield
         except BaseException:
