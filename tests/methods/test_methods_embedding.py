@@ -17,11 +17,14 @@ from tiny_task import QUICK, fit_quickly, time_by_macs
 import cutbert
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import tokenize_rows
-from cutbert.data.vectors import VectorTexts
-from cutbert.errors import InputError, ModelError
+from cutbert.data.vectors import VectorTexts, unit
+from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
+from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import FLAG, POOLING_FILE
+from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import predict_logits, teacher_kl
@@ -139,6 +142,55 @@ def test_fit_ends_with_a_file_that_gives_vectors(fitted: cutbert.api.Run) -> Non
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+def test_a_student_of_another_width_learns_reduced_vectors(
+    model: Path,
+    data: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit_quickly(monkeypatch)
+    shape = EncoderShape.uniform(
+        hidden_size=12, num_layers=2, num_heads=2, intermediate_size=16, vocab_size=20, num_positions=128
+    )
+    student = save_tiny_embedder(tmp_path / "student", shape)
+    pooling = json.loads((student / POOLING_FILE).read_text())
+    (student / POOLING_FILE).write_text(json.dumps({**pooling, FLAG + "mean_tokens": False, FLAG + "cls_token": True}))
+    (student / "config_sentence_transformers.json").unlink()
+    options = {"max_latency_share": 1.0, "max_params": 5_000, "time": 600.0, "rounds": 2, "backend": "onnx"}
+    run = cutbert.fit(
+        model, out=tmp_path / "run", threads=1, max_length=16, student=student, kinds=["student"], **options, **data
+    )
+    path = run.path / "vectors" / "reduction-1.npy"
+    reduction = np.load(path)
+    np.testing.assert_allclose(reduction @ reduction.T, np.eye(12), atol=1e-5)
+    rest = f"its own are not compatible with them before they are multiplied by {path}"
+    assert f"it learns these reduced to 12, and {rest}" in capsys.readouterr().err.replace("\n", " ")
+    chosen = run.leaderboard.chosen[0]
+    assert run.leaderboard.uncut is not None and set(run.leaderboard.uncut.metrics) == set(chosen.metrics)
+    sentence = read_sentence(run.path / "model")
+    assert sentence is not None and sentence.pooling == "cls" and sentence.prompts.query == "a film "
+    texts = judged_texts(data)
+    ours, theirs = (load(folder, threads=1)(texts) for folder in (run.path / "model", export_of(model, tmp_path)))
+    cosines = (unit(ours) * unit(theirs @ reduction.T)).sum(1)
+    assert chosen.metrics["cosine"] == pytest.approx(cosines.mean(), abs=1e-4)
+
+
+def judged_texts(data: dict[str, Any]) -> list[str]:
+    """Return the texts of dev, queries with their prompt."""
+    pairs = [line.split(",")[:2] for line in Path(data["dev"]).read_text().split("\n")[1:]]
+    rows = {name: map(json.loads, Path(data[name]).read_text().split("\n")) for name in ("queries", "corpus")}
+    queries, corpus = ([row["text"] for row in rows[name]] for name in ("queries", "corpus"))
+    judged = dict.fromkeys(text for pair in pairs[1:] for text in pair)
+    return [*judged, *(f"a film {text}" for text in queries), *corpus]
+
+
+def export_of(model: Path, folder: Path) -> Path:
+    """Return the model's folder with an ONNX file."""
+    cutbert.export(model, onnx=True, out=folder / "exported")
+    return folder / "exported"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "options"),
@@ -223,19 +275,3 @@ def test_options_of_tasks(model: Path, data: dict[str, Any], tmp_path: Path) -> 
     assert "--augment is for --objective task" in refused(model, data, tmp_path / "run", augment="words")
     with pytest.raises(InputError, match="must leave the hidden size, which is that of the vectors, as it is"):
         cutbert.schubert(model, out=tmp_path / "run", budget="params=0.9", **data, **QUICK)
-    with pytest.raises(ModelError, match="must make vectors of 24 numbers"):
-        raise_for_student(model, data, tmp_path)
-
-
-def raise_for_student(model: Path, data: dict[str, Any], folder: Path) -> None:
-    """Give fit a student that makes other vectors."""
-    from cutbert.methods.fit import check_student
-    from cutbert.shape.source import Models, find_model
-    from cutbert.work.inputs import Inputs
-
-    student = shutil.copytree(model, folder / "student")
-    config = json.loads((student / "config.json").read_text())
-    config["hidden_size"] = 12
-    (student / "config.json").write_text(json.dumps(config))
-    (student / "shape.json").unlink()
-    check_student(find_model(student), Inputs(Models(find_model(model)), None, VECTORS))  # type: ignore[arg-type]

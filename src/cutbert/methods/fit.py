@@ -128,7 +128,7 @@ def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> No
 
 
 def check_student(student: ModelSource, inputs: Inputs) -> None:
-    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or vectors of MODEL's size.
+    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or makes vectors.
 
     Of a task with outputs per token the tokenizer must be MODEL's.
     """
@@ -136,9 +136,6 @@ def check_student(student: ModelSource, inputs: Inputs) -> None:
     if head.kind == "embedding":
         with mistakes.collect():
             read_embedder(student.name, student.folder)
-        ours, its = inputs.model.shape.hidden_size, student.shape.hidden_size
-        if ours != its:
-            mistakes.add(f"must make vectors of {ours} numbers, as {inputs.model} does, got {its}")
     is_other = student.head.is_sequence == head.is_sequence and student.head.num_outputs
     if head.num_outputs and is_other and output_rows(student.head, head)[0] is None:
         wanted = f"with the labels {head.label_words}" if head.labels else f"of kind {head.kind}"
