@@ -157,6 +157,7 @@ def test_a_student_of_another_width_learns_reduced_vectors(
     pooling = json.loads((student / POOLING_FILE).read_text())
     (student / POOLING_FILE).write_text(json.dumps({**pooling, FLAG + "mean_tokens": False, FLAG + "cls_token": True}))
     (student / "config_sentence_transformers.json").unlink()
+    tiny_tokenizer(WORDS[::-1]).save_pretrained(student)  # so that the teacher has tokens of its own
     options = {"max_latency_share": 1.0, "max_params": 5_000, "time": 600.0, "rounds": 2, "backend": "onnx"}
     run = cutbert.fit(
         model, out=tmp_path / "run", threads=1, max_length=16, student=student, kinds=["student"], **options, **data
