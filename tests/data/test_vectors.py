@@ -12,7 +12,6 @@ from sklearn.metrics.pairwise import cosine_similarity
 from cutbert.data import vectors
 from cutbert.data.dataset import Dataset
 from cutbert.data.ranking import mrr, ndcg
-from cutbert.data.reduction import reduction_of
 from cutbert.data.rows import Rows
 from cutbert.data.vectors import Pairs, Prompts, Retrieval, VectorScorer, VectorTexts, prompts_of, unit
 from cutbert.errors import DataError
@@ -59,22 +58,6 @@ def test_the_teacher_itself_is_all_right() -> None:
     other = VectorScorer(BOTH).beside(VECTORS)(VECTORS + DRAW.normal(size=VECTORS.shape))
     wanted = (unit(VECTORS) * unit(np.asarray(VECTORS))).sum()  # a sum of unit cosines: the number of texts
     assert wanted == pytest.approx(40, abs=1e-4) and other.metrics["cosine"] < 1
-
-
-@pytest.mark.parametrize(("width", "wide"), [(6, 10), (10, 6), (6, 6)])
-def test_a_reduction_stretches_nothing_and_lies_nearest(width: int, wide: int) -> None:
-    draw = np.random.default_rng(1)
-    ours, theirs = (unit(draw.normal(size=(40, each))) for each in (width, wide))
-    reduction = reduction_of(theirs, ours)
-    small = reduction @ reduction.T if width <= wide else reduction.T @ reduction
-    assert reduction.shape == (width, wide) and np.allclose(small, np.eye(min(width, wide)), atol=1e-5)
-    best = (ours * (theirs @ reduction.T)).sum()
-    for _ in range(50):
-        other, _ = np.linalg.qr(draw.normal(size=(max(width, wide), min(width, wide))))
-        assert (ours * (theirs @ (other if width <= wide else other.T))).sum() < best
-    turned = ours @ reduction  # by a turn: it is found again
-    if width <= wide:
-        np.testing.assert_allclose(turned @ reduction_of(turned, ours).T, ours, atol=1e-5)
 
 
 def test_plain_texts_need_a_teacher() -> None:

@@ -15,7 +15,6 @@ from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.exporters.trimming import Trimming
 from cutbert.hub.load import load_model
-from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
 from cutbert.methods.fit_plan import Clock, FitPlan
@@ -28,13 +27,10 @@ from cutbert.surgery.repair import repair
 from cutbert.train.evaluate import predict_logits, score, teacher_kl
 from cutbert.train.progress import say
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.train.vectors import FOLDER as VECTORS
-from cutbert.train.vectors import reduced
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective, share_tokens
-from cutbert.work.reduced import kept_reduction
 from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
@@ -86,30 +82,13 @@ class Part:
 
     @classmethod
     def of_student(
-        cls,
-        model: Part,
-        student: ModelSource,
-        held_out: Sequence[Examples],
-        seed: int,
-        folder: Path,
-        reduction_path: Path,
+        cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
     ) -> Part:
-        """Return a student, which learns from the model's teacher; it may have a tokenizer of its own.
-
-        A student that makes vectors of another width than the teacher's learns these reduced to its own.
-
-        Args:
-            model: the model itself.
-            student: what is tried in its place.
-            held_out, seed, folder: as in `of_model`.
-            reduction_path: where what reduces the teacher's vectors is kept, if anything does.
-        """
+        """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
         loaded = load_model(student, data.head, seed=seed)
         loaded.model.to(old.engine.device)
-        own, teacher, tokens, answers = replace(old, loaded=loaded), model.teacher, model.tokens, model.answers
-        if old.sentence is not None:
-            own = replace(own, sentence=read_embedder(student.name, student.folder).with_prompts_of(old.sentence))
+        own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if not share_tokens(loaded, old.loaded):
             dev = replace(own.tokenize(data.dev), scorer=old.dev.scorer)
             select = dev if data.select_is_dev else replace(own.tokenize(data.select), scorer=old.select.scorer)
@@ -118,19 +97,8 @@ class Part:
             others = model.tokens if teacher.tokens is None else teacher.tokens
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
             teacher = teacher.keeping(tokens, plan_for(own).batch_size, seed, folder)
-        width, wanted = loaded.model.shape.hidden_size, old.loaded.model.shape.hidden_size
-        if data.head.kind == "embedding" and width != wanted:
-            network = frozen_copy(loaded.model, own.engine.dtype)
-            reduction = kept_reduction(reduction_path, network, teacher, tokens, plan_for(own).batch_size, seed)
-            say(
-                f"{student} makes vectors of {width} numbers, {old.inputs.model} of {wanted}: it learns these reduced "
-                f"to {width}, and its own are not compatible with them before they are multiplied by {reduction_path}"
-            )
-            own = replace(own, dev=reduced(own.dev, reduction), select=reduced(own.select, reduction))
-            teacher = replace(teacher, reduction=torch.from_numpy(reduction).to(own.engine.device))
-            answers = tuple(each @ reduction.T for each in answers)
         judged = tuple(map(own.tokenize, (judged_rows(old), *held_out)))
-        part = cls(own, teacher, tokens, judged, answers, source_of(own, seed), is_student=True)
+        part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
         recipe = recipe_for(data.head, is_cut=False)
         student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
         return part
@@ -160,8 +128,9 @@ class Part:
         return score(data.head, data.metric, logits, self.objective.select).score
 
     def kl(self, network: TaskModel) -> float:
-        """Return a network's divergence from the teacher on the rows that are judged."""
-        ours = joined([predict_logits(network, tokens) for tokens in self.judged])
+        """Return a network's divergence from the teacher on the rows that are judged, in the training dtype."""
+        quick = self.in_training_dtype(network)
+        ours = joined([predict_logits(quick, tokens) for tokens in self.judged])
         return teacher_kl(self.objective.data.head, ours, joined(self.answers))
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
@@ -174,13 +143,17 @@ class Part:
     def damage_of(self, candidate: Candidate) -> float:
         """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
         if candidate.kept:
-            return self.damage(frozen_copy(self.source.cut(candidate), self.objective.engine.dtype))
+            return self.damage(self.in_training_dtype(self.source.cut(candidate)))
         return self.damage(self.whole, candidate.subnet)
+
+    def in_training_dtype(self, network: TaskModel) -> TaskModel:
+        """Return a copy of a network in the training dtype, in which it is quicker."""
+        return frozen_copy(network, self.objective.engine.dtype)
 
     @cached_property
     def whole(self) -> TaskModel:
-        """The source in the training dtype, in which it is quicker."""
-        return frozen_copy(self.source.model, self.objective.engine.dtype)
+        """The source in the training dtype."""
+        return self.in_training_dtype(self.source.model)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted."""
@@ -274,10 +247,9 @@ class Fitting:
             folder = plan.run.path / "checkpoint"
             own = Part.of_model(objective, held_out, train.seed, folder)
             parts: dict[str | None, Part] = {None: own}
-            for i, name in enumerate(settings.student if "student" in settings.kinds else ()):
+            for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                reduction = plan.run.path / VECTORS / f"reduction-{i + 1}.npy"
-                parts[name] = Part.of_student(own, student, held_out, train.seed, folder, reduction)
+                parts[name] = Part.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property

@@ -22,7 +22,7 @@ from cutbert.shape.pooling import Pooling
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.runner import Runner
 
-FOLDER = "vectors"  # in a run: the teacher's, of select and dev; what reduces them for a student of another width
+FOLDER = "vectors"  # in a run: the teacher's, of select and dev
 
 
 def embedder(model: TaskModel, normalizes: bool) -> TaskModel:
@@ -38,22 +38,11 @@ def beside(tokens: Tokens, vectors: NDArray[np.float32]) -> Tokens:
     return replace(tokens, scorer=tokens.scorer.beside(vectors))
 
 
-def reduced(tokens: Tokens, reduction: NDArray[np.float32]) -> Tokens:
-    """Return the rows with a scorer that knows the teacher's vectors in a student's width, as `data.reduction` says."""
-    assert isinstance(tokens.scorer, VectorScorer) and tokens.scorer.teacher is not None
-    return beside(tokens, tokens.scorer.teacher @ reduction.T)
-
-
 def keep_vectors(path: Path, model: TaskModel, tokens: Tokens) -> None:
     """Write a model's vectors of some rows, unit length, [N, H]."""
-    keep_array(path, unit(predict_logits(model, tokens)))
-
-
-def keep_array(path: Path, array: NDArray[np.float32]) -> None:
-    """Write an array in NumPy's format."""
     path.parent.mkdir(exist_ok=True)
     with replacing_file(path) as aside, aside.open("wb") as file:
-        np.save(file, array)
+        np.save(file, unit(predict_logits(model, tokens)))
 
 
 def kept_vectors(path: Path, tokens: Tokens, width: int) -> NDArray[np.float32]:
@@ -62,27 +51,14 @@ def kept_vectors(path: Path, tokens: Tokens, width: int) -> NDArray[np.float32]:
     Raises:
         RunError: the file is damaged, or is of other rows or another model.
     """
-    return kept_array(path, (len(tokens), width), f"a vector of {width} numbers for each of {len(tokens):,} texts")
-
-
-def kept_array(path: Path, shape: tuple[int, int], wanted: str) -> NDArray[np.float32]:
-    """Return the array that a file keeps.
-
-    Args:
-        path: the file.
-        shape: that it must have.
-        wanted: the same in words.
-
-    Raises:
-        RunError: the file is damaged, or holds another array.
-    """
     try:
-        array = np.load(path, allow_pickle=False)
+        vectors = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise RunError(f"{path}: cannot be read: {error}") from None
-    if array.shape != shape or array.dtype.kind != "f":
-        raise RunError(f"{path}: must hold {wanted}, got an array of shape {array.shape}")
-    return np.asarray(array, dtype=np.float32)
+    if vectors.shape != (len(tokens), width):
+        wanted = f"a vector of {width} numbers for each of {len(tokens):,} texts"
+        raise RunError(f"{path}: must hold {wanted}, got an array of shape {vectors.shape}")
+    return np.asarray(vectors, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)

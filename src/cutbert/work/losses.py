@@ -49,8 +49,6 @@ class Teacher:
         state_pairs: which of the model's states belongs to which of its own, where it has another number of layers;
             None where they have the same.
         kept: its outputs for rows of training, where they are kept; None where they are computed every time.
-        reduction: of an embedding model, what takes its vectors to those of a student of another width, [the student's,
-            its own] (`data.reduction`); None where both have one width.
     """
 
     model: TaskModel
@@ -58,7 +56,6 @@ class Teacher:
     has_states: bool = True
     state_pairs: StatePairs | None = None
     kept: KeptOutputs | None = None
-    reduction: Tensor | None = None
 
     def keeping(self, tokens: Tokens, batch_size: int, seed: int, folder: Path) -> Teacher:
         """Return the teacher with its outputs for the rows of a training kept: on the CPU, where they take longest.
@@ -104,13 +101,6 @@ class Teacher:
     @torch.no_grad()
     def outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None = None) -> TaskOutput:
         """Return the teacher's outputs for a batch; where it has tokens of its own, for the same rows in them."""
-        outputs = self._outputs(batch, rows, subnet)
-        if self.reduction is None:
-            return outputs
-        assert outputs.logits is not None
-        return outputs._replace(logits=F.linear(outputs.logits.float(), self.reduction))
-
-    def _outputs(self, batch: Batch, rows: np.ndarray, subnet: Subnet | None) -> TaskOutput:
         if self.kept is not None and subnet is None:
             return self.kept(batch, rows)
         if self.tokens is not None:
