@@ -149,7 +149,7 @@ def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, 
     """Return a candidate with its weights kept: repaired, or as it is cut where that is closer to the teacher."""
     part = fitting.part_of(candidate)
     network = part.source.cut(candidate) if part.is_student else part.repaired(candidate)
-    if not part.is_student and part.damage(network) > damage:
+    if not part.is_student and part.damage(part.in_training_dtype(network)) > damage:
         network = part.source.cut(candidate)
     weights = f"{target.key}-{candidate.name}-start"
     save_weights(fitting.folder / f"{weights}.safetensors", network)
