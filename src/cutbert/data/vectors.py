@@ -198,23 +198,22 @@ def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def similarities(ours_ND: NDArray[np.float32], theirs_NE: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return for each text how alike two models see it among the others: 1 where they agree, 0 where they do not at all.
+    """Return for each text how well two models agree on which others are like it: 1 where they do, 0 by chance.
 
-    It is Pearson's correlation of the text's cosines to all other texts; 0 where undefined. Vectors may have any widths.
+    It is Pearson's correlation of the text's cosines to all others; 0 where undefined. Vectors may have any widths.
 
     Args:
         ours_ND, theirs_NE: of the same texts, unit length.
     """
-    others = ~np.eye(len(ours_ND), dtype=bool)
-    sides = [(each @ each.T).astype(np.float64)[others].reshape(len(each), -1) for each in (ours_ND, theirs_NE)]
-    if not sides[0].size:
+    if len(ours_ND) < 2:
         return np.zeros(len(ours_ND))
-    one, other = (unit64(side - side.mean(axis=1, keepdims=True)) for side in sides)
-    return np.nan_to_num((one * other).sum(axis=1))
-
-
-def unit64(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+    others = ~np.eye(len(ours_ND), dtype=bool)
+    sides = []
+    for vectors in (ours_ND.astype(np.float64), theirs_NE.astype(np.float64)):
+        cosines = (vectors @ vectors.T)[others].reshape(len(vectors), -1)
+        centred = cosines - cosines.mean(axis=1, keepdims=True)
+        sides.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
+    return np.nan_to_num((sides[0] * sides[1]).sum(axis=1))
 
 
 def pair_scores(vectors_ND: NDArray[np.float32], pairs: Pairs) -> ScoredOutputs:
