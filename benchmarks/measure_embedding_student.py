@@ -1,10 +1,9 @@
 """How good a small embedding model is once it learned from a large one by `fit --student`, beside itself untaught.
 
-The student makes vectors of another width than the teacher: it learns the teacher's, reduced to its own. Texts to learn
-from are those of the data folder's training files, without labels; choices are made on held-out ones. The limit is the
-untaught student's own int8 latency, with a little room for noise. Compared are the int8 files of both, on STS-B's dev
-pairs, and on SQuAD's dev questions over its paragraphs. A run is resumed, and the record is written again after each
-seed.
+A student whose vectors have another width learns which texts are alike to the teacher. Texts to learn from are those of
+the data folder's training files, without labels; choices are made on held-out ones. The limit is the untaught student's
+own int8 latency, with a little room for noise. Compared are the int8 files of both, on STS-B's dev pairs, and on SQuAD's
+dev questions over its paragraphs. A run is resumed, and the record is written again after each seed.
 """
 
 from __future__ import annotations
