@@ -2,7 +2,7 @@
 
 A student whose vectors have another width learns which texts are alike to the teacher. Texts to learn from are those of
 the data folder's training files, without labels; choices are made on held-out ones. The limit is the untaught student's
-own int8 latency, with a little room for noise. Compared are the int8 files of both, on STS-B's dev pairs, and on SQuAD's
+own int8 latency, with a little room for noise. Compared are the int8 files of both, on STS-B's dev pairs and on SQuAD's
 dev questions over its paragraphs. A run is resumed, and the record is written again after each seed.
 """
 

@@ -404,6 +404,7 @@ def runtime_table() -> str:
 
 def serving_table() -> str:
     """Return latency and rate of the example's server, for the page on the runtime."""
+    record = read_record("serving")
     rows = [
         [
             f"{each['name']}, {each['processes']} process{'es' if each['processes'] > 1 else ''}",
@@ -411,9 +412,11 @@ def serving_table() -> str:
             *(f"{each[name]:.0f}" for name in ("p50_ms", "p99_ms", "requests_per_s")),
             f"{each['server_processor_ms']:.2f}",
         ]
-        for each in read_record("serving")["servers"]
+        for each in record["servers"]
     ]
-    return table(["server", "clients", "p50, ms", "p99, ms", "requests a second", "processor time of one, ms"], rows)
+    heads = ["server", "clients", "p50, ms", "p99, ms", "requests a second", "processor time of one, ms"]
+    cores = record["machine"]["cores"]
+    return f"{table(heads, rows)}\nClients and server shared {cores} core{'s' if cores > 1 else ''}.\n"
 
 
 def trim_table() -> str:
