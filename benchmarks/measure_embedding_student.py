@@ -82,9 +82,15 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         threads=args.threads,
         seed=seed,
     )
-    judged = {"objective": "embedding", "task": "stsb", "data_dir": str(args.data_dir)}
-    judged |= {name: data[name] for name in ("queries", "corpus", "relevant")}
-    settings = DataSettings(**judged, max_eval_samples=args.queries)
+    settings = DataSettings(
+        objective="embedding",
+        task="stsb",
+        data_dir=str(args.data_dir),
+        queries=data["queries"],
+        corpus=data["corpus"],
+        relevant=data["relevant"],
+        max_eval_samples=args.queries,
+    )
     folders = {"taught": str(run.path / "model"), "untaught": args.student}
     outputs = {name: outputs_of(folder, settings, args.threads) for name, folder in folders.items()}
     times = cutbert.measure(*folders.values(), backend=BACKEND, length=LENGTH, threads=args.threads)["models"]
