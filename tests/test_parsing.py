@@ -17,7 +17,8 @@ from cutbert.api.table import VERBS
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import InputError, RunError
 from cutbert.files import read_json
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.options import CEILINGS
 from cutbert.parsing import MOST_DEPTH, parse_json, parse_toml

@@ -130,7 +130,7 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     # One thread: on a busy machine, threads that wait for each other make a tiny model take minutes.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.5))  # not its 20 minutes
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.5)  # not its 20 minutes
     make_inputs(tmp_path)
     for title in ("Quick start", "One method"):
         (block,) = blocks_of(section(ROOT / "README.md", title))

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
-from cutbert.lacks import naming_lacks
+from cutbert.lacks import ASIDE, naming_lacks
 from cutbert.locks import PATIENCE_S, holding
 from cutbert.parsing import parse_json
 
-ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h and linux/fs.h
 MOVING_TEMPORARY = threading.Lock()  # where Python makes temporary files is one setting of the whole process

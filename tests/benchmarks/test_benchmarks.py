@@ -136,7 +136,7 @@ def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
 
 @pytest.mark.slow
 def test_fit(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.0)
     for module in ("fit_proposals", "fit_race"):
         monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
     words = ("--tasks", "sst2", "--seeds", 0, "--shares", 1, "--time", 600, "--work", tmp_path / "runs")
@@ -477,7 +477,7 @@ def test_the_readme_names_every_script_and_plan() -> None:
 
 @pytest.mark.slow
 def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.0)
     for module in ("fit_proposals", "fit_race"):
         monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
     data = embedding_data(tmp_path / "data")

@@ -71,7 +71,7 @@ def time_by_macs(patch: pytest.MonkeyPatch) -> None:
 def fit_quickly(patch: pytest.MonkeyPatch) -> None:
     """Leave `fit` little time for training, whatever the machine does beside."""
     measure_quickly(patch)
-    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.5))
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.5)
     for module in ("fit_proposals", "fit_race"):
         patch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
 

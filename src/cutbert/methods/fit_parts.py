@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.data.vectors import COSINE, SIMILARITY, VectorScorer
 from cutbert.exporters.trimming import Trimming
-from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
@@ -32,10 +31,11 @@ from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
-from cutbert.work.objective import TaskObjective, share_tokens
+from cutbert.work.objective import TaskObjective, load_for, share_tokens
 from cutbert.work.student import StudentRecipe, recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
 LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
@@ -44,7 +44,7 @@ HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TaughtSource:
     """A model that candidates are cut from, with its task and its teacher: the model itself, or a student.
 
     Args:
@@ -55,6 +55,7 @@ class Part:
         answers: the teacher's, of each of these.
         source: what is cut.
         is_student: whether the model is another than the teacher's own.
+        damages: of parts of the model, as they were found: limits ask for the same ones.
     """
 
     objective: TaskObjective
@@ -64,9 +65,10 @@ class Part:
     answers: tuple[NDArray[np.float32], ...]
     source: Source
     is_student: bool = False
+    damages: dict[Subnet, float] = field(default_factory=dict)
 
     @classmethod
-    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> Part:
+    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> TaughtSource:
         """Return the model itself, with the teacher asked and the model's parts looked at.
 
         Args:
@@ -84,11 +86,11 @@ class Part:
 
     @classmethod
     def of_student(
-        cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
-    ) -> Part:
+        cls, model: TaughtSource, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
+    ) -> TaughtSource:
         """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
-        loaded = load_model(student, data.head, seed=seed)
+        loaded = load_for(student, data, seed)
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if old.sentence is not None:
@@ -106,7 +108,7 @@ class Part:
         student_step(own.losses, teacher, part.source.shape, part.recipe)  # says what cannot be compared
         return part
 
-    def trimmed(self) -> tuple[Part, Trimming]:
+    def trimmed(self) -> tuple[TaughtSource, Trimming]:
         """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
         objective, data = self.objective, self.objective.data
         trimming = Trimming.of(objective.loaded, self.tokens, objective.sentence)
@@ -157,10 +159,12 @@ class Part:
         return self.distance(ours, answers if answers.ndim == 2 else answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
         if candidate.kept:
             return self.damage(self.in_training_dtype(self.source.cut(candidate)))
-        return self.damage(self.whole, candidate.subnet)
+        if candidate.subnet not in self.damages:
+            self.damages[candidate.subnet] = self.damage(self.whole, candidate.subnet)
+        return self.damages[candidate.subnet]
 
     def in_training_dtype(self, network: TaskModel) -> TaskModel:
         """Return a copy of a network in the training dtype, in which it is quicker."""
@@ -172,8 +176,10 @@ class Part:
         return self.in_training_dtype(self.source.model)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
-        """Return a candidate's network with what the cut broke refitted."""
+        """Return a candidate's network with what the cut broke refitted; of a single row of training as it is cut."""
         network, model = self.source.cut(candidate), self.source.model
+        if sum(batch.num_rows for batch in self.source.batches) < 2:
+            return network
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
         repair(model, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
         return network
@@ -243,7 +249,7 @@ def rows_within(most_tokens: int, lengths: NDArray[np.int64], fewest: int) -> in
 def source_of(objective: TaskObjective, seed: int) -> Source:
     """Return an objective's model as what candidates are cut from, looked at on a few training rows without labels."""
     model = objective.loaded.model
-    rows = min(REPAIR_ROWS, max(1, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
+    rows = min(REPAIR_ROWS, max(FEWEST_REPAIR_ROWS, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
     return Source.of(model, objective.sample(model, rows, seed))
 
 
@@ -265,7 +271,7 @@ class Fitting:
     plan: FitPlan
     clock: Clock
     costs: Costs
-    parts: dict[str | None, Part]
+    parts: dict[str | None, TaughtSource]
     at_once: int
 
     @classmethod
@@ -283,11 +289,11 @@ class Fitting:
             say("looking at what each part of the model is worth")
             objective, held_out = without_held_out(objective, train.seed)
             folder = plan.run.path / "checkpoint"
-            own = Part.of_model(objective, held_out, train.seed, folder)
-            parts: dict[str | None, Part] = {None: own}
+            own = TaughtSource.of_model(objective, held_out, train.seed, folder)
+            parts: dict[str | None, TaughtSource] = {None: own}
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                parts[name] = Part.of_student(own, student, held_out, train.seed, folder)
+                parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property
@@ -296,11 +302,11 @@ class Fitting:
         return self.plan.run.path / "checkpoint"
 
     @property
-    def own(self) -> Part:
+    def own(self) -> TaughtSource:
         """The model itself."""
         return self.parts[None]
 
-    def part_of(self, candidate: Candidate) -> Part:
+    def part_of(self, candidate: Candidate) -> TaughtSource:
         """Return what a candidate is cut from."""
         return self.parts[candidate.student]
 

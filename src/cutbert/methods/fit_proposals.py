@@ -18,7 +18,7 @@ from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_plan import PLAN, seconds_per_step
+from cutbert.methods.fit_plan import PLAN, TAKING_PART, seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -70,7 +70,7 @@ class Entrant:
         return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
 
 
-def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entrant], list[Entrant]]:
+def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -> tuple[list[Entrant], list[Entrant]]:
     """Return the candidates that race under a limit, repaired, the best first, and those that are out; their weights
     are kept.
 
@@ -80,7 +80,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entr
     Args:
         fitting: of the run.
         target: the limit.
-        seconds: for rounds; only as many candidates as these allow take part.
+        seconds: for rounds of a number of candidates; only as many as these allow take part.
     """
     proposed, wider = proposals(fitting, target)
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
@@ -90,7 +90,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entr
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
-    count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
+    count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, able, seconds))
     if count > 1:
         taken = in_turns(able, damages)[:count]
     else:
@@ -289,12 +289,12 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
     return {each.name: factor * times[each.name].latency_ms for each in candidates}
 
 
-def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float) -> int:
+def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Callable[[int], float]) -> int:
     """Return how many candidates there is time for in rounds, at least one."""
     first = candidates[0]
     speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
-        if fitting.at_once * seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+        if fitting.at_once * seconds(count) / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
             return count
     return 1
 

@@ -64,7 +64,7 @@ def loaded(fitting: Fitting, entrant: Entrant) -> TaskModel:
 # A round of candidates
 
 
-class Trainer(Protocol):
+class RoundTrainer(Protocol):
     """Trains the candidates of a round."""
 
     @property
@@ -86,7 +86,7 @@ class Trainer(Protocol):
 
 
 @contextmanager
-def trainer_of(fitting: Fitting) -> Iterator[Trainer]:
+def trainer_of(fitting: Fitting) -> Iterator[RoundTrainer]:
     """Yield what trains candidates; a cluster is held only meanwhile.
 
     Raises:

@@ -14,7 +14,7 @@ from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_
 from cutbert.errors import MissingError, Mistakes, RunError
 from cutbert.files import making_folder, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
-from cutbert.sweeps.expand import RUNS, Run
+from cutbert.sweeps.expand import RUNS, PlannedRun
 from cutbert.train.run_folder import RunFolder, has_content
 from cutbert.train.run_lock import LOCK, is_locked, locked
 from cutbert.train.run_record import RECORD
@@ -33,7 +33,7 @@ class StoredRun:
     """A run as stored in sweep.json.
 
     Args:
-        name, step, verb, labels, seeds, model, after: as in `Run`.
+        name, step, verb, labels, seeds, model, after: as in `PlannedRun`.
         options: of its command.
     """
 
@@ -47,7 +47,7 @@ class StoredRun:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, run: Run) -> StoredRun:
+    def of(cls, run: PlannedRun) -> StoredRun:
         options = json.loads(json.dumps(dict(run.options)))
         return cls(
             run.name, run.step, run.verb, dict(run.labels), tuple(sorted(run.seeds)), run.model, run.after, options
@@ -114,7 +114,7 @@ class SweepFolder:
         self._finished: dict[str, RunState] = {}
 
     @classmethod
-    def open(cls, out: Path, runs: Sequence[Run]) -> SweepFolder:
+    def open(cls, out: Path, runs: Sequence[PlannedRun]) -> SweepFolder:
         """Return the folder of a sweep over these runs: a new one, or that of the same plan, which may have grown.
 
         Raises:

@@ -13,8 +13,8 @@ from types import FrameType
 from typing import Any
 
 from cutbert.errors import InterruptedRun
-from cutbert.sweeps.engines import Engine, Job, LocalEngine
-from cutbert.sweeps.expand import RUNS, Run, read_runs
+from cutbert.sweeps.engines import Job, JobEngine, LocalEngine
+from cutbert.sweeps.expand import RUNS, PlannedRun, read_runs
 from cutbert.sweeps.folder import RunState, StoredRun, SweepFolder
 from cutbert.sweeps.options import Verbs
 from cutbert.sweeps.settings import SweepSettings
@@ -60,7 +60,7 @@ def show(path: str) -> dict[str, Any]:
 
 
 @contextmanager
-def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
+def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[JobEngine]:
     """Yield the engine the settings name.
 
     Raises:
@@ -80,7 +80,7 @@ def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
 class Sweep:
     """One call of `sweep`: the state of each run, and which runs the engine has now."""
 
-    def __init__(self, folder: SweepFolder, runs: Mapping[str, Run], engine: Engine) -> None:
+    def __init__(self, folder: SweepFolder, runs: Mapping[str, PlannedRun], engine: JobEngine) -> None:
         self.folder = folder
         self.runs = runs
         self.engine = engine
@@ -139,7 +139,7 @@ class Sweep:
                 has_begun = True
         return has_begun
 
-    def _job(self, run: Run, state: RunState) -> Job:
+    def _job(self, run: PlannedRun, state: RunState) -> Job:
         """Return a run as a job; one that resumes keeps its number of threads, since its results depend on it."""
         threads = run.options.get("threads")
         cores = self.engine.share(run.needs.cores or threads)
