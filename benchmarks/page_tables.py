@@ -17,6 +17,7 @@ from results import (
     cut_gap,
     fit_gap,
     fit_mean,
+    has_record,
     has_run,
     kept,
     kept_gap,
@@ -28,6 +29,7 @@ from results import (
 
 TITLES = dict(zip(TASKS, HEADS, strict=True))
 BASE = "base"
+STUDENT_METRICS = ("spearman", "ndcg@10", "mrr@10")
 
 
 def fit_table() -> str:
@@ -378,6 +380,26 @@ def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
     """Return what vectors are scored by, in points; the cosine as it is."""
     scores = [f"{100 * metrics[name]:.1f}" for name in ("spearman", "ndcg@10", "ndcg@10_teacher_index")]
     return [*scores, f"{metrics['cosine']:.3f}"]
+
+
+def student_table() -> str:
+    """Return what a small embedding model scores untaught and taught by a large one, for embedding's page."""
+    if not has_record("embedding_student"):
+        return "Not measured yet.\n"
+    record, rows = read_record("embedding_student"), []
+    for cell in record["cells"]:
+        for name in ("untaught", "taught"):
+            own = cell[name]
+            scores = [f"{100 * own[metric]:.1f}" for metric in STUDENT_METRICS]
+            rows.append([f"{name}, seed {cell['seed']}", f"{own['latency_ms']:.2f}", *scores])
+        gaps = [in_points(cell["differences"][metric]) for metric in STUDENT_METRICS]
+        rows.append(["difference [95 %]", "", *gaps])
+    return table(["", "int8, ms", "Spearman", "NDCG@10", "MRR@10"], rows)
+
+
+def in_points(difference: Mapping[str, float]) -> str:
+    mean, low, high = (100 * difference[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
 def runtime_table() -> str:
