@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import remove_leftovers
+from cutbert.files import is_free, remove_leftovers
 from cutbert.options import did_you_mean, given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -173,7 +173,7 @@ def out_mistakes(out: str | None) -> Iterable[str]:
         return
     path = Path(out)
     remove_leftovers(path.parent)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not is_free(path):
         yield f"--out must be absent or an empty folder, but {path} is not"
     yield from parent_mistakes(path)
 

@@ -172,9 +172,10 @@ def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...], monkeypatch
 
 
 def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
-    words = ("--rows", "5", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
+    words = ("--rows", "5", "--formats", "tsv.gz,npy", "--backends", "onnx", "--hidden-size", 24, "--repeats", 1)
     record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
-    assert [(each["format"], each["rows"]) for each in record["files"]] == [("tsv.gz", 5), ("parquet", 5)]
+    measured = [(each["backend"], each["format"], each["rows"]) for each in record["files"]]
+    assert measured == [("onnx", "tsv.gz", 5), ("onnx", "npy", 5)]
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
 
 

@@ -78,3 +78,12 @@ def test_only_numbers_have_a_spread() -> None:
     assert spread_of(np.array([7.0, 7.0], dtype=np.float32)) == LabelSpread(7.0, 1.0)
     for others in (np.array([True, False]), np.array([0, 3])):
         assert spread_of(others, SCORE if others.dtype == np.bool_ else HEAD) == LabelSpread()
+
+
+def test_it_is_said_where_bf16_is_too_coarse() -> None:
+    years = spread_of(np.arange(1990, 2021).astype(np.float32))
+    (note,) = years.notes(torch.bfloat16)
+    assert note.startswith(
+        "labels are 2005 on average with a deviation of only 8.94: bf16 rounds such numbers too much"
+    )
+    assert not years.notes(torch.float32) and not spread_of(NUMBERS).notes(torch.bfloat16)

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand
 
 from cutbert.api.table import TABLE, VERBS
-from cutbert.api.verb import Verb
+from cutbert.api.verb import HELP_WIDTH, Verb
 from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option, did_you_mean
 from cutbert.parsing import is_plain
@@ -21,7 +21,6 @@ from cutbert.version import __version__
 
 SUMMARY = "Compress BERT-family encoders: find, measure and export the best sub-network under a limit."
 REST = "Output"
-HELP_WIDTH = 78
 NAMES_WIDTH = 30
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,9 +19,10 @@ from cutbert.exporters.trimming import Trimming
 from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
-from cutbert.methods.fit_plan import Clock, FitPlan
+from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
@@ -38,7 +40,7 @@ REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take 
 FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
-LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
+LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 HELD_OUT = 500  # of --unlabeled at most, for ranking
 
@@ -153,7 +155,8 @@ class TaughtSource:
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
         """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
-        few = np.arange(rows_within(LOOK_TOKENS, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
+        tokens = int(LOOK_MACS / cost_of(self.source.shape, sequence_length=1).macs)
+        few = np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
         answers = self.answers[0][few]
         return self.distance(ours, answers if answers.ndim == 2 else answers[:, : ours.shape[1]])
@@ -295,6 +298,19 @@ class Fitting:
                 student = objective.inputs.models.others[f"student {name}"]
                 parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
+
+    @property
+    def whole_step(self) -> DistillStep:
+        """The training step of the uncut model."""
+        shape = self.own.source.shape
+        return self.own.step(Candidate("whole", "gates", Subnet.full(shape)), shape)
+
+    @cached_property
+    def whole_step_s(self) -> float:
+        """The seconds it takes."""
+        part, plan = self.own, self.own.recipe.plan
+        scratch = copy.deepcopy(part.source.model)
+        return seconds_per_step(scratch, plan, part.tokens, self.whole_step, part.objective.engine, self.train)
 
     @property
     def folder(self) -> Path:

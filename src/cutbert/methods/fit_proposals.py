@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -23,7 +22,6 @@ from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import save_weights
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import counter, progress_bar, say
@@ -191,13 +189,10 @@ def by_gates(
         is_needed: nothing else fits, so that the fewest steps are taken in any case.
     """
     part, plan = fitting.own, fitting.own.recipe.plan
-    whole, name = Candidate("whole", "gates", Subnet.full(part.source.shape)), f"{target.key}-gates"
-    step, engine = part.step(whole, part.source.shape), part.objective.engine
+    name = f"{target.key}-gates"
 
     def planned() -> int:
-        scratch = copy.deepcopy(part.source.model)
-        speed = seconds_per_step(scratch, plan, part.tokens, step, engine, fitting.train)
-        return min(MOST_STEPS, max(0, int(GATES_SHARE * fitting.clock.left_s / speed)))
+        return min(MOST_STEPS, max(0, int(GATES_SHARE * fitting.clock.left_s / fitting.whole_step_s)))
 
     steps = fitting.plan.decide(f"{name}-steps", planned)
     if steps < LEAST_STEPS and not is_needed:
@@ -205,8 +200,8 @@ def by_gates(
         return []
     model = gated(part.source, load)
     stage_plan = gate_plan(plan, name, max(LEAST_STEPS, steps))
-    stage = Stage(stage_plan, part.tokens, step, view=GateView, optimizer=GateOptimizer)
-    train_stage(model, stage, engine, fitting.train, fitting.plan.run)
+    stage = Stage(stage_plan, part.tokens, fitting.whole_step, view=GateView, optimizer=GateOptimizer)
+    train_stage(model, stage, part.objective.engine, fitting.train, fitting.plan.run)
     return chosen_by_gates(part.source, model, load)
 
 

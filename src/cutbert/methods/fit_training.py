@@ -16,7 +16,8 @@ from cutbert.model.task_model import TaskModel
 from cutbert.printable import reason_of
 from cutbert.train.checkpoint import load_weights
 from cutbert.train.engine import default_threads, uses_cuda
-from cutbert.train.loop import Stage, deferred_interrupt, train_stage
+from cutbert.train.interrupts import deferred_interrupt
+from cutbert.train.loop import Stage, train_stage
 from cutbert.train.machine import num_threads
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar

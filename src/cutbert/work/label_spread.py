@@ -16,6 +16,8 @@ from cutbert.data.rows import Rows
 from cutbert.model.heads import SequenceHead
 from cutbert.model.task_model import TaskModel
 
+FAR = 16.0  # deviations from 0, beyond which bf16, of 8 bits, rounds numbers to a sixteenth of a deviation and more
+
 
 @dataclass(frozen=True)
 class LabelSpread:
@@ -40,6 +42,13 @@ class LabelSpread:
     @property
     def variance(self) -> float:
         return self.deviation**2
+
+    def notes(self, dtype: torch.dtype) -> tuple[str, ...]:
+        """Return a note for the user where training in a dtype would round the outputs too much to learn them."""
+        if dtype != torch.bfloat16 or abs(self.mean) <= FAR * self.deviation:
+            return ()
+        rest = "bf16 rounds such numbers too much; give --precision float32, or labels with their mean taken off"
+        return (f"labels are {self.mean:.6g} on average with a deviation of only {self.deviation:.3g}: {rest}",)
 
     @torch.no_grad()
     def begin(self, model: TaskModel) -> None:

@@ -155,7 +155,8 @@ class TaskObjective:
         engine = make_engine(train)
         loaded = load_for(inputs.model, data, train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
-        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs)):
+        spread = LabelSpread.of(data)
+        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs), *spread.notes(engine.dtype)):
             say(note, shown=engine.is_main)
         if data.select_is_dev:
             say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
