@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutbert.errors import CutbertError, DivergedError, InputError, InterruptedRun, RunError
-from cutbert.methods.fit_parts import Fitting, plan_for
+from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_proposals import Entrant, step_seconds
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
@@ -42,7 +42,7 @@ def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pac
     """Train a candidate further, and judge it again; one whose training does not stay finite stays as it was."""
     part = fitting.part_of(entrant.candidate)
     network = loaded(fitting, entrant)
-    plan = replace(plan_for(part.objective), name=name, exact_steps=steps, first_step=entrant.steps)
+    plan = replace(part.recipe.plan, name=name, exact_steps=steps, first_step=entrant.steps)
     stage = Stage(plan, part.tokens, part.step(entrant.candidate, network.shape), pace=pace)
     try:
         position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
