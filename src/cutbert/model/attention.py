@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from cutbert.errors import ShapeError
 from cutbert.model.distances import Distances, distance_scores
-from cutbert.model.layout import Layout
+from cutbert.model.layout import Layout, at_places
 from cutbert.model.prefix import prefix_linear, prefix_linears
 from cutbert.model.residual import NormPlace, Residual
 from cutbert.model.tiles import ExplicitAttention, in_heads, out_of_window, part_of_bias
@@ -78,6 +78,7 @@ class Attention(Residual):
         num_heads: int,
         key_dim: int,
         value_dim: int,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Return the attention's output; `add` applies the residual.
 
@@ -85,11 +86,12 @@ class Attention(Residual):
             x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
             layout: of the batch.
             num_heads, key_dim, value_dim: how many of the first ones run.
+            places: of the outputs in the flattened batch, [M]; None for all.
 
         Returns:
-            The shape of x.
+            The shape of x; [M, H] at places.
         """
-        c = self.context(x, layout, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
+        c = at_places(self.context(x, layout, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim), places)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
