@@ -54,7 +54,7 @@ SMALL = {
     "measure_families": "--layers 1 --hidden-size 24 --vocab-size 30 --lengths 8 --rounds 1 --long 8",
     "measure_repair": "--rows 16 --eval-rows 16",
     "measure_timing_noise": "--backends torch --lengths 4,8 --rounds 1 --repeats 1",
-    "measure_predict_memory": "--rows 5 --formats tsv --hidden-size 24 --repeats 1",
+    "measure_predict_memory": "--rows 5 --formats tsv,npy --hidden-size 24 --repeats 1",
     "measure_kills": "--kills 2 --epochs 0.5 --time 20 --no-ray",
 }
 

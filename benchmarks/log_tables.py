@@ -284,8 +284,16 @@ def speed_lines() -> str:
 
 
 def reliability_lines() -> str:
-    """Return what kills and full disks left behind, over all verbs."""
-    killed, full = read_record("kills"), read_record("full_disk")
+    """Return what kills and full disks left behind, over all verbs, and how predict's memory grows with its rows."""
+    killed, full, memory = read_record("kills"), read_record("full_disk"), read_record("predict_memory")
+    peaks: dict[tuple[str, str], list[float]] = {}
+    for each in sorted(memory["files"], key=lambda each: each["rows"]):
+        peaks.setdefault((each["backend"], each["format"]), []).append(each["peak"]["median_bytes"] / 1e6)
+    rows = sorted({each["rows"] for each in memory["files"]})
+    growth = {
+        backend: max(of[-1] - of[0] for (name, _), of in peaks.items() if name == backend) for backend, _ in peaks
+    }
+    words = ", ".join(f"{mb:.0f} MB on {backend}" for backend, mb in growth.items())
     counts = {name: count for name, count in killed["by_command"].items() if count}
     lines = [
         f"- {killed['kills']} SIGKILLs of {len(counts)} commands on tiny models, at random moments and before random "
@@ -294,5 +302,7 @@ def reliability_lines() -> str:
         f"- {full['cases']} runs of {len(full['verbs'])} commands on a disk with room for some more pages or files: "
         f"{full['failed']} ended otherwise than with one line and exit code 2, left something, or did not finish once "
         "there was room (`full_disk`).",
+        f"- `predict` of {rows[-1]:,} rows holds little more than of {rows[0]:,}, in the worst of "
+        f"{len({name for _, name in peaks})} formats {words} (`predict_memory`).",
     ]
     return "\n".join([*lines, ""])

@@ -20,7 +20,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.files import read_json, write_json
 from cutbert.fronts.outputs import answers_of
-from cutbert.fronts.paired import METRICS, Answers, compare
+from cutbert.fronts.paired import METRICS, AnswerValues, compare
 from cutbert.hub.load import load_model
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
@@ -68,7 +68,7 @@ def measure(cell: Mapping[str, Any], args: argparse.Namespace) -> dict[str, Any]
     return result
 
 
-def float32(folder: Path, task: str, truth: Sequence[int], args: argparse.Namespace) -> Answers:
+def float32(folder: Path, task: str, truth: Sequence[int], args: argparse.Namespace) -> AnswerValues:
     """Return the class that torch gives to each row of dev.
 
     Raises:
@@ -86,12 +86,12 @@ def float32(folder: Path, task: str, truth: Sequence[int], args: argparse.Namesp
     return np.asarray(logits.argmax(axis=1), dtype=np.float64)
 
 
-def digits(classes: Answers) -> str:
+def digits(classes: AnswerValues) -> str:
     """Return the class of each row as one digit."""
     return "".join(str(int(each)) for each in classes)
 
 
-def classes_of(text: str) -> Answers:
+def classes_of(text: str) -> AnswerValues:
     return np.array([int(each) for each in text], dtype=np.float64)
 
 

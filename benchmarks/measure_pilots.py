@@ -41,12 +41,12 @@ from workload import (
     LayerMap,
     ModelView,
     Optimizer,
-    Part,
     RunFolder,
     Stage,
     StepInfo,
     StudentRecipe,
     Subnet,
+    TaughtSource,
     TrainSettings,
     chosen_layers,
     encoder_states,
@@ -204,7 +204,7 @@ class Lesson:
         networks: repaired ones by what they are cut to, with their KL, for the variants that begin with the same.
     """
 
-    part: Part
+    part: TaughtSource
     more: DataSettings
     seed: int
     networks: dict[tuple[Any, ...], tuple[TaskModel, float]] = field(default_factory=dict)
@@ -231,7 +231,7 @@ class Lesson:
         return candidate, network, kl
 
 
-def candidate_of(part: Part, variant: Variant) -> Candidate:
+def candidate_of(part: TaughtSource, variant: Variant) -> Candidate:
     """Return what is cut: some layers, and of each the same share of its heads and neurons."""
     shape = part.source.shape
     kept = []
@@ -257,7 +257,7 @@ def lesson_of(
     run = RunFolder.open(work / f"read-{task}-{seed}", "benchmark", {})
     objective = objective_of(str(out / "model"), DataSettings(**words), train, run)
     more = DataSettings(task=MORE_ROWS[task], data_dir=data_dir)
-    return Lesson(Part.of_model(objective, [], seed, run.path), more, seed)
+    return Lesson(TaughtSource.of_model(objective, [], seed, run.path), more, seed)
 
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
@@ -327,7 +327,7 @@ def joined_texts(rows: Rows, seed: int) -> Rows:
     return Rows(joined(rows.text), None if rows.text_pair is None else joined(rows.text_pair), None)
 
 
-def judged(part: Part, network: TaskModel) -> dict[str, float]:
+def judged(part: TaughtSource, network: TaskModel) -> dict[str, float]:
     """Return KL and score on select, and the KL on its longest texts."""
     objective, head = part.objective, part.objective.data.head
     logits, wanted = predict_logits(network, objective.select), part.answers[0]

@@ -17,7 +17,8 @@ from typing import Any
 
 import cutbert
 from cutbert.files import replacing_folder
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.search import hypervolume
 from recording import make_parser, numbers, parse, recorded
 

@@ -14,7 +14,7 @@ import numpy as np
 from cutbert.files import read_json
 from cutbert.fronts.front import Front
 from cutbert.fronts.outputs import answers_of
-from cutbert.fronts.paired import Answers
+from cutbert.fronts.paired import AnswerValues
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape
 from cutbert.sweeps.expand import RUNS
@@ -57,14 +57,14 @@ class Network:
         return {seed: read_json(path) for seed, path in self.files.items()}
 
     @cached_property
-    def answers(self) -> dict[str, Answers]:
+    def answers(self) -> dict[str, AnswerValues]:
         """The answer to each row of dev by seed, of a reader the score of each question; empty for plain text."""
         return {
             seed: found for seed, each in self.stored.items() if (found := row_answers(each, self.metric)) is not None
         }
 
     @cached_property
-    def truth(self) -> Answers:
+    def truth(self) -> AnswerValues:
         stored = next(iter(self.stored.values()))
         return np.asarray(stored["labels"] if "logits" in stored else stored[self.metric], dtype=np.float64)
 
@@ -100,7 +100,7 @@ def seeds_of(run: StoredRun) -> list[str]:
     return [str(seed) for seed in run.options.get("seeds") or [run.options.get("seed", 0)]]
 
 
-def row_answers(stored: Mapping[str, Any], metric: str) -> Answers | None:
+def row_answers(stored: Mapping[str, Any], metric: str) -> AnswerValues | None:
     """Return a network's answers to the rows of dev, None where none are kept."""
     if "logits" in stored:
         return answers_of(stored)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cutbert.files import read_json
 from cutbert.fronts import paired
-from cutbert.fronts.paired import Answers
+from cutbert.fronts.paired import AnswerValues
 from cutbert.sweeps.expand import RUNS
 from cutbert.sweeps.folder import StoredRun, SweepFolder
 from networks import Network, networks_of, seeds_of
@@ -162,7 +162,7 @@ def common_seeds(one: Network, other: Network) -> list[str]:
     return seeds
 
 
-def gap(one: Network, other: Network, seeds: Sequence[str], rows: NDArray[np.intp]) -> Answers:
+def gap(one: Network, other: Network, seeds: Sequence[str], rows: NDArray[np.intp]) -> AnswerValues:
     """Return the difference of two networks' scores on some rows, [N] or [R, N], the mean over seeds."""
     ours, theirs = ([network.answers[seed] for seed in seeds] for network in (one, other))
     is_of_questions = "logits" not in one.stored[seeds[0]]
@@ -193,7 +193,7 @@ def mean_of(pairs: Mapping[str, Pair]) -> dict[str, Any]:
     """Return the differences of each group's pair, and their mean with its interval: rows of all groups drawn again."""
     seeds = {group: common_seeds(*pair) for group, pair in pairs.items()}
 
-    def statistic(*rows_RN: NDArray[np.intp]) -> Answers:
+    def statistic(*rows_RN: NDArray[np.intp]) -> AnswerValues:
         gaps = [gap(*pair, seeds[group], rows) for (group, pair), rows in zip(pairs.items(), rows_RN, strict=True)]
         return np.asarray(np.mean(gaps, axis=0))
 
@@ -245,7 +245,7 @@ def mean_of_front(pairs: Sequence[Pair]) -> dict[str, Any]:
     """Return the mean over pairs of networks on the same rows, like `difference` of one."""
     seeds, truth = common_seeds(*pairs[0]), pairs[0][0].truth
 
-    def mean_gap(seeds: Sequence[str], rows: NDArray[np.intp]) -> Answers:
+    def mean_gap(seeds: Sequence[str], rows: NDArray[np.intp]) -> AnswerValues:
         return np.asarray(np.mean([gap(one, other, seeds, rows) for one, other in pairs], axis=0))
 
     by_seed = [float(mean_gap([seed], np.arange(len(truth)))) for seed in seeds]

@@ -32,7 +32,7 @@ from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.dynabert_steps import FamilyStep, choose_points
 from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_cuts import in_multiples
-from cutbert.methods.fit_parts import Part
+from cutbert.methods.fit_parts import TaughtSource
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -68,7 +68,6 @@ __all__ = [  # what is imported from here and not defined here
     "LossWeights",
     "ModelView",
     "Optimizer",
-    "Part",
     "RunFolder",
     "Stage",
     "StageOptimizer",
@@ -77,6 +76,7 @@ __all__ = [  # what is imported from here and not defined here
     "StudentRecipe",
     "Subnet",
     "TaskObjective",
+    "TaughtSource",
     "Teacher",
     "TrainSettings",
     "Trainer",

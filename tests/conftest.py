@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from cutbert.demo_data.weights import PACKAGE, find_weights
@@ -15,6 +19,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 DATA_VARIABLE = "CUTBERT_DATA"
+SEED_VARIABLE = "CUTBERT_FUZZ_SEED"
+
+# A busy machine may take any time for a case. The cases are the same in each run, so that what fails is of the change
+# that is tested; where a seed is given, others are drawn.
+hypothesis.settings.register_profile(
+    "ours",
+    deadline=None,
+    derandomize=SEED_VARIABLE not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ours")
 
 
 def keep_to_own_cores() -> None:
@@ -36,8 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in with_slow)
 
 
+def seed_all() -> None:
+    """Begin with the same random numbers, whichever tests ran before in this process."""
+    random.seed(0)
+    for name, seed in (("numpy", lambda numpy: numpy.random.seed(0)), ("torch", lambda torch: torch.manual_seed(0))):
+        if name in sys.modules:
+            seed(sys.modules[name])
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip, with the reason, what needs real data or weights that are not there."""
+    """Seed what is random in a test and its fixtures; skip, with the reason, what needs data or weights not there."""
+    seed_all()
     if item.get_closest_marker("real_data") and not os.environ.get(DATA_VARIABLE):
         pytest.skip(f"{DATA_VARIABLE} is not set to a folder with the real data sets")
     if item.get_closest_marker("real_weights") and find_weights() is None:
@@ -50,6 +74,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUTBERT_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hearing_ctrl_c() -> None:
+    """Hear Ctrl-C, and let the processes that tests start hear it, where these tests run in a script's background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

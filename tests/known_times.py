@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +56,12 @@ def take_known_times(patch: pytest.MonkeyPatch, ms_of: MsOf) -> list[Timed]:
     for name in ("clock", "cpu_clock"):
         patch.setitem(measure_latency.__kwdefaults__, name, lambda: now[0])
     return timed
+
+
+def take_times_of_thread(patch: pytest.MonkeyPatch) -> None:
+    """Let latencies be the processor's time of the thread that measures: what runs beside it is no part of them."""
+    assert measure_latency.__kwdefaults__ is not None
+    patch.setitem(measure_latency.__kwdefaults__, "clock", time.thread_time)
 
 
 def take_known_memory(patch: pytest.MonkeyPatch) -> None:

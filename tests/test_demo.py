@@ -15,6 +15,7 @@ from cutbert.methods import demo as module
 from cutbert.methods.demo import demo
 from cutbert.methods.demo_settings import DemoSettings
 from kills import killed_before
+from known_times import take_times_of_thread
 from tiny_runs import save_tiny
 
 
@@ -22,7 +23,8 @@ from tiny_runs import save_tiny
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSettings:
     """A demo of seconds; half a tiny model's latency may be out of reach, so any latency will do."""
     monkeypatch.setattr(module, "LATENCY_SHARE", 1.0)
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.5))
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.5)
+    take_times_of_thread(monkeypatch)
     model = save_tiny(tmp_path / "tiny")
     return DemoSettings(
         model=str(model), out=str(tmp_path / "out"), max_train_samples=48, max_eval_samples=20, threads=1, time=300.0

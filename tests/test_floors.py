@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,26 @@ def test_imports_go_down(path: Path) -> None:
 )
 def test_complaints(importer: str, imported: str, is_wrong: bool) -> None:
     assert (complaint(importer, imported) is not None) == is_wrong
+
+
+def named_types(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of classes, and of types and aliases at the top of a file: written as one word each."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+    for node in tree.body:
+        names = (
+            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        )
+        yield from (name.id for name in names if isinstance(name, ast.Name) and re.match("[A-Z].*[a-z]", name.id))
+
+
+def test_the_name_of_a_type_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for path in all_files():
+        for name in named_types(ast.parse(path.read_text(encoding="utf-8"))):
+            places.setdefault(name, []).append(module_name(path))
+    assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
 def test_all_kinds_of_import_are_seen() -> None:

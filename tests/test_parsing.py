@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cutbert.api.table import VERBS
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import InputError, RunError
 from cutbert.files import read_json
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.options import CEILINGS
 from cutbert.parsing import MOST_DEPTH, parse_json, parse_toml
@@ -102,7 +103,6 @@ def test_variants_that_are_kept_are_checked(data: Any, tmp_path: Path) -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_any_text_is_data_or_a_value_error(text: str) -> None:
     for parse in (parse_json, parse_toml):
         try:
@@ -125,7 +125,6 @@ def test_any_text_is_data_or_a_value_error(text: str) -> None:
 )
 def test_readers_raise_our_errors(read: Callable[[Any], Any]) -> None:
     @given(JSON)
-    @settings(deadline=None)
     def check(data: Any) -> None:
         with pytest.raises(InputError):
             read(data)
@@ -134,7 +133,6 @@ def test_readers_raise_our_errors(read: Callable[[Any], Any]) -> None:
 
 
 @given(data=JSON, name=st.sampled_from(["run.json", "config.json", "shape.json"]))
-@settings(deadline=None)
 def test_files_raise_our_errors(data: Any, name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("any")
     (folder / name).write_text(json.dumps(data), encoding="utf-8", errors="surrogatepass")
@@ -184,7 +182,6 @@ def test_the_ceiling_is_named_where_it_is_passed() -> None:
 
 
 @given(st.text() | st.from_regex(r"(params|macs|bytes|latency_ms)=[0-9.eE+-]{0,400}[A-Za-z]{0,3}"))
-@settings(deadline=None)
 def test_a_budget_is_a_number_or_our_error(text: str) -> None:
     with suppress(InputError):
         assert 0 < Budget.parse(text).value < math.inf

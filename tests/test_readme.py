@@ -19,6 +19,7 @@ from cutbert.api.table import VERBS
 from cutbert.cli import main as command_line
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
+from known_times import take_times_of_thread
 from tiny_runs import HEAD, SHAPE, WORDS, save_tiny
 
 ROOT = Path(__file__).parents[1]
@@ -130,7 +131,8 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.chdir(tmp_path)
     # One thread: on a busy machine, threads that wait for each other make a tiny model take minutes.
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0}, raising=False)
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.5))  # not its 20 minutes
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.5)  # not its 20 minutes
+    take_times_of_thread(monkeypatch)
     make_inputs(tmp_path)
     for title in ("Quick start", "One method"):
         (block,) = blocks_of(section(ROOT / "README.md", title))

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -24,12 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError
-from cutbert.lacks import naming_lacks
+from cutbert.lacks import ASIDE, naming_lacks
 from cutbert.locks import PATIENCE_S, holding
 from cutbert.parsing import parse_json
 
-ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 LOCK, NEW, OLD = "lock", "new", "old"  # in that folder: its lock, what is written, what was there before
+CHANGE = "change"  # for what becomes nothing by that name: a change of several files of a folder
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux: fcntl.h and linux/fs.h
 MOVING_TEMPORARY = threading.Lock()  # where Python makes temporary files is one setting of the whole process
 
@@ -84,8 +85,9 @@ def replacing_file(path: Path, *, is_new: bool = False) -> Iterator[Path]:
     with claimed(path, is_new=is_new) as aside:
         new = aside / NEW
         new.touch()
+        mode = stat.S_IMODE(new.stat().st_mode)  # as the umask has it, which cannot be read but by setting it
         yield new
-        os.chmod(new, 0o666 & ~current_umask())
+        os.chmod(new, mode)
         if is_new:
             check_new(path)
         os.replace(new, named(path))
@@ -131,7 +133,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
         parent: where it is made; None for the machine's temporary files.
     """
     path = (temporary_folder() if parent is None else parent) / uuid.uuid4().hex
-    with claimed(path, is_new=True, mode=0o700) as aside:
+    with claimed(path, is_new=False, mode=0o700) as aside:  # new by its name; who holds it is cleaning up, for a moment
         (aside / NEW).mkdir()
         yield aside / NEW
 
@@ -155,8 +157,11 @@ def temporary_files_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def put_back_on_error(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Put back what a folder holds under some names, or does not hold, where the block fails; no room is needed."""
-    with scratch_folder(folder) as scratch:
+    """Put back what a folder holds under some names, or does not hold, where the block fails; no room is needed.
+
+    Others that change the folder so wait: what they wrote is not taken for what was there before.
+    """
+    with claimed(folder / CHANGE, is_new=False) as scratch:
         for name in names:
             if (folder / name).is_dir():
                 shutil.copytree(folder / name, scratch / name, copy_function=linked)
@@ -245,12 +250,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 # What is aside
 
 
@@ -267,11 +266,10 @@ def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
         InputError: it is not new.
     """
     aside = aside_of(path)
-    aside.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(aside.parent)
     with ExitStack() as stack:
         while True:
-            aside.mkdir(mode, exist_ok=True)
+            aside.mkdir(mode, parents=True, exist_ok=True)
             try:
                 is_held = stack.enter_context(holding(aside / LOCK, patience_s=PATIENCE_S if is_new else None))
                 break
@@ -292,9 +290,22 @@ def claimed(path: Path, *, is_new: bool, mode: int = 0o777) -> Iterator[Path]:
             discard(aside)
 
 
+def is_free(path: Path) -> bool:
+    """Return whether nothing is at a path, or an empty folder."""
+    return not os.path.lexists(path) or (path.is_dir() and not names_in(path))
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none where another process has just removed it."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
 def check_new(path: Path) -> None:
     """Raise an InputError unless a path is free, or an empty folder."""
-    if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+    if not is_free(path):
         raise InputError(f"{path}: must be new, but it is there already")
 
 

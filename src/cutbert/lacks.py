@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from cutbert.errors import CutbertError, InputError, MissingError, ModelError
 from cutbert.printable import reason_of
 
-ASIDE = ".part"  # ends the name of what is written aside
+ASIDE = ".cutbert.part"  # ends the name of the folder in which something is written aside
 SOME_FILES = 32
 EXCERPT = 100  # characters shown of a text
 ROOM = "free some, or write elsewhere, then give the same command again"
@@ -105,7 +105,7 @@ def lack_of(error: BaseException, where: object = None) -> CutbertError | None:
             written aside.
     """
     if isinstance(error, LackError):
-        return LackError(error.what, where) if where is not None and is_aside(error.where) else error
+        return LackError(error.what, where) if where is not None and leads_aside(error.where) else error
     if isinstance(error, CutbertError):
         return None
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
@@ -116,7 +116,7 @@ def lack_of(error: BaseException, where: object = None) -> CutbertError | None:
     if number in (errno.ENOMEM, errno.ECONNRESET):
         return LackError(LACKS[number])
     named = getattr(error, "filename", None)
-    if named is None or (is_aside(named) and where is not None):
+    if named is None or (leads_aside(named) and where is not None):
         named = where
     if number in LACKS:
         return LackError(LACKS[number], named)
@@ -138,9 +138,9 @@ def check_room(folder: str, num_bytes: int) -> None:
         raise LackError(LACKS[errno.ENOSPC], folder)
 
 
-def is_aside(name: object) -> bool:
+def leads_aside(path: object) -> bool:
     """Return whether a path leads through what is written aside, which no user knows."""
-    return any(part.endswith(ASIDE) for part in str(name).split(os.sep))
+    return any(part.endswith(ASIDE) for part in str(path).split(os.sep))
 
 
 def has_working_folder() -> bool:

@@ -36,6 +36,18 @@ def holding(path: Path, *, patience_s: float | None = PATIENCE_S) -> Iterator[bo
             file.close()
 
 
+def is_held(path: Path) -> bool:
+    """Return whether a lock file is held, in this process or another; it is neither made nor kept from others."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def acquired(path: Path, patience_s: float | None) -> BinaryIO | None:
     """Return the locked file, None where another holder kept it; arguments as in `holding`."""
     deadline = None if patience_s is None else time.monotonic() + patience_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
+from difflib import get_close_matches
 from inspect import get_annotations
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -340,3 +341,13 @@ def given_words(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple | list):
         return [word for each in value for word in (name, str(each))]
     return [name, str(value)]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message that suggests the nearest known name, empty where none is near.
+
+    >>> did_you_mean("--tine", ["--time", "--plan"])
+    '; did you mean --time?'
+    """
+    near = get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]}?" if near else ""

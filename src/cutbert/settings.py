@@ -6,13 +6,12 @@ import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import remove_leftovers
-from cutbert.options import given_words, option, option_name, options_of
+from cutbert.files import is_free, remove_leftovers
+from cutbert.options import did_you_mean, given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]
 EngineName = Literal["local", "ray"]
@@ -174,7 +173,7 @@ def out_mistakes(out: str | None) -> Iterable[str]:
         return
     path = Path(out)
     remove_leftovers(path.parent)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if not is_free(path):
         yield f"--out must be absent or an empty folder, but {path} is not"
     yield from parent_mistakes(path)
 
@@ -202,8 +201,7 @@ def build_settings(options: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     mistakes = Mistakes()
     known = options_of(*kinds)
     for name in options.keys() - known:
-        near = get_close_matches(name, known, n=1)
-        mistakes.add(f"unknown argument {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        mistakes.add(f"unknown argument {name!r}{did_you_mean(name, known)}")
     required = sorted(name for name, each in known.items() if each.is_required)
     mistakes.extend(f"argument {name!r} must be given" for name in required if name not in options)
     values = {}

@@ -135,7 +135,7 @@ def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
 
 @pytest.mark.slow
 def test_fit(tmp_path: Path, inputs: tuple[object, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.0)
     for module in ("fit_proposals", "fit_race"):
         monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
     words = ("--tasks", "sst2", "--seeds", 0, "--shares", 1, "--time", 600, "--work", tmp_path / "runs")
@@ -171,9 +171,10 @@ def test_analysis_memory(tmp_path: Path, inputs: tuple[object, ...], monkeypatch
 
 
 def test_predict_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
-    words = ("--rows", "5", "--formats", "tsv.gz,parquet", "--hidden-size", 24, "--repeats", 1)
+    words = ("--rows", "5", "--formats", "tsv.gz,npy", "--backends", "onnx", "--hidden-size", 24, "--repeats", 1)
     record = record_of("measure_predict_memory", tmp_path, *inputs, *words)
-    assert [(each["format"], each["rows"]) for each in record["files"]] == [("tsv.gz", 5), ("parquet", 5)]
+    measured = [(each["backend"], each["format"], each["rows"]) for each in record["files"]]
+    assert measured == [("onnx", "tsv.gz", 5), ("onnx", "npy", 5)]
     assert all(each["peak"]["min_bytes"] > 0 for each in record["files"])
 
 
@@ -476,7 +477,7 @@ def test_the_readme_names_every_script_and_plan() -> None:
 
 @pytest.mark.slow
 def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.0)
     for module in ("fit_proposals", "fit_race"):
         monkeypatch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
     data = embedding_data(tmp_path / "data")

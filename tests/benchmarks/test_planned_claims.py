@@ -18,7 +18,7 @@ from benchmark_modules import BENCHMARKS, importable
 
 from cutbert.api.sweeps import SWEPT
 from cutbert.fronts import paired
-from cutbert.sweeps.expand import Run, read_runs
+from cutbert.sweeps.expand import PlannedRun, read_runs
 
 NAMES = ("results", "everything", "claim_rows", "planned_rows", "studies", "findings", "evidence", "study", "networks")
 ROWS, LAYER = 8, {"num_heads": 4, "key_dim": 2, "value_dim": 2}
@@ -37,13 +37,13 @@ def scripts() -> Iterator[dict[str, ModuleType]]:
         yield {name: import_module(name) for name in NAMES}
 
 
-def share_of(run: Run, name: str, share: float) -> float:
+def share_of(run: PlannedRun, name: str, share: float) -> float:
     """Return a network's share of the whole one's costs; of fewer layers by their number."""
     depths = [value for axis, value in run.labels.items() if axis.endswith(".depths")]
     return int(depths[0]) / 6 if depths else share
 
 
-def made_networks(scripts: dict[str, ModuleType], runs: list[Run], folder: Path) -> list[Any]:
+def made_networks(scripts: dict[str, ModuleType], runs: list[PlannedRun], folder: Path) -> list[Any]:
     """Return the networks of a plan's runs, which answer a few rows at random."""
     draw, networks = np.random.default_rng(0), {}
     for run in runs:

@@ -11,7 +11,7 @@ import pytest
 from tiny_tokenizer import build_tokenizer
 
 from cutbert.data.answers import AnswerScorer, normalized, right_answers, word_f1
-from cutbert.data.questions import Answer, Questions
+from cutbert.data.questions import AnswerSpan, Questions
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.spans import MAX_ANSWER_TOKENS, best_spans
 
@@ -67,8 +67,8 @@ def test_normalisation_is_the_official_one() -> None:
 def test_empty_answers_differ_between_the_versions() -> None:
     assert right_answers([], True) == [""] and word_f1("", "", True) == 1.0
     assert word_f1("", "", False) == 0.0
-    assert right_answers([Answer("the", 0), Answer("The end", 0)], True) == ["end"]
-    assert right_answers([Answer("the", 0), Answer("The end", 0)], False) == ["", "end"]
+    assert right_answers([AnswerSpan("the", 0), AnswerSpan("The end", 0)], True) == ["end"]
+    assert right_answers([AnswerSpan("the", 0), AnswerSpan("The end", 0)], False) == ["", "end"]
 
 
 def exhaustive(window: np.ndarray, count: int) -> list[tuple[float, int, int]]:
@@ -100,7 +100,10 @@ def asked(has_unanswerable: bool = False) -> Tokens:
         ["good", "film"],
         [text, "A Very dull Plot"],
         ["x", "y"],
-        [(Answer("dull", text.index("dull")),), () if has_unanswerable else (Answer("dull", 7), Answer("Plot", 12))],
+        [
+            (AnswerSpan("dull", text.index("dull")),),
+            () if has_unanswerable else (AnswerSpan("dull", 7), AnswerSpan("Plot", 12)),
+        ],
         has_unanswerable,
         3,
     )

@@ -11,12 +11,12 @@ import pyarrow.parquet
 import pytest
 
 from cutbert.data.reading import MAX_MISTAKES, RawRows, check_mistakes, expand_files, read_files
-from cutbert.data.tasks import Layout
+from cutbert.data.tasks import FileLayout
 from cutbert.errors import DataError
 
 Write = Callable[[str, str | bytes], str]
 
-LAYOUT = Layout("text", None, "label")
+LAYOUT = FileLayout("text", None, "label")
 TEXTS = ['plain "quoted" text', "café \x1d naïve \u2028 line", "tail ", "'tis, and more"]
 LABELS = ["1", "0", "1", "0"]
 TSV = "id\ttext\tlabel\n" + "".join(f"{i}\t{t}\t{y}\n" for i, (t, y) in enumerate(zip(TEXTS, LABELS, strict=True)))
@@ -30,12 +30,12 @@ JSONL = (
 )
 
 
-def read(*names: str, layout: Layout = LAYOUT) -> tuple[RawRows, list[str]]:
+def read(*names: str, layout: FileLayout = LAYOUT) -> tuple[RawRows, list[str]]:
     mistakes: list[str] = []
     return read_files([Path(name) for name in names], layout, mistakes), mistakes
 
 
-def mistakes_of(name: str, layout: Layout = LAYOUT) -> list[str]:
+def mistakes_of(name: str, layout: FileLayout = LAYOUT) -> list[str]:
     """What is wrong with a file, without its folder's name."""
     return [mistake.removeprefix(str(Path(name).parent) + "/") for mistake in read(name, layout=layout)[1]]
 
@@ -70,7 +70,7 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
     rows, mistakes = read(str(tmp_path / "rows.parquet"))
     assert (rows.text, rows.labels, mistakes) == (TEXTS, LABELS, [])
-    rows, mistakes = read(str(tmp_path / "rows.parquet"), layout=Layout("a.b", "text", None))
+    rows, mistakes = read(str(tmp_path / "rows.parquet"), layout=FileLayout("a.b", "text", None))
     assert (rows.text, rows.text_pair, rows.labels, mistakes) == (TEXTS, TEXTS, None, [])
 
 
@@ -106,7 +106,7 @@ def test_labels_of_other_types_become_text(write: Write) -> None:
 
 
 def test_texts_of_pairs(write: Write) -> None:
-    rows, mistakes = read(write("a.tsv", "p\tq\tlabel\none\ttwo\tx\n"), layout=Layout("q", "p", "label"))
+    rows, mistakes = read(write("a.tsv", "p\tq\tlabel\none\ttwo\tx\n"), layout=FileLayout("q", "p", "label"))
     assert (rows.text, rows.text_pair, rows.labels, mistakes) == (["two"], ["one"], ["x"], [])
 
 
@@ -179,7 +179,7 @@ def test_mistakes_are_named(write: Write, name: str, content: str | bytes, expec
 
 
 def test_mistakes_of_headless_files_are_named(write: Write) -> None:
-    layout = Layout("text", None, "label", header=("text", "mark", "label"))
+    layout = FileLayout("text", None, "label", header=("text", "mark", "label"))
     name = write("a.tsv", "one\t\t1\ntwo\t1\n")
     assert mistakes_of(name, layout) == ["a.tsv: row 2: must have 3 fields, as every row of this task, got 2"]
 
@@ -193,7 +193,7 @@ def test_mistakes_of_parquet_are_named(tmp_path: Path, write: Write) -> None:
     ]
     pyarrow.parquet.write_table(table.slice(0, 0), tmp_path / "b.parquet")
     assert mistakes_of(str(tmp_path / "b.parquet")) == ["b.parquet: has no rows"]
-    assert mistakes_of(str(tmp_path / "b.parquet"), Layout("words", None, None)) == [
+    assert mistakes_of(str(tmp_path / "b.parquet"), FileLayout("words", None, None)) == [
         "b.parquet: has no column 'words'; columns: text, label"
     ]
     assert mistakes_of(write("c.parquet", "no parquet"))[0].startswith("c.parquet: must be a Parquet file: ")
@@ -214,12 +214,12 @@ def test_only_wanted_columns_must_be_whole(write: Write) -> None:
 
 
 def test_empty_labels_are_labels_where_the_layout_says_so(write: Write) -> None:
-    rows, mistakes = read(write("a.tsv", "text\tlabel\nx\t\n"), layout=Layout("text", None, "label", None, True))
+    rows, mistakes = read(write("a.tsv", "text\tlabel\nx\t\n"), layout=FileLayout("text", None, "label", None, True))
     assert (rows.labels, mistakes) == ([""], [])
 
 
 def test_incomplete_rows_are_left_out_where_the_layout_says_so(write: Write) -> None:
-    layout = Layout("text", None, "label", skip_incomplete=True)
+    layout = FileLayout("text", None, "label", skip_incomplete=True)
     name = write("a.tsv", "text\tlabel\nx\t1\ntorn\n\t1\ny\t\nz\t0\n")
     rows, mistakes = read(name, layout=layout)
     assert (rows.text, rows.left_out, mistakes) == (["x", "z"], {name: 3}, [])

@@ -15,7 +15,7 @@ import pytest
 from tiny_questions import squad, squad_text
 
 from cutbert.data.dataset import Dataset, load_dataset
-from cutbert.data.questions import Answer, Questions
+from cutbert.data.questions import AnswerSpan, Questions
 from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError
 
@@ -160,8 +160,8 @@ def test_the_hub_gives_the_same_rows(monkeypatch: pytest.MonkeyPatch, write: Wri
 
 
 def test_rows_are_taken_in_order() -> None:
-    answers = [(Answer("b", 2),), ()]
+    answers = [(AnswerSpan("b", 2),), ()]
     rows = Questions(["x", "y"], ["a b", "c"], ["1", "2"], answers, True, 8)
     taken = rows.take(np.array([1, 0]))
     assert (taken.question, taken.context, taken.ids) == (["y", "x"], ["c", "a b"], ["2", "1"])
-    assert taken.answers == [(), (Answer("b", 2),)] and taken.stride == 8
+    assert taken.answers == [(), (AnswerSpan("b", 2),)] and taken.stride == 8

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from cutbert.data.answers import AnswerScorer, normalized
 from cutbert.data.dataset import load_dataset
-from cutbert.data.questions import Answer, Questions
+from cutbert.data.questions import AnswerSpan, Questions
 from cutbert.data.settings import DataSettings, question_limit
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import ModelError
@@ -31,7 +31,7 @@ def random_questions(count: int = 30, stride: int = 4, longest: int = 60) -> Que
         start = len("  ".join(words[:first])) + (2 if first else 0)
         question.append(" ".join(rng.choices(WORDS, k=rng.randint(1, 3))))
         context.append(text)
-        answers.append((Answer(part, start),))
+        answers.append((AnswerSpan(part, start),))
     answers[3] = ()
     return Questions(question, context, [str(i) for i in range(count)], answers, True, stride)
 
@@ -100,7 +100,7 @@ def test_a_long_question_is_cut_and_that_is_said() -> None:
 
 
 def test_answers_with_space_around_them_are_found() -> None:
-    rows = Questions(["film"], ["the  good plot"], ["1"], [(Answer("  good ", 3),)], False, 0)
+    rows = Questions(["film"], ["the  good plot"], ["1"], [(AnswerSpan("  good ", 3),)], False, 0)
     tokens = tokenize_rows(rows, build_tokenizer(), "tiny", 40, cache=False)
     assert tokens.labels is not None and tokens.labels.tolist() == [[4, 4]]
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+from onnx import numpy_helper
 from random_models import HEADS, own_answer, random_inputs, random_model, random_shape
 
 from cutbert.errors import ModelError
+from cutbert.exporters import int8
 from cutbert.exporters.attention import GROUPED_ABOVE
 from cutbert.exporters.graph import build_graph, input_names
 from cutbert.exporters.int8 import instruction_set, quantize
@@ -124,6 +128,25 @@ def test_int8_rounds_the_same_products_around_windows(windowed: TaskModel) -> No
         np.testing.assert_allclose(
             OnnxRunner(made, threads=1)(*inputs)[real], own_answer(windowed, inputs)[real], atol=0.1
         )
+
+
+@pytest.mark.parametrize("instructions", ["avx512_vnni", "avx2"])
+def test_each_output_has_the_scale_of_the_library(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the bit, and in every node; an output without weights among them."""
+    model = random_model(MIXED, HEADS["single_label"])
+    with torch.no_grad():
+        model.encoder.layers[0].feed_forward.up.weight[1] = 0
+    graph = build_graph(model)
+    ours = quantize(graph, instructions)
+    monkeypatch.setattr(int8, "quantize_dynamic", partial(int8.quantize_dynamic, per_channel=True))
+    monkeypatch.setattr(int8, "give_channels_scales", lambda *parts: None)
+    theirs = quantize(graph, instructions)
+    found, wanted = ({each.name: each for each in made.graph.initializer} for made in (ours, theirs))
+    assert found.keys() == wanted.keys() and list(ours.graph.node) == list(theirs.graph.node)
+    for name, each in wanted.items():
+        assert found[name].data_type == each.data_type
+        np.testing.assert_array_equal(numpy_helper.to_array(found[name]), numpy_helper.to_array(each))
+    assert any(len(each.dims) == 1 and name.endswith("_scale") for name, each in wanted.items())
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

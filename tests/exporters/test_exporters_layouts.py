@@ -22,7 +22,7 @@ from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.layouts import TABLE, resolved, triton_config
 from cutbert.exporters.session import OnnxRunner
-from cutbert.exporters.settings import ExportSettings, Layout
+from cutbert.exporters.settings import ExportSettings, LayoutName
 from cutbert.hub.loaders import LOADERS
 from cutbert.hub.save import stand_in
 from cutbert.shape.folder import read_folder_shape
@@ -49,7 +49,7 @@ def read(path: Path) -> Any:
 
 
 def test_every_loader_has_its_line() -> None:
-    assert set(LOADERS) == set(TABLE) == {*get_args(Layout)} - {"default"}
+    assert set(LOADERS) == set(TABLE) == {*get_args(LayoutName)} - {"default"}
 
 
 @pytest.mark.parametrize(

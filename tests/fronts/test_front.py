@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cutbert.errors import RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.subnet import Subnet
 from tiny_runs import MEASURED

@@ -12,7 +12,8 @@ import pytest
 import cutbert
 from cutbert.errors import BudgetError, RunError
 from cutbert.files import read_json
-from cutbert.fronts.front import LATENCIES, TEACHER_INT8, Entry, Front
+from cutbert.fronts.entry import LATENCIES, Entry
+from cutbert.fronts.front import TEACHER_INT8, Front
 from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.methods.depth_networks import ScoredDepth
 from cutbert.methods.depth_report import summary
 from cutbert.shape.subnet import Subnet

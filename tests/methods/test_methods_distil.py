@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cutbert.data.batches import Batch, collate, collate_blocks
-from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, Recipe
+from cutbert.methods.dynabert_recipes import RECIPES, DistillStage, DynabertRecipe
 from cutbert.methods.dynabert_steps import FamilyStep, FinalStep, choose_points
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput
@@ -47,7 +47,7 @@ def step_info(num_examples: int = 6, rows: np.ndarray = ROWS) -> StepInfo:
     return StepInfo(rows, num_examples, num_tokens, num_examples, 0.0, np.random.default_rng(0), 0, every)
 
 
-def points_of(recipe: Recipe, stage: DistillStage) -> list[GridPoint]:
+def points_of(recipe: DynabertRecipe, stage: DistillStage) -> list[GridPoint]:
     points = grid(
         SHAPE, width_mults=(1.0, 0.5, 0.25), depth_mults=(1.0, 2 / 3, 1 / 3), rule=recipe.layer_rule, stock=False
     )
@@ -63,12 +63,12 @@ class CountingTeacher(Teacher):
 
 
 def distil_step(
-    net: TaskModel, teacher: Teacher, points: Sequence[GridPoint], stage: DistillStage, recipe: Recipe
+    net: TaskModel, teacher: Teacher, points: Sequence[GridPoint], stage: DistillStage, recipe: DynabertRecipe
 ) -> FamilyStep:
     return FamilyStep(partial(TaskLosses, net.head_spec), net, teacher, points, stage, recipe)
 
 
-def final_step(net: TaskModel, points: Sequence[GridPoint], recipe: Recipe) -> FinalStep:
+def final_step(net: TaskModel, points: Sequence[GridPoint], recipe: DynabertRecipe) -> FinalStep:
     return FinalStep(partial(TaskLosses, net.head_spec), points, recipe.subnets_per_step)
 
 
@@ -90,7 +90,7 @@ def mean_error(student: Tensor, teacher: Tensor, batch: Batch, with_padding: boo
 
 
 def plain_loss(
-    net: TaskModel, teacher: TaskModel, point: GridPoint, recipe: Recipe, stage: DistillStage, batch: Batch
+    net: TaskModel, teacher: TaskModel, point: GridPoint, recipe: DynabertRecipe, stage: DistillStage, batch: Batch
 ) -> Tensor:
     """The papers' formula, written out: lambda 1 times the logits', lambda 2 times the states'."""
     student = net(batch.input_ids, batch.attention_mask, subnet=point.subnet)

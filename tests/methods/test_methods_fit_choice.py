@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from cutbert.bench.measure_table import part_shapes, table_of
-from cutbert.errors import BudgetError
+from cutbert.errors import BudgetError, InputError
 from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
-from cutbert.methods.fit_end import limit_name, missed_words, notes_of
+from cutbert.methods.fit_end import limit_name, missed_words, notes_of, remove_other_models
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
 from cutbert.methods.fit_proposals import Entrant, in_turns, num_rounds
 from cutbert.methods.fit_race import Race
@@ -85,6 +87,8 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
     assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 2}
     assert choose([*rungs, *others], finalists, 0.88) == {"limit-1-1": 1}
     assert choose([*rungs, *others], finalists, 0.7) == {"limit-1-2": 2, "limit-2-1": 3}
+    finalists.append(finalist("dropped out", "layers", 0.865, 1.0, rungs[1]))
+    assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 4}
     free = [replace(each, limits={}) for each in rungs]
     finalists = [UNCUT_ROW, finalist("large", "sizes", 0.85, 1.8, free[0])]
     assert choose(free, finalists, 0.9) == {"limit-1-1": UNCUT}
@@ -137,6 +141,13 @@ def test_notes_are_of_what_was_taken_and_say_who_ended_it(is_stopped: bool) -> N
         "2 ms: out takes the place of the race's winner, won",
         f"1 ms: {why}; candidates are only repaired",
     ]
+
+
+def test_models_of_an_earlier_end_go(tmp_path: Path) -> None:
+    for name in ("model", "model-limit-2", "model-limit-3", "teacher"):
+        (tmp_path / name / "onnx").mkdir(parents=True)
+    remove_other_models(tmp_path, ["model", "model-limit-3"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "model-limit-3", "teacher"]
 
 
 # Limits
@@ -201,9 +212,28 @@ def test_rounds_halve() -> None:
 def test_a_share_is_of_the_uncut_latency() -> None:
     uncut = costs().numbers(SHAPE)[LATENCY]
     by_share = targets(max_latency_share=(0.5, 0.75))
-    assert by_share == targets(max_latency_ms=(round(0.5 * uncut, 3), round(0.75 * uncut, 3)))
+    assert [each.limits[LATENCY] for each in by_share] == pytest.approx([0.75 * uncut, 0.5 * uncut], rel=1e-5)
+    (third,) = targets(max_latency_share=(1 / 3,))
+    assert third.limits[LATENCY] <= uncut / 3 and third.name == f"{third.limits[LATENCY]:g} ms"
+    (whole,) = targets(max_latency_share=(1.0,))
+    assert whole.keeps({LATENCY: (1 + 1e-12) * uncut})  # as it is measured at the end
     with pytest.raises(BudgetError, match=r"--max-latency-share must be at least 0\.\d+, what the smallest network"):
         targets(max_latency_share=(0.001,))
+
+
+def test_limits_that_are_near_have_names_of_their_own() -> None:
+    near = targets(max_latency_share=(0.5, 0.5001))
+    assert len({each.name for each in near}) == 2
+    for name in ("ms", "share"):
+        with pytest.raises(InputError, match=f"--max-latency-{name} must differ, got 0.5, 0.5"):
+            FitSettings(**{f"max_latency_{name}": (0.5, 0.5 + 1e-8)}).check()
+
+
+def test_a_limit_copied_from_its_message_is_taken() -> None:
+    with pytest.raises(BudgetError, match="--max-bytes must be at least") as caught:
+        targets(max_bytes=1)
+    least = int(re.findall(r"at least ([\d,]+)", str(caught.value))[0].replace(",", ""))
+    assert targets(max_bytes=least)
 
 
 def test_candidates_take_turns_by_sort() -> None:

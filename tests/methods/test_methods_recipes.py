@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from cutbert.methods.dynabert_recipes import RECIPES, Recipe, resolve_recipe
+from cutbert.methods.dynabert_recipes import RECIPES, DynabertRecipe, resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.train.settings import TrainSettings
 
 
-def resolve(train: TrainSettings | None = None, **settings: object) -> Recipe:
+def resolve(train: TrainSettings | None = None, **settings: object) -> DynabertRecipe:
     return resolve_recipe(DynabertSettings(**settings), train or TrainSettings(), 128)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cutbert.data.rows import Rows
 from cutbert.shape.cost import cost_of
-from known_times import take_known_times
+from known_times import take_known_times, take_times_of_thread
 from tiny_runs import WORDS, tiny_rows, write_tsv
 
 NUM_TRAIN = 41  # in batches of 8 the last has one row, so that of two processes one has none
@@ -69,9 +69,10 @@ def time_by_macs(patch: pytest.MonkeyPatch) -> None:
 
 
 def fit_quickly(patch: pytest.MonkeyPatch) -> None:
-    """Leave `fit` little time for training, whatever the machine does beside."""
+    """Leave `fit` little time for training, and measure latencies, whatever the machine does beside."""
     measure_quickly(patch)
-    patch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.5))
+    patch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.5)
+    take_times_of_thread(patch)
     for module in ("fit_proposals", "fit_race"):
         patch.setattr(f"cutbert.methods.{module}.LEAST_ROUND_STEPS", 2)
 

@@ -31,7 +31,8 @@ from cutbert import api
 from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError
 from cutbert.files import read_json, write_json
-from cutbert.fronts.front import LATENCIES, Front
+from cutbert.fronts.entry import LATENCIES
+from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import score_interval, stored_difference
 from cutbert.fronts.pick import choose

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.files import read_json, write_json
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import KeptLayer, Subnet

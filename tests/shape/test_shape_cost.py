@@ -111,7 +111,7 @@ def style(family: str = "bert") -> EncoderStyle:
     return EncoderStyle(family=family)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(encoder_shapes, head_specs)
 def test_params_are_the_built_models(shape: EncoderShape, head: HeadSpec) -> None:
     model, cost = TaskModel(shape, style(), head), cost_of(shape, head)
@@ -121,7 +121,7 @@ def test_params_are_the_built_models(shape: EncoderShape, head: HeadSpec) -> Non
     assert cost.bytes == 4 * cost.params
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(encoder_shapes, head_specs)
 def test_macs_are_half_of_the_flop_counters(shape: EncoderShape, head: HeadSpec) -> None:
     model = TaskModel(shape, style(), head).eval()

@@ -30,7 +30,7 @@ def subnets(draw: st.DrawFn) -> Subnet:
     return Subnet(tuple(kept), draw(st.integers(6, 24).filter(lambda size: size != 10)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(subnets(), st.sampled_from(HEADS), st.sampled_from(["bert", "roberta"]), st.sampled_from([None, 10]))
 def test_extracted_equals_in_place(subnet: Subnet, head: HeadSpec, family: str, embedding_size: int | None) -> None:
     model, batch = random_model(head, tiny_shape(embedding_size), family), random_batch()

@@ -52,7 +52,7 @@ def random_orders(model: TaskModel, dims: str, seed: int = 0) -> dict[Place, tor
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(subnets(), st.sampled_from(HEADS), st.sampled_from(OTHERS), st.booleans())
 def test_extracted_equals_in_place(subnet: Subnet, head: HeadSpec, family: str, is_rewired: bool) -> None:
     model, batch = family_model(family, head), random_batch()

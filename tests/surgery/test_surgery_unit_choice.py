@@ -49,7 +49,7 @@ def test_fewer_tokens_than_units_leave_an_order_all_the_same() -> None:
 @pytest.mark.parametrize("group", [1, 4, 64])
 @pytest.mark.parametrize("embedding_size", [None, 16])
 def test_errors_are_those_of_least_squares(group: int, embedding_size: int | None) -> None:
-    model = random_model(shape=tiny_shape(embedding_size))
+    model = random_model(shape=tiny_shape(embedding_size)).double()
     choice = choose_units(model, BATCHES, ridge=1e-9, group=group)
     for i, sub_layer in enumerate(sub_layers(model.encoder)):
         is_attention = sub_layer.kind == "attention"
@@ -67,7 +67,7 @@ def test_errors_are_those_of_least_squares(group: int, embedding_size: int | Non
 
 def test_one_by_one_is_greedy() -> None:
     """Each removal of a single unit is the one that leaves least error, by trying all."""
-    model = random_model()
+    model = random_model().double()
     order = choose_units(model, BATCHES, ridge=1e-9, group=1).neurons[0].order.tolist()
     units, weight = activations(model, 1), model.encoder.layers[0].feed_forward.down.weight.detach().double().numpy().T
     left = list(range(20))

@@ -8,7 +8,7 @@ import pytest
 
 from cutbert.api.sweeps import SWEPT
 from cutbert.errors import InputError
-from cutbert.sweeps.expand import Run, read_runs
+from cutbert.sweeps.expand import PlannedRun, read_runs
 
 CHAIN = """
 [defaults]
@@ -32,7 +32,7 @@ epochs = 2
 """
 
 
-def runs_of(tmp_path: Path, text: str, *sets: str) -> list[Run]:
+def runs_of(tmp_path: Path, text: str, *sets: str) -> list[PlannedRun]:
     path = tmp_path / "plan.toml"
     path.write_text(text, encoding="utf-8")
     return read_runs(path, sets, SWEPT, Path("/out"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,15 +81,20 @@ def test_a_stage_notes_the_memory_held_so_far(tmp_path: Path) -> None:
     assert peaks["large"] >= 300_000_000
 
 
-def test_finished_run_keeps_its_result_and_drops_its_checkpoint(tmp_path: Path) -> None:
+def test_finished_run_keeps_its_result_and_drops_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("cutbert.train.run_folder.time", SimpleNamespace(monotonic=lambda: now[0]))
     run = RunFolder.open(tmp_path, "dynabert", SETTINGS)
     with run.start():
         (tmp_path / "checkpoint" / "deep").mkdir(parents=True)
-        time.sleep(0.6)
+        now[0] += 7
         run.finish({"score": 0.5, "seconds": run.seconds})
+        now[0] += 1
     assert not (tmp_path / "checkpoint").exists()
     stored = record(tmp_path)
-    assert stored["timings"]["total"] < stored["result"]["seconds"] + 0.3
+    assert stored["result"]["seconds"] == 7 and stored["timings"]["total"] == 8
     again = RunFolder.open(tmp_path, "dynabert", {**SETTINGS, "train": {**SETTINGS["train"], "threads": 9}})
     assert again.result is not None and again.result["score"] == 0.5
     assert RunFolder.read(tmp_path).result == again.result

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cutbert.analysis.cka import LEAST_ROWS, MinibatchCka
-from cutbert.analysis.rows import Reader, TextPositions, position_reader, text_reader
+from cutbert.analysis.rows import StatesReader, TextPositions, position_reader, text_reader
 from cutbert.analysis.settings import RowKind
 from cutbert.data.batches import Batch
 from cutbert.errors import InputError
@@ -74,7 +74,7 @@ def ffn_changes(
     return {layer: 1.0 - float(minibatch_cka.matrix()[0, 0]) for layer, minibatch_cka in ckas.items()}
 
 
-def batch_reader(batch: Batch, rows: RowKind, random: np.random.Generator) -> Reader | None:
+def batch_reader(batch: Batch, rows: RowKind, random: np.random.Generator) -> StatesReader | None:
     """Return the function that reads a batch's rows, None where there are too few for the estimate."""
     positions, device = TextPositions.of(batch), batch.input_ids.device
     if rows != "tokens":
@@ -84,7 +84,9 @@ def batch_reader(batch: Batch, rows: RowKind, random: np.random.Generator) -> Re
     return position_reader(tokens[drawn], device) if len(drawn) >= LEAST_ROWS else None
 
 
-def ffn_rows(model: TaskModel, batch: Batch, subnet: Subnet | None, read: Reader) -> dict[int, tuple[Tensor, Tensor]]:
+def ffn_rows(
+    model: TaskModel, batch: Batch, subnet: Subnet | None, read: StatesReader
+) -> dict[int, tuple[Tensor, Tensor]]:
     """Return for each feed-forward the rows of its input and of the layer's output."""
     pairs: dict[int, tuple[Tensor, Tensor]] = {}
     inputs: dict[int, Tensor] = {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cutbert.analysis.inputs import AnalyzedModel, Texts
 from cutbert.analysis.probes import Labelled, fit_probe
-from cutbert.analysis.representation_pass import SUB_LAYERS, Features, RepresentationPass, read_features, sites_of
+from cutbert.analysis.representation_pass import SUB_LAYERS, RepresentationPass, SiteFeatures, read_features, sites_of
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
@@ -152,7 +152,7 @@ def plain(matrix: Tensor) -> list[list[float | None]]:
     return [[None if np.isnan(value) else value for value in row] for row in matrix.tolist()]
 
 
-def probes_json(analyzed: AnalyzedModel, kept: Features, texts: Texts, settings: AnalyzeSettings) -> dict[str, Any]:
+def probes_json(analyzed: AnalyzedModel, kept: SiteFeatures, texts: Texts, settings: AnalyzeSettings) -> dict[str, Any]:
     """Return the probes of a model: by layer, by sub-layer, and of the embeddings.
 
     Args:

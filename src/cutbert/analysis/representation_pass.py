@@ -22,7 +22,7 @@ SITES: tuple[SiteKind, ...] = ("embeddings", "attention", "feed_forward", "layer
 SUB_LAYERS: tuple[SiteKind, ...] = ("attention", "feed_forward")
 TEXTS_AT_ONCE = 256
 OnTexts = Callable[[int], None]
-Features = dict[Site, NDArray[np.float32]]
+SiteFeatures = dict[Site, NDArray[np.float32]]
 
 
 def sites_of(model: TaskModel, kind: SiteKind) -> list[Site]:
@@ -56,9 +56,9 @@ class RepresentationPass:
         """Number of texts that are read; a long text cut into windows counts once for each window."""
         return min(len(self.models[0].cka), self.settings.num_examples)
 
-    def run(self, on_texts: OnTexts) -> list[Features]:
+    def run(self, on_texts: OnTexts) -> list[SiteFeatures]:
         """Read all texts once; return the features of the first ones, by model."""
-        kept: list[list[Features]] = [[] for _ in self.models]
+        kept: list[list[SiteFeatures]] = [[] for _ in self.models]
         start = 0
         for texts, picks in self._minibatches():
             wants_probe = start < self.num_kept
@@ -100,7 +100,7 @@ class RepresentationPass:
         return MinibatchCka(kernel=settings.kernel, biased=settings.estimator == "biased", bandwidth=settings.bandwidth)
 
 
-def read_features(model: TaskModel, tokens: Tokens, rows: RowKind, on_texts: OnTexts) -> Features:
+def read_features(model: TaskModel, tokens: Tokens, rows: RowKind, on_texts: OnTexts) -> SiteFeatures:
     """Return one row per text at each site, for all texts."""
     parts = []
     for texts in in_parts(len(tokens), TEXTS_AT_ONCE):
@@ -114,10 +114,10 @@ def in_parts(count: int, size: int) -> list[NDArray[np.int64]]:
     return np.array_split(np.arange(count), max(1, -(-count // size)))
 
 
-def to_numpy(rows: dict[Site, Tensor]) -> Features:
+def to_numpy(rows: dict[Site, Tensor]) -> SiteFeatures:
     return {site: x.to("cpu", torch.float32).numpy() for site, x in rows.items()}
 
 
-def first_rows(parts: Sequence[Features], count: int) -> Features:
+def first_rows(parts: Sequence[SiteFeatures], count: int) -> SiteFeatures:
     """Concatenate the rows of minibatches, site by site, and return the first `count`."""
     return {site: np.concatenate([part[site] for part in parts])[:count] for site in (parts[0] if parts else ())}

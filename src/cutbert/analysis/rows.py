@@ -23,7 +23,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.blocks import placed
 from cutbert.train.collating import block_batch
 
-Reader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
+StatesReader = Callable[[Tensor], Tensor]  # [T, H] to [N, H]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,12 +72,12 @@ def draw_tokens(lengths: NDArray[np.int64], size: int, random: np.random.Generat
     return DrawnTokens(texts[drawn], tokens[drawn])
 
 
-def text_reader(rows: RowKind, texts_at: TextPositions, device: torch.device) -> Reader:
+def text_reader(rows: RowKind, texts_at: TextPositions, device: torch.device) -> StatesReader:
     """Return the function that reads one row per text: its first token (`cls`), or the mean over its tokens."""
     return position_reader(texts_at.starts, device) if rows == "cls" else mean_reader(texts_at, device)
 
 
-def mean_reader(texts_at: TextPositions, device: torch.device) -> Reader:
+def mean_reader(texts_at: TextPositions, device: torch.device) -> StatesReader:
     """Return the function that reads the mean over each text's tokens, special tokens included."""
     positions = torch.from_numpy(texts_at.tokens()).to(device)
     lengths = torch.from_numpy(texts_at.lengths).to(device)
@@ -90,7 +90,7 @@ def mean_reader(texts_at: TextPositions, device: torch.device) -> Reader:
     return read
 
 
-def position_reader(positions: NDArray[np.int64], device: torch.device) -> Reader:
+def position_reader(positions: NDArray[np.int64], device: torch.device) -> StatesReader:
     """Return the function that reads the given positions."""
     index = torch.from_numpy(positions).to(device)
     return lambda states_TH: states_TH.index_select(0, index)
@@ -139,7 +139,7 @@ def read_representations(
 
 def reader(
     kind: RowKind, texts_at: TextPositions, part: NDArray[np.int64], picks: DrawnTokens | None, device: torch.device
-) -> tuple[Tensor, Reader]:
+) -> tuple[Tensor, StatesReader]:
     """Return the indices of the rows that a batch gives, and the function that reads them.
 
     Args:

@@ -12,7 +12,8 @@ from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.errors import RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.search_settings import SearchSettings

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -120,11 +121,20 @@ class LatencyTable:
 
     def at(self, plane: Plane, shape: EncoderShape) -> float:
         """Return the milliseconds of a shape as if it had the plane's hidden size."""
-        total = plane.base_ms
-        for layer in shape.layers:
-            total += self.attention_ms(plane, layer) if layer.has_attention else 0.0
-            total += max(0.0, plane.feed_forward(layer.intermediate_size)) if layer.has_feed_forward else 0.0
-        return total
+        return plane.base_ms + sum(self.layer_ms(plane, layer) for layer in shape.layers)
+
+    def layer_ms(self, plane: Plane, layer: LayerShape) -> float:
+        """Return the milliseconds of one layer; a knapsack asks for the same few sizes thousands of times."""
+        key = plane.hidden_size, layer
+        if key not in self._layers:
+            attention = self.attention_ms(plane, layer) if layer.has_attention else 0.0
+            feed_forward = max(0.0, plane.feed_forward(layer.intermediate_size)) if layer.has_feed_forward else 0.0
+            self._layers[key] = attention + feed_forward
+        return self._layers[key]
+
+    @cached_property
+    def _layers(self) -> dict[tuple[int, LayerShape], float]:
+        return {}
 
     def attention_ms(self, plane: Plane, layer: LayerShape) -> float:
         """Return the milliseconds of a layer's attention, at least 0.

@@ -41,7 +41,7 @@ from cutbert.train.vectors import PooledRunner
 
 
 @dataclass(frozen=True)
-class Candidate:
+class MeasuredModel:
     """One model to measure.
 
     Args:
@@ -63,7 +63,7 @@ class Candidate:
 class RunnableModel:
     """A candidate on one backend: its runner, and the file or folder it was loaded from."""
 
-    candidate: Candidate
+    candidate: MeasuredModel
     backend: str
     runner: Runner
     path: Path
@@ -197,7 +197,7 @@ def check_model(
     mistakes.check(ModelError)
 
 
-def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> None:
+def check_lengths(candidates: Sequence[MeasuredModel], lengths: Sequence[int]) -> None:
     """Raise unless every model has positions for the longest text; lengths are in tokens of the first model."""
     mistakes = Mistakes()
     for each in candidates:
@@ -207,13 +207,13 @@ def check_lengths(candidates: Sequence[Candidate], lengths: Sequence[int]) -> No
     mistakes.check(ModelError)
 
 
-def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSettings | None) -> Candidate:
+def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSettings | None) -> MeasuredModel:
     """Load a model with the task's labels and tokenise dev for it."""
     name, folder = source.name, source.folder
     is_embedding = dataset is not None and dataset.head.kind == "embedding"
     loaded = load_model(source, HeadSpec("embedding") if is_embedding else None)
     if dataset is None or data is None:
-        return Candidate(name, folder, loaded)
+        return MeasuredModel(name, folder, loaded)
     room = loaded.tokenizer.model_max_length
     longest = input_length(loaded.provenance, data.max_length, data.length_limit, room)
     if is_embedding:
@@ -222,10 +222,10 @@ def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSetti
     for note in dev.notes:
         say(f"{name}, dev: {note}")
     columns = None if is_embedding else output_rows(loaded.model.head_spec, dataset.head)[0]
-    return Candidate(name, folder, loaded, dev, columns)
+    return MeasuredModel(name, folder, loaded, dev, columns)
 
 
-def load_on_backend(candidate: Candidate, backend: str, scratch: Path, threads: int) -> RunnableModel:
+def load_on_backend(candidate: MeasuredModel, backend: str, scratch: Path, threads: int) -> RunnableModel:
     """Load a candidate on a backend, from its folder's file or from one written for this measurement."""
     loader = BACKENDS[backend]
     path = loader.stored(candidate.folder)

@@ -6,7 +6,6 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
 
@@ -14,15 +13,14 @@ import typer
 from typer.core import TyperCommand
 
 from cutbert.api.table import TABLE, VERBS
-from cutbert.api.verb import Verb
+from cutbert.api.verb import HELP_WIDTH, Verb
 from cutbert.errors import InputError, Mistakes
-from cutbert.options import Option
+from cutbert.options import Option, did_you_mean
 from cutbert.parsing import is_plain
 from cutbert.version import __version__
 
 SUMMARY = "Compress BERT-family encoders: find, measure and export the best sub-network under a limit."
 REST = "Output"
-HELP_WIDTH = 78
 NAMES_WIDTH = 30
 
 
@@ -88,11 +86,6 @@ def read_options(verb: Verb, raw: Mapping[str, Any], mistakes: Mistakes) -> dict
         with mistakes.collect():
             values[name] = word if option.is_flag else option.parse([word] if isinstance(word, str) else list(word))
     return {name: value for name, value in values.items() if name in verb.options()}
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    near = get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def check_verb(words: Sequence[str]) -> None:

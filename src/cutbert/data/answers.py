@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cutbert.data.cache import Arrays
 from cutbert.data.metrics import ScoredOutputs
-from cutbert.data.questions import Answer, Questions
+from cutbert.data.questions import AnswerSpan, Questions
 from cutbert.spans import best_spans
 
 CHUNK_WINDOWS = 100
@@ -110,7 +110,7 @@ def normalized(answer: str) -> str:
     return " ".join(ARTICLES.sub(" ", answer.lower().translate(WITHOUT_PUNCTUATION)).split())
 
 
-def right_answers(answers: Sequence[Answer], has_unanswerable: bool) -> list[str]:
+def right_answers(answers: Sequence[AnswerSpan], has_unanswerable: bool) -> list[str]:
     """Return the right answers, normalised; an empty one where there is none.
 
     SQuAD v2's script drops answers that are empty once normalised, v1.1's does not.

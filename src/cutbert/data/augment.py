@@ -33,7 +33,7 @@ class OpenWord:
 
 
 CandidateSource = Callable[[Sequence[OpenWord]], list[list[str]]]
-Proposer = Callable[[list[str]], list[list[str]]]
+ProposedWords = Callable[[list[str]], list[list[str]]]
 
 
 def augment_rows(
@@ -137,7 +137,7 @@ def replace_words(
     return "".join([*parts, text[end:]])
 
 
-def masked_lm_source(propose: Proposer, mask_token: str) -> CandidateSource:
+def masked_lm_source(propose: ProposedWords, mask_token: str) -> CandidateSource:
     """Return a source of candidates from a masked-LM model.
 
     Args:

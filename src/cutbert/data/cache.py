@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from cutbert.parsing import parse_json
 from cutbert.printable import reason_of
 
 INDEX = "index.json"
+TRIES = 5  # to write an entry that somebody takes away meanwhile
 Arrays = dict[str, NDArray[Any]]
+WriteArrays = Callable[[Path], Iterable[str]]
 
 
 def cache_folder() -> Path:
@@ -47,21 +49,25 @@ def cached_arrays(key: str, make: Callable[[], Arrays], about: str) -> Arrays:
         DataError: the cache cannot be written.
     """
 
-    def write(folder: Path) -> None:
-        for name, array in make().items():
+    def write(folder: Path) -> Iterable[str]:
+        arrays = make()
+        for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
+        return arrays
 
     return cached_files(key, write, about)
 
 
-def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
+def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
     """Return the arrays stored under a key, memory-mapped; call `write` where there are none.
 
-    A damaged entry is made again. Of several processes that want the same key, one makes it and the others wait.
+    A damaged entry is made again, and so is one that somebody who empties the cache takes away before it is read. Of
+    several processes that want the same key, one makes it and the others wait.
 
     Args:
         key: name of the entry; must cover everything the arrays depend on.
-        write: writes the arrays as NAME.npy into a folder; arrays too large for memory with `ArrayWriter`.
+        write: writes the arrays as NAME.npy into a folder, and returns their names; arrays too large for memory with
+            `ArrayWriter`.
         about: a description for people who look into the folder; never read.
 
     Raises:
@@ -73,12 +79,14 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
     if arrays is not None:
         return arrays
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
-            arrays = load_arrays(folder)
-            if arrays is None:
-                store_arrays(folder, write, about)
-                arrays = load_arrays(folder)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                arrays = stored_arrays(folder, write, about)
+            except FileNotFoundError:  # taken away while it was written
+                if not tries_left:
+                    raise
+            if arrays is not None:
+                return arrays
     except (LackError, OSError) as error:
         lack = lack_of(error, folder)
         if isinstance(lack, LackError) and lack.where is None:  # memory
@@ -87,9 +95,22 @@ def cached_files(key: str, write: Callable[[Path], None], about: str) -> Arrays:
             raise cache_error(lack.what) from None
         known = error.strerror if isinstance(error, OSError) else None
         raise cache_error(known or reason_of(error)) from None
-    if arrays is None:
-        raise cache_error("what was written cannot be read back")
-    return arrays
+    raise cache_error("what was written cannot be read back")
+
+
+def stored_arrays(folder: Path, write: WriteArrays, about: str) -> Arrays | None:
+    """Return the arrays of an entry, made where another process has not just done it; None where they cannot be read.
+
+    Raises:
+        FileNotFoundError: it was taken away while it was written.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        arrays = load_arrays(folder)
+        if arrays is None:
+            store_arrays(folder, write, about)
+            arrays = load_arrays(folder)
+        return arrays
 
 
 def cache_error(problem: str) -> DataError:
@@ -107,11 +128,10 @@ def load_arrays(folder: Path) -> Arrays | None:
         return None
 
 
-def store_arrays(folder: Path, write: Callable[[Path], None], about: str) -> None:
+def store_arrays(folder: Path, write: WriteArrays, about: str) -> None:
     """Write the arrays of an entry and the hashes of their files."""
     with replacing_folder(folder) as aside:
-        write(aside)
-        hashes = {path.stem: file_sha256(path) for path in sorted(aside.glob("*.npy"))}
+        hashes = {name: file_sha256(aside / f"{name}.npy") for name in write(aside)}
         write_json(aside / INDEX, {"about": about, "sha256": hashes})
 
 

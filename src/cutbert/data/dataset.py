@@ -141,7 +141,7 @@ def texts_of(rows: Examples) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ReadFiles:
     """The contents of the files: rows by split (train, perhaps dev, select and unlabeled); the rest as in Dataset."""
 
     parts: Mapping[str, Examples]
@@ -151,19 +151,19 @@ class Parts:
     notes: tuple[str, ...] = ()
 
 
-def read_parts(settings: DataSettings) -> Parts:
+def read_parts(settings: DataSettings) -> ReadFiles:
     """Read the rows of every split that the settings name."""
     if settings.has_questions:
         questions, files = read_questions(settings)
-        return Parts(questions, HeadSpec("span"), "f1", files)
+        return ReadFiles(questions, HeadSpec("span"), "f1", files)
     if settings.tagging:
         sentences, files = read_sentences(settings)
         names = sentences["train"].names
-        return Parts(sentences, HeadSpec("token", names), tag_metric(names), files)
+        return ReadFiles(sentences, HeadSpec("token", names), tag_metric(names), files)
     return read_whole_texts(settings)
 
 
-def read_whole_texts(settings: DataSettings) -> Parts:
+def read_whole_texts(settings: DataSettings) -> ReadFiles:
     """Read the rows of a task with one label (or several) for each whole text."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None
@@ -184,7 +184,7 @@ def read_whole_texts(settings: DataSettings) -> Parts:
         is_binary = labels is not None and labels.dtype == np.bool_
         loss = "binary cross-entropy of 0 and 1" if is_binary else "squared error"
         notes.append(f"labels are learned by {loss}, pair by pair")
-    return Parts(parts, head, metric, raw.hashes, tuple(notes))
+    return ReadFiles(parts, head, metric, raw.hashes, tuple(notes))
 
 
 def split(

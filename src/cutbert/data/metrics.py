@@ -28,7 +28,7 @@ class ScoredOutputs:
     metric: str | None = None
 
 
-class Scorer(Protocol):
+class SplitScorer(Protocol):
     """Has the right outputs of one split's tokens, decodes a model's outputs from its logits, and scores them."""
 
     @property

@@ -16,7 +16,7 @@ from cutbert.data.records import Record, read_text
 from cutbert.data.rows import text_key
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import load_split
-from cutbert.data.tasks import QUESTION_TASKS, Layout, QuestionTask
+from cutbert.data.tasks import QUESTION_TASKS, FileLayout, QuestionTask
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 from cutbert.parsing import is_encodable, parse_json
@@ -25,7 +25,7 @@ HUB_SPLITS = {"train": "train", "dev": "validation"}
 
 
 @dataclass(frozen=True)
-class Answer:
+class AnswerSpan:
     """A span of a text: its characters, and the index of the first."""
 
     text: str
@@ -48,7 +48,7 @@ class Questions:
     question: list[str]
     context: list[str]
     ids: list[str] | None
-    answers: list[tuple[Answer, ...]] | None
+    answers: list[tuple[AnswerSpan, ...]] | None
     has_unanswerable: bool
     stride: int
 
@@ -93,7 +93,7 @@ def read_questions(settings: DataSettings) -> tuple[dict[str, Questions], dict[s
         hashes[str(path)] = file_sha256(path) if path.is_file() else ""
     unlabeled = expand_files(settings.unlabeled, "--unlabeled", mistakes)
     if settings.unlabeled:
-        layout = Layout(settings.text or "question", settings.text_pair or "context", None)
+        layout = FileLayout(settings.text or "question", settings.text_pair or "context", None)
         rows = read_files(unlabeled, layout, mistakes)
         parts["unlabeled"] = Questions(
             rows.text, rows.text_pair or [], None, None, task.has_unanswerable, settings.stride
@@ -218,7 +218,7 @@ def collect(raw: Iterator[RawQuestion], file: str, task: QuestionTask, stride: i
         rows.ids.append(name)
         rows.question.append(question)
         rows.context.append(context)
-        rows.answers.append(tuple(Answer(text, start) for text, start in answers))
+        rows.answers.append(tuple(AnswerSpan(text, start) for text, start in answers))
     if not len(rows) and len(mistakes) == before:
         mistakes.append(f"{file}: has no rows")
     return rows

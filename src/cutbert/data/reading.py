@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.data.records import Record, open_records
-from cutbert.data.tasks import Layout
+from cutbert.data.tasks import FileLayout
 from cutbert.errors import DataError
 from cutbert.parsing import is_encodable, is_finite
 
@@ -41,7 +41,7 @@ class RawRows:
         """Return the name of row `index` for messages."""
         return place_name(*self.places[index])
 
-    def add(self, record: Record, file: str, layout: Layout) -> None:
+    def add(self, record: Record, file: str, layout: FileLayout) -> None:
         """Add a row, as a file in this layout has it."""
         self.text.append(record.values[0])
         if self.text_pair is not None:
@@ -53,7 +53,7 @@ class RawRows:
         self.places.append((file, record.row, record.line))
 
 
-def read_files(paths: Sequence[Path], layout: Layout, mistakes: list[str]) -> RawRows:
+def read_files(paths: Sequence[Path], layout: FileLayout, mistakes: list[str]) -> RawRows:
     """Read several files of one layout, one after the other; mistakes in them are added to `mistakes`."""
     rows = empty_rows(layout)
     for path in paths:
@@ -64,7 +64,7 @@ def read_files(paths: Sequence[Path], layout: Layout, mistakes: list[str]) -> Ra
     return rows
 
 
-def empty_rows(layout: Layout) -> RawRows:
+def empty_rows(layout: FileLayout) -> RawRows:
     return RawRows(
         text_pair=None if layout.text_pair is None else [],
         labels=None if layout.label is None else [],
@@ -72,14 +72,14 @@ def empty_rows(layout: Layout) -> RawRows:
     )
 
 
-def read_records(records: Iterable[Record], file: str, layout: Layout, rows: RawRows, mistakes: list[str]) -> None:
+def read_records(records: Iterable[Record], file: str, layout: FileLayout, rows: RawRows, mistakes: list[str]) -> None:
     """Append records to rows; broken ones add to `mistakes`, or are only counted where the layout says so."""
     for record in valid_records(records, file, layout, mistakes, rows.left_out):
         rows.add(record, file, layout)
 
 
 def valid_records(
-    records: Iterable[Record], file: str, layout: Layout, mistakes: list[str], left_out: dict[str, int]
+    records: Iterable[Record], file: str, layout: FileLayout, mistakes: list[str], left_out: dict[str, int]
 ) -> Iterator[Record]:
     """Yield the records that are not broken.
 
@@ -109,7 +109,7 @@ def is_incomplete(record: Record) -> bool:
     return record.problem is not None or any(value is None or value == "" for value in record.values)
 
 
-def value_problem(values: tuple[Any, ...], layout: Layout) -> str | None:
+def value_problem(values: tuple[Any, ...], layout: FileLayout) -> str | None:
     """Return what is wrong with the values of a row, or None."""
     for column, value in zip(layout.columns, values, strict=True):
         is_label = column == layout.label

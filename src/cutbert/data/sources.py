@@ -11,7 +11,7 @@ from typing import Any
 from cutbert.data.reading import RawRows, check_mistakes, empty_rows, expand_files, read_files, read_records
 from cutbert.data.records import Record
 from cutbert.data.settings import DataSettings
-from cutbert.data.tasks import TASKS, Layout, Task
+from cutbert.data.tasks import TASKS, FileLayout, Task
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 from cutbert.lacks import refuse_lack
@@ -53,7 +53,7 @@ def read_raw(settings: DataSettings) -> RawData:
     if settings.task is None:
         return read_own(settings)
     task = TASKS[settings.task]
-    unlabeled = Layout(settings.text or task.layout.text, settings.text_pair or task.layout.text_pair, None)
+    unlabeled = FileLayout(settings.text or task.layout.text, settings.text_pair or task.layout.text_pair, None)
     if settings.data_dir is None:
         return read_from_hub(settings, task, unlabeled)
     folder = task_folder(Path(settings.data_dir), task)
@@ -75,7 +75,7 @@ def task_folder(root: Path, task: Task) -> Path:
     )
 
 
-def read_from_hub(settings: DataSettings, task: Task, unlabeled: Layout) -> RawData:
+def read_from_hub(settings: DataSettings, task: Task, unlabeled: FileLayout) -> RawData:
     """Read train and dev from the hub; before that, the files that the settings name."""
     mistakes: list[str] = []
     local = read_paths(settings, [], [], task.layout, unlabeled, mistakes)
@@ -87,22 +87,22 @@ def read_from_hub(settings: DataSettings, task: Task, unlabeled: Layout) -> RawD
 def read_own(settings: DataSettings) -> RawData:
     """Read the user's own files."""
     text, pair = settings.text or "", settings.text_pair
-    layout = Layout(
+    layout = FileLayout(
         text, pair, settings.label, labels_may_be_empty=settings.multi_label is not None, group=settings.group
     )
     mistakes: list[str] = []
     train = expand_files(settings.train, "--train", mistakes)
     dev = expand_files(settings.dev, "--dev", mistakes)
     mistakes.extend(f"--train and --dev must not both name {path}" for path in train if path in dev)
-    return read_paths(settings, train, dev, layout, Layout(text, pair, None), mistakes)
+    return read_paths(settings, train, dev, layout, FileLayout(text, pair, None), mistakes)
 
 
 def read_paths(
     settings: DataSettings,
     train: Sequence[Path],
     dev: Sequence[Path],
-    layout: Layout,
-    unlabeled_layout: Layout,
+    layout: FileLayout,
+    unlabeled_layout: FileLayout,
     mistakes: list[str],
 ) -> RawData:
     """Read the given files of train and dev, and the select and unlabelled files of the settings."""
@@ -154,7 +154,7 @@ def load_split(task: str, *source: str, split: str) -> Any:
 
 def read_split(data: Any, source: str, task: Task, mistakes: list[str]) -> tuple[RawRows, str]:
     """Return the rows of one hub split and the SHA-256 of them."""
-    layout = Layout(
+    layout = FileLayout(
         task.hub_text[0],
         task.hub_text[1] if len(task.hub_text) > 1 else None,
         "label",
@@ -168,7 +168,7 @@ def read_split(data: Any, source: str, task: Task, mistakes: list[str]) -> tuple
     return rows, digest.hexdigest()
 
 
-def hub_records(data: Any, layout: Layout, task: Task) -> Iterator[Record]:
+def hub_records(data: Any, layout: FileLayout, task: Task) -> Iterator[Record]:
     """Yield rows with labels as in the official files: names where the hub has ids.
 
     An id without a name stays a number, which the label reader then refuses.

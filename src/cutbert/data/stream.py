@@ -13,7 +13,7 @@ from cutbert.data.questions import squad_records
 from cutbert.data.reading import check_mistakes, place_name, value_problem
 from cutbert.data.records import Record, open_lines, open_records
 from cutbert.data.sentences import conll_records, sentence_problem
-from cutbert.data.tasks import Layout
+from cutbert.data.tasks import FileLayout
 from cutbert.errors import DataError
 from cutbert.parsing import is_encodable
 
@@ -155,7 +155,7 @@ def input_problem(record: Record, file: InputFile) -> str | None:
         if file.takes_words and isinstance(value, list):
             problem = sentence_problem((value,), (column,))
         else:
-            problem = value_problem((value,), Layout(column, None, None))
+            problem = value_problem((value,), FileLayout(column, None, None))
         if problem is not None:
             return problem
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Layout:
+class FileLayout:
     """The columns of a file.
 
     Args:
@@ -55,7 +55,7 @@ class Task:
     """
 
     folder: str
-    layout: Layout
+    layout: FileLayout
     labels: tuple[str, ...]
     metric: str = "accuracy"
     regression: bool = False
@@ -72,19 +72,21 @@ COLA_HEADER = ("source", "label", "mark", "sentence")
 
 # Official QQP files have a few rows broken by line ends inside a question; the hub's version leaves them out too.
 TASKS: dict[str, Task] = {
-    "sst2": Task(folder="SST-2", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=("sentence",)),
+    "sst2": Task(folder="SST-2", layout=FileLayout("sentence", None, "label"), labels=BINARY, hub_text=("sentence",)),
     "cola": Task(
         folder="CoLA",
-        layout=Layout("sentence", None, "label", header=COLA_HEADER),
+        layout=FileLayout("sentence", None, "label", header=COLA_HEADER),
         labels=BINARY,
         metric="matthews",
         hub_text=("sentence",),
         augment_rounds=30,
     ),
-    "mrpc": Task(folder="MRPC", layout=Layout("#1 String", "#2 String", "Quality"), labels=BINARY, augment_rounds=30),
+    "mrpc": Task(
+        folder="MRPC", layout=FileLayout("#1 String", "#2 String", "Quality"), labels=BINARY, augment_rounds=30
+    ),
     "stsb": Task(
         folder="STS-B",
-        layout=Layout("sentence1", "sentence2", "score"),
+        layout=FileLayout("sentence1", "sentence2", "score"),
         labels=("score",),
         metric="pearson",
         regression=True,
@@ -92,14 +94,14 @@ TASKS: dict[str, Task] = {
     ),
     "qqp": Task(
         folder="QQP",
-        layout=Layout("question1", "question2", "is_duplicate", skip_incomplete=True),
+        layout=FileLayout("question1", "question2", "is_duplicate", skip_incomplete=True),
         labels=BINARY,
         hub_text=("question1", "question2"),
         augment_rounds=10,
     ),
     "mnli": Task(
         folder="MNLI",
-        layout=Layout("sentence1", "sentence2", "gold_label"),
+        layout=FileLayout("sentence1", "sentence2", "gold_label"),
         labels=("contradiction", "entailment", "neutral"),
         dev_file="dev_matched.tsv",
         hub_text=("premise", "hypothesis"),
@@ -109,13 +111,15 @@ TASKS: dict[str, Task] = {
     ),
     "qnli": Task(
         folder="QNLI",
-        layout=Layout("question", "sentence", "label"),
+        layout=FileLayout("question", "sentence", "label"),
         labels=ENTAILMENT,
         hub_text=("question", "sentence"),
     ),
-    "rte": Task(folder="RTE", layout=Layout("sentence1", "sentence2", "label"), labels=ENTAILMENT, augment_rounds=30),
-    "wnli": Task(folder="WNLI", layout=Layout("sentence1", "sentence2", "label"), labels=BINARY),
-    "subj": Task(folder="SUBJ", layout=Layout("sentence", None, "label"), labels=BINARY, hub_text=()),
+    "rte": Task(
+        folder="RTE", layout=FileLayout("sentence1", "sentence2", "label"), labels=ENTAILMENT, augment_rounds=30
+    ),
+    "wnli": Task(folder="WNLI", layout=FileLayout("sentence1", "sentence2", "label"), labels=BINARY),
+    "subj": Task(folder="SUBJ", layout=FileLayout("sentence", None, "label"), labels=BINARY, hub_text=()),
 }
 
 

@@ -6,7 +6,7 @@ Axes: N sequences, S positions of each.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
@@ -163,8 +163,9 @@ class Packer:
         key = hashlib.sha256(repr((FORMAT, self.engine.to_str(), self.unknown, self.frame, holds_out)).encode())
         key.update(repr(list(source.files.values())).encode())
 
-        def write(folder: Path) -> None:
+        def write(folder: Path) -> Sequence[str]:
             write_sequences(folder, self.sequences(source.pieces()), holds_out=holds_out)
+            return ARRAYS
 
         arrays = cached_files(f"text-{key.hexdigest()}", write, about)
         return self._rows(arrays["train"]), self._rows(arrays["held_out"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cutbert.data.answers import AnswerScorer
 from cutbert.data.cache import Arrays, cached_arrays
 from cutbert.data.entities import TagScorer
-from cutbert.data.metrics import Scorer
+from cutbert.data.metrics import SplitScorer
 from cutbert.data.questions import Questions
 from cutbert.data.ranking_scorer import RankingScorer
 from cutbert.data.rows import Examples, Rows
@@ -51,7 +51,7 @@ class Tokens:
     pair_starts: NDArray[np.int32] | None = None
     labels: NDArray[np.generic] | None = None
     token_labels: NDArray[np.int64] | None = None
-    scorer: Scorer | None = None
+    scorer: SplitScorer | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ def tokenize_rows(rows: Examples, tokenizer: Any, tokenizer_id: str, max_length:
     if isinstance(rows, Sentences):
         arrays = arrays_of(False, rows.words, "words", lambda engine: encode_words(rows, engine))
         return word_tokens(rows, arrays, max_length)
-    scorer: Scorer | None = None
+    scorer: SplitScorer | None = None
     texts = Rows(rows.text) if isinstance(rows, VectorTexts) else rows
     assert isinstance(texts, Rows)
     if isinstance(rows, VectorTexts):

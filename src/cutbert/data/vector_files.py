@@ -15,7 +15,7 @@ from cutbert.data.records import open_records
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import read_raw
-from cutbert.data.tasks import Layout
+from cutbert.data.tasks import FileLayout
 from cutbert.data.text_sources import SUFFIXES, file_pieces
 from cutbert.data.vectors import Pairs, Retrieval, VectorTexts
 from cutbert.errors import DataError
@@ -98,7 +98,7 @@ def read_texts(paths: Sequence[Path], settings: DataSettings, mistakes: list[str
         elif settings.text is None:
             mistakes.append(f"{path}: --text must name the column that holds the text; a .txt has a text a line")
         else:
-            rows = read_files([path], Layout(settings.text, settings.text_pair, None), mistakes)
+            rows = read_files([path], FileLayout(settings.text, settings.text_pair, None), mistakes)
             texts += [*rows.text, *(rows.text_pair or [])]
     return texts
 
@@ -125,7 +125,7 @@ def judged(paths: Sequence[Path], settings: DataSettings, mistakes: list[str]) -
     if any(is_plain):
         mistakes.append("--dev must be files of pairs or files of lines, got both")
         return None
-    layout = Layout(settings.text or "", settings.text_pair, settings.label)
+    layout = FileLayout(settings.text or "", settings.text_pair, settings.label)
     return pairs_of(read_files(paths, layout, mistakes), mistakes)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.data.cache import Arrays
-from cutbert.data.questions import Answer, Questions
+from cutbert.data.questions import AnswerSpan, Questions
 from cutbert.data.settings import question_limit
 from cutbert.errors import ModelError
 
@@ -123,7 +123,7 @@ def span_labels(questions: Questions, arrays: Arrays) -> NDArray[np.int64] | Non
     return np.concatenate(chunks or [np.empty((0, 2), np.int64)])
 
 
-def answer_span(answers: tuple[Answer, ...]) -> tuple[int, int]:
+def answer_span(answers: tuple[AnswerSpan, ...]) -> tuple[int, int]:
     """Return first character and end of the answer to train on, without white space around it; 0, 0 for none."""
     if not answers:
         return 0, 0

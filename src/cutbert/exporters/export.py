@@ -12,7 +12,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.exporters.balance import balanced
 from cutbert.exporters.folder import FLOAT_FILE
-from cutbert.exporters.gate import Parts, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
+from cutbert.exporters.gate import TaskTokens, check_drop, checked_diff, feeds_of, scores_around, tokens_of, trimmed
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import has_int8_dot, instruction_set, int8_file, quantize
 from cutbert.exporters.layouts import VECTORS, check_installed, resolved, unserved
@@ -154,7 +154,7 @@ def why_not_stock(model: TaskModel) -> str:
 
 
 def int8_graph(
-    graph: onnx.ModelProto, loaded: Loaded, parts: Parts, settings: ExportSettings
+    graph: onnx.ModelProto, loaded: Loaded, parts: TaskTokens, settings: ExportSettings
 ) -> tuple[str, onnx.ModelProto]:
     """Return the name of the int8 file and its graph; warn where int8 is not fast on this processor."""
     instructions = instruction_set()

@@ -34,7 +34,7 @@ COMPARED_ROWS = 200
 
 
 @dataclass(frozen=True)
-class Parts:
+class TaskTokens:
     """The rows of a task as the model's tokens.
 
     Args:
@@ -55,7 +55,9 @@ def longest_input(loaded: Loaded, data: DataSettings | None) -> int:
     return input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
 
 
-def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings) -> Parts:
+def tokens_of(
+    loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings
+) -> TaskTokens:
     """Tokenise the task's rows, or demo texts where there is no task."""
     longest = longest_input(loaded, data)
 
@@ -66,12 +68,12 @@ def tokens_of(loaded: Loaded, dataset: Dataset | None, data: DataSettings | None
         return made
 
     if dataset is None:
-        return Parts(None, tokens(Rows(read_reviews(DEV_FILE)[0]), "demo texts"))
+        return TaskTokens(None, tokens(Rows(read_reviews(DEV_FILE)[0]), "demo texts"))
     train = None
     if settings.calibration == "static":
         rows = np.random.default_rng(0).permutation(len(dataset.train))[: settings.calibration_samples]
         train = tokens(dataset.train.take(np.sort(rows)), "train")
-    return Parts(dataset, tokens(dataset.dev, "dev"), tokens(dataset.select, "select"), train)
+    return TaskTokens(dataset, tokens(dataset.dev, "dev"), tokens(dataset.select, "select"), train)
 
 
 def checked_diff(runner: Runner, loaded: Loaded, tokens: Tokens) -> float:
@@ -110,7 +112,7 @@ def pooled(runner: Runner, sentence: Sentence) -> PooledRunner:
     return PooledRunner(runner, cast(Pooling, sentence.pooling), sentence.normalize)
 
 
-def scores_around(runner: Runner, loaded: Loaded, parts: Parts, sentence: Sentence | None) -> dict[str, Any]:
+def scores_around(runner: Runner, loaded: Loaded, parts: TaskTokens, sentence: Sentence | None) -> dict[str, Any]:
     """Return the scores of the model in torch float32 (before) and of a runner (after), on dev and on select.
 
     Vectors of an embedding model are compared with its own in torch.

@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from cutbert.errors import MissingError, ModelError
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, save_graph
-from cutbert.exporters.settings import TOGETHER, Layout
+from cutbert.exporters.settings import TOGETHER, LayoutName
 from cutbert.hub.sentence import MODULES_FILE, Sentence
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLINGS
@@ -158,7 +158,9 @@ def unserved(
                 yield f"--for {name} must be given a model with the pooling {wanted}, got {sentence.pooling!r}"
 
 
-def resolved(layouts: Iterable[Layout], family: str, head: HeadSpec, sentence: Sentence | None) -> tuple[Layout, ...]:
+def resolved(
+    layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None
+) -> tuple[LayoutName, ...]:
     """Return layouts, each once, with `default` as those that go together and serve the model."""
     together = [name for name in TOGETHER if not list(unserved([name], family, head, sentence, ""))]
     names = (together if name == "default" else [name] for name in layouts)

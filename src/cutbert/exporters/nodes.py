@@ -75,15 +75,15 @@ class Nodes:
         return self.weight(np.array(number, dtype=np.int64))
 
 
-Activation = Callable[[Nodes, str], str]
+ActivationNodes = Callable[[Nodes, str], str]
 
 
-def plain(kind: str) -> Activation:
+def plain(kind: str) -> ActivationNodes:
     """Return an activation that is a single ONNX operator."""
     return lambda nodes, x: nodes.add(kind, x)
 
 
-def fused(kind: str) -> Activation:
+def fused(kind: str) -> ActivationNodes:
     """Return an activation that is a single operator of ONNX Runtime's own."""
     return lambda nodes, x: nodes.add_fused(kind, x)
 
@@ -100,7 +100,7 @@ def relu2(nodes: Nodes, x: str) -> str:
     return nodes.add("Pow", nodes.add("Relu", x), nodes.weight(np.float32(2)))
 
 
-ACTIVATIONS: dict[str, Activation] = {
+ACTIVATIONS: dict[str, ActivationNodes] = {
     **dict.fromkeys(("gelu", "gelu_python"), plain("Gelu")),
     **dict.fromkeys(
         ("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate"), fused("FastGelu")

@@ -9,11 +9,11 @@ from typing import Literal
 from cutbert.options import option
 from cutbert.settings import METHOD, RUN, ThreadSettings, out_mistakes
 
-Layout = Literal[
+LayoutName = Literal[
     "default", "transformers.js", "sentence-transformers", "optimum", "fastembed", "tei", "triton", "openvino"
 ]
 # `default`: of these all that serve the model; their files go together.
-TOGETHER: tuple[Layout, ...] = ("transformers.js", "sentence-transformers", "optimum", "fastembed")
+TOGETHER: tuple[LayoutName, ...] = ("transformers.js", "sentence-transformers", "optimum", "fastembed")
 BOTH = {"default", "transformers.js"}  # whose loader takes float32 or int8 by where it runs
 INT8 = {"tei"}  # whose loader takes one file and is for CPUs
 
@@ -24,7 +24,7 @@ class ExportSettings(ThreadSettings):
 
     GROUP = METHOD
 
-    layouts: tuple[Layout, ...] = field(
+    layouts: tuple[LayoutName, ...] = field(
         default=(),
         metadata=option(
             "Lay the new folder out for a loader; default: for those that share one. --onnx, --int8 choose the files.",

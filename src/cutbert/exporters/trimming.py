@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cutbert.data.dataset import Dataset
 from cutbert.data.tokens import Tokens
@@ -33,26 +34,14 @@ class Trimming:
         trimmed: the same with the tokens that stay.
     """
 
-    kept: np.ndarray
+    kept: NDArray[np.int64]
     loaded: Loaded
     trimmed: Loaded
 
     @classmethod
     def of(cls, loaded: Loaded, train: Tokens, sentence: Sentence | None = None) -> Trimming:
-        """Return the trimming of a model to the tokens of some texts and a floor of common ones.
-
-        The prompts of an embedding model stay whole, also those that no training text has.
-
-        Raises:
-            ModelError: the tokenizer is of a kind that cannot be cut.
-        """
-        used, style = np.unique(train.ids), loaded.model.style
-        if sentence is not None:
-            prompts = [sentence.prompts.query, sentence.prompts.document, sentence.prompts.default]
-            used = np.union1d(used, np.concatenate(loaded.tokenizer(prompts)["input_ids"]).astype(np.int64))
-        if style.position_offset:  # where positions are counted from the padding token's id, that must not change
-            used = np.union1d(used, np.arange(style.pad_token_id + 1))
-        kept = kept_tokens(loaded.tokenizer, np.union1d(used, [style.pad_token_id]), loaded.source)
+        """Return the trimming of a model to the tokens of some texts; arguments and errors as in `tokens_that_stay`."""
+        kept = tokens_that_stay(loaded, train, sentence)
         tokenizer = trimmed_tokenizer(loaded.tokenizer, kept)
         model = with_token_rows(loaded.model, kept)
         return cls(kept, loaded, replace(loaded, model=model, tokenizer=tokenizer))
@@ -101,6 +90,26 @@ class Trimming:
             ours = trimmed.ids[trimmed.offsets[i] : trimmed.offsets[i + 1]]
             same += bool((self.kept[ours] == whole.ids[whole.offsets[i] : whole.offsets[i + 1]]).all())
         return len(whole) - same
+
+
+def tokens_that_stay(loaded: Loaded, train: Tokens, sentence: Sentence | None = None) -> NDArray[np.int64]:
+    """Return the ids of a model's tokens that stay, rising: those of some texts, and a floor of common ones.
+
+    Args:
+        loaded: the whole model with its tokenizer.
+        train: the texts.
+        sentence: of an embedding model: its prompts stay whole, also those that no text has.
+
+    Raises:
+        ModelError: the tokenizer is of a kind that cannot be cut.
+    """
+    used, style = np.unique(train.ids), loaded.model.style
+    if sentence is not None:
+        prompts = [sentence.prompts.query, sentence.prompts.document, sentence.prompts.default]
+        used = np.union1d(used, np.concatenate(loaded.tokenizer(prompts)["input_ids"]).astype(np.int64))
+    if style.position_offset:  # where positions are counted from the padding token's id, that must not change
+        used = np.union1d(used, np.arange(style.pad_token_id + 1))
+    return kept_tokens(loaded.tokenizer, np.union1d(used, [style.pad_token_id]), loaded.source)
 
 
 def trim_words(facts: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from cutbert.fronts.leaderboard import difference_of
 from cutbert.fronts.paired import (
     METRICS,
     SIGNIFICANT,
-    Answers,
+    AnswerValues,
     difference_interval,
     order_of,
     percentiles,
@@ -29,7 +29,7 @@ from cutbert.fronts.paired import (
 from cutbert.fronts.score import PREDICTIONS, read_outputs
 
 
-def answers_of(stored: Mapping[str, Any]) -> Answers:
+def answers_of(stored: Mapping[str, Any]) -> AnswerValues:
     """Return the predicted class of each row, the number in regression, or 0 and 1 for each label [N, C].
 
     Of pairs that an embedding model is judged by: the places of their cosines in order.
@@ -42,7 +42,7 @@ def answers_of(stored: Mapping[str, Any]) -> Answers:
     return logits[:, 0] if logits.shape[1] == 1 else logits.argmax(axis=1).astype(np.float64)
 
 
-def truth_of(stored: Mapping[str, Any]) -> Answers:
+def truth_of(stored: Mapping[str, Any]) -> AnswerValues:
     """Return the labels in the form of the answers."""
     return order_of(stored["numbers"]) if "numbers" in stored else np.asarray(stored["labels"], dtype=np.float64)
 
@@ -128,7 +128,7 @@ def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float
         bounds = stats.binom.ppf((SIGNIFICANT / 2, 1 - SIGNIFICANT / 2), len(truth), (answers == truth).mean())
         return float(bounds[0]) / len(truth), float(bounds[1]) / len(truth)
 
-    def score(rows_RN: NDArray[np.intp]) -> Answers:
+    def score(rows_RN: NDArray[np.intp]) -> AnswerValues:
         return METRICS[metric](answers[rows_RN], truth[rows_RN])
 
     return percentiles(score, truth.shape, resamples=resamples_for(METRICS[metric]))

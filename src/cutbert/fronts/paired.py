@@ -18,8 +18,8 @@ RESAMPLES_OF_RANKS = 2_000  # which take several times as long as other scores
 ELEMENTS_AT_ONCE = 1 << 22  # array elements of the resamples computed together
 SIGNIFICANT = 0.05
 
-Answers = NDArray[np.float64]
-Metric = Callable[[Answers, Answers], Answers]
+AnswerValues = NDArray[np.float64]
+Metric = Callable[[AnswerValues, AnswerValues], AnswerValues]
 Verdict = Literal["smaller is better", "no worse", "full is better", "not decided"]
 
 
@@ -63,7 +63,7 @@ class Paired:
         return "not decided"
 
 
-def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth: Answers) -> Paired:
+def compare(metric: str, one: Sequence[AnswerValues], other: Sequence[AnswerValues], truth: AnswerValues) -> Paired:
     """Return how two networks differ on the same rows.
 
     The interval is a percentile bootstrap: rows are resampled, the same rows for both networks and all seeds. For two
@@ -95,7 +95,9 @@ def compare(metric: str, one: Sequence[Answers], other: Sequence[Answers], truth
     return Paired(difference, low, high, p_value, test, by_seed, len(truth))
 
 
-def difference_interval(metric: str, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float, float]:
+def difference_interval(
+    metric: str, ours: AnswerValues, theirs: AnswerValues, truth: AnswerValues
+) -> tuple[float, float, float]:
     """Return the mean difference over seeds, and its interval as in `compare`; the answers [seeds, N, ...]."""
     score = METRICS[metric]
     difference = float(np.mean([score(a, truth) - score(b, truth) for a, b in zip(ours, theirs, strict=True)]))
@@ -108,16 +110,18 @@ def difference_interval(metric: str, ours: Answers, theirs: Answers, truth: Answ
     )
 
 
-def interval(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> tuple[float, float]:
+def interval(score: Metric, ours: AnswerValues, theirs: AnswerValues, truth: AnswerValues) -> tuple[float, float]:
     """Return the 95 % interval of the difference, by bootstrapping the rows."""
 
-    def statistic(rows_RN: NDArray[np.intp]) -> Answers:
+    def statistic(rows_RN: NDArray[np.intp]) -> AnswerValues:
         return gap(score, ours, theirs, truth, rows_RN)
 
     return (-1.0, 1.0) if len(truth) < 2 else percentiles(statistic, truth.shape, resamples=resamples_for(score))
 
 
-def gap(score: Metric, ours: Answers, theirs: Answers, truth: Answers, rows: NDArray[np.intp]) -> Answers:
+def gap(
+    score: Metric, ours: AnswerValues, theirs: AnswerValues, truth: AnswerValues, rows: NDArray[np.intp]
+) -> AnswerValues:
     """Return the difference of two networks' scores on some rows, [N] or [R, N], as the mean over seeds."""
     pairs, drawn = zip(ours, theirs, strict=True), truth[rows]
     if score is spearman:  # the truth is ranked once for all networks
@@ -131,7 +135,7 @@ def resamples_for(score: Metric) -> int:
 
 
 def percentiles(
-    statistic: Callable[..., Answers], *shapes: tuple[int, ...], resamples: int | None = None
+    statistic: Callable[..., AnswerValues], *shapes: tuple[int, ...], resamples: int | None = None
 ) -> tuple[float, float]:
     """Return the 95 % interval of a statistic of rows, by scipy's percentile bootstrap.
 
@@ -154,7 +158,7 @@ def percentiles(
     return float(bounds.low), float(bounds.high)
 
 
-def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
+def mcnemar(one: AnswerValues, other: AnswerValues, truth: AnswerValues) -> float:
     """Return the exact p-value of McNemar's test; 1 where the two are right on the same rows."""
     from scipy import stats  # which loads slowly
 
@@ -163,14 +167,14 @@ def mcnemar(one: Answers, other: Answers, truth: Answers) -> float:
     return 1.0 if only_one + only_other == 0 else float(stats.binomtest(only_one, only_one + only_other).pvalue)
 
 
-def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -> float:
+def permutation(score: Metric, ours: AnswerValues, theirs: AnswerValues, truth: AnswerValues) -> float:
     """Return the p-value of the difference under swaps of the two networks' answers, by scipy's permutation test."""
     from scipy import stats  # which loads slowly
 
     N = len(truth)
     both = np.concatenate([ours, theirs], axis=1)
 
-    def statistic(one_RN: NDArray[np.intp], other_RN: NDArray[np.intp], axis: int) -> Answers:
+    def statistic(one_RN: NDArray[np.intp], other_RN: NDArray[np.intp], axis: int) -> AnswerValues:
         # Rows 0..N-1 of `both` are our answers, N..2N-1 theirs: a swap within a pair swaps the answers of one row, and
         # every row stays in its place beside the truth.
         return np.mean([score(each[one_RN], truth) - score(each[other_RN], truth) for each in both], axis=0)
@@ -189,11 +193,11 @@ def permutation(score: Metric, ours: Answers, theirs: Answers, truth: Answers) -
     return float(result.pvalue)
 
 
-def accuracy(answers: Answers, truth: Answers) -> Answers:
+def accuracy(answers: AnswerValues, truth: AnswerValues) -> AnswerValues:
     return np.asarray((answers == truth).mean(axis=-1))
 
 
-def matthews(answers: Answers, truth: Answers) -> Answers:
+def matthews(answers: AnswerValues, truth: AnswerValues) -> AnswerValues:
     """Return Matthews' correlation of two classes; 0 where one side is constant."""
     predicted, actual = answers == 1, truth == 1
     parts = ((predicted, actual), (predicted, ~actual), (~predicted, actual), (~predicted, ~actual))
@@ -202,24 +206,24 @@ def matthews(answers: Answers, truth: Answers) -> Answers:
     return np.asarray(np.divide(tp * tn - fp * fn, denominator, out=np.zeros_like(denominator), where=denominator > 0))
 
 
-def pearson(answers: Answers, truth: Answers) -> Answers:
+def pearson(answers: AnswerValues, truth: AnswerValues) -> AnswerValues:
     """Return Pearson's correlation; 0 where one side is constant."""
     a, b = answers - answers.mean(-1, keepdims=True), truth - truth.mean(-1, keepdims=True)
     denominator = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
     return np.asarray(np.divide((a * b).sum(-1), denominator, out=np.zeros_like(denominator), where=denominator > 0))
 
 
-def spearman(answers: Answers, truth: Answers) -> Answers:
+def spearman(answers: AnswerValues, truth: AnswerValues) -> AnswerValues:
     """Return Spearman's correlation of places in two orders, as `order_of` gives them; 0 where one side is constant."""
     return correlation_with_ranks(answers, mean_ranks(truth))
 
 
-def correlation_with_ranks(places: Answers, ranks: Answers) -> Answers:
+def correlation_with_ranks(places: AnswerValues, ranks: AnswerValues) -> AnswerValues:
     """Return Spearman's correlation of places with the ranks of others."""
     return pearson(mean_ranks(places), ranks)
 
 
-def mean_ranks(places_RN: Answers) -> Answers:
+def mean_ranks(places_RN: AnswerValues) -> AnswerValues:
     """Return the rank of each of [N] or [R, N] places in their order, the mean of their ranks for equal ones.
 
     Places are whole numbers from 0, so that ranks are counts and no resample is sorted.
@@ -233,7 +237,7 @@ def mean_ranks(places_RN: Answers) -> Answers:
     return np.asarray(ranks.ravel()[shifted].reshape(places_RN.shape))
 
 
-def order_of(values: Sequence[float]) -> Answers:
+def order_of(values: Sequence[float]) -> AnswerValues:
     """Return the place of each value among the different ones, from 0.
 
     >>> order_of([0.5, 0.1, 0.5]).tolist()
@@ -242,14 +246,14 @@ def order_of(values: Sequence[float]) -> Answers:
     return np.unique(np.asarray(values, dtype=np.float64), return_inverse=True)[1].astype(np.float64)
 
 
-def f1(answers: Answers, truth: Answers) -> Answers:
+def f1(answers: AnswerValues, truth: AnswerValues) -> AnswerValues:
     """Return micro-averaged F1 over all labels of all rows; 0 where no label is predicted or true."""
     hits = (answers * truth).sum(axis=(-2, -1))
     denominator = answers.sum(axis=(-2, -1)) + truth.sum(axis=(-2, -1))
     return np.asarray(np.divide(2 * hits, denominator, out=np.zeros_like(hits), where=denominator > 0))
 
 
-def mean(scores: Answers, truth: Answers) -> Answers:
+def mean(scores: AnswerValues, truth: AnswerValues) -> AnswerValues:
     """Return the mean of scores that were computed before, one a group; the truth is in them."""
     return np.asarray(scores.mean(axis=-1))
 

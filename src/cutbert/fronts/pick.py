@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutbert.errors import BudgetError, RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.view import noise_warning, quality_of
 from cutbert.shape.budget import Limits
 from cutbert.train.machine import processor_name
@@ -163,6 +164,30 @@ def latency_facts(entry: Entry | LeaderboardEntry, backend: str, measured: Mappi
     }
 
 
+def beside_uncut(
+    entry: Entry | LeaderboardEntry, uncut: Entry | LeaderboardEntry, paired: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Return the uncut model beside a network, and what the cut gave up and gained, as facts for cutbert.json.
+
+    Args:
+        entry: the network.
+        uncut: the uncut model, on the same backend.
+        paired: low and high of the difference of their dev scores, over the same rows; None where it is not known.
+
+    Returns:
+        params, macs, score, select_score of the uncut model; difference, the network's dev score minus that, and where
+        they are known difference_interval (95 %, paired over dev's rows), latency_ms, latency_ratio (the network's
+        share of it).
+    """
+    facts: dict[str, Any] = {key: getattr(uncut, key) for key in ("params", "macs", "score", "select_score")}
+    facts["difference"] = entry.score - uncut.score
+    if paired is not None:
+        facts["difference_interval"] = [paired["low"], paired["high"]]
+    if entry.latency_ms is not None and uncut.latency_ms is not None:
+        facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    return facts
+
+
 def given_up(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return the uncut model beside a subnet, and what the cut gave up and gained.
 
@@ -173,21 +198,14 @@ def given_up(run: Path, front: Front, entry: Entry, dev: Mapping[str, Any] | Non
         dev: its dev outputs as predictions/ has them; None for those that the run stored.
 
     Returns:
-        params, macs, score, select_score of the uncut model; difference, the subnet's dev score minus that, and where
-        they are known difference_interval (95 %, paired over dev's rows), latency_ms, latency_ratio (the subnet's share
-        of it), int8_latency_ms (the uncut model in int8), near_chance (a sentence on the uncut model's score).
+        As `beside_uncut`, and where they are known int8_latency_ms (the uncut model in int8), near_chance (a sentence
+        on the uncut model's score).
     """
     from cutbert.fronts.outputs import stored_difference, stored_outputs
 
-    uncut = front.teacher
-    facts: dict[str, Any] = {key: getattr(uncut, key) for key in ("params", "macs", "score", "select_score")}
-    facts["difference"] = entry.score - uncut.score
     stored = stored_outputs(run, entry.name) if dev is None else dev
-    paired = stored_difference(stored, stored_outputs(run, uncut.name), front.metric)
-    if paired is not None:
-        facts["difference_interval"] = [paired["low"], paired["high"]]
-    if entry.latency_ms is not None and uncut.latency_ms is not None:
-        facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
+    paired = stored_difference(stored, stored_outputs(run, front.teacher.name), front.metric)
+    facts = beside_uncut(entry, front.teacher, paired)
     if front.teacher_int8 is not None:
         facts["int8_latency_ms"] = front.teacher_int8["latency_ms"]
     return facts if front.near_chance is None else {**facts, "near_chance": front.near_chance}

@@ -13,7 +13,7 @@ from cutbert.checks import is_number
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, RunError
 from cutbert.files import read_json, write_json
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape

@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from cutbert.files import read_json, replacing_file
-from cutbert.hub.loaders import Served, loader_part
+from cutbert.hub.loaders import LoaderFacts, loader_part
 from cutbert.hub.provenance import TRIMMED, read_provenance
 from cutbert.hub.sentence import read_sentence
 from cutbert.shape.cost import BYTES_PER_PARAM, DEFAULT_SEQUENCE_LENGTH, Cost, cost_of
@@ -157,11 +157,11 @@ def score_parts(provenance: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {metric} | {split} | {100 * value:.2f} | {spread if split == 'dev' else ''} |")
     note = "Choices were made on select; dev was only reported. The interval is a bootstrap over dev's rows for this"
     lines += ["", f"{note} one network; the spread over training seeds is not included."]
-    lines += [line for sentence in given_up(provenance) for line in ("", sentence)]
+    lines += [line for sentence in sentences_on_the_cut(provenance) for line in ("", sentence)]
     return ["\n".join(lines)]
 
 
-def given_up(provenance: Mapping[str, Any]) -> list[str]:
+def sentences_on_the_cut(provenance: Mapping[str, Any]) -> list[str]:
     """Return the sentences on the score of the uncut model, the difference, and what is near chance."""
     uncut, sentences = provenance.get("cut_from") or {}, []
     if "difference" in uncut:
@@ -239,7 +239,7 @@ def layout_parts(folder: Path, facts: FolderShape, provenance: Mapping[str, Any]
     if not layouts:
         return []
     sentence = None if facts.head.kind not in ("none", "pooler") else read_sentence(folder)
-    return [loader_part(layouts, lambda files: Served(facts.head, sentence, facts.shape, has_weights, files))]
+    return [loader_part(layouts, lambda files: LoaderFacts(facts.head, sentence, facts.shape, has_weights, files))]
 
 
 def onnx_parts(folder: Path, provenance: Mapping[str, Any]) -> list[str]:

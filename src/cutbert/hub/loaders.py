@@ -26,7 +26,7 @@ TEXT = "a film that is anything but dull"
 
 
 @dataclass(frozen=True)
-class Served:
+class LoaderFacts:
     """What the lines on a loader depend on.
 
     Args:
@@ -52,7 +52,7 @@ class Served:
         return self.files[0]
 
 
-def vector_comment(served: Served) -> list[str]:
+def vector_comment(served: LoaderFacts) -> list[str]:
     """Return a comment on how a caller makes a text's vector of the states; nothing where that is not known."""
     if served.sentence is None:
         return []
@@ -63,7 +63,7 @@ def vector_comment(served: Served) -> list[str]:
     return [f"# a text's vector is {how}" + (", divided by its norm" if served.sentence.normalize else "")]
 
 
-def transformers_js(served: Served) -> tuple[str, str]:
+def transformers_js(served: LoaderFacts) -> tuple[str, str]:
     kinds = {"onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8"}
     dtypes = [kinds[name] for name in served.files]
     call = json.dumps(TEXT)
@@ -84,7 +84,7 @@ def transformers_js(served: Served) -> tuple[str, str]:
     return "js", "\n".join(lines)
 
 
-def sentence_transformers(served: Served) -> tuple[str, str]:
+def sentence_transformers(served: LoaderFacts) -> tuple[str, str]:
     name, call = "CrossEncoder", f'predict([("{TEXT}", "a film")])'
     if not served.head.is_sequence:
         name, call = "SentenceTransformer", f'encode(["{TEXT}"])'
@@ -101,7 +101,7 @@ def sentence_transformers(served: Served) -> tuple[str, str]:
     return "python", "\n".join(lines)
 
 
-def optimum(served: Served) -> tuple[str, str]:
+def optimum(served: LoaderFacts) -> tuple[str, str]:
     name = ORT_CLASSES[served.task]
     folder, _, file = served.file.rpartition("/")
     lines = [
@@ -115,7 +115,7 @@ def optimum(served: Served) -> tuple[str, str]:
     return "python", "\n".join([*lines, *vector_comment(served)])
 
 
-def fastembed(served: Served) -> tuple[str, str]:
+def fastembed(served: LoaderFacts) -> tuple[str, str]:
     if served.head.is_sequence:
         lines = [
             "from fastembed.common.model_description import ModelSource",
@@ -144,7 +144,7 @@ def fastembed(served: Served) -> tuple[str, str]:
     return "python", "\n".join(lines)
 
 
-def tei(served: Served) -> tuple[str, str]:
+def tei(served: LoaderFacts) -> tuple[str, str]:
     path: str = "embed"
     data: dict[str, Any] = {"inputs": TEXT}
     if served.head.num_outputs == 1:
@@ -163,13 +163,13 @@ def tei(served: Served) -> tuple[str, str]:
     return "sh", "\n".join(lines)
 
 
-def triton(served: Served) -> tuple[str, str]:
+def triton(served: LoaderFacts) -> tuple[str, str]:
     names = ", ".join(file.split("/")[1] for file in served.files)
     lines = [f"tritonserver --model-repository={FOLDER}/triton  # {names}; the caller tokenises, with tokenizer.json"]
     return "sh", "\n".join([*lines, *vector_comment(served)])
 
 
-def openvino(served: Served) -> tuple[str, str]:
+def openvino(served: LoaderFacts) -> tuple[str, str]:
     lines = [
         "import openvino",
         "",
@@ -179,7 +179,7 @@ def openvino(served: Served) -> tuple[str, str]:
     return "python", "\n".join([*lines, *vector_comment(served)])
 
 
-LOADERS: Mapping[str, Callable[[Served], tuple[str, str]]] = {
+LOADERS: Mapping[str, Callable[[LoaderFacts], tuple[str, str]]] = {
     "transformers.js": transformers_js,
     "sentence-transformers": sentence_transformers,
     "optimum": optimum,
@@ -190,7 +190,7 @@ LOADERS: Mapping[str, Callable[[Served], tuple[str, str]]] = {
 }
 
 
-def loader_part(layouts: Mapping[str, Any], served: Callable[[tuple[str, ...]], Served]) -> str:
+def loader_part(layouts: Mapping[str, Any], served: Callable[[tuple[str, ...]], LoaderFacts]) -> str:
     """Return the card's part on loaders.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.score import PREDICTIONS, whole_point
 from cutbert.hub.load import load_model
@@ -23,7 +23,7 @@ from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.distill import LabelStep
-from cutbert.work.objective import TaskObjective
+from cutbert.work.objective import TaskObjective, load_for
 from cutbert.work.plans import FINETUNE
 from cutbert.work.training_memory import TrainingMemory, training_memory
 
@@ -113,7 +113,7 @@ class DepthRun:
         """Return the first layers of the pre-trained model, with a head made from the seed where that is new."""
         loaded = self.objective.loaded
         if seed != self.train.seed:
-            loaded = load_model(self.objective.inputs.model, self.objective.data.head, seed=seed)
+            loaded = load_for(self.objective.inputs.model, self.objective.data, seed)
         return first_layers(loaded.model, depth).to(self.objective.engine.device)
 
     def is_finished(self, depth: int, seed: int) -> bool:

@@ -18,7 +18,7 @@ from cutbert.bench.settings import LatencySettings
 from cutbert.data.settings import DataSettings
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.methods.dynabert_recipes import RECIPES, Recipe, resolve_recipe
+from cutbert.methods.dynabert_recipes import RECIPES, DynabertRecipe, resolve_recipe
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.dynabert_steps import FamilyStep, FinalStep, family_step
 from cutbert.model.task_model import TaskModel
@@ -38,8 +38,9 @@ from cutbert.work.augment import augmented_rows, check_augmentation
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
 from cutbert.work.losses import Teacher
-from cutbert.work.objective import Objective, check_halves
+from cutbert.work.objective import Objective
 from cutbert.work.run import carry_out, latency_settings, store_front
+from cutbert.work.text_objective import check_halves
 
 
 def dynabert(
@@ -78,7 +79,7 @@ def dynabert(
 
 
 def make_family(
-    objective: Objective, settings: DynabertSettings, recipe: Recipe, train: TrainSettings, run: RunFolder
+    objective: Objective, settings: DynabertSettings, recipe: DynabertRecipe, train: TrainSettings, run: RunFolder
 ) -> None:
     """Rewire the model, train its subnets together, score and store them: the whole method."""
     check_halves(objective)
@@ -109,7 +110,7 @@ def make_family(
 # The family
 
 
-def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> tuple[GridPoint, ...]:
+def family(shape: EncoderShape, settings: DynabertSettings, recipe: DynabertRecipe) -> tuple[GridPoint, ...]:
     """Return the subnets of a model's family, largest first.
 
     Raises:
@@ -130,7 +131,7 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: Recipe) -> t
     )
 
 
-def check_family(settings: DynabertSettings, recipe: Recipe, inputs: Inputs) -> None:
+def check_family(settings: DynabertSettings, recipe: DynabertRecipe, inputs: Inputs) -> None:
     """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
     mistakes, head = Mistakes(), inputs.head
     if settings.teacher_width and all(stage.teacher != "width" for stage in recipe.stages):

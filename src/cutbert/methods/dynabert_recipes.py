@@ -35,7 +35,7 @@ class DistillStage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class DynabertRecipe:
     """Every choice that makes one way of training a family.
 
     Args:
@@ -87,7 +87,7 @@ PAPER_DEPTH = DistillStage(
     hidden_weight=1.0,
     teacher_width="same",
 )
-PAPER = Recipe(
+PAPER = DynabertRecipe(
     stages=(PAPER_WIDTH, PAPER_DEPTH),
     final_plan=replace(PAPERS, name="final"),
     layer_rule="paper",
@@ -95,8 +95,8 @@ PAPER = Recipe(
     subnets_per_step=0,
     mean_over_layers=False,
 )
-RECIPES: dict[str, Recipe] = {
-    "default": Recipe(
+RECIPES: dict[str, DynabertRecipe] = {
+    "default": DynabertRecipe(
         stages=(
             DistillStage(
                 plan=DISTILLATION,
@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length: int) -> Recipe:
+def resolve_recipe(settings: DynabertSettings, train: TrainSettings, max_length: int) -> DynabertRecipe:
     """Return the named recipe with the user's own settings in place of its choices.
 
     Args:

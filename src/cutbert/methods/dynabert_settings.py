@@ -13,7 +13,7 @@ from cutbert.options import option, option_name
 from cutbert.settings import METHOD, OF_RECIPE, DistillationSettings
 from cutbert.shape.space import Rule
 
-RecipeName = Literal["default", "paper", "release"]
+DynabertRecipeName = Literal["default", "paper", "release"]
 TeacherWidth = Literal["same", "full"]
 Augment = Literal["none", "mlm", "words"]
 
@@ -30,7 +30,7 @@ class DynabertSettings(ObjectiveSettings, DistillationSettings, BackendSettings)
         "augment_rounds", "final_epochs",
     )  # fmt: skip
 
-    recipe: RecipeName = field(
+    recipe: DynabertRecipeName = field(
         default="default",
         metadata=option("default (ours), paper, or release (the published code's choices).", is_common=True),
     )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cutbert.data.batches import Batch
-from cutbert.methods.dynabert_recipes import DistillStage, Recipe
+from cutbert.methods.dynabert_recipes import DistillStage, DynabertRecipe
 from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.space import GridPoint, grid_point
@@ -22,7 +22,7 @@ from cutbert.shape.subnet import Subnet
 from cutbert.train.loop import ModelView, StepInfo
 from cutbert.train.losses import matched_states, state_loss
 from cutbert.work.distill import add_gradients
-from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Target, Teacher
+from cutbert.work.losses import BatchLosses, Losses, LossesOf, States, Teacher, TeacherOutputs
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class FamilyStep:
     teacher: Teacher
     points: Sequence[GridPoint]
     stage: DistillStage
-    recipe: Recipe
+    recipe: DynabertRecipe
 
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
         # Subnets are drawn before masks: both draw from the step's generator, and only a step's first part draws masks.
         points = choose_points(self.points, self.recipe.subnets_per_step, info.random)
         batch_losses = self.losses_of(batch, info)
-        targets: dict[object, Target] = {}  # the teacher runs once where it is the same for all
+        targets: dict[object, TeacherOutputs] = {}  # the teacher runs once where it is the same for all
 
         def losses_at(states: States, point: GridPoint) -> Losses:
             width, subnet = self.teacher_subnet(point)
@@ -71,7 +71,7 @@ class FamilyStep:
         states: States,
         point: GridPoint,
         batch_losses: BatchLosses,
-        target: Target,
+        target: TeacherOutputs,
         info: StepInfo,
     ) -> Losses:
         """Return L = lambda1 * l_pred(y_m, y) + lambda2 * (l_emb(E_m, E) + l_hidn(H_m, H)), a subnet's share of it.
@@ -136,7 +136,7 @@ def family_step(
     teacher: Teacher,
     points: Sequence[GridPoint],
     stage: DistillStage,
-    recipe: Recipe,
+    recipe: DynabertRecipe,
 ) -> FamilyStep:
     """Return the step of a stage: subnets of full depth alone in the first of the paper, all in the second."""
     chosen = [point for point in points if stage.all_depths or point.depth_mult == 1.0]

@@ -14,7 +14,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import bare_engine
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
-from cutbert.exporters.trimming import Trimming
+from cutbert.exporters.trimming import tokens_that_stay
 from cutbert.fronts.measure import timed_table
 from cutbert.hub.load import output_rows
 from cutbert.hub.sentence import read_embedder
@@ -220,7 +220,12 @@ def look(
         BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
     begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
-    measured = plan.known("look") or measured_look(objective, settings, train, begun)
+    networks = num_timed(objective, settings)
+
+    def check_room(served: Mapping[str, Any], network_s: float, num_limits: int) -> None:
+        check_time(settings, uncut_seconds(objective, served), begun, network_s, networks, num_limits)
+
+    measured = plan.known("look") or measured_look(objective, settings, train, check_room)
     table = LatencyTable.from_json(measured["table"])
     served = served_tokens(objective) if settings.trim_vocab else None
     costs = Costs.of(table, objective.data.head, settings.backend, served)
@@ -231,9 +236,7 @@ def look(
         targets = targets_of(settings, costs, shapes)
     if plan.known("look") is None:  # a run that goes on has used its time for what is there already
         with mistakes.collect():
-            networks = num_timed(objective, settings)
-            network_s = (plan.run.seconds - begun) / networks
-            check_time(settings, uncut_seconds(objective, measured), begun, network_s, networks, len(targets))
+            check_room(measured, (plan.run.seconds - begun) / networks, len(targets))
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -252,14 +255,22 @@ def served_tokens(objective: TaskObjective) -> dict[int, int]:
     tokens = objective.train_tokens
     if data.unlabeled is not None:
         tokens = objective.tokenize(data.train.joined(data.unlabeled))
-    trimmed = Trimming.of(objective.loaded, tokens, objective.sentence).trimmed.model.shape
-    return {objective.loaded.model.shape.vocab_size: trimmed.vocab_size}
+    kept = tokens_that_stay(objective.loaded, tokens, objective.sentence)
+    return {objective.loaded.model.shape.vocab_size: len(kept)}
 
 
 def measured_look(
-    objective: TaskObjective, settings: FitSettings, train: TrainSettings, spent_s: float
+    objective: TaskObjective,
+    settings: FitSettings,
+    train: TrainSettings,
+    check_room: Callable[[Mapping[str, Any], float, int], None],
 ) -> dict[str, Any]:
     """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file.
+
+    Args:
+        objective, settings, train: of the run.
+        check_room: raises where there is no time, given what is known by now, the least that a network of the look
+            takes, and the number of limits; called before the table, which takes longest, is measured.
 
     Raises:
         BudgetError: looking alone would take the time there is.
@@ -267,8 +278,7 @@ def measured_look(
     latency = settings.timing(train.threads, train.seed)
     build_s, row_ms = serving_times(objective, settings, train)
     served = {"tokenizer_ms": tokenizer_ms(objective), "build_s": build_s, "row_ms": row_ms}
-    network_s, networks = LOOK_OF_BUILD * build_s, num_timed(objective, settings)
-    check_time(settings, uncut_seconds(objective, served), spent_s, network_s, networks, 1)
+    check_room(served, LOOK_OF_BUILD * build_s, 1)
     table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
     return {"table": table.to_json(), **served}
 
@@ -365,4 +375,4 @@ def start_clock(
             f"over {100 * END_SHARE:.0f} % of the time"
         )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    return Clock(plan.run, limit_s, uncut_s, candidates, num_limits)
+    return Clock(plan, limit_s, uncut_s, candidates, num_limits)

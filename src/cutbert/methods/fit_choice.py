@@ -76,7 +76,7 @@ def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
         if best is not None and may_replace and finalists[i].entry.select_score > finalists[best].entry.select_score:
             best = i
     uncut = finalists[UNCUT].entry
-    if target.is_rung or not target.keeps(costs_of(uncut)):
+    if not target.keeps(costs_of(uncut)):
         return best
     if best is None:
         return UNCUT
@@ -87,7 +87,12 @@ def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
 
 def fastest_of(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float) -> tuple[str, int] | None:
     """Return target's key and place of the fastest network that is good enough, of several sizes under one limit."""
-    options = [(target.key, i) for target in targets if (i := best_of(target, finalists)) is not None]
+    options = [
+        (target.key, i)
+        for target in targets
+        for i, each in enumerate(finalists)
+        if each.target == target and each.entry.within_limit
+    ]
     if targets[0].keeps(costs_of(finalists[UNCUT].entry)):
         options.append((targets[0].key, UNCUT))
     enough = [each for each in options if finalists[each[1]].entry.select_score >= least_score]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from cutbert.errors import BudgetError, MissingError
@@ -89,10 +91,19 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
         rest += "; a looser limit, or more time, must be in another folder"
         raise BudgetError(*(f"{words}; {rest}" for words in missed_words(settings, targets, chosen)))
     folders: dict[str, str] = {}
+    uncut = served[UNCUT], finalists[UNCUT].entry
     for key, index in chosen.items():
         folders[key] = MODEL if not folders else f"{MODEL}-{key}"
-        write_model(fitting, served[index], finalists[index], finalists[UNCUT].entry, measured, folders[key])
+        write_model(fitting, served[index], finalists[index], uncut, measured, folders[key])
+    remove_other_models(run.path, folders.values())
     return board, folders
+
+
+def remove_other_models(run: Path, kept: Collection[str]) -> None:
+    """Remove the models that an end before this one, of a run that was stopped, left under limits without one now."""
+    for folder in run.glob(f"{MODEL}-*"):
+        if folder.name not in kept:
+            shutil.rmtree(folder)
 
 
 def limit_name(settings: FitSettings, target: Target) -> str:

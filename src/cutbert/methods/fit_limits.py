@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
@@ -22,6 +24,7 @@ GATED_DIMS, GATED_MULTIPLE = ("h", "f", "a"), 32  # what gates may cut, and in g
 MARGIN = 0.97  # of a limit on what is predicted, for candidates: a single measurement is noisy
 PREDICTED = (LATENCY, "bytes")
 CHEAPER = 0.6  # of the uncut model's latency, where the limit itself asks for no cut
+ROUNDING = Decimal("1e-9")  # of a latency, that float64 may leave
 RUNGS = (0.6, 0.4, 0.25)  # of the latency allowed, that a limit on the drop alone is looked for at
 
 
@@ -115,7 +118,7 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     """
     uncut, least = costs.of_uncut(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
-    latencies = settings.max_latency_ms or [round(share * uncut[LATENCY], 3) for share in settings.max_latency_share]
+    latencies = settings.max_latency_ms or [share_of(uncut[LATENCY], each) for each in settings.max_latency_share]
     wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
     targets: list[Target] = []
     for group, limits in enumerate(wanted, start=1):
@@ -123,9 +126,9 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
         key = f"limit-{group}"
         most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
         if settings.max_drop is not None:
-            shares = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
+            rungs = (1.0, *RUNGS[1:]) if LATENCY in limits else RUNGS
             within = f" within {limits[LATENCY]:g} ms" if len(wanted) > 1 else ""
-            for i, aims in enumerate(({**limits, LATENCY: share * most} for share in shares), start=1):
+            for i, aims in enumerate(({**limits, LATENCY: share * most} for share in rungs), start=1):
                 if i == 1 or any(load_of(aims, each) <= 1 for each in least):
                     name = f"{aims[LATENCY]:.3g} ms{within}"
                     targets.append(Target(name, f"{key}-{i}", limits, aims, group, is_rung=True))
@@ -176,7 +179,7 @@ def check_reachable(
             if name == LATENCY and settings.max_latency_share:
                 messages.append(share_message(lowest / uncut[LATENCY], most / uncut[LATENCY]))
                 continue
-            text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{lowest:,.0f}"
+            text = f"{rounded_up(lowest):.3f} ms" if name == LATENCY else f"{math.ceil(lowest):,}"
             beside = f"{uncut[name]:.3f} ms on {settings.backend}" if name == LATENCY else f"{uncut[name]:,.0f}"
             messages.append(
                 f"--max-{name.replace('_', '-')} must be at least {text}, what the smallest network that fit makes of "
@@ -185,6 +188,20 @@ def check_reachable(
     if not messages:
         messages = ["no network keeps all limits together: loosen one of them"]
     raise BudgetError(*messages)
+
+
+def share_of(uncut_ms: float, share: float) -> float:
+    """Return a share of the uncut model's latency, of six digits, as the name of a limit shows them.
+
+    It is never above the share, but for all of it: that the uncut model itself keeps.
+
+    >>> share_of(3.0, 1 / 3), share_of(1.23456789, 0.5), share_of(1.23456789, 1.0)
+    (1.0, 0.617283, 1.23457)
+    """
+    exact, rounding = Decimal(repr(share * uncut_ms)), ROUND_FLOOR
+    if share == 1:  # measured again it may differ by a rounding
+        exact, rounding = exact * (1 + ROUNDING), ROUND_CEILING
+    return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding))
 
 
 def share_message(lowest: float, share: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.exporters.trimming import Trimming
-from cutbert.hub.load import load_model
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
-from cutbert.methods.fit_plan import Clock, FitPlan
+from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
@@ -30,19 +31,20 @@ from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
-from cutbert.work.objective import TaskObjective, share_tokens
+from cutbert.work.objective import TaskObjective, load_for, share_tokens
 from cutbert.work.student import recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
+FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
-LOOK_ROWS, LOOK_TOKENS, FEWEST_LOOK_ROWS = 128, 8_000, 32
+LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TaughtSource:
     """A model that candidates are cut from, with its task and its teacher: the model itself, or a student.
 
     Args:
@@ -53,6 +55,7 @@ class Part:
         answers: the teacher's, of each of these.
         source: what is cut.
         is_student: whether the model is another than the teacher's own.
+        damages: of parts of the model, as they were found: limits ask for the same ones.
     """
 
     objective: TaskObjective
@@ -62,9 +65,10 @@ class Part:
     answers: tuple[NDArray[np.float32], ...]
     source: Source
     is_student: bool = False
+    damages: dict[Subnet, float] = field(default_factory=dict)
 
     @classmethod
-    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> Part:
+    def of_model(cls, objective: TaskObjective, held_out: Sequence[Examples], seed: int, folder: Path) -> TaughtSource:
         """Return the model itself, with the teacher asked and the model's parts looked at.
 
         Args:
@@ -82,11 +86,11 @@ class Part:
 
     @classmethod
     def of_student(
-        cls, model: Part, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
-    ) -> Part:
+        cls, model: TaughtSource, student: ModelSource, held_out: Sequence[Examples], seed: int, folder: Path
+    ) -> TaughtSource:
         """Return a student, which learns from the model's teacher; it may have a tokenizer of its own."""
         data, old = model.objective.data, model.objective
-        loaded = load_model(student, data.head, seed=seed)
+        loaded = load_for(student, data, seed)
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
         if not share_tokens(loaded, old.loaded):
@@ -103,7 +107,7 @@ class Part:
         student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
         return part
 
-    def trimmed(self) -> tuple[Part, Trimming]:
+    def trimmed(self) -> tuple[TaughtSource, Trimming]:
         """Return the same with a vocabulary cut to the rows that are distilled on; only good for scores and saving."""
         objective, data = self.objective, self.objective.data
         trimming = Trimming.of(objective.loaded, self.tokens, objective.sentence)
@@ -128,31 +132,41 @@ class Part:
         return score(data.head, data.metric, logits, self.objective.select).score
 
     def kl(self, network: TaskModel) -> float:
-        """Return a network's divergence from the teacher on the rows that are judged."""
-        ours = joined([predict_logits(network, tokens) for tokens in self.judged])
+        """Return a network's divergence from the teacher on the rows that are judged, in the training dtype."""
+        quick = self.in_training_dtype(network)
+        ours = joined([predict_logits(quick, tokens) for tokens in self.judged])
         return teacher_kl(self.objective.data.head, ours, joined(self.answers))
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
         """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
-        few = np.arange(rows_within(LOOK_TOKENS, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
+        tokens = int(LOOK_MACS / cost_of(self.source.shape, sequence_length=1).macs)
+        few = np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
         answers = self.answers[0][few]
         return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place."""
+        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
         if candidate.kept:
-            return self.damage(frozen_copy(self.source.cut(candidate), self.objective.engine.dtype))
-        return self.damage(self.whole, candidate.subnet)
+            return self.damage(self.in_training_dtype(self.source.cut(candidate)))
+        if candidate.subnet not in self.damages:
+            self.damages[candidate.subnet] = self.damage(self.whole, candidate.subnet)
+        return self.damages[candidate.subnet]
+
+    def in_training_dtype(self, network: TaskModel) -> TaskModel:
+        """Return a copy of a network in the training dtype, in which it is quicker."""
+        return frozen_copy(network, self.objective.engine.dtype)
 
     @cached_property
     def whole(self) -> TaskModel:
-        """The source in the training dtype, in which it is quicker."""
-        return frozen_copy(self.source.model, self.objective.engine.dtype)
+        """The source in the training dtype."""
+        return self.in_training_dtype(self.source.model)
 
     def repaired(self, candidate: Candidate) -> TaskModel:
-        """Return a candidate's network with what the cut broke refitted."""
+        """Return a candidate's network with what the cut broke refitted; of a single row of training as it is cut."""
         network, model = self.source.cut(candidate), self.source.model
+        if sum(batch.num_rows for batch in self.source.batches) < 2:
+            return network
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
         repair(model, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
         return network
@@ -200,7 +214,7 @@ def rows_within(most_tokens: int, lengths: NDArray[np.int64], fewest: int) -> in
 def source_of(objective: TaskObjective, seed: int) -> Source:
     """Return an objective's model as what candidates are cut from, looked at on a few training rows without labels."""
     model = objective.loaded.model
-    rows = min(REPAIR_ROWS, max(1, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
+    rows = min(REPAIR_ROWS, max(FEWEST_REPAIR_ROWS, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
     return Source.of(model, objective.sample(model, rows, seed))
 
 
@@ -222,7 +236,7 @@ class Fitting:
     plan: FitPlan
     clock: Clock
     costs: Costs
-    parts: dict[str | None, Part]
+    parts: dict[str | None, TaughtSource]
     at_once: int
 
     @classmethod
@@ -240,12 +254,25 @@ class Fitting:
             say("looking at what each part of the model is worth")
             objective, held_out = without_held_out(objective, train.seed)
             folder = plan.run.path / "checkpoint"
-            own = Part.of_model(objective, held_out, train.seed, folder)
-            parts: dict[str | None, Part] = {None: own}
+            own = TaughtSource.of_model(objective, held_out, train.seed, folder)
+            parts: dict[str | None, TaughtSource] = {None: own}
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                parts[name] = Part.of_student(own, student, held_out, train.seed, folder)
+                parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
+
+    @property
+    def whole_step(self) -> DistillStep:
+        """The training step of the uncut model."""
+        shape = self.own.source.shape
+        return self.own.step(Candidate("whole", "gates", Subnet.full(shape)), shape)
+
+    @cached_property
+    def whole_step_s(self) -> float:
+        """The seconds it takes."""
+        part, plan = self.own, plan_for(self.objective)
+        scratch = copy.deepcopy(part.source.model)
+        return seconds_per_step(scratch, plan, part.tokens, self.whole_step, part.objective.engine, self.train)
 
     @property
     def folder(self) -> Path:
@@ -253,11 +280,11 @@ class Fitting:
         return self.plan.run.path / "checkpoint"
 
     @property
-    def own(self) -> Part:
+    def own(self) -> TaughtSource:
         """The model itself."""
         return self.parts[None]
 
-    def part_of(self, candidate: Candidate) -> Part:
+    def part_of(self, candidate: Candidate) -> TaughtSource:
         """Return what a candidate is cut from."""
         return self.parts[candidate.student]
 

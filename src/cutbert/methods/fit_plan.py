@@ -34,6 +34,8 @@ from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
 LAST = "-last"  # ends the name of a winner's last training
+TAKING_PART = "-candidates"  # ends the name of their number under a limit
+FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and the plain alternative
 WARM_STEPS, TIMED_STEPS = 2, 5
 MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
@@ -44,7 +46,7 @@ CHECKS: dict[str, Check] = {
     "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER}),
     "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
-    r"teacher-\d+|.+-steps|.+-candidates|.+-round-\d+": STEPS,
+    rf"teacher-\d+|.+-steps|.+{TAKING_PART}|.+-round-\d+": STEPS,
     "teacher": (list_of(lambda value: isinstance(value, dict)), "a list of JSON objects"),
     ".+-until": SECONDS,
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
@@ -140,14 +142,14 @@ class Clock:
     """The time of a run, over all its resumed parts.
 
     Args:
-        run: the run's folder.
+        plan: of the run; knows how many candidates take part under the limits that were raced for.
         limit_s: time for everything.
         uncut_s: what exporting, loading and scoring the uncut model takes.
         candidates: that may take part under each limit.
         limits: how many there are.
     """
 
-    run: RunFolder
+    plan: FitPlan
     limit_s: float
     uncut_s: float
     candidates: int
@@ -156,7 +158,13 @@ class Clock:
     @property
     def left_s(self) -> float:
         """Seconds until the end must begin, in which all is exported, scored and timed; at least 0."""
-        return max(0.0, self.limit_s - self.run.seconds - self.uncut_s * end_of(self.candidates * self.limits))
+        return self.left_with(self.candidates)
+
+    def left_with(self, candidates: int) -> float:
+        """Return what is left where at most so many take part under each limit that is still to come."""
+        known = [max(FEWEST_SERVED, n) for name, n in self.plan.decisions.items() if name.endswith(TAKING_PART)]
+        served = sum(known) + (self.limits - len(known)) * max(FEWEST_SERVED, candidates)
+        return max(0.0, self.limit_s - self.plan.run.seconds - self.uncut_s * end_of(served))
 
 
 def end_of(candidates: int) -> float:

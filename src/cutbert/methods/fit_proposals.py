@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -18,12 +17,11 @@ from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting, plan_for
-from cutbert.methods.fit_plan import PLAN, seconds_per_step
+from cutbert.methods.fit_plan import PLAN, TAKING_PART, seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.shape import EncoderShape
-from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import save_weights
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.progress import counter, progress_bar, say
@@ -70,7 +68,7 @@ class Entrant:
         return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
 
 
-def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entrant], list[Entrant]]:
+def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -> tuple[list[Entrant], list[Entrant]]:
     """Return the candidates that race under a limit, repaired, the best first, and those that are out; their weights
     are kept.
 
@@ -80,7 +78,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entr
     Args:
         fitting: of the run.
         target: the limit.
-        seconds: for rounds; only as many candidates as these allow take part.
+        seconds: for rounds of a number of candidates; only as many as these allow take part.
     """
     proposed, wider = proposals(fitting, target)
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
@@ -90,7 +88,7 @@ def propose(fitting: Fitting, target: Target, seconds: float) -> tuple[list[Entr
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
-    count = fitting.plan.decide(f"{target.key}-candidates", lambda: affordable(fitting, able, seconds))
+    count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, able, seconds))
     if count > 1:
         taken = in_turns(able, damages)[:count]
     else:
@@ -149,7 +147,7 @@ def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, 
     """Return a candidate with its weights kept: repaired, or as it is cut where that is closer to the teacher."""
     part = fitting.part_of(candidate)
     network = part.source.cut(candidate) if part.is_student else part.repaired(candidate)
-    if not part.is_student and part.damage(network) > damage:
+    if not part.is_student and part.damage(part.in_training_dtype(network)) > damage:
         network = part.source.cut(candidate)
     weights = f"{target.key}-{candidate.name}-start"
     save_weights(fitting.folder / f"{weights}.safetensors", network)
@@ -191,13 +189,10 @@ def by_gates(
         is_needed: nothing else fits, so that the fewest steps are taken in any case.
     """
     part, plan = fitting.own, plan_for(fitting.objective)
-    whole, name = Candidate("whole", "gates", Subnet.full(part.source.shape)), f"{target.key}-gates"
-    step, engine = part.step(whole, part.source.shape), part.objective.engine
+    name = f"{target.key}-gates"
 
     def planned() -> int:
-        scratch = copy.deepcopy(part.source.model)
-        speed = seconds_per_step(scratch, plan, part.tokens, step, engine, fitting.train)
-        return min(MOST_STEPS, max(0, int(GATES_SHARE * fitting.clock.left_s / speed)))
+        return min(MOST_STEPS, max(0, int(GATES_SHARE * fitting.clock.left_s / fitting.whole_step_s)))
 
     steps = fitting.plan.decide(f"{name}-steps", planned)
     if steps < LEAST_STEPS and not is_needed:
@@ -205,8 +200,8 @@ def by_gates(
         return []
     model = gated(part.source, load)
     stage_plan = gate_plan(plan, name, max(LEAST_STEPS, steps))
-    stage = Stage(stage_plan, part.tokens, step, view=GateView, optimizer=GateOptimizer)
-    train_stage(model, stage, engine, fitting.train, fitting.plan.run)
+    stage = Stage(stage_plan, part.tokens, fitting.whole_step, view=GateView, optimizer=GateOptimizer)
+    train_stage(model, stage, part.objective.engine, fitting.train, fitting.plan.run)
     return chosen_by_gates(part.source, model, load)
 
 
@@ -289,12 +284,12 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
     return {each.name: factor * times[each.name].latency_ms for each in candidates}
 
 
-def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: float) -> int:
+def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Callable[[int], float]) -> int:
     """Return how many candidates there is time for in rounds, at least one."""
     first = candidates[0]
     speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
-        if fitting.at_once * seconds / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+        if fitting.at_once * seconds(count) / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
             return count
     return 1
 

@@ -18,7 +18,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import LAST
 from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, num_rounds, propose
-from cutbert.methods.fit_training import Trainer, in_parallel, loaded, speed_of, trained, trainer_of
+from cutbert.methods.fit_training import RoundTrainer, in_parallel, loaded, speed_of, trained, trainer_of
 from cutbert.train.checkpoint import Position, latest_checkpoint, read_position
 from cutbert.train.progress import say
 
@@ -55,15 +55,15 @@ def race(fitting: Fitting, target: Target, number: int, count: int) -> Race:
     """
     run, kept = fitting.plan.run, race_file(fitting, target)
 
-    def time_for_rounds() -> float:
+    def time_for_rounds(candidates: int) -> float:
         races_left = count - number + number * (1 - ROUNDS_SHARE)
-        return ROUNDS_SHARE * fitting.clock.left_s / races_left
+        return ROUNDS_SHARE * fitting.clock.left_with(candidates) / races_left
 
     if not kept.is_file():
         with run.timing("propose"):
-            write_race(kept, *propose(fitting, target, time_for_rounds()))
-    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds())
+            write_race(kept, *propose(fitting, target, time_for_rounds))
     entrants, out = read_race(kept)
+    until = fitting.plan.decide(f"{target.key}-until", lambda: run.seconds + time_for_rounds(len(entrants)))
     if len(entrants) > 1:
         with run.timing("rounds"), trainer_of(fitting) as trainer:
             while len(entrants) > 1:
@@ -97,7 +97,7 @@ def write_race(kept: Path, entrants: Sequence[Entrant], out: Sequence[Entrant]) 
     write_json(kept, {"in": [each.to_json() for each in entrants], "out": [each.to_json() for each in out]})
 
 
-def train_round(trainer: Trainer, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
+def train_round(trainer: RoundTrainer, target: Target, entrants: Sequence[Entrant], until: float) -> list[Entrant]:
     """Train every candidate for the same number of steps: what this round's share of the time allows.
 
     Args:

@@ -19,7 +19,7 @@ from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
 from cutbert.methods.fit_choice import UNCUT, Finalist
 from cutbert.methods.fit_limits import Target, bytes_per_param
-from cutbert.methods.fit_parts import Fitting, Part
+from cutbert.methods.fit_parts import Fitting, TaughtSource
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_training import loaded
@@ -49,10 +49,16 @@ class Served:
 
     name: str
     backend: str
-    part: Part
+    part: TaughtSource
     entrant: Entrant | None = None
     target: Target | None = None
     trimming: Trimming | None = None
+
+    @property
+    def outputs_name(self) -> str:
+        """What its outputs on dev are called in the run's predictions/."""
+        limit = "" if self.target is None else f"{self.target.key}-"
+        return f"{limit}{self.name}-{self.backend}"
 
     def network(self, fitting: Fitting) -> TaskModel:
         """Return it in float32, read from the run's checkpoint."""
@@ -215,8 +221,7 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
         "select_metrics": select.metrics,
         **dev.outputs,
     }
-    limit = "" if each.target is None else f"{each.target.key}-"
-    write_json(fitting.plan.run.path / PREDICTIONS / f"{limit}{each.name}-{each.backend}.json", outputs)
+    write_json(fitting.plan.run.path / PREDICTIONS / f"{each.outputs_name}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
     lost = each.part.select_score(network) - select.score
     return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, objective.select.num_scored)

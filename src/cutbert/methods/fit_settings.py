@@ -137,8 +137,8 @@ class FitSettings(QuietSettings):
             )
 
     def conflicts(self) -> Iterable[str]:
-        for name, given in (("ms", self.max_latency_ms), ("share", self.max_latency_share)):
-            if len(set(given)) < len(given):
+        for name, given, digits in (("ms", self.max_latency_ms, 6), ("share", self.max_latency_share, 5)):
+            if len({f"{each:.{digits}g}" for each in given}) < len(given):  # a limit's name has six digits
                 yield f"--max-latency-{name} must differ, got {', '.join(f'{each:g}' for each in given)}"
         if self.max_latency_ms and self.max_latency_share:
             yield "--max-latency-share must not be given with --max-latency-ms"

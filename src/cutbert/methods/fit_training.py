@@ -16,7 +16,8 @@ from cutbert.model.task_model import TaskModel
 from cutbert.printable import reason_of
 from cutbert.train.checkpoint import load_weights
 from cutbert.train.engine import default_threads, uses_cuda
-from cutbert.train.loop import Stage, deferred_interrupt, train_stage
+from cutbert.train.interrupts import deferred_interrupt
+from cutbert.train.loop import Stage, train_stage
 from cutbert.train.machine import num_threads
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
@@ -64,7 +65,7 @@ def loaded(fitting: Fitting, entrant: Entrant) -> TaskModel:
 # A round of candidates
 
 
-class Trainer(Protocol):
+class RoundTrainer(Protocol):
     """Trains the candidates of a round."""
 
     @property
@@ -86,7 +87,7 @@ class Trainer(Protocol):
 
 
 @contextmanager
-def trainer_of(fitting: Fitting) -> Iterator[Trainer]:
+def trainer_of(fitting: Fitting) -> Iterator[RoundTrainer]:
     """Yield what trains candidates; a cluster is held only meanwhile.
 
     Raises:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
-from cutbert.fronts.pick import latency_facts
+from cutbert.fronts.outputs import chance_fact
+from cutbert.fronts.pick import beside_uncut, latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
@@ -28,11 +30,19 @@ def write_model(
     fitting: Fitting,
     each: Served,
     finalist: Finalist,
-    uncut: LeaderboardEntry,
+    uncut: tuple[Served, LeaderboardEntry],
     measured: Mapping[str, Any],
     folder: str,
 ) -> None:
-    """Write a chosen network with the file that was measured, its origin and its card."""
+    """Write a chosen network with the file that was measured, its origin and its card.
+
+    Args:
+        fitting: of the run.
+        each, finalist: the network, and what was measured of it.
+        uncut: the uncut model on the same backend, and its line on the leaderboard.
+        measured: the conditions of latencies.
+        folder: in the run.
+    """
     run, part, entry, network = fitting.plan.run, each.part, finalist.entry, each.network(fitting)
     as_entry = Entry(
         name=each.name,
@@ -50,9 +60,12 @@ def write_model(
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
     add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
+    whole, line = uncut
+    near_chance = partial(chance_fact, run.path, metric=fitting.objective.metric)
     facts: dict[str, Any] = {
-        "cut_from": given_up(entry, uncut),
+        "cut_from": beside_uncut(entry, line, entry.difference) | near_chance(whole.outputs_name),
         "latency": latency_facts(entry, each.backend, measured),
+        **near_chance(each.outputs_name),
     }
     if each.trimming is not None:
         facts[TRIMMED] = trimming_facts(fitting, each, network)
@@ -70,13 +83,3 @@ def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[s
     splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
     networks = (each.whole_network(fitting), network)
     return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
-
-
-def given_up(entry: LeaderboardEntry, uncut: LeaderboardEntry) -> dict[str, Any]:
-    """Return the uncut model on the same backend, and what the cut gave up and gained; keys as in `fronts.pick`."""
-    facts: dict[str, Any] = {name: getattr(uncut, name) for name in ("params", "macs", "score", "select_score")}
-    facts |= {"latency_ms": uncut.latency_ms, "latency_ratio": entry.latency_ms / uncut.latency_ms}
-    facts["difference"] = entry.score - uncut.score
-    if entry.difference is not None:
-        facts["difference_interval"] = [entry.difference["low"], entry.difference["high"]]
-    return facts

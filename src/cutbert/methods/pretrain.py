@@ -18,9 +18,10 @@ from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.finetune import train_on_labels
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
-from cutbert.work.objective import Objective, TextObjective
+from cutbert.work.objective import Objective
 from cutbert.work.plans import FROM_SCRATCH, MASKED_LM
 from cutbert.work.run import carry_out
+from cutbert.work.text_objective import TextObjective
 
 
 def pretrain(

@@ -30,7 +30,7 @@ from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.schubert_choice import RoundTargets, choose_units, target_sizes
 from cutbert.methods.schubert_gates import GatedModel, GateOptimizer, GateView, Price
-from cutbert.methods.schubert_recipes import Recipe, resolve_recipe
+from cutbert.methods.schubert_recipes import SchubertRecipe, resolve_recipe
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -43,13 +43,14 @@ from cutbert.surgery.norms import recalibrate_norms
 from cutbert.train.loop import Stage, TrainingStep, train_stage
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import StagePlan, TrainSettings
-from cutbert.work.cost_limit import CostLimit, Times, counted_limit, measured_limit, time_cut
+from cutbert.work.cost_limit import CostLimit, CutTimes, counted_limit, measured_limit, time_cut
 from cutbert.work.distill import DistillStep, LossWeights
 from cutbert.work.finetune import check_teacher, ensure_finetuned
 from cutbert.work.inputs import Inputs, check_inputs
-from cutbert.work.objective import Objective, check_halves
+from cutbert.work.objective import Objective
 from cutbert.work.plans import heal_plan
 from cutbert.work.run import carry_out, latency_settings, score_and_save, store_networks
+from cutbert.work.text_objective import check_halves
 
 RECALIBRATION_ROWS = 512
 
@@ -88,7 +89,7 @@ def schubert(
 
 
 def cut_to_budget(
-    objective: Objective, settings: SchubertSettings, recipe: Recipe, train: TrainSettings, run: RunFolder
+    objective: Objective, settings: SchubertSettings, recipe: SchubertRecipe, train: TrainSettings, run: RunFolder
 ) -> None:
     """Run all rounds, score each round's network and store the last: the whole method."""
     check_halves(objective)
@@ -140,7 +141,7 @@ class Cutting:
     make_step: Callable[[Tensor], TrainingStep]
     tokens: Tokens
     cost_limit: CostLimit
-    recipe: Recipe
+    recipe: SchubertRecipe
     latency: LatencySettings
     settings: SchubertSettings
     train: TrainSettings
@@ -184,7 +185,7 @@ def make_steps(
 
 
 def find_cost_limit(
-    objective: Objective, settings: SchubertSettings, recipe: Recipe, latency: LatencySettings, run: RunFolder
+    objective: Objective, settings: SchubertSettings, recipe: SchubertRecipe, latency: LatencySettings, run: RunFolder
 ) -> CostLimit:
     """Return what the budget limits, counted or measured; under --from-paper the sizes are the limit."""
     model, budget = objective.loaded.model, settings.parsed_budget
@@ -286,7 +287,7 @@ def kept_units(cutting: Cutting, folded: TaskModel, gates: Mapping[Place, Tensor
     path = cutting.run.path / "checkpoint" / f"round-{number}-kept.json"
     dims = cutting.settings.dims
 
-    def timed(small: TaskModel) -> Times:
+    def timed(small: TaskModel) -> CutTimes:
         return time_cut(small, cutting.uncut, cutting.objective.lengths, cutting.latency)
 
     def choose() -> None:
@@ -335,7 +336,7 @@ def heal_plan_of(cutting: Cutting, current: Cut, number: int) -> StagePlan:
 # What is refused
 
 
-def check_cut(settings: SchubertSettings, recipe: Recipe, inputs: Inputs) -> None:
+def check_cut(settings: SchubertSettings, recipe: SchubertRecipe, inputs: Inputs) -> None:
     """Raise unless the budget or target can be reached and the teacher has the task's labels; all together."""
     shape = inputs.model.shape
     mistakes = Mistakes()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cutbert.errors import BudgetError
-from cutbert.methods.schubert_recipes import Recipe
+from cutbert.methods.schubert_recipes import SchubertRecipe
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -20,7 +20,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.units import Place, Sizes, resized, size_at, sizes_of, uniform_sizes
 from cutbert.surgery.cut import Kept, choose_by_limit, choose_by_sizes, cut
 from cutbert.train.progress import say
-from cutbert.work.cost_limit import CostLimit, Times
+from cutbert.work.cost_limit import CostLimit, CutTimes
 
 MARGIN = 0.97  # safety factor on a latency limit: a single measurement is noisy
 MAX_CUTS = 7
@@ -40,7 +40,7 @@ class RoundTargets:
     uncut: EncoderShape
     cost_limit: CostLimit
     settings: SchubertSettings
-    recipe: Recipe
+    recipe: SchubertRecipe
 
     def limit(self, number: int) -> float:
         """Return the cost that a round must not exceed: linear over the rounds from the uncut cost to the budget.
@@ -78,7 +78,7 @@ def choose_units(
     folded: TaskModel,
     gates: Mapping[Place, Tensor],
     number: int,
-    timed: Callable[[TaskModel], Times],
+    timed: Callable[[TaskModel], CutTimes],
 ) -> Kept:
     """Return the units that stay in a round: those of the largest gates, within what the round must come to.
 
@@ -102,7 +102,7 @@ def choose_by_measurement(
     folded: TaskModel,
     gates: Mapping[Place, Tensor],
     limit: float,
-    timed: Callable[[TaskModel], Times],
+    timed: Callable[[TaskModel], CutTimes],
 ) -> Kept:
     """Return the units that stay within a limit on latency, as measured: cut further where a cut is too slow.
 

@@ -9,7 +9,7 @@ from cutbert.methods.schubert_settings import SchubertSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class SchubertRecipe:
     """Every choice that makes one way of cutting.
 
     Args:
@@ -34,7 +34,7 @@ class Recipe:
 
 
 RECIPES = {
-    "default": Recipe(
+    "default": SchubertRecipe(
         rounds=1,
         gate_steps=100,
         gate_share=None,
@@ -47,7 +47,7 @@ RECIPES = {
     # Algorithm 1: gates take 1/1000, a healing 1/20 of the steps of pre-training. The paper gives neither T nor gamma:
     # 3 rounds and 0.01 (the best on select of four, benchmarks/plans/schubert_gamma.toml) are our choice, and so are at
     # least 100 steps: in fewer Adam hardly moves a gate.
-    "paper": Recipe(
+    "paper": SchubertRecipe(
         rounds=3,
         gate_steps=100,
         gate_share=1 / 50,
@@ -60,7 +60,7 @@ RECIPES = {
 }
 
 
-def resolve_recipe(settings: SchubertSettings) -> Recipe:
+def resolve_recipe(settings: SchubertSettings) -> SchubertRecipe:
     """Return the named recipe with the user's own settings in place of its choices."""
     recipe = RECIPES[settings.recipe]
     names = ("rounds", "gate_steps", "last_share", "multiple_of", "gamma")

@@ -16,7 +16,7 @@ from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.units import DIMS
 
 Dim = Literal["h", "f", "a", "k", "v"]
-RecipeName = Literal["default", "paper"]
+SchubertRecipeName = Literal["default", "paper"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class SchubertSettings(ObjectiveSettings, HealingSettings, BackendSettings):
         default=None,
         metadata=option("Cut to an architecture the paper found instead.", choices=PAPER_SHAPES, is_common=True),
     )
-    recipe: RecipeName = field(
+    recipe: SchubertRecipeName = field(
         default="default",
         metadata=option(
             "default (ours), or paper: L1 penalty of constant strength --gamma, the paper's steps, several rounds.",

@@ -13,7 +13,8 @@ from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError, RunError
 from cutbert.files import remove_leftovers
-from cutbert.fronts.front import LATENCIES, Entry, Front
+from cutbert.fronts.entry import LATENCIES, Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_again
 from cutbert.fronts.score import whole_point
 from cutbert.fronts.search import Trial, hypervolume

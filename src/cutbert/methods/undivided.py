@@ -40,9 +40,10 @@ from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.distill import DistillStep, LossWeights, SubnetAt
 from cutbert.work.finetune import check_teacher, ensure_finetuned, train_on_labels
 from cutbert.work.inputs import Inputs, NewShape, check_inputs
-from cutbert.work.objective import Objective, TextObjective, check_halves
+from cutbert.work.objective import Objective
 from cutbert.work.plans import FINAL, FROM_SCRATCH, heal_plan
 from cutbert.work.run import Scored, carry_out, latency_settings, score_and_save, score_whole, store_networks
+from cutbert.work.text_objective import TextObjective, check_halves
 
 
 def undivided(

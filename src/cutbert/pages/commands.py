@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.pick import choose
 from cutbert.fronts.settings import PickSettings
-from cutbert.pages.points import Source
+from cutbert.pages.points import ReportedRun
 from cutbert.settings import command_line
 from cutbert.shape.folder import read_object
 
@@ -18,7 +19,7 @@ SIDECAR = "cutbert.json"
 PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
-def commands_of(source: Source) -> tuple[str, ...]:
+def commands_of(source: ReportedRun) -> tuple[str, ...]:
     """Return the commands that made a run's model, in order: those in its cutbert.json, else the run's own."""
     path = Path(source.path) / "model" / SIDECAR
     commands = read_object(path).get("commands") if path.is_file() else None
@@ -27,7 +28,7 @@ def commands_of(source: Source) -> tuple[str, ...]:
     return (source.line,)
 
 
-def commands_before(source: Source) -> tuple[str, ...]:
+def commands_before(source: ReportedRun) -> tuple[str, ...]:
     """Return the commands that made the model a run cut; the run's own command where it made that itself."""
     commands = commands_of(source)
     return commands[: commands.index(source.line)] or (source.line,)

@@ -10,7 +10,7 @@ from typing import Any
 from cutbert.fronts.leaderboard_view import KINDS
 from cutbert.fronts.view import noise_warning, spread_lines
 from cutbert.pages.drawing import Drawing, draw, scale_of
-from cutbert.pages.points import Point, Source
+from cutbert.pages.points import Point, ReportedRun
 from cutbert.pages.repeats import Spread, spreads
 from cutbert.pages.tried import tried_facts
 from cutbert.shape.pooling import fits_stock
@@ -24,7 +24,7 @@ COSTS = (
 )
 
 
-def facts_of(sources: Sequence[Source]) -> dict[str, Any]:
+def facts_of(sources: Sequence[ReportedRun]) -> dict[str, Any]:
     """Return everything the template uses: runs, points, drawings, pictures, and `data` for the scripts."""
     runs = [run_facts(i, source) for i, source in enumerate(sources)]
     spread_of = spreads(sources)
@@ -72,7 +72,7 @@ def latency_axis(backend: str) -> dict[str, Any]:
     return {"key": "latency", "backend": backend, "label": label, "unit": "ms", "per": 1, "limit": limit}
 
 
-def run_facts(number: int, source: Source) -> dict[str, Any]:
+def run_facts(number: int, source: ReportedRun) -> dict[str, Any]:
     """Return the facts about a run; no other run has the same pair of colour and marker."""
     return {
         "id": number,
@@ -93,13 +93,13 @@ def run_facts(number: int, source: Source) -> dict[str, Any]:
     }
 
 
-def noise_of(source: Source) -> list[str]:
+def noise_of(source: ReportedRun) -> list[str]:
     """Return a warning for each backend that was timed while the machine was not quiet."""
     warnings = {name: noise_warning(measured) for name, measured in measured_of(source).items()}
     return [f"{name}: {warning}" for name, warning in warnings.items() if warning is not None]
 
 
-def measured_of(source: Source) -> Mapping[str, Mapping[str, Any]]:
+def measured_of(source: ReportedRun) -> Mapping[str, Mapping[str, Any]]:
     """Return the conditions of a run's latencies by backend; those of a leaderboard hold for all its backends."""
     board = source.leaderboard
     if board is None or not board.measured:
@@ -133,7 +133,7 @@ def point_facts(
     }
 
 
-def draw_all(sources: Sequence[Source]) -> tuple[list[dict[str, Any]], dict[tuple[str, str], int]]:
+def draw_all(sources: Sequence[ReportedRun]) -> tuple[list[dict[str, Any]], dict[tuple[str, str], int]]:
     """Return the drawings, equal ones once with all their names, and the index of the drawing by run and network."""
     networks = [(source, point) for source in sources for point in (*source.points, *source.candidates)]
     shaped = [(source, point) for source, point in networks if point.shape is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard_view import bounds_words, signed, speed_words, times_words
 from cutbert.fronts.outputs import stored_difference, stored_outputs
 

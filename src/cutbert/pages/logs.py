@@ -11,10 +11,10 @@ from cutbert.parsing import parse_json
 from cutbert.train.run_folder import LOG
 
 MOST_VALUES = 300  # of a curve, to keep the page small
-Curve = list[tuple[int, float]]
+LossCurve = list[tuple[int, float]]
 
 
-def read_curves(run: Path) -> tuple[dict[str, dict[str, Curve]], list[str]]:
+def read_curves(run: Path) -> tuple[dict[str, dict[str, LossCurve]], list[str]]:
     """Return curves by stage and quantity, and notes for the reader.
 
     Where a resumed run repeated a step, the later value is used. Values that are not numbers are left out.
@@ -52,7 +52,7 @@ def parsed(line: str) -> dict[str, Any] | None:
     return dict(values) if isinstance(values, Mapping) else None
 
 
-def thinned(curve: Curve) -> Curve:
+def thinned(curve: LossCurve) -> LossCurve:
     """Return at most MOST_VALUES evenly spaced values, the last one included."""
     every = -(-len(curve) // MOST_VALUES)
     return curve[::-1][:: max(1, every)][::-1]

@@ -18,7 +18,7 @@ from cutbert.errors import InputError, MissingError, Mistakes
 from cutbert.files import replacing_file
 from cutbert.pages.drawing import WIDTH
 from cutbert.pages.facts import facts_of
-from cutbert.pages.points import Source
+from cutbert.pages.points import ReportedRun
 from cutbert.pages.reading import read_sources
 from cutbert.pages.settings import MARK, ReportSettings
 from cutbert.train.progress import say
@@ -85,7 +85,7 @@ def check_extra() -> None:
         raise MissingError(f"a report needs {PACKAGE}: pip install 'cutbert[report]'")
 
 
-def render(sources: Sequence[Source]) -> str:
+def render(sources: Sequence[ReportedRun]) -> str:
     """Return the page as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup

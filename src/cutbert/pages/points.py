@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 from cutbert.checks import is_number
 from cutbert.errors import RunError
-from cutbert.fronts.front import LATENCIES, Entry
+from cutbert.fronts.entry import LATENCIES, Entry
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.shape import EncoderShape
 
-Kind = Literal["teacher", "subnet", "alternative"]
+PointKind = Literal["teacher", "subnet", "alternative"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Point:
     """
 
     name: str
-    kind: Kind
+    kind: PointKind
     score: float
     params: int
     macs: int
@@ -57,7 +57,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class ReportedRun:
     """A finished run that a report shows.
 
     Args:
@@ -115,7 +115,7 @@ class Source:
         return f"{rows}, {self.metric}" + ("" if most is None else f", at most {most} rows")
 
 
-def point_of(entry: Entry, kind: Kind, backend: str | None) -> Point:
+def point_of(entry: Entry, kind: PointKind, backend: str | None) -> Point:
     """Return an entry of a front as a point.
 
     Args:

@@ -20,7 +20,7 @@ from cutbert.fronts.pick import search_lines
 from cutbert.pages.commands import SIDECAR, commands_before, commands_of, pick_command
 from cutbert.pages.headline import front_headline
 from cutbert.pages.logs import read_curves
-from cutbert.pages.points import Point, Source, check_numbers, point_of
+from cutbert.pages.points import Point, ReportedRun, check_numbers, point_of
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape, read_object
 from cutbert.train.run_folder import RunFolder
@@ -31,7 +31,7 @@ ANALYSIS = "analysis.json"
 IMAGE_TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def read_sources(paths: Sequence[str]) -> list[Source]:
+def read_sources(paths: Sequence[str]) -> list[ReportedRun]:
     """Read runs for a page.
 
     Raises:
@@ -50,7 +50,7 @@ def read_sources(paths: Sequence[str]) -> list[Source]:
     return sources
 
 
-def read_source(path: str, name: str) -> Source:
+def read_source(path: str, name: str) -> ReportedRun:
     """Read one run: its front, or its single score; of a demo, its run of fit.
 
     Raises:
@@ -61,7 +61,7 @@ def read_source(path: str, name: str) -> Source:
     if run.data["command"] == "demo":
         return read_source(str(Path(path) / FIT), name)
     stages, notes = read_curves(run.path)
-    source = Source(
+    source = ReportedRun(
         path=path,
         name=name,
         command=str(run.data["command"]),
@@ -89,7 +89,7 @@ def with_only_network(result: Mapping[str, Any]) -> Mapping[str, Any]:
     return result
 
 
-def with_front(source: Source, front: Front) -> Source:
+def with_front(source: ReportedRun, front: Front) -> ReportedRun:
     """Add the networks of a front."""
     measured = front.measured or {}
     backend = None if front.measured is None else str(measured["backend"])
@@ -121,7 +121,7 @@ def with_front(source: Source, front: Front) -> Source:
     )
 
 
-def intervals_of(source: Source, front: Front) -> dict[str, tuple[float, float] | None]:
+def intervals_of(source: ReportedRun, front: Front) -> dict[str, tuple[float, float] | None]:
     """Return the interval of each network's dev score, where its outputs are stored."""
     intervals: dict[str, tuple[float, float] | None] = {}
     for entry in (front.teacher, *front):
@@ -134,7 +134,7 @@ def intervals_of(source: Source, front: Front) -> dict[str, tuple[float, float] 
     return intervals
 
 
-def with_leaderboard(source: Source, leaderboard: Leaderboard) -> Source:
+def with_leaderboard(source: ReportedRun, leaderboard: Leaderboard) -> ReportedRun:
     """Add everything that a run of fit tried."""
     uncut = leaderboard.uncut
     candidates: dict[str, Point] = {}
@@ -182,7 +182,7 @@ def also_timed(point: Point, others: Mapping[str, Mapping[str, Any]]) -> Point:
     return replace(point, latencies=latencies)
 
 
-def with_score(source: Source, result: Mapping[str, Any]) -> Source:
+def with_score(source: ReportedRun, result: Mapping[str, Any]) -> ReportedRun:
     """Add the single network of a run without a front, such as fine-tuning, as an alternative to others' subnets."""
     scores = {key: result[key] for key in ("score", "select_score") if key in result}
     check_numbers(source.path, "its result", scores)

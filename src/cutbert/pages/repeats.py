@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cutbert.pages.points import Source
+from cutbert.pages.points import ReportedRun
 from cutbert.train.run_record import FREE_SETTINGS, flat
 
 # Settings that may differ between repeats: the seed, models made with another seed, paths and the device.
@@ -30,7 +30,7 @@ class Spread:
     count: int
 
 
-def spreads(sources: Sequence[Source]) -> dict[tuple[str, str], Spread]:
+def spreads(sources: Sequence[ReportedRun]) -> dict[tuple[str, str], Spread]:
     """Return the spread by names of run and network, for networks that several seeds have."""
     scores: dict[tuple[str, str], list[float]] = defaultdict(list)
     groups = {source.name: group for source in sources if (group := group_of(source)) is not None}
@@ -48,7 +48,7 @@ def spreads(sources: Sequence[Source]) -> dict[tuple[str, str], Spread]:
     }
 
 
-def group_of(source: Source) -> str | None:
+def group_of(source: ReportedRun) -> str | None:
     """Return what all repeats of a run have in common, as text; None for a run without seed or score."""
     if source.seed is None or not source.points:
         return None

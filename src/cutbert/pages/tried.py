@@ -9,7 +9,7 @@ from typing import Any
 from cutbert.checks import is_number
 from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
 from cutbert.fronts.leaderboard_view import bounds_words, dtype_of, limit_words, signed
-from cutbert.pages.points import Source
+from cutbert.pages.points import ReportedRun
 from cutbert.table import points
 from cutbert.train.run_record import flat
 
@@ -56,7 +56,7 @@ COLUMNS = (
 )
 
 
-def tried_facts(run: int, source: Source) -> dict[str, Any] | None:
+def tried_facts(run: int, source: ReportedRun) -> dict[str, Any] | None:
     """Return the facts about a run's leaderboard, None where it has none.
 
     Columns in which no entry has anything are left out.

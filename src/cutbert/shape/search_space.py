@@ -17,7 +17,7 @@ NEURON_STEPS = 12  # neurons are chosen in twelfths: quarters, thirds and halves
 
 
 @dataclass(frozen=True)
-class Choice:
+class SizeChoice:
     """One size to choose, by its index in `sizes`, which rise."""
 
     name: str
@@ -38,7 +38,7 @@ class SearchSpace:
     """
 
     shape: EncoderShape
-    choices: tuple[Choice, ...]
+    choices: tuple[SizeChoice, ...]
     is_stock: bool
 
     @property
@@ -107,8 +107,8 @@ def search_space(shape: EncoderShape, name: SpaceName = "free", known: Sequence[
     choices = []
     for i, layer in enumerate(shape.layers):
         seen = {kept.shape.intermediate_size for each in known for kept in each.layers if kept.index == i}
-        choices.append(Choice(f"heads {i}", tuple(range(layer.num_heads + 1))))
-        choices.append(Choice(f"neurons {i}", neuron_sizes(layer.intermediate_size, seen | {0})))
+        choices.append(SizeChoice(f"heads {i}", tuple(range(layer.num_heads + 1))))
+        choices.append(SizeChoice(f"neurons {i}", neuron_sizes(layer.intermediate_size, seen | {0})))
     return SearchSpace(shape, tuple(choices), is_stock=False)
 
 
@@ -118,8 +118,8 @@ def stock_space(shape: EncoderShape, known: Sequence[Subnet]) -> SearchSpace:
         raise ShapeError("--space stock must have a supernet of a stock shape, and this one is free; use --space free")
     stock = [each for each in known if each.shape_in(shape).is_stock]
     seen = {kept.shape.intermediate_size for each in stock for kept in each.layers}
-    layers = [Choice(f"layer {i}", (0, 1)) for i in range(shape.num_layers)]
-    neurons = Choice("neurons", neuron_sizes(shape.layers[0].intermediate_size, seen))
+    layers = [SizeChoice(f"layer {i}", (0, 1)) for i in range(shape.num_layers)]
+    neurons = SizeChoice("neurons", neuron_sizes(shape.layers[0].intermediate_size, seen))
     return SearchSpace(shape, (*layers, neurons), is_stock=True)
 
 

@@ -29,7 +29,8 @@ from cutbert.surgery.importance import Importance
 from cutbert.surgery.sub_layers import Stream, SubLayer, sub_layers, texts_of_positions
 
 RIDGE = 1e-4  # share of the mean variance of a sub-layer's units
-GROUP = 64  # neurons removed between two downdates
+GROUPS = 24  # downdates while a sub-layer loses all of its neurons, where it has many
+LEAST_GROUP = 64  # neurons removed between two downdates, at least
 LEAST_JITTER = 1e-12  # share of the mean diagonal
 LEAST_VARIANCE = 1e-30  # of units that never change
 
@@ -72,7 +73,9 @@ def ranks(errors: SubLayerErrors | None) -> Tensor:
 
 
 @torch.no_grad()
-def choose_units(model: TaskModel, batches: Sequence[Batch], *, ridge: float = RIDGE, group: int = GROUP) -> UnitChoice:
+def choose_units(
+    model: TaskModel, batches: Sequence[Batch], *, ridge: float = RIDGE, group: int | None = None
+) -> UnitChoice:
     """Return for each sub-layer the order in which it can lose heads or neurons, and the error that leaves.
 
     Each sub-layer is looked at alone, in the uncut network. One covariance is in memory at a time.
@@ -81,7 +84,8 @@ def choose_units(model: TaskModel, batches: Sequence[Batch], *, ridge: float = R
         model: the uncut network.
         batches: a few hundred texts, no labels needed, on the model's device.
         ridge: added to the covariance, as a share of its mean diagonal; above 0.
-        group: neurons removed between two downdates, at least 1; 1 is exact greedy removal, and slow.
+        group: neurons removed between two downdates, at least 1; 1 is exact greedy removal, and slow. None for a number
+            that grows with the sub-layer.
 
     Raises:
         InputError: no texts.
@@ -102,7 +106,7 @@ def choose_units(model: TaskModel, batches: Sequence[Batch], *, ridge: float = R
 
 
 def errors_of(
-    sub_layer: SubLayer, streams: Sequence[tuple[Stream, Tensor]], ridge: float, group: int
+    sub_layer: SubLayer, streams: Sequence[tuple[Stream, Tensor]], ridge: float, group: int | None
 ) -> SubLayerErrors:
     """Return what a sub-layer can lose, and move the streams behind it."""
     of_units, of_sum = Covariance(is_centred=sub_layer.outgoing.bias is not None), Variance()
@@ -117,14 +121,19 @@ def errors_of(
     )
     is_attention = isinstance(sub_layer.module, Attention)
     width = sub_layer.shape.value_dim if is_attention else 1
-    order, errors = removal(ridged, W_UH, width, 1 if is_attention else group)
+    if is_attention:
+        group = 1
+    order, errors = removal(ridged, W_UH, width, group or max(LEAST_GROUP, len(C_UU) // GROUPS))
     return SubLayerErrors(
         order, errors / max(float(errors[0]), LEAST_VARIANCE), energy / max(of_sum.value, LEAST_VARIANCE)
     )
 
 
 class Covariance:
-    """The covariance of states over tokens, in float64; not centred, their mean products."""
+    """The covariance of states over tokens; not centred, their mean products.
+
+    A batch's products are summed in the dtype of the states, several times as quick as in float64; batches, in float64.
+    """
 
     def __init__(self, is_centred: bool) -> None:
         self.is_centred = is_centred
@@ -132,9 +141,8 @@ class Covariance:
         self.num_tokens = 0
 
     def add(self, states_TU: Tensor) -> None:
-        states_TU = states_TU.double()
-        self.sum_U = self.sum_U.to(states_TU.device) + states_TU.sum(0)
-        self.products_UU = self.products_UU.to(states_TU.device) + states_TU.T @ states_TU
+        self.sum_U = self.sum_U.to(states_TU.device) + states_TU.sum(0, dtype=torch.float64)
+        self.products_UU = self.products_UU.to(states_TU.device) + (states_TU.T @ states_TU).double()
         self.num_tokens += len(states_TU)
 
     @property
@@ -188,9 +196,11 @@ def removal(covariance_UU: Tensor, weight_UH: Tensor, width: int, group: int) ->
         steps = torch.linalg.solve_triangular(factor, weight[columns], upper=False).square().sum(1)
         for step in steps.view(-1, width).sum(1).tolist():
             errors.append(errors[-1] + step)
-        across = torch.cholesky_solve(inverse[columns][:, stays], factor)
-        weight = weight[stays] - across.T @ weight[columns]
-        inverse = inverse[stays][:, stays] - inverse[stays][:, columns] @ across
+        kept = stays.nonzero().flatten()
+        between = inverse[columns].index_select(1, kept)
+        across = torch.cholesky_solve(between, factor)
+        weight = weight.index_select(0, kept).addmm_(across.T, weight[columns], alpha=-1)
+        inverse = inverse.index_select(0, kept).index_select(1, kept).addmm_(between.T, across, alpha=-1)
         removed += left[chosen].tolist()
         left = left[stays.view(-1, width)[:, 0]]
     return torch.tensor(removed[::-1], dtype=torch.long), torch.tensor(errors[::-1], dtype=torch.float64)

@@ -60,7 +60,7 @@ class JobEnd:
     was_stopped: bool = False
 
 
-class Engine(Protocol):
+class JobEngine(Protocol):
     """Runs jobs on machines; the sweep does everything else."""
 
     def share(self, wanted: int | None) -> int:

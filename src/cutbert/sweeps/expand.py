@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.options import did_you_mean
 from cutbert.parsing import is_plain
 from cutbert.sweeps.options import MODEL, OUT, VerbOptions, Verbs, typed_options, verb_options, words_of
-from cutbert.sweeps.plan import REFERENCE, Axis, Needs, Plan, PlanValue, Step, did_you_mean, read_plan
+from cutbert.sweeps.plan import REFERENCE, Axis, Needs, PlanValue, Step, SweepPlan, read_plan
 
 RUNS = "runs"
 OUT_IS_OURS = "the sweep gives every run its folder"
@@ -22,7 +23,7 @@ MOST_CHARACTERS = 150  # of a run's name, which names a folder and a log
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One run of a sweep.
 
     Args:
@@ -48,7 +49,7 @@ class Run:
     words: tuple[str, ...]
 
 
-def read_runs(path: Path, sets: Sequence[str], verbs: Verbs, out: Path) -> list[Run]:
+def read_runs(path: Path, sets: Sequence[str], verbs: Verbs, out: Path) -> list[PlannedRun]:
     """Return the runs of a plan, each after those it uses.
 
     Args:
@@ -81,19 +82,19 @@ class Expansion:
         axes: by step, the axes its runs differ in, after those of the steps it refers to.
     """
 
-    plan: Plan
+    plan: SweepPlan
     out: Path
     mistakes: Mistakes
     accepted: dict[str, VerbOptions] = field(default_factory=dict)
     axes: dict[str, dict[str, Axis]] = field(default_factory=dict)
 
-    def runs(self, verbs: Verbs) -> list[Run]:
+    def runs(self, verbs: Verbs) -> list[PlannedRun]:
         """Return all runs, each after those it uses; where there are mistakes, those that could be made."""
         for step in self.plan.steps.values():
             self._find_options(step, verbs)
         steps = [step for step in self.plan.steps.values() if step.name in self.accepted]
         self._check_names(steps)
-        runs: list[Run] = []
+        runs: list[PlannedRun] = []
         for step in self._ordered(steps):
             self._find_axes(step)
             count = len(runs) + math.prod(len(axis.choices) for axis in self.axes[step.name].values())
@@ -215,7 +216,7 @@ class Expansion:
             overrides.pop(MODEL, None)
         return {name: each for name, each in {**given, **overrides}.items() if accepted.takes(name)}
 
-    def _runs_of(self, step: Step) -> Iterator[Run]:
+    def _runs_of(self, step: Step) -> Iterator[PlannedRun]:
         """Yield a run for each choice on the step's axes."""
         axes = self.axes[step.name]
         for choices in product(*(axis.choices for axis in axes.values())):
@@ -228,7 +229,7 @@ class Expansion:
             if run is not None:
                 yield run
 
-    def _run(self, step: Step, labels: Mapping[str, str], given: dict[str, PlanValue]) -> Run | None:
+    def _run(self, step: Step, labels: Mapping[str, str], given: dict[str, PlanValue]) -> PlannedRun | None:
         """Return one run, None where it has no model.
 
         Args:
@@ -262,7 +263,7 @@ class Expansion:
         )
         seeds = frozenset(key for key, axis in self.axes[step.name].items() if axis.is_seed)
         after = tuple(dict.fromkeys(names.values()))
-        return Run(name, step.name, step.verb, labels, seeds, model.value, options, after, step.needs, words)
+        return PlannedRun(name, step.name, step.verb, labels, seeds, model.value, options, after, step.needs, words)
 
     def _resolved(self, given: PlanValue, names: Mapping[str, str]) -> PlanValue:
         """Return a value with the folders of runs in place of references."""

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
-from cutbert.errors import MissingError, Mistakes, RunError
-from cutbert.files import making_folder, read_json, remove_leftovers, write_json
+from cutbert.errors import Mistakes, RunError
+from cutbert.files import read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
-from cutbert.sweeps.expand import RUNS, Run
+from cutbert.sweeps.expand import RUNS, PlannedRun
 from cutbert.train.run_folder import RunFolder, has_content
-from cutbert.train.run_lock import LOCK, is_locked, locked
+from cutbert.train.run_lock import is_locked, making_locked
 from cutbert.train.run_record import RECORD
 
 SWEEP = "sweep.json"
 LOGS = "logs"
+TAKEN = "--out must be new, empty or this plan's sweep, but it is not empty"
 FORMAT_VERSION = 1
 # Options that may differ between two calls of a sweep: they change where and how fast it runs, not its result.
 FREE_OPTIONS = ("threads", "checkpoint_seconds", "allow_changed", "device")
@@ -33,7 +34,7 @@ class StoredRun:
     """A run as stored in sweep.json.
 
     Args:
-        name, step, verb, labels, seeds, model, after: as in `Run`.
+        name, step, verb, labels, seeds, model, after: as in `PlannedRun`.
         options: of its command.
     """
 
@@ -47,7 +48,7 @@ class StoredRun:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, run: Run) -> StoredRun:
+    def of(cls, run: PlannedRun) -> StoredRun:
         options = json.loads(json.dumps(dict(run.options)))
         return cls(
             run.name, run.step, run.verb, dict(run.labels), tuple(sorted(run.seeds)), run.model, run.after, options
@@ -114,7 +115,7 @@ class SweepFolder:
         self._finished: dict[str, RunState] = {}
 
     @classmethod
-    def open(cls, out: Path, runs: Sequence[Run]) -> SweepFolder:
+    def open(cls, out: Path, runs: Sequence[PlannedRun]) -> SweepFolder:
         """Return the folder of a sweep over these runs: a new one, or that of the same plan, which may have grown.
 
         Raises:
@@ -125,7 +126,7 @@ class SweepFolder:
             raise RunError(f"{out}: --out must be a folder, got a file")
         if not (out / SWEEP).is_file():
             if out.is_dir() and has_content(out):
-                raise RunError(f"{out}: --out must be new, empty or this plan's sweep, but it is not empty")
+                raise RunError(f"{out}: {TAKEN}")
             return cls(out, new, {}, uuid.uuid4().hex)
         stored = cls.read(out)
         planned = {run.name: run for run in new}
@@ -167,17 +168,15 @@ class SweepFolder:
         Raises:
             RunError: another sweep is running in the folder, or has begun there since it was opened.
         """
-        with making_folder(self.path), locked(self.path):
-            if (self.path / SWEEP).is_file() and self.read(self.path).identity != self.identity:
-                raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
+        with making_locked(self.path, SWEEP):
+            if (self.path / SWEEP).is_file():
+                if self.read(self.path).identity != self.identity:
+                    raise RunError(f"{self.path}: another process has just begun a sweep in this folder; try again")
+            elif has_content(self.path):
+                raise RunError(f"{self.path}: {TAKEN}")
             remove_leftovers(self.path / RUNS)
             self.failures = {}
-            try:
-                self._save()
-            except MissingError:
-                if not (self.path / SWEEP).exists():
-                    (self.path / LOCK).unlink(missing_ok=True)
-                raise
+            self._save()
             yield
 
     def fail(self, name: str, error: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from cutbert.errors import InputError, Mistakes
 from cutbert.options import Option, given_words, options_of
 from cutbert.settings import build_settings
-from cutbert.sweeps.plan import Plan, PlanValue, Step
+from cutbert.sweeps.plan import PlanValue, Step, SweepPlan
 
 MODEL = "model"
 OUT = "out"
@@ -34,7 +34,7 @@ class VerbOptions:
         return name == MODEL or name in self.options
 
 
-def verb_options(plan: Plan, step: Step, verbs: Verbs) -> VerbOptions:
+def verb_options(plan: SweepPlan, step: Step, verbs: Verbs) -> VerbOptions:
     """Return the options a step's verb takes, given the values that are the same for all its runs.
 
     Raises:

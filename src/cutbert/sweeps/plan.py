@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, Mistakes
+from cutbert.options import did_you_mean
 from cutbert.parsing import parse_toml
 
 PARTS = ("defaults", "needs", "grid", "steps")
@@ -38,7 +38,7 @@ class PlanValue:
 
 
 @dataclass(frozen=True)
-class Choice:
+class AxisValue:
     """One value of an axis.
 
     Args:
@@ -68,7 +68,7 @@ class Axis:
 
     key: str
     place: str
-    choices: tuple[Choice, ...]
+    choices: tuple[AxisValue, ...]
 
     @property
     def is_seed(self) -> bool:
@@ -106,7 +106,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """A plan as written, with references and grid not yet resolved.
 
     Args:
@@ -121,7 +121,7 @@ class Plan:
     overrides: Mapping[str, PlanValue]
 
 
-def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
+def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> SweepPlan:
     """Read a plan; mistakes in its form are added to `mistakes`, and the parts with mistakes left out.
 
     Args:
@@ -147,7 +147,7 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> Plan:
         step = read_step(name, as_table(value, f"steps.{name}", mistakes), needs, mistakes)
         if step is not None:
             steps[name] = step
-    return Plan(defaults, grid, steps, overrides)
+    return SweepPlan(defaults, grid, steps, overrides)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def read_axes(table: Mapping[str, Any], place: str, prefix: str, mistakes: Mista
 
 def read_choices(
     name: str, values: Sequence[Any], place: str, mistakes: Mistakes, *, is_shared: bool
-) -> Iterator[Choice]:
+) -> Iterator[AxisValue]:
     """Yield the choices of an axis: plain values of the option it is named by, or tables of several options.
 
     Args:
@@ -270,13 +270,13 @@ def read_choices(
     """
     for value in values:
         if not isinstance(value, dict):
-            yield Choice(label_of(value), {name: PlanValue(value, place)})
+            yield AxisValue(label_of(value), {name: PlanValue(value, place)})
         elif not isinstance(value.get("name"), str):
             mistakes.add(f"{place}: a table among the values must have a name, which runs are called by, got {value!r}")
         else:
             options = {option: each for option, each in value.items() if option != "name"}
             of_steps = {step: each for step, each in options.items() if is_shared and isinstance(each, dict)}
-            yield Choice(
+            yield AxisValue(
                 label_of(value["name"]),
                 {
                     option: PlanValue(each, f"{place}.{option}")
@@ -320,9 +320,3 @@ def as_table(value: Any, place: str, mistakes: Mistakes) -> dict[str, Any]:
         return value
     mistakes.add(f"{place} must be a table, got {value!r}")
     return {}
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return the end of a message that suggests the nearest known name, empty where none is near."""
-    matches = get_close_matches(name, known, n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from types import FrameType
 from typing import Any
 
 from cutbert.errors import InterruptedRun
-from cutbert.sweeps.engines import Engine, Job, LocalEngine
-from cutbert.sweeps.expand import RUNS, Run, read_runs
+from cutbert.sweeps.engines import Job, JobEngine, LocalEngine
+from cutbert.sweeps.expand import RUNS, PlannedRun, read_runs
 from cutbert.sweeps.folder import RunState, StoredRun, SweepFolder
 from cutbert.sweeps.options import Verbs
 from cutbert.sweeps.settings import SweepSettings
 from cutbert.sweeps.table import main_score, table_rows, write_tables
 from cutbert.sweeps.view import sweep_view
+from cutbert.train.interrupts import answering_stops
 from cutbert.train.machine import usable_cores
 
 POLL_SECONDS = 0.1
@@ -60,7 +60,7 @@ def show(path: str) -> dict[str, Any]:
 
 
 @contextmanager
-def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
+def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[JobEngine]:
     """Yield the engine the settings name.
 
     Raises:
@@ -80,7 +80,7 @@ def engine_of(settings: SweepSettings, folder: SweepFolder) -> Iterator[Engine]:
 class Sweep:
     """One call of `sweep`: the state of each run, and which runs the engine has now."""
 
-    def __init__(self, folder: SweepFolder, runs: Mapping[str, Run], engine: Engine) -> None:
+    def __init__(self, folder: SweepFolder, runs: Mapping[str, PlannedRun], engine: JobEngine) -> None:
         self.folder = folder
         self.runs = runs
         self.engine = engine
@@ -96,7 +96,7 @@ class Sweep:
         """
         self._write_tables()
         shown_at, stops_passed_on = 0.0, 0
-        with sweep_view() as view, self._interrupts():
+        with sweep_view() as view, answering_stops(self._count_stop):
             while True:
                 if self.stops > stops_passed_on:
                     stops_passed_on = self.stops
@@ -117,7 +117,8 @@ class Sweep:
         for each in ended:
             del self.begun_at[each.name]
             state = self.folder.state(each.name)
-            if state.status != "finished" and not each.was_stopped:
+            # A run that somebody else has begun by its own command goes on, and is waited for.
+            if state.status not in ("finished", "running") and not each.was_stopped:
                 self.folder.fail(each.name, each.error or "it ended without a result")
         if ended:
             self.states |= {name: self.folder.state(name) for name in self.states.keys() - self.begun_at.keys()}
@@ -139,7 +140,7 @@ class Sweep:
                 has_begun = True
         return has_begun
 
-    def _job(self, run: Run, state: RunState) -> Job:
+    def _job(self, run: PlannedRun, state: RunState) -> Job:
         """Return a run as a job; one that resumes keeps its number of threads, since its results depend on it."""
         threads = run.options.get("threads")
         cores = self.engine.share(run.needs.cores or threads)
@@ -167,22 +168,9 @@ class Sweep:
     def _write_tables(self) -> None:
         write_tables(self.folder.path, table_rows(self.folder.runs, self.states))
 
-    @contextmanager
-    def _interrupts(self) -> Iterator[None]:
-        """Count Ctrl-C and SIGTERM within the block; the loop passes them on to the jobs."""
-
-        def count(signum: int, frame: FrameType | None) -> None:
-            self.stops += 1
-
-        try:
-            old = {sig: signal.signal(sig, count) for sig in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # outside the main thread, where signals do not arrive
-            old = {}
-        try:
-            yield
-        finally:
-            for sig, handler in old.items():
-                signal.signal(sig, handler)
+    def _count_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Count Ctrl-C and SIGTERM; the loop passes them on to the jobs."""
+        self.stops += 1
 
 
 def result_of(folder: SweepFolder, out: str) -> dict[str, Any]:

@@ -19,14 +19,14 @@ STYLES = {"finished": "green", "failed": "red", "not run": "red", "running": "bo
 LINES_LEFT_FREE = 6
 
 
-class View(Protocol):
+class StatesView(Protocol):
     """Shows the states of the runs."""
 
     def __call__(self, states: Mapping[str, RunState]) -> None: ...
 
 
 @contextmanager
-def sweep_view() -> Iterator[View]:
+def sweep_view() -> Iterator[StatesView]:
     """Yield the view that fits this standard error."""
     console = Console(stderr=True)
     if not console.is_terminal:

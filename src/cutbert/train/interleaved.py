@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cutbert.errors import InterruptedRun
 from cutbert.train.checkpoint import Position
 from cutbert.train.engine import Engine
-from cutbert.train.loop import Stage, Trainer, deferred_interrupt, read_finished
+from cutbert.train.interrupts import deferred_interrupt
+from cutbert.train.loop import Stage, Trainer, read_finished
 from cutbert.train.progress import progress_bar
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings

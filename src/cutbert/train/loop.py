@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,6 +31,7 @@ from cutbert.train.checkpoint import (
 )
 from cutbert.train.collating import block_batch, padded_batch
 from cutbert.train.engine import Engine
+from cutbert.train.interrupts import Interrupt, deferred_interrupt
 from cutbert.train.optimizer import Casts, Optimizer, StageOptimizer
 from cutbert.train.pace import Pace
 from cutbert.train.progress import progress_bar
@@ -325,36 +323,3 @@ class Trainer:
         self._check_weights()
         if self.engine.is_main:
             save_checkpoint(self.folder, self.model, self.optimizer, self.position)
-
-
-class Interrupt:
-    """Remembers that the user asked to stop."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        if self.is_set:
-            raise KeyboardInterrupt
-        self.is_set = True
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block Ctrl-C and SIGTERM only set a flag; a second one interrupts at once.
-
-    Raises:
-        KeyboardInterrupt: the flag was set too late for the block to see it.
-    """
-    interrupt = Interrupt()
-    try:
-        old = {sig: signal.signal(sig, interrupt) for sig in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread, where no signal arrives
-        old = {}
-    try:
-        yield interrupt
-    finally:
-        for sig, handler in old.items():
-            signal.signal(sig, handler)
-    if interrupt.is_set:
-        raise KeyboardInterrupt

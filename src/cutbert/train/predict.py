@@ -33,7 +33,7 @@ from cutbert.train.machine import without_onednn
 from cutbert.train.predict_files import (
     LABEL_JOIN,
     SPACE,
-    Plan,
+    AnswerPlan,
     Write,
     as_labels,
     has_classes,
@@ -75,7 +75,7 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     """
     head = source.head
     with opened_input(source, settings) as (file, found):
-        plan = Plan.make(head, settings.out_suffix(head.kind), file, found)
+        plan = AnswerPlan.make(head, settings.out_suffix(head.kind), file, found)
         backend, num_rows = backend_of(source.folder, settings.backend), 0
         given: Counter[str] = Counter()
         with progress_bar("predict", found.num_rows) as bar, without_onednn:
@@ -243,13 +243,13 @@ def checked_scan(head: HeadSpec, suffix: str, file: InputFile, mistakes: Mistake
     found = Scan(0, ())
     with mistakes.collect():
         found = scan(file, row_problem(suffix))
-    mistakes.extend(Plan.make(head, suffix, file, found).mistakes())
+    mistakes.extend(AnswerPlan.make(head, suffix, file, found).mistakes())
     mistakes.check(InputError)
     return found
 
 
 @contextmanager
-def opened_output(out: str, plan: Plan) -> Iterator[Write]:
+def opened_output(out: str, plan: AnswerPlan) -> Iterator[Write]:
     """Yield what writes answers: to a new file, or to standard output."""
     if out != STREAM:
         with replacing_file(Path(out), is_new=True) as aside, open_writer(aside, plan) as write:

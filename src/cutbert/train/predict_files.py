@@ -42,7 +42,7 @@ def is_vector(head: HeadSpec) -> bool:
 
 
 @dataclass(frozen=True)
-class Plan:
+class AnswerPlan:
     """How answers are written.
 
     Args:
@@ -60,7 +60,7 @@ class Plan:
     names: Mapping[str, str]
 
     @classmethod
-    def make(cls, head: HeadSpec, suffix: str, file: InputFile, scan: Scan) -> Plan:
+    def make(cls, head: HeadSpec, suffix: str, file: InputFile, scan: Scan) -> AnswerPlan:
         names = answer_names(head, suffix) if suffix in TABLES else ()
         return cls(head, suffix, file, scan, {name: BEFORE * (name in scan.columns) + name for name in names})
 
@@ -140,7 +140,7 @@ def as_labels(label: Any) -> list[str]:
     return label if isinstance(label, list) else [str(label)]
 
 
-def by_column(plan: Plan, answer: Any) -> dict[str, Any]:
+def by_column(plan: AnswerPlan, answer: Any) -> dict[str, Any]:
     """Return an answer by the names of its columns, each probability its own."""
     if is_vector(plan.head):
         answer = {"vector": answer}
@@ -150,7 +150,7 @@ def by_column(plan: Plan, answer: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def open_writer(path: Path, plan: Plan) -> Iterator[Write]:
+def open_writer(path: Path, plan: AnswerPlan) -> Iterator[Write]:
     """Yield what appends answers to a file, each chunk as it comes."""
     if plan.suffix == ".npy":
         with path.open("r+b") as binary:
@@ -164,7 +164,7 @@ def open_writer(path: Path, plan: Plan) -> Iterator[Write]:
 
 
 @contextmanager
-def text_writer(sink: Sink, plan: Plan) -> Iterator[Write]:
+def text_writer(sink: Sink, plan: AnswerPlan) -> Iterator[Write]:
     """Yield what gives answers as text to a sink."""
     if plan.suffix == ".json":
         with squad_writer(sink) as write:
@@ -173,7 +173,7 @@ def text_writer(sink: Sink, plan: Plan) -> Iterator[Write]:
         yield {".jsonl": json_lines, ".conll": conll_lines}.get(plan.suffix, table_rows)(sink, plan)
 
 
-def json_lines(sink: Sink, plan: Plan) -> Write:
+def json_lines(sink: Sink, plan: AnswerPlan) -> Write:
     """Return what writes a JSON object for each row: its columns, then the answer."""
 
     def line(cells: Mapping[str, Any], answer: Any) -> str:
@@ -184,7 +184,7 @@ def json_lines(sink: Sink, plan: Plan) -> Write:
     return lambda chunk, answers: ignore(sink("".join(map(line, chunk.cells, answers))))
 
 
-def table_rows(sink: Sink, plan: Plan) -> Write:
+def table_rows(sink: Sink, plan: AnswerPlan) -> Write:
     """Return what writes the rows of a table, whose header is written here; cells that are no text are JSON."""
     if plan.suffix == ".tsv":
 
@@ -212,7 +212,7 @@ def answer_cell(value: Any) -> str:
     return repr(value) if isinstance(value, float) else LABEL_JOIN.join(as_labels(value))
 
 
-def conll_lines(sink: Sink, plan: Plan) -> Write:
+def conll_lines(sink: Sink, plan: AnswerPlan) -> Write:
     """Return what writes a word and its label in each line, an empty line after each sentence.
 
     A line of a .conll file stays, and the label comes behind it.
@@ -261,7 +261,7 @@ def npy_writer(file: BinaryIO, num_rows: int) -> Write:
 
 
 @contextmanager
-def parquet_writer(path: Path, plan: Plan) -> Iterator[Write]:
+def parquet_writer(path: Path, plan: AnswerPlan) -> Iterator[Write]:
     """Yield what writes a row group for each chunk.
 
     Columns of a Parquet file keep their types; those of others are text, what is neither text nor a number in JSON.

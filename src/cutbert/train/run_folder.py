@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import append_line, is_aside, making_folder, remove_leftovers, write_json
+from cutbert.files import append_line, is_aside, names_in, remove_leftovers, write_json
 from cutbert.lacks import naming_lacks
 from cutbert.locks import holding
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
-from cutbert.train.run_lock import LOCK, locked
+from cutbert.train.run_lock import LOCK, making_locked
 from cutbert.train.run_record import (
     RECORD,
     check_same,
@@ -151,7 +151,7 @@ class RunFolder:
             yield self
             return
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        with making_folder(self.path), locked(self.path):
+        with making_locked(self.path, RECORD):
             is_new = not has_content(self.path)
             try:
                 self._begin()
@@ -210,8 +210,8 @@ class RunFolder:
             shutil.rmtree(self.path / CHECKPOINT, ignore_errors=True)
 
     def _begin(self) -> None:
-        """Refuse a changed machine, then write run.json."""
-        if (self.path / RECORD).exists():
+        """Refuse a changed machine, and what another process wrote here meanwhile, then write run.json."""
+        if has_content(self.path):
             self._read_again()
         remove_leftovers(self.path, and_below=True)
         machine, versions = describe_machine(self._threads()), describe_versions()
@@ -255,7 +255,7 @@ class RunFolder:
 
 def has_content(path: Path) -> bool:
     """Return whether a folder holds anything but what a kill leaves behind while its first file is written."""
-    return any(entry.name != LOCK and not is_aside(entry.name) for entry in path.iterdir())
+    return any(name != LOCK and not is_aside(name) for name in names_in(path))
 
 
 def tidy(path: Path) -> None:
@@ -273,11 +273,10 @@ def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
         path: the run's folder.
         made: it and its parents as far as `start` made them, innermost first; parents that hold more stay.
     """
-    ours = {LOCK, RECORD, LOG}
-    if {entry.name for entry in path.iterdir()} <= ours:
+    ours = (LOG, RECORD, LOCK)  # the lock last: until then no other process begins here
+    if set(names_in(path)) <= set(ours):
         for name in ours:
             (path / name).unlink(missing_ok=True)
-        for folder in made:
-            if any(folder.iterdir()):
-                return
-            folder.rmdir()
+        with suppress(OSError):  # there is more in one
+            for folder in made:
+                folder.rmdir()

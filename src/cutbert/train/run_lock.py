@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cutbert.errors import RunError
-from cutbert.locks import holding
+from cutbert.files import making_folder
+from cutbert.lacks import naming_lacks
+from cutbert.locks import holding, is_held
 
 LOCK = ".lock"
 
@@ -27,9 +29,38 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def making_locked(path: Path, record: str) -> Iterator[None]:
+    """Make a run's folder where it is missing, and keep every other process out of it within the block.
+
+    What is in the folder by then may be another's. Where the block fails before anything is recorded, the lock goes
+    again, and so do the folders that were made and are empty.
+
+    Args:
+        path: the folder.
+        record: name of the file that makes it a run's.
+
+    Raises:
+        RunError: a process is in it already.
+        InputError: a file is in its place.
+    """
+    with ExitStack() as stack:
+        with naming_lacks(path):
+            stack.enter_context(making_folder(path))
+            while True:
+                try:
+                    stack.enter_context(locked(path))
+                    break
+                except FileNotFoundError:  # a command that was refused has just taken it away again
+                    path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        except BaseException:
+            if not (path / record).exists():
+                (path / LOCK).unlink(missing_ok=True)
+            raise
+
+
 def is_locked(path: Path) -> bool:
     """Return whether a process is running in a run folder."""
-    if not (path / LOCK).is_file():
-        return False
-    with holding(path / LOCK, patience_s=0) as is_held:
-        return not is_held
+    return is_held(path / LOCK)

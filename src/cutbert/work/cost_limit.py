@@ -112,14 +112,14 @@ def with_limit(
     return replace(unlimited, limit=budget.limit(unlimited.uncut))
 
 
-class Times(NamedTuple):
+class CutTimes(NamedTuple):
     """Milliseconds of a cut network and of the uncut one, timed in turn."""
 
     cut_ms: float
     uncut_ms: float
 
 
-def time_cut(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> Times:
+def time_cut(small: TaskModel, uncut: TaskModel, lengths: list[int], settings: LatencySettings) -> CutTimes:
     """Time a cut network beside the uncut one, at some lengths or the settings' own."""
     times = time_networks({"uncut": uncut, "cut": small}, settings_lengths(settings, lengths), settings)
-    return Times(times["cut"].latency_ms, times["uncut"].latency_ms)
+    return CutTimes(times["cut"].latency_ms, times["uncut"].latency_ms)

@@ -119,7 +119,7 @@ class Teacher:
         return encoder.embeddings.token.weight.detach().to(encoder.layers_dtype)
 
 
-class Target(NamedTuple):
+class TeacherOutputs(NamedTuple):
     """A teacher's outputs for one micro-batch.
 
     Args:
@@ -160,12 +160,12 @@ class BatchLosses(Protocol):
         """
         ...
 
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         """Return the outputs of a teacher, or of a subnet of it."""
         ...
 
     def logit_loss(
-        self, view: ModelView, states: States, target: Target, temperature: float, *, is_read: bool = False
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
     ) -> Tensor:
         """Return the loss against the teacher's logits, summed over the micro-batch.
 
@@ -192,12 +192,14 @@ class TaskLosses:
         batch: rows.
         info: of the step.
         answers: gives the vectors of an embedding model, which take the place of labels; None where there are labels.
+        label_variance: of numbers; squared errors are divided by it, so that their unit changes nothing.
     """
 
     head: HeadSpec
     batch: Batch
     info: StepInfo
     answers: Teacher | None = None
+    label_variance: float = 1.0
 
     @property
     def num_targets(self) -> int:
@@ -213,19 +215,19 @@ class TaskLosses:
             return {"labels": loss / self.num_targets}
         logits = view.model.apply_head(states, batch.attention_mask, batch.blocks, is_read=is_read).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
-        return {"labels": mean * self.info.label_share(batch)}
+        return {"labels": mean * (self.info.label_share(batch) / self.label_variance)}
 
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         outputs = teacher.outputs(self.batch, self.info.rows, subnet)
         assert outputs.logits is not None
-        return Target(teacher, outputs.logits, outputs.hidden_states)
+        return TeacherOutputs(teacher, outputs.logits, outputs.hidden_states)
 
     def logit_loss(
-        self, view: ModelView, states: States, target: Target, temperature: float, *, is_read: bool = False
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
     ) -> Tensor:
         student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks, is_read=is_read).logits
         assert student is not None
-        return logit_loss(
+        loss = logit_loss(
             self.head,
             student,
             target.outputs,
@@ -233,6 +235,7 @@ class TaskLosses:
             attention_mask=self.batch.attention_mask,
             blocks=self.batch.blocks,
         )
+        return loss / self.label_variance
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,19 +265,19 @@ class MaskedLosses:
         return {"masked_lm": masked_loss(view, x_ME, self.masked.targets) / self.num_targets}
 
     @torch.no_grad()
-    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> Target:
+    def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         states = teacher.states(self.batch, subnet)
-        return Target(teacher, transformed(teacher.model, states, self.masked.positions), states)
+        return TeacherOutputs(teacher, transformed(teacher.model, states, self.masked.positions), states)
 
     def logit_loss(
-        self, view: ModelView, states: States, target: Target, temperature: float, *, is_read: bool = False
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
     ) -> Tensor:
         x_ME = transformed(view.model, states, self.masked.positions, is_read=is_read)
         table, bias = view.model.encoder.embeddings.token.weight, head_of(view.model).bias
         return vocabulary_loss(x_ME, table, view.token_table(), bias, vocabulary_kl(target, temperature))
 
 
-def vocabulary_kl(target: Target, temperature: float) -> LogitLoss:
+def vocabulary_kl(target: TeacherOutputs, temperature: float) -> LogitLoss:
     """Return the KL to the teacher's logits over the vocabulary, times temperature squared, for `vocabulary_loss`."""
     x_ME = target.outputs
     bias, table = head_of(target.teacher.model).bias, target.teacher.token_table[:, : x_ME.shape[1]]

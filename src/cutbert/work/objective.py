@@ -1,4 +1,4 @@
-"""What a network is trained, cut and scored on: a task of the user's, or the masked tokens of plain text."""
+"""What a network is trained, cut and scored on, and that of a task of the user's; plain text is in `text_objective`."""
 
 from __future__ import annotations
 
@@ -11,41 +11,36 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.bench.latency import NUM_LENGTHS, sample_lengths
-from cutbert.bench.settings import DEFAULT_LENGTH
+from cutbert.bench.latency import sample_lengths
 from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
-from cutbert.data.masking import Masking, masked_batch, masking_of
 from cutbert.data.settings import DataSettings
-from cutbert.data.text import TextData, every_second, load_texts
-from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.errors import DataError
-from cutbert.fronts.front import Entry
+from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_fact, interval_fact
 from cutbert.fronts.score import score_points
-from cutbert.hub.load import Loaded, load_model, new_loaded
+from cutbert.hub.load import Loaded, load_model
 from cutbert.hub.provenance import extend_provenance
 from cutbert.hub.save import save_model
 from cutbert.hub.sentence import Sentence, read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import ModelSource
 from cutbert.shape.space import GridPoint
-from cutbert.train.collating import SAMPLE_TOKENS, sample_batches, sample_rows
+from cutbert.train.collating import sample_batches
 from cutbert.train.engine import Engine, make_engine
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.loop import StepInfo
-from cutbert.train.masked_lm import MASKED_ACCURACY, StepMasks, score_masked_lm
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.train.vectors import FOLDER, beside, keep_vectors, kept_vectors
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import layer_map
-from cutbert.work.inputs import MASKED_LM, Inputs, weight_hashes
-from cutbert.work.losses import BatchLosses, TaskLosses, Teacher, TextLosses
+from cutbert.work.inputs import Inputs, weight_hashes
+from cutbert.work.label_spread import LabelSpread
+from cutbert.work.losses import BatchLosses, TaskLosses, Teacher
 
-LOGITS_AT_ONCE = 1 << 25  # in the batches of a sample: positions times vocabulary
 OnPoint = Callable[[Entry], None]
 
 
@@ -119,11 +114,6 @@ class Objective(Protocol):
         ...
 
 
-def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
-    """Load the model with a head that fits the data, and turn the data into tokens."""
-    return (TextObjective if inputs.is_text else TaskObjective).prepare(inputs, train, run)
-
-
 @dataclass(frozen=True, eq=False)
 class TaskObjective:
     """A task with labels; or the vectors of an embedding model, its own teacher, on texts.
@@ -163,9 +153,10 @@ class TaskObjective:
             sentence = read_embedder(inputs.model.name, inputs.model.folder)
             data = data.prompted(sentence.prompts)
         engine = make_engine(train)
-        loaded = load_model(inputs.model, data.head, seed=train.seed)
+        loaded = load_for(inputs.model, data, train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
-        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs)):
+        spread = LabelSpread.of(data)
+        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs), *spread.notes(engine.dtype)):
             say(note, shown=engine.is_main)
         if data.select_is_dev:
             say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
@@ -205,7 +196,12 @@ class TaskObjective:
         return sample_lengths(self.dev.lengths)
 
     def losses(self, batch: Batch, info: StepInfo) -> TaskLosses:
-        return TaskLosses(self.data.head, batch, info, self.answers)
+        return TaskLosses(self.data.head, batch, info, self.answers, self.label_variance)
+
+    @cached_property
+    def label_variance(self) -> float:
+        """What squared errors of regression are divided by."""
+        return LabelSpread.of(self.data).variance
 
     @cached_property
     def answers(self) -> Teacher | None:
@@ -277,88 +273,6 @@ class TaskObjective:
         save_network(self, run, model, entry, name, self.data.files, facts, self.sentence)
 
 
-@dataclass(frozen=True, eq=False)
-class TextObjective:
-    """Plain text with masked tokens; half of the held-out sequences are select, the others dev.
-
-    The metric is the share of masked tokens that are predicted right; loss and perplexity are beside it.
-
-    Args:
-        inputs: what the run started from.
-        loaded: model with a masked-LM head, tokenizer, provenance.
-        engine: machine and processes.
-        text: sequences to train on, and held out.
-        masking: how tokens are masked.
-    """
-
-    inputs: Inputs
-    loaded: Loaded
-    engine: Engine
-    text: TextData
-    masking: Masking
-    metric: str = MASKED_ACCURACY
-    select_metric: str = MASKED_ACCURACY
-    select_is_dev: bool = False
-
-    @classmethod
-    def prepare(cls, inputs: Inputs, train: TrainSettings, run: RunFolder) -> TextObjective:
-        """Load or make a model with a masked-LM head, and pack the text into sequences of its tokens."""
-        data, texts = inputs.data, inputs.texts
-        assert isinstance(data, TextSettings) and texts is not None
-        engine = make_engine(train)
-        loaded = load_masked_lm(inputs, train.seed)
-        masking = masking_of(
-            loaded.tokenizer,
-            inputs.model.name,
-            vocab_size=loaded.model.shape.vocab_size,
-            probability=data.mask_probability,
-            whole_word=data.whole_word,
-        )
-        for note in (*loaded.notes, "reading the text into sequences (once: they are kept in the token cache)"):
-            say(note, shown=engine.is_main)
-        text = load_texts(texts, loaded.tokenizer, inputs.model.name, data.sequence_length)
-        run.record(data=text.files, weights=weight_hashes(inputs.model) if inputs.new is None else inputs.new.hashes)
-        for note in text.notes:
-            say(note, shown=engine.is_main)
-        loaded.model.to(engine.device)
-        return cls(inputs, loaded, engine, text, masking)
-
-    @property
-    def train_tokens(self) -> Tokens:
-        return self.text.train
-
-    @property
-    def lengths(self) -> list[int]:
-        model = self.loaded.model
-        return [min(DEFAULT_LENGTH, model.shape.num_positions - model.style.position_offset)] * NUM_LENGTHS
-
-    @cached_property
-    def losses(self) -> TextLosses:
-        return TextLosses(StepMasks(self.train_tokens, self.masking))
-
-    def teacher_and_tokens(self, change: Callable[[Examples], Examples] | None = None) -> tuple[Teacher, Tokens]:
-        return Teacher(frozen_copy(self.loaded.model, self.engine.dtype)), self.train_tokens
-
-    def sample(self, model: TaskModel, size: int, seed: int) -> list[Batch]:
-        rows = sample_rows(len(self.train_tokens), size, seed)
-        positions = min(SAMPLE_TOKENS, LOGITS_AT_ONCE // model.shape.vocab_size)
-        at_once = max(1, positions // int(self.train_tokens.offsets[1]))
-        parts = np.split(rows, np.arange(at_once, len(rows), at_once))
-        return [masked_batch(self.train_tokens, part, self.masking, seed).to(self.engine.device) for part in parts]
-
-    def score(
-        self, run: RunFolder, model: TaskModel, points: Sequence[GridPoint], on_point: OnPoint | None = None
-    ) -> list[Entry]:
-        select, dev = every_second(self.text.dev, 0), every_second(self.text.dev, 1)
-        scores_of = partial(score_masked_lm, masking=self.masking)
-        return score_points(
-            run, model, points, select=select, dev=dev, metric=self.metric, scores_of=scores_of, on_point=on_point
-        )
-
-    def save(self, run: RunFolder, model: TaskModel, entry: Entry | None, name: str) -> None:
-        save_network(self, run, model, entry, name, self.text.files, {})
-
-
 def save_network(
     objective: Objective,
     run: RunFolder,
@@ -381,6 +295,14 @@ def save_network(
     scores = {} if entry is None else {metric: entry.score, f"select_{objective.select_metric}": entry.select_score}
     provenance = extend_provenance(loaded.provenance, run.line, data=files, scores=scores, facts=facts)
     save_model(run.path / name, model, loaded.tokenizer, provenance=provenance, sentence=sentence)
+
+
+def load_for(source: ModelSource, data: Dataset, seed: int) -> Loaded:
+    """Load a model with a head that fits a task, made from a seed where that is new; a new one begins at the labels."""
+    loaded = load_model(source, data.head, seed=seed)
+    if loaded.has_new_head:
+        LabelSpread.of(data).begin(loaded.model)
+    return loaded
 
 
 def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
@@ -407,22 +329,3 @@ def share_tokens(one: Loaded, other: Loaded) -> bool:
 def have_like_states(one: EncoderShape, other: EncoderShape) -> bool:
     """Whether two encoders have the same hidden size: for the same tokens their states can be compared."""
     return one.hidden_size == other.hidden_size
-
-
-def load_masked_lm(inputs: Inputs, seed: int) -> Loaded:
-    """Return a model with a masked-LM head, its own or a new one; or new weights of a shape."""
-    if inputs.new is not None:
-        return new_loaded(inputs.model, inputs.new.shape, MASKED_LM, seed=seed)
-    loaded = load_model(inputs.model, MASKED_LM, seed=seed)
-    if not loaded.has_new_head:
-        return loaded
-    note = f"{inputs.model} has no masked-LM head: a new one is trained with the rest"
-    return replace(loaded, notes=(*loaded.notes, note))
-
-
-def check_halves(objective: Objective) -> None:
-    """Raise a DataError unless held-out text is enough for select and dev."""
-    if isinstance(objective, TextObjective) and len(objective.text.dev) < 2:
-        raise DataError(
-            "held-out text must have at least 2 sequences, one for select and one for dev; give more by --dev"
-        )

@@ -12,7 +12,8 @@ import torch
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
 from cutbert.errors import RunError
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.score import label_scores
 from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_embedder

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.files import change_json
-from cutbert.fronts.front import Entry, Front
+from cutbert.fronts.entry import Entry
+from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.pick import pick_facts
@@ -21,7 +22,13 @@ from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.inputs import Inputs, weight_hashes
-from cutbert.work.objective import Objective, prepare
+from cutbert.work.objective import Objective, TaskObjective
+from cutbert.work.text_objective import TextObjective
+
+
+def prepare(inputs: Inputs, train: TrainSettings, run: RunFolder) -> Objective:
+    """Load the model with a head that fits the data, and turn the data into tokens."""
+    return (TextObjective if inputs.is_text else TaskObjective).prepare(inputs, train, run)
 
 
 class Scored(NamedTuple):
