@@ -253,7 +253,7 @@ class AdamW:
         """
         self.num_steps += 1
         for part in self.parts:
-            torch._foreach_copy_(part.buffers, part.of(gradients, 0))
+            torch._foreach_copy_(part.buffers, [each for each in part.of(gradients, 0) if each is not None])
             part.buffer.mul_(clip)
             torch._fused_adamw_(
                 part.weights,
@@ -273,7 +273,7 @@ class AdamW:
             followers = zip(part.of(copies, 1), part.weights, strict=True)
             pairs = [(copy, weight) for copy, weight in followers if copy is not None]
             if pairs:
-                torch._foreach_copy_(*map(list, zip(*pairs, strict=True)))
+                torch._foreach_copy_([copy for copy, _ in pairs], [weight for _, weight in pairs])
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the step count as named tensors."""
