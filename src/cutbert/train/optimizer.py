@@ -15,7 +15,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
 from cutbert.train.settings import StagePlan
 
-PART = 1 << 17  # weights updated together, per thread: 0.5 MB of each of gradient, weights and two moments
+PART = 1 << 18  # weights updated together, per thread: 1 MB of each of gradient, weights and two moments
 PART_ON_CUDA = 1 << 26  # few kernels
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
