@@ -65,7 +65,7 @@ class Job:
 
     Args:
         name: of the job; of a study its plan's.
-        commands: to run; {model}, {data}, {runs} and {records} are filled in.
+        commands: to run; {model}, {base}, {data}, {runs} and {records} are filled in.
         former: the records there are, whose own timings say how long it took.
         records: that it makes. Where all are there and nothing in them is unfinished, it is not run.
     """
@@ -120,9 +120,9 @@ def of_tasks(names: str) -> tuple[str, ...]:
     return tuple(f"{names}_{task}" for task in TASK_NAMES)
 
 
-def measured(script: str, options: str, *former: str) -> Job:
-    """Return the job of a script; its record is called like it, or given."""
-    name = script.removeprefix("measure_")
+def measured(script: str, options: str, *former: str, name: str = "") -> Job:
+    """Return the job of a script; it and its record are called like it, or given."""
+    name = name or script.removeprefix("measure_")
     return Job(name, (f"python benchmarks/{script}.py {options} {RECORDS}",), former or (name,), former or (name,))
 
 
@@ -228,6 +228,13 @@ JOBS = (
         ("ffn_ranking",),
     ),
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
+    measured(
+        "measure_fit",
+        "--name fit_base --model {base} --student {model} --data-dir {data} --tasks cola,mrpc,sst2 --passes 2 "
+        "--rate 5e-5 --shares 0.5,0.25 --time 1800 --threads 1 --work {runs}/fit_base",
+        "fit_base",
+        name="fit_base",
+    ),
     measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
     measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
@@ -294,7 +301,8 @@ def totals_in(value: Any) -> Iterator[float]:
 
 def filled(line: str, args: argparse.Namespace) -> list[str]:
     """Return the words of a command with folders filled in; of a small one with what makes it so."""
-    words = shlex.split(line.format(model=args.model, data=args.data_dir, runs=args.runs, records=args.records))
+    places = {"data": args.data_dir, "runs": args.runs, "records": args.records}
+    words = shlex.split(line.format(model=args.model, base=args.model if args.smoke else args.base, **places))
     return words + (
         [word for kind in kinds_of(words) for word in shlex.split(SMALL.get(kind, ""))] if args.smoke else []
     )
@@ -337,6 +345,9 @@ def cost_of(jobs: Sequence[Job]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="sentence-transformers/all-MiniLM-L6-v2", help="what is cut")
+    parser.add_argument(
+        "--base", default="sentence-transformers/all-mpnet-base-v2", help="what is cut at the papers' size"
+    )
     parser.add_argument("--data-dir", default="glue", help="folder of the GLUE tasks and of wikitext-2")
     parser.add_argument("--runs", help="folder of what is computed; default runs, or runs/smoke")
     parser.add_argument("--records", help="folder of the new records; default: records in the former")

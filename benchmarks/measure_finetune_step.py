@@ -95,10 +95,11 @@ class Products:
     Args:
         shape: of the network.
         positions: of a batch, padding left out.
+        read: positions of the last state that the head reads: what follows the last attention runs on these alone.
         dtype: of the products.
     """
 
-    def __init__(self, shape: EncoderShape, positions: int, dtype: torch.dtype) -> None:
+    def __init__(self, shape: EncoderShape, positions: int, read: int, dtype: torch.dtype) -> None:
         hidden = shape.hidden_size
         sizes = []
         for layer in shape.layers:
@@ -106,15 +107,17 @@ class Products:
             sizes += [(hidden, hidden)] * 4 + [(inner, hidden), (hidden, inner)]
         self.weights = [torch.randn(size).to(dtype) for size in sizes]
         self.gradients = [torch.zeros_like(weight) for weight in self.weights]
+        self.rows = [positions] * (len(sizes) - 3) + [read] * 3
         self.states = {width: torch.randn(positions, width).to(dtype) for size in sizes for width in size}
 
     def step(self) -> None:
         """Run all products once."""
-        for weight in self.weights:
-            F.linear(self.states[weight.shape[1]], weight)
-        for weight, gradient in zip(reversed(self.weights), reversed(self.gradients), strict=True):
-            dy, x = self.states[weight.shape[0]], self.states[weight.shape[1]]
-            gradient.addmm_(dy.T, x)
+        for weight, rows in zip(self.weights, self.rows, strict=True):
+            F.linear(self.states[weight.shape[1]][:rows], weight)
+        for i in reversed(range(len(self.weights))):
+            weight, rows = self.weights[i], self.rows[i]
+            dy, x = self.states[weight.shape[0]][:rows], self.states[weight.shape[1]][:rows]
+            torch.mm(dy.T, x, out=self.gradients[i])
             torch.mm(dy, weight)
 
 
@@ -164,7 +167,8 @@ def compared(folder: str, tokens: Tokens, steps: int, args: argparse.Namespace, 
     positions, shape = int(tokens.lengths.sum()) // steps, model.shape
     with tempfile.TemporaryDirectory(dir=work) as own:
         trainer = finetuning(model, tokens, batch_size=BATCH_SIZE, seed=args.seed, threads=args.threads, work=Path(own))
-        products = Products(shape, positions, trainer.engine.dtype)
+        read = BATCH_SIZE if model.read_at(torch.zeros(1, 1), None) is not None else positions
+        products = Products(shape, positions, read, trainer.engine.dtype)
         plain = PlainLoop(folder, model, tokens, args.seed)
         sides = {"ours": Side(trainer.step), "plain": Side(plain.step), "products": Side(products.step)}
         with progress_bar(Path(folder).name, args.rounds + 1) as bar:

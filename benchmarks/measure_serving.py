@@ -33,6 +33,7 @@ CLIENT = Path(__file__).with_name("load_client.py")
 SERVER = ROOT / "examples" / "serve.py"
 WARM_UP = 20  # requests of each server that do not count
 PATIENCE_S = 600  # until a server answers
+IDLE_S, IDLE_SHARE = 0.5, 0.1  # a server that takes less of a core meanwhile has loaded all its models
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -92,6 +93,7 @@ def server(folder: Path, backend: str, processes: int, threads: int) -> Iterator
     running = subprocess.Popen([sys.executable, str(SERVER), *map(str, words)])
     try:
         wait_for(port, running)
+        wait_until_idle(running.pid)
         yield port, running.pid
     finally:
         running.terminate()
@@ -116,6 +118,18 @@ def wait_for(port: int, running: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.1)
     raise SystemExit(f"the server must answer within {PATIENCE_S} s")
+
+
+def wait_until_idle(process: int) -> None:
+    """Return when all processes of a server wait: the first may answer while others still load."""
+    before = processor_s(process)
+    for _ in range(int(PATIENCE_S / IDLE_S)):
+        time.sleep(IDLE_S)
+        now = processor_s(process)
+        if now - before < IDLE_SHARE * IDLE_S:
+            return
+        before = now
+    raise SystemExit(f"the server must have loaded within {PATIENCE_S} s")
 
 
 def ask(port: int, clients: int, texts: Sequence[str]) -> dict[str, float]:

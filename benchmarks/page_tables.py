@@ -17,6 +17,7 @@ from results import (
     cut_gap,
     fit_gap,
     fit_mean,
+    has_record,
     has_run,
     kept,
     kept_gap,
@@ -28,6 +29,7 @@ from results import (
 
 TITLES = dict(zip(TASKS, HEADS, strict=True))
 BASE = "base"
+STUDENT_METRICS = ("spearman", "ndcg@10", "mrr@10")
 
 
 def fit_table() -> str:
@@ -380,6 +382,26 @@ def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
     return [*scores, f"{metrics['cosine']:.3f}"]
 
 
+def student_table() -> str:
+    """Return what a small embedding model scores untaught and taught by a large one, for embedding's page."""
+    if not has_record("embedding_student"):
+        return "Not measured yet.\n"
+    record, rows = read_record("embedding_student"), []
+    for cell in record["cells"]:
+        for name in ("untaught", "taught"):
+            own = cell[name]
+            scores = [f"{100 * own[metric]:.1f}" for metric in STUDENT_METRICS]
+            rows.append([f"{name}, seed {cell['seed']}", f"{own['latency_ms']:.2f}", *scores])
+        gaps = [in_points(cell["differences"][metric]) for metric in STUDENT_METRICS]
+        rows.append(["difference [95 %]", "", *gaps])
+    return table(["", "int8, ms", "Spearman", "NDCG@10", "MRR@10"], rows)
+
+
+def in_points(difference: Mapping[str, float]) -> str:
+    mean, low, high = (100 * difference[name] for name in ("mean", "low", "high"))
+    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
 def runtime_table() -> str:
     """Return what the runtime's parts take for each text, one by one and together, for the page on it."""
     record = read_record("runtime")
@@ -404,6 +426,7 @@ def runtime_table() -> str:
 
 def serving_table() -> str:
     """Return latency and rate of the example's server, for the page on the runtime."""
+    record = read_record("serving")
     rows = [
         [
             f"{each['name']}, {each['processes']} process{'es' if each['processes'] > 1 else ''}",
@@ -411,9 +434,11 @@ def serving_table() -> str:
             *(f"{each[name]:.0f}" for name in ("p50_ms", "p99_ms", "requests_per_s")),
             f"{each['server_processor_ms']:.2f}",
         ]
-        for each in read_record("serving")["servers"]
+        for each in record["servers"]
     ]
-    return table(["server", "clients", "p50, ms", "p99, ms", "requests a second", "processor time of one, ms"], rows)
+    heads = ["server", "clients", "p50, ms", "p99, ms", "requests a second", "processor time of one, ms"]
+    cores = record["machine"]["cores"]
+    return f"{table(heads, rows)}\nClients and server shared {cores} core{'s' if cores > 1 else ''}.\n"
 
 
 def trim_table() -> str:

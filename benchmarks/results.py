@@ -203,8 +203,8 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
     return tuple(a - b for a, b in zip(ours, theirs, strict=True))
 
 
-def fit_gap(row: Mapping[str, Any], rival: str) -> Gap:
-    """Return what fit took less "uncut" or "layers", of a row of the record's summary."""
-    shares = read_record("fit")["shares"]
+def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
+    """Return what fit took less "uncut" or "layers", of a row of a record's summary."""
+    shares = read_record(record)["shares"]
     title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
     return Gap.read(title, row[f"fit - {rival}"])

@@ -76,7 +76,7 @@ def save_tiny(folder: Path, model: TaskModel | None = None) -> Path:
     return folder
 
 
-def save_tiny_embedder(folder: Path) -> Path:
+def save_tiny_embedder(folder: Path, shape: EncoderShape = SHAPE) -> Path:
     """Write a tiny folder of sentence-transformers: the normalised mean of tokens, a prompt for queries."""
     kinds = ("Transformer", "Pooling", "Normalize")
     modules = [
@@ -85,10 +85,10 @@ def save_tiny_embedder(folder: Path) -> Path:
     ]
     files = {
         "modules.json": modules,
-        "1_Pooling/config.json": {"word_embedding_dimension": 24, "pooling_mode_mean_tokens": True},
+        "1_Pooling/config.json": {"word_embedding_dimension": shape.hidden_size, "pooling_mode_mean_tokens": True},
         "config_sentence_transformers.json": {"prompts": {"query": "a film "}, "default_prompt_name": None},
     }
-    model, sentence = tiny_model(HeadSpec("none")), Sentence("mean", True, 60, files)
+    model, sentence = tiny_model(HeadSpec("none"), shape=shape), Sentence("mean", True, 60, files)
     save_model(folder, model, tiny_tokenizer(), provenance=PROVENANCE, sentence=sentence)
     return folder
 

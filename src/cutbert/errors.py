@@ -7,6 +7,7 @@ CutbertError
 │   ├── ModelError        a model folder or hub id that cannot be read as an encoder we know
 │   ├── BudgetError       a limit that nothing meets, or that is not a number
 │   └── RunError          a run folder: occupied, locked, or of another command or version
+│       └── DivergedError training that ran into infinity or NaN
 ├── MissingError          something the machine lacks (a package, a device, room on a disk); exit code 2
 └── InterruptedRun        stopped by the user, state saved; exit code 130
 
@@ -65,6 +66,10 @@ class BudgetError(InputError):
 
 class RunError(InputError):
     """A run folder that cannot be used."""
+
+
+class DivergedError(RunError):
+    """A training that ran into infinity or NaN."""
 
 
 class MissingError(CutbertError):

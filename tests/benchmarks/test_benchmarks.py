@@ -23,6 +23,7 @@ from cutbert.api.sweeps import SWEPT
 from cutbert.cli.main import main
 from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.shape import EncoderShape
 from cutbert.sweeps.expand import read_runs
 from known_times import take_known_memory
 from methods.tiny_task import measure_quickly, time_by_macs
@@ -488,6 +489,21 @@ def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("fit", "layers"):  # of a limit of the uncut model's own time, either may be that model
         assert {"name", "share", "steps", "ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row[part])
     assert row["uncut onnx"]["cosine"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_embedding_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
+    sizes = {"num_layers": 2, "num_heads": 2, "intermediate_size": 16, "vocab_size": 20, "num_positions": 128}
+    small = save_tiny_embedder(tmp_path / "small", EncoderShape.uniform(hidden_size=12, **sizes))
+    words = ("--model", save_tiny_embedder(tmp_path / "model"), "--student", small, "--data-dir")
+    words = (*words, embedding_data(tmp_path / "data"), "--time", 600, "--work", tmp_path / "runs")
+    (cell,) = record_of("measure_embedding_student", tmp_path, *words)["cells"]
+    for name in ("taught", "untaught"):
+        assert set(cell[name]) == {"latency_ms", "spearman", "ndcg@10", "mrr@10"}
+    for name in ("spearman", "ndcg@10", "mrr@10"):
+        difference = cell["differences"][name]
+        assert difference["mean"] == pytest.approx(cell["taught"][name] - cell["untaught"][name], abs=0.02)
 
 
 def embedding_data(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_the_teacher_itself_is_all_right() -> None:
     other = VectorScorer(BOTH).beside(VECTORS)(VECTORS + DRAW.normal(size=VECTORS.shape))
     wanted = (unit(VECTORS) * unit(np.asarray(VECTORS))).sum()  # a sum of unit cosines: the number of texts
     assert wanted == pytest.approx(40, abs=1e-4) and other.metrics["cosine"] < 1
+
+
+def test_texts_may_be_alike_to_vectors_of_another_width() -> None:
+    theirs = np.pad(VECTORS, ((0, 0), (0, 3))) @ np.linalg.qr(DRAW.normal(size=(9, 9)))[0].astype(np.float32)
+    scorer = replace(VectorScorer(VectorTexts(TEXTS)), beside_teacher="similarity").beside(theirs)
+    scored = scorer(VECTORS)
+    assert scored.metric == "similarity" and scored.metrics == {"similarity": pytest.approx(1, abs=1e-5)}
+    others = DRAW.normal(size=(40, 5)).astype(np.float32)
+    ours, wanted = cosine_similarity(others), cosine_similarity(theirs)
+    each = [stats.pearsonr(np.delete(ours[i], i), np.delete(wanted[i], i)).statistic for i in range(40)]
+    assert scorer(others).outputs["similarity"] == pytest.approx(each, abs=1e-4)
+    assert scorer(np.zeros_like(VECTORS)).metrics["similarity"] == 0
+    assert set(scorer.beside(VECTORS)(VECTORS).metrics) == {"similarity", "cosine"}
 
 
 def test_plain_texts_need_a_teacher() -> None:

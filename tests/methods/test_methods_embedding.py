@@ -18,17 +18,21 @@ import cutbert
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
-from cutbert.errors import InputError, ModelError
+from cutbert.errors import InputError
 from cutbert.hub.load import load_model
 from cutbert.hub.sentence import read_sentence
+from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
+from cutbert.shape.pooling import FLAG, POOLING_FILE
+from cutbert.shape.shape import EncoderShape
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
-from cutbert.train.evaluate import predict_logits, teacher_kl
+from cutbert.train.evaluate import predict_logits, similarity_error, teacher_kl
 from cutbert.train.losses import logit_loss
 from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_tokenizer
 
 VECTORS = HeadSpec("embedding")
+METRICS = ("ndcg@10", "mrr@10", "spearman", "pearson")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ def family(model: Path, data: dict[str, Any], tmp_path_factory: pytest.TempPathF
 
 def test_the_teacher_is_the_model_itself(family: cutbert.api.Run) -> None:
     teacher, *cut = (family.front.teacher, *family.front)
-    metrics = {"ndcg@10", "mrr@10", "ndcg@10_teacher_index", "spearman", "pearson", "cosine"}
+    metrics = {*METRICS, "ndcg@10_teacher_index", "cosine"}
     assert set(teacher.metrics) == metrics and family["metric"] == "ndcg@10"
     assert teacher.select_score == pytest.approx(1) and teacher.metrics["cosine"] == pytest.approx(1)
     assert teacher.metrics["ndcg@10_teacher_index"] == pytest.approx(teacher.score)
@@ -139,6 +143,61 @@ def test_fit_ends_with_a_file_that_gives_vectors(fitted: cutbert.api.Run) -> Non
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
+def test_a_student_of_another_width_learns_how_alike_texts_are(
+    model: Path,
+    data: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit_quickly(monkeypatch)
+    shape = EncoderShape.uniform(
+        hidden_size=12, num_layers=2, num_heads=2, intermediate_size=16, vocab_size=20, num_positions=128
+    )
+    student = save_tiny_embedder(tmp_path / "student", shape)
+    pooling = json.loads((student / POOLING_FILE).read_text())
+    (student / POOLING_FILE).write_text(json.dumps({**pooling, FLAG + "mean_tokens": False, FLAG + "cls_token": True}))
+    (student / "config_sentence_transformers.json").unlink()
+    tiny_tokenizer(WORDS[::-1]).save_pretrained(student)  # so that the teacher has tokens of its own
+    options = {"max_latency_share": 1.0, "max_params": 5_000, "time": 600.0, "rounds": 2, "backend": "onnx"}
+    run = cutbert.fit(
+        model, out=tmp_path / "run", threads=1, max_length=16, student=student, kinds=["student"], **options, **data
+    )
+    assert "an index of the model's vectors cannot be searched with it" in " ".join(capsys.readouterr().err.split())
+    board, (chosen,) = run.leaderboard, run.leaderboard.chosen
+    assert board.own_select_metric == "similarity" and board.uncut is not None
+    assert (
+        board.uncut.metrics["similarity"] == pytest.approx(1, abs=1e-4)
+        and "ndcg@10_teacher_index" in board.uncut.metrics
+    )
+    assert chosen.kind == "student" and set(chosen.metrics) == {*METRICS, "similarity"}
+    sentence = read_sentence(run.path / "model")
+    assert sentence is not None and sentence.pooling == "cls" and sentence.prompts.query == "a film "
+    texts = judged_texts(data)
+    ours, theirs = (np.array(load(each, threads=1)(texts)) for each in (run.path / "model", export_of(model, tmp_path)))
+    alike = [
+        np.corrcoef(np.delete(one @ ours.T, i), np.delete(other @ theirs.T, i))[0, 1]
+        for i, (one, other) in enumerate(zip(ours, theirs, strict=True))
+    ]
+    assert ours.shape[1] == 12  # the tiny model's vectors are nearly one, so that rounding counts
+    assert chosen.metrics["similarity"] == pytest.approx(np.mean(alike), abs=0.05)
+
+
+def judged_texts(data: dict[str, Any]) -> list[str]:
+    """Return the texts of dev, queries with their prompt."""
+    pairs = [line.split(",")[:2] for line in Path(data["dev"]).read_text().split("\n")[1:]]
+    rows = {name: map(json.loads, Path(data[name]).read_text().split("\n")) for name in ("queries", "corpus")}
+    queries, corpus = ([row["text"] for row in rows[name]] for name in ("queries", "corpus"))
+    judged = dict.fromkeys(text for pair in pairs[1:] for text in pair)
+    return [*judged, *(f"a film {text}" for text in queries), *corpus]
+
+
+def export_of(model: Path, folder: Path) -> Path:
+    """Return the model's folder with an ONNX file."""
+    cutbert.export(model, onnx=True, out=folder / "exported")
+    return folder / "exported"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "options"),
@@ -182,6 +241,18 @@ def test_the_loss_is_that_of_unit_vectors() -> None:
     assert teacher_kl(VECTORS, ours.numpy(), theirs.numpy()) == pytest.approx((2 - 2 * cosines).mean().item())
 
 
+def test_vectors_of_other_widths_are_compared_by_their_cosines() -> None:
+    draw = torch.Generator().manual_seed(0)
+    ours, theirs = (torch.randn(5, width, generator=draw) for width in (7, 9))
+    cosines = [[torch.cosine_similarity(one, two, dim=0) for one in each for two in each] for each in (ours, theirs)]
+    wanted = sum((one - other) ** 2 for one, other in zip(*cosines, strict=True)) / 4
+    assert logit_loss(VECTORS, ours, theirs).item() == pytest.approx(float(wanted), rel=1e-5)
+    assert similarity_error(ours.numpy(), theirs.numpy()) == pytest.approx(float(wanted) / 5, rel=1e-5)
+    turn = torch.linalg.qr(torch.randn(9, 7, generator=draw))[0]
+    assert logit_loss(VECTORS, 3 * ours, ours @ turn.T).item() == pytest.approx(0, abs=1e-6)
+    assert logit_loss(VECTORS, ours[:1], theirs[:1]).item() == 0
+
+
 def test_units_that_change_no_vector_have_no_importance(model: Path) -> None:
     network = load_model(model, VECTORS).model
     with torch.no_grad():
@@ -223,19 +294,3 @@ def test_options_of_tasks(model: Path, data: dict[str, Any], tmp_path: Path) -> 
     assert "--augment is for --objective task" in refused(model, data, tmp_path / "run", augment="words")
     with pytest.raises(InputError, match="must leave the hidden size, which is that of the vectors, as it is"):
         cutbert.schubert(model, out=tmp_path / "run", budget="params=0.9", **data, **QUICK)
-    with pytest.raises(ModelError, match="must make vectors of 24 numbers"):
-        raise_for_student(model, data, tmp_path)
-
-
-def raise_for_student(model: Path, data: dict[str, Any], folder: Path) -> None:
-    """Give fit a student that makes other vectors."""
-    from cutbert.methods.fit import check_student
-    from cutbert.shape.source import Models, find_model
-    from cutbert.work.inputs import Inputs
-
-    student = shutil.copytree(model, folder / "student")
-    config = json.loads((student / "config.json").read_text())
-    config["hidden_size"] = 12
-    (student / "config.json").write_text(json.dumps(config))
-    (student / "shape.json").unlink()
-    check_student(find_model(student), Inputs(Models(find_model(model)), None, VECTORS))  # type: ignore[arg-type]

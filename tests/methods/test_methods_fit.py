@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,7 +18,7 @@ from tiny_task import fit_quickly, measure_quickly, tiny_task, weights
 
 import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
-from cutbert.errors import BudgetError, InputError, MissingError, RunError
+from cutbert.errors import BudgetError, DivergedError, InputError, MissingError, RunError
 from cutbert.files import read_json
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
@@ -106,6 +107,47 @@ def test_the_end_has_time_for_those_that_take_part(monkeypatch: pytest.MonkeyPat
     assert clock.left_with(1) == pytest.approx(900 - 10 * end_of(3 + 2))
     plan.decisions["limit-2-candidates"] = 1
     assert clock.left_s == pytest.approx(900 - 10 * end_of(3 + 2))
+
+
+def diverging(patch: pytest.MonkeyPatch, module: str, stages: Callable[[str], bool]) -> None:
+    """Let the stages of some names end as those do whose loss becomes NaN."""
+    train_stage = import_module(f"cutbert.methods.{module}").train_stage
+
+    def train(network: Any, stage: Any, *rest: Any) -> Any:
+        if stages(stage.plan.name):
+            raise DivergedError(f"stage {stage.plan.name}: the loss is nan")
+        return train_stage(network, stage, *rest)
+
+    patch.setattr(f"cutbert.methods.{module}.train_stage", train)
+
+
+def test_a_candidate_that_diverges_stays_as_it_was(
+    model: str,
+    task: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is repaired, and is served so."""
+    diverging(monkeypatch, "fit_training", lambda stage: True)
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 60.0)  # nothing is trained
+    run = fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
+    assert len(run["leaderboard"]) > 3 and not any(each["steps"] for each in run["leaderboard"])
+    assert f"{run['chosen']} stays as it was: stage limit-1-" in capsys.readouterr().err
+
+
+def test_a_teacher_that_diverges_at_one_rate_is_made_at_another(
+    bare: str, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    diverging(monkeypatch, "fit_teacher", lambda stage: True)
+    with pytest.raises(DivergedError, match="at none of the rates that were tried: give --precision float32"):
+        fit(bare, tmp_path / "lost", task, max_params=int(0.8 * PARAMS))
+    monkeypatch.undo()
+    fit_quickly(monkeypatch)
+    diverging(monkeypatch, "fit_teacher", lambda stage: stage.endswith("-1"))
+    run = fit(bare, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
+    assert "teacher: nothing is learned at 0.0001: stage teacher-1" in capsys.readouterr().err
+    assert read_plan(run.path)["teacher"][0]["number"] == 2
 
 
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:

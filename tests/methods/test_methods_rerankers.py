@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import QUICK, time_by_macs
+from tiny_task import QUICK, fit_quickly, time_by_macs
 
 import cutbert
 from cutbert.data.dataset import load_dataset
@@ -19,8 +19,9 @@ from cutbert.hub.load import load_model
 from cutbert.hub.provenance import recorded_task
 from cutbert.methods.depth_report import compare_stored
 from cutbert.model.losses import task_loss
+from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
-from tiny_runs import WORDS, save_tiny, tiny_model
+from tiny_runs import SHAPE, WORDS, save_tiny, tiny_model
 
 HEAD = HeadSpec("regression", ("LABEL_0",))
 SIGMOID = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
@@ -102,3 +103,21 @@ def test_a_cut_cross_encoder_keeps_its_activation_and_its_task(made: dict[str, A
     assert task is not None and load_dataset(task).metric == "ndcg@10"
     other = load_model(small, HeadSpec("single_label", ("a", "b")))  # a new head: what was done with the old one goes
     assert other.has_new_head and "cross_encoder" not in other.provenance
+
+
+def test_what_fit_takes_ranks_in_predict_as_it_was_scored(
+    made: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit_quickly(monkeypatch)
+    options = {"time": 600.0, "rounds": 2, "candidates": 1, "kinds": ["layers"], "backend": "onnx", "threads": 1}
+    limit = int(0.9 * cost_of(SHAPE, HEAD).params)
+    run = cutbert.fit(made["model"], out=tmp_path / "run", max_params=limit, max_length=16, **options, **made["data"])
+    (chosen,) = run.leaderboard.chosen
+    rows = [json.loads(line) for line in Path(made["data"]["dev"]).read_text().splitlines()]
+    answers = cutbert.predict(run.path / "model", texts=[(row["a"], row["b"]) for row in rows], backend="onnx")
+    found = []
+    for group in dict.fromkeys(row["q"] for row in rows):
+        own = [i for i, row in enumerate(rows) if row["q"] == group]
+        found.append(ndcg(np.array([answers[i]["label"] for i in own]), np.array([rows[i]["y"] for i in own])))
+    assert run["metric"] == "ndcg@10" and chosen.kind == "layers"
+    assert chosen.score == pytest.approx(np.mean(found), abs=1e-6)

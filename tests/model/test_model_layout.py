@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,9 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import Pooling
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.space import grid_point
+from cutbert.shape.subnet import Subnet
+from tiny_families import OTHERS, family_model
+from tiny_models import random_batch, random_model
 
 LENGTHS = (5, 5, 3, 3, 3, 16, 15, 4)
 HEADS = {
@@ -140,3 +145,32 @@ def test_biases_shut_padding_out_of_padded_blocks(dtype: torch.dtype) -> None:
     assert padding_biases(None, BLOCKS, dtype) == [None] * 3
     (whole,) = padding_biases(MASK.view(3, 5), (Block(3, 5, True),), dtype)
     assert whole is not None and torch.equal(whole[:, 0, 0] == lowest, MASK.view(3, 5) == 0)
+
+
+@pytest.mark.parametrize("family", ["bert", *OTHERS])
+@pytest.mark.parametrize("num_layers", [0, 1, 2, 3, 4])
+def test_states_that_no_head_reads_change_nothing(family: str, num_layers: int) -> None:
+    model = (random_model() if family == "bert" else family_model(family)).double()
+    full, batch = Subnet.full(model.shape), random_batch()
+    subnet = replace(full, layers=full.layers[:num_layers])
+    places = model.read_at(batch.input_ids, None)
+    results = []
+    for last_at in (None, places):
+        model.zero_grad()
+        types = batch.token_type_ids if model.shape.num_token_types else None
+        states = model.encoder(batch.input_ids, batch.attention_mask, types, subnet=subnet, last_at=last_at)
+        output = model.apply_head(states, batch.attention_mask, is_read=last_at is not None)
+        assert output.logits is not None and states[-1].shape[:-1] == ((5, 9) if last_at is None else (5,))
+        output.logits.square().sum().backward()
+        gradients = {name: each.grad for name, each in model.named_parameters() if each.grad is not None}
+        results.append((output.logits, output.pooled, gradients))
+    torch.testing.assert_close(*results)
+
+
+def test_places_that_a_head_reads() -> None:
+    padded, packed = both(list(range(8)))
+    text = make_model("text", 0)
+    assert text.read_at(padded.input_ids, None).tolist() == list(range(0, 8 * 16, 16))
+    assert text.read_at(packed.input_ids, packed.blocks).tolist() == [0, 5, 10, 13, 16, 19, 35, 51]
+    assert make_model("text", 0, "mean").read_at(padded.input_ids, None) is None
+    assert make_model("token", 0).read_at(padded.input_ids, None) is None

@@ -116,7 +116,8 @@ def test_parts_change_nothing(engine: Engine, monkeypatch: pytest.MonkeyPatch) -
         nets.append(tiny_model())
         train(nets[-1], replace(PLAN, token_table="dense"), engine, max_grad_norm=0.5)
     for net in nets[1:]:
-        torch.testing.assert_close(dict(net.named_parameters()), dict(nets[0].named_parameters()))
+        got, wanted = (dict(each.named_parameters()) for each in (net, nets[0]))
+        torch.testing.assert_close(got, wanted, atol=1e-3, rtol=0)  # Adam makes steps of the rounding of zeros
 
 
 @pytest.mark.parametrize("token_table", ["rows", "dense", "frozen"])

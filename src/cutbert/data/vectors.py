@@ -19,6 +19,8 @@ from cutbert.errors import DataError
 
 COSINE, SPEARMAN, NDCG, MRR = "cosine", "spearman", f"ndcg@{TOP}", f"mrr@{TOP}"
 TEACHER_INDEX = f"{NDCG}_teacher_index"
+SIMILARITY = "similarity"
+SIMILAR_TEXTS = 1_000  # of a split at most, between which similarities are compared
 LOOKED_AT = 10 * TOP  # texts of a corpus whose order is looked at, of each query
 QUERIES_AT_ONCE = 256
 
@@ -128,11 +130,15 @@ class VectorScorer:
 
     Args:
         texts: the rows.
-        teacher: the teacher's vectors of the same rows, unit length, [N, D]; None where there is no teacher.
+        teacher: the teacher's vectors of the same rows, unit length, [N, D], or of another width; None where there is
+            no teacher.
+        beside_teacher: the metric of a teacher's vectors that choices are made by: COSINE, or SIMILARITY, which
+            networks of any width have.
     """
 
     texts: VectorTexts
     teacher: NDArray[np.float32] | None = field(default=None, repr=False)
+    beside_teacher: str = COSINE
 
     def beside(self, vectors: NDArray[np.float32]) -> VectorScorer:
         """Return the scorer with a teacher's vectors."""
@@ -148,8 +154,8 @@ class VectorScorer:
         """Return the scores of vectors [N, D], which need not have unit length.
 
         Spearman is that of the cosine of each pair and its number. NDCG and MRR are means over queries, the corpus
-        ranked by cosine. Beside a teacher: the mean cosine of each text's two vectors, and NDCG of these queries over
-        an index of the teacher's vectors.
+        ranked by cosine. Beside a teacher whose vectors have the same width: the mean cosine of each text's two
+        vectors, and NDCG of these queries over an index of the teacher's vectors. SIMILARITY is that of `similarities`.
 
         Raises:
             DataError: plain texts and no teacher.
@@ -165,25 +171,49 @@ class VectorScorer:
             found = retrieval_scores(vectors_ND, vectors_ND, self.texts.retrieval)
             metrics |= {name: float(np.mean(each)) for name, each in found.items()}
             outputs |= found
-        if self.teacher is not None:
+        if self.teacher is not None and self.beside_teacher == SIMILARITY:
+            alike = similarities(vectors_ND[:SIMILAR_TEXTS], self.teacher[:SIMILAR_TEXTS])
+            metrics[SIMILARITY] = float(alike.mean())
+            outputs[SIMILARITY] = np.round(alike, 6).tolist()
+        if self.teacher is not None and self.teacher.shape[1] == vectors_ND.shape[1]:
             cosines = np.nan_to_num((vectors_ND * self.teacher).sum(axis=1))
             metrics[COSINE] = float(cosines.mean())
             outputs[COSINE] = np.round(cosines, 6).astype(float).tolist()
             if self.texts.retrieval is not None:
                 mixed = retrieval_scores(vectors_ND, self.teacher, self.texts.retrieval)
                 metrics[TEACHER_INDEX] = float(np.mean(mixed[NDCG]))
-        elif self.texts.metric == COSINE:
+        if self.teacher is None and self.texts.metric == COSINE:
             raise DataError(
                 "plain texts can be scored beside a teacher alone; give pairs with a number (--dev with --text, "
                 "--text-pair and --label, or --task stsb), or --queries, --corpus and --relevant"
             )
-        return ScoredOutputs(metrics, outputs, self.texts.metric)
+        metric = self.texts.metric
+        return ScoredOutputs(metrics, outputs, self.beside_teacher if metric == COSINE else metric)
 
 
 def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
     """Return vectors divided by their norms, as torch's `normalize` does it: a vector of zeros stays one."""
     norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.asarray(vectors / np.maximum(norms, 1e-12), dtype=np.float32)
+
+
+def similarities(ours_ND: NDArray[np.float32], theirs_NE: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return for each text how well two models agree on which others are like it: 1 where they do, 0 by chance.
+
+    It is Pearson's correlation of the text's cosines to all others; 0 where undefined. Vectors may have any widths.
+
+    Args:
+        ours_ND, theirs_NE: of the same texts, unit length.
+    """
+    if len(ours_ND) < 2:
+        return np.zeros(len(ours_ND))
+    others = ~np.eye(len(ours_ND), dtype=bool)
+    sides = []
+    for vectors in (ours_ND.astype(np.float64), theirs_NE.astype(np.float64)):
+        cosines = (vectors @ vectors.T)[others].reshape(len(vectors), -1)
+        centred = cosines - cosines.mean(axis=1, keepdims=True)
+        sides.append(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12))
+    return np.nan_to_num((sides[0] * sides[1]).sum(axis=1))
 
 
 def pair_scores(vectors_ND: NDArray[np.float32], pairs: Pairs) -> ScoredOutputs:

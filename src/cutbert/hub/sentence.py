@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,12 @@ class Sentence:
         data = self.files.get(PROMPTS_FILE, {})
         named = data.get("prompts")
         return prompts_of(named if isinstance(named, dict) else {}, data.get("default_prompt_name"))
+
+    def with_prompts_of(self, other: Sentence) -> Sentence:
+        """Return the same with another's prompts, behind which its vectors were learned."""
+        files = {name: data for name, data in self.files.items() if name != PROMPTS_FILE}
+        prompts = {name: data for name, data in other.files.items() if name == PROMPTS_FILE}
+        return replace(self, files={**files, **prompts})
 
 
 def read_embedder(model: str, folder: Path) -> Sentence:

@@ -160,13 +160,20 @@ class FinalStep:
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
         points = choose_points(self.points, self.subnets_per_step, info.random)
         batch_losses = self.losses_of(batch, info)
-        return train_points(
-            view.model, batch_losses.batch, points, lambda states, point: batch_losses.label_losses(view, states)
-        )
+        places = batch_losses.read_at(view.model)
+
+        def losses_at(states: States, point: GridPoint) -> Losses:
+            return batch_losses.label_losses(view, states, is_read=places is not None)
+
+        return train_points(view.model, batch_losses.batch, points, losses_at, places)
 
 
 def train_points(
-    net: TaskModel, batch: Batch, points: Sequence[GridPoint], losses_at: Callable[[States, GridPoint], Losses]
+    net: TaskModel,
+    batch: Batch,
+    points: Sequence[GridPoint],
+    losses_at: Callable[[States, GridPoint], Losses],
+    last_at: Tensor | None = None,
 ) -> Losses:
     """Add the gradients of several subnets, one after the other, from one set of embeddings.
 
@@ -175,6 +182,7 @@ def train_points(
         batch: of one step.
         points: the subnets to train.
         losses_at: the losses of a subnet by name, given its hidden states.
+        last_at: places of the last state that they read; None for all.
 
     Returns:
         Each loss, summed over subnets.
@@ -184,7 +192,7 @@ def train_points(
     leaf = embedded.detach().requires_grad_()
     totals: Losses = {}
     for point in points:
-        states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks)
+        states = net.encoder.run_layers(leaf, batch.attention_mask, point.subnet, blocks, last_at)
         for name, loss in add_gradients(losses_at(states, point)).items():
             totals[name] = totals[name] + loss if name in totals else loss
     if embedded.requires_grad:

@@ -40,7 +40,7 @@ from cutbert.hub.sentence import read_embedder
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import Costs, Target, check_counted, gated_dims, targets_of
-from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_parts import Fitting, compared_by_similarity
 from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import PLANNED, FitSettings
@@ -128,7 +128,7 @@ def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> No
 
 
 def check_student(student: ModelSource, inputs: Inputs) -> None:
-    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or vectors of MODEL's size.
+    """Raise unless a student has a tokenizer, and no head or one with the task's labels; or makes vectors.
 
     Of a task with outputs per token the tokenizer must be MODEL's.
     """
@@ -136,9 +136,6 @@ def check_student(student: ModelSource, inputs: Inputs) -> None:
     if head.kind == "embedding":
         with mistakes.collect():
             read_embedder(student.name, student.folder)
-        ours, its = inputs.model.shape.hidden_size, student.shape.hidden_size
-        if ours != its:
-            mistakes.add(f"must make vectors of {ours} numbers, as {inputs.model} does, got {its}")
     is_other = student.head.is_sequence == head.is_sequence and student.head.num_outputs
     if head.num_outputs and is_other and output_rows(student.head, head)[0] is None:
         wanted = f"with the labels {head.label_words}" if head.labels else f"of kind {head.kind}"
@@ -153,6 +150,9 @@ def check_student(student: ModelSource, inputs: Inputs) -> None:
 def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings, run: RunFolder) -> None:
     """Look, make the teacher, propose, train in rounds, finish: the whole of `fit`."""
     assert isinstance(objective, TaskObjective)
+    others = objective.inputs.models.others
+    students = [others[f"student {name}"] for name in settings.student if "student" in settings.kinds]
+    objective = compared_by_similarity(objective, students)
     plan = FitPlan.of(run, settings.plan)
     with run.timing("look"):
         limit_s = settings.time or plan.known("time_limit_s") or default_time(objective, train)

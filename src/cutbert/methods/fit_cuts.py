@@ -279,6 +279,8 @@ class Proposer:
 def student_candidates(name: str, stem: str, source: Source, load: Callable[[EncoderShape], float]) -> list[Candidate]:
     """Return a student as it is where it fits, else the most of its layers that do: the first, or at even distances.
 
+    A layer more where its predicted load is WITHIN_REACH: what fits is measured later.
+
     Args:
         name: of the student, as the user gave it.
         stem: what its candidates' names begin with.
@@ -287,7 +289,9 @@ def student_candidates(name: str, stem: str, source: Source, load: Callable[[Enc
     """
     proposer = Proposer(source, load, lambda candidate: 0.0, ())
     depth, num = proposer.most_layers, source.shape.num_layers
-    choices = {chosen_layers(depth, num, how) for how in ("first", "spread")} if depth else set()
+    is_within = depth < num and proposer.load_of_layers(depth + 1) <= WITHIN_REACH
+    counts = [count for count in (depth, depth + is_within) if count]
+    choices = {chosen_layers(count, num, how) for count in counts for how in ("first", "spread")}
     return [
         Candidate(f"{stem}-{'-'.join(map(str, layers))}", "student", proposer.of_layers(layers), name)
         for layers in sorted(choices)

@@ -167,7 +167,8 @@ def notes_of(
         if not winner.steps and is_stopped:
             notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
         elif not winner.steps:
-            rest = ", and no student was tried" if fitting.settings.student else ""
+            has_others = fitting.settings.student and winner.candidate.kind != "student"
+            rest = ", and no student was tried" if has_others else ""
             notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
     return notes
 

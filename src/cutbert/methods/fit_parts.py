@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
+from cutbert.data.vectors import COSINE, SIMILARITY, VectorScorer
 from cutbert.exporters.trimming import Trimming
+from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
@@ -25,14 +27,14 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
-from cutbert.train.evaluate import predict_logits, score, teacher_kl
+from cutbert.train.evaluate import predict_logits, score, similarity_error, teacher_kl
 from cutbert.train.progress import say
-from cutbert.train.settings import StagePlan, TrainSettings
+from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
 from cutbert.work.objective import TaskObjective, load_for, share_tokens
-from cutbert.work.student import recipe_for, student_step
+from cutbert.work.student import StudentRecipe, recipe_for, student_step
 
 REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take longer and bring little
 FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
@@ -78,7 +80,7 @@ class TaughtSource:
             folder: the teacher's outputs are kept there.
         """
         teacher, tokens = objective.teacher_and_tokens()
-        teacher = teacher.keeping(tokens, plan_for(objective).batch_size, seed, folder)
+        teacher = teacher.keeping(tokens, recipe_for(objective.data.head).plan.batch_size, seed, folder)
         rows = (judged_rows(objective), *held_out)
         judged = tuple(map(objective.tokenize, rows))
         answers = tuple(map(objective.teacher_logits, rows))
@@ -93,6 +95,8 @@ class TaughtSource:
         loaded = load_for(student, data, seed)
         loaded.model.to(old.engine.device)
         own, teacher, tokens = replace(old, loaded=loaded), model.teacher, model.tokens
+        if old.sentence is not None:
+            own = replace(own, sentence=read_embedder(student.name, student.folder).with_prompts_of(old.sentence))
         if not share_tokens(loaded, old.loaded):
             dev = replace(own.tokenize(data.dev), scorer=old.dev.scorer)
             select = dev if data.select_is_dev else replace(own.tokenize(data.select), scorer=old.select.scorer)
@@ -100,11 +104,10 @@ class TaughtSource:
             tokens = own.tokenize(data.train if data.unlabeled is None else data.train.joined(data.unlabeled))
             others = model.tokens if teacher.tokens is None else teacher.tokens
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
-            teacher = teacher.keeping(tokens, plan_for(own).batch_size, seed, folder)
+            teacher = teacher.keeping(tokens, recipe_for(data.head).plan.batch_size, seed, folder)
         judged = tuple(map(own.tokenize, (judged_rows(old), *held_out)))
         part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
-        recipe = recipe_for(data.head, is_cut=False)
-        student_step(own.losses, teacher, part.source.shape, recipe)  # says what cannot be compared
+        student_step(own.losses, teacher, part.source.shape, part.recipe)  # says what cannot be compared
         return part
 
     def trimmed(self) -> tuple[TaughtSource, Trimming]:
@@ -117,6 +120,12 @@ class TaughtSource:
         if not objective.select_is_dev:
             select = replace(own.tokenize(data.select), scorer=objective.select.scorer)
         return replace(self, objective=replace(own, dev=dev, select=select)), trimming
+
+    @property
+    def recipe(self) -> StudentRecipe:
+        """How its candidates are trained."""
+        theirs, ours = self.teacher.model.shape.hidden_size, self.source.shape.hidden_size
+        return recipe_for(self.objective.data.head, is_cut=not self.is_student, has_width=ours == theirs)
 
     @cached_property
     def teacher_select(self) -> float:
@@ -135,7 +144,14 @@ class TaughtSource:
         """Return a network's divergence from the teacher on the rows that are judged, in the training dtype."""
         quick = self.in_training_dtype(network)
         ours = joined([predict_logits(quick, tokens) for tokens in self.judged])
-        return teacher_kl(self.objective.data.head, ours, joined(self.answers))
+        return self.distance(ours, joined(self.answers))
+
+    def distance(self, ours: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
+        """Return the divergence of logits from the teacher's of the same rows; see `compared_by_similarity`."""
+        scorer = self.objective.dev.scorer
+        if isinstance(scorer, VectorScorer) and scorer.beside_teacher == SIMILARITY:
+            return similarity_error(ours, answers)
+        return teacher_kl(self.objective.data.head, ours, answers)
 
     def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
         """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
@@ -143,7 +159,7 @@ class TaughtSource:
         few = np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
         ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
         answers = self.answers[0][few]
-        return teacher_kl(self.objective.data.head, ours, answers[:, : ours.shape[1]])
+        return self.distance(ours, answers if answers.ndim == 2 else answers[:, : ours.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
         """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
@@ -174,8 +190,7 @@ class TaughtSource:
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
         """Return the training step of a candidate."""
         if self.is_student:
-            recipe = recipe_for(self.objective.data.head, is_cut=False)
-            return student_step(self.objective.losses, self.teacher, shape, recipe, is_main=False)
+            return student_step(self.objective.losses, self.teacher, shape, self.recipe, is_main=False)
         hidden = None
         if candidate.hidden is not None:
             hidden = torch.tensor(candidate.hidden, device=self.objective.engine.device)
@@ -184,16 +199,39 @@ class TaughtSource:
         )
 
 
+def compared_by_similarity(objective: TaskObjective, students: Sequence[ModelSource]) -> TaskObjective:
+    """Return an objective under which networks are compared with the teacher by how alike texts are to them.
+
+    So it is where a student's vectors have another width than the teacher's; else the objective is returned as it is.
+    All networks of the run are then compared so, the model's own cuts too.
+    """
+    width = objective.loaded.model.shape.hidden_size
+    others = [str(each) for each in students if each.shape.hidden_size != width]
+    if objective.data.head.kind != "embedding" or not others:
+        return objective
+    say(
+        f"{', '.join(others)}: vectors of another width than the model's {width}. Such a student learns which texts "
+        "are alike to the model, not its vectors: an index of the model's vectors cannot be searched with it. All "
+        f"networks are compared with the model by {SIMILARITY}, each text's correlation of cosines to the others"
+    )
+    data, by_cosine = objective.data, objective.data.own_select_metric or objective.data.metric
+    metric = SIMILARITY if data.metric == COSINE else data.metric
+    own = SIMILARITY if by_cosine == COSINE else by_cosine
+    data = replace(data, metric=metric, own_select_metric=None if own == metric else own)
+    return replace(objective, data=data, select=by_similarity(objective.select), dev=by_similarity(objective.dev))
+
+
+def by_similarity(tokens: Tokens) -> Tokens:
+    """Return the rows of an embedding model's data with a scorer that compares with a teacher of any width."""
+    assert isinstance(tokens.scorer, VectorScorer)
+    return replace(tokens, scorer=replace(tokens.scorer, beside_teacher=SIMILARITY))
+
+
 def joined(logits: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return the logits of several splits as those of one; of tokens 0 after a row's own."""
     longest = max(each.shape[1] for each in logits)
     unpadded = ((0, 0),) * (logits[0].ndim - 2)
     return np.concatenate([np.pad(each, ((0, 0), (0, longest - each.shape[1]), *unpadded)) for each in logits])
-
-
-def plan_for(objective: TaskObjective) -> StagePlan:
-    """Return how candidates are trained."""
-    return recipe_for(objective.data.head).plan
 
 
 def judged_rows(objective: TaskObjective) -> Examples:
@@ -270,7 +308,7 @@ class Fitting:
     @cached_property
     def whole_step_s(self) -> float:
         """The seconds it takes."""
-        part, plan = self.own, plan_for(self.objective)
+        part, plan = self.own, self.own.recipe.plan
         scratch = copy.deepcopy(part.source.model)
         return seconds_per_step(scratch, plan, part.tokens, self.whole_step, part.objective.engine, self.train)
 

@@ -16,7 +16,7 @@ from cutbert.methods.fit_candidates import Candidate
 from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
-from cutbert.methods.fit_parts import Fitting, plan_for
+from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import PLAN, TAKING_PART, seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
@@ -188,7 +188,7 @@ def by_gates(
         load: of a shape, above 1 for the uncut model.
         is_needed: nothing else fits, so that the fewest steps are taken in any case.
     """
-    part, plan = fitting.own, plan_for(fitting.objective)
+    part, plan = fitting.own, fitting.own.recipe.plan
     name = f"{target.key}-gates"
 
     def planned() -> int:
@@ -307,4 +307,4 @@ def step_seconds(fitting: Fitting, candidate: Candidate, network: TaskModel) -> 
     """Return the seconds of a training step of a candidate's network, which is trained for a few steps."""
     part = fitting.part_of(candidate)
     step, engine = part.step(candidate, network.shape), part.objective.engine
-    return seconds_per_step(network, plan_for(part.objective), part.tokens, step, engine, fitting.train)
+    return seconds_per_step(network, part.recipe.plan, part.tokens, step, engine, fitting.train)

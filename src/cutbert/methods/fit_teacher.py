@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from cutbert.data.tokens import Tokens
+from cutbert.errors import DivergedError
 from cutbert.fronts.score import label_scores
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
 from cutbert.model.task_model import TaskModel
@@ -51,6 +52,9 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
 
     A model whose head fits the labels is the teacher as it is. With --teacher the model imitates that one instead, in
     the first way alone.
+
+    Raises:
+        DivergedError: no try stayed finite.
     """
     loaded, run = objective.loaded, plan.run
     if not loaded.has_new_head:
@@ -59,13 +63,22 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     until = plan.decide("teacher-until", lambda: run.seconds + TEACHER_SHARE * clock.left_s)
     best = run.path / "checkpoint" / f"{TEACHER}.safetensors"
     tried: list[Try] = []
-    for rate, passes in learning.ways:
-        done = learning.attempt(rate, passes, until - run.seconds, tried[-1] if tried else None)
+    for number, (rate, passes) in enumerate(learning.ways, 1):
+        try:
+            done = learning.attempt(number, rate, passes, until - run.seconds, tried[-1] if tried else None)
+        except DivergedError as error:
+            say(f"teacher: nothing is learned at {rate:g}: {error}")
+            continue
         if done is None:
             break
         if done.select_score > max((each.select_score for each in tried), default=-math.inf):
             save_weights(best, loaded.model)
         tried.append(done)
+    if not tried:
+        raise DivergedError(
+            "the teacher's training must stay finite, and did at none of the rates that were tried: give "
+            "--precision float32, or a model that is fine-tuned already"
+        )
     load_weights(best, loaded.model)
     tell(tried)
     if not (run.path / TEACHER).exists():
@@ -115,15 +128,18 @@ class Learning:
         """Steps of one pass over the rows."""
         return math.ceil(len(self.tokens) / FINETUNE.batch_size)
 
-    def attempt(self, rate: float, passes: float, seconds: float, before: Try | None) -> Try | None:
+    def attempt(self, number: int, rate: float, passes: float, seconds: float, before: Try | None) -> Try | None:
         """Train the model from its start in one way, or return None where there is no time for it.
 
         Args:
-            rate, passes: the way.
+            number, rate, passes: the way.
             seconds: that are left.
             before: the last try; of the first one as many passes are made as there is time for.
+
+        Raises:
+            DivergedError: the training did not stay finite.
         """
-        objective, number = self.objective, 1 if before is None else before.number + 1
+        objective = self.objective
         stage_plan = replace(FINETUNE, name=f"{TEACHER}-{number}", learning_rate=rate, epochs=passes)
         wanted = round(passes * self.epoch_steps)
 

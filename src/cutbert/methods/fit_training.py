@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from cutbert.errors import CutbertError, InputError, InterruptedRun, RunError
-from cutbert.methods.fit_parts import Fitting, plan_for
+from cutbert.errors import CutbertError, DivergedError, InputError, InterruptedRun, RunError
+from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_proposals import Entrant, step_seconds
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
@@ -20,7 +20,7 @@ from cutbert.train.interrupts import deferred_interrupt
 from cutbert.train.loop import Stage, train_stage
 from cutbert.train.machine import num_threads
 from cutbert.train.pace import Pace
-from cutbert.train.progress import progress_bar
+from cutbert.train.progress import progress_bar, say
 from cutbert.train.ray_cluster import MOST_LOSSES, alive_nodes, ray_cluster
 from cutbert.train.settings import TrainSettings
 
@@ -39,12 +39,16 @@ def speed_of(fitting: Fitting, entrant: Entrant) -> float:
 
 
 def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pace | None = None) -> Entrant:
-    """Train a candidate further, and judge it again."""
+    """Train a candidate further, and judge it again; one whose training does not stay finite stays as it was."""
     part = fitting.part_of(entrant.candidate)
     network = loaded(fitting, entrant)
-    plan = replace(plan_for(part.objective), name=name, exact_steps=steps, first_step=entrant.steps)
+    plan = replace(part.recipe.plan, name=name, exact_steps=steps, first_step=entrant.steps)
     stage = Stage(plan, part.tokens, part.step(entrant.candidate, network.shape), pace=pace)
-    position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
+    try:
+        position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
+    except DivergedError as error:
+        say(f"{entrant.candidate.name} stays as it was: {error}")
+        return replace(entrant, rounds=entrant.rounds + 1)
     return replace(
         entrant,
         kl=part.kl(network.eval()),

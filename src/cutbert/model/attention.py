@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from cutbert.errors import ShapeError
 from cutbert.model.distances import Distances, distance_scores
-from cutbert.model.layout import Layout
-from cutbert.model.prefix import prefix_linear
+from cutbert.model.layout import Layout, at_places
+from cutbert.model.prefix import prefix_linear, prefix_linears
 from cutbert.model.residual import NormPlace, Residual
 from cutbert.model.tiles import ExplicitAttention, in_heads, out_of_window, part_of_bias
 from cutbert.shape.blocks import Blocks, num_positions, placed
@@ -78,6 +78,7 @@ class Attention(Residual):
         num_heads: int,
         key_dim: int,
         value_dim: int,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Return the attention's output; `add` applies the residual.
 
@@ -85,11 +86,12 @@ class Attention(Residual):
             x: hidden states, [B, S, H] or [T, H]; H may be a prefix of the hidden units.
             layout: of the batch.
             num_heads, key_dim, value_dim: how many of the first ones run.
+            places: of the outputs in the flattened batch, [M]; None for all.
 
         Returns:
-            The shape of x.
+            The shape of x; [M, H] at places.
         """
-        c = self.context(x, layout, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim)
+        c = at_places(self.context(x, layout, num_heads=num_heads, key_dim=key_dim, value_dim=value_dim), places)
         weight: Tensor = self.output.weight
         if value_dim != self.value_dim:
             weight = weight.view(-1, self.num_heads, self.value_dim)[:, :num_heads, :value_dim].flatten(1)
@@ -145,12 +147,9 @@ class Attention(Residual):
         Distances become queries and keys by the same matrices as contents do.
         """
         states = self.dropout(distances.states)
-        q_NRK, k_NRK = (
-            self._project(states, linear, num_heads, key_dim, self.key_dim)
-            .unflatten(-1, (num_heads, -1))
-            .transpose(0, 1)
-            for linear in (self.query, self.key)
-        )
+        maps = [self._map(linear, num_heads, key_dim, self.key_dim) for linear in (self.query, self.key)]
+        projected = prefix_linears(states, maps, states.shape[-1])
+        q_NRK, k_NRK = (each.unflatten(-1, (num_heads, -1)).transpose(0, 1) for each in projected)
         flat, scores = [x.reshape(-1, x.shape[-1]) for x in (q, k)], []
         for i, (block, start) in enumerate(placed(layout.blocks)):
             q_BNSK, k_BNSK = (in_heads(x, block, start, num_heads) for x in flat)
@@ -165,19 +164,25 @@ class Attention(Residual):
         Rotary positions are not in them. The arguments are those of `forward`.
         """
         x = self.read(x)
-        q = self._project(x, self.query, num_heads, key_dim, self.key_dim)
-        k = self._project(x, self.key, num_heads, key_dim, self.key_dim)
-        v = self._project(x, self.value, num_heads, value_dim, self.value_dim)
+        maps = [
+            self._map(linear, num_heads, dim, full)
+            for linear, dim, full in (
+                (self.query, key_dim, self.key_dim),
+                (self.key, key_dim, self.key_dim),
+                (self.value, value_dim, self.value_dim),
+            )
+        ]
+        q, k, v = prefix_linears(x, maps, x.shape[-1])
         return q, k, v
 
-    def _project(self, x: Tensor, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> Tensor:
-        """Project to the first heads, and to the first dimensions of each: [..., num_heads * dim]."""
+    def _map(self, linear: nn.Linear, num_heads: int, dim: int, full_dim: int) -> tuple[Tensor, Tensor | None, int]:
+        """Return weight, bias and rows of a projection to the first heads, and to the first dimensions of each."""
         weight: Tensor = linear.weight
         bias: Tensor | None = linear.bias
         if dim != full_dim:
             weight = weight.view(self.num_heads, full_dim, -1)[:num_heads, :dim].flatten(0, 1)
             bias = None if bias is None else bias.view(self.num_heads, full_dim)[:num_heads, :dim].flatten()
-        return prefix_linear(x, weight, bias, num_heads * dim, x.shape[-1])
+        return weight, bias, num_heads * dim
 
 
 def own_columns(num_heads: int, num_bias_heads: int) -> Tensor:

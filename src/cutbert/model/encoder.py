@@ -9,7 +9,7 @@ from cutbert.model.attention import Attention
 from cutbert.model.distances import distances_of
 from cutbert.model.embeddings import Embeddings
 from cutbert.model.feed_forward import FeedForward
-from cutbert.model.layout import Layout, blocks_of, padding_biases, positions_in_blocks
+from cutbert.model.layout import Layout, at_places, blocks_of, padding_biases, positions_in_blocks
 from cutbert.model.prefix import PrefixNorm
 from cutbert.model.relative import relative_biases
 from cutbert.model.style import EncoderStyle
@@ -58,9 +58,12 @@ class EncoderLayer(nn.Module):
                 has_norm_bias=ingredients.has_norm_bias,
             )
 
-    def forward(self, x: Tensor, layout: Layout, kept: LayerShape) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, kept: LayerShape, places: Tensor | None = None) -> Tensor:
         if self.attention is not None and kept.has_attention:
-            x = self.attention.add(x, self.attention(x, layout, **attention_sizes(kept)))
+            y = self.attention(x, layout, **attention_sizes(kept), places=places)
+            x = self.attention.add(at_places(x, places), y)
+        else:
+            x = at_places(x, places)
         if self.feed_forward is not None and kept.has_feed_forward:
             x = self.feed_forward.add(x, self.feed_forward(x, intermediate_size=kept.intermediate_size))
         return x
@@ -115,6 +118,7 @@ class Encoder(nn.Module):
         *,
         subnet: Subnet | None = None,
         blocks: Blocks | None = None,
+        last_at: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Return all hidden states of a subnet: the embeddings' output, then that of each kept layer.
 
@@ -124,14 +128,15 @@ class Encoder(nn.Module):
             token_type_ids: shaped as input_ids; None for all zeros.
             subnet: the part that runs; None for everything. Must fit this encoder (`Subnet.check_fits`).
             blocks: the layout of [T], texts padded on the right; None for [B, S].
+            last_at: places in the flattened batch, [M], at which alone the last state is wanted; None for all.
 
         Returns:
             1 + number of kept layers tensors, [B, S, H] or [T, H], H the subnet's hidden size. The last one is what a
-            head reads: with norms first, it is normalised, and the others are not.
+            head reads: with norms first, it is normalised, and the others are not. With last_at it is [M, H].
         """
         subnet = subnet or Subnet.full(self.shape)
         embedded = self.embed(input_ids, attention_mask, token_type_ids, hidden_size=subnet.hidden_size, blocks=blocks)
-        return self.run_layers(embedded, attention_mask, subnet, blocks_of(input_ids, attention_mask, blocks))
+        return self.run_layers(embedded, attention_mask, subnet, blocks_of(input_ids, attention_mask, blocks), last_at)
 
     def embed(
         self,
@@ -153,15 +158,25 @@ class Encoder(nn.Module):
         return next(self.layers.parameters(), self.embeddings.norm.weight).dtype
 
     def run_layers(
-        self, embedded: Tensor, attention_mask: Tensor | None, subnet: Subnet, blocks: Blocks
+        self,
+        embedded: Tensor,
+        attention_mask: Tensor | None,
+        subnet: Subnet,
+        blocks: Blocks,
+        last_at: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer."""
+        """Run a subnet's layers on the embeddings' output; return that and the output of each kept layer.
+
+        Where only some last states are wanted, all that follows the last attention runs on these alone: of a text's
+        first tokens, most of the last layer's work is saved.
+        """
         layout = self.layout(attention_mask, blocks, embedded)
         states = [embedded]
         for kept in subnet.layers:
-            states.append(self.layers[kept.index](states[-1], layout, kept.shape))
-        states[-1] = self.finish(states[-1])
-        return tuple(states)
+            places = last_at if kept is subnet.layers[-1] else None
+            states.append(self.layers[kept.index](states[-1], layout, kept.shape, places))
+        last = states[-1] if subnet.layers else at_places(embedded, last_at)
+        return (*states[:-1], self.finish(last))
 
     def layout(self, attention_mask: Tensor | None, blocks: Blocks, embedded: Tensor) -> Layout:
         """Return what the layers need to know of a batch; arguments as in `run_layers`."""

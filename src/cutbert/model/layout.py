@@ -108,10 +108,26 @@ def first_positions(states: Tensor, blocks: Blocks | None) -> Tensor:
     """Return the state of every text's first token, [texts, H]."""
     if blocks is None:
         return states[:, 0]
-    firsts = [
-        torch.arange(start, start + block.size, block.length, device=states.device) for block, start in placed(blocks)
+    return states.index_select(0, first_places(states[:, 0], blocks))
+
+
+def first_places(input_ids: Tensor, blocks: Blocks | None) -> Tensor:
+    """Return the place of every text's first token in the flattened batch, [texts].
+
+    Args:
+        input_ids: [B, S]; or [T] with blocks.
+        blocks: of the batch; None for [B, S].
+    """
+    places = [
+        torch.arange(start, start + block.size, block.length, device=input_ids.device)
+        for block, start in placed(blocks_of(input_ids, None, blocks))
     ]
-    return states.index_select(0, torch.cat(firsts))
+    return torch.cat(places)
+
+
+def at_places(states: Tensor, places: Tensor | None) -> Tensor:
+    """Return the states at some places of the flattened batch, [M, H]; all as they are for None."""
+    return states if places is None else states.flatten(0, -2).index_select(0, places)
 
 
 def logits_by_text(logits: Tensor, attention_mask: Tensor | None, blocks: Blocks | None) -> list[Tensor]:

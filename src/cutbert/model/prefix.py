@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 IN_PLACE = "accumulates_in_place"  # of a marked weight: its hook, or None
@@ -32,11 +33,35 @@ def prefix_linear(x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, col
     Returns:
         [..., rows].
     """
-    if torch.is_grad_enabled() and hasattr(weight, IN_PLACE):
-        return _PrefixLinear.apply(x, weight, bias, rows, cols)
-    if rows == weight.shape[0] and cols == weight.shape[1]:
-        return F.linear(x, weight, bias)
-    return F.linear(x, weight[:rows, :cols], None if bias is None else bias[:rows])
+    return prefix_linears(x, [(weight, bias, rows)], cols)[0]
+
+
+def prefix_linears(x: Tensor, maps: Sequence[tuple[Tensor, Tensor | None, int]], cols: int) -> Sequence[Tensor]:
+    """Return several linear maps of one input, as `prefix_linear` does; their gradients of it are summed in place.
+
+    Args:
+        x: [..., cols].
+        maps: weight, bias and rows of each.
+        cols: number of inputs kept.
+    """
+    marked = [torch.is_grad_enabled() and hasattr(weight, IN_PLACE) for weight, _, _ in maps]
+    if all(marked):
+        weights, biases, rows = zip(*maps, strict=True)
+        outputs: tuple[Tensor, ...] = _PrefixLinears.apply(x, biases, rows, cols, *weights)
+        return outputs
+    if any(marked):
+        return [prefix_linear(x, *each, cols) for each in maps]
+    return [F.linear(x, corner(weight, rows, cols), head_of(bias, rows)) for weight, bias, rows in maps]
+
+
+def corner(weight: Tensor, rows: int, cols: int) -> Tensor:
+    """Return the first rows and columns of a matrix."""
+    return weight if weight.shape == (rows, cols) else weight[:rows, :cols]
+
+
+def head_of(bias: Tensor | None, rows: int) -> Tensor | None:
+    """Return the first numbers of a vector, or None for none."""
+    return bias if bias is None or len(bias) == rows else bias[:rows]
 
 
 def accumulate_in_place(module: torch.nn.Module) -> None:
@@ -53,12 +78,12 @@ def accumulate_in_place(module: torch.nn.Module) -> None:
 
 @torch.no_grad()
 def forget_gradients(parameters: Sequence[Tensor]) -> None:
-    """Let gradients in place begin again from 0: a matrix's whole gradient is then written, not added to zeros.
+    """Let gradients in place begin again from 0: a weight's whole gradient is then written, not added to zeros.
 
-    Until `settle_gradients` the `.grad` of a matrix that no backward reached is that of before.
+    Until `settle_gradients` the `.grad` of a weight that no backward reached is that of before.
     """
     for parameter in parameters:
-        if parameter.ndim > 1 and hasattr(parameter, IN_PLACE):  # another has no hook that clears it before a sum
+        if hasattr(parameter, IN_PLACE):  # another has no hook that clears it before a sum
             setattr(parameter, IS_OLD, True)
         elif parameter.grad is not None:
             parameter.grad.zero_()
@@ -66,7 +91,7 @@ def forget_gradients(parameters: Sequence[Tensor]) -> None:
 
 @torch.no_grad()
 def settle_gradients(parameters: Sequence[Tensor]) -> None:
-    """Set to 0 the gradients of matrices that no backward reached since `forget_gradients`."""
+    """Set to 0 the gradients of weights that no backward reached since `forget_gradients`."""
     for parameter in parameters:
         _clear(parameter)
 
@@ -99,31 +124,47 @@ def accumulate_by_autograd(module: torch.nn.Module) -> None:
         parameter.grad = None
 
 
-class _PrefixLinear(torch.autograd.Function):
+class _PrefixLinears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, rows: int, cols: int) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.bias, ctx.rows, ctx.cols = bias, rows, cols
-        return F.linear(x, weight[:rows, :cols], None if bias is None else bias[:rows])
+    def forward(
+        ctx: Any, x: Tensor, biases: Sequence[Tensor | None], rows: Sequence[int], cols: int, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(x, *weights)
+        ctx.biases, ctx.rows, ctx.cols = biases, rows, cols
+        maps = zip(weights, biases, rows, strict=True)
+        return tuple(F.linear(x, corner(weight, kept, cols), head_of(bias, kept)) for weight, bias, kept in maps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        rows, cols, bias = ctx.rows, ctx.cols, ctx.bias
-        dy = grads[0].reshape(-1, rows)
-        # Gradients are added here, not returned: returned ones would be as large as the whole weight.
-        if weight.grad is not None:
-            is_whole = (rows, cols) == weight.shape
-            if is_whole and getattr(weight, IS_OLD, False):
-                setattr(weight, IS_OLD, False)
-                torch.mm(dy.T, x.reshape(-1, cols), out=weight.grad)
-            else:
-                _clear(weight)
-                weight.grad[:rows, :cols].addmm_(dy.T, x.reshape(-1, cols))
-        if bias is not None and bias.grad is not None:
-            bias.grad[:rows].add_(dy.sum(0))
-        dx = (dy @ weight[:rows, :cols]).view(x.shape) if ctx.needs_input_grad[0] else None
-        return dx, None, None, None, None
+        x, *weights = ctx.saved_tensors
+        cols, x_TC, dx_TC = ctx.cols, x.reshape(-1, ctx.cols), None
+        for dy, weight, bias, rows in zip(grads, weights, ctx.biases, ctx.rows, strict=True):
+            dy_TR = dy.reshape(-1, rows)
+            # Gradients are added here, not returned: returned ones would be as large as the whole weight.
+            if weight.grad is not None:
+                if begins_again(weight, (rows, cols)):
+                    torch.mm(dy_TR.T, x_TC, out=weight.grad)
+                else:
+                    corner(weight.grad, rows, cols).addmm_(dy_TR.T, x_TC)
+            if bias is not None and bias.grad is not None:
+                if begins_again(bias, (rows,)):
+                    torch.sum(dy_TR, 0, out=bias.grad)
+                else:
+                    bias.grad[:rows].add_(dy_TR.sum(0))
+            if ctx.needs_input_grad[0]:
+                kept = corner(weight, rows, cols)
+                dx_TC = dy_TR @ kept if dx_TC is None else dx_TC.addmm_(dy_TR, kept)
+        return None if dx_TC is None else dx_TC.view(x.shape), None, None, None, *(None for _ in weights)
+
+
+def begins_again(parameter: Tensor, kept: tuple[int, ...]) -> bool:
+    """Whether the gradient of a part is to be written, not added; drops what is old in `.grad`."""
+    if kept == parameter.shape and getattr(parameter, IS_OLD, False):
+        setattr(parameter, IS_OLD, False)
+        return True
+    _clear(parameter)
+    return False
 
 
 class PrefixNorm(nn.LayerNorm):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cutbert.model.encoder import Encoder
 from cutbert.model.heads import MaskedLMHead, Pooler, SequenceHead, build_head
-from cutbert.model.layout import text_states
+from cutbert.model.layout import at_places, first_places, text_states
 from cutbert.model.style import EncoderStyle
 from cutbert.shape.blocks import Blocks
 from cutbert.shape.head import HeadSpec
@@ -68,6 +68,11 @@ class TaskModel(nn.Module):
         """What the head reads of a text: as in the style; BERT's own pooler always the first token."""
         return self.style.pooling if self.head_spec.reads_text else "cls"
 
+    def read_at(self, input_ids: Tensor, blocks: Blocks | None) -> Tensor | None:
+        """Return the places of the last hidden state that the head reads, in the flattened batch; None for all."""
+        reads_firsts = self.head_spec.reads_text and self.pooling == "cls"
+        return first_places(input_ids, blocks) if reads_firsts else None
+
     def apply_head(
         self,
         hidden_states: tuple[Tensor, ...],
@@ -75,6 +80,7 @@ class TaskModel(nn.Module):
         blocks: Blocks | None = None,
         *,
         positions: Tensor | None = None,
+        is_read: bool = False,
     ) -> TaskOutput:
         """Run the head on an encoder's hidden states.
 
@@ -84,20 +90,19 @@ class TaskModel(nn.Module):
             blocks: the layout of [T]; None for [B, S].
             positions: [M], in the flattened batch: a head that works token by token returns logits of these only,
                 [M, C]; None for all.
+            is_read: whether the last state is only of the places that the head reads: `read_at`, or `positions`.
         """
-        last = hidden_states[-1]
+        last = hidden_states[-1] if is_read else at_places(hidden_states[-1], positions)
         pooled: Tensor | None = None
         if isinstance(self.head, Pooler):
-            pooled = self.head.pool(text_states(last, attention_mask, blocks, self.pooling))
-        if positions is not None:
-            last = last.flatten(0, -2).index_select(0, positions)
+            pooled = self.head.pool(last if is_read else text_states(last, attention_mask, blocks, self.pooling))
         logits: Tensor | None = None
         if isinstance(self.head, SequenceHead):
             logits = self.head(pooled)
         elif isinstance(self.head, MaskedLMHead):
             logits = self.head(last, self.encoder.embeddings.token.weight)
         elif self.head_spec.kind == "embedding":
-            logits = text_states(last, attention_mask, blocks, self.pooling)
+            logits = last if is_read else text_states(last, attention_mask, blocks, self.pooling)
             logits = nn.functional.normalize(logits, dim=-1) if self.head_spec.normalizes else logits
         elif self.head is not None and not isinstance(self.head, Pooler):
             logits = self.head(last)

@@ -6,6 +6,7 @@ texts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from cutbert.shape.blocks import Block, Blocks, placed
 from cutbert.shape.ingredients import spans
 
 TILE = 1 << 18  # attention scores of a tile, per thread: 1 MiB of float32, which stays in a core's own cache
+HALVES = (torch.bfloat16, torch.float16)
 SHORT = 16  # keys, a vector of float32: torch's softmax takes rows of fewer one by one, ten times as long
 
 
@@ -52,17 +54,18 @@ class ExplicitAttention(torch.autograd.Function):
     ) -> Tensor:
         flat = [x.reshape(-1, x.shape[-1]) for x in (q, k, v)]
         context = torch.zeros_like(flat[2])
-        ctx.num_heads, ctx.scale, ctx.dropout, ctx.shapes = num_heads, scale, dropout, (q.shape, k.shape, v.shape)
+        ctx.num_heads, ctx.scale, ctx.shapes = num_heads, scale, (q.shape, k.shape, v.shape)
         ctx.relative, ctx.tiles, saved = relative, list(tiles_of(blocks, biases, num_heads, window)), []
-        for tile in ctx.tiles:
+        ctx.share = 1 / kept_share(dropout) if dropout else 1.0
+        masks = drawn_masks(ctx.tiles, dropout) if dropout else [None] * len(ctx.tiles)
+        for tile, kept_MSS in zip(ctx.tiles, masks, strict=True):
             q_MSK, k_MSK, v_MSV = (
                 gathered(x, tile, num_heads, places)
                 for x, places in zip(flat, (tile.queries, tile.keys, tile.keys), strict=True)
             )
             weights_MSS = weights_of(q_MSK, k_MSK, tile, scale, relative)
-            kept_MSS = drawn_like(weights_MSS, dropout) if dropout else None
-            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * factors(kept_MSS, dropout, weights_MSS)
-            scatter(context, torch.bmm(used_MSS, v_MSV), tile, num_heads, tile.queries)
+            used_MSS = weights_MSS if kept_MSS is None else weights_MSS * kept_MSS
+            scatter(context, products(tile.by_query(used_MSS), v_MSV, ctx.share), tile, num_heads, tile.queries)
             saved.append((q_MSK, k_MSK, v_MSV, weights_MSS if tile.is_whole else None, kept_MSS))
         ctx.save_for_backward(*(tensor for tensors in saved for tensor in tensors))
         return context.view(v.shape)
@@ -71,30 +74,30 @@ class ExplicitAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         dc = gradients[0].reshape(-1, gradients[0].shape[-1])
-        T = dc.shape[0]
+        T, num_heads, share = dc.shape[0], ctx.num_heads, ctx.share
         dq, dk, dv = (dc.new_zeros(T, shape[-1]) for shape in ctx.shapes)
         has_relative = any(ctx.needs_input_grad[9:])
         drelative = [torch.zeros_like(each) for each in ctx.relative] if has_relative else [None] * len(ctx.relative)
+        saved = ctx.saved_tensors
         for i, tile in enumerate(ctx.tiles):
-            q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = ctx.saved_tensors[5 * i : 5 * i + 5]
+            q_MSK, k_MSK, v_MSV, weights_MSS, kept_MSS = saved[5 * i : 5 * i + 5]
             if weights_MSS is None:
                 weights_MSS = weights_of(q_MSK, k_MSK, tile, ctx.scale, ctx.relative)
-            dc_MSV = gathered(dc, tile, ctx.num_heads, tile.queries)
-            used_MSS = weights_MSS
-            dweights_MSS = (
-                torch.bmm(dc_MSV, v_MSV.mT) if weights_MSS.is_contiguous() else torch.bmm(v_MSV, dc_MSV.mT).mT
-            )
+            dc_MSV, used_MSS = gathered(dc, tile, num_heads, tile.queries), weights_MSS
+            left, right = (v_MSV, dc_MSV) if tile.is_short else (dc_MSV, v_MSV)
+            dscores_MSS = products(left, right.mT, share)
             if kept_MSS is not None:
-                factors_MSS = factors(kept_MSS, ctx.dropout, weights_MSS)
-                used_MSS = weights_MSS * factors_MSS
-                dweights_MSS *= factors_MSS
-            scatter(dv, torch.bmm(used_MSS.mT, dc_MSV), tile, ctx.num_heads, tile.keys)
-            dscores_MSS = scores_gradient(dweights_MSS, weights_MSS)
+                used_MSS = weights_MSS * kept_MSS
+                dscores_MSS *= kept_MSS
+            scatter(dv, products(tile.by_key(used_MSS), dc_MSV, share), tile, num_heads, tile.keys)
+            axis = 1 if tile.is_short else -1
+            dscores_MSS = torch._softmax_backward_data(dscores_MSS, weights_MSS, axis, weights_MSS.dtype)
+            dscores_by_query = tile.by_query(dscores_MSS)
             if has_relative:
-                part, dscores_RNSS = tile.of(drelative), dscores_MSS.unflatten(0, (-1, tile.num_heads))
+                part, dscores_RNSS = tile.of(drelative), dscores_by_query.unflatten(0, (-1, tile.num_heads))
                 part += dscores_RNSS if len(part) == len(dscores_RNSS) else dscores_RNSS.sum(0)
-            scatter(dq, products(dscores_MSS, k_MSK, ctx.scale), tile, ctx.num_heads, tile.queries)
-            scatter(dk, products(dscores_MSS.mT, q_MSK, ctx.scale), tile, ctx.num_heads, tile.keys)
+            scatter(dq, products(dscores_by_query, k_MSK, ctx.scale), tile, num_heads, tile.queries)
+            scatter(dk, products(tile.by_key(dscores_MSS), q_MSK, ctx.scale), tile, num_heads, tile.keys)
         gradients_qkv = (d.view(shape) for d, shape in zip((dq, dk, dv), ctx.shapes, strict=True))
         return (*gradients_qkv, None, None, None, None, None, None, *drelative)
 
@@ -127,6 +130,32 @@ class Tile(NamedTuple):
     @property
     def num_heads(self) -> int:
         return int(self.heads.stop - self.heads.start)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether scores and weights are stored by key, [M, keys, queries], not by query."""
+        return len(range(self.block.length)[self.keys]) < SHORT
+
+    @property
+    def score_shape(self) -> tuple[int, int, int]:
+        """The shape of its scores as they are stored."""
+        rows, queries, keys = (
+            len(range(size)[part])
+            for size, part in (
+                (self.block.rows, self.rows),
+                (self.block.length, self.queries),
+                (self.block.length, self.keys),
+            )
+        )
+        return (rows * self.num_heads, keys, queries) if self.is_short else (rows * self.num_heads, queries, keys)
+
+    def by_query(self, stored_MSS: Tensor) -> Tensor:
+        """Return stored scores or weights as [M, queries, keys]."""
+        return stored_MSS.mT if self.is_short else stored_MSS
+
+    def by_key(self, stored_MSS: Tensor) -> Tensor:
+        """Return stored scores or weights as [M, keys, queries]."""
+        return stored_MSS if self.is_short else stored_MSS.mT
 
     def of(self, relative: Sequence[Tensor]) -> Tensor:
         """Return the part of what is added to a block's scores, [rows or 1, heads, queries, keys]."""
@@ -172,62 +201,68 @@ def tiles_of(
 
 
 def weights_of(q_MSK: Tensor, k_MSK: Tensor, tile: Tile, scale: float, relative: Sequence[Tensor]) -> Tensor:
-    """Return the attention weights of a tile, [M, S, S]; of short texts each key's are stored together."""
-    is_short = k_MSK.shape[1] < SHORT
-    scores_MSS = products(k_MSK, q_MSK.mT, scale).mT if is_short else products(q_MSK, k_MSK.mT, scale)
-    scores_RNSS = scores_MSS.unflatten(0, (-1, tile.num_heads))
-    if relative:
-        scores_RNSS.add_(tile.of(relative))
-    if tile.bias is not None:
-        scores_RNSS.add_(tile.bias)
-    if tile.far is not None:
-        scores_RNSS.masked_fill_(tile.far, torch.finfo(scores_MSS.dtype).min)
-    return scores_MSS.mT.softmax(1).mT if is_short else scores_MSS.softmax(-1)
+    """Return the attention weights of a tile as they are stored."""
+    left, right = (k_MSK, q_MSK) if tile.is_short else (q_MSK, k_MSK)
+    scores_MSS = products(left, right.mT, scale)
+    if relative or tile.bias is not None or tile.far is not None:
+        scores_RNSS = tile.by_query(scores_MSS).unflatten(0, (-1, tile.num_heads))
+        if relative:
+            scores_RNSS.add_(tile.of(relative))
+        if tile.bias is not None:
+            scores_RNSS.add_(tile.bias)
+        if tile.far is not None:
+            scores_RNSS.masked_fill_(tile.far, torch.finfo(scores_MSS.dtype).min)
+    return scores_MSS.softmax(1 if tile.is_short else -1)
 
 
-def scores_gradient(dweights_MSS: Tensor, weights_MSS: Tensor) -> Tensor:
-    """Return the gradient of a tile's scores, given that of its weights."""
-    if weights_MSS.is_contiguous():
-        return torch._softmax_backward_data(dweights_MSS, weights_MSS, -1, weights_MSS.dtype)
-    return torch._softmax_backward_data(dweights_MSS.mT, weights_MSS.mT, 1, weights_MSS.dtype).mT
+def drawn_masks(tiles: Sequence[Tile], dropout: float) -> Iterator[Tensor]:
+    """Yield for each tile a mask of the weights that dropout keeps, stored as they are, a byte each.
 
-
-def drawn_like(weights_MSS: Tensor, dropout: float) -> Tensor:
-    """Return a mask of the weights that dropout keeps, laid out as they are, a byte each."""
-    kept = draw_kept(weights_MSS.shape, dropout, torch.int8)
-    return kept if weights_MSS.is_contiguous() else kept.view(weights_MSS.mT.shape).mT
-
-
-def factors(kept: Tensor, dropout: float, like: Tensor) -> Tensor:
-    """Return the factors of dropout, in a tensor's dtype: 0 where dropped, else 1 / the share kept."""
-    return kept.to(like.dtype).mul_(1 / kept_share(dropout))
+    The masks of some tiles are drawn together, up to a number of weights: tiles of short texts have few.
+    """
+    shapes = [tile.score_shape for tile in tiles]
+    sizes = [math.prod(shape) for shape in shapes]
+    start = 0
+    while start < len(tiles):
+        stop, total = start + 1, sizes[start]
+        while stop < len(tiles) and total + sizes[stop] <= TILE:
+            total += sizes[stop]
+            stop += 1
+        kept = draw_kept(torch.Size([total]), dropout, torch.int8).split(sizes[start:stop])
+        yield from (each.view(shape) for each, shape in zip(kept, shapes[start:stop], strict=True))
+        start = stop
 
 
 def products(a: Tensor, b: Tensor, scale: float) -> Tensor:
     """Return a @ b * scale, [M, ., .], in one pass."""
-    empty = a.new_empty(a.shape[0], a.shape[1], b.shape[2])
-    return torch.baddbmm(empty, a, b, beta=0, alpha=scale)
+    return a.new_empty(a.shape[0], a.shape[1], b.shape[2]).baddbmm_(a, b, beta=0, alpha=scale)
 
 
 def gathered(x_TC: Tensor, tile: Tile, num_heads: int, places: slice) -> Tensor:
     """Return a tile's heads side by side at some of its positions, in at least float32: [M, S, K]."""
-    heads = part_of(x_TC, tile, num_heads, places)
-    wide = torch.promote_types(heads.dtype, torch.float32)
-    return heads.to(wide, memory_format=torch.contiguous_format).flatten(0, 1)
+    part = part_of(x_TC, tile, num_heads, places)
+    dtype = torch.float32 if x_TC.dtype in HALVES else x_TC.dtype
+    return torch.empty(part.shape, dtype=dtype).copy_(part).flatten(0, 1)
 
 
 def scatter(x_TC: Tensor, heads_MSK: Tensor, tile: Tile, num_heads: int, places: slice) -> None:
     """Write a tile's heads back to their positions; add them where tiles share positions."""
     part = part_of(x_TC, tile, num_heads, places)
-    if len(range(tile.block.length)[places]) == tile.block.length or places is tile.queries:
+    if tile.is_whole or places is tile.queries or part.shape[2] == tile.block.length:
         part.copy_(heads_MSK.view(part.shape))
     else:
         part.add_(heads_MSK.view(part.shape))
 
 
 def part_of(x_TC: Tensor, tile: Tile, num_heads: int, places: slice) -> Tensor:
-    """Return a tile of [T, N K] as a view, [rows, heads, S, K]."""
-    heads = in_heads(x_TC, tile.block, tile.start, num_heads)
+    """Return a tile of [T, N K] as a view, [rows, heads, S, K]; by one call, since tiles of short texts are many."""
+    (row, column), block = x_TC.stride(), tile.block
+    size = x_TC.shape[1] // num_heads
+    heads = x_TC.as_strided(
+        (block.rows, num_heads, block.length, size),
+        (block.length * row, size * column, row, column),
+        x_TC.storage_offset() + tile.start * row,
+    )
     return heads if tile.is_whole else heads[tile.rows, tile.heads, places]
 
 

@@ -20,7 +20,7 @@ from cutbert.errors import DataError, ModelError
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
-from cutbert.train.losses import logit_loss
+from cutbert.train.losses import logit_loss, similarity_loss
 from cutbert.train.runner import TorchRunner, run_rows
 
 
@@ -101,6 +101,12 @@ def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logi
         count = int(is_real.sum())
     student, teacher = torch.from_numpy(student_logits).double(), torch.from_numpy(teacher_logits).double()
     return max(0.0, float(logit_loss(head, student, teacher, attention_mask=is_real))) / count
+
+
+def similarity_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Return the mean of a student's `similarity_loss` against a teacher, over texts; vectors may have any widths."""
+    student, teacher = torch.from_numpy(ours).double(), torch.from_numpy(theirs).double()
+    return float(similarity_loss(student, teacher)) / len(ours)
 
 
 def score(head: HeadSpec, metric: str, logits: NDArray[np.float32], tokens: Tokens) -> Scores:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cutbert.data.batches import Batch, plan_batches
 from cutbert.data.tokens import Tokens
-from cutbert.errors import InterruptedRun, RunError
+from cutbert.errors import DivergedError, InterruptedRun
 from cutbert.files import write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.train.checkpoint import (
@@ -144,7 +144,7 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
 
     Raises:
         InterruptedRun: the user pressed Ctrl-C (or SIGTERM came); the state is saved.
-        RunError: loss, gradients or weights became infinite or NaN; the last checkpoint stays.
+        DivergedError: loss, gradients or weights became infinite or NaN; the last checkpoint stays.
     """
     position = read_finished(model, stage.plan, run)
     if position is not None:
@@ -234,7 +234,7 @@ class Trainer:
         """Train on the next batch; return its losses, gradient norm and learning rate.
 
         Raises:
-            RunError: one of them is infinite or NaN.
+            DivergedError: one of them is infinite or NaN.
         """
         begun = time.monotonic()
         step = self.plan.first_step + self.position.step
@@ -264,18 +264,18 @@ class Trainer:
         self.position = Position(self.position.step + 1, self.position.tokens + num_tokens, spent)
         return values
 
-    def _diverged(self, what: str) -> RunError:
+    def _diverged(self, what: str) -> DivergedError:
         """Return the error of a training that ran into infinity or NaN, with what is left of it."""
         saved = latest_checkpoint(self.folder)
         left = "no checkpoint was saved" if saved is None else f"the weights of step {int(saved.name)} stay in {saved}"
-        return RunError(
+        return DivergedError(
             f"{self.run_folder.path}: training must stay finite, but in stage {self.plan.name} at step "
             f"{self.position.step + 1} of {self.num_steps} {what}; {left}. Try a lower --learning-rate (the peak is "
             f"{self.plan.learning_rate:g}), a larger --warmup-ratio or --precision float32, with another --out"
         )
 
     def _check_weights(self) -> None:
-        """Raise a RunError where an update made a weight infinite or NaN: such weights are never kept."""
+        """Raise a DivergedError where an update made a weight infinite or NaN: such weights are never kept."""
         for name, weight in self.model.named_parameters():
             if not torch.isfinite(weight).all():
                 raise self._diverged(f"the weight {name} is not finite")
@@ -318,7 +318,7 @@ class Trainer:
         """Write a checkpoint of the stage as it is now.
 
         Raises:
-            RunError: its weights are not finite.
+            DivergedError: its weights are not finite.
         """
         self._check_weights()
         if self.engine.is_main:

@@ -32,7 +32,7 @@ def logit_loss(
     cross-entropy's; times temperature squared. Multi-label: the same of each label's sigmoid, summed
     over labels. Regression: squared error. Token: KL of each real token's labels, summed over them. Span: KL
     over a text's real positions, the mean of start and end. Embedding: squared error of the vectors divided by their
-    norms, which is twice one less their cosine.
+    norms, which is twice one less their cosine; of vectors of other widths `similarity_loss`.
 
     Args:
         spec: kind of head; one of the three sequence kinds, token, span or embedding.
@@ -51,6 +51,8 @@ def logit_loss(
     student, teacher = student.float(), teacher.float()
     if spec.kind == "regression":
         return F.mse_loss(student, teacher, reduction="sum")
+    if spec.kind == "embedding" and student.shape[-1] != teacher.shape[-1]:
+        return similarity_loss(student, teacher)
     if spec.kind == "embedding":
         return F.mse_loss(F.normalize(student, dim=-1), F.normalize(teacher, dim=-1), reduction="sum")
     student, teacher = student / temperature, teacher / temperature
@@ -67,6 +69,25 @@ def logit_loss(
         real = attention_mask[..., None] == 1
         student, teacher = student.masked_fill(~real, 0.0), teacher.masked_fill(~real, 0.0)
     return kl_sum(student, teacher) * temperature**2
+
+
+def similarity_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the squared error of the cosines of each text to the others of the batch, their mean, summed over texts.
+
+    Only how texts lie to each other is compared: a turn of all vectors changes nothing, and widths may differ.
+
+    Args:
+        student, teacher: vectors of the same texts, [B, H], each of any H.
+
+    Returns:
+        A scalar, 0 where all cosines agree, and for a single text; for the mean divide by the number of texts.
+
+    Source:
+        Tung and Mori 2019 (1907.09682), equations 1 to 4, of cosines as in Jasper and Stella, Zhang et al. 2024
+        (2412.19048), equation 3. A text's cosine to itself, always 1, is left out: our choice.
+    """
+    ours, theirs = F.normalize(student, dim=-1), F.normalize(teacher, dim=-1)
+    return (ours @ ours.T - theirs @ theirs.T).fill_diagonal_(0.0).square().sum() / max(1, len(ours) - 1)
 
 
 def kl_sum(student: Tensor, teacher: Tensor) -> Tensor:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from cutbert.data.batches import MAX_TOKENS, plan_eval_batches
+from cutbert.data.batches import MAX_TOKENS, ROUND_TO, plan_eval_batches
 from cutbert.data.masking import Masking, Masks, draw_masks
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError, ModelError
 from cutbert.model.heads import MaskedLMHead
+from cutbert.model.layout import at_places
 from cutbert.model.task_model import TaskModel
 from cutbert.model.vocabulary import cross_entropy_of, vocabulary_loss
 from cutbert.shape.subnet import Subnet
@@ -60,9 +61,22 @@ def check_token_table(choice: str | None) -> None:
         )
 
 
-def transformed(net: TaskModel, states: Sequence[Tensor], positions: Tensor) -> Tensor:
-    """Return the outputs of the head's transform at some positions of the last hidden states, [M, E]."""
-    return head_of(net).transform(states[-1].flatten(0, -2).index_select(0, positions))
+def transformed(net: TaskModel, states: Sequence[Tensor], positions: Tensor, *, is_read: bool = False) -> Tensor:
+    """Return the outputs of the head's transform at some positions of the last hidden states, [M, E].
+
+    Args:
+        net: the network.
+        states: its hidden states.
+        positions: in the flattened batch, [M].
+        is_read: whether the last state is of `rounded(positions)` only.
+    """
+    return head_of(net).transform(states[-1][: len(positions)] if is_read else at_places(states[-1], positions))
+
+
+def rounded(positions: Tensor) -> Tensor:
+    """Return positions and, behind them, the first of the batch again up to a multiple of ROUND_TO, as batches are."""
+    size = max(1, -(-len(positions) // ROUND_TO)) * ROUND_TO
+    return torch.cat([positions, positions.new_zeros(size - len(positions))])
 
 
 def masked_loss(view: ModelView, x: Tensor, targets: Tensor) -> Tensor:

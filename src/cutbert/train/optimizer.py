@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -15,7 +15,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.train.engine import Engine
 from cutbert.train.settings import StagePlan
 
-PART = 1 << 17  # weights updated together, per thread: 0.5 MB of each of gradient, weights and two moments
+PART = 1 << 18  # weights updated together, per thread: 1 MB of each of gradient, weights and two moments
 PART_ON_CUDA = 1 << 26  # few kernels
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
@@ -172,7 +172,8 @@ class Part:
     Args:
         places: which weight, and which of its rows.
         weights, firsts, seconds: views of the weights and of their moments there.
-        buffers: for their gradients, views of one buffer that all parts share.
+        buffer: for their gradients, of memory that all parts share.
+        buffers: views of it, shaped as the weights.
         weight_decay: of these weights.
     """
 
@@ -180,8 +181,27 @@ class Part:
     weights: list[Tensor]
     firsts: list[Tensor]
     seconds: list[Tensor]
+    buffer: Tensor
     buffers: list[Tensor]
     weight_decay: float
+    _views: list[dict[int, tuple[Tensor, Tensor]]] = field(default_factory=lambda: [{}, {}])
+
+    def of(self, tensors: Sequence[Tensor | None], kind: int) -> list[Tensor | None]:
+        """Return the part's rows of tensors shaped as the weights, None for None.
+
+        Views of tensors that are the same every step are kept: making them takes longer than the update of a few rows.
+
+        Args:
+            tensors: of all weights.
+            kind: 0 for gradients, 1 for copies.
+        """
+        views, kept = self._views[kind], []
+        for i, rows in self.places:
+            tensor = tensors[i]
+            if tensor is not None and (i not in views or views[i][0] is not tensor):
+                views[i] = (tensor, tensor[rows])
+            kept.append(None if tensor is None else views[i][1])
+        return kept
 
 
 class AdamW:
@@ -216,9 +236,10 @@ class AdamW:
                 sizes = [view.numel() for view in views]
                 if sum(sizes) > buffer.numel():  # a row longer than a part
                     buffer = torch.empty(sum(sizes), device=device)
-                buffers = buffer[: sum(sizes)].split(sizes)
-                shaped = [each.view(view.shape) for each, view in zip(buffers, views, strict=True)]
-                self.parts.append(Part(named, views, firsts, seconds, shaped, weight_decay if is_matrix else 0.0))
+                own_buffer, decay = buffer[: sum(sizes)], weight_decay if is_matrix else 0.0
+                pieces = own_buffer.split(sizes)
+                shaped = [each.view(view.shape) for each, view in zip(pieces, views, strict=True)]
+                self.parts.append(Part(named, views, firsts, seconds, own_buffer, shaped, decay))
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], copies: Sequence[Tensor | None], clip: Tensor, rate: float) -> None:
@@ -232,8 +253,8 @@ class AdamW:
         """
         self.num_steps += 1
         for part in self.parts:
-            torch._foreach_copy_(part.buffers, [gradients[i][rows] for i, rows in part.places])
-            torch._foreach_mul_(part.buffers, clip)
+            torch._foreach_copy_(part.buffers, [each for each in part.of(gradients, 0) if each is not None])
+            part.buffer.mul_(clip)
             torch._fused_adamw_(
                 part.weights,
                 part.buffers,
@@ -249,10 +270,10 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
-            for (i, rows), weight in zip(part.places, part.weights, strict=True):
-                copy = copies[i]
-                if copy is not None:
-                    copy[rows].copy_(weight)
+            followers = zip(part.of(copies, 1), part.weights, strict=True)
+            pairs = [(copy, weight) for copy, weight in followers if copy is not None]
+            if pairs:
+                torch._foreach_copy_([copy for copy, _ in pairs], [weight for _, weight in pairs])
 
     def state(self) -> dict[str, Tensor]:
         """Return the moments and the step count as named tensors."""
@@ -290,9 +311,14 @@ def parts_of(weights: Sequence[Tensor], room: int) -> Iterator[list[tuple[int, s
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all numbers of some tensors, summed in float32."""
-    norms = [torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]
-    return torch.linalg.vector_norm(torch.stack(norms))
+    """Return the norm of all numbers of some tensors, summed in float32.
+
+    The norms of a bf16 matrix's rows are rounded to bf16, each by itself: a cast of all numbers takes as long as
+    their norm.
+    """
+    by_row = [torch.linalg.vector_norm(tensor, dim=-1).flatten() for tensor in tensors if tensor.ndim > 1]
+    vectors = [tensor.flatten() for tensor in tensors if tensor.ndim <= 1]
+    return torch.linalg.vector_norm(torch.cat([each.float() for each in (*by_row, *vectors)]))
 
 
 def gradient_of(weight: Tensor) -> Tensor:

@@ -46,7 +46,9 @@ class LabelStep:
 
     def __call__(self, view: ModelView, batch: Batch, info: StepInfo) -> Losses:
         batch_losses = self.losses_of(batch, info)
-        return add_gradients(batch_losses.label_losses(view, encoder_states(view.model, batch_losses.batch)))
+        places = batch_losses.read_at(view.model)
+        states = encoder_states(view.model, batch_losses.batch, last_at=places)
+        return add_gradients(batch_losses.label_losses(view, states, is_read=places is not None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,21 +89,24 @@ class DistillStep:
         batch_losses = self.losses_of(batch, info)
         batch = batch_losses.batch
         subnet = None if self.subnet_at is None else self.subnet_at(info.progress)
-        student = encoder_states(view.model, batch, subnet)
+        learns_states = bool(self.weights.hidden) and self.teacher is not None and self.teacher.has_states
+        places = None if learns_states else batch_losses.read_at(view.model)
+        is_read = places is not None
+        student = encoder_states(view.model, batch, subnet, last_at=places)
         teacher_states: States = ()
         if self.uses_labels:
-            losses = batch_losses.label_losses(view, student)
+            losses = batch_losses.label_losses(view, student, is_read=is_read)
             if self.teacher is not None:
                 teacher_states = self.teacher.states(batch)
         else:
             assert self.teacher is not None
             target = batch_losses.target(self.teacher)
-            logit_loss = batch_losses.logit_loss(view, student, target, self.weights.temperature)
+            logit_loss = batch_losses.logit_loss(view, student, target, self.weights.temperature, is_read=is_read)
             losses = {"logits": logit_loss * (self.weights.logits / batch_losses.num_targets)}
             teacher_states = target.states
         if self.teacher is None:
             return add_gradients(losses)
-        if self.weights.hidden and self.teacher.has_states:
+        if learns_states:
             losses |= self.state_losses(student, teacher_states, batch, info)
         if self.weights.relations:
             assert self.teacher.tokens is None

@@ -28,7 +28,7 @@ from cutbert.shape.subnet import Subnet
 from cutbert.train.collating import block_batch
 from cutbert.train.loop import ModelView, StepInfo
 from cutbert.train.losses import kl_sum, logit_loss
-from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, transformed
+from cutbert.train.masked_lm import StepMasks, head_of, masked_loss, rounded, transformed
 from cutbert.train.settings import StagePlan, TrainSettings
 from cutbert.work.kept_outputs import KeptOutputs
 
@@ -146,15 +146,27 @@ class BatchLosses(Protocol):
         """The denominator of the logit loss: outputs of the whole step that it is a mean over."""
         ...
 
-    def label_losses(self, view: ModelView, states: States) -> Losses:
-        """Return this micro-batch's share of the loss against labels or true tokens, by its name in the log."""
+    def read_at(self, net: TaskModel) -> Tensor | None:
+        """Return the places of a network's last hidden state that its losses read, as `Encoder.forward` takes them."""
+        ...
+
+    def label_losses(self, view: ModelView, states: States, *, is_read: bool = False) -> Losses:
+        """Return this micro-batch's share of the loss against labels or true tokens, by its name in the log.
+
+        Args:
+            view: the network.
+            states: its hidden states.
+            is_read: whether the last of them is only of the places `read_at`.
+        """
         ...
 
     def target(self, teacher: Teacher, subnet: Subnet | None = None) -> TeacherOutputs:
         """Return the outputs of a teacher, or of a subnet of it."""
         ...
 
-    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
+    def logit_loss(
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
+    ) -> Tensor:
         """Return the loss against the teacher's logits, summed over the micro-batch.
 
         Args:
@@ -162,6 +174,7 @@ class BatchLosses(Protocol):
             states: the student's hidden states.
             target: the teacher's outputs.
             temperature: divides the logits of both.
+            is_read: whether the student's last state is only of the places `read_at`.
         """
         ...
 
@@ -192,12 +205,15 @@ class TaskLosses:
     def num_targets(self) -> int:
         return self.info.num_tokens if self.head.kind == "token" else self.info.num_examples
 
-    def label_losses(self, view: ModelView, states: States) -> Losses:
+    def read_at(self, net: TaskModel) -> Tensor | None:
+        return net.read_at(self.batch.input_ids, self.batch.blocks)
+
+    def label_losses(self, view: ModelView, states: States, *, is_read: bool = False) -> Losses:
         batch = self.batch
         if self.answers is not None:
-            loss = self.logit_loss(view, states, self.target(self.answers), temperature=1.0)
+            loss = self.logit_loss(view, states, self.target(self.answers), temperature=1.0, is_read=is_read)
             return {"labels": loss / self.num_targets}
-        logits = view.model.apply_head(states, batch.attention_mask, batch.blocks).logits
+        logits = view.model.apply_head(states, batch.attention_mask, batch.blocks, is_read=is_read).logits
         mean = task_loss(self.head, logits, batch.labels, attention_mask=batch.attention_mask, blocks=batch.blocks)
         return {"labels": mean * (self.info.label_share(batch) / self.label_variance)}
 
@@ -206,8 +222,10 @@ class TaskLosses:
         assert outputs.logits is not None
         return TeacherOutputs(teacher, outputs.logits, outputs.hidden_states)
 
-    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
-        student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks).logits
+    def logit_loss(
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
+    ) -> Tensor:
+        student = view.model.apply_head(states, self.batch.attention_mask, self.batch.blocks, is_read=is_read).logits
         assert student is not None
         loss = logit_loss(
             self.head,
@@ -239,8 +257,11 @@ class MaskedLosses:
     def batch(self) -> Batch:
         return self.masked.batch
 
-    def label_losses(self, view: ModelView, states: States) -> Losses:
-        x_ME = transformed(view.model, states, self.masked.positions)
+    def read_at(self, net: TaskModel) -> Tensor | None:
+        return rounded(self.masked.positions)
+
+    def label_losses(self, view: ModelView, states: States, *, is_read: bool = False) -> Losses:
+        x_ME = transformed(view.model, states, self.masked.positions, is_read=is_read)
         return {"masked_lm": masked_loss(view, x_ME, self.masked.targets) / self.num_targets}
 
     @torch.no_grad()
@@ -248,8 +269,10 @@ class MaskedLosses:
         states = teacher.states(self.batch, subnet)
         return TeacherOutputs(teacher, transformed(teacher.model, states, self.masked.positions), states)
 
-    def logit_loss(self, view: ModelView, states: States, target: TeacherOutputs, temperature: float) -> Tensor:
-        x_ME = transformed(view.model, states, self.masked.positions)
+    def logit_loss(
+        self, view: ModelView, states: States, target: TeacherOutputs, temperature: float, *, is_read: bool = False
+    ) -> Tensor:
+        x_ME = transformed(view.model, states, self.masked.positions, is_read=is_read)
         table, bias = view.model.encoder.embeddings.token.weight, head_of(view.model).bias
         return vocabulary_loss(x_ME, table, view.token_table(), bias, vocabulary_kl(target, temperature))
 
@@ -283,6 +306,16 @@ class TextLosses:
         return MaskedLosses(masks.apply(batch, info.rows), max(1, masks.num_hidden))
 
 
-def encoder_states(net: TaskModel, batch: Batch, subnet: Subnet | None = None) -> States:
-    """Return the hidden states of a batch."""
-    return net.encoder(batch.input_ids, batch.attention_mask, batch.token_type_ids, subnet=subnet, blocks=batch.blocks)
+def encoder_states(
+    net: TaskModel, batch: Batch, subnet: Subnet | None = None, *, last_at: Tensor | None = None
+) -> States:
+    """Return the hidden states of a batch; of the last one only some places, if they are given."""
+    states: States = net.encoder(
+        batch.input_ids,
+        batch.attention_mask,
+        batch.token_type_ids,
+        subnet=subnet,
+        blocks=batch.blocks,
+        last_at=last_at,
+    )
+    return states

@@ -73,13 +73,24 @@ OTHER_EMBEDDER = replace(EMBEDDER, weights=replace(OTHER_BACKBONE.weights, logit
 """The recipe of another embedding model than the teacher's."""
 
 
-def recipe_for(head: HeadSpec, *, is_cut: bool = True) -> StudentRecipe:
+# Piloted in one short run, one seed: MiniLM from all-mpnet, 90 steps of 48 texts at 1e-4, 300 of SQuAD's questions over
+# 200 paragraphs. Learning all-mpnet's vectors, brought to 384 numbers by the orthogonal matrix that lies nearest, took
+# NDCG@10 from 82.0 to 77.3: such a network has to leave its own space first. Learning similarities left it at 81.5, and
+# at the rate here 82.3 (all-mpnet: 83.9); STS-B stayed at 89.0 to 89.1.
+SIMILAR_EMBEDDER = replace(OTHER_EMBEDDER, plan=replace(OTHER_EMBEDDER.plan, learning_rate=3e-5))
+"""The recipe of an embedding model whose vectors have another width than the teacher's."""
+
+
+def recipe_for(head: HeadSpec, *, is_cut: bool = True, has_width: bool = True) -> StudentRecipe:
     """Return how a network with some head is distilled where the user says nothing.
 
     Args:
         head: of the task.
         is_cut: whether it is cut from its teacher.
+        has_width: of an embedding model, whether its vectors have the teacher's width.
     """
+    if head.kind == "embedding" and not has_width:
+        return SIMILAR_EMBEDDER
     if head.kind == "embedding":
         return EMBEDDER if is_cut else OTHER_EMBEDDER
     return SMALL if is_cut else OTHER_BACKBONE
