@@ -24,13 +24,14 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
-from cutbert.methods import fit_proposals
+from cutbert.methods import fit_proposals, fit_race
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
+from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
@@ -148,6 +149,30 @@ def test_a_teacher_that_diverges_at_one_rate_is_made_at_another(
     run = fit(bare, tmp_path / "run", task, max_params=int(0.8 * PARAMS))
     assert "teacher: nothing is learned at 0.0001: stage teacher-1" in capsys.readouterr().err
     assert read_plan(run.path)["teacher"][0]["number"] == 2
+
+
+def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mean of both times counts; where all are too slow, or no latency is limited, the order stays."""
+    names = ("first", "second", "third")
+    part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
+    entrants = [Entrant(Candidate(name, "sizes", part), latency_ms=1.9, kl=0.1) for name in names]
+    plan = SimpleNamespace(decide=lambda name, decide: decide())
+    fitting: Any = SimpleNamespace(plan=plan, own=SimpleNamespace(source=SimpleNamespace(model=None)))
+    monkeypatch.setattr(fit_race, "loaded", lambda fitting, entrant: entrant.candidate.name)
+    monkeypatch.setattr(fit_race, "keeps_aims", lambda fitting, target, candidate, ms: ms <= 2)
+    for again, limits, wanted in (
+        ((2.2, 2.0, 1.0), {"latency_ms": 2.0}, "second third first"),  # 2.05 ms
+        ((2.0, 2.0, 1.0), {"latency_ms": 2.0}, "first second third"),
+        ((9.0, 9.0, 9.0), {"latency_ms": 2.0}, "first second third"),
+        ((9.0, 1.0, 1.0), {"params": 2.0}, "first second third"),
+    ):
+        monkeypatch.setattr(fit_race, "times_of", lambda *parts, again=again: dict(zip(names, again, strict=True)))
+        ordered = fit_race.timed_again(fitting, Target("2 ms", "limit-1", limits, limits, 1), entrants)
+        assert " ".join(each.candidate.name for each in ordered) == wanted
+    said = capsys.readouterr().err
+    assert said == "2 ms: second goes on in the place of first, which takes 2.05 ms as timed again\n"
 
 
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:

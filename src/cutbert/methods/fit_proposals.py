@@ -272,16 +272,20 @@ def nearest_first(candidates: Sequence[Candidate], distance: Mapping[str, float]
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Return the latency of each candidate, timed in turn with the uncut model and brought to its first latency."""
+    """Return the latency of each candidate's sizes, with new weights."""
     models = {name: part.source.model for name, part in fitting.parts.items()}
     shapes = {each.name: each.subnet.shape_in(models[each.student].shape) for each in candidates}
     networks = {each.name: new_network(models[each.student], shapes[each.name]) for each in candidates}
-    networks["uncut"] = new_network(models[None], models[None].shape)
     say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
+    return times_of(fitting, networks, new_network(models[None], models[None].shape))
+
+
+def times_of(fitting: Fitting, networks: Mapping[str, TaskModel], uncut: TaskModel) -> dict[str, float]:
+    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
     latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
-    times = time_networks(networks, fitting.objective.lengths, latency)
+    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency)
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
-    return {each.name: factor * times[each.name].latency_ms for each in candidates}
+    return {name: factor * times[name].latency_ms for name in networks}
 
 
 def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Callable[[int], float]) -> int:
