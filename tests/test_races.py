@@ -43,7 +43,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs
 from cutbert.sweeps.folder import SweepFolder
-from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_folder import RunFolder, has_content
 from cutbert.train.run_lock import LOCK
 from known_times import take_known_memory, take_known_times
 from methods.tiny_task import fit_quickly, measure_quickly, tiny_task
@@ -417,7 +417,10 @@ def test_two_of_all_that_write_to_one_place(tmp_path: Path, names: tuple[str, st
 
 
 def test_a_place_from_which_a_refused_command_withdraws(tmp_path: Path) -> None:
-    """What was refused takes its new folder away, perhaps under the hands of one that begins there."""
+    """What was refused takes its new folder away, perhaps under the hands of one that begins there.
+
+    Of two that are refused the second may find the folder of the first, and leave it, empty but for a lock.
+    """
 
     def refused(path: Path) -> None:
         with suppress(InputError), RunFolder.open(path, "finetune", {"seed": 0}).start():
@@ -426,7 +429,7 @@ def test_a_place_from_which_a_refused_command_withdraws(tmp_path: Path) -> None:
     for i in range(6):
         path = tmp_path / str(i) / "out"
         together(partial(refused, path), partial(write_run, path), partial(refused, path))
-        made = path.exists()
+        made = has_content(path)
         assert not made or read_json(path / "run.json")["result"] == {"score": 0.5}
         assert write_run(path) == "run"
         check_nothing_aside(tmp_path)

@@ -171,6 +171,9 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
         monkeypatch.setattr(fit_race, "times_of", lambda *parts, again=again: dict(zip(names, again, strict=True)))
         ordered = fit_race.timed_again(fitting, Target("2 ms", "limit-1", limits, limits, 1), entrants)
         assert " ".join(each.candidate.name for each in ordered) == wanted
+    monkeypatch.setattr(fit_race, "times_of", lambda *parts: {"second": 9.0})  # of another run's plan
+    ordered = fit_race.timed_again(fitting, Target("2 ms", "limit-1", {"latency_ms": 2.0}, {}, 1), entrants)
+    assert [each.candidate.name for each in ordered] == ["first", "third", "second"]
     said = capsys.readouterr().err
     assert said == "2 ms: second goes on in the place of first, which takes 2.05 ms as timed again\n"
 

@@ -188,6 +188,7 @@ def test_what_is_not_finite_stops_and_the_last_good_checkpoint_stays(
     with pytest.raises(RunError) as caught:
         train_stages(tmp_path / "bad", model, [stage], settings=settings)
     (message,) = caught.value.mistakes
+    assert not model.training and not model.encoder.embeddings.token.sparse  # whoever goes on with it may
     place = r"training must stay finite, but in stage first at step [56] of 10 .* is (nan|inf|not finite); "
     advice = r"Try a lower --learning-rate \(the peak is 0\.01\), a larger --warmup-ratio or --precision float32"
     kept, good = (tmp_path / name / "checkpoint" / "first" for name in ("bad", "good"))

@@ -78,6 +78,7 @@ def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
     arrays = load_arrays(folder)
     if arrays is not None:
         return arrays
+    was_unreadable = False
     try:
         for tries_left in reversed(range(TRIES)):
             try:
@@ -85,8 +86,12 @@ def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
             except FileNotFoundError:  # taken away while it was written
                 if not tries_left:
                     raise
+                continue
             if arrays is not None:
                 return arrays
+            if was_unreadable:
+                break
+            was_unreadable = True
     except (LackError, OSError) as error:
         lack = lack_of(error, folder)
         if isinstance(lack, LackError) and lack.where is None:  # memory

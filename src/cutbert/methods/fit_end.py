@@ -166,6 +166,8 @@ def notes_of(
                 notes.append(f"{target.name}: {taken.entry.name} {rest}")
         if not winner.steps and is_stopped:
             notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
+        elif not winner.steps and winner.rounds:
+            notes.append(f"{target.name}: no training stayed finite; candidates are only repaired")
         elif not winner.steps:
             has_others = fitting.settings.student and winner.candidate.kind != "student"
             rest = ", and no student was tried" if has_others else ""

@@ -198,7 +198,7 @@ def share_of(uncut_ms: float, share: float) -> float:
     >>> share_of(3.0, 1 / 3), share_of(1.23456789, 0.5), share_of(1.23456789, 1.0)
     (1.0, 0.617283, 1.23457)
     """
-    exact, rounding = Decimal(repr(share * uncut_ms)), ROUND_FLOOR
+    exact, rounding = Decimal(repr(float(share * uncut_ms))), ROUND_FLOOR
     if share == 1:  # measured again it may differ by a rounding
         exact, rounding = exact * (1 + ROUNDING), ROUND_CEILING
     return float(exact.quantize(Decimal(1).scaleb(exact.adjusted() - 5), rounding))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from cutbert.checks import (
     list_of,
 )
 from cutbert.data.tokens import Tokens
-from cutbert.errors import Mistakes, RunError
+from cutbert.errors import DivergedError, Mistakes, RunError
 from cutbert.files import read_json, write_json
 from cutbert.model.task_model import TaskModel
 from cutbert.options import CEILINGS
@@ -162,7 +163,8 @@ class Clock:
 
     def left_with(self, candidates: int) -> float:
         """Return what is left where at most so many take part under each limit that is still to come."""
-        known = [max(FEWEST_SERVED, n) for name, n in self.plan.decisions.items() if name.endswith(TAKING_PART)]
+        counts = [count for name, count in self.plan.decisions.items() if name.endswith(TAKING_PART)]
+        known = [max(FEWEST_SERVED, count) if count else 0 for count in counts]
         served = sum(known) + (self.limits - len(known)) * max(FEWEST_SERVED, candidates)
         return max(0.0, self.limit_s - self.plan.run.seconds - self.uncut_s * end_of(served))
 
@@ -188,10 +190,12 @@ def seconds_per_step(
     """
     scratch = RunFolder(Path("unused"), {"settings": {}, "timings": {}}, is_writer=False)
     trainer = Trainer(model, Stage(plan, tokens, step), engine, train, scratch)
-    for _ in range(WARM_STEPS):
-        trainer.step()
-    begun = time.monotonic()
-    for _ in range(TIMED_STEPS):
-        trainer.step()
+    begun = 0.0
+    for number in range(WARM_STEPS + TIMED_STEPS):
+        if number == WARM_STEPS:
+            begun = time.monotonic()
+        with suppress(DivergedError):  # such a step takes as long, and the training itself will tell
+            trainer.step()
+    spent = time.monotonic() - begun
     trainer.view.close()
-    return (time.monotonic() - begun) / TIMED_STEPS
+    return spent / TIMED_STEPS

@@ -84,6 +84,7 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
     candidates, times = timed(fitting, target, diverse(fitting, target, proposed, damages), wider)
     if not candidates:
+        fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: 0)
         return [], []
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]

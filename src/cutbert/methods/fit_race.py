@@ -34,8 +34,8 @@ class Race:
 
     Args:
         target: the limit.
-        entrants: the winner first; the others in the order in which they dropped out, the last first. Empty where
-            nothing fits.
+        entrants: the winner first; the others in the order in which they dropped out, the last first, behind them
+            those that do not keep the limit as timed again. Empty where nothing fits.
     """
 
     target: Target
@@ -98,7 +98,10 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         return times_of(fitting, networks, fitting.own.source.model)
 
     again = fitting.plan.decide(f"{target.key}-again-ms", measured)
-    times = {each.candidate.name: (each.latency_ms + again[each.candidate.name]) / 2 for each in entrants}
+    times = {  # another run's plan may have timed others
+        each.candidate.name: (each.latency_ms + again.get(each.candidate.name, each.latency_ms)) / 2
+        for each in entrants
+    }
     ordered = sorted(
         entrants, key=lambda each: not keeps_aims(fitting, target, each.candidate, times[each.candidate.name])
     )

@@ -11,6 +11,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.errors import DivergedError
 from cutbert.fronts.score import label_scores
 from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
+from cutbert.methods.fit_training import what_diverged
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
 from cutbert.train.checkpoint import load_weights, save_weights
@@ -67,7 +68,7 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
         try:
             done = learning.attempt(number, rate, passes, until - run.seconds, tried[-1] if tried else None)
         except DivergedError as error:
-            say(f"teacher: nothing is learned at {rate:g}: {error}")
+            say(f"teacher: nothing is learned at {rate:g}: {what_diverged(error)}")
             continue
         if done is None:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pac
     try:
         position = train_stage(network, stage, part.objective.engine, fitting.train, fitting.plan.run)
     except DivergedError as error:
-        say(f"{entrant.candidate.name} stays as it was: {error}")
+        say(f"{entrant.candidate.name} stays as it was: {what_diverged(error)}")
         return replace(entrant, rounds=entrant.rounds + 1)
     return replace(
         entrant,
@@ -57,6 +58,11 @@ def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pac
         rounds=entrant.rounds + 1,
         weights=name,
     )
+
+
+def what_diverged(error: DivergedError) -> str:
+    """Return what was not finite, without the advice on options, which `fit` plans itself."""
+    return str(error).partition("; ")[0]
 
 
 def loaded(fitting: Fitting, entrant: Entrant) -> TaskModel:
@@ -220,5 +226,7 @@ def trained_there(fitting: Fitting, entrant: Entrant, name: str, steps: int) -> 
     """
     if not fitting.folder.is_dir():
         raise RunError(f"{fitting.folder} must be on storage that all nodes of the cluster share")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a script's background; Ray cancels by it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with num_threads(int(needs_of(fitting.train)["CPU"])):
         return trained(fitting, entrant, name, steps)

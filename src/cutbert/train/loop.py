@@ -152,7 +152,11 @@ def train_stage(model: nn.Module, stage: Stage, engine: Engine, settings: TrainS
     trainer = Trainer(model, stage, engine, settings, run)
     title = stage.plan.name
     with deferred_interrupt() as interrupt, progress_bar(title, trainer.num_steps, shown=engine.is_main) as bar:
-        trainer.advance(None, interrupt, lambda note: bar(trainer.position.step, note, trainer.num_steps))
+        try:
+            trainer.advance(None, interrupt, lambda note: bar(trainer.position.step, note, trainer.num_steps))
+        except DivergedError:  # who catches it may go on with the network
+            trainer.view.close()
+            raise
     return trainer.finish()
 
 

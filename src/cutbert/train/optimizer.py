@@ -311,7 +311,7 @@ def parts_of(weights: Sequence[Tensor], room: int) -> Iterator[list[tuple[int, s
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all numbers of some tensors, summed in float32.
+    """Return the norm of all numbers of some tensors.
 
     The norms of a bf16 matrix's rows are rounded to bf16, each by itself: a cast of all numbers takes as long as
     their norm.

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,6 @@ class RunFolder:
         if not self.is_writer:
             yield self
             return
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with making_locked(self.path, RECORD):
             is_new = not has_content(self.path)
             try:
@@ -159,7 +158,7 @@ class RunFolder:
                     yield self
             except (InputError, MissingError):
                 if is_new:
-                    remove_if_bare(self.path, made)
+                    remove_if_bare(self.path)
                 raise
             except (KeyboardInterrupt, InterruptedRun):
                 self._save()
@@ -266,17 +265,8 @@ def tidy(path: Path) -> None:
             remove_leftovers(path, and_below=True)
 
 
-def remove_if_bare(path: Path, made: Sequence[Path]) -> None:
-    """Remove what `start` made, unless there is more in the folder than it made.
-
-    Args:
-        path: the run's folder.
-        made: it and its parents as far as `start` made them, innermost first; parents that hold more stay.
-    """
-    ours = (LOG, RECORD, LOCK)  # the lock last: until then no other process begins here
-    if set(names_in(path)) <= set(ours):
-        for name in ours:
+def remove_if_bare(path: Path) -> None:
+    """Remove what `start` wrote, unless there is more in the folder; the lock and what was made go with the lock."""
+    if set(names_in(path)) <= {LOG, RECORD, LOCK}:
+        for name in (LOG, RECORD):
             (path / name).unlink(missing_ok=True)
-        with suppress(OSError):  # there is more in one
-            for folder in made:
-                folder.rmdir()
