@@ -370,8 +370,8 @@ def test_arguments_are_checked_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         cutbert.finetune("m", out=tmp_path / "o", epoch=3, taks="sst2")
     assert sorted(caught.value.mistakes) == [
-        "unknown argument 'epoch'; did you mean 'epochs'?",
-        "unknown argument 'taks'; did you mean 'task'?",
+        "unknown argument 'epoch'; did you mean epochs?",
+        "unknown argument 'taks'; did you mean task?",
     ]
     with pytest.raises(InputError, match="argument 'input' must be given"):
         cutbert.predict("m", text="a", out="b.tsv")
