@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -91,4 +92,13 @@ if __name__ == "__main__":
     args = parser.parse_args()
     os.environ |= {"SERVE_MODEL": args.model, "SERVE_BACKEND": args.backend, "SERVE_THREADS": str(args.threads)}
     folder, workers = os.path.dirname(os.path.abspath(__file__)), args.processes
-    uvicorn.run("serve:make_app", factory=True, port=args.port, workers=workers, app_dir=folder, log_level="warning")
+    with socket.create_server(("127.0.0.1", args.port)) as listener:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else several processes wait 40 ms
+        uvicorn.run(
+            "serve:make_app",
+            factory=True,
+            fd=listener.fileno(),
+            workers=workers,
+            app_dir=folder,
+            log_level="warning",
+        )
