@@ -78,7 +78,6 @@ def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
     arrays = load_arrays(folder)
     if arrays is not None:
         return arrays
-    was_unreadable = False
     try:
         for tries_left in reversed(range(TRIES)):
             try:
@@ -89,9 +88,6 @@ def cached_files(key: str, write: WriteArrays, about: str) -> Arrays:
                 continue
             if arrays is not None:
                 return arrays
-            if was_unreadable:
-                break
-            was_unreadable = True
     except (LackError, OSError) as error:
         lack = lack_of(error, folder)
         if isinstance(lack, LackError) and lack.where is None:  # memory
