@@ -21,7 +21,7 @@ from cutbert.files import replacing_folder
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.train.progress import say
 from fit_beside_layers import RIVALS, facts_of, run_both
-from recording import make_parser, numbers, parse, record_so_far, shares, write_part
+from recording import make_parser, measure_seeds, numbers, parse, record_so_far, shares
 from workload import model_of
 
 TASKS = ("SST-2", "CoLA", "MRPC", "RTE", "QNLI", "QQP", "WNLI", "STS-B", "SUBJ")
@@ -46,11 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(parser, argv)
     about = {"time_s": args.time, "shares": args.shares, "cells": []}
     record = record_so_far(args.name, args, args.seeds, lambda: about)
-    done = {cell["seed"] for cell in record["cells"]}
-    for seed in args.seeds:
-        if seed not in done:
-            record["cells"].append(measure(seed, args))
-            write_part(record, args)
+    measure_seeds(record, args, measure)
     for cell in record["cells"]:
         for row in cell["compared"]:
             print(json.dumps(row))

@@ -30,7 +30,7 @@ from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
 from cutbert.train.runner import run_rows
 from measure_embedding import SHOWN, write_data
-from recording import make_parser, numbers, parse, record_so_far, write_part
+from recording import make_parser, measure_seeds, numbers, parse, record_so_far
 
 BACKEND = "onnx-int8"
 ROOM = 1.2  # of the untaught student's latency: the limit, which networks of its very sizes keep however long texts are
@@ -56,11 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args.student = args.student or str(checked_weights())
     about = {"time_s": args.time, "texts": args.texts, "queries": args.queries, "cells": []}
     record = record_so_far(args.name, args, args.seeds, lambda: about)
-    done = {cell["seed"] for cell in record["cells"]}
-    for seed in args.seeds:
-        if seed not in done:
-            record["cells"].append(measure(seed, args))
-            write_part(record, args)
+    measure_seeds(record, args, measure)
     for cell in record["cells"]:
         print(json.dumps({"taught": cell["taught"], "untaught": cell["untaught"], "differences": cell["differences"]}))
 

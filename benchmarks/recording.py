@@ -109,6 +109,15 @@ def write_part(record: dict[str, Any], args: argparse.Namespace) -> None:
     say(f"written: {path}")
 
 
+def measure_seeds(record: dict[str, Any], args: argparse.Namespace, measure: Callable[[int, Any], Any]) -> None:
+    """Measure a cell for each seed that a record lacks, and write the record after each."""
+    done = {cell["seed"] for cell in record["cells"]}
+    for seed in args.seeds:
+        if seed not in done:
+            record["cells"].append(measure(seed, args))
+            write_part(record, args)
+
+
 def header(name: str, args: argparse.Namespace, seeds: Sequence[int]) -> dict[str, Any]:
     """Return what every record begins with, as it is now; arguments as in `recorded`."""
     return {

@@ -162,7 +162,7 @@ class Clock:
         return self.left_with(self.candidates)
 
     def left_with(self, candidates: int) -> float:
-        """Return what is left where at most so many take part under each limit that is still to come."""
+        """Return the seconds left if this many candidates take part under each limit that has not been raced for."""
         counts = [count for name, count in self.plan.decisions.items() if name.endswith(TAKING_PART)]
         known = [max(FEWEST_SERVED, count) if count else 0 for count in counts]
         served = sum(known) + (self.limits - len(known)) * max(FEWEST_SERVED, candidates)
