@@ -25,7 +25,7 @@ from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.sweeps.expand import read_runs
-from known_times import take_known_memory
+from known_times import take_known_memory, take_times_of_thread
 from methods.tiny_task import measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
@@ -493,10 +493,13 @@ def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_an_embedding_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_s", property(lambda self: 1.0))
-    sizes = {"num_layers": 2, "num_heads": 2, "intermediate_size": 16, "vocab_size": 20, "num_positions": 128}
-    small = save_tiny_embedder(tmp_path / "small", EncoderShape.uniform(hidden_size=12, **sizes))
-    words = ("--model", save_tiny_embedder(tmp_path / "model"), "--student", small, "--data-dir")
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 1.0)
+    monkeypatch.setattr(script_module("measure_embedding_student"), "ROOM", 2.0)
+    take_times_of_thread(monkeypatch)
+    sizes = {"num_heads": 2, "intermediate_size": 16, "vocab_size": 20, "num_positions": 128}
+    large, little = (EncoderShape.uniform(num_layers=n, hidden_size=h, **sizes) for n, h in ((8, 24), (2, 12)))
+    model, small = save_tiny_embedder(tmp_path / "model", large), save_tiny_embedder(tmp_path / "small", little)
+    words = ("--model", model, "--student", small, "--data-dir")
     words = (*words, embedding_data(tmp_path / "data"), "--time", 600, "--work", tmp_path / "runs")
     (cell,) = record_of("measure_embedding_student", tmp_path, *words)["cells"]
     for name in ("taught", "untaught"):
