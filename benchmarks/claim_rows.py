@@ -264,6 +264,23 @@ OURS = (
         decides=command("fit"),
     ),
     Claim(
+        "`fit` beats plain layers at half and at an eighth of the latency too",
+        "both limits in one run, of as long",
+        "as above",
+        ("fit_limits",),
+        fit_gaps("layers", "fit_limits"),
+        decides=command("fit_limits"),
+    ),
+    Claim(
+        "`fit` loses nothing to the uncut model at half and at an eighth",
+        "the same runs",
+        "`fit` less the teacher in int8",
+        ("fit_limits",),
+        fit_gaps("uncut", "fit_limits"),
+        NO_WORSE,
+        decides=command("fit_limits"),
+    ),
+    Claim(
         "`fit` beats plain layers of a model of 12 layers of 768",
         "all-mpnet-base-v2, the papers' size; `fit` may cut all-MiniLM-L6-v2 too",
         "`fit` less `fit --kinds layers`, one core",

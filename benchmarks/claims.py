@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, link_to, several
+from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, has_record, link_to, several
 
 BETTER, NO_WORSE, FASTER = 0.0, -0.01, 1.0  # what an interval must lie above
 WEAK = tuple(f"{name}_mrpc" for name in ("family", "cuts", "undivided", "int8", "search"))  # under-trained teachers
@@ -110,9 +110,14 @@ class Claim:
     decides: str = ""
 
     @property
+    def findings(self) -> Sequence[Finding]:
+        """What came out; nothing where it was not run, or a record of it is not there yet."""
+        return self.found() if self.found and all(map(has_record, self.records)) else ()
+
+    @property
     def verdict(self) -> str:
         """The verdict by the rule that the page states."""
-        found = self.found() if self.found else ()
+        found = self.findings
         if not found:
             return NOT_RUN
         if self.flaw:
@@ -130,8 +135,9 @@ class Claim:
 
     def row(self) -> list[str]:
         """Return the cells of the page's row."""
-        links = " ".join(map(link_to, self.records))
-        shown = "<br>".join(labelled(each, self.mark) for each in self.found()) if self.found else ""
+        found = self.findings
+        links = " ".join(map(link_to, self.records)) if found else ""
+        shown = "<br>".join(labelled(each, self.mark) for each in found)
         flaw = f"<br>{self.flaw}" if self.flaw else ""
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""

@@ -15,6 +15,7 @@ from results import (
     cut,
     cut_gap,
     differences,
+    has_record,
     kept,
     kept_gap,
     points,
@@ -28,17 +29,19 @@ WEAK_HEADS = tuple(head.replace("MRPC", "MRPC†") for head in HEADS)
 SAME = 0.02  # parameters this near count as equal
 
 
-def fit_rows() -> list[list[str]]:
-    """Return what fit and its rival took under each limit: score, from the int8 teacher, at what share of it."""
-    record = read_record("fit")
+def fit_rows(name: str) -> list[list[str]]:
+    """Return what fit and its rival took under each limit of a record: score, from the int8 teacher, at what share."""
+    record = read_record(name)
     rows = []
     for limit, share in enumerate(record["shares"]):
         found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
         counts = sorted({row["seeds"] for row in found.values()})
-        for name, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
-            cells = [fit_cell(found[task], name) if task in found else "—" for task in TASKS]
-            minutes = record["time_s"] / 60
-            rows.append([f"{title}: limit {share:.2f}, {minutes:.0f} minutes", " or ".join(map(str, counts)), *cells])
+        for network, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
+            cells = [fit_cell(found[task], network) if task in found else "—" for task in TASKS]
+            limits = len(record["shares"])
+            shared = f" for {limits} limits" if limits > 1 else ""
+            words = f"{title}: limit {share:.2f}, {record['time_s'] / 60:.0f} minutes{shared}"
+            rows.append([words, " or ".join(map(str, counts)), *cells])
     return rows
 
 
@@ -65,7 +68,8 @@ def backend_cell(task: str, name: str) -> str:
 def int8_table() -> str:
     """Return what each method scores as an int8 file, at shares of the int8 latency of its own teacher."""
     rows = [
-        *fit_rows(),
+        *fit_rows("fit"),
+        *(fit_rows("fit_limits") if has_record("fit_limits") else []),
         ["three plain layers, distilled", "1", *(backend_cell(task, "fewer layers") for task in TASKS)],
         [
             "`dynabert`, best on select within half of the multiply-adds",

@@ -230,6 +230,12 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
+        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --time 600 --threads 1 "
+        "--work {runs}/fit_limits",
+        name="fit_limits",
+    ),
+    measured(
+        "measure_fit",
         "--name fit_base --model {base} --student {model} --data-dir {data} --tasks cola,mrpc,sst2 --passes 2 "
         "--rate 5e-5 --shares 0.5,0.25 --time 1800 --threads 1 --work {runs}/fit_base",
         "fit_base",

@@ -64,7 +64,7 @@ def fit_line() -> str:
 
 def sources_table() -> str:
     """Return where each record that a claim rests on comes from."""
-    names = dict.fromkeys(name for claim in all_claims() for name in claim.records)
+    names = dict.fromkeys(name for claim in all_claims() if claim.findings for name in claim.records)
     rows = []
     for name in names:
         record = read_record(name)
@@ -96,7 +96,7 @@ def cost_table() -> str:
 def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
     """Yield the differences that have an interval, with their label and claim, in the page's order."""
     for claim in all_claims():
-        for found in claim.found() if claim.found else ():
+        for found in claim.findings:
             if isinstance(found, Gap) and found.low is not None and found.high is not None:
                 task = labelled(found, claim.mark).removesuffix(found.text).strip()
                 yield task, claim, found

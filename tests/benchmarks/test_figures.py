@@ -75,6 +75,8 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
     assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
+    waiting = claim("name", "words", "a run", ("a_record_to_come",), found=lambda: [above])
+    assert waiting.verdict == "not run yet" and waiting.row() == ["**name.** words", "", "", "not run yet"]
 
 
 def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -> None:
@@ -118,7 +120,7 @@ def test_fit_has_any_number_of_seeds_and_limits(
     rows = scripts["page_tables"].fit_table().splitlines()
     assert len(rows) == 2 + 4 + 2 and rows[4].startswith("| mean | 0.50 | 80.0 |")
     assert rows[2].count("+2.") == 2 * (seeds + 1)
-    assert f"| `fit`: limit 0.50, 10 minutes | {seeds} |" in scripts["equal_cost"].int8_table()
+    assert f"| `fit`: limit 0.50, 10 minutes for 2 limits | {seeds} |" in scripts["equal_cost"].int8_table()
     rows_of_fit = [each for each in scripts["claim_rows"].OURS if each.records == ("fit",)]
     claim, on_mean = (each for each in rows_of_fit if "beats plain layers" in each.name)
     # Of two tasks of equal half widths the mean's is smaller by the root of 2.
