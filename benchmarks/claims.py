@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, has_record, link_to, several
+from results import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_SHOWN,
+    SHOWN,
+    TASKS,
+    Gap,
+    has_record,
+    link_to,
+    several,
+    since,
+)
 
 BETTER, NO_WORSE, FASTER = 0.0, -0.01, 1.0  # what an interval must lie above
 WEAK = tuple(f"{name}_mrpc" for name in ("family", "cuts", "undivided", "int8", "search"))  # under-trained teachers
@@ -138,11 +150,12 @@ class Claim:
         found = self.findings
         links = " ".join(map(link_to, self.records)) if found else ""
         shown = "<br>".join(labelled(each, self.mark) for each in found)
-        flaw = f"<br>{self.flaw}" if self.flaw else ""
+        changed = since(*self.records) if found else ""
+        remarks = "".join(f"<br>{each}" for each in (self.flaw, changed) if each)
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""
         ran = f"{self.ran}: {links}" if links else ""
-        return [f"**{self.name}.** {self.says}", ran, f"{shown}{flaw}{decides}".removeprefix("<br>"), self.verdict]
+        return [f"**{self.name}.** {self.says}", ran, f"{shown}{remarks}{decides}".removeprefix("<br>"), self.verdict]
 
 
 def labelled(found: Finding, mark: str) -> str:

@@ -18,14 +18,17 @@ from results import (
     has_record,
     kept,
     kept_gap,
+    minutes_of,
     points,
     read_record,
     score,
     several,
+    since,
     table,
 )
 
 WEAK_HEADS = tuple(head.replace("MRPC", "MRPC†") for head in HEADS)
+BACKENDS = tuple(f"int8_{task}" for task in TASKS)
 SAME = 0.02  # parameters this near count as equal
 
 
@@ -38,9 +41,7 @@ def fit_rows(name: str) -> list[list[str]]:
         counts = sorted({row["seeds"] for row in found.values()})
         for network, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
             cells = [fit_cell(found[task], network) if task in found else "—" for task in TASKS]
-            limits = len(record["shares"])
-            shared = f" for {limits} limits" if limits > 1 else ""
-            words = f"{title}: limit {share:.2f}, {record['time_s'] / 60:.0f} minutes{shared}"
+            words = f"{title}: limit {share:.2f}, {minutes_of(name)}"
             rows.append([words, " or ".join(map(str, counts)), *cells])
     return rows
 
@@ -78,7 +79,9 @@ def int8_table() -> str:
         ],
         ["`schubert`, `undivided`: not measured in int8", "—", *("—" for _ in TASKS)],
     ]
-    return table(["network", "seeds", *HEADS], rows, text_columns=2)
+    changed = {"`fit` and plain layers by the same code": since("fit"), "The other rows": since(*BACKENDS)}
+    remarks = [f"- {rows_of}. {words}" for rows_of, words in changed.items() if words]
+    return "\n".join([table(["network", "seeds", *HEADS], rows, text_columns=2), *remarks, ""])
 
 
 def float_row(name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -10,9 +10,24 @@ from claim_rows import PAPERS
 from claims import Claim, labelled
 from everything import JOBS
 from planned_rows import as_planned
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, link_to, read_record, table
+from results import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_SHOWN,
+    SHOWN,
+    Gap,
+    fit_gap,
+    has_record,
+    link_to,
+    minutes_of,
+    read_record,
+    since,
+    table,
+)
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
+FURTHER = {"fit_limits": "Other limits", "fit_base": "The 12 layers of all-mpnet-base-v2"}
 COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
 
 
@@ -50,16 +65,34 @@ def all_claims() -> list[Claim]:
 
 
 def fit_line() -> str:
-    """Return how fit was run, and the verdicts on it."""
-    record = read_record("fit")
-    seeds = len({cell["seed"] for cell in record["cells"]})
-    first = f"{record['time_s'] / 60:.0f} minutes a run, " + (
+    """Return how fit was run and the verdicts on it, then a line for each further record of it."""
+    seeds = seeds_in("fit")
+    how = f"Runs of {minutes_of('fit')}, " + (
         "one seed: the next may say otherwise."
         if seeds == 1
         else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
     )
-    verdicts = " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if "fit" in claim.records)
-    return f"{first} {verdicts}\n"
+    first = " ".join(filter(None, [how, since("fit"), verdicts_on("fit")]))
+    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
+
+
+def further_fit(name: str) -> str:
+    """Return what fit takes in another record less its rivals, with the verdicts."""
+    seeds, rows = seeds_in(name), read_record(name)["summary"]
+    how = f"{FURTHER[name]} (`{name}`): runs of {minutes_of(name)}, {seeds} seed{'s' * (seeds > 1)}."
+    gaps = [
+        f"`fit` less {title}: {', '.join(labelled(fit_gap(row, rival, name), '') for row in rows)}."
+        for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8"))
+    ]
+    return " ".join(filter(None, [how, *gaps, since(name), verdicts_on(name)]))
+
+
+def seeds_in(name: str) -> int:
+    return len({cell["seed"] for cell in read_record(name)["cells"]})
+
+
+def verdicts_on(name: str) -> str:
+    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if name in claim.records)
 
 
 def sources_table() -> str:

@@ -24,6 +24,7 @@ from results import (
     points,
     read_record,
     score,
+    since_line,
     table,
 )
 
@@ -232,7 +233,8 @@ def backends_table() -> str:
             found, title = networks[key], INT8_ROWS[key].format(run=run)
             cells = [f"{100 * found['score']:.1f}", f"{found['latency_ms']:.1f}", f"{found['file_bytes'] / 1e6:.1f}"]
             rows.append(["" if i else f"{name}, {METRICS[task]}", title, key[1], *cells])
-    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
+    records = [f"int8_{task}" for task in TASKS]
+    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3) + since_line(*records)
 
 
 def stock_export_table() -> str:
@@ -274,7 +276,7 @@ def search_table() -> str:
             [TITLES[task], *(f"{means[cost][share]:+.1f}" for cost in ("macs", "latency_ms") for share in shares)]
         )
     names = [f"{start} {share}" for start in ("MACs,", "int8 latency,") for share in ("1/2", "1/3", "1/4")]
-    return table(["task, metric", *names], rows)
+    return table(["task, metric", *names], rows) + since_line(*(f"search_{task}" for task in TASKS))
 
 
 OPERATORS = {

@@ -47,6 +47,18 @@ def has_record(name: str) -> bool:
     return path_of(name).is_file()
 
 
+def since(*names: str) -> str:
+    """Return what has changed since records were made, in their own words; empty where nothing has that matters."""
+    found = [read_record(name).get("since", "") for name in names if has_record(name)]
+    return " ".join(dict.fromkeys(filter(None, found)))
+
+
+def since_line(*names: str) -> str:
+    """Return the same as a paragraph to stand below a table; empty where there is nothing to say."""
+    changed = since(*names)
+    return f"\n{changed}\n" if changed else ""
+
+
 def link_to(name: str) -> str:
     """Return the Markdown link from a page to a record."""
     return f"[{name}]({os.path.relpath(path_of(name), DOCS)})"
@@ -208,3 +220,10 @@ def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
     shares = read_record(record)["shares"]
     title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
     return Gap.read(title, row[f"fit - {rival}"])
+
+
+def minutes_of(name: str) -> str:
+    """Return the time of a run of fit, shared by its limits."""
+    record = read_record(name)
+    limits = len(record["shares"])
+    return f"{record['time_s'] / 60:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")

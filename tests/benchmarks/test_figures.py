@@ -104,19 +104,30 @@ def made_summary(task: str, limit: int, seeds: int) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def new_records(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder whose records stand for those of the repository."""
+    results = scripts["results"]
+    monkeypatch.setattr(results, "_folders", [tmp_path, *results._folders])
+    results.read_record.cache_clear()
+    yield tmp_path
+    results.read_record.cache_clear()
+
+
+def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: Any) -> None:
+    """Write a made-up record of fit on two tasks."""
+    record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
+    record |= {"shares": shares, "time_s": 600.0, "cells": [{**record["cells"][0], "seed": i} for i in range(seeds)]}
+    limits = range(len(shares))
+    record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in limits]
+    (folder / f"{name}.json").write_text(json.dumps({**record, **more}), encoding="utf-8")
+
+
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, "cannot be told here"), (3, "shown"), (5, "shown")])
 def test_fit_has_any_number_of_seeds_and_limits(
-    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: int, verdict: str
+    scripts: dict[str, ModuleType], new_records: Path, seeds: int, verdict: str
 ) -> None:
-    record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
-    record["shares"], record["time_s"] = [0.5, 0.25], 600.0
-    record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in (0, 1)]
-    (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
-    results = scripts["results"]
-    others = {path.stem: results.read_record(path.stem) for path in (BENCHMARKS / "records").glob("*.json")}
-    made = {**others, "fit": record}
-    for name in ("results", "findings", "equal_cost", "page_tables", "evidence", "claim_rows"):
-        monkeypatch.setattr(scripts[name], "read_record", made.__getitem__)
+    write_fit(new_records, "fit", seeds, [0.5, 0.25])
     rows = scripts["page_tables"].fit_table().splitlines()
     assert len(rows) == 2 + 4 + 2 and rows[4].startswith("| mean | 0.50 | 80.0 |")
     assert rows[2].count("+2.") == 2 * (seeds + 1)
@@ -126,6 +137,22 @@ def test_fit_has_any_number_of_seeds_and_limits(
     # Of two tasks of equal half widths the mean's is smaller by the root of 2.
     assert on_mean.verdict == verdict and "+2.0 [+1.3, +2.7]" in on_mean.row()[2]
     assert claim.verdict == verdict and "SST-2 at 0.25 +2.0 [+1.0, +3.0]" in claim.row()[2]
+
+
+def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.")
+    first, limits, base = scripts["evidence"].fit_line().splitlines()
+    assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
+        "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
+    )
+    assert limits.startswith(
+        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, 1 seed. `fit` less plain "
+    )
+    assert "SST-2 at 0.12 +2.0 [+1.0, +3.0] (one seed)" in limits and " It has changed. " in limits
+    assert limits.count("**cannot be told here**") == 2
+    assert "| `fit`: limit 0.12, 10 minutes for 2 limits | 1 |" in scripts["equal_cost"].int8_table()
+    (claim,) = (each for each in scripts["claim_rows"].OURS if each.name.startswith("`fit` beats plain layers at half"))
+    assert "<br>It has changed.<br>" in claim.row()[2]
 
 
 def test_a_figure_of_its_own_is_found(
