@@ -110,25 +110,31 @@ SCHUBERT = (
         decides=command("text_cuts"),
     ),
     Claim(
-        "Learned sizes beat three layers at equal parameters, by distillation on a task",
-        "not the paper's objective; the encoder's parameters are equal, latency is not: the cuts take "
+        "On the mean of three tasks distilled cuts beat three layers at equal parameters",
+        "learned sizes, not by the paper's objective; the encoder's parameters are equal, latency is not: cuts take "
         f"{shares('fakv', HALF)} of the teacher's, three layers {shares('layers', HALF)}",
-        "`--dims f,a,k,v`, half of the encoder, less three layers distilled with hidden states in as many steps",
+        "`--dims f,a,k,v`, half of the encoder, less three layers distilled with hidden states in as many steps; "
+        "MRPC's teachers are under-trained, and the layers' learning rate is DynaBERT's, untuned",
         (*CUTS, "cuts_mean"),
         cuts_with_mean(HALF),
         decides=command("cuts"),
     ),
     Claim(
-        "Learned sizes beat two layers at equal parameters, by distillation on a task",
+        "On the mean of three tasks distilled cuts beat two layers at equal parameters",
         f"as above; the cuts take {shares('fakv', THIRD)}, two layers {shares('layers', THIRD)}",
-        "35 % of the encoder, less two layers",
+        "35 % of the encoder, less two layers; as weak",
         (*CUTS, "cuts_mean"),
         cuts_with_mean(THIRD),
         decides=command("cuts"),
     ),
     Claim(
         "Which dimension goes first",
-        "hidden units alone are best from 77M parameters down, heads alone the worst",
+        "hidden units alone are best from 77M parameters down",
+        decides=command("dims"),
+    ),
+    Claim(
+        "Heads alone are the worst to cut",
+        "at 99M 83.1 on average, the other ways 83.7 to 84.1",
         decides=command("dims"),
     ),
     Claim(
@@ -287,6 +293,11 @@ OURS = (
         ("fit_base",),
         fit_gaps("layers", "fit_base"),
         decides=command("fit_base"),
+    ),
+    Claim(
+        "schuBERT's cuts are better by our price than by L1",
+        "each with its recipe, at equal parameters",
+        decides=command("dims"),
     ),
     Claim(
         "An embedding model that `fit` cuts is better than plain layers",

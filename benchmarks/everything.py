@@ -206,7 +206,7 @@ JOBS = (
         records=("recipe_pilots",),
     ),
     study("cuts", "--against layers --against family --cost latency_share", *of_tasks("cuts"), by_parameters=True),
-    study("dims", "--against layers --against cut/0.75-h --cost params"),
+    study("dims", "--against layers --against cut/0.75-h --against cut/0.9-a --against cut/paper --cost params"),
     study("undivided", "--against kept --against layers --against thin", *of_tasks("undivided")),
     representations(),
     study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True, record="text_cuts_tuned"),
