@@ -131,10 +131,18 @@ def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) 
 
 
 def int8(task: str) -> Job:
-    """Return the table of backends of one task, from the runs of the family's plan."""
+    """Return the table of backends of one task, from the runs of the plans of families, cuts and feed-forwards.
+
+    Their teachers have the same options and seed, and so the same weights.
+    """
     run, teacher = (run_of_plan("family", step, task) for step in ("family", "teacher"))
     layers = run_of_plan("family", "layers", task, "-layers.depths=3")
-    words = f"--run {run} --teacher {teacher} --layers {layers} --task {task} --data-dir {{data}} --threads 1"
+    cut = run_of_plan("cuts", "cut", task, "-cut.budget=params_encoder=0.5-cut.dims=fakv")
+    kept = run_of_plan("undivided", "kept", task, "-kept.num_ffn=3")
+    words = (
+        f"--run {run} --teacher {teacher} --layers {layers} --also schubert={cut} --also undivided={kept} "
+        f"--task {task} --data-dir {{data}} --threads 1"
+    )
     command, name = f"python benchmarks/measure_int8.py {words} --work {{runs}}/int8 {RECORDS}", f"int8_{task}"
     return Job(name, (command,), (name,), (name,))
 

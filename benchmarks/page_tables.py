@@ -217,6 +217,8 @@ INT8_ROWS = {
     ("teacher", "torch"): "teacher",
     ("teacher", "onnx-int8"): "teacher",
     ("fewer layers", "onnx-int8"): "three layers, distilled",
+    ("schubert", "onnx-int8"): "half of the encoder, of `schubert`",
+    ("undivided", "onnx-int8"): "three of six feed-forwards, of `undivided`",
     ("1/2 of the multiply-adds", "onnx-int8"): "best within half of the multiply-adds, of {run}",
     ("1/8 of the multiply-adds", "onnx-int8"): "best within an eighth, of {run}",
 }

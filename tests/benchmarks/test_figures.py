@@ -155,6 +155,22 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     assert "<br>It has changed.<br>" in claim.row()[2]
 
 
+def test_methods_stand_in_the_int8_table_where_records_have_them(
+    scripts: dict[str, ModuleType], new_records: Path
+) -> None:
+    equal_cost = scripts["equal_cost"]
+    assert "`schubert`, `undivided`: not measured in int8" in equal_cost.int8_table()
+    record = json.loads((BENCHMARKS / "records" / "int8_cola.json").read_text(encoding="utf-8"))
+    (teacher,) = (row for row in record["networks"] if (row["name"], row["backend"]) == ("teacher", "onnx-int8"))
+    half = {"latency_ms": teacher["latency_ms"] / 2, "score": teacher["score"] + 0.01}
+    record["networks"].append({**teacher, **half, "name": "undivided"})
+    (new_records / "int8_cola.json").write_text(json.dumps(record), encoding="utf-8")
+    scripts["results"].read_record.cache_clear()
+    *_, undivided, schubert = equal_cost.method_rows()
+    assert undivided[2:] == ["—", f"{100 * teacher['score'] + 1:.1f} (+1.0) at 0.50", "—"]
+    assert schubert[0] == "`schubert`: not measured in int8"
+
+
 def test_a_figure_of_its_own_is_found(
     scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
