@@ -139,6 +139,11 @@ def several(values: Sequence[float], digits: int = 2) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
     """Return a Markdown table whose first columns are text and whose others are numbers."""
     rule = "|" + "---|" * text_columns + "---:|" * (len(head) - text_columns)

@@ -182,8 +182,12 @@ def test_a_figure_of_its_own_is_found(
     )
     monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.5\n"}})
     assert figures.own_figures(page) == [] and figures.written(page) == page.read_text()
-    page.write_text(page.read_text() + "It gains 2.5 points, -0.25 less.\n")
-    assert figures.own_figures(page) == ["2.5", "-0.25"]
+    setting = "With 3 layers and 200 steps, 95 % intervals.\n"
+    page.write_text(page.read_text() + setting + "It gains 2.5 points, -0.25 less, in 20 minutes, all four.\n")
+    assert figures.own_figures(page) == ["2.5", "-0.25", "20 minutes", "all four"]
+    before = page.read_text()
+    page.write_text(f"## Timing\n\nA limit of 10 ms.\n\n3 % slower, four of six (`timing_noise.json`).\n\n{before}")
+    assert figures.own_figures(page)[:2] == ["3 %", "four of six"]
     monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.6\n"}})
     assert figures.written(page) != page.read_text()
 
