@@ -18,6 +18,7 @@ from results import (
     has_record,
     kept,
     kept_gap,
+    limit_text,
     minutes_of,
     points,
     read_record,
@@ -40,13 +41,16 @@ def fit_rows(name: str) -> list[list[str]]:
         found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
         counts = sorted({row["seeds"] for row in found.values()})
         for network, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
-            cells = [fit_cell(found[task], network) if task in found else "—" for task in TASKS]
-            words = f"{title}: limit {share:.2f}, {minutes_of(name)}"
+            cells = [fit_cell(found.get(task, {}), network) for task in TASKS]
+            words = f"{title}: limit {limit_text(share)}, {minutes_of(name)}"
             rows.append([words, " or ".join(map(str, counts)), *cells])
     return rows
 
 
 def fit_cell(row: Mapping[str, Any], name: str) -> str:
+    """Return what one network of a summary's row scores; nothing where the rival had fewer limits."""
+    if name not in row:
+        return "—"
     found, teacher = row[name], row["uncut"]
     spread = "" if found["spread"] is None else f" ± {100 * found['spread']:.1f}"
     return f"{100 * found['mean']:.1f}{spread} ({points(found['mean'] - teacher['mean'])}) at {found['share']:.2f}"

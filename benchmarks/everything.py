@@ -239,7 +239,7 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
-        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --time 600 --threads 1 "
+        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
         "--work {runs}/fit_limits",
         name="fit_limits",
     ),

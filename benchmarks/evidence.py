@@ -9,6 +9,7 @@ from pathlib import Path
 from claim_rows import PAPERS
 from claims import Claim, labelled
 from everything import JOBS
+from findings import fit_gaps
 from planned_rows import as_planned
 from results import (
     CANNOT_TELL,
@@ -78,13 +79,12 @@ def fit_line() -> str:
 
 def further_fit(name: str) -> str:
     """Return what fit takes in another record less its rivals, with the verdicts."""
-    seeds, rows = seeds_in(name), read_record(name)["summary"]
+    seeds, parts = seeds_in(name), []
+    for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8")):
+        if gaps := fit_gaps(rival, name)():
+            parts.append(f"`fit` less {title}: {', '.join(labelled(gap, '') for gap in gaps)}.")
     how = f"{FURTHER[name]} (`{name}`): runs of {minutes_of(name)}, {seeds} seed{'s' * (seeds > 1)}."
-    gaps = [
-        f"`fit` less {title}: {', '.join(labelled(fit_gap(row, rival, name), '') for row in rows)}."
-        for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8"))
-    ]
-    return " ".join(filter(None, [how, *gaps, since(name), verdicts_on(name)]))
+    return " ".join(filter(None, [how, *parts, since(name), verdicts_on(name)]))
 
 
 def seeds_in(name: str) -> int:

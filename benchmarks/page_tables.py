@@ -21,6 +21,7 @@ from results import (
     has_run,
     kept,
     kept_gap,
+    limit_text,
     minutes_of,
     points,
     read_record,
@@ -44,10 +45,10 @@ def fit_table() -> str:
         for row in tasks:
             cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
             gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
-            rows.append([TITLES[row["task"]], f"{share:.2f}", *cells, *gaps])
+            rows.append([TITLES[row["task"]], limit_text(share), *cells, *gaps])
         means = [f"{100 * fmean(row[name]['mean'] for row in tasks):.1f}" for name in ("uncut", "fit", "layers")]
         gaps = [gap_cell(fit_mean(limit, rival)) for rival in ("uncut", "layers")]
-        rows.append(["mean", f"{share:.2f}", *means, *gaps])
+        rows.append(["mean", limit_text(share), *means, *gaps])
     head = ["task", "limit, share of the int8 latency", "teacher in int8", "`fit`", "plain layers"]
     return table([*head, "`fit` - teacher", "`fit` - plain layers"], rows)
 

@@ -223,8 +223,13 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
 def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
     """Return what fit took less "uncut" or "layers", of a row of a record's summary."""
     shares = read_record(record)["shares"]
-    title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
+    title = f"{TASKS[row['task']]} at {limit_text(shares[row['limit']])}" if len(shares) > 1 else row["task"]
     return Gap.read(title, row[f"fit - {rival}"])
+
+
+def limit_text(share: float) -> str:
+    """Return a share of the latency in two digits, or three where they say more: 0.33, 0.125."""
+    return f"{share:.3f}" if abs(share - round(share, 2)) > 0.004 else f"{share:.2f}"
 
 
 def minutes_of(name: str) -> str:

@@ -140,7 +140,10 @@ def test_fit_has_any_number_of_seeds_and_limits(
 
 
 def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleType], new_records: Path) -> None:
-    write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.")
+    summary = [made_summary(task, limit, 1) for task in ("sst2", "cola") for limit in (0, 1)]
+    for row in summary[1::2]:  # no whole layer keeps the tighter limit
+        del row["layers"], row["fit - layers"]
+    write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.", summary=summary)
     first, limits, base = scripts["evidence"].fit_line().splitlines()
     assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
         "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
@@ -148,10 +151,15 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     assert limits.startswith(
         "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, 1 seed. `fit` less plain "
     )
-    assert "SST-2 at 0.12 +2.0 [+1.0, +3.0] (one seed)" in limits and " It has changed. " in limits
+    rival, teacher = limits.partition("the teacher in int8")[::2]
+    assert "SST-2 at 0.50 +2.0 [+1.0, +3.0] (one seed)" in rival and "0.125" not in rival
+    assert "SST-2 at 0.125 +2.0 [+1.0, +3.0] (one seed)" in teacher and " It has changed. " in teacher
     assert limits.count("**cannot be told here**") == 2
-    assert "| `fit`: limit 0.12, 10 minutes for 2 limits | 1 |" in scripts["equal_cost"].int8_table()
-    (claim,) = (each for each in scripts["claim_rows"].OURS if each.name.startswith("`fit` beats plain layers at half"))
+    table = scripts["equal_cost"].int8_table()
+    assert "| `fit`: limit 0.125, 10 minutes for 2 limits | 1 | 80.0 " in table
+    assert "| plain layers, any, by the same code: limit 0.125, 10 minutes for 2 limits | 1 | — |" in table
+    name = "`fit` beats plain layers under other limits too"
+    (claim,) = (each for each in scripts["claim_rows"].OURS if each.name == name)
     assert "<br>It has changed.<br>" in claim.row()[2]
 
 
