@@ -18,7 +18,6 @@ from results import (
     NOT_SHOWN,
     SHOWN,
     Gap,
-    fit_gap,
     has_record,
     link_to,
     minutes_of,
