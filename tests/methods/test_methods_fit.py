@@ -159,8 +159,9 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
     entrants = [Entrant(Candidate(name, "sizes", part), latency_ms=1.9, kl=0.1) for name in names]
     plan = SimpleNamespace(decide=lambda name, decide: decide())
-    fitting: Any = SimpleNamespace(plan=plan, own=SimpleNamespace(source=SimpleNamespace(model=None)))
+    fitting: Any = SimpleNamespace(plan=plan)
     monkeypatch.setattr(fit_race, "loaded", lambda fitting, entrant: entrant.candidate.name)
+    monkeypatch.setattr(fit_race, "timed_copy", lambda network: network)
     monkeypatch.setattr(fit_race, "keeps_aims", lambda fitting, target, candidate, ms: ms <= 2)
     for again, limits, wanted in (
         ((2.2, 2.0, 1.0), {"latency_ms": 2.0}, "second third first"),  # 2.05 ms

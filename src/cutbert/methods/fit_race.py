@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cutbert.bench.measure_table import timed_copy
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.fit_limits import Target
@@ -94,8 +95,7 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         return list(entrants)
 
     def measured() -> dict[str, float]:
-        networks = {each.candidate.name: loaded(fitting, each) for each in entrants}
-        return times_of(fitting, networks, fitting.own.source.model)
+        return times_of(fitting, {each.candidate.name: timed_copy(loaded(fitting, each)) for each in entrants})
 
     again = fitting.plan.decide(f"{target.key}-again-ms", measured)
     times = {  # another run's plan may have timed others
