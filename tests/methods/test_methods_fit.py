@@ -6,6 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +34,7 @@ from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
@@ -177,6 +180,25 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     assert [each.candidate.name for each in ordered] == ["first", "third", "second"]
     said = capsys.readouterr().err
     assert said == "2 ms: second goes on in the place of first, which takes 2.05 ms as timed again\n"
+
+
+@pytest.mark.parametrize(("kl", "score", "stays"), [(0.3, 0.5, True), (0.3, 0.6, False), (0.1, 0.1, False)])
+def test_a_last_training_that_harms_in_every_way_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kl: float, score: float, stays: bool
+) -> None:
+    part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
+    winner = Entrant(Candidate("won", "sizes", part), latency_ms=1.9, kl=0.2, weights="before")
+    decided = {"limit-1-last-until": 9.0, "limit-1-last-steps": 50, "limit-1-last": [[0, 50]]}
+    plan = SimpleNamespace(
+        decide=lambda name, decide: decided[name],
+        pace=lambda *parts: SimpleNamespace(num_steps=lambda position: 50),
+        run=SimpleNamespace(timing=lambda name: nullcontext(), seconds=1.0),
+    )
+    fitting: Any = SimpleNamespace(plan=plan, folder=tmp_path)
+    monkeypatch.setattr(fit_race, "trained", lambda *parts: replace(winner, kl=kl, weights="after"))
+    monkeypatch.setattr(fit_race, "select_score", lambda fitting, each: 0.5 if each.weights == "before" else score)
+    race = fit_race.with_last_training(fitting, Race(Target("2 ms", "limit-1", {}, {}, 1), (winner,)), 1)
+    assert race.entrants[0].weights == ("before" if stays else "after")
 
 
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
