@@ -656,6 +656,9 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+    two = FitSettings(max_latency_ms=(2.0, 1.0))
+    assert "gates" not in without_late_gates(two, 1199.0).kinds and "gates" in without_late_gates(two, 1200.0).kinds
+    assert "they need --time 20m or more" in capsys.readouterr().err
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
