@@ -203,10 +203,8 @@ def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
     if limit_s >= GATES_TIME_S * limits or is_asked_for or "gates" not in settings.kinds:
         return settings
     named = "gates,student" if settings.student else "gates"
-    say(
-        f"gates are not tried: they need --time {GATES_TIME_S * limits / 60:.0f}m or more, or --kinds {named}, which may name "
-        "others too, but not all"
-    )
+    least = f"--time {GATES_TIME_S * limits / 60:.0f}m or more"
+    say(f"gates are not tried: they need {least}, or --kinds {named}, which may name others too, but not all")
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 
