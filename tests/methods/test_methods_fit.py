@@ -572,6 +572,24 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
     assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
+@pytest.mark.parametrize("share", [1.02, 0.98])  # of the parameters of one whole layer
+def test_gates_are_learned_where_nothing_else_is_predicted_to_fit(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """A layer somewhat above the limit is proposed, since predictions may be too high; parameters are not predicted."""
+    source = Source.of(tiny_model(), batches(1))
+    fitting: Any = SimpleNamespace(
+        own=SimpleNamespace(source=source, damage_of=lambda candidate: 0.0),
+        parts={},
+        part_of=lambda candidate: SimpleNamespace(source=source),
+        costs=SimpleNamespace(numbers=lambda shape: {"params": cost_of(shape, HEAD).params}),
+        settings=FitSettings(max_params=1, kinds=("layers", "gates")),
+    )
+    needed = []
+    monkeypatch.setattr(fit_proposals, "by_gates", lambda *parts, is_needed: needed.append(is_needed) or [])
+    limits = {"params": share * cost_of(SHAPE.with_layers(SHAPE.layers[:1], [0]), HEAD).params}
+    candidates, _ = fit_proposals.proposals(fitting, Target("the limit", "limit-1", limits, limits, 1))
+    assert candidates and {each.kind for each in candidates} == {"layers"} and needed == [share < 1]
+
+
 @pytest.mark.parametrize(("plan", "named"), [(None, "^run/plan.json"), ("other", "^--plan other")])
 def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> None:
     kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})

@@ -13,7 +13,7 @@ from cutbert.fronts.leaderboard_view import verdict
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_race import Race, best_so_far
+from cutbert.methods.fit_race import Race, best_so_far, last_stage
 from cutbert.methods.fit_served import everything, scored_and_timed
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
@@ -168,6 +168,11 @@ def notes_of(
             notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
         elif not winner.steps and winner.rounds:
             notes.append(f"{target.name}: no training stayed finite; candidates are only repaired")
+        elif not winner.steps and last_stage(target) in fitting.plan.decisions:
+            notes.append(
+                f"{target.name}: training brought {winner.candidate.name} no closer to the teacher; candidates are "
+                "only repaired"
+            )
         elif not winner.steps:
             has_others = fitting.settings.student and winner.candidate.kind != "student"
             rest = ", and no student was tried" if has_others else ""

@@ -195,7 +195,8 @@ def with_last_training(fitting: Fitting, current: Race, left: int) -> Race:
             last = trained(fitting, winner, name, steps, pace)
         plan.decide(name, lambda: [list(change) for change in pace.changes])
         if last.kl > winner.kl:
-            say(f"{target.name}: {winner.candidate.name} stays as it was, {steps:,} steps were too few")
+            made = last.steps - winner.steps
+            say(f"{target.name}: {winner.candidate.name} stays as it was, {made:,} steps were too few")
             last = winner
         write_json(kept, last.to_json())
     return replace(current, entrants=(read_json(kept, RunError, Entrant.from_json), *current.entrants[1:]))
