@@ -472,6 +472,21 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
         fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), plan=str(tmp_path / "other"))
 
 
+def test_a_plan_must_be_of_the_same_model_data_and_backend(
+    finished: cutbert.api.Run, bare: str, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its times and steps are of these alone."""
+    given: dict[str, Any] = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
+    with pytest.raises(RunError, match="--plan .* must be a run of the same model: its weights differ"):
+        fit(bare, tmp_path / "run", task, **given)
+    with pytest.raises(RunError) as raised:
+        fit(
+            model, tmp_path / "run", {**task, "train": task["select"], "select": task["train"]}, **given, backend="onnx"
+        )
+    assert "must be a run with --backend onnx, got onnx-int8" in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("decisions", "message"),
     [
@@ -573,7 +588,9 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("share", [1.02, 0.98])  # of the parameters of one whole layer
-def test_gates_are_learned_where_nothing_else_is_predicted_to_fit(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+def test_gates_are_learned_where_nothing_else_is_predicted_to_fit(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
     """A layer somewhat above the limit is proposed, since predictions may be too high; parameters are not predicted."""
     source = Source.of(tiny_model(), batches(1))
     fitting: Any = SimpleNamespace(

@@ -31,6 +31,7 @@ from cutbert.train.engine import Engine
 from cutbert.train.loop import Stage, Trainer, TrainingStep
 from cutbert.train.pace import DeadlinePace, FixedPace, Pace
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_record import read_record
 from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
@@ -84,10 +85,13 @@ class FitPlan:
         """Return the plan of a run, as far as it has one.
 
         Raises:
-            RunError: the other run has no plan.
+            RunError: the other run has no plan, or one for another model, other data or another backend.
         """
         own = run.path / PLAN
-        return cls(run, {} if other is None else read_plan(Path(other)), read_plan(run.path) if own.is_file() else {})
+        taken = {} if other is None else read_plan(Path(other))
+        if other is not None:
+            check_planned(Path(other), run)
+        return cls(run, taken, read_plan(run.path) if own.is_file() else {})
 
     def known(self, name: str) -> Any:
         """Return a decision that was taken before, here or in the other run; None for none."""
@@ -136,6 +140,23 @@ def read_plan(run: Path) -> dict[str, Any]:
     check_values(mistakes, str(path), known, required=checks, optional={})
     mistakes.check(RunError)
     return data
+
+
+def check_planned(other: Path, run: RunFolder) -> None:
+    """Raise unless another run is of the same weights, data and backend: its times and steps are of these alone.
+
+    Raises:
+        RunError: says what differs.
+    """
+    mistakes = Mistakes()
+    theirs, ours = read_record(other), run.data
+    for name, words in (("weights", "the same model: its weights"), ("data", "the same data: its files")):
+        if sorted(theirs.get("facts", {}).get(name, {}).values()) != sorted(ours["facts"][name].values()):
+            mistakes.add(f"--plan {other} must be a run of {words} differ")
+    wanted, got = (each["settings"].get("fit", {}).get("backend") for each in (ours, theirs))
+    if got != wanted:
+        mistakes.add(f"--plan {other} must be a run with --backend {wanted}, got {got}")
+    mistakes.check(RunError)
 
 
 @dataclass(frozen=True)
