@@ -477,7 +477,7 @@ def test_a_plan_must_be_of_the_same_model_data_and_backend(
 ) -> None:
     """Its times and steps are of these alone."""
     given: dict[str, Any] = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
-    with pytest.raises(RunError, match="--plan .* must be a run of the same model: its weights differ"):
+    with pytest.raises(RunError, match=r"--plan .* must be a run of the same model: its weights differ"):
         fit(bare, tmp_path / "run", task, **given)
     with pytest.raises(RunError) as raised:
         fit(
