@@ -236,6 +236,7 @@ def test_the_model_says_that_it_and_the_uncut_one_are_near_chance(finished: cutb
         (facts["cut_from"]["near_chance"], "uncut-onnx-int8"),
     ):
         assert note and note == chance_note(finished.path, name, board.metric)
+    assert f"the uncut model: {facts['cut_from']['near_chance']}" in board.notes
 
 
 def test_a_finished_run_is_returned(finished: cutbert.api.Run, model: str, task: dict[str, Any]) -> None:
