@@ -226,6 +226,7 @@ def test_the_example_of_the_model_runs_the_exported_file(finished: cutbert.api.R
     script = finished.path / "model" / "onnx" / "example.py"
     done = subprocess.run([sys.executable, script, "a very good film"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split()[0] in ("neg", "pos")
+    assert "tokenizer.enable_truncation(16)" in script.read_text()  # the longest input of the run; its model's is 128
 
 
 def test_the_model_says_that_it_and_the_uncut_one_are_near_chance(finished: cutbert.api.Run) -> None:
