@@ -24,8 +24,8 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
-from cutbert.methods import fit_proposals, fit_race
-from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
+from cutbert.methods import fit_plan, fit_proposals, fit_race
+from cutbert.methods.fit import check_time, start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
@@ -40,6 +40,7 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.train.checkpoint import Position
 from cutbert.train.collating import sample_batches
 from cutbert.train.pace import DeadlinePace, FixedPace
+from cutbert.work.plans import FINETUNE
 from tiny_runs import HEAD, SHAPE, WORDS, save_tiny, tiny_model, tiny_tokens
 
 KEYS = (
@@ -493,7 +494,10 @@ def test_a_plan_must_be_of_the_same_model_data_and_backend(
     ("decisions", "message"),
     [
         ([], "must be a JSON object, got list"),
-        ({"look": {}}, "look must be a JSON object with table, tokenizer_ms, build_s, row_ms as cutbert writes them"),
+        (
+            {"look": {}},
+            "look must be a JSON object with table, tokenizer_ms, build_s, row_ms, step_s as cutbert writes them",
+        ),
         ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
         ({"time_limit_s": None}, "time_limit_s must be a number of at most 100,000,000, above 0, got None"),
         ({"time_limit_s": 1e300}, "time_limit_s must be a number of at most 100,000,000, above 0, got 1e[+]300"),
@@ -670,6 +674,37 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+
+
+def test_a_time_without_room_for_a_teacher_is_refused() -> None:
+    """Of texts so long that the fewest steps of fine-tuning take most of the time."""
+    given: dict[str, Any] = {"spent_s": 5.0, "network_s": 0.1, "num_networks": 10, "num_limits": 1}
+    check_time(FitSettings(time=200.0), 1.0, 150.0, **given)
+    with pytest.raises(
+        BudgetError, match=r"must be at least \d+ s here, to look, and to fine-tune, .* got 100 s"
+    ) as error:
+        check_time(FitSettings(time=100.0), 1.0, 150.0, **given)
+    assert str(error.value).endswith("; 150 s of it are 20 steps of fine-tuning, see --max-length")
+
+
+@pytest.mark.parametrize(("step_s", "num_steps"), [(0.1, 7), (1.9, 5), (5.0, 2)])
+def test_slow_steps_are_timed_few_times(monkeypatch: pytest.MonkeyPatch, step_s: float, num_steps: int) -> None:
+    now, steps = [0.0], []
+
+    class Trainer:
+        view = SimpleNamespace(close=lambda: None)
+
+        def __init__(self, *parts: Any) -> None: ...
+
+        def step(self) -> None:
+            steps.append(now[0])
+            now[0] += step_s
+
+    monkeypatch.setattr(fit_plan, "Trainer", Trainer)
+    monkeypatch.setattr(fit_plan, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    rest: Any = [None] * 4
+    assert fit_plan.seconds_per_step(cast(Any, None), FINETUNE, *rest) == pytest.approx(step_s)
+    assert len(steps) == num_steps
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:

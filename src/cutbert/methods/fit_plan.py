@@ -39,13 +39,14 @@ LAST = "-last"  # ends the name of a winner's last training
 TAKING_PART = "-candidates"  # ends the name of their number under a limit
 FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and the plain alternative
 WARM_STEPS, TIMED_STEPS = 2, 5
+ENOUGH_S = 4.0  # of timed steps: of slow ones fewer are timed, since they are training time lost
 MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
 SECONDS: Check = (lambda value: is_number(value) and value <= MOST_SECONDS, f"a number of at most {MOST_SECONDS:,}")
 STEPS: Check = (lambda value: is_count(value) and value <= MOST_STEPS, f"a whole number in 0..{MOST_STEPS:,}")
 # What decisions must be, by the pattern of their names.
 CHECKS: dict[str, Check] = {
-    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER}),
+    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER, "step_s": NUMBER}),
     "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
     rf"teacher-\d+|.+-steps|.+{TAKING_PART}|.+-round-\d+": STEPS,
@@ -211,12 +212,15 @@ def seconds_per_step(
     """
     scratch = RunFolder(Path("unused"), {"settings": {}, "timings": {}}, is_writer=False)
     trainer = Trainer(model, Stage(plan, tokens, step), engine, train, scratch)
-    begun = 0.0
+    taken: list[float] = []
     for number in range(WARM_STEPS + TIMED_STEPS):
-        if number == WARM_STEPS:
-            begun = time.monotonic()
+        begun = time.monotonic()
         with suppress(DivergedError):  # such a step takes as long, and the training itself will tell
             trainer.step()
-    spent = time.monotonic() - begun
+        took = time.monotonic() - begun
+        if number >= WARM_STEPS or (number and took >= ENOUGH_S):
+            taken.append(took)
+        if sum(taken) >= ENOUGH_S:
+            break
     trainer.view.close()
-    return spent / TIMED_STEPS
+    return sum(taken) / len(taken)
