@@ -124,6 +124,9 @@ def test_one_class_is_refused(load: Callable[..., Dataset]) -> None:
     assert mistakes_of(lambda: load(numbered(20, "a"), numbered(2, "a"))) == [
         "column 'label' of --train must hold 2 or more different labels, got 1"
     ]
+    assert mistakes_of(lambda: load(table(("x", "0.1"), ("y", "0.10")), numbered(2, "1"), regression=True)) == [
+        "column 'label' of --train must hold 2 or more different numbers, got 1"
+    ]
 
 
 def test_mistakes_of_all_files_come_together(load: Callable[..., Dataset]) -> None:

@@ -172,7 +172,8 @@ def proposals(fitting: Fitting, target: Target) -> tuple[list[Candidate], list[C
                 say(f"{target.name}: {name} is not tried, since not even one of its layers fits")
             candidates += students
     if "gates" in kinds and load(own.source.shape) > 1:
-        candidates += by_gates(fitting, target, load, is_needed=not candidates)
+        fits = any(is_predicted_to_fit(fitting, target, each) for each in candidates)
+        candidates += by_gates(fitting, target, load, is_needed=not fits)
     return candidates, wider
 
 
@@ -185,7 +186,7 @@ def by_gates(
         fitting: of the run.
         target: the limit.
         load: of a shape, above 1 for the uncut model.
-        is_needed: nothing else fits, so that the fewest steps are taken in any case.
+        is_needed: nothing else is predicted to fit, so that the fewest steps are taken in any case.
     """
     part, plan = fitting.own, fitting.own.recipe.plan
     name = f"{target.key}-gates"

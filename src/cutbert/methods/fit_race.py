@@ -196,7 +196,8 @@ def with_last_training(fitting: Fitting, current: Race, left: int) -> Race:
         plan.decide(name, lambda: [list(change) for change in pace.changes])
         # Training on the same rows again and again may harm the one and help the other.
         if last.kl > winner.kl and select_score(fitting, last) <= select_score(fitting, winner):
-            say(f"{target.name}: {winner.candidate.name} stays as it was: {steps:,} steps made it no better on select")
+            made = last.steps - winner.steps
+            say(f"{target.name}: {winner.candidate.name} stays as it was: {made:,} steps made it no better on select")
             last = winner
         write_json(kept, last.to_json())
     return replace(current, entrants=(read_json(kept, RunError, Entrant.from_json), *current.entrants[1:]))
