@@ -87,6 +87,9 @@ def check_there_and_back(folder: Path, family: str, kind: str, more: dict[str, A
         {"local_attention": 5, "global_attn_every_n_layers": 1},
         {"classifier_activation": "relu", "hidden_activation": "silu"},
         {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 77.0}}},
+        {
+            "position_embedding_type": "sans_pos"
+        },  # as in the files of Ettin and mmBERT; the family's class reads no such key
     ],
     ids=lambda more: next(iter(more)),
 )

@@ -77,6 +77,7 @@ DEBERTA_STYLE = BERT_STYLE | {
     "layer_norm_eps": ("layer_norm_eps", 1e-7),
     "head_activation": ("pooler_hidden_act", "gelu"),
 }
+BERT_FIXED = {"position_embedding_type": "absolute"}  # former versions had relative keys too
 MOST_LABELS = 2**17  # without names
 STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
@@ -98,7 +99,7 @@ class StockFamily:
         reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
         ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
-        fixed: keys of which transformers' code supports one value alone.
+        fixed: keys of which transformers' code supports one value alone; null is as good as no key.
     """
 
     prefix: str
@@ -120,11 +121,11 @@ class StockFamily:
 
 
 STOCK_FAMILIES = {
-    "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler"),
-    "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "xlm-roberta": StockFamily("XLMRoberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none"),
+    "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler", fixed=BERT_FIXED),
+    "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "xlm-roberta": StockFamily("XLMRoberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none", fixed=BERT_FIXED),
     "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
     "mpnet": StockFamily(
         "MPNet",
@@ -178,7 +179,7 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
     """Return the sizes a stock config gives.
 
     Raises:
-        ShapeError: sizes are missing or invalid, or the network is a decoder or has relative positions.
+        ShapeError: sizes are missing or invalid, or the network is a decoder, or not what transformers' code supports.
     """
     family = STOCK_FAMILIES[model_type]
     sizes = family.sizes
@@ -190,11 +191,10 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
             mistakes.add(f"must have the key {key!r}, got none")
     if config.get("is_decoder") or config.get("add_cross_attention"):
         mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
-    if config.get("position_embedding_type") not in (None, "absolute"):
-        mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
     for key, value in family.fixed.items():
-        if config.get(key, value) != value:
-            mistakes.add(f"{key} must be {value}, the only one that transformers' code supports, got {config[key]!r}")
+        got = config.get(key)
+        if got is not None and got != value:
+            mistakes.add(f"{key} must be {value!r}, the only one that transformers' code supports, got {got!r}")
     mistakes.check(ShapeError)
     numbers = {"num_token_types": 0} | {name: config[key] for name, key in sizes.items()}
     return EncoderShape.uniform(**numbers, ingredients=family.ingredients(config))
