@@ -120,8 +120,9 @@ def read_config(path: Path) -> FolderShape:
             "such as bert-base-uncased or roberta-base"
         )
     with naming(path):
-        shape, head = stock_shape(config, model_type), stock_head(config, model_type)
-        facts = FolderShape(shape, head, stock_style(config, model_type), model_type)
+        said = STOCK_FAMILIES[model_type].class_names(config)
+        shape, head = stock_shape(said, model_type), stock_head(said, model_type)
+        facts = FolderShape(shape, head, stock_style(said, model_type), model_type)
     return with_pooling(facts, path.parent, config.get(CONFIG_KEY))
 
 

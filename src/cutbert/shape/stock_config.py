@@ -10,6 +10,7 @@ from typing import Any
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
 from cutbert.shape.ingredients import BERT, NUM_BUCKETS, Ingredients
+from cutbert.shape.nomic_config import NOMIC_FIXED, nomic_names
 from cutbert.shape.pooling import CONFIG_KEY, POOLINGS
 from cutbert.shape.shape import EncoderShape, check_size
 from cutbert.shape.stock_ingredients import (
@@ -100,6 +101,9 @@ class StockFamily:
         ingredients: reads from a config what the family's encoder is made of.
         ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
         fixed: keys of which transformers' code supports one value alone; null is as good as no key.
+        class_names: returns a config with what it says by other names under those of its class.
+        began_as_remote_code: whether its models name code of their own (`auto_map`), of which transformers' class was
+            made: it needs none, and none is run.
     """
 
     prefix: str
@@ -114,6 +118,8 @@ class StockFamily:
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
     ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config
+    began_as_remote_code: bool = False
 
     def position_offset(self, pad_token_id: int) -> int:
         """Return the position id of the first real token."""
@@ -155,6 +161,9 @@ STOCK_FAMILIES = {
         "none",
         ingredients=nomic_ingredients,
         ingredient_values=nomic_values,
+        fixed=NOMIC_FIXED,
+        class_names=nomic_names,
+        began_as_remote_code=True,
     ),
     "deberta-v2": StockFamily(
         "DebertaV2",
