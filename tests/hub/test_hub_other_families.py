@@ -312,7 +312,8 @@ def edited(folder: Path, **more: object) -> Path:
         ("deberta-v2", {"norm_rel_ebd": "batch"}, "norm_rel_ebd must be 'layer_norm' or 'none', got 'batch'"),
         ("deberta-v2", {"max_relative_positions": "all"}, "max_relative_positions must be an integer, got 'all'"),
         ("modernbert", {"rope_parameters": [1]}, r"rope_parameters must be an object, got \[1\]"),
-        ("nomic_bert", {"head_dim": 4}, "head_dim must be hidden_size / num_attention_heads, 6, got 4"),
+        ("nomic_bert", {"head_dim": "6"}, "head_dim must be an integer of at least 1, got '6'"),
+        ("nomic_bert", {"head_dim": 5}, r"key_dim must be even with rotary positions, got \[5, 5\]"),
         (
             "nomic_bert",
             {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 5.0, "factor": 2.0}},

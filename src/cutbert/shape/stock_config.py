@@ -97,6 +97,7 @@ class StockFamily:
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
         first_position: of the first real token, where it does not hang on the padding.
         may_lack_types: whether its class may have no table of token types, where its config gives their number.
+        names_head_dim: whether its class reads `head_dim`, so that heads need not be of hidden_size / num_heads.
         reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
         ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
@@ -114,6 +115,7 @@ class StockFamily:
     positions_after_padding: bool = False
     first_position: int = 0
     may_lack_types: bool = False
+    names_head_dim: bool = False
     reads_pooling: bool = False
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
     ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
@@ -159,6 +161,7 @@ STOCK_FAMILIES = {
         NOMIC_STYLE,
         "tanh",
         "none",
+        names_head_dim=True,
         ingredients=nomic_ingredients,
         ingredient_values=nomic_values,
         fixed=NOMIC_FIXED,
@@ -204,8 +207,11 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
         got = config.get(key)
         if got is not None and got != value:
             mistakes.add(f"{key} must be {value!r}, the only one that transformers' code supports, got {got!r}")
+    numbers = {"num_token_types": 0} | {name: config.get(key) for name, key in sizes.items()}
+    if family.names_head_dim and config.get("head_dim") is not None:
+        numbers["head_dim"] = config["head_dim"]
+        check_size(mistakes, "head_dim", config["head_dim"], least=1)
     mistakes.check(ShapeError)
-    numbers = {"num_token_types": 0} | {name: config[key] for name, key in sizes.items()}
     return EncoderShape.uniform(**numbers, ingredients=family.ingredients(config))
 
 
