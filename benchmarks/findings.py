@@ -163,7 +163,7 @@ def best_depths() -> list[Gap]:
 
 def fit_gaps(rival: str, record: str = "fit") -> Callable[[], list[Gap]]:
     """Return a function that reads what fit takes less a rival."""
-    return lambda: [fit_gap(row, rival, record) for row in read_record(record)["summary"]]
+    return lambda: [fit_gap(row, rival, record) for row in read_record(record)["summary"] if f"fit - {rival}" in row]
 
 
 def fit_means(rival: str) -> Callable[[], list[Gap]]:
