@@ -489,6 +489,11 @@ def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("fit", "layers"):  # of a limit of the uncut model's own time, either may be that model
         assert {"name", "share", "steps", "ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row[part])
     assert row["uncut onnx"]["cosine"] == pytest.approx(1, abs=1e-4)
+    for other, scores in (("layers", row["layers"]), ("uncut", row["uncut onnx-int8"])):
+        for metric in ("ndcg@10", "spearman"):
+            gap = row[f"fit - {other}"][metric]
+            assert gap["mean"] == pytest.approx(row["fit"][metric] - scores[metric], abs=0.02)
+            assert gap["low"] <= gap["mean"] <= gap["high"]
 
 
 @pytest.mark.slow
