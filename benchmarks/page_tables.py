@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -34,6 +34,13 @@ from results import (
 TITLES = dict(zip(TASKS, HEADS, strict=True))
 BASE = "base"
 STUDENT_METRICS = ("spearman", "ndcg@10", "mrr@10")
+LOST_POINTS = "Spearman less the uncut int8 file's, points"
+EMBEDDING_GOALS: tuple[tuple[float, str, float, int, Callable[..., float]], ...] = (  # by share of the int8 latency
+    (1 / 2, LOST_POINTS, -1.0, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+    (1 / 2, "NDCG@10 less its, %", -2.0, 1, lambda cut, uncut: 100 * (cut["ndcg@10"] / uncut["ndcg@10"] - 1)),
+    (1 / 2, "cosine to the uncut", 0.95, 3, lambda cut, uncut: cut["cosine"]),
+    (1 / 3, LOST_POINTS, -2.5, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+)
 
 
 def fit_table() -> str:
@@ -414,6 +421,17 @@ def embedding_table() -> str:
             rows.append([label, f"{own['share']:.2f}", *embedding_cells(own)])
     heads = ["", "share of the int8 latency", "Spearman", "NDCG@10", "NDCG@10, uncut index", "cosine to the uncut"]
     return f"{table(heads, rows)}\nRuns of {minutes_of('embedding')}, one seed.\n"
+
+
+def embedding_goals_table() -> str:
+    """Return what cuts of an embedding model were to keep under each limit, what they kept, and what is missed."""
+    record, rows = read_record("embedding"), []
+    for share, title, wanted, digits, measure in EMBEDDING_GOALS:
+        pairs = [cell["compared"][record["shares"].index(share)] for cell in record["cells"]]
+        found = fmean(measure(each["fit"], each["uncut onnx-int8"]) for each in pairs)
+        cells = [f"{value:.{digits}f}" for value in (wanted, found)]
+        rows.append([f"{title}, limit {share:.2f}", *cells, "kept" if found >= wanted else "missed"])
+    return table(["", "at least", "measured", ""], rows)
 
 
 def embedding_cells(metrics: Mapping[str, float]) -> list[str]:
