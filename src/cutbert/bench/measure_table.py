@@ -31,6 +31,7 @@ def measure_table(
     settings: LatencySettings,
     *,
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LatencyTable:
     """Time stacks of attentions and of feed-forwards of several sizes, interleaved, and make a table of them.
 
@@ -44,6 +45,7 @@ def measure_table(
         lengths: tokens per text (`sample_lengths`).
         settings: backend, threads, rounds.
         on_round: called after each round.
+        clock: as in `time_networks`.
     """
     lengths = settings_lengths(settings, lengths)
     shape = model.shape
@@ -53,7 +55,9 @@ def measure_table(
     networks |= {name: new_network(model, each) for name, each in checked.items()}
     networks["uncut"] = new_network(model, shape)
     with num_threads(settings.threads) as threads:
-        timed = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round)
+        timed = time_networks(
+            networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round, clock=clock
+        )
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)

@@ -6,6 +6,7 @@ Axes: S sequence, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss, similarity_loss
+from cutbert.train.machine import without_onednn
 from cutbert.train.runner import TorchRunner, run_rows
 
 
@@ -67,10 +69,13 @@ def predict_logits(
     """
     if model.head_spec.kind in ("none", "pooler"):
         raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
-    was_training = model.training
+    was_training, runner = model.training, TorchRunner(model, subnet)
+    is_float32_on_cpu = runner.device.type == "cpu" and model.encoder.layers_dtype == torch.float32
     model.eval()
     try:
-        return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
+        # In bf16 oneDNN is the faster library; in float32 it gains nothing, and keeps memory for every size of a batch.
+        with without_onednn if is_float32_on_cpu else nullcontext():
+            return run_rows(runner, model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
 
