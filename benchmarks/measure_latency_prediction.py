@@ -65,7 +65,7 @@ def on_backend(
         progress_bar(f"{backend}: subnets", args.rounds + THROUGHPUT_ROUNDS) as bar,
     ):
         few = replace(settings, throughput_batch_size=1)
-        times = time_networks(networks, lengths, few, on_round=counter(bar), clock=clock_of(threads))
+        times = time_networks(networks, lengths, few, are_new=True, on_round=counter(bar), clock=clock_of(threads))
         said = conditions(settings, lengths, threads, "cpu", times.quality)
     predicted = np.array([table(shape) for shape in shapes])
     found = np.array([times[str(i)].latency_ms for i in range(len(shapes))])

@@ -179,9 +179,9 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
 
 
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
-    monkeypatch.setattr(TaughtSource, "damage", lambda self, network, subnet: looks.append(subnet) or 0.5)
-    monkeypatch.setattr(TaughtSource, "whole", None)
+    looks: list[Subnet] = []
+    monkeypatch.setattr(TaughtSource, "part_logits", looks.append)
+    monkeypatch.setattr(TaughtSource, "damage_by", lambda self, logits: 0.5)
     source = TaughtSource(*cast(Any, [None] * 6))
     for depth in (2, 1, 2):
         part = Subnet(tuple(KeptLayer(i, SHAPE.layers[i]) for i in range(depth)), SHAPE.hidden_size)

@@ -35,7 +35,7 @@ def finalist(
 ) -> Finalist:
     entry = replace(tiny_entry(name, kind, (0,), 0.8, ms), select_score=select)
     within = (target or TARGET).keeps({LATENCY: ms})
-    return Finalist(replace(entry, within_limit=within), target, lost, 400)
+    return Finalist(replace(entry, within_limit=within), target, lambda: select + lost, 400)
 
 
 UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
@@ -134,7 +134,7 @@ def test_notes_are_of_what_was_taken_and_say_who_ended_it(is_stopped: bool) -> N
     )
     candidate: Any = SimpleNamespace(name="won")
     races = [Race(target, (Entrant(candidate, 1.0, 0.1, steps=steps),)) for target, steps in ((TARGET, 9), (OTHER, 0))]
-    finalists = [replace(UNCUT_ROW, lost=0.5), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
+    finalists = [replace(UNCUT_ROW, own_score=lambda: 2.0), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
     why = "the run was stopped before training" if is_stopped else "there was no time to train"
     assert notes_of(fitting, finalists, races, {"limit-1": 1}, is_stopped) == [  # OTHER has no answer
         "2 ms: out loses 25.0 points of its score on select on onnx-int8",

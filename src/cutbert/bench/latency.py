@@ -106,6 +106,7 @@ def time_networks(
     settings: LatencySettings,
     *,
     also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
+    are_new: bool = False,
     on_round: Callable[[], None] | None = None,
     clock: Callable[[], float] | None = None,
 ) -> Timings:
@@ -117,13 +118,17 @@ def time_networks(
         clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
+        are_new: whether all have new weights, as of `measure_table.new_network`.
 
     Raises:
         MissingError: as in `time_runners`.
     """
     all_networks = {name: (settings.backend, network) for name, network in networks.items()} | dict(also or {})
     with num_threads(settings.threads) as threads:
-        runners = {name: BACKENDS[backend].load(each, threads) for name, (backend, each) in all_networks.items()}
+        runners: dict[str, Runner] = {}
+        for name, (backend, each) in all_networks.items():
+            load = BACKENDS[backend].load_new if are_new else BACKENDS[backend].load
+            runners[name] = load(each, threads)
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())
         return time_runners(

@@ -55,9 +55,8 @@ def measure_table(
     networks |= {name: new_network(model, each) for name, each in checked.items()}
     networks["uncut"] = new_network(model, shape)
     with num_threads(settings.threads) as threads:
-        timed = time_networks(
-            networks, lengths, replace(settings, throughput_batch_size=1), on_round=on_round, clock=clock
-        )
+        singly = replace(settings, throughput_batch_size=1)
+        timed = time_networks(networks, lengths, singly, are_new=True, on_round=on_round, clock=clock)
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)
