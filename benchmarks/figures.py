@@ -73,6 +73,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "int8": page_tables.backends_table,
         "rivals": page_tables.rivals_table,
         "rivals-run": page_tables.rivals_line,
+        "rivals-two-threads": page_tables.rivals_of_two_threads,
         "operators": page_tables.operators_table,
         "options": page_tables.options_table,
         "batches": page_tables.batches_line,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from everything import TWO_THREADS, command
 from results import (
     HALF,
     HEADS,
@@ -349,9 +350,9 @@ def spread_cell(ratio: Mapping[str, float]) -> str:
     return f"{ratio['median_ratio']:.2f} [{ratio['q1_ratio']:.2f}, {ratio['q3_ratio']:.2f}]"
 
 
-def rivals_table() -> str:
+def rivals_table(name: str = "rivals") -> str:
     """Return times and rates of the exported files and their rivals, for export's page; single texts first."""
-    timings = read_record("rivals")["timings"]
+    timings = read_record(name)["timings"]
     sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in timings))
     found = {(each["name"], each["batch_size"], each["length"]): each for each in timings}
     names = dict.fromkeys(each["name"] for each in timings)
@@ -370,18 +371,25 @@ def rival_cell(timing: Mapping[str, Any]) -> str:
     return f"{shown} ({timing['share_of_ours']['median_ratio']:.2f})"
 
 
-def rivals_line() -> str:
+def rivals_line(name: str = "rivals") -> str:
     """Return which rivals did not run, and by how much the quartiles of shares differ."""
-    record = read_record("rivals")
+    record = read_record(name)
     shares = [each["share_of_ours"] for each in record["timings"]]
     widths = sorted(each["q3_ratio"] / each["q1_ratio"] - 1 for each in shares)
     left = "; ".join(f"{name}: {reason}" for name, reason in record["left_out"].items())
-    rounds = shares[0]["count"]
+    rounds, threads, processor = shares[0]["count"], record["threads_used"], record["machine"]["processor"]
     return (
-        f"Processor: {record['machine']['processor']} ({record['instructions']}), {record['threads_used']} thread, "
+        f"Processor: {processor} ({record['instructions']}), {threads} thread{'s'[: threads - 1]}, "
         f"{record['clock']}, {rounds} rounds. Quartiles of a share are {100 * widths[len(widths) // 2]:.0f} % apart in "
         f"the median, at most {100 * widths[-1]:.0f} %." + (f" Not run: {left}." if left else "") + "\n"
     )
+
+
+def rivals_of_two_threads() -> str:
+    """Return table and line of the rivals' run on two threads, or how it is made."""
+    if not has_record(TWO_THREADS):
+        return f"Not measured yet: {command(TWO_THREADS)}.\n"
+    return f"{rivals_table(TWO_THREADS)}\n{rivals_line(TWO_THREADS)}"
 
 
 def options_table() -> str:
