@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from cutbert.data.entities import tag_metrics
+from cutbert.errors import RunError
 from cutbert.files import write_json
 from cutbert.fronts import paired
 from cutbert.fronts.outputs import (
@@ -21,6 +22,7 @@ from cutbert.fronts.outputs import (
     score_interval,
     stored_difference,
 )
+from cutbert.fronts.score import read_outputs
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -170,6 +172,14 @@ def test_of_tagging_sentences_are_drawn(metric: str) -> None:
     same = {"labels": 5 * [["B-PER", "O"]], "predicted": 5 * [["B-PER", None]]}
     assert score_interval(same, metric) == ((1, 1) if metric == "f1" else (0.5, 0.5))
     assert stored_difference(same, one, metric) is None
+
+
+@pytest.mark.parametrize("predicted", [None, [["O"]], [["O", 1]], "OO"])
+def test_stored_labels_of_words_are_checked(predicted: Any) -> None:
+    stored = {"score": 0.5, "labels": [["O", "B-X"]], "predicted": [[None, "B-X"]]}
+    assert read_outputs(stored) == stored
+    with pytest.raises(RunError, match="predicted must have a label, or none, for each word of labels"):
+        read_outputs({**stored, "predicted": predicted})
 
 
 def test_a_difference_of_each_questions_scores_has_their_interval() -> None:
