@@ -50,6 +50,8 @@ def take_known_times(patch: pytest.MonkeyPatch, ms_of: MsOf) -> list[Timed]:
 
             return run
 
+        load_new = load
+
     for name in BACKENDS:
         patch.setitem(BACKENDS, name, KnownBackend(name))
     assert measure_latency.__kwdefaults__ is not None

@@ -256,8 +256,10 @@ def test_operators(tmp_path: Path, teacher: Path) -> None:
 @pytest.mark.slow
 def test_int8(tmp_path: Path, glue: Path, family: Path, teacher: Path) -> None:
     words = ("--run", family, "--teacher", teacher, "--task", "sst2", "--data-dir", glue, "--work", tmp_path / "picked")
+    other = save_tiny(tmp_path / "kept=1", tiny_model(HeadSpec("single_label", ("0", "1"))))
+    words = (*words, "--also", f"undivided={other}", "--backends", "torch,onnx-int8")
     record = record_of("measure_int8", tmp_path, *words, "--shares", 2, "--rounds", 1, name="int8_sst2")
-    assert {row["name"] for row in record["networks"]} == {"teacher", "1/2 of the multiply-adds"}
+    assert {row["name"] for row in record["networks"]} == {"teacher", "undivided", "1/2 of the multiply-adds"}
     assert len(record["networks"]) == 6
 
 

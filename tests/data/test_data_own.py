@@ -210,6 +210,20 @@ def test_unlabeled_rows_need_texts_only(load: Callable[..., Dataset]) -> None:
     assert data.notes == ("1 rows of unlabeled left out, because select or dev holds the same text",)
 
 
+def test_unlabeled_texts_may_stand_one_a_line(load: Callable[..., Dataset], write: Write) -> None:
+    """A file of lines has no columns, so a task of pairs refuses it."""
+    lines, more = write("more.txt", "new text\n\n text number 77 \n"), write("more.tsv", "text\nother\n")
+    write("train.tsv", numbered(40))
+    options: dict[str, Any] = {"train": (str(Path(more).parent / "train.tsv"),), "text": "text", "label": "label"}
+    data = load_dataset(DataSettings(**options, unlabeled=(lines, more)))
+    assert data.unlabeled is not None and data.unlabeled.text == ["other", "new text", "text number 77"]
+    rows = table(("p", "q", "a"), ("p", "r", "b"), header="one\ttwo\tlabel")
+    write("train.tsv", rows)
+    options |= {"text": "one", "text_pair": "two"}
+    mistake = "more.txt: has no pairs; of these --unlabeled must be a file with columns"
+    assert mistakes_of(lambda: load_dataset(DataSettings(**options, unlabeled=(lines,)))) == [mistake]
+
+
 def test_pairs(load: Callable[..., Dataset]) -> None:
     rows = table(("p", "q", "a"), ("p", "r", "b"), header="one\ttwo\tlabel")
     data = load(rows, rows, text="one", text_pair="two", select=table(("p", "r", "b"), header="one\ttwo\tlabel"))

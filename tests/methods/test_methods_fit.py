@@ -6,6 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +34,7 @@ from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
@@ -160,8 +163,9 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
     entrants = [Entrant(Candidate(name, "sizes", part), latency_ms=1.9, kl=0.1) for name in names]
     plan = SimpleNamespace(decide=lambda name, decide: decide())
-    fitting: Any = SimpleNamespace(plan=plan, own=SimpleNamespace(source=SimpleNamespace(model=None)))
+    fitting: Any = SimpleNamespace(plan=plan)
     monkeypatch.setattr(fit_race, "loaded", lambda fitting, entrant: entrant.candidate.name)
+    monkeypatch.setattr(fit_race, "timed_copy", lambda network: network)
     monkeypatch.setattr(fit_race, "keeps_aims", lambda fitting, target, candidate, ms: ms <= 2)
     for again, limits, wanted in (
         ((2.2, 2.0, 1.0), {"latency_ms": 2.0}, "second third first"),  # 2.05 ms
@@ -179,10 +183,29 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     assert said == "2 ms: second goes on in the place of first, which takes 2.05 ms as timed again\n"
 
 
+@pytest.mark.parametrize(("kl", "score", "stays"), [(0.3, 0.5, True), (0.3, 0.6, False), (0.1, 0.1, False)])
+def test_a_last_training_that_harms_in_every_way_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kl: float, score: float, stays: bool
+) -> None:
+    part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
+    winner = Entrant(Candidate("won", "sizes", part), latency_ms=1.9, kl=0.2, weights="before")
+    decided = {"limit-1-last-until": 9.0, "limit-1-last-steps": 50, "limit-1-last": [[0, 50]]}
+    plan = SimpleNamespace(
+        decide=lambda name, decide: decided[name],
+        pace=lambda *parts: SimpleNamespace(num_steps=lambda position: 50),
+        run=SimpleNamespace(timing=lambda name: nullcontext(), seconds=1.0),
+    )
+    fitting: Any = SimpleNamespace(plan=plan, folder=tmp_path)
+    monkeypatch.setattr(fit_race, "trained", lambda *parts: replace(winner, kl=kl, weights="after"))
+    monkeypatch.setattr(fit_race, "select_score", lambda fitting, each: 0.5 if each.weights == "before" else score)
+    race = fit_race.with_last_training(fitting, Race(Target("2 ms", "limit-1", {}, {}, 1), (winner,)), 1)
+    assert race.entrants[0].weights == ("before" if stays else "after")
+
+
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = []
-    monkeypatch.setattr(TaughtSource, "damage", lambda self, network, subnet: looks.append(subnet) or 0.5)
-    monkeypatch.setattr(TaughtSource, "whole", None)
+    looks: list[Subnet] = []
+    monkeypatch.setattr(TaughtSource, "part_logits", looks.append)
+    monkeypatch.setattr(TaughtSource, "damage_by", lambda self, logits: 0.5)
     source = TaughtSource(*cast(Any, [None] * 6))
     for depth in (2, 1, 2):
         part = Subnet(tuple(KeptLayer(i, SHAPE.layers[i]) for i in range(depth)), SHAPE.hidden_size)
@@ -674,6 +697,9 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+    two = FitSettings(max_latency_ms=(2.0, 1.0))
+    assert "gates" not in without_late_gates(two, 1199.0).kinds and "gates" in without_late_gates(two, 1200.0).kinds
+    assert "they need --time 20m or more" in capsys.readouterr().err
 
 
 def test_a_time_without_room_for_a_teacher_is_refused() -> None:

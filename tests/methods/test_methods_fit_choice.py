@@ -35,7 +35,7 @@ def finalist(
 ) -> Finalist:
     entry = replace(tiny_entry(name, kind, (0,), 0.8, ms), select_score=select)
     within = (target or TARGET).keeps({LATENCY: ms})
-    return Finalist(replace(entry, within_limit=within), target, lost, 400)
+    return Finalist(replace(entry, within_limit=within), target, lambda: select + lost, 400)
 
 
 UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
@@ -131,7 +131,7 @@ def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
     ("is_stopped", "decisions", "why"),
     [
         (False, {}, "there was no time to train"),
-        (False, {"limit-2-last": [[0, 30]]}, "training brought won no closer to the teacher"),
+        (False, {"limit-2-last": [[0, 30]]}, "training made won no better on select"),
         (True, {}, "the run was stopped before training"),
     ],
 )
@@ -144,7 +144,7 @@ def test_notes_are_of_what_was_taken_and_say_why_it_is_untrained(
     )
     candidate: Any = SimpleNamespace(name="won", kind="sizes")
     races = [Race(target, (Entrant(candidate, 1.0, 0.1, steps=steps),)) for target, steps in ((TARGET, 9), (OTHER, 0))]
-    finalists = [replace(UNCUT_ROW, lost=0.5), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
+    finalists = [replace(UNCUT_ROW, own_score=lambda: 2.0), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
     no_student = [] if is_stopped else ["2 ms: no student took part in the race"]
     assert notes_of(fitting, finalists, races, {"limit-1": 1}, is_stopped) == [  # OTHER has no answer
         "2 ms: out loses 25.0 points of its score on select on onnx-int8",

@@ -29,6 +29,10 @@ class Backend(Protocol):
         """Return a runner of a network, given in memory or as the path of `stored`."""
         ...
 
+    def load_new(self, network: TaskModel, threads: int) -> Runner:
+        """Return a runner of a network with new weights, to time it: quicker, without what trained weights need."""
+        ...
+
     def stored(self, folder: Path) -> Path:
         """Return the path in a model folder of the file or folder this backend loads; it need not exist."""
         ...
@@ -60,6 +64,9 @@ class TorchBackend:
             model = copy.deepcopy(model).to(dtype)
         return TorchRunner(model.eval())
 
+    def load_new(self, network: TaskModel, threads: int) -> Runner:
+        return self.load(network, threads)
+
     def stored(self, folder: Path) -> Path:
         return folder
 
@@ -78,6 +85,9 @@ class OnnxBackend:
     def load(self, network: TaskModel | Path, threads: int) -> Runner:
         return OnnxRunner(network if isinstance(network, Path) else self.graph(network), threads)
 
+    def load_new(self, network: TaskModel, threads: int) -> Runner:
+        return OnnxRunner(self.new_graph(network), threads)
+
     def stored(self, folder: Path) -> Path:
         from cutbert.exporters.folder import FLOAT_FILE, FOLDER
 
@@ -92,6 +102,10 @@ class OnnxBackend:
         from cutbert.exporters.graph import build_graph
 
         return build_graph(model)
+
+    def new_graph(self, model: TaskModel) -> onnx.ModelProto:
+        """Return the graph of a network with new weights."""
+        return self.graph(model)
 
 
 class Int8Backend(OnnxBackend):
@@ -108,6 +122,11 @@ class Int8Backend(OnnxBackend):
         from cutbert.exporters.int8 import instruction_set, quantize
 
         return quantize(balanced(super().graph(model), model), instruction_set())
+
+    def new_graph(self, model: TaskModel) -> onnx.ModelProto:
+        from cutbert.exporters.int8 import instruction_set, quantize
+
+        return quantize(super().graph(model), instruction_set())  # new weights have no outliers
 
 
 BACKENDS: dict[str, Backend] = {

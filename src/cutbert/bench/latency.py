@@ -106,6 +106,7 @@ def time_networks(
     settings: LatencySettings,
     *,
     also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
+    are_new: bool = False,
     on_round: Callable[[], None] | None = None,
 ) -> Timings:
     """Return the times of several networks by name, interleaved.
@@ -115,13 +116,19 @@ def time_networks(
         lengths, on_round: as in `measure_latency`.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
+        are_new: whether they have new weights, as of `measure_table.new_network`; further ones have not.
 
     Raises:
         MissingError: as in `time_runners`.
     """
-    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | dict(also or {})
+    others = dict(also or {})
+    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | others
     with num_threads(settings.threads) as threads:
-        runners = {name: BACKENDS[backend].load(each, threads) for name, (backend, each) in all_networks.items()}
+        runners: dict[str, Runner] = {}
+        for name, (backend, each) in all_networks.items():
+            is_new = are_new and name not in others
+            load = BACKENDS[backend].load_new if is_new else BACKENDS[backend].load
+            runners[name] = load(each, threads)
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())
         return time_runners(runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round)

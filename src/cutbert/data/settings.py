@@ -110,7 +110,7 @@ class DataSettings(Settings):
         ),
     )
     unlabeled: tuple[str, ...] = field(
-        default=(), metadata=option("File of texts without labels, added to distillation.")
+        default=(), metadata=option("File of texts without labels, added to distillation; a .txt has one a line.")
     )
     max_length: int | None = field(
         default=None,

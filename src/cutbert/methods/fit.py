@@ -65,8 +65,8 @@ FEW_ROWS = 1_000  # to train on
 # In benchmarks/records/fit.json it was always among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
-# Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the runs of
-# benchmarks/records/fit.json that had room for them they won no race.
+# Below this time for each limit gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the
+# runs of benchmarks/records/fit.json that had room for them they won no race.
 GATES_TIME_S = 600.0
 LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 STAGES = {
@@ -194,18 +194,17 @@ def default_time(objective: TaskObjective, train: TrainSettings) -> float:
 
 
 def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
-    """Return settings without gates where the time for everything is short.
+    """Return settings without gates where the time for each limit is short.
 
     They stay where the user named kinds, or limits a size: only gates cut hidden units, and with them the token table.
     """
     is_asked_for = settings.is_given("kinds") or settings.max_params is not None or settings.max_bytes is not None
-    if limit_s >= GATES_TIME_S or is_asked_for or "gates" not in settings.kinds:
+    limits = max(1, len(settings.max_latency_ms), len(settings.max_latency_share))
+    if limit_s >= GATES_TIME_S * limits or is_asked_for or "gates" not in settings.kinds:
         return settings
     named = "gates,student" if settings.student else "gates"
-    say(
-        f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or --kinds {named}, which may name "
-        "others too, but not all"
-    )
+    least = f"--time {GATES_TIME_S * limits / 60:.0f}m or more"
+    say(f"gates are not tried: they need {least}, or --kinds {named}, which may name others too, but not all")
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 

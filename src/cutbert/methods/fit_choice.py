@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cutbert.fronts.leaderboard import LeaderboardEntry
 from cutbert.methods.fit_limits import Target
@@ -22,14 +23,19 @@ class Finalist:
     Args:
         entry: its line on the leaderboard.
         target: the limit it was made for; None for the uncut model.
-        lost: what the backend loses of its score on select in float32.
+        own_score: returns its score on select in float32, which takes a while and is asked of few.
         num_scored: of select: its rows, or what else its score is a mean of, as groups of pairs.
     """
 
     entry: LeaderboardEntry
     target: Target | None
-    lost: float
+    own_score: Callable[[], float]
     num_scored: int
+
+    @cached_property
+    def lost(self) -> float:
+        """What the backend loses of its score on select in float32."""
+        return self.own_score() - self.entry.select_score
 
     @property
     def passes_gate(self) -> bool:

@@ -181,7 +181,7 @@ def why_untrained(fitting: Fitting, target: Target, winner: Entrant, is_stopped:
     if winner.rounds:
         return "no training stayed finite"
     if last_stage(target) in fitting.plan.decisions:
-        return f"training brought {winner.candidate.name} no closer to the teacher"
+        return f"training made {winner.candidate.name} no better on select"
     return "there was no time to train"
 
 

@@ -27,7 +27,8 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
-from cutbert.train.evaluate import predict_logits, score, similarity_error, teacher_kl
+from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, similarity_error, teacher_kl
+from cutbert.train.part_logits import PartLogits
 from cutbert.train.progress import say
 from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
@@ -147,26 +148,40 @@ class TaughtSource:
         return self.distance(ours, joined(self.answers))
 
     def distance(self, ours: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
-        """Return the divergence of logits from the teacher's of the same rows; see `compared_by_similarity`."""
-        scorer = self.objective.dev.scorer
+        """Return the divergence of logits from the teacher's of the same rows; see `compared_by_similarity`.
+
+        Of vectors it is the error; of classes, what is left of the divergence when logits are scaled for it.
+        """
+        scorer, head = self.objective.dev.scorer, self.objective.data.head
         if isinstance(scorer, VectorScorer) and scorer.beside_teacher == SIMILARITY:
             return similarity_error(ours, answers)
-        return teacher_kl(self.objective.data.head, ours, answers)
+        return teacher_kl(head, ours, answers) if head.kind == "embedding" else least_teacher_kl(head, ours, answers)
 
-    def damage(self, network: TaskModel, subnet: Subnet | None = None) -> float:
-        """Return the divergence of a network, or of a part of it, on a few rows: quick, and enough to choose."""
+    @cached_property
+    def few(self) -> Tokens:
+        """The rows that damage is judged on: the first of select."""
         tokens = int(LOOK_MACS / cost_of(self.source.shape, sequence_length=1).macs)
-        few = np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS))
-        ours = predict_logits(network, self.judged[0].take(few), subnet=subnet)
-        answers = self.answers[0][few]
-        return self.distance(ours, answers if answers.ndim == 2 else answers[:, : ours.shape[1]])
+        return self.judged[0].take(np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS)))
+
+    @cached_property
+    def part_logits(self) -> PartLogits:
+        """What parts of the source answer on them, in the training dtype."""
+        return PartLogits.of(self.whole, self.few)
+
+    def damage(self, network: TaskModel) -> float:
+        """Return the divergence of a network on a few rows: quick, and enough to choose."""
+        return self.damage_by(predict_logits(self.in_training_dtype(network), self.few))
+
+    def damage_by(self, logits: NDArray[np.float32]) -> float:
+        answers = self.answers[0][: len(logits)]
+        return self.distance(logits, answers if answers.ndim == 2 else answers[:, : logits.shape[1]])
 
     def damage_of(self, candidate: Candidate) -> float:
-        """Return the damage of a candidate as it is cut, in the training dtype; a prefix is run in place, once."""
+        """Return the damage of a candidate as it is cut; a prefix is run in place, once."""
         if candidate.kept:
-            return self.damage(self.in_training_dtype(self.source.cut(candidate)))
+            return self.damage(self.source.cut(candidate))
         if candidate.subnet not in self.damages:
-            self.damages[candidate.subnet] = self.damage(self.whole, candidate.subnet)
+            self.damages[candidate.subnet] = self.damage_by(self.part_logits(candidate.subnet))
         return self.damages[candidate.subnet]
 
     def in_training_dtype(self, network: TaskModel) -> TaskModel:
@@ -180,11 +195,12 @@ class TaughtSource:
 
     def repaired(self, candidate: Candidate) -> TaskModel:
         """Return a candidate's network with what the cut broke refitted; of a single row of training as it is cut."""
-        network, model = self.source.cut(candidate), self.source.model
+        network = self.source.cut(candidate)
         if sum(batch.num_rows for batch in self.source.batches) < 2:
             return network
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
-        repair(model, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
+        # What is aimed at need not be exact, and half of the work is to run the source.
+        repair(self.whole, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
         return network
 
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from cutbert.bench.latency import time_networks
-from cutbert.bench.measure_table import new_network
+from cutbert.bench.measure_table import timed_copy
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import Candidate
@@ -82,14 +82,14 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
     """
     proposed, wider = proposals(fitting, target)
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
-    candidates, times = timed(fitting, target, diverse(fitting, target, proposed, damages), wider)
-    if not candidates:
-        fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: 0)
+    ordered = in_turns(proposed, damages)
+    count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, ordered, seconds))
+    if not ordered:
         return [], []
+    candidates, times = timed(fitting, target, diverse(fitting, target, ordered, count), wider)
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
-    count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, able, seconds))
     if count > 1:
         taken = in_turns(able, damages)[:count]
     else:
@@ -111,7 +111,7 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
 def timed(
     fitting: Fitting, target: Target, candidates: Sequence[Candidate], wider: Sequence[Candidate]
 ) -> tuple[list[Candidate], dict[str, float]]:
-    """Return candidates with their latencies as measured; none where there are none.
+    """Return candidates with their latencies as measured.
 
     Predictions are often too high: where a wider one keeps the limit, it takes the place of that of its name.
 
@@ -121,8 +121,6 @@ def timed(
         candidates: that may take part.
         wider: somewhat larger than was predicted to fit.
     """
-    if not candidates:
-        return [], {}
     taken = {each.name: each for each in candidates}
     twins = [each for each in wider if each.name in taken and keeps_aims(fitting, target, each, 0.0)]
     both = [*candidates, *(replace(each, name=each.name + WIDE) for each in twins)]
@@ -148,7 +146,7 @@ def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, 
     """Return a candidate with its weights kept: repaired, or as it is cut where that is closer to the teacher."""
     part = fitting.part_of(candidate)
     network = part.source.cut(candidate) if part.is_student else part.repaired(candidate)
-    if not part.is_student and part.damage(part.in_training_dtype(network)) > damage:
+    if not part.is_student and part.damage(network) > damage:
         network = part.source.cut(candidate)
     weights = f"{target.key}-{candidate.name}-start"
     save_weights(fitting.folder / f"{weights}.safetensors", network)
@@ -207,10 +205,8 @@ def by_gates(
     return chosen_by_gates(part.source, model, load)
 
 
-def diverse(
-    fitting: Fitting, target: Target, candidates: Sequence[Candidate], damages: Mapping[str, float]
-) -> list[Candidate]:
-    """Return the candidates that are timed: TIMED times those that may take part in a race, of all kinds.
+def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Return the candidates that are timed: TIMED times those that take part in a race, of all kinds.
 
     More layers than are predicted to fit are whole layers too, and may break the limit as measured. So the first ones
     that are predicted to fit are always timed: the plain alternative must not go with the others.
@@ -218,12 +214,11 @@ def diverse(
     Args:
         fitting: of the run.
         target: the limit.
-        candidates: all that were proposed.
-        damages: of each as it is cut, by name.
+        ordered: all that were proposed, of each kind in turn.
+        count: how many take part.
     """
-    students = sum(each.kind == "student" for each in candidates)
-    ordered = in_turns(candidates, damages)
-    taken = ordered[: TIMED * max(fitting.clock.candidates, students + FEWEST)]
+    students = sum(each.kind == "student" for each in ordered)
+    taken = list(ordered[: TIMED * max(count, LEAST_REPAIRED - 1, students + FEWEST)])
     plain = [each for each in ordered if each.kind == "layers" and is_predicted_to_fit(fitting, target, each)]
     return taken if not plain or plain[0] in taken else [*taken, plain[0]]
 
@@ -274,24 +269,25 @@ def nearest_first(candidates: Sequence[Candidate], distance: Mapping[str, float]
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Return the latency of each candidate's sizes, with new weights."""
-    models = {name: part.source.model for name, part in fitting.parts.items()}
-    shapes = {each.name: each.subnet.shape_in(models[each.student].shape) for each in candidates}
-    networks = {each.name: new_network(models[each.student], shapes[each.name]) for each in candidates}
+    """Return the latency of each candidate as it is cut: new weights would need fewer operators in int8."""
+    networks = {each.name: timed_copy(fitting.part_of(each).source.cut(each)) for each in candidates}
     say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
-    return times_of(fitting, networks, new_network(models[None], models[None].shape))
+    return times_of(fitting, networks)
 
 
-def times_of(fitting: Fitting, networks: Mapping[str, TaskModel], uncut: TaskModel) -> dict[str, float]:
+def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
     """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
     latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    uncut = timed_copy(fitting.own.source.model)
     times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency)
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
     return {name: factor * times[name].latency_ms for name in networks}
 
 
 def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Callable[[int], float]) -> int:
-    """Return how many candidates there is time for in rounds, at least one."""
+    """Return how many candidates there is time for in rounds, at least one; 0 where there are none."""
+    if not candidates:
+        return 0
     first = candidates[0]
     speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
@@ -28,6 +29,7 @@ from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import Cost, cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.evaluate import score
+from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar
 from cutbert.train.runner import Runner, run_rows
 
@@ -103,7 +105,6 @@ class ScoredFile:
         cost: of these, with its head.
         file_bytes: of its file.
         outputs: on dev, with all scores, as predictions/ has them.
-        lost: what the backend loses of its score on select in float32.
         num_scored: of select, as in `Finalist`.
     """
 
@@ -112,7 +113,6 @@ class ScoredFile:
     cost: Cost
     file_bytes: int
     outputs: Mapping[str, Any]
-    lost: float
     num_scored: int
 
     @property
@@ -194,7 +194,8 @@ def scored_and_timed(
     for i, one in enumerate(scored):
         difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
         entry = one.entry(scaled(times[str(i)], factor), loosest, difference)
-        finalists.append(Finalist(entry, one.served.target, one.lost, one.num_scored))
+        own_score = partial(float_score, fitting, one.served, scored)
+        finalists.append(Finalist(entry, one.served.target, own_score, one.num_scored))
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
     measured = conditions(latency, lengths, threads, device, times.quality)
     return finalists, measured, notes_on_figures(fitting, uncut, factor)
@@ -223,8 +224,16 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
     }
     write_json(fitting.plan.run.path / PREDICTIONS / f"{each.outputs_name}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
-    lost = each.part.select_score(network) - select.score
-    return ScoredFile(each, network.shape, cost, file_bytes, outputs, lost, objective.select.num_scored)
+    return ScoredFile(each, network.shape, cost, file_bytes, outputs, objective.select.num_scored)
+
+
+def float_score(fitting: Fitting, each: Served, scored: Sequence[ScoredFile]) -> float:
+    """Return a network's score on select in float32: of the uncut model that of its file, if one was scored."""
+    for one in scored:
+        if each.entrant is None and one.served.entrant is None and one.served.backend in IN_FLOAT32.values():
+            return float(one.outputs["select_score"])
+    with num_threads(fitting.train.threads):
+        return each.part.select_score(each.network(fitting))
 
 
 def scaled(times: Latency, factor: float) -> Latency:

@@ -23,6 +23,8 @@ from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss, similarity_loss
 from cutbert.train.runner import TorchRunner, run_rows
 
+FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 9))  # of logits
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -101,6 +103,19 @@ def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logi
         count = int(is_real.sum())
     student, teacher = torch.from_numpy(student_logits).double(), torch.from_numpy(teacher_logits).double()
     return max(0.0, float(logit_loss(head, student, teacher, attention_mask=is_real))) / count
+
+
+def least_teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logits: NDArray[np.float32]) -> float:
+    """Return `teacher_kl` of a student whose logits are multiplied by what makes it least, of FACTORS.
+
+    What it answers does not depend on such a factor, and divergence does: a network that is trained for long on the
+    rows that its teacher learned from becomes as sure of others too. For regression, where it would, it is 1.
+
+    Args:
+        head, student_logits, teacher_logits: as in `teacher_kl`, and its errors.
+    """
+    factors = (1.0,) if head.kind == "regression" else FACTORS
+    return min(teacher_kl(head, np.float32(factor) * student_logits, teacher_logits) for factor in factors)
 
 
 def similarity_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

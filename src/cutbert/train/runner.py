@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cutbert.data.batches import plan_eval_batches
+from cutbert.data.batches import Batch, plan_eval_batches
 from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
@@ -83,12 +83,17 @@ def run_rows(
         batch = padded_batch(model, tokens, rows)
         inputs = (batch.input_ids, batch.attention_mask, batch.token_type_ids)
         answer = runner(*(None if each is None else each.numpy() for each in inputs))  # type: ignore[arg-type]
-        if answer.ndim == 3 and batch.attention_mask is not None:
-            answer = answer * batch.attention_mask.numpy()[..., None].astype(answer.dtype)
-        batches.append((rows, answer))
+        batches.append((rows, without_padding(answer, batch)))
         if on_batch is not None:
             on_batch(len(rows))
     return in_order(batches, len(tokens.lengths))
+
+
+def without_padding(answer: NDArray[np.float32], batch: Batch) -> NDArray[np.float32]:
+    """Return a batch's answers, of answers per token with 0 after a row's own tokens."""
+    if answer.ndim < 3 or batch.attention_mask is None:
+        return answer
+    return answer * batch.attention_mask.cpu().numpy()[..., None].astype(answer.dtype)
 
 
 def in_order(batches: list[tuple[NDArray[Any], NDArray[np.float32]]], num_rows: int) -> NDArray[np.float32]:
