@@ -302,8 +302,8 @@ OURS = (
     Claim(
         "An embedding model that `fit` cuts is better than plain layers",
         "at equal int8 latency, no labels",
-        "`fit` less `fit --kinds layers` of all-MiniLM: NDCG@10 of SQuAD's questions, and Spearman on STS-B; no "
-        "interval, and `fit` stayed further below its limit",
+        "`fit` less `fit --kinds layers` of all-MiniLM: NDCG@10 of SQuAD's questions, and Spearman on STS-B; `fit` "
+        "stayed further below its limit",
         ("embedding",),
         embedded,
         decides=f"{command('embedding')}, with `--seeds 0,1,2`",

@@ -23,6 +23,7 @@ TEXT = 'grid.text=[{{name="wikitext-2", train="{data}/wikitext-2/train.txt", dev
 RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
 PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
+TWO_THREADS = "rivals_two_threads"
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: the last of two options of a name counts.
 SMALL = {
@@ -34,13 +35,14 @@ SMALL = {
     "measure_fit": "--seeds 0 --time 20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
     "measure_embedding_student": "--texts 200 --queries 20 --time 20",
+    "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 20,20",
     "measure_pilots": "--seeds 0 --steps-share 0.01",
     "measure_ffn_ranking": "--samples 16",
     "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",
     "measure_search": "--trials 20 --keep 2 --sample 16",
     "measure_step_time": "--rounds 1 --batches 1 --square 64",
     "measure_finetune_step": "--rounds 1 --batches 1 --base-batches 0",
-    "measure_training_memory": "--steps 1 --repeats 1 --subnets 4",
+    "measure_training_memory": "--steps 1 --repeats 1 --subnets 4 --questions 0",
     "measure_mlm_speed": "--rounds 1 --steps 1 --batch-size 2 --layers 1 --hidden-size 24 --square 64",
     "measure_analysis_memory": "--texts 40 --hidden-size 24 --layers 2",
     "measure_cut_sizes": "--rounds 1 --kept 16 --lengths 8",
@@ -256,6 +258,7 @@ JOBS = (
         "measure_embedding_student",
         "--model {base} --student {model} --data-dir {data} --time 1200 --threads 1 --work {runs}/embedding-student",
     ),
+    measured("measure_per_token", f"{INPUTS} --seeds 0,1,2 --threads 1 --work {{runs}}/per-token"),
     measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
@@ -272,6 +275,7 @@ JOBS = (
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
     measured("measure_rivals", "--model {model} --threads 1"),
+    measured("measure_rivals", f"--name {TWO_THREADS} --model {{model}} --threads 2", name=TWO_THREADS),
     measured("measure_session_options", "--model {model} --threads 1"),
     measured("measure_families", "--threads 1"),
     measured("measure_timing_noise", f"{INPUTS} --threads 1"),

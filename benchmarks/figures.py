@@ -63,12 +63,17 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "none-kept": page_tables.none_kept_line,
     },
     DOCS / "depth.md": {"chosen": page_tables.depth_table},
-    DOCS / "embedding.md": {"embedding": page_tables.embedding_table, "student": page_tables.student_table},
+    DOCS / "embedding.md": {
+        "embedding": page_tables.embedding_table,
+        "embedding-goals": page_tables.embedding_goals_table,
+        "student": page_tables.student_table,
+    },
     DOCS / "export.md": {
         "noise": page_tables.noise_line,
         "int8": page_tables.backends_table,
         "rivals": page_tables.rivals_table,
         "rivals-run": page_tables.rivals_line,
+        "rivals-two-threads": page_tables.rivals_of_two_threads,
         "operators": page_tables.operators_table,
         "options": page_tables.options_table,
         "batches": page_tables.batches_line,

@@ -294,6 +294,7 @@ def speed_lines() -> str:
         f"padding), processor time: {'; '.join(finetuned)} (`finetune_step`).",
         f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
         "MiB (`training_memory`).",
+        *reader_lines(),
         f"- `analyze` of {analysis['texts']:,} texts with {analysis['layers']} layers of hidden size "
         f"{analysis['hidden_size']}, one thread: {analysis['peak_bytes'] / 2**30:.2f} GiB, "
         f"{analysis['seconds'] / 60:.0f} minutes (`analysis_memory`).",
@@ -301,6 +302,21 @@ def speed_lines() -> str:
         "(`mlm_speed`).",
     ]
     return "\n".join([*lines, ""])
+
+
+def reader_lines() -> list[str]:
+    """Return what training a reader held at most, by command and stage, where that is measured."""
+    reader = read_record("training_memory").get("reader")
+    if not reader:
+        return []
+    shown = [
+        f"`{verb}` {', '.join(f'{stage} {peak / 1e9:.2f}' for stage, peak in stages.items())}"
+        for verb, stages in reader["peak_bytes"].items()
+    ]
+    return [
+        f"- A reader of {reader['questions']} questions, scored on {reader['eval_questions']}: GB held at most by the "
+        f"end of each stage: {'; '.join(shown)} (`training_memory`)."
+    ]
 
 
 def reliability_lines() -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from everything import TWO_THREADS, command
 from results import (
     HALF,
     HEADS,
@@ -34,6 +35,13 @@ from results import (
 TITLES = dict(zip(TASKS, HEADS, strict=True))
 BASE = "base"
 STUDENT_METRICS = ("spearman", "ndcg@10", "mrr@10")
+LOST_POINTS = "Spearman less the uncut int8 file's, points"
+EMBEDDING_GOALS: tuple[tuple[float, str, float, int, Callable[..., float]], ...] = (  # by share of the int8 latency
+    (1 / 2, LOST_POINTS, -1.0, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+    (1 / 2, "NDCG@10 less its, %", -2.0, 1, lambda cut, uncut: 100 * (cut["ndcg@10"] / uncut["ndcg@10"] - 1)),
+    (1 / 2, "cosine to the uncut", 0.95, 3, lambda cut, uncut: cut["cosine"]),
+    (1 / 3, LOST_POINTS, -2.5, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+)
 
 
 def fit_table() -> str:
@@ -342,9 +350,9 @@ def spread_cell(ratio: Mapping[str, float]) -> str:
     return f"{ratio['median_ratio']:.2f} [{ratio['q1_ratio']:.2f}, {ratio['q3_ratio']:.2f}]"
 
 
-def rivals_table() -> str:
+def rivals_table(name: str = "rivals") -> str:
     """Return times and rates of the exported files and their rivals, for export's page; single texts first."""
-    timings = read_record("rivals")["timings"]
+    timings = read_record(name)["timings"]
     sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in timings))
     found = {(each["name"], each["batch_size"], each["length"]): each for each in timings}
     names = dict.fromkeys(each["name"] for each in timings)
@@ -363,18 +371,25 @@ def rival_cell(timing: Mapping[str, Any]) -> str:
     return f"{shown} ({timing['share_of_ours']['median_ratio']:.2f})"
 
 
-def rivals_line() -> str:
+def rivals_line(name: str = "rivals") -> str:
     """Return which rivals did not run, and by how much the quartiles of shares differ."""
-    record = read_record("rivals")
+    record = read_record(name)
     shares = [each["share_of_ours"] for each in record["timings"]]
     widths = sorted(each["q3_ratio"] / each["q1_ratio"] - 1 for each in shares)
     left = "; ".join(f"{name}: {reason}" for name, reason in record["left_out"].items())
-    rounds = shares[0]["count"]
+    rounds, threads, processor = shares[0]["count"], record["threads_used"], record["machine"]["processor"]
     return (
-        f"Processor: {record['machine']['processor']} ({record['instructions']}), {record['threads_used']} thread, "
+        f"Processor: {processor} ({record['instructions']}), {threads} thread{'s'[: threads - 1]}, "
         f"{record['clock']}, {rounds} rounds. Quartiles of a share are {100 * widths[len(widths) // 2]:.0f} % apart in "
         f"the median, at most {100 * widths[-1]:.0f} %." + (f" Not run: {left}." if left else "") + "\n"
     )
+
+
+def rivals_of_two_threads() -> str:
+    """Return table and line of the rivals' run on two threads, or how it is made."""
+    if not has_record(TWO_THREADS):
+        return f"Not measured yet: {command(TWO_THREADS)}.\n"
+    return f"{rivals_table(TWO_THREADS)}\n{rivals_line(TWO_THREADS)}"
 
 
 def options_table() -> str:
@@ -414,6 +429,17 @@ def embedding_table() -> str:
             rows.append([label, f"{own['share']:.2f}", *embedding_cells(own)])
     heads = ["", "share of the int8 latency", "Spearman", "NDCG@10", "NDCG@10, uncut index", "cosine to the uncut"]
     return f"{table(heads, rows)}\nRuns of {minutes_of('embedding')}, one seed.\n"
+
+
+def embedding_goals_table() -> str:
+    """Return what cuts of an embedding model were to keep under each limit, what they kept, and what is missed."""
+    record, rows = read_record("embedding"), []
+    for share, title, wanted, digits, measure in EMBEDDING_GOALS:
+        pairs = [cell["compared"][record["shares"].index(share)] for cell in record["cells"]]
+        found = fmean(measure(each["fit"], each["uncut onnx-int8"]) for each in pairs)
+        cells = [f"{value:.{digits}f}" for value in (wanted, found)]
+        rows.append([f"{title}, limit {share:.2f}", *cells, "kept" if found >= wanted else "missed"])
+    return table(["", "at least", "measured", ""], rows)
 
 
 def embedding_cells(metrics: Mapping[str, float]) -> list[str]:

@@ -87,6 +87,25 @@ def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -
             assert gap.low <= gap.mean <= gap.high
 
 
+def test_cuts_of_an_embedding_model_have_intervals_where_the_record_has(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cell(gain: float) -> dict[str, Any]:
+        scores = {"fit": {"ndcg@10": 0.7 + gain, "spearman": 0.8}, "layers": {"ndcg@10": 0.7, "spearman": 0.8 + gain}}
+        gaps = {"ndcg@10": {"mean": gain, "low": gain - 0.01, "high": gain + 0.03}}
+        gaps["spearman"] = {"mean": -gain, "low": -gain - 0.005, "high": -gain + 0.005}
+        return {"compared": [{**scores, "fit - layers": gaps}]}
+
+    record = {"shares": [0.5], "cells": [cell(gain) for gain in (0.02, 0.03, 0.04)]}
+    monkeypatch.setattr(scripts["findings"], "read_record", lambda name: record)
+    ndcg, pairs = scripts["findings"].embedded()
+    assert (ndcg.low, ndcg.mean, ndcg.high) == pytest.approx((0.02, 0.03, 0.06)) and len(ndcg.by_seed) == 3
+    assert (ndcg.verdict(0.0), pairs.verdict(0.0)) == ("shown", "contradicted")
+    for each in record["cells"]:
+        del each["compared"][0]["fit - layers"]
+    assert {gap.low for gap in scripts["findings"].embedded()} == {None}
+
+
 def made_summary(task: str, limit: int, seeds: int) -> dict[str, Any]:
     """Return a row of fit's summary in which fit beats plain layers with every seed."""
     by_seed = [0.02 + 0.001 * seed for seed in range(seeds)]

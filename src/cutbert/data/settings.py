@@ -255,6 +255,20 @@ class DataSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoredData(DataSettings):
+    """Which rows to score on, where nothing is learned: an embedding model then needs no training texts."""
+
+    def missing(self) -> Iterable[str]:
+        if not self.is_embedding:
+            yield from super().missing()
+        elif self.task is None and not (self.train or self.dev or self.queries):
+            yield (
+                "data to score vectors on must be given: --dev FILE with --text, --text-pair and --label, "
+                "--task stsb, or --queries, --corpus and --relevant"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentSettings(Settings):
     """How many variants of a text to make, and how far from it; options of `dynabert`."""
 
