@@ -78,13 +78,13 @@ def measure(task: str, seed: int, seconds: float, args: argparse.Namespace) -> d
     predicted = tagged_f1(answers) if task == "tagger" else answered_f1(dev, answers)
     if abs(predicted - measured["score"]) > 1e-9:
         raise SystemExit(f"{out}: F1 of predict must be that of measure, {measured['score']}, got {predicted}")
-    stored = [read_json(out / "predictions" / outputs_name(entry, 1)) for entry in (cut, uncut)]
+    ours, theirs = (read_json(out / "predictions" / outputs_name(entry, 1)) for entry in (cut, uncut))
     return {
         "task": task,
         "seed": seed,
         "uncut": {"f1": uncut.score, "latency_ms": uncut.latency_ms},
         "cut": {"name": cut.name, "f1": cut.score, "latency_ms": cut.latency_ms, "steps": cut.steps},
-        "difference": entity_difference(*stored) if task == "tagger" else stored_difference(*stored, "f1"),
+        "difference": entity_difference(ours, theirs) if task == "tagger" else stored_difference(ours, theirs, "f1"),
         "measured_f1": measured["score"],
         "predicted_f1": predicted,
         "measured": board.measured,
