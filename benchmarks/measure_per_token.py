@@ -26,7 +26,7 @@ from cutbert.files import read_json, replacing_folder
 from cutbert.fronts.outputs import stored_difference
 from measure_fit import SHOWN, outputs_name
 from recording import make_parser, names, numbers, parse, record_so_far, shares, write_part
-from tagged_sentences import entity_difference, tagged, tagged_f1
+from tagged_sentences import tagged, tagged_f1
 from workload import model_of
 
 BACKEND, SQUAD = "onnx-int8", QUESTION_TASKS["squad"]
@@ -84,7 +84,7 @@ def measure(task: str, seed: int, seconds: float, args: argparse.Namespace) -> d
         "seed": seed,
         "uncut": {"f1": uncut.score, "latency_ms": uncut.latency_ms},
         "cut": {"name": cut.name, "f1": cut.score, "latency_ms": cut.latency_ms, "steps": cut.steps},
-        "difference": entity_difference(ours, theirs) if task == "tagger" else stored_difference(ours, theirs, "f1"),
+        "difference": stored_difference(ours, theirs, "f1"),
         "measured_f1": measured["score"],
         "predicted_f1": predicted,
         "measured": board.measured,

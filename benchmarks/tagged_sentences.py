@@ -1,4 +1,4 @@
-"""Sentences whose words are tagged by a rule, and F1 of the entities in them: of a file, and of two networks' answers.
+"""Sentences whose words are tagged by a rule, and F1 of the entities in a file of answers.
 
 A word of digits is a number. A word that begins with a capital is part of a name, but at the beginning of a sentence
 only if none of the sentences has it without the capital. Words of a kind in a row are one entity.
@@ -7,16 +7,12 @@ only if none of the sentences has it without the capital. Words of a kind in a r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cutbert.data.entities import entities
-from cutbert.fronts.leaderboard import difference_of
-from cutbert.fronts.paired import percentiles
 from measure_embedding import one_line, sentences
 
 WORD, NUMBER = re.compile(r"\w+(?:[-'.,]\w+)*|[^\w\s]"), re.compile(r"\d[\d.,]*")
@@ -46,30 +42,9 @@ def tagged_f1(path: Path) -> float:
     """Return F1 of entities of a file whose lines are word, right tag and given tag."""
     blocks = [each.split("\n") for each in path.read_text(encoding="utf-8").strip("\n").split("\n\n")]
     rows = [[line.split(" ") for line in block] for block in blocks]
-    return float(entity_f1(counts_of([[c[2] for c in r] for r in rows], [[c[1] for c in r] for r in rows]).sum(0)))
-
-
-def entity_difference(cut: Mapping[str, Any], uncut: Mapping[str, Any]) -> dict[str, float]:
-    """Return F1 of entities of one network less another's, with its 95 % interval over sentences."""
-    ours, theirs = (counts_of(each["predicted"], each["labels"]) for each in (cut, uncut))
-
-    def difference(rows_RN: NDArray[np.intp]) -> NDArray[np.float64]:
-        return entity_f1(ours[rows_RN].sum(-2)) - entity_f1(theirs[rows_RN].sum(-2))
-
-    return difference_of(float(difference(np.arange(len(ours)))), *percentiles(difference, (len(ours),)))
-
-
-def counts_of(given: Sequence[Sequence[str]], right: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Return for each sentence how many entities are right, given and true, [N, 3]."""
-    tags = sorted({tag for each in (*given, *right) for tag in each})
-    places = {tag: i for i, tag in enumerate(tags)}
-    counts = []
-    for pair in zip(given, right, strict=True):
-        ours, true = (entities(tags, np.array([places[tag] for tag in each]), [len(each)]) for each in pair)
-        counts.append([len(ours & true), len(ours), len(true)])
-    return np.array(counts)
-
-
-def entity_f1(counts: NDArray[np.int64]) -> Any:
-    """Return F1 from counts of right, given and true entities, [..., 3]."""
-    return 2 * counts[..., 0] / np.maximum(1, counts[..., 1] + counts[..., 2])
+    tags = sorted({tag for row in rows for _, *pair in row for tag in pair})
+    places, right, both = {tag: i for i, tag in enumerate(tags)}, 0, 0
+    for row in rows:
+        true, given = (entities(tags, np.array([places[line[at]] for line in row]), [len(row)]) for at in (1, 2))
+        right, both = right + len(true & given), both + len(true) + len(given)
+    return 2 * right / max(1, both)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -25,6 +27,7 @@ from cutbert.exporters.graph import build_graph
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.sweeps.expand import read_runs
+from data.tiny_questions import squad_text
 from known_times import take_known_memory, take_times_of_thread
 from methods.tiny_task import fit_quickly, measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
@@ -129,9 +132,21 @@ def test_finetune_step(tmp_path: Path, glue: Path) -> None:
 
 
 def test_training_memory(tmp_path: Path, inputs: tuple[object, ...]) -> None:
-    words = ("--steps", 1, "--repeats", 1, "--subnets", 4)
+    words = ("--steps", 1, "--repeats", 1, "--subnets", 4, "--questions", 0)
     record = record_of("measure_training_memory", tmp_path, *inputs, *words)
-    assert record["by_subnets_per_step"]["4"]["training_peak"]["median_bytes"] > 0
+    assert record["by_subnets_per_step"]["4"]["training_peak"]["median_bytes"] > 0 and record["reader"] == {}
+
+
+def test_training_memory_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script_module("measure_training_memory"), "cutbert_json", json_here)
+    (tmp_path / "SQuAD").mkdir()
+    for name, first in (("train", 0), ("dev", 20)):
+        (tmp_path / "SQuAD" / f"{name}-v1.1.json").write_text(squad_text(first, 20), encoding="utf-8")
+    asked = {"questions": 24, "eval_questions": 8, "gate_steps": 1}
+    model = save_tiny(tmp_path / "model", tiny_model(shape=replace(SHAPE, num_positions=384)))
+    args = argparse.Namespace(model=model, data_dir=tmp_path, threads=1, **asked)
+    peaks = script_module("measure_training_memory").train_reader(args)["peak_bytes"]
+    assert "finetune" in peaks["finetune"] and list(peaks["schubert"].values()) == sorted(peaks["schubert"].values())
 
 
 @pytest.mark.slow
@@ -256,8 +271,10 @@ def test_operators(tmp_path: Path, teacher: Path) -> None:
 @pytest.mark.slow
 def test_int8(tmp_path: Path, glue: Path, family: Path, teacher: Path) -> None:
     words = ("--run", family, "--teacher", teacher, "--task", "sst2", "--data-dir", glue, "--work", tmp_path / "picked")
+    other = save_tiny(tmp_path / "kept=1", tiny_model(HeadSpec("single_label", ("0", "1"))))
+    words = (*words, "--also", f"undivided={other}", "--backends", "torch,onnx-int8")
     record = record_of("measure_int8", tmp_path, *words, "--shares", 2, "--rounds", 1, name="int8_sst2")
-    assert {row["name"] for row in record["networks"]} == {"teacher", "1/2 of the multiply-adds"}
+    assert {row["name"] for row in record["networks"]} == {"teacher", "undivided", "1/2 of the multiply-adds"}
     assert len(record["networks"]) == 6
 
 

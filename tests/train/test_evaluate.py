@@ -11,6 +11,7 @@ import torch
 from cutbert.errors import DataError, ModelError
 from cutbert.shape.head import HeadSpec
 from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, teacher_kl
+from cutbert.train.working_copy import frozen_copy
 from tiny_runs import HEAD, tiny_grid, tiny_model, tiny_tokens
 
 
@@ -57,6 +58,14 @@ def test_float32_inside_autocast() -> None:
     plain = predict_logits(model, tokens)
     with torch.autocast("cpu", torch.bfloat16):
         np.testing.assert_array_equal(predict_logits(model, tokens), plain)
+
+
+@pytest.mark.parametrize(("dtype", "uses_onednn"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_float32_layers_run_without_onednn(dtype: torch.dtype, uses_onednn: bool) -> None:
+    model, seen = frozen_copy(tiny_model(), dtype), []
+    model.encoder.layers[0].register_forward_hook(lambda *_: seen.append(torch.backends.mkldnn.enabled))
+    predict_logits(model, tiny_tokens(4))
+    assert set(seen) == {uses_onednn} and torch.backends.mkldnn.enabled
 
 
 def test_a_model_without_logits_is_refused() -> None:

@@ -108,12 +108,14 @@ def time_networks(
     also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
     are_new: bool = False,
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Timings:
     """Return the times of several networks by name, interleaved.
 
     Args:
         networks: to run on the backend of the settings.
         lengths, on_round: as in `measure_latency`.
+        clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
         are_new: whether they have new weights, as of `measure_table.new_network`; further ones have not.
@@ -131,7 +133,9 @@ def time_networks(
             runners[name] = load(each, threads)
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())
-        return time_runners(runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round)
+        return time_runners(
+            runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round, clock=clock
+        )
 
 
 def time_runners(
@@ -142,14 +146,17 @@ def time_runners(
     vocab_size: int,
     sizes: Mapping[str, Sized],
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Timings:
-    """Return the times of loaded networks, measured as the settings say; arguments as in `measure_latency`.
+    """Return the times of loaded networks, measured as the settings say; arguments as in `time_networks`.
 
     Raises:
         MissingError: the settings require a quiet machine, and it was not quiet.
     """
     is_on_cpu = all(not isinstance(each, TorchRunner) or each.device.type == "cpu" for each in runners.values())
     clocks: dict[str, Any] = {} if is_on_cpu else {"cpu_clock": None}
+    if clock is not None:
+        clocks["clock"] = clock
     timings = measure_latency(
         runners,
         lengths,

@@ -32,6 +32,7 @@ def measure_table(
     settings: LatencySettings,
     *,
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> LatencyTable:
     """Time stacks of attentions and of feed-forwards of several sizes, interleaved, and make a table of them.
 
@@ -45,6 +46,7 @@ def measure_table(
         lengths: tokens per text (`sample_lengths`).
         settings: backend, threads, rounds.
         on_round: called after each round.
+        clock: as in `time_networks`.
     """
     lengths = settings_lengths(settings, lengths)
     shape = model.shape
@@ -55,7 +57,7 @@ def measure_table(
     uncut = {"uncut": (settings.backend, timed_copy(model))}
     with num_threads(settings.threads) as threads:
         singly = replace(settings, throughput_batch_size=1)
-        timed = time_networks(networks, lengths, singly, also=uncut, are_new=True, on_round=on_round)
+        timed = time_networks(networks, lengths, singly, also=uncut, are_new=True, on_round=on_round, clock=clock)
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)

@@ -21,7 +21,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss, similarity_loss
-from cutbert.train.runner import TorchRunner, run_rows
+from cutbert.train.runner import TorchRunner, products_for, run_rows
 
 FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 9))  # of logits
 
@@ -72,7 +72,8 @@ def predict_logits(
     was_training = model.training
     model.eval()
     try:
-        return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
+        with products_for(model):
+            return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
 
