@@ -35,7 +35,7 @@ SMALL = {
     "measure_fit": "--seeds 0 --time 20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
     "measure_embedding_student": "--texts 200 --queries 20 --time 20",
-    "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 20,20",
+    "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 60,60",
     "measure_pilots": "--seeds 0 --steps-share 0.01",
     "measure_ffn_ranking": "--samples 16",
     "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",

@@ -20,7 +20,7 @@ SERVING = {
     ),
     "reader": (f"predict reader {ASKED} --out out.json", f"predict reader {ASKED} --out out.parquet"),
     "scorer": ("predict scorer --input data/pairs.csv --text a --text-pair b --out out.tsv --threads 1",),
-    "vectors": (f"predict vectors {TEXTS} --out out.npy", f"predict vectors {TEXTS} --out out.parquet"),
+    "vectors": (f"predict vectors {TEXTS} --out out.npy", f"predict vectors {TEXTS} --prompt query --out out.parquet"),
 }
 EMBEDDING = "--objective embedding --train data/text.txt --max-length 16"
 PAIRS = "--dev data/pairs.csv --text a --text-pair b --label score"
