@@ -23,6 +23,7 @@ TEXT = 'grid.text=[{{name="wikitext-2", train="{data}/wikitext-2/train.txt", dev
 RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
 PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
+TWO_THREADS = "rivals_two_threads"
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: the last of two options of a name counts.
 SMALL = {
@@ -33,13 +34,15 @@ SMALL = {
     "sentence_split": "--sentences 8",
     "measure_fit": "--seeds 0 --time 20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
+    "measure_embedding_student": "--texts 200 --queries 20 --time 20",
+    "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 20,20",
     "measure_pilots": "--seeds 0 --steps-share 0.01",
     "measure_ffn_ranking": "--samples 16",
     "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",
     "measure_search": "--trials 20 --keep 2 --sample 16",
     "measure_step_time": "--rounds 1 --batches 1 --square 64",
     "measure_finetune_step": "--rounds 1 --batches 1 --base-batches 0",
-    "measure_training_memory": "--steps 1 --repeats 1 --subnets 4",
+    "measure_training_memory": "--steps 1 --repeats 1 --subnets 4 --questions 0",
     "measure_mlm_speed": "--rounds 1 --steps 1 --batch-size 2 --layers 1 --hidden-size 24 --square 64",
     "measure_analysis_memory": "--texts 40 --hidden-size 24 --layers 2",
     "measure_cut_sizes": "--rounds 1 --kept 16 --lengths 8",
@@ -131,10 +134,18 @@ def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) 
 
 
 def int8(task: str) -> Job:
-    """Return the table of backends of one task, from the runs of the family's plan."""
+    """Return the table of backends of one task, from the runs of the plans of families, cuts and feed-forwards.
+
+    Their teachers have the same options and seed, and so the same weights.
+    """
     run, teacher = (run_of_plan("family", step, task) for step in ("family", "teacher"))
     layers = run_of_plan("family", "layers", task, "-layers.depths=3")
-    words = f"--run {run} --teacher {teacher} --layers {layers} --task {task} --data-dir {{data}} --threads 1"
+    cut = run_of_plan("cuts", "cut", task, "-cut.budget=params_encoder=0.5-cut.dims=fakv")
+    kept = run_of_plan("undivided", "kept", task, "-kept.num_ffn=3")
+    words = (
+        f"--run {run} --teacher {teacher} --layers {layers} --also schubert={cut} --also undivided={kept} "
+        f"--task {task} --data-dir {{data}} --threads 1"
+    )
     command, name = f"python benchmarks/measure_int8.py {words} --work {{runs}}/int8 {RECORDS}", f"int8_{task}"
     return Job(name, (command,), (name,), (name,))
 
@@ -206,7 +217,7 @@ JOBS = (
         records=("recipe_pilots",),
     ),
     study("cuts", "--against layers --against family --cost latency_share", *of_tasks("cuts"), by_parameters=True),
-    study("dims", "--against layers --against cut/0.75-h --cost params"),
+    study("dims", "--against layers --against cut/0.75-h --against cut/0.9-a --against cut/paper --cost params"),
     study("undivided", "--against kept --against layers --against thin", *of_tasks("undivided")),
     representations(),
     study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True, record="text_cuts_tuned"),
@@ -230,6 +241,12 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
+        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
+        "--work {runs}/fit_limits",
+        name="fit_limits",
+    ),
+    measured(
+        "measure_fit",
         "--name fit_base --model {base} --student {model} --data-dir {data} --tasks cola,mrpc,sst2 --passes 2 "
         "--rate 5e-5 --shares 0.5,0.25 --time 1800 --threads 1 --work {runs}/fit_base",
         "fit_base",
@@ -237,6 +254,11 @@ JOBS = (
     ),
     measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
+    measured(
+        "measure_embedding_student",
+        "--model {base} --student {model} --data-dir {data} --time 1200 --threads 1 --work {runs}/embedding-student",
+    ),
+    measured("measure_per_token", f"{INPUTS} --seeds 0,1,2 --threads 1 --work {{runs}}/per-token"),
     measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
@@ -253,6 +275,7 @@ JOBS = (
     measured("measure_operators", "--model {model} --threads 1"),
     measured("measure_onnx_parity", FAMILY),
     measured("measure_rivals", "--model {model} --threads 1"),
+    measured("measure_rivals", f"--name {TWO_THREADS} --model {{model}} --threads 2", name=TWO_THREADS),
     measured("measure_session_options", "--model {model} --threads 1"),
     measured("measure_families", "--threads 1"),
     measured("measure_timing_noise", f"{INPUTS} --threads 1"),

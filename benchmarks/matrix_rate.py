@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,9 +23,11 @@ class MatrixRates:
         shape: of the model.
         num_tokens: in a batch.
         square: size of the large square.
+        clock: seconds.
     """
 
-    def __init__(self, shape: EncoderShape, num_tokens: int, square: int = SQUARE) -> None:
+    def __init__(self, shape: EncoderShape, num_tokens: int, square: int, clock: Callable[[], float]) -> None:
+        self.clock = clock
         hidden, inner = shape.hidden_size, max(layer.intermediate_size for layer in shape.layers)
         self.sizes = {
             "square": (square, square, square),
@@ -42,7 +43,7 @@ class MatrixRates:
     def measure(self) -> None:
         """Time every product a few times and keep each one's best."""
         for key, product in self.products.items():
-            self.rates[key].append(rate_of(product, self.sizes[key[1]]))
+            self.rates[key].append(rate_of(product, self.sizes[key[1]], self.clock))
 
     def best(self, dtype: str, *, own_sizes_only: bool = False) -> float:
         """Return the highest rate seen in a dtype, in multiply-adds per second."""
@@ -66,15 +67,15 @@ def product_of(rows: int, inner: int, columns: int, dtype: torch.dtype) -> Calla
     return lambda: F.linear(x, weight)
 
 
-def rate_of(product: Callable[[], Any], size: tuple[int, int, int]) -> float:
+def rate_of(product: Callable[[], Any], size: tuple[int, int, int], clock: Callable[[], float]) -> float:
     """Return the best rate of a product of (rows, inner, columns), warmed up, in multiply-adds per second."""
     product()
     rows, inner, columns = size
-    return rows * inner * columns / min(timed(product) for _ in range(REPEATS))
+    return rows * inner * columns / min(timed(product, clock) for _ in range(REPEATS))
 
 
-def timed(action: Callable[[], Any]) -> float:
+def timed(action: Callable[[], Any], clock: Callable[[], float]) -> float:
     """Return the seconds that one call takes."""
-    begun = time.perf_counter()
+    begun = clock()
     action()
-    return time.perf_counter() - begun
+    return clock() - begun

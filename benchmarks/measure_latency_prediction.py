@@ -1,7 +1,7 @@
 """How far predicted latencies are off: random per-layer subnets of a run, measured after its table was made.
 
 The error is given as it is, and with the drift of the machine between the two measurements taken out: both sides
-divided by the uncut network's own.
+divided by the uncut network's own. Times on one thread are the processor's, which other work hardly changes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.shape import EncoderShape
+from cutbert.train.engine import default_threads
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar
-from recording import make_parser, parse, recorded, spread
+from recording import clock_name, clock_of, make_parser, parse, recorded, spread
 
 UNCUT = "uncut"
 
@@ -63,7 +64,8 @@ def on_backend(
         num_threads(args.threads) as threads,
         progress_bar(f"{backend}: subnets", args.rounds + THROUGHPUT_ROUNDS) as bar,
     ):
-        times = time_networks(networks, lengths, replace(settings, throughput_batch_size=1), on_round=counter(bar))
+        few = replace(settings, throughput_batch_size=1)
+        times = time_networks(networks, lengths, few, are_new=True, on_round=counter(bar), clock=clock_of(threads))
         said = conditions(settings, lengths, threads, "cpu", times.quality)
     predicted = np.array([table(shape) for shape in shapes])
     found = np.array([times[str(i)].latency_ms for i in range(len(shapes))])
@@ -71,6 +73,7 @@ def on_backend(
     return {
         "backend": backend,
         "measured": said,
+        "clock": clock_name(threads),
         "error": errors(predicted, found),
         "error_without_drift": errors(predicted * drift, found),
         "drift": drift,
@@ -85,7 +88,8 @@ def on_backend(
 
 def timed(title: str, model: TaskModel, lengths: list[int], settings: LatencySettings) -> LatencyTable:
     with progress_bar(title, settings.rounds + THROUGHPUT_ROUNDS) as bar:
-        return measure_table(model, ("a", "f"), lengths, settings, on_round=counter(bar))
+        clock = clock_of(settings.threads or default_threads())
+        return measure_table(model, ("a", "f"), lengths, settings, on_round=counter(bar), clock=clock)
 
 
 def random_shapes(space: SearchSpace, count: int) -> list[EncoderShape]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.progress import progress_bar
 from matrix_rate import SQUARE, MatrixRates
-from recording import make_parser, parse, recorded, spread
+from recording import clock_name, clock_of, make_parser, parse, recorded, spread
 from workload import BATCH_SIZE, Trainer, masked_lm
 
 FIRST_ORDINARY = 1000  # BERT's vocabulary begins with special and unused tokens
@@ -53,17 +52,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Time rounds of steps beside matrix products."""
     with tempfile.TemporaryDirectory() as work:
         trainer = make_trainer(args, Path(work))
-        num_tokens = args.batch_size * args.sequence_length
-        rates = MatrixRates(shape_of(args), num_tokens, args.square)
+        num_tokens, clock = args.batch_size * args.sequence_length, clock_of(torch.get_num_threads())
+        rates = MatrixRates(shape_of(args), num_tokens, args.square, clock)
         seconds: list[float] = []
         trainer.step()
         with progress_bar("rounds", args.rounds) as bar:
             for done in range(args.rounds):
                 rates.measure()
-                begun = time.perf_counter()
+                begun = clock()
                 for _ in range(args.steps):
                     trainer.step()
-                seconds.append((time.perf_counter() - begun) / args.steps)
+                seconds.append((clock() - begun) / args.steps)
                 bar(done + 1)
     dtype = "bf16" if trainer.engine.dtype == torch.bfloat16 else "float32"
     positions = args.batch_size * round(MASK_PROBABILITY * (args.sequence_length - 2))
@@ -79,6 +78,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "steps_per_round": args.steps,
         "threads_used": torch.get_num_threads(),
+        "clock": clock_name(torch.get_num_threads()),
         "step": spread(seconds, "s"),
         "speed": spread(num_tokens / np.array(seconds), "tokens_per_s"),
         "macs_per_step": macs,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -30,7 +29,7 @@ from cutbert.surgery.extract import with_layers
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar
 from operator_variants import VARIANTS, one_attention_operator, one_int8_attention_operator
-from recording import make_parser, names, numbers, parse, record_so_far, spread, write_part
+from recording import clock_name, clock_of, make_parser, names, numbers, parse, record_so_far, spread, write_part
 
 SEED = 0
 BASE = "exported"
@@ -169,14 +168,6 @@ def timed(
 def first_tokens(output: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return logits as they are, of states those of the first tokens, which are never padding."""
     return output[:, 0] if output.ndim == 3 else output
-
-
-def clock_of(threads: int) -> Any:
-    return time.process_time if threads == 1 else time.perf_counter
-
-
-def clock_name(threads: int) -> str:
-    return "processor time" if threads == 1 else "elapsed time"
 
 
 if __name__ == "__main__":

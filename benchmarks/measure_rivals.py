@@ -23,7 +23,7 @@ from cutbert.printable import reason_of
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar, say
 from cutbert.train.runner import Runner
-from recording import make_parser, parse, record_so_far, spread, write_part
+from recording import clock_name, make_parser, parse, record_so_far, spread, write_part
 from rivals import EXACT, OURS, Feeds, Rivals
 from workload import model_of
 
@@ -35,12 +35,13 @@ PACKAGES = ("onnxruntime", "openvino", "nncf", "torchao", "transformers")
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
+    parser.add_argument("--name", default="rivals", help="of the record; a run with other threads has one of its own")
     parser.add_argument("--model", help="folder of BERT's kind for transformers; None for MiniLM of the package")
     parser.add_argument("--sizes", type=sizes, default=sizes("1x16,1x24,1x40,32x32,32x128"), help="texts x tokens")
     parser.add_argument("--without", action="append", default=[], help="rival that is left out; repeat")
     parser.add_argument("--rounds", type=int, default=5)
     args = parse(parser, argv)
-    record = record_so_far("rivals", args, [SEED], lambda: {"timings": []})
+    record = record_so_far(args.name, args, [SEED], lambda: {"timings": []})
     if not record["timings"]:
         for measured in measure(args):
             record |= measured | {"timings": record["timings"] + measured["timings"]}
@@ -68,7 +69,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "packages": {name: package_version(name) for name in PACKAGES},
             "instructions": instruction_set(),
             "threads_used": threads,
-            "clock": "processor time" if threads == 1 else "elapsed time",
+            "clock": clock_name(threads),
             "left_out": left_out,
         }
         for size in args.sizes:

@@ -11,7 +11,6 @@ import argparse
 import json
 import random
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar
 from matrix_rate import SQUARE, MatrixRates, rate_of
-from recording import make_parser, numbers, parse, recorded, spread
+from recording import clock_name, clock_of, make_parser, numbers, parse, recorded, spread
 
 TYPES = {"torch": "float32", "torch-bf16": "bf16", "onnx": "float32", "onnx-int8": "int8"}
 PRODUCTS = {"float32": ("MatMul", np.float32, np.float32), "int8": ("MatMulInteger", np.uint8, np.int8)}
@@ -77,6 +76,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "batch_size": args.batch_size,
         "rounds": args.rounds,
         "threads_used": threads,
+        "clock": clock_name(threads),
         "matrix_rate": rates.to_json(),
         "passes": [described(model, *key, times, args.batch_size, rates) for key, times in seconds.items()],
         "profiles": profiles,
@@ -89,12 +89,12 @@ class Rates:
     Args:
         model: gives its own sizes.
         num_tokens: in a batch.
-        threads: of ONNX Runtime; torch's are set.
+        threads: of ONNX Runtime; torch's are set, and the clock with them.
         square: size of the largest product.
     """
 
     def __init__(self, model: TaskModel, num_tokens: int, threads: int, square: int) -> None:
-        self.torch = MatrixRates(model.shape, num_tokens, square)
+        self.torch = MatrixRates(model.shape, num_tokens, square, clock_of(threads))
         self.products = {
             (kind, name): onnx_product(kind, *size, threads)
             for kind in PRODUCTS
@@ -106,7 +106,7 @@ class Rates:
         """Time every product a few times and keep each one's best."""
         self.torch.measure()
         for key, product in self.products.items():
-            self.rates[key].append(rate_of(product, self.torch.sizes[key[1]]))
+            self.rates[key].append(rate_of(product, self.torch.sizes[key[1]], self.torch.clock))
 
     def best(self, kind: str) -> float:
         """Return the highest rate seen in a dtype, in multiply-adds per second."""
@@ -166,15 +166,15 @@ def time_passes(
     """Return the seconds of every pass by backend and length; a round times products, then all in shuffled order."""
     runners = {name: BACKENDS[name].load(model, threads) for name in TYPES}
     seconds: dict[tuple[str, int], list[float]] = {(name, length): [] for name in runners for length in batches}
-    order = random.Random(SEED)
+    order, clock = random.Random(SEED), clock_of(threads)
     with progress_bar("rounds", rounds) as bar:
         for done in range(rounds):
             rates.measure()
             for name, length in order.sample(list(seconds), len(seconds)):
                 runners[name](batches[length])
-                begun = time.perf_counter()
+                begun = clock()
                 runners[name](batches[length])
-                seconds[name, length].append(time.perf_counter() - begun)
+                seconds[name, length].append(clock() - begun)
             bar(done + 1)
     return seconds
 

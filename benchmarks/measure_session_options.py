@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from cutbert.files import scratch_folder
 from cutbert.hub.load import load_model
 from cutbert.train.machine import num_threads, package_version
 from measure_rivals import draw, sizes
-from recording import make_parser, parse, recorded, spread
+from recording import clock_name, clock_of, make_parser, parse, recorded, spread
 from workload import model_of
 
 SEED = 0
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Load the file with every set of options, and time the sessions in turn at each size."""
     with scratch_folder() as work, num_threads(args.threads) as threads:
-        clock: Callable[[], float] = time.process_time if threads == 1 else time.perf_counter
+        clock = clock_of(threads)
         path = work / "int8.onnx"
         onnx.save(quantize(build_graph(load_model(model_of(args)).model.eval()), instruction_set()), path)
         makers = sessions(path, threads)
@@ -67,7 +66,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "onnxruntime": package_version("onnxruntime"),
         "instructions": instruction_set(),
         "threads_used": threads,
-        "clock": "processor time" if threads == 1 else "elapsed time",
+        "clock": clock_name(threads),
         "loads": {name: spread(values, "ms") for name, values in loads.items()},
         "timings": timings,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cutbert.train.progress import progress_bar
 from matrix_rate import SQUARE, MatrixRates
-from recording import make_parser, parse, recorded, spread
+from recording import clock_name, clock_of, make_parser, parse, recorded, spread
 from workload import (
     BATCH_SIZE,
     CountedStep,
@@ -48,6 +48,7 @@ class Variant:
         trainer: stepped by hand.
         counted: its step, with the multiply-adds of each.
         steps_per_round: how many it takes in a round.
+        clock: seconds.
         seconds: per round, of the mean step.
         macs: per round, of the mean step.
     """
@@ -55,16 +56,17 @@ class Variant:
     trainer: Trainer
     counted: CountedStep
     steps_per_round: int
+    clock: Callable[[], float]
     seconds: list[float] = field(default_factory=list)
     macs: list[float] = field(default_factory=list)
 
     def take_turn(self) -> None:
         """Train one round's steps and note their mean."""
         first = len(self.counted.macs)
-        begun = time.perf_counter()
+        begun = self.clock()
         for _ in range(self.steps_per_round):
             self.trainer.step()
-        self.seconds.append((time.perf_counter() - begun) / self.steps_per_round)
+        self.seconds.append((self.clock() - begun) / self.steps_per_round)
         self.macs.append(float(np.mean(self.counted.macs[first:])))
 
 
@@ -90,17 +92,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         task = prepare_task(args, Path(work))
         chosen = spread_rows(task.train_tokens.lengths, args.batches, args.seed)
         tokens = task.train_tokens.take(chosen)
-        variants = {}
+        variants, clock = {}, clock_of(torch.get_num_threads())
         for name, settings in VARIANTS.items():
             made = distillation(task, tokens, settings, args.seed, args.threads, Path(work))
-            variants[name] = Variant(*made, 1 if name == RELEASE else args.batches)
-        rates = MatrixRates(task.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE), args.square)
+            variants[name] = Variant(*made, 1 if name == RELEASE else args.batches, clock)
+        rates = MatrixRates(task.loaded.model.shape, int(tokens.lengths.mean() * BATCH_SIZE), args.square, clock)
         rounds = take_turns(variants, rates, args.rounds)
         profiles = {name: profiled(variant) for name, variant in variants.items()}
     return {
         "batch_size": BATCH_SIZE,
         "rounds": args.rounds,
         "threads_used": torch.get_num_threads(),
+        "clock": clock_name(torch.get_num_threads()),
         "mean_length_tokens": float(tokens.lengths.mean()),
         "epoch_mean_length_tokens": float(task.train_tokens.lengths.mean()),
         "matrix_rate": rates.to_json(),

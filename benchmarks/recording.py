@@ -6,6 +6,7 @@ import argparse
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +147,15 @@ def spread(values: ArrayLike, unit: str) -> dict[str, Any]:
     names = ("min", "q1", "median", "q3", "max")
     quantiles = zip(names, np.quantile(array, (0.0, 0.25, 0.5, 0.75, 1.0)), strict=True)
     return {"count": len(array), **{f"{name}_{unit}": float(f"{value:.6g}") for name, value in quantiles}}
+
+
+def clock_of(threads: int) -> Callable[[], float]:
+    """Return the clock of what runs on one thread, the processor's, which other work hardly changes, or on several."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def clock_name(threads: int) -> str:
+    return "processor time" if threads == 1 else "elapsed time"
 
 
 def now() -> str:

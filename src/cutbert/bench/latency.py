@@ -108,28 +108,34 @@ def time_networks(
     also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
     are_new: bool = False,
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Timings:
     """Return the times of several networks by name, interleaved.
 
     Args:
         networks: to run on the backend of the settings.
         lengths, on_round: as in `measure_latency`.
+        clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
-        are_new: whether all have new weights, as of `measure_table.new_network`.
+        are_new: whether they have new weights, as of `measure_table.new_network`; further ones have not.
 
     Raises:
         MissingError: as in `time_runners`.
     """
-    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | dict(also or {})
+    others = dict(also or {})
+    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | others
     with num_threads(settings.threads) as threads:
         runners: dict[str, Runner] = {}
         for name, (backend, each) in all_networks.items():
-            load = BACKENDS[backend].load_new if are_new else BACKENDS[backend].load
+            is_new = are_new and name not in others
+            load = BACKENDS[backend].load_new if is_new else BACKENDS[backend].load
             runners[name] = load(each, threads)
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())
-        return time_runners(runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round)
+        return time_runners(
+            runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round, clock=clock
+        )
 
 
 def time_runners(
@@ -140,14 +146,17 @@ def time_runners(
     vocab_size: int,
     sizes: Mapping[str, Sized],
     on_round: Callable[[], None] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Timings:
-    """Return the times of loaded networks, measured as the settings say; arguments as in `measure_latency`.
+    """Return the times of loaded networks, measured as the settings say; arguments as in `time_networks`.
 
     Raises:
         MissingError: the settings require a quiet machine, and it was not quiet.
     """
     is_on_cpu = all(not isinstance(each, TorchRunner) or each.device.type == "cpu" for each in runners.values())
     clocks: dict[str, Any] = {} if is_on_cpu else {"cpu_clock": None}
+    if clock is not None:
+        clocks["clock"] = clock
     timings = measure_latency(
         runners,
         lengths,

@@ -223,7 +223,7 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
         got = config.get(key)
         if got is not None and got != value:
             mistakes.add(f"{key} must be {value!r}, the only one that transformers' code supports, got {got!r}")
-    numbers = {"num_token_types": 0} | {name: config.get(key) for name, key in sizes.items()}
+    numbers: dict[str, Any] = {"num_token_types": 0} | {name: config.get(key) for name, key in sizes.items()}
     if family.names_head_dim and config.get("head_dim") is not None:
         numbers["head_dim"] = config["head_dim"]
         check_size(mistakes, "head_dim", config["head_dim"], least=1)

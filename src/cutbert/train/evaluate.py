@@ -21,7 +21,9 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss, similarity_loss
-from cutbert.train.runner import TorchRunner, run_rows
+from cutbert.train.runner import TorchRunner, products_for, run_rows
+
+FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 9))  # of logits
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def predict_logits(
     was_training = model.training
     model.eval()
     try:
-        return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
+        with products_for(model):
+            return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
 
@@ -101,6 +104,19 @@ def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logi
         count = int(is_real.sum())
     student, teacher = torch.from_numpy(student_logits).double(), torch.from_numpy(teacher_logits).double()
     return max(0.0, float(logit_loss(head, student, teacher, attention_mask=is_real))) / count
+
+
+def least_teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logits: NDArray[np.float32]) -> float:
+    """Return `teacher_kl` of a student whose logits are multiplied by what makes it least, of FACTORS.
+
+    What it answers does not depend on such a factor, and divergence does: a network that is trained for long on the
+    rows that its teacher learned from becomes as sure of others too. For regression, where it would, it is 1.
+
+    Args:
+        head, student_logits, teacher_logits: as in `teacher_kl`, and its errors.
+    """
+    factors = (1.0,) if head.kind == "regression" else FACTORS
+    return min(teacher_kl(head, np.float32(factor) * student_logits, teacher_logits) for factor in factors)
 
 
 def similarity_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
