@@ -37,6 +37,7 @@ INGREDIENTS = {
         has_attention_bias=False,
         has_feed_forward_bias=False,
     ),
+    "gte": Ingredients(has_position_table=False, rotary_bases=(1000.0, 1000.0), is_gated=True, has_neuron_bias=False),
     "deberta-v2": DEBERTA,
     "deberta-v2 with positions": replace(DEBERTA, has_position_table=True, has_distance_norm=False),
     "mpnet": Ingredients(num_bias_heads=4),
@@ -51,7 +52,7 @@ LAYERS = (TINY_LAYERS[0], LayerShape(3, 4, 4, 0), *TINY_LAYERS[2:])
 
 def family_shape(family: str) -> EncoderShape:
     """Return the layers of `tiny_models` with a family's ingredients."""
-    types = 2 if family == "nomic_bert" else 0
+    types = 2 if family in ("nomic_bert", "gte") else 0
     return replace(tiny_shape(), layers=LAYERS, num_token_types=types, ingredients=INGREDIENTS[family])
 
 

@@ -40,9 +40,10 @@ SHAPES = {  # of a free shape in each family: RoBERTa's line has one token type,
         FREE, layers=EVEN_KEYS, num_token_types=0, ingredients=INGREDIENTS["modernbert"].of_layers((0, 1, 2))
     ),
     "nomic_bert": replace(FREE, layers=EVEN_KEYS, ingredients=INGREDIENTS["nomic_bert"]),
+    "gte": replace(FREE, layers=EVEN_KEYS, ingredients=INGREDIENTS["gte"]),
     "deberta-v2": replace(FREE, num_token_types=0, vocab_size=len(PIECES), ingredients=INGREDIENTS["deberta-v2"]),
 }
-NEW = ("mpnet", "modernbert", "nomic_bert", "deberta-v2")  # made of other things than BERT
+NEW = ("mpnet", "modernbert", "nomic_bert", "gte", "deberta-v2")  # made of other things than BERT
 STOCK = EncoderShape.uniform(
     hidden_size=24, num_layers=2, num_heads=4, intermediate_size=20, vocab_size=len(VOCAB), num_positions=40
 )

@@ -28,7 +28,7 @@ def random_shape(seed: int, family: str) -> EncoderShape:
         LayerShape(*(int(size) for size in (draw.integers(0, 4), *draw.integers(1, 7, 2), draw.integers(0, 12))))
         for _ in range(draw.integers(0, 4))
     ]
-    if family in ("modernbert", "nomic_bert"):  # rotary keys are of pairs
+    if family in ("modernbert", "nomic_bert", "gte"):  # rotary keys are of pairs
         layers = [replace(layer, key_dim=2 * layer.key_dim) for layer in layers]
     types = (
         0
@@ -64,6 +64,10 @@ def random_ingredients(family: str, num_layers: int, draw: np.random.Generator) 
             is_gated=True,
             has_attention_bias=False,
             has_feed_forward_bias=False,
+        )
+    if family == "gte":
+        return Ingredients(
+            has_position_table=False, rotary_bases=(1000.0, 1000.0), is_gated=True, has_neuron_bias=False
         )
     if family != "modernbert":
         return BERT

@@ -65,7 +65,7 @@ def test_every_head(family: str, kind: str) -> None:
     check_same(random_model(MIXED, HEADS[kind], family, pooling="mean"))
 
 
-@pytest.mark.parametrize("family", ("mpnet", "modernbert", "nomic_bert", "deberta-v2"))
+@pytest.mark.parametrize("family", ("mpnet", "modernbert", "nomic_bert", "gte", "deberta-v2"))
 @pytest.mark.parametrize("kind", HEAD_KINDS)
 def test_every_head_of_other_families(family: str, kind: str) -> None:
     for seed in range(3):

@@ -140,11 +140,12 @@ def test_other_families_in_every_layout_that_serves_them(tmp_path: Path, family:
     check_tei(out)
     takes = [each.name for each in OnnxRunner(out / "onnx" / "model.onnx", 1).session.get_inputs()]
     assert set(AutoTokenizer.from_pretrained(out)("a film", "a book").keys()) == set(takes)
-    assert ("token_type_ids" in takes) == (family == "nomic_bert")
+    assert ("token_type_ids" in takes) == (family in ("nomic_bert", "gte"))
     assert read_folder_shape(out).shape == shape
     served = {"transformers.js", "sentence-transformers", "optimum", "fastembed", "tei", "triton"}
-    wanted = served - {"sentence-transformers", "optimum"} if family == "nomic_bert" else served
-    assert set(read(out / "cutbert.json")["layouts"]) == wanted
+    lacking = {"nomic_bert": {"sentence-transformers", "optimum"}}
+    lacking["gte"] = {*lacking["nomic_bert"], "transformers.js"}
+    assert set(read(out / "cutbert.json")["layouts"]) == served - lacking.get(family, set())
 
 
 @pytest.mark.parametrize(
@@ -154,6 +155,7 @@ def test_other_families_in_every_layout_that_serves_them(tmp_path: Path, family:
         ("nomic_bert", "single_label", "transformers.js"),
         ("nomic_bert", "regression", "sentence-transformers"),
         ("nomic_bert", "token", "optimum"),
+        ("gte", "token", "optimum"),
     ],
 )
 def test_families_that_a_loader_has_no_class_for(tmp_path: Path, family: str, kind: str, layout: str) -> None:

@@ -263,6 +263,35 @@ def test_heads_that_nomic_bert_lacks_are_refused(tmp_path: Path) -> None:
         load_model(save_tiny(tmp_path, "nomic_bert"), HeadSpec("span"))
 
 
+def test_what_the_hub_has_of_gte(tmp_path: Path) -> None:
+    """arctic-embed-m-v2.0 names code of its own, and its base as older configs do; names of weights began with new."""
+    folder, batch = (
+        save_tiny(tmp_path, "gte", rope_parameters={"rope_type": "default", "rope_theta": 77.0}),
+        tiny_batch("gte"),
+    )
+    expected = their_outputs(theirs(folder, "gte", "base"), batch)
+    config = json.loads((folder / "config.json").read_text())
+    more = {"auto_map": {"AutoModel": "modeling_hf_alibaba_nlp_gte.GteModel"}, "position_embedding_type": "rope"}
+    more |= {"layer_norm_type": "layer_norm", "logn_attention_scale": False, "rope_scaling": None, "rope_theta": 77}
+    kept = {key: value for key, value in config.items() if key != "rope_parameters"}
+    (folder / "config.json").write_text(json.dumps(kept | more))
+    tensors = {f"new.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors")
+    loaded = load_model(folder)
+    assert loaded.notes == ()
+    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
+
+
+@pytest.mark.parametrize(
+    "more", [{"type_vocab_size": 0}, {"head_dim": 4, "hidden_act": "silu"}], ids=lambda more: next(iter(more))
+)
+@pytest.mark.parametrize("kind", ["single_label", "masked_lm"])
+def test_every_kind_of_gte(tmp_path: Path, kind: str, more: dict[str, Any]) -> None:
+    if kind == "masked_lm" and "hidden_act" in more:
+        more = {"head_dim": 4}  # the head of its class has GELU
+    check_there_and_back(tmp_path, "gte", kind, more)
+
+
 def test_what_the_hub_has_of_deberta_v3(tmp_path: Path) -> None:
     """It names no class, and has the heads of its pre-training and a table of positions that no network reads."""
     folder = save_tiny(tmp_path, "deberta-v2")
@@ -349,6 +378,13 @@ def edited(folder: Path, **more: object) -> Path:
             {"max_position_embeddings": 8192, "rotary_scaling_factor": 2},
             r"rotary_scaling_factor must be null with more positions than .* \(8192 and 2048\), got 2",
         ),
+        ("gte", {"layer_norm_type": "rms_norm"}, "layer_norm_type must be 'layer_norm', .* got 'rms_norm'"),
+        ("gte", {"logn_attention_scale": True}, "logn_attention_scale must be False, .* got True"),
+        (
+            "gte",
+            {"rope_scaling": {"type": "ntk", "factor": 2.0}},
+            "rope_type must be 'default', got 'ntk'",
+        ),
         ("modernbert", {"hidden_size": 12}, "key_dim must be even with rotary positions, got \\[3, 3, 3\\]"),
     ],
 )
@@ -357,10 +393,20 @@ def test_what_is_refused(tmp_path: Path, family: str, more: dict[str, object], m
         read_folder_shape(edited(save_tiny(tmp_path, family), **more))
 
 
-@pytest.mark.parametrize("model_type", ["albert", "t5", "longformer", "gpt2", "gte", "eurobert"])
+@pytest.mark.parametrize("model_type", ["albert", "t5", "longformer", "gpt2"])
 def test_other_families_are_refused_by_name(tmp_path: Path, model_type: str) -> None:
     config = transformers.CONFIG_MAPPING[model_type]()
     config.save_pretrained(tmp_path)
-    taken = "bert, roberta, .*mpnet, modernbert, nomic_bert, deberta-v2, cutbert"
+    taken = "bert, roberta, .*mpnet, modernbert, nomic_bert, gte, deberta-v2, cutbert"
     with pytest.raises(ModelError, match=f"model_type must be one of {taken}, got '{model_type}'"):
+        read_folder_shape(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [("eurobert", "which has RMSNorm, and keys that several heads share"), ("new", "the code of GTE's first release")],
+)
+def test_others_are_refused_with_their_reason(tmp_path: Path, model_type: str, reason: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(ModelError, match=f"got '{model_type}', {reason}"):
         read_folder_shape(tmp_path)

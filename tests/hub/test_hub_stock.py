@@ -1,4 +1,4 @@
-"""What uniform shapes the class of each family holds: fewer layers and neurons, and NomicBERT's fewer heads too."""
+"""What uniform shapes the class of each family holds: fewer layers and neurons, NomicBERT's and GTE's heads too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.extract import extract
 
-NAMES_HEAD_DIM = ("nomic_bert",)
+NAMES_HEAD_DIM = ("nomic_bert", "gte")
 
 
 @pytest.mark.parametrize("family", PREFIXES)

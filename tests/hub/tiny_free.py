@@ -24,6 +24,7 @@ FREE_INGREDIENTS = {
     "mpnet": Ingredients(num_bias_heads=3),
     "modernbert": replace(MODERNBERT, local_layers=(False, True, True, False)),
     "nomic_bert": INGREDIENTS["nomic_bert"],
+    "gte": INGREDIENTS["gte"],
 }
 PROVENANCE = {
     "format_version": FORMAT_VERSION,
@@ -38,7 +39,7 @@ PROVENANCE = {
 def free_shape(family: str = "bert") -> EncoderShape:
     return EncoderShape(
         hidden_size=12,
-        layers=EVEN_KEYS if family in ("modernbert", "nomic_bert") else LAYERS,
+        layers=EVEN_KEYS if family in ("modernbert", "nomic_bert", "gte") else LAYERS,
         vocab_size=VOCAB_SIZE,
         num_positions=18 if family in ROBERTA_LIKE else 16,
         num_token_types={"distilbert": 0, "mpnet": 0, "modernbert": 0, "deberta-v2": 0}.get(

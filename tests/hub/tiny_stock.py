@@ -24,6 +24,7 @@ PREFIXES = {
     "mpnet": "MPNet",
     "modernbert": "ModernBert",
     "nomic_bert": "NomicBert",
+    "gte": "Gte",
     "deberta-v2": "DebertaV2",
 }
 SUFFIXES = {
@@ -41,6 +42,7 @@ PROBLEMS = {
     "regression": "regression",
 }
 VOCAB_SIZE = 29
+WITHOUT_SPAN = ("nomic_bert", "gte")
 
 
 def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
@@ -55,7 +57,7 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
         special_tokens=[(special[name], vocab[special[name]]) for name in ("cls", "sep")],
     )
     more = {"bos_token": special["cls"], "eos_token": special["sep"]} if family in ROBERTA_LIKE else {}
-    has_types = family in ("bert", "electra", "nomic_bert")
+    has_types = family in ("bert", "electra", "nomic_bert", "gte")
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_input_names=["input_ids", *(["token_type_ids"] if has_types else []), "attention_mask"],
@@ -79,6 +81,8 @@ def tiny_config(family: str, kind: str = "base", **more: Any) -> transformers.Pr
             "type_vocab_size": 1 if family in ROBERTA_LIKE else 2,
             "layer_norm_eps": 1e-5,
         }
+    if family == "gte":
+        sizes["pad_token_id"] = 0
     if family == "electra":
         sizes["embedding_size"] = 10
     if family == "deberta-v2":  # texts are longer than the distances that have a bucket each

@@ -33,9 +33,9 @@ from known_times import take_known_memory, take_known_times
 from tiny_families import INGREDIENTS
 from tiny_runs import SHAPE, save_tiny, save_tiny_embedder, tiny_rows
 
-FAMILIES = ("mpnet", "modernbert", "nomic_bert", "deberta-v2")
-ROTARY = ("modernbert", "nomic_bert")
-WITH_TYPES = ("nomic_bert",)
+FAMILIES = ("mpnet", "modernbert", "nomic_bert", "gte", "deberta-v2")
+ROTARY = ("modernbert", "nomic_bert", "gte")
+WITH_TYPES = ("nomic_bert", "gte")
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 IDS = torch.tensor([[2, 5, 6, 9, 7, 3]])
 WIDTHS = {"width_mult": (1.0, 0.5), "depths": [3, 1], "importance_samples": 8}
@@ -205,10 +205,13 @@ def test_vectors(family: str, known: None, tmp_path: Path) -> None:
     np.testing.assert_allclose(vectors, predict_logits(loaded.model, tokens), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "family", ("mpnet", "modernbert", "deberta-v2"), indirect=True
+)  # of whose parts the others are
 def test_fit(family: str, base: Path, task: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fit_quickly(monkeypatch)
     macs = cost_of(find_model(base).shape, HEAD).macs
-    options: dict[str, Any] = {"max_macs": int(0.6 * macs), "time": 600.0, "rounds": 2}
+    options: dict[str, Any] = {"max_macs": int(0.6 * macs), "time": 600.0, "rounds": 2, "candidates": 2}
     task = {name: value for name, value in task.items() if name not in ("epochs", "batch_size")}
     run = cutbert.fit(base, out=tmp_path / "run", **options, **task)
     loaded = load_model(run.path / "model")

@@ -86,6 +86,10 @@ def test_new_sizes_of_the_same_making() -> None:
         ({"local_layers": [1], "window": 3}, "local_layers must be true or false for each layer"),
         ({"num_distance_buckets": 8, "max_distance": 5}, "max_distance must be at least 6 with these buckets, got 5"),
         ({"bare_layers": [True]}, "bare_layers must come with norm_first"),
+        (
+            {"has_neuron_bias": False, "has_feed_forward_bias": False},
+            "has_neuron_bias must be true without has_feed_forward_bias",
+        ),
     ],
 )
 def test_what_is_refused(data: dict[str, object], message: str) -> None:

@@ -77,12 +77,14 @@ def every_class(family: str, head: HeadSpec) -> bool:
 
 def in_transformers_js(family: str, head: HeadSpec) -> bool:
     """Whether transformers.js 4 has a class of a family with such a head."""
+    if family == "gte":
+        return False
     return head.kind in VECTORS if family == "nomic_bert" else (family, head.kind) != ("modernbert", "span")
 
 
 def in_transformers_4(family: str, head: HeadSpec) -> bool:
     """Whether transformers 4 knows a family: optimum-onnx wants it, and runs ONNX files for sentence-transformers."""
-    return family != "nomic_bert"
+    return family not in ("nomic_bert", "gte")
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,41 @@ NOMIC_HEADS = {
     },
 }
 
+# GTE
+
+GTE_ENCODER = {  # as transformers writes it: the names of its first release
+    "embeddings.token": "embeddings.word_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "embeddings.projection": "embeddings_project",
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.qkv_proj#0",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.qkv_proj#1",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.qkv_proj#2",
+    "layers.{i}.attention.output": "encoder.layer.{i}.attention.o_proj",
+    "layers.{i}.attention.norm": "encoder.layer.{i}.attn_ln",
+    "layers.{i}.feed_forward.up": "encoder.layer.{i}.mlp.up_gate_proj#1",
+    "layers.{i}.feed_forward.gate": "encoder.layer.{i}.mlp.up_gate_proj#0",
+    "layers.{i}.feed_forward.down": "encoder.layer.{i}.mlp.down_proj",
+    "layers.{i}.feed_forward.norm": "encoder.layer.{i}.mlp_ln",
+}
+GTE_CLASS = {
+    "layers.{i}.self_attn.q_proj": "encoder.layer.{i}.attention.qkv_proj#0",
+    "layers.{i}.self_attn.k_proj": "encoder.layer.{i}.attention.qkv_proj#1",
+    "layers.{i}.self_attn.v_proj": "encoder.layer.{i}.attention.qkv_proj#2",
+    "layers.{i}.self_attn.o_proj": "encoder.layer.{i}.attention.o_proj",
+    "layers.{i}.post_attention_layernorm": "encoder.layer.{i}.attn_ln",
+    "layers.{i}.mlp.gate_proj": "encoder.layer.{i}.mlp.up_gate_proj#1",
+    "layers.{i}.mlp.up_proj": "encoder.layer.{i}.mlp.up_gate_proj#0",
+    "layers.{i}.mlp.down_proj": "encoder.layer.{i}.mlp.down_proj",
+    "layers.{i}.post_mlp_layernorm": "encoder.layer.{i}.mlp_ln",
+    "lm_head.layer_norm": "lm_head.norm",
+}
+GTE_HEADS = {
+    "sequence": {"dense": "pooler.dense", "out": "classifier"},
+    "token": TOKEN,
+    "masked_lm": {"dense": "lm_head.dense", "norm": "lm_head.norm", "bias": "lm_head.decoder.bias"},
+}
+
 # DeBERTa, versions 2 and 3
 
 DEBERTA_ENCODER = BERT_ENCODER | {
@@ -254,6 +289,17 @@ TABLES = (
         decoder={"cls.predictions.decoder.weight": TOKEN_TABLE, "cls.predictions.decoder.bias": "head.bias"},
         fused={"Wqkv": 3},
         in_class=NOMIC_CLASS,
+    ),
+    Family(
+        name="gte",
+        prefix="gte",
+        old_prefix="new",
+        encoder=GTE_ENCODER,
+        heads=GTE_HEADS,
+        decoder={"lm_head.decoder.weight": TOKEN_TABLE},
+        fused={"qkv_proj": 3, "up_gate_proj": 2},
+        in_class=GTE_CLASS,
+        masked_lm_activation="gelu",
     ),
     Family(
         name="deberta-v2",

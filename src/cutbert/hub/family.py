@@ -37,6 +37,7 @@ class Family:
     Args:
         name: transformers' model_type.
         prefix: attribute with the encoder in a class with a task head.
+        old_prefix: that in the files of its first release, where it was another.
         encoder: our module name -> theirs, without prefix; `{i}` is the layer's index. Parts that only networks of free
             shape have need a name too. `NAME#k` is part k of a matrix that the family stores as one.
         heads: per head group, our module or parameter name inside the head -> theirs, without prefix.
@@ -57,6 +58,7 @@ class Family:
     other: tuple[str, ...] = ()
     special_ids: Mapping[str, str] = field(default_factory=dict)
     masked_lm_activation: str | None = None
+    old_prefix: str | None = None
     fused: Mapping[str, int] = field(default_factory=dict)
     has_pooler_inside: bool = True
     in_class: Mapping[str, str] = field(default_factory=dict)
@@ -95,10 +97,11 @@ class Family:
 
     def joined(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return tensors by the names in the tables as they are stored: parts of one matrix together."""
-        parts: dict[str, list[Tensor]] = {}
+        parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
-            parts.setdefault(PART.sub("", name), []).append(tensor)
-        return {name: each[0] if len(each) == 1 else torch.cat(each) for name, each in parts.items()}
+            parts.setdefault(PART.sub("", name), {})[name] = tensor
+        ordered = {name: [each[part] for part in sorted(each)] for name, each in parts.items()}
+        return {name: each[0] if len(each) == 1 else torch.cat(each) for name, each in ordered.items()}
 
     def is_head_name(self, name: str) -> bool:
         """Whether a name without prefix belongs to a head of the family, one that we have or not."""

@@ -55,6 +55,7 @@ class EncoderLayer(nn.Module):
                 norm_place="before" if ingredients.norm_first else "after",
                 is_gated=ingredients.is_gated,
                 has_bias=ingredients.has_feed_forward_bias,
+                has_neuron_bias=ingredients.has_neuron_bias,
                 has_norm_bias=ingredients.has_norm_bias,
             )
 

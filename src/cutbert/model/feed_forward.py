@@ -21,7 +21,7 @@ class FeedForward(Residual):
         hidden_size: width of the residual stream.
         intermediate_size: neurons.
         activation: a name in transformers' ACT2FN.
-        layer_norm_eps, dropout, norm_place, is_gated, has_bias, has_norm_bias: of the family.
+        layer_norm_eps, dropout, norm_place, is_gated, has_bias, has_neuron_bias, has_norm_bias: of the family.
 
     Source:
         Hou et al. 2020 (2004.04037), section 2.1: the feed-forward is a sum over neurons, so a prefix of the sum is a
@@ -39,11 +39,13 @@ class FeedForward(Residual):
         norm_place: NormPlace = "after",
         is_gated: bool = False,
         has_bias: bool = True,
+        has_neuron_bias: bool = True,
         has_norm_bias: bool = True,
     ) -> None:
         super().__init__()
-        self.up = nn.Linear(hidden_size, intermediate_size, bias=has_bias)
-        self.gate = nn.Linear(hidden_size, intermediate_size, bias=has_bias) if is_gated else None
+        into = has_bias and has_neuron_bias
+        self.up = nn.Linear(hidden_size, intermediate_size, bias=into)
+        self.gate = nn.Linear(hidden_size, intermediate_size, bias=into) if is_gated else None
         self.down = nn.Linear(intermediate_size, hidden_size, bias=has_bias)
         self.add_norm(hidden_size, norm_place, layer_norm_eps, dropout, has_norm_bias)
         self.activation = ACT2FN[activation]

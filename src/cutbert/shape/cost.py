@@ -115,7 +115,8 @@ def layer_params(layer: LayerShape, hidden_size: int, ingredients: Ingredients =
         total += linear_params(values, hidden_size, has_bias) + (0 if is_bare else norm)
     if layer.has_feed_forward:
         has_bias = ingredients.has_feed_forward_bias
-        total += rows_in(ingredients) * linear_params(hidden_size, layer.intermediate_size, has_bias)
+        into = has_bias and ingredients.has_neuron_bias
+        total += rows_in(ingredients) * linear_params(hidden_size, layer.intermediate_size, into)
         total += linear_params(layer.intermediate_size, hidden_size, has_bias) + norm
     return total
 

@@ -19,6 +19,10 @@ from cutbert.shape.stock_config import STOCK_FAMILIES, check_style, stock_head, 
 FORMAT_VERSION = 1
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 OURS = "cutbert"
+REASONS = {  # why some that come near are not taken
+    "eurobert": "which has RMSNorm, and keys that several heads share",
+    "new": "the code of GTE's first release: copies for transformers' own class have the model_type gte",
+}
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,10 @@ def read_config(path: Path) -> FolderShape:
         return with_pooling(facts, path.parent, facts.style_data.get("pooling"))
     if not isinstance(model_type, str) or model_type not in STOCK_FAMILIES:
         known = ", ".join([*STOCK_FAMILIES, OURS])
+        reason = f", {REASONS[model_type]}" if model_type in tuple(REASONS) else ""
         raise ModelError(
-            f"{path}: model_type must be one of {known}, got {model_type!r}; give a model of one of these families, "
-            "such as bert-base-uncased or roberta-base"
+            f"{path}: model_type must be one of {known}, got {model_type!r}{reason}; give a model of one of these "
+            "families, such as bert-base-uncased or roberta-base"
         )
     with naming(path):
         said = STOCK_FAMILIES[model_type].class_names(config)

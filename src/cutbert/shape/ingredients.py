@@ -34,6 +34,7 @@ class Ingredients:
         bare_layers: which layers have no LayerNorm before their attention; empty for none.
         is_gated: a neuron is a pair of rows, the activation of the one times the other.
         has_attention_bias, has_feed_forward_bias, has_norm_bias: whether such layers have biases.
+        has_neuron_bias: whether the maps into neurons have biases too, where feed-forwards have any.
         has_prediction_head: every head begins with a dense layer, an activation and a LayerNorm.
         has_head_bias: whether that dense layer has a bias.
 
@@ -54,6 +55,7 @@ class Ingredients:
     is_gated: bool = False
     has_attention_bias: bool = True
     has_feed_forward_bias: bool = True
+    has_neuron_bias: bool = True
     has_norm_bias: bool = True
     has_prediction_head: bool = False
     has_head_bias: bool = True
@@ -82,6 +84,8 @@ class Ingredients:
             mistakes.add(f"max_distance must be at least {least} with these buckets, got {self.max_distance}")
         if self.bare_layers and not self.norm_first:
             mistakes.add("bare_layers must come with norm_first")
+        if not (self.has_neuron_bias or self.has_feed_forward_bias):
+            mistakes.add("has_neuron_bias must be true without has_feed_forward_bias, which says that of all")
         mistakes.check(ShapeError)
 
     def distance_rows(self, length: int) -> range:

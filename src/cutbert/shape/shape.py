@@ -142,9 +142,9 @@ class EncoderShape:
         """Whether the family's own class in transformers can hold this shape.
 
         True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads, or any
-        size where norms come after and positions are rotary (NomicBERT's `head_dim`); with relative biases, where there
-        is one column for each head; and with norms first, where the first layer, and no other, has a bare attention
-        (ModernBERT).
+        size where norms come after and positions are rotary (`head_dim` of NomicBERT and GTE); with relative biases,
+        where there is one column for each head; and with norms first, where the first layer, and no other, has a bare
+        attention (ModernBERT).
         """
         names_head_dim = bool(self.ingredients.rotary_bases) and not self.ingredients.norm_first
         first = self.layers[0] if self.layers else None

@@ -16,11 +16,12 @@ from cutbert.shape.shape import EncoderShape, check_size
 from cutbert.shape.stock_ingredients import (
     deberta_ingredients,
     deberta_values,
+    gte_ingredients,
     modernbert_ingredients,
     modernbert_values,
     mpnet_ingredients,
     nomic_ingredients,
-    nomic_values,
+    rotary_values,
 )
 
 # An EncoderShape's name of a size -> the key in a family's config.json.
@@ -74,6 +75,8 @@ NOMIC_STYLE = BERT_STYLE | {
     "hidden_dropout": ("hidden_dropout_prob", 0.0),
     "attention_dropout": ("attention_probs_dropout_prob", 0.0),
 }
+GTE_STYLE = ROBERTA_STYLE | {"attention_dropout": ("attention_probs_dropout_prob", 0.0)}
+GTE_FIXED = {"layer_norm_type": "layer_norm", "logn_attention_scale": False, "position_embedding_type": "rope"}
 DEBERTA_STYLE = BERT_STYLE | {
     "layer_norm_eps": ("layer_norm_eps", 1e-7),
     "head_activation": ("pooler_hidden_act", "gelu"),
@@ -163,9 +166,22 @@ STOCK_FAMILIES = {
         "none",
         names_head_dim=True,
         ingredients=nomic_ingredients,
-        ingredient_values=nomic_values,
+        ingredient_values=rotary_values,
         fixed=NOMIC_FIXED,
         class_names=nomic_names,
+        began_as_remote_code=True,
+    ),
+    "gte": StockFamily(
+        "Gte",
+        BERT_SIZES,
+        GTE_STYLE,
+        "tanh",
+        "none",
+        may_lack_types=True,
+        names_head_dim=True,
+        ingredients=gte_ingredients,
+        ingredient_values=rotary_values,
+        fixed=GTE_FIXED,
         began_as_remote_code=True,
     ),
     "deberta-v2": StockFamily(

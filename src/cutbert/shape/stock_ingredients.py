@@ -12,7 +12,7 @@ from cutbert.shape.shape import EncoderShape, check_size, first_alone
 LOCAL, GLOBAL = "sliding_attention", "full_attention"
 ROTARY_BASES = {GLOBAL: 160_000.0, LOCAL: 10_000.0}  # of ModernBERT, where its config says nothing
 OLD_BASES = {GLOBAL: "global_rope_theta", LOCAL: "local_rope_theta"}
-NOMIC_BASE = 1000.0  # where its config says nothing
+NOMIC_BASE, GTE_BASE = 1000.0, 160_000.0  # where the config says nothing
 
 
 def mpnet_ingredients(config: Mapping[str, Any]) -> Ingredients:
@@ -119,7 +119,16 @@ def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
     )
 
 
-def nomic_values(shape: EncoderShape) -> dict[str, Any]:
+def gte_ingredients(config: Mapping[str, Any]) -> Ingredients:
+    """Return what a GTE is made of: rotary positions of one base, gated neurons without biases of their own.
+
+    In training transformers' class also drops gated neurons, before the map out of them; we drop what comes out alone.
+    """
+    base = plain_base(config, object_of(config, "rope_parameters"), config.get("rope_theta"), GTE_BASE, "")
+    return Ingredients(has_position_table=False, rotary_bases=(base, base), is_gated=True, has_neuron_bias=False)
+
+
+def rotary_values(shape: EncoderShape) -> dict[str, Any]:
     bases = shape.ingredients.rotary_bases
     rotary = {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}} if bases else {}
     return {"head_dim": shape.layers[0].key_dim} | rotary
