@@ -30,8 +30,8 @@ from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.train.machine import num_threads, own_peak_bytes, package_version
 from cutbert.train.progress import progress_bar, say
-from measure_operators import clock_name, clock_of, drawn_feeds
-from recording import make_parser, names, numbers, parse, recorded, spread
+from measure_operators import drawn_feeds
+from recording import clock_name, clock_of, make_parser, names, numbers, parse, recorded, spread
 
 SEED = 0
 STOCK, OURS, INT8 = "stock float32", "float32", "int8"
