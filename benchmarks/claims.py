@@ -7,7 +7,19 @@ from dataclasses import dataclass
 
 from scipy.stats import spearmanr
 
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, TASKS, Gap, link_to, several
+from results import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_SHOWN,
+    SHOWN,
+    TASKS,
+    Gap,
+    has_record,
+    link_to,
+    several,
+    since,
+)
 
 BETTER, NO_WORSE, FASTER = 0.0, -0.01, 1.0  # what an interval must lie above
 WEAK = tuple(f"{name}_mrpc" for name in ("family", "cuts", "undivided", "int8", "search"))  # under-trained teachers
@@ -110,9 +122,14 @@ class Claim:
     decides: str = ""
 
     @property
+    def findings(self) -> Sequence[Finding]:
+        """What came out; nothing where it was not run, or a record of it is not there yet."""
+        return self.found() if self.found and all(map(has_record, self.records)) else ()
+
+    @property
     def verdict(self) -> str:
         """The verdict by the rule that the page states."""
-        found = self.found() if self.found else ()
+        found = self.findings
         if not found:
             return NOT_RUN
         if self.flaw:
@@ -130,13 +147,15 @@ class Claim:
 
     def row(self) -> list[str]:
         """Return the cells of the page's row."""
-        links = " ".join(map(link_to, self.records))
-        shown = "<br>".join(labelled(each, self.mark) for each in self.found()) if self.found else ""
-        flaw = f"<br>{self.flaw}" if self.flaw else ""
+        found = self.findings
+        links = " ".join(map(link_to, self.records)) if found else ""
+        shown = "<br>".join(labelled(each, self.mark) for each in found)
+        changed = since(*self.records) if found else ""
+        remarks = "".join(f"<br>{each}" for each in (self.flaw, changed) if each)
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""
         ran = f"{self.ran}: {links}" if links else ""
-        return [f"**{self.name}.** {self.says}", ran, f"{shown}{flaw}{decides}".removeprefix("<br>"), self.verdict]
+        return [f"**{self.name}.** {self.says}", ran, f"{shown}{remarks}{decides}".removeprefix("<br>"), self.verdict]
 
 
 def labelled(found: Finding, mark: str) -> str:

@@ -15,34 +15,42 @@ from results import (
     cut,
     cut_gap,
     differences,
+    has_record,
     kept,
     kept_gap,
+    limit_text,
+    minutes_of,
     points,
     read_record,
     score,
     several,
+    since,
     table,
 )
 
 WEAK_HEADS = tuple(head.replace("MRPC", "MRPC†") for head in HEADS)
+BACKENDS = tuple(f"int8_{task}" for task in TASKS)
 SAME = 0.02  # parameters this near count as equal
 
 
-def fit_rows() -> list[list[str]]:
-    """Return what fit and its rival took under each limit: score, from the int8 teacher, at what share of it."""
-    record = read_record("fit")
+def fit_rows(name: str) -> list[list[str]]:
+    """Return what fit and its rival took under each limit of a record: score, from the int8 teacher, at what share."""
+    record = read_record(name)
     rows = []
     for limit, share in enumerate(record["shares"]):
         found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
         counts = sorted({row["seeds"] for row in found.values()})
-        for name, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
-            cells = [fit_cell(found[task], name) if task in found else "—" for task in TASKS]
-            minutes = record["time_s"] / 60
-            rows.append([f"{title}: limit {share:.2f}, {minutes:.0f} minutes", " or ".join(map(str, counts)), *cells])
+        for network, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
+            cells = [fit_cell(found.get(task, {}), network) for task in TASKS]
+            words = f"{title}: limit {limit_text(share)}, {minutes_of(name)}"
+            rows.append([words, " or ".join(map(str, counts)), *cells])
     return rows
 
 
 def fit_cell(row: Mapping[str, Any], name: str) -> str:
+    """Return what one network of a summary's row scores; nothing where the rival had fewer limits."""
+    if name not in row:
+        return "—"
     found, teacher = row[name], row["uncut"]
     spread = "" if found["spread"] is None else f" ± {100 * found['spread']:.1f}"
     return f"{100 * found['mean']:.1f}{spread} ({points(found['mean'] - teacher['mean'])}) at {found['share']:.2f}"
@@ -62,19 +70,35 @@ def backend_cell(task: str, name: str) -> str:
     )
 
 
+def method_rows() -> list[list[str]]:
+    """Return the rows of the networks that a method's own plan left; those no record has share the last."""
+    titles = {
+        "schubert": "`schubert`, `f,a,k,v`, half of the encoder",
+        "undivided": "`undivided`, three of six feed-forwards",
+    }
+    cells = {name: [backend_cell(task, name) for task in TASKS] for name in titles}
+    there = [name for name, row in cells.items() if set(row) != {"—"}]
+    missing = ", ".join(f"`{name}`" for name in titles if name not in there)
+    rows = [[titles[name], "1", *cells[name]] for name in there]
+    return rows + ([[f"{missing}: not measured in int8", "—", *("—" for _ in TASKS)]] if missing else [])
+
+
 def int8_table() -> str:
     """Return what each method scores as an int8 file, at shares of the int8 latency of its own teacher."""
     rows = [
-        *fit_rows(),
+        *fit_rows("fit"),
+        *(fit_rows("fit_limits") if has_record("fit_limits") else []),
         ["three plain layers, distilled", "1", *(backend_cell(task, "fewer layers") for task in TASKS)],
         [
             "`dynabert`, best on select within half of the multiply-adds",
             "1",
             *(backend_cell(task, "1/2 of the multiply-adds") for task in TASKS),
         ],
-        ["`schubert`, `undivided`: not measured in int8", "—", *("—" for _ in TASKS)],
+        *method_rows(),
     ]
-    return table(["network", "seeds", *HEADS], rows, text_columns=2)
+    changed = {"`fit` and plain layers by the same code": since("fit"), "The other rows": since(*BACKENDS)}
+    remarks = [f"- {rows_of}. {words}" for rows_of, words in changed.items() if words]
+    return "\n".join([table(["network", "seeds", *HEADS], rows, text_columns=2), *remarks, ""])
 
 
 def float_row(name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:

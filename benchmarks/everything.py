@@ -34,6 +34,8 @@ SMALL = {
     "sentence_split": "--sentences 8",
     "measure_fit": "--seeds 0 --time 20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
+    "measure_embedding_student": "--texts 200 --queries 20 --time 20",
+    "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 20,20",
     "measure_pilots": "--seeds 0 --steps-share 0.01",
     "measure_ffn_ranking": "--samples 16",
     "measure_int8": "--shares 2 --rounds 1 --max-eval-samples 16",
@@ -132,10 +134,18 @@ def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) 
 
 
 def int8(task: str) -> Job:
-    """Return the table of backends of one task, from the runs of the family's plan."""
+    """Return the table of backends of one task, from the runs of the plans of families, cuts and feed-forwards.
+
+    Their teachers have the same options and seed, and so the same weights.
+    """
     run, teacher = (run_of_plan("family", step, task) for step in ("family", "teacher"))
     layers = run_of_plan("family", "layers", task, "-layers.depths=3")
-    words = f"--run {run} --teacher {teacher} --layers {layers} --task {task} --data-dir {{data}} --threads 1"
+    cut = run_of_plan("cuts", "cut", task, "-cut.budget=params_encoder=0.5-cut.dims=fakv")
+    kept = run_of_plan("undivided", "kept", task, "-kept.num_ffn=3")
+    words = (
+        f"--run {run} --teacher {teacher} --layers {layers} --also schubert={cut} --also undivided={kept} "
+        f"--task {task} --data-dir {{data}} --threads 1"
+    )
     command, name = f"python benchmarks/measure_int8.py {words} --work {{runs}}/int8 {RECORDS}", f"int8_{task}"
     return Job(name, (command,), (name,), (name,))
 
@@ -207,7 +217,7 @@ JOBS = (
         records=("recipe_pilots",),
     ),
     study("cuts", "--against layers --against family --cost latency_share", *of_tasks("cuts"), by_parameters=True),
-    study("dims", "--against layers --against cut/0.75-h --cost params"),
+    study("dims", "--against layers --against cut/0.75-h --against cut/0.9-a --against cut/paper --cost params"),
     study("undivided", "--against kept --against layers --against thin", *of_tasks("undivided")),
     representations(),
     study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True, record="text_cuts_tuned"),
@@ -231,6 +241,12 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
+        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
+        "--work {runs}/fit_limits",
+        name="fit_limits",
+    ),
+    measured(
+        "measure_fit",
         "--name fit_base --model {base} --student {model} --data-dir {data} --tasks cola,mrpc,sst2 --passes 2 "
         "--rate 5e-5 --shares 0.5,0.25 --time 1800 --threads 1 --work {runs}/fit_base",
         "fit_base",
@@ -238,6 +254,11 @@ JOBS = (
     ),
     measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
+    measured(
+        "measure_embedding_student",
+        "--model {base} --student {model} --data-dir {data} --time 1200 --threads 1 --work {runs}/embedding-student",
+    ),
+    measured("measure_per_token", f"{INPUTS} --seeds 0,1,2 --threads 1 --work {{runs}}/per-token"),
     measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),

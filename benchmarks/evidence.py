@@ -9,10 +9,25 @@ from pathlib import Path
 from claim_rows import PAPERS
 from claims import Claim, labelled
 from everything import JOBS
+from findings import fit_gaps
 from planned_rows import as_planned
-from results import CANNOT_TELL, CONTRADICTED, NOT_RUN, NOT_SHOWN, SHOWN, Gap, link_to, read_record, table
+from results import (
+    CANNOT_TELL,
+    CONTRADICTED,
+    NOT_RUN,
+    NOT_SHOWN,
+    SHOWN,
+    Gap,
+    has_record,
+    link_to,
+    minutes_of,
+    read_record,
+    since,
+    table,
+)
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
+FURTHER = {"fit_limits": "Other limits", "fit_base": "The 12 layers of all-mpnet-base-v2"}
 COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
 
 
@@ -50,21 +65,38 @@ def all_claims() -> list[Claim]:
 
 
 def fit_line() -> str:
-    """Return how fit was run, and the verdicts on it."""
-    record = read_record("fit")
-    seeds = len({cell["seed"] for cell in record["cells"]})
-    first = f"{record['time_s'] / 60:.0f} minutes a run, " + (
+    """Return how fit was run and the verdicts on it, then a line for each further record of it."""
+    seeds = seeds_in("fit")
+    how = f"Runs of {minutes_of('fit')}, " + (
         "one seed: the next may say otherwise."
         if seeds == 1
         else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
     )
-    verdicts = " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if "fit" in claim.records)
-    return f"{first} {verdicts}\n"
+    first = " ".join(filter(None, [how, since("fit"), verdicts_on("fit")]))
+    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
+
+
+def further_fit(name: str) -> str:
+    """Return what fit takes in another record less its rivals, with the verdicts."""
+    seeds, parts = seeds_in(name), []
+    for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8")):
+        if gaps := fit_gaps(rival, name)():
+            parts.append(f"`fit` less {title}: {', '.join(labelled(gap, '') for gap in gaps)}.")
+    how = f"{FURTHER[name]} (`{name}`): runs of {minutes_of(name)}, {seeds} seed{'s' * (seeds > 1)}."
+    return " ".join(filter(None, [how, *parts, since(name), verdicts_on(name)]))
+
+
+def seeds_in(name: str) -> int:
+    return len({cell["seed"] for cell in read_record(name)["cells"]})
+
+
+def verdicts_on(name: str) -> str:
+    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if name in claim.records)
 
 
 def sources_table() -> str:
     """Return where each record that a claim rests on comes from."""
-    names = dict.fromkeys(name for claim in all_claims() for name in claim.records)
+    names = dict.fromkeys(name for claim in all_claims() if claim.findings for name in claim.records)
     rows = []
     for name in names:
         record = read_record(name)
@@ -96,7 +128,7 @@ def cost_table() -> str:
 def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
     """Yield the differences that have an interval, with their label and claim, in the page's order."""
     for claim in all_claims():
-        for found in claim.found() if claim.found else ():
+        for found in claim.findings:
             if isinstance(found, Gap) and found.low is not None and found.high is not None:
                 task = labelled(found, claim.mark).removesuffix(found.text).strip()
                 yield task, claim, found

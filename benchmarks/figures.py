@@ -16,12 +16,19 @@ import evidence
 import fit_pieces
 import log_tables
 import page_tables
-from results import read_first_from
+from results import has_record, read_first_from
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PICTURE = DOCS / "evidence.svg"
 BEGIN, END = "<!-- {name}: python benchmarks/figures.py -->", "<!-- end of {name} -->"
+RESULT_SECTIONS = ("What we measured", "How good it is", "Results")
+UNITS = "points?|ms|s|seconds|minutes|hours|[kKMG]i?B|times"
+NUMBERS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+FIGURE = re.compile(
+    rf"(?<![\w.])[-+]?\d+\.\d+(?![\w.]*\d)|(?<![\w.,-])[-+]?\d[\d,]* (?:%|(?:{UNITS})\b)"
+    rf"|\b(?:all|(?:{NUMBERS}) of) (?:{NUMBERS})\b"
+)
 BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
     ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
@@ -48,6 +55,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "weak": page_tables.weak_line,
         "questions": page_tables.questions_line,
         "dims": page_tables.dims_line,
+        "rescaled": log_tables.rescaled_line,
     },
     DOCS / "undivided.md": {
         "kept": page_tables.kept_table,
@@ -55,8 +63,13 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "none-kept": page_tables.none_kept_line,
     },
     DOCS / "depth.md": {"chosen": page_tables.depth_table},
-    DOCS / "embedding.md": {"embedding": page_tables.embedding_table, "student": page_tables.student_table},
+    DOCS / "embedding.md": {
+        "embedding": page_tables.embedding_table,
+        "embedding-goals": page_tables.embedding_goals_table,
+        "student": page_tables.student_table,
+    },
     DOCS / "export.md": {
+        "noise": page_tables.noise_line,
         "int8": page_tables.backends_table,
         "rivals": page_tables.rivals_table,
         "rivals-run": page_tables.rivals_line,
@@ -75,6 +88,7 @@ BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
         "cuts": log_tables.cut_lines,
         "gamma": log_tables.gamma_table,
         "sizes": log_tables.cut_sizes_table,
+        "rescaled": log_tables.rescaled_line,
         "text": log_tables.text_table,
         "undivided": log_tables.undivided_table,
         "undivided-more": log_tables.undivided_lines,
@@ -105,16 +119,22 @@ def written(page: Path) -> str:
 
 
 def own_figures(page: Path) -> list[str]:
-    """Return the decimal figures of a page's prose on results: outside of blocks, code and links."""
+    """Return the figures of a page's prose on results: outside of blocks, code and links.
+
+    Prose is on results in sections of results, and in any paragraph that names a record's file. Figures are decimals,
+    whole numbers with a unit, and counts in words ("all twelve", "four of six"); whole numbers alone are settings.
+    """
     text = page.read_text(encoding="utf-8")
     for name in BLOCKS.get(page, ()):
         before, _, after = split_page(text, name)
         text = before + after
-    if page.name not in ("evidence.md", "log.md"):  # of other pages the sections that show results
-        sections = re.split(r"^## ", text, flags=re.MULTILINE)
-        text = "".join(each for each in sections if each.startswith(("What we measured", "How good it is", "Results")))
-    text = re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)", "", text, flags=re.DOTALL)
-    return re.findall(r"(?<![\w.])[-+]?\d+\.\d+(?![\w.]*\d)", text)
+    found = []
+    for section in re.split(r"^## ", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE):
+        is_of_results = page.name in ("evidence.md", "log.md") or section.startswith(RESULT_SECTIONS)
+        for paragraph in re.split(r"\n\s*\n", section):
+            if is_of_results or any(has_record(name) for name in re.findall(r"`(\w+)\.json`", paragraph)):
+                found += FIGURE.findall(re.sub(r"`[^`]*`|\]\([^)]*\)|95 %", "", paragraph))
+    return found
 
 
 def mistakes() -> list[str]:

@@ -17,18 +17,18 @@ RIVALS: dict[str, dict[str, Any]] = {"fit": {}, "layers": {"kinds": ["layers"]}}
 
 
 def run_both(
-    model: str | Path, folders: Mapping[str, Path], of_fit: Mapping[str, Any] | None = None, **options: Any
+    model: str | Path, folders: Mapping[str, Path], own: Mapping[str, Mapping[str, Any]] | None = None, **options: Any
 ) -> dict[str, Leaderboard]:
     """Return the leaderboards of both runs by name; a finished run is read, an unfinished one goes on.
 
     Args:
         model: what is fitted.
         folders: of the runs, by the names in RIVALS.
-        of_fit: options of the run that may try everything, alone.
+        own: options of one run alone, by name.
         options: of fit, the same for both.
     """
-    own = {**RIVALS, "fit": dict(of_fit or {})}
-    return {name: cutbert.fit(model, out=folders[name], **options, **own[name]).leaderboard for name in RIVALS}
+    given = {name: {**options, **kinds, **(own or {}).get(name, {})} for name, kinds in RIVALS.items()}
+    return {name: cutbert.fit(model, out=folders[name], **given[name]).leaderboard for name in RIVALS}
 
 
 def facts_of(

@@ -59,12 +59,18 @@ def with_spread(values: Sequence[float], digits: int) -> str:
 
 
 def pilots_line() -> str:
-    """Return how many seeds and steps the pilots have, as a sentence for the page."""
+    """Return how many changes, seeds and steps the pilots have, for the page."""
     record = read_record("pilots")
     seeds = {task: len({cell["seed"] for cell in record["cells"] if cell["task"] == task}) for task in TASKS}
     counts = ", ".join(f"{TASKS[task]} {count}" for task, count in seeds.items() if count)
     steps = ", ".join(f"{TASKS[task]} {record['steps'][task]}" for task in TASKS)
-    return f"Seeds, each with a teacher of its own: {counts}. Steps of 32 rows: {steps}.\n"
+    variants = {cell["variant"] for cell in record["cells"]} - {BASE}
+    run = {(cell["variant"], cell["task"]) for cell in record["cells"]}
+    whole = sum(all((name, task) in run for task in TASKS) for name in variants)
+    return (
+        f"{whole} of {len(variants)} changes were run on every task. Seeds, each with a teacher of its own: {counts}. "
+        f"Steps of 32 rows: {steps}.\n"
+    )
 
 
 def race_table() -> str:

@@ -3,7 +3,8 @@
 Texts to learn from are those of the data folder's training files, without labels. Two runs of `fit` start from the
 model, under limits that are shares of its int8 latency, for the same time: one may try everything, the other whole
 layers alone. Choices are made on held-out training text; compared is dev, of the exported int8 file: STS-B's pairs,
-and SQuAD's dev questions over its paragraphs. Runs are resumed, and the record is written again after each seed.
+and SQuAD's dev questions over its paragraphs; what fit takes less plain layers and less the uncut int8 file is paired,
+query by query and pair by pair. Runs are resumed, and the record is written again after each seed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cutbert.files import replacing_folder
+from cutbert.data.vectors import NDCG, SPEARMAN
+from cutbert.files import read_json, replacing_folder
 from cutbert.fronts.leaderboard import Leaderboard
+from cutbert.fronts.outputs import stored_difference
 from cutbert.train.progress import say
 from fit_beside_layers import RIVALS, facts_of, run_both
+from measure_fit import outputs_name
 from recording import make_parser, measure_seeds, numbers, parse, record_so_far, shares
 from workload import model_of
 
@@ -69,20 +73,29 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "seed": seed,
     }
     boards = run_both(model_of(args), folders, **options)
-    return {"seed": seed, **facts_of(folders, boards, SHOWN), "compared": compared(boards, len(args.shares))}
+    return {"seed": seed, **facts_of(folders, boards, SHOWN), "compared": compared(folders, boards, len(args.shares))}
 
 
-def compared(boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:
-    """Return for each limit all scores of what both took, and of the uncut model in int8 and in float32."""
+def compared(folders: dict[str, Path], boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:
+    """Return for each limit all scores of what both took, and of the uncut model in int8 and in float32.
+
+    With them fit less plain layers and less the uncut model on the same backend, with 95 % intervals over rows.
+    """
     rows = []
     for number in range(num_limits):
         uncut = {f"uncut {each.backend}": each.metrics for each in boards["fit"] if each.kind == "teacher"}
         row: dict[str, Any] = {"limit": number + 1, **uncut}
+        stored = {}
         for name, board in boards.items():
             entry = board.chosen[number]
             assert board.uncut is not None
             share = entry.latency_ms / board.uncut.latency_ms
             row[name] = {"name": entry.name, "share": share, "steps": entry.steps, **entry.metrics}
+            stored[name] = read_json(folders[name] / "predictions" / outputs_name(entry, number + 1))
+        stored["uncut"] = read_json(folders["fit"] / "predictions" / f"uncut-{boards['fit'].backend}.json")
+        for other in ("layers", "uncut"):
+            both = stored["fit"], stored[other]
+            row[f"fit - {other}"] = {metric: stored_difference(*both, metric) for metric in (NDCG, SPEARMAN)}
         rows.append(row)
     return rows
 

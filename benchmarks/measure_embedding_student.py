@@ -107,11 +107,12 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def share_of_student(args: argparse.Namespace) -> float:
-    """Return the student's int8 latency as a share of the model's, timed in turn, with ROOM; as it was if kept."""
+    """Return the student's int8 latency as a share of the model's, timed in turn, with ROOM, at most 1; as kept."""
     kept = args.work / "share.json"
     if not kept.is_file():
         both = cutbert.measure(args.model, args.student, backend=BACKEND, length=LENGTH, threads=args.threads)["models"]
-        kept.write_text(json.dumps(round(ROOM * both[1]["latency_ms"] / both[0]["latency_ms"], 4)))
+        share = ROOM * both[1]["latency_ms"] / both[0]["latency_ms"]
+        kept.write_text(json.dumps(min(round(share, 4), 1.0)))
     return float(json.loads(kept.read_text()))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--shares", type=shares, default=[1 / 2, 1 / 3], help="of the uncut int8 latency, by commas")
     parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
     parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
+    parser.add_argument(
+        "--rival-shares", type=shares, help="of plain layers: the loosest of --shares, where one takes more than others"
+    )
     parser.add_argument("--name", default="fit", help="of the record")
     args = parse(parser, argv)
     about = {"time_s": args.time, "shares": args.shares, "cells": []}
@@ -82,24 +85,36 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     teacher = cutbert.finetune(model_of(args), out=folder / "teacher", learning_rate=args.rate, epochs=passes, **common)
     folders = {name: folder / name for name in RIVALS}
     model = folder / "teacher" / "model"
-    students = {"student": args.student} if args.student else {}
-    boards = run_both(model, folders, students, max_latency_share=args.shares, time=args.time, **common)
+    own: dict[str, dict[str, Any]] = {"fit": {"student": args.student} if args.student else {}}
+    if args.rival_shares:  # for each as long as fit has
+        time = args.time * len(args.rival_shares) / len(args.shares)
+        own["layers"] = {"max_latency_share": args.rival_shares, "time": time}
+    limits = {"fit": len(args.shares), "layers": len(args.rival_shares or args.shares)}
+    boards = run_both(model, folders, own, max_latency_share=args.shares, time=args.time, **common)
     return {
         "task": task,
         "seed": seed,
         "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
         **facts_of(folders, boards, SHOWN),
-        "compared": compared(folder, boards, len(args.shares)),
+        "compared": compared(folder, boards, limits),
     }
 
 
-def compared(folder: Path, boards: dict[str, Leaderboard], num_limits: int) -> list[dict[str, Any]]:
-    """Return for each limit what both took, and the teacher in int8."""
+def compared(folder: Path, boards: dict[str, Leaderboard], limits: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return for each limit what both took, and the teacher in int8.
+
+    Args:
+        folder: of the runs.
+        boards: of both, by name.
+        limits: how many each had, the loosest first.
+    """
     rows = []
-    for number in range(1, num_limits + 1):
+    for number in range(1, limits["fit"] + 1):
         row: dict[str, Any] = {"metric": boards["fit"].metric}
         for name, board in boards.items():
-            entry = chosen_under(board, number, num_limits)
+            if number > limits[name]:
+                continue
+            entry = chosen_under(board, number, limits[name])
             uncut = board.uncut
             assert uncut is not None
             row[name] = {
@@ -140,13 +155,14 @@ def summary(cells: Sequence[dict[str, Any]], work: Path) -> list[dict[str, Any]]
     rows = []
     for (task, number), found in groups.items():
         means: dict[str, Any] = {"task": task, "limit": number, "seeds": len(found)}
-        for name in ("uncut", "fit", "layers"):
+        names = [name for name in ("uncut", "fit", "layers") if all(name in each for each in found)]
+        for name in names:
             scores = [each[name]["score"] for each in found]
             means[name] = {"mean": fmean(scores), "spread": stdev(scores) if len(scores) > 1 else None}
-        for name in ("fit", "layers"):
+        for name in names[1:]:
             means[name]["share"] = fmean(each[name]["share"] for each in found)
-        for one, other in (("fit", "uncut"), ("fit", "layers")):
-            means[f"{one} - {other}"] = difference(found, one, other, work)
+        for other in (name for name in names if name != "fit"):
+            means[f"fit - {other}"] = difference(found, "fit", other, work)
         rows.append(means)
     return rows
 

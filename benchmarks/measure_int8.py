@@ -1,4 +1,4 @@
-"""What a server would load: teacher, fewer layers, and a family's best at shares of the teacher's cost.
+"""What a server would load: teacher, fewer layers, a family's best at shares of the teacher's cost, and others by name.
 
 All are timed on every backend in one interleaved run, at batch 1 over the task's lengths. A subnet is the best on
 select within a share of the teacher's multiply-adds; scores in the table are dev's, of the very file that is timed.
@@ -24,6 +24,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder of cutbert dynabert, searched or not")
     parser.add_argument("--teacher", required=True, help="run folder of its teacher")
     parser.add_argument("--layers", type=Path, help="run folder of fewer layers distilled from the same teacher")
+    parser.add_argument(
+        "--also", type=named, action="append", default=[], metavar="NAME=RUN", help="a further run, named; repeat"
+    )
     parser.add_argument("--task", required=True)
     parser.add_argument("--data-dir", default=os.environ.get("CUTBERT_DATA"), help="folder of the GLUE tasks")
     parser.add_argument(
@@ -38,9 +41,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(markdown(record))
 
 
+def named(text: str) -> tuple[str, str]:
+    """Return the parts of NAME=RUN; RUN may hold further equals signs."""
+    name, equals, run = text.partition("=")
+    if not (name and equals and run):
+        raise argparse.ArgumentTypeError(f"must be NAME=RUN, got {text!r}")
+    return name, run
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Pick, measure side by side, and return a row for each network and backend."""
-    networks = {"teacher": args.teacher} | fewer_layers(args) | picked(args)
+    networks = {"teacher": args.teacher} | fewer_layers(args) | dict(args.also) | picked(args)
     result = cutbert.measure(
         *networks.values(),
         task=args.task,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
@@ -22,15 +22,26 @@ from results import (
     has_run,
     kept,
     kept_gap,
+    limit_text,
+    minutes_of,
     points,
     read_record,
     score,
+    several,
+    since_line,
     table,
 )
 
 TITLES = dict(zip(TASKS, HEADS, strict=True))
 BASE = "base"
 STUDENT_METRICS = ("spearman", "ndcg@10", "mrr@10")
+LOST_POINTS = "Spearman less the uncut int8 file's, points"
+EMBEDDING_GOALS: tuple[tuple[float, str, float, int, Callable[..., float]], ...] = (  # by share of the int8 latency
+    (1 / 2, LOST_POINTS, -1.0, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+    (1 / 2, "NDCG@10 less its, %", -2.0, 1, lambda cut, uncut: 100 * (cut["ndcg@10"] / uncut["ndcg@10"] - 1)),
+    (1 / 2, "cosine to the uncut", 0.95, 3, lambda cut, uncut: cut["cosine"]),
+    (1 / 3, LOST_POINTS, -2.5, 1, lambda cut, uncut: 100 * (cut["spearman"] - uncut["spearman"])),
+)
 
 
 def fit_table() -> str:
@@ -42,10 +53,10 @@ def fit_table() -> str:
         for row in tasks:
             cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
             gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
-            rows.append([TITLES[row["task"]], f"{share:.2f}", *cells, *gaps])
+            rows.append([TITLES[row["task"]], limit_text(share), *cells, *gaps])
         means = [f"{100 * fmean(row[name]['mean'] for row in tasks):.1f}" for name in ("uncut", "fit", "layers")]
         gaps = [gap_cell(fit_mean(limit, rival)) for rival in ("uncut", "layers")]
-        rows.append(["mean", f"{share:.2f}", *means, *gaps])
+        rows.append(["mean", limit_text(share), *means, *gaps])
     head = ["task", "limit, share of the int8 latency", "teacher in int8", "`fit`", "plain layers"]
     return table([*head, "`fit` - teacher", "`fit` - plain layers"], rows)
 
@@ -217,6 +228,8 @@ INT8_ROWS = {
     ("teacher", "torch"): "teacher",
     ("teacher", "onnx-int8"): "teacher",
     ("fewer layers", "onnx-int8"): "three layers, distilled",
+    ("schubert", "onnx-int8"): "half of the encoder, of `schubert`",
+    ("undivided", "onnx-int8"): "three of six feed-forwards, of `undivided`",
     ("1/2 of the multiply-adds", "onnx-int8"): "best within half of the multiply-adds, of {run}",
     ("1/8 of the multiply-adds", "onnx-int8"): "best within an eighth, of {run}",
 }
@@ -233,7 +246,36 @@ def backends_table() -> str:
             found, title = networks[key], INT8_ROWS[key].format(run=run)
             cells = [f"{100 * found['score']:.1f}", f"{found['latency_ms']:.1f}", f"{found['file_bytes'] / 1e6:.1f}"]
             rows.append(["" if i else f"{name}, {METRICS[task]}", title, key[1], *cells])
-    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
+    records = [f"int8_{task}" for task in TASKS]
+    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3) + since_line(*records)
+
+
+def noise_line() -> str:
+    """Return what a busy loop takes, whether it is noticed, and what `pick` takes beside it, for export's page."""
+    timings = read_record("timing_noise")["timings"]
+    quiet = [each for each in timings if each["load"] == "quiet"]
+    loaded = [each for each in timings if each["load"] != "quiet"]
+    waited = [100 * each["quality"]["waited"] for each in loaded]
+    found = sum(not each["quality"]["is_quiet"] for each in loaded)
+    calm = sum(each["quality"]["is_quiet"] for each in quiet)
+    parts = []
+    for backend in dict.fromkeys(each["backend"] for each in timings):
+        first, other = ([each for each in side if each["backend"] == backend] for side in (quiet, loaded))
+        usual = fmean(each["latencies"]["uncut_ms"] for each in first)
+        ratios = [each["latencies"]["uncut_ms"] / usual for each in other]
+        parts.append(f"`{backend}` {several(ratios, 1)} times its time in quiet, {picks(other)} for {picks(first)}")
+    return (
+        f"A busy loop on the same core took {several(waited, 0)} % of the time, and {found} of {len(loaded)} "
+        f"measurements beside one were flagged; {calm} of {len(quiet)} in quiet were not (torch's float32 times alone "
+        "differ by more than the bounds now and then). What the uncut MiniLM took beside the loop, and how many of its "
+        f"layers `pick` took within half of the time in quiet: {'; '.join(parts)} (`timing_noise.json`).\n"
+    )
+
+
+def picks(timings: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many layers were picked, over measurements: "none or 1"."""
+    counts = {each["picked"].removeprefix("layers ") if each["picked"] else "" for each in timings}
+    return " or ".join(count or "none" for count in sorted(counts))
 
 
 def stock_export_table() -> str:
@@ -275,7 +317,12 @@ def search_table() -> str:
             [TITLES[task], *(f"{means[cost][share]:+.1f}" for cost in ("macs", "latency_ms") for share in shares)]
         )
     names = [f"{start} {share}" for start in ("MACs,", "int8 latency,") for share in ("1/2", "1/3", "1/4")]
-    return table(["task, metric", *names], rows)
+    records = [f"search_{task}" for task in TASKS]
+    minutes = [
+        spent / 60 for name in records for each in read_record(name)["searches"] for spent in each["timings_s"].values()
+    ]
+    spent = f"\nA search took {several(minutes, 0)} minutes on one core.\n"
+    return table(["task, metric", *names], rows) + spent + since_line(*records)
 
 
 OPERATORS = {
@@ -381,7 +428,18 @@ def embedding_table() -> str:
             label = f"{title}, limit {share:.2f}: {own['name']}, {own['steps']:,} steps"
             rows.append([label, f"{own['share']:.2f}", *embedding_cells(own)])
     heads = ["", "share of the int8 latency", "Spearman", "NDCG@10", "NDCG@10, uncut index", "cosine to the uncut"]
-    return table(heads, rows)
+    return f"{table(heads, rows)}\nRuns of {minutes_of('embedding')}, one seed.\n"
+
+
+def embedding_goals_table() -> str:
+    """Return what cuts of an embedding model were to keep under each limit, what they kept, and what is missed."""
+    record, rows = read_record("embedding"), []
+    for share, title, wanted, digits, measure in EMBEDDING_GOALS:
+        pairs = [cell["compared"][record["shares"].index(share)] for cell in record["cells"]]
+        found = fmean(measure(each["fit"], each["uncut onnx-int8"]) for each in pairs)
+        cells = [f"{value:.{digits}f}" for value in (wanted, found)]
+        rows.append([f"{title}, limit {share:.2f}", *cells, "kept" if found >= wanted else "missed"])
+    return table(["", "at least", "measured", ""], rows)
 
 
 def embedding_cells(metrics: Mapping[str, float]) -> list[str]:

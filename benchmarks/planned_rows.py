@@ -13,11 +13,13 @@ from studies import (
     family_beside,
     gain_of,
     int8_less_float32,
+    less_heads,
     less_rival,
     less_teacher,
     loss_of,
     planned_heads,
     planned_slants,
+    prices,
     represented,
     represented_probes,
     scratch_gaps,
@@ -114,7 +116,7 @@ PLANNED = {
             with_mean("text_cuts_tuned", "tuned_cut", "params_encoder=0.5", "fakv", **TEXT),
         ),
     ),
-    "Learned sizes beat three layers at equal parameters, by distillation on a task": (
+    "On the mean of three tasks distilled cuts beat three layers at equal parameters": (
         Planned(
             "cuts_params",
             "`--dims f,a,k,v`, half of the encoder, less the fewest layers with no fewer parameters, distilled with "
@@ -122,7 +124,7 @@ PLANNED = {
             with_mean("cuts_params", "cut", "params_encoder=0.5", "fakv", **LAYERS),
         ),
     ),
-    "Learned sizes beat two layers at equal parameters, by distillation on a task": (
+    "On the mean of three tasks distilled cuts beat two layers at equal parameters": (
         Planned(
             "cuts_params",
             "the same with 35 % of the encoder",
@@ -135,6 +137,22 @@ PLANNED = {
             "three quarters of all parameters by the paper's recipe: hidden units alone, less neurons alone, one "
             "share for all, and all; heads alone reach no three quarters",
             which_dimension,
+        ),
+    ),
+    "Heads alone are the worst to cut": (
+        Planned(
+            "dims",
+            "nine tenths of all parameters by the paper's recipe: neurons alone, hidden units alone, one share for "
+            "all, and all, less heads alone",
+            less_heads,
+        ),
+    ),
+    "schuBERT's cuts are better by our price than by L1": (
+        Planned(
+            "dims",
+            "cuts of all dimensions to nine tenths and three quarters of all parameters, in three rounds: the default "
+            "recipe less the paper's",
+            prices,
         ),
     ),
     "Feed-forwards slant: the lower layers give up more, by our price on tasks": (

@@ -47,6 +47,18 @@ def has_record(name: str) -> bool:
     return path_of(name).is_file()
 
 
+def since(*names: str) -> str:
+    """Return what has changed since records were made, in their own words; empty where nothing has that matters."""
+    found = [read_record(name).get("since", "") for name in names if has_record(name)]
+    return " ".join(dict.fromkeys(filter(None, found)))
+
+
+def since_line(*names: str) -> str:
+    """Return the same as a paragraph to stand below a table; empty where there is nothing to say."""
+    changed = since(*names)
+    return f"\n{changed}\n" if changed else ""
+
+
 def link_to(name: str) -> str:
     """Return the Markdown link from a page to a record."""
     return f"[{name}]({os.path.relpath(path_of(name), DOCS)})"
@@ -125,6 +137,11 @@ def several(values: Sequence[float], digits: int = 2) -> str:
     """Return the range of some values."""
     low, high = f"{min(values):.{digits}f}", f"{max(values):.{digits}f}"
     return low if low == high else f"{low} to {high}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -206,5 +223,17 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
 def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
     """Return what fit took less "uncut" or "layers", of a row of a record's summary."""
     shares = read_record(record)["shares"]
-    title = f"{TASKS[row['task']]} at {shares[row['limit']]:.2f}" if len(shares) > 1 else row["task"]
+    title = f"{TASKS[row['task']]} at {limit_text(shares[row['limit']])}" if len(shares) > 1 else row["task"]
     return Gap.read(title, row[f"fit - {rival}"])
+
+
+def limit_text(share: float) -> str:
+    """Return a share of the latency in two digits, or three where they say more: 0.33, 0.125."""
+    return f"{share:.3f}" if abs(share - round(share, 2)) > 0.004 else f"{share:.2f}"
+
+
+def minutes_of(name: str) -> str:
+    """Return the time of a run of fit, shared by its limits."""
+    record = read_record(name)
+    limits = len(record["shares"])
+    return f"{record['time_s'] / 60:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")

@@ -128,12 +128,28 @@ def loss_of(plan: str, variants: Mapping[str, str]) -> Callable[[], list[Gap]]:
 
 
 def which_dimension() -> list[Gap]:
-    """Return hidden units alone less each other way to a size, by the paper's recipe at equal parameters."""
+    """Return hidden units alone less each other way to three quarters of the parameters, by the paper's recipe."""
+    ways = ("f", "uniform", "all")
+    return [turned(gap) for gap in beside_way("paper", [f"0.75-{way}" for way in ways], "cut/0.75-h", "than ")]
+
+
+def less_heads() -> list[Gap]:
+    """Return each other way to nine tenths of the parameters less heads alone, by the paper's recipe."""
+    return beside_way("paper", [f"0.9-{way}" for way in ("f", "h", "uniform", "all")], "cut/0.9-a")
+
+
+def prices() -> list[Gap]:
+    """Return cuts of all dimensions by our price less those by the paper's, at both sizes."""
+    return beside_way("default", ["0.9-all", "0.75-all"], "cut/paper")
+
+
+def beside_way(recipe: str, sizes: Sequence[str], rival: str, title: str = "") -> list[Gap]:
+    """Return the cuts of a recipe less the one variant that is set beside each, by task."""
     return [
-        turned(Gap.read(titled(each, f"than {way}"), each["minus"]["cut/0.75-h"]["beside"]))
-        for way in ("f", "uniform", "all")
-        for each in last_networks("dims", "cut", "paper", f"0.75-{way}")
-        if "beside" in each["minus"].get("cut/0.75-h", {})
+        Gap.read(titled(each, f"{title}{size}"), each["minus"][rival]["beside"])
+        for size in sizes
+        for each in last_networks("dims", "cut", recipe, size)
+        if "beside" in each["minus"].get(rival, {})
     ]
 
 

@@ -5,7 +5,8 @@
     curl localhost:8000/predict -H 'content-type: application/json' -d '{"inputs": ["a fine film"]}'
 
 Each process has its own model. While it runs one batch, requests wait and become the next. Inputs are texts, pairs of
-texts, lists of words or pairs of question and text, by the kind of the model.
+texts, lists of words or pairs of question and text, by the kind of the model; of an embedding model with prompts
+"prompt_name" says which comes before them: {"inputs": [...], "prompt_name": "query"}.
 """
 
 from __future__ import annotations
@@ -31,30 +32,37 @@ MOST = 1024  # inputs of a request, and of requests after which no more join a b
 
 class Request(BaseModel):
     inputs: list[Any] = Field(max_length=MOST)
+    prompt_name: str | None = None
 
 
 def make_app() -> FastAPI:
     """Return the application; each process of uvicorn calls it once. Its settings come in the environment."""
     threads = int(os.environ.get("SERVE_THREADS", "1"))
     model = load(os.environ["SERVE_MODEL"], backend=os.environ.get("SERVE_BACKEND", "auto"), threads=threads)
-    waiting = asyncio.Queue[tuple[list[Any], asyncio.Future[list[Any]]]]()
+    waiting = asyncio.Queue[tuple[Request, asyncio.Future[list[Any]]]]()
 
     async def answer_all() -> None:
         """Answer requests for ever; those that are cancelled meanwhile do not concern the others."""
         while True:
             taken = [await waiting.get()]
-            while not waiting.empty() and sum(len(inputs) for inputs, _ in taken) < MOST:
+            while not waiting.empty() and sum(len(request.inputs) for request, _ in taken) < MOST:
                 taken.append(waiting.get_nowait())
-            try:
-                answers = iter(await asyncio.to_thread(model, [each for inputs, _ in taken for each in inputs]))
-                for inputs, future in taken:
-                    own = [next(answers) for _ in inputs]
-                    if not future.cancelled():
-                        future.set_result(own)
-            except Exception as error:  # of the model: those who wait must hear of it
-                for _, future in taken:
-                    if not future.done():
-                        future.set_exception(error)
+            for name in dict.fromkeys(request.prompt_name for request, _ in taken):
+                await answer([each for each in taken if each[0].prompt_name == name], name)
+
+    async def answer(taken: list[tuple[Request, asyncio.Future[list[Any]]]], prompt_name: str | None) -> None:
+        """Answer requests that want one prompt together."""
+        inputs = [each for request, _ in taken for each in request.inputs]
+        try:
+            answers = iter(await asyncio.to_thread(model, inputs, prompt_name=prompt_name))
+            for request, future in taken:
+                own = [next(answers) for _ in request.inputs]
+                if not future.cancelled():
+                    future.set_result(own)
+        except Exception as error:  # of the model: those who wait must hear of it
+            for _, future in taken:
+                if not future.done():
+                    future.set_exception(error)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -71,12 +79,13 @@ def make_app() -> FastAPI:
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
         try:
+            model.prompt_of(request.prompt_name)
             for row, each in enumerate(request.inputs):
                 model.check_input(each, row)
         except InputError as error:
             raise HTTPException(422, str(error)) from None
         own: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        waiting.put_nowait((request.inputs, own))
+        waiting.put_nowait((request, own))
         return {"answers": [each.tolist() if isinstance(each, np.ndarray) else each for each in await own]}
 
     return app

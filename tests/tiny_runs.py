@@ -76,8 +76,14 @@ def save_tiny(folder: Path, model: TaskModel | None = None) -> Path:
     return folder
 
 
-def save_tiny_embedder(folder: Path, shape: EncoderShape = SHAPE) -> Path:
-    """Write a tiny folder of sentence-transformers: the normalised mean of tokens, a prompt for queries."""
+def save_tiny_embedder(folder: Path, shape: EncoderShape = SHAPE, model: TaskModel | None = None) -> Path:
+    """Write a tiny folder of sentence-transformers: the normalised mean of tokens, a prompt for queries.
+
+    Args:
+        folder: to write.
+        shape: of a random network.
+        model: a bare encoder, in the place of that network.
+    """
     kinds = ("Transformer", "Pooling", "Normalize")
     modules = [
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
@@ -88,7 +94,8 @@ def save_tiny_embedder(folder: Path, shape: EncoderShape = SHAPE) -> Path:
         "1_Pooling/config.json": {"word_embedding_dimension": shape.hidden_size, "pooling_mode_mean_tokens": True},
         "config_sentence_transformers.json": {"prompts": {"query": "a film "}, "default_prompt_name": None},
     }
-    model, sentence = tiny_model(HeadSpec("none"), shape=shape), Sentence("mean", True, 60, files)
+    model = tiny_model(HeadSpec("none"), shape=shape) if model is None else model
+    sentence = Sentence("mean", True, 60, files)
     save_model(folder, model, tiny_tokenizer(), provenance=PROVENANCE, sentence=sentence)
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cutbert.bench.latency_table import Curve, LatencyTable, interpolated
-from cutbert.bench.measure_table import TABLE_ROWS, measure_table, new_network, part_shapes, random_cut
+from cutbert.bench.measure_table import TABLE_ROWS, measure_table, new_network, part_shapes, random_cut, timed_copy
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
@@ -17,7 +17,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.units import DIMS, Place, resized
 from known_times import take_known_times
-from tiny_runs import SHAPE, tiny_model
+from tiny_runs import HEAD, SHAPE, tiny_model
 
 QUICK = LatencySettings(rounds=1, threads=1)
 
@@ -92,6 +92,17 @@ def test_a_long_token_table_is_not_made_again() -> None:
         )
     assert new_network(model, shape).shape.vocab_size == TABLE_ROWS
     assert new_network(masked, shape).shape.vocab_size == 30_000
+    assert timed_copy(masked).shape.vocab_size == 30_000
+
+
+def test_a_copy_to_time_has_the_same_weights_but_few_tokens() -> None:
+    model = TaskModel(replace(SHAPE, vocab_size=TABLE_ROWS + 5), EncoderStyle(family="bert"), HEAD).eval()
+    copy, ids = timed_copy(model), torch.randint(0, TABLE_ROWS, (3, 7))
+    assert copy.shape.vocab_size == TABLE_ROWS and not copy.training
+    with torch.no_grad():
+        assert torch.equal(copy(ids).logits, model(ids).logits)
+    own, shared = dict(model.named_parameters()), dict(copy.named_parameters())
+    assert all(own[name].data_ptr() == shared[name].data_ptr() for name in own)
 
 
 def test_real_times_make_a_table() -> None:

@@ -29,7 +29,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.sweeps.expand import read_runs
 from data.tiny_questions import squad_text
 from known_times import take_known_memory, take_times_of_thread
-from methods.tiny_task import measure_quickly, time_by_macs
+from methods.tiny_task import fit_quickly, measure_quickly, time_by_macs
 from tiny_runs import SHAPE, WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_rows, tiny_tokenizer
 from tiny_sweeps import compute_here
 
@@ -271,8 +271,10 @@ def test_operators(tmp_path: Path, teacher: Path) -> None:
 @pytest.mark.slow
 def test_int8(tmp_path: Path, glue: Path, family: Path, teacher: Path) -> None:
     words = ("--run", family, "--teacher", teacher, "--task", "sst2", "--data-dir", glue, "--work", tmp_path / "picked")
+    other = save_tiny(tmp_path / "kept=1", tiny_model(HeadSpec("single_label", ("0", "1"))))
+    words = (*words, "--also", f"undivided={other}", "--backends", "torch,onnx-int8")
     record = record_of("measure_int8", tmp_path, *words, "--shares", 2, "--rounds", 1, name="int8_sst2")
-    assert {row["name"] for row in record["networks"]} == {"teacher", "1/2 of the multiply-adds"}
+    assert {row["name"] for row in record["networks"]} == {"teacher", "undivided", "1/2 of the multiply-adds"}
     assert len(record["networks"]) == 6
 
 
@@ -504,6 +506,11 @@ def test_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for part in ("fit", "layers"):  # of a limit of the uncut model's own time, either may be that model
         assert {"name", "share", "steps", "ndcg@10", "ndcg@10_teacher_index", "spearman", "cosine"} <= set(row[part])
     assert row["uncut onnx"]["cosine"] == pytest.approx(1, abs=1e-4)
+    for other, scores in (("layers", row["layers"]), ("uncut", row["uncut onnx-int8"])):
+        for metric in ("ndcg@10", "spearman"):
+            gap = row[f"fit - {other}"][metric]
+            assert gap["mean"] == pytest.approx(row["fit"][metric] - scores[metric], abs=0.02)
+            assert gap["low"] <= gap["mean"] <= gap["high"]
 
 
 @pytest.mark.slow
@@ -522,6 +529,36 @@ def test_an_embedding_student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("spearman", "ndcg@10", "mrr@10"):
         difference = cell["differences"][name]
         assert difference["mean"] == pytest.approx(cell["taught"][name] - cell["untaught"][name], abs=0.02)
+
+
+@pytest.mark.slow
+def test_a_tagger_and_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit_quickly(monkeypatch)
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 0.3)
+    (tmp_path / "SQuAD").mkdir()
+    for part, count in (("train", 40), ("dev", 12)):
+        paragraphs = []
+        for i in range(count):
+            one, other = WORDS[i % 10], WORDS[(3 * i + 1) % 10]
+            context = f"{one.title()} is a {other.title()} {one.title()} film. It is {i} {other} and {one}."
+            answer = {"text": other, "answer_start": context.index(f" {other} ") + 1}
+            asked = {"id": str(i), "question": f"{one} film", "answers": [answer]}
+            paragraphs.append({"context": context, "qas": [asked]})
+        text = json.dumps({"data": [{"paragraphs": paragraphs}]})
+        (tmp_path / "SQuAD" / f"{part}-v1.1.json").write_text(text, encoding="utf-8")
+    sizes = {"num_heads": 2, "intermediate_size": 16, "vocab_size": 20, "num_positions": 400}
+    shape = EncoderShape.uniform(num_layers=2, hidden_size=12, **sizes)
+    model = save_tiny(tmp_path / "model", tiny_model(HeadSpec("pooler"), shape=shape))
+    words = ("--model", model, "--data-dir", tmp_path, "--share", 1, "--time", "600,600", "--paragraphs", 12)
+    cells = record_of("measure_per_token", tmp_path, *words, "--work", tmp_path / "runs")["cells"]
+    assert [cell["task"] for cell in cells] == ["tagger", "reader"]
+    for cell in cells:
+        assert cell["difference"]["mean"] == pytest.approx(cell["cut"]["f1"] - cell["uncut"]["f1"])
+        assert cell["predicted_f1"] == pytest.approx(cell["measured_f1"]) and cell["cut"]["latency_ms"] > 0
+    sentences = (tmp_path / "runs" / "data" / "dev.conll").read_text(encoding="utf-8").split("\n\n")
+    first = [line.split() for line in sentences[0].split("\n")]
+    assert [tag for _, tag in first] == ["O", "O", "O", "B-NAME", "I-NAME", "O", "O"]
+    assert [tag for _, tag in (line.split() for line in sentences[1].split("\n"))][2] == "B-NUMBER"
 
 
 def embedding_data(folder: Path) -> Path:

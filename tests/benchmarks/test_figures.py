@@ -75,6 +75,8 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
     assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
+    waiting = claim("name", "words", "a run", ("a_record_to_come",), found=lambda: [above])
+    assert waiting.verdict == "not run yet" and waiting.row() == ["**name.** words", "", "", "not run yet"]
 
 
 def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -> None:
@@ -83,6 +85,25 @@ def test_seeds_of_a_record_make_its_difference(scripts: dict[str, ModuleType]) -
         for gap in (results.cut_gap(task, "fakv", results.HALF), results.kept_gap(task, "importance-3", "teacher")):
             assert sum(gap.by_seed) / len(gap.by_seed) == pytest.approx(gap.mean, abs=1e-9)
             assert gap.low <= gap.mean <= gap.high
+
+
+def test_cuts_of_an_embedding_model_have_intervals_where_the_record_has(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cell(gain: float) -> dict[str, Any]:
+        scores = {"fit": {"ndcg@10": 0.7 + gain, "spearman": 0.8}, "layers": {"ndcg@10": 0.7, "spearman": 0.8 + gain}}
+        gaps = {"ndcg@10": {"mean": gain, "low": gain - 0.01, "high": gain + 0.03}}
+        gaps["spearman"] = {"mean": -gain, "low": -gain - 0.005, "high": -gain + 0.005}
+        return {"compared": [{**scores, "fit - layers": gaps}]}
+
+    record = {"shares": [0.5], "cells": [cell(gain) for gain in (0.02, 0.03, 0.04)]}
+    monkeypatch.setattr(scripts["findings"], "read_record", lambda name: record)
+    ndcg, pairs = scripts["findings"].embedded()
+    assert (ndcg.low, ndcg.mean, ndcg.high) == pytest.approx((0.02, 0.03, 0.06)) and len(ndcg.by_seed) == 3
+    assert (ndcg.verdict(0.0), pairs.verdict(0.0)) == ("shown", "contradicted")
+    for each in record["cells"]:
+        del each["compared"][0]["fit - layers"]
+    assert {gap.low for gap in scripts["findings"].embedded()} == {None}
 
 
 def made_summary(task: str, limit: int, seeds: int) -> dict[str, Any]:
@@ -102,28 +123,79 @@ def made_summary(task: str, limit: int, seeds: int) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def new_records(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """A folder whose records stand for those of the repository."""
+    results = scripts["results"]
+    monkeypatch.setattr(results, "_folders", [tmp_path, *results._folders])
+    results.read_record.cache_clear()
+    yield tmp_path
+    results.read_record.cache_clear()
+
+
+def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: Any) -> None:
+    """Write a made-up record of fit on two tasks."""
+    record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
+    record |= {"shares": shares, "time_s": 600.0, "cells": [{**record["cells"][0], "seed": i} for i in range(seeds)]}
+    limits = range(len(shares))
+    record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in limits]
+    (folder / f"{name}.json").write_text(json.dumps({**record, **more}), encoding="utf-8")
+
+
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, "cannot be told here"), (3, "shown"), (5, "shown")])
 def test_fit_has_any_number_of_seeds_and_limits(
-    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seeds: int, verdict: str
+    scripts: dict[str, ModuleType], new_records: Path, seeds: int, verdict: str
 ) -> None:
-    record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
-    record["shares"], record["time_s"] = [0.5, 0.25], 600.0
-    record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in (0, 1)]
-    (tmp_path / "fit.json").write_text(json.dumps(record), encoding="utf-8")
-    results = scripts["results"]
-    others = {path.stem: results.read_record(path.stem) for path in (BENCHMARKS / "records").glob("*.json")}
-    made = {**others, "fit": record}
-    for name in ("results", "findings", "equal_cost", "page_tables", "evidence", "claim_rows"):
-        monkeypatch.setattr(scripts[name], "read_record", made.__getitem__)
+    write_fit(new_records, "fit", seeds, [0.5, 0.25])
     rows = scripts["page_tables"].fit_table().splitlines()
     assert len(rows) == 2 + 4 + 2 and rows[4].startswith("| mean | 0.50 | 80.0 |")
     assert rows[2].count("+2.") == 2 * (seeds + 1)
-    assert f"| `fit`: limit 0.50, 10 minutes | {seeds} |" in scripts["equal_cost"].int8_table()
+    assert f"| `fit`: limit 0.50, 10 minutes for 2 limits | {seeds} |" in scripts["equal_cost"].int8_table()
     rows_of_fit = [each for each in scripts["claim_rows"].OURS if each.records == ("fit",)]
     claim, on_mean = (each for each in rows_of_fit if "beats plain layers" in each.name)
     # Of two tasks of equal half widths the mean's is smaller by the root of 2.
     assert on_mean.verdict == verdict and "+2.0 [+1.3, +2.7]" in on_mean.row()[2]
     assert claim.verdict == verdict and "SST-2 at 0.25 +2.0 [+1.0, +3.0]" in claim.row()[2]
+
+
+def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    summary = [made_summary(task, limit, 1) for task in ("sst2", "cola") for limit in (0, 1)]
+    for row in summary[1::2]:  # no whole layer keeps the tighter limit
+        del row["layers"], row["fit - layers"]
+    write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.", summary=summary)
+    first, limits, base = scripts["evidence"].fit_line().splitlines()
+    assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
+        "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
+    )
+    assert limits.startswith(
+        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, 1 seed. `fit` less plain "
+    )
+    rival, teacher = limits.partition("the teacher in int8")[::2]
+    assert "SST-2 at 0.50 +2.0 [+1.0, +3.0] (one seed)" in rival and "0.125" not in rival
+    assert "SST-2 at 0.125 +2.0 [+1.0, +3.0] (one seed)" in teacher and " It has changed. " in teacher
+    assert limits.count("**cannot be told here**") == 2
+    table = scripts["equal_cost"].int8_table()
+    assert "| `fit`: limit 0.125, 10 minutes for 2 limits | 1 | 80.0 " in table
+    assert "| plain layers, any, by the same code: limit 0.125, 10 minutes for 2 limits | 1 | — |" in table
+    name = "`fit` beats plain layers under other limits too"
+    (claim,) = (each for each in scripts["claim_rows"].OURS if each.name == name)
+    assert "<br>It has changed.<br>" in claim.row()[2]
+
+
+def test_methods_stand_in_the_int8_table_where_records_have_them(
+    scripts: dict[str, ModuleType], new_records: Path
+) -> None:
+    equal_cost = scripts["equal_cost"]
+    assert "`schubert`, `undivided`: not measured in int8" in equal_cost.int8_table()
+    record = json.loads((BENCHMARKS / "records" / "int8_cola.json").read_text(encoding="utf-8"))
+    (teacher,) = (row for row in record["networks"] if (row["name"], row["backend"]) == ("teacher", "onnx-int8"))
+    half = {"latency_ms": teacher["latency_ms"] / 2, "score": teacher["score"] + 0.01}
+    record["networks"].append({**teacher, **half, "name": "undivided"})
+    (new_records / "int8_cola.json").write_text(json.dumps(record), encoding="utf-8")
+    scripts["results"].read_record.cache_clear()
+    *_, undivided, schubert = equal_cost.method_rows()
+    assert undivided[2:] == ["—", f"{100 * teacher['score'] + 1:.1f} (+1.0) at 0.50", "—"]
+    assert schubert[0] == "`schubert`: not measured in int8"
 
 
 def test_a_figure_of_its_own_is_found(
@@ -137,8 +209,12 @@ def test_a_figure_of_its_own_is_found(
     )
     monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.5\n"}})
     assert figures.own_figures(page) == [] and figures.written(page) == page.read_text()
-    page.write_text(page.read_text() + "It gains 2.5 points, -0.25 less.\n")
-    assert figures.own_figures(page) == ["2.5", "-0.25"]
+    setting = "With 3 layers and 200 steps, 95 % intervals.\n"
+    page.write_text(page.read_text() + setting + "It gains 2.5 points, -0.25 less, in 20 minutes, all four.\n")
+    assert figures.own_figures(page) == ["2.5", "-0.25", "20 minutes", "all four"]
+    before = page.read_text()
+    page.write_text(f"## Timing\n\nA limit of 10 ms.\n\n3 % slower, four of six (`timing_noise.json`).\n\n{before}")
+    assert figures.own_figures(page)[:2] == ["3 %", "four of six"]
     monkeypatch.setattr(figures, "BLOCKS", {page: {"rows": lambda: "1.6\n"}})
     assert figures.written(page) != page.read_text()
 

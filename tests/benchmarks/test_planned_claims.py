@@ -18,13 +18,13 @@ from benchmark_modules import BENCHMARKS, importable
 
 from cutbert.api.sweeps import SWEPT
 from cutbert.fronts import paired
+from cutbert.methods.schubert_recipes import RECIPES
 from cutbert.sweeps.expand import PlannedRun, read_runs
 
 NAMES = ("results", "everything", "claim_rows", "planned_rows", "studies", "findings", "evidence", "study", "networks")
 ROWS, LAYER = 8, {"num_heads": 4, "key_dim": 2, "value_dim": 2}
 FRONTS = {  # names of the networks of a run, and their shares of the whole, by verb
     "dynabert": {"w1.0-d1.0": 1.0, "w0.5-d1.0": 0.5},
-    "schubert": {"round-1": 0.5},
     "undivided": {"kept": 0.5},
     "finetune": {"model": 0.5},
     "depth": {f"depth-{depth}": depth / 6 for depth in range(1, 7)},
@@ -35,6 +35,15 @@ FRONTS = {  # names of the networks of a run, and their shares of the whole, by 
 def scripts() -> Iterator[dict[str, ModuleType]]:
     with importable():
         yield {name: import_module(name) for name in NAMES}
+
+
+def front_of(run: PlannedRun) -> dict[str, float]:
+    """Return the names of a run's networks and their shares of the whole; of rounds the last."""
+    if run.verb == "schubert":
+        rounds = run.options.get("rounds") or RECIPES[run.options.get("recipe", "default")].rounds
+        return {f"round-{rounds}": 0.5}
+    fewer = run.step == "layers" and {"w1.0": 1.0}
+    return fewer or FRONTS.get(run.verb, {})
 
 
 def share_of(run: PlannedRun, name: str, share: float) -> float:
@@ -49,8 +58,7 @@ def made_networks(scripts: dict[str, ModuleType], runs: list[PlannedRun], folder
     for run in runs:
         group = tuple((axis, value) for axis, value in run.labels.items() if axis not in run.seeds and "." not in axis)
         own = tuple((axis, value) for axis, value in run.labels.items() if axis not in run.seeds and "." in axis)
-        fewer = run.step == "layers" and {"w1.0": 1.0}
-        for name, share in (fewer or FRONTS.get(run.verb, {})).items():
+        for name, share in front_of(run).items():
             key = (run.step, group, own, name)
             network = networks.setdefault(key, scripts["networks"].Network(*key, "accuracy"))
             for seed in run.options.get("seeds") or [run.options.get("seed", 0)]:

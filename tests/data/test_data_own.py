@@ -124,6 +124,9 @@ def test_one_class_is_refused(load: Callable[..., Dataset]) -> None:
     assert mistakes_of(lambda: load(numbered(20, "a"), numbered(2, "a"))) == [
         "column 'label' of --train must hold 2 or more different labels, got 1"
     ]
+    assert mistakes_of(lambda: load(table(("x", "0.1"), ("y", "0.10")), numbered(2, "1"), regression=True)) == [
+        "column 'label' of --train must hold 2 or more different numbers, got 1"
+    ]
 
 
 def test_mistakes_of_all_files_come_together(load: Callable[..., Dataset]) -> None:
@@ -205,6 +208,20 @@ def test_unlabeled_rows_need_texts_only(load: Callable[..., Dataset]) -> None:
     assert data.unlabeled.text == ["new text", "text number 1"]
     assert data.unlabeled.labels is None
     assert data.notes == ("1 rows of unlabeled left out, because select or dev holds the same text",)
+
+
+def test_unlabeled_texts_may_stand_one_a_line(load: Callable[..., Dataset], write: Write) -> None:
+    """A file of lines has no columns, so a task of pairs refuses it."""
+    lines, more = write("more.txt", "new text\n\n text number 77 \n"), write("more.tsv", "text\nother\n")
+    write("train.tsv", numbered(40))
+    options: dict[str, Any] = {"train": (str(Path(more).parent / "train.tsv"),), "text": "text", "label": "label"}
+    data = load_dataset(DataSettings(**options, unlabeled=(lines, more)))
+    assert data.unlabeled is not None and data.unlabeled.text == ["other", "new text", "text number 77"]
+    rows = table(("p", "q", "a"), ("p", "r", "b"), header="one\ttwo\tlabel")
+    write("train.tsv", rows)
+    options |= {"text": "one", "text_pair": "two"}
+    mistake = "more.txt: has no pairs; of these --unlabeled must be a file with columns"
+    assert mistakes_of(lambda: load_dataset(DataSettings(**options, unlabeled=(lines,)))) == [mistake]
 
 
 def test_pairs(load: Callable[..., Dataset]) -> None:

@@ -91,7 +91,10 @@ def add_modules(folder: Path, *, pooling: str = "mean", normalize: bool = True, 
         "modules.json": modules,
         "1_Pooling/config.json": {"word_embedding_dimension": 999, f"pooling_mode_{key}": True},
         "sentence_bert_config.json": {"max_seq_length": 30, "do_lower_case": False},
-        "config_sentence_transformers.json": {"prompts": {"query": "a film "}, "similarity_fn_name": "cosine"},
+        "config_sentence_transformers.json": {
+            "prompts": {"query": "a film ", "document": "very "},
+            "similarity_fn_name": "cosine",
+        },
     }
     for name, data in files.items():
         (folder / name).parent.mkdir(exist_ok=True)

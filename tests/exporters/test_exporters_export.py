@@ -22,9 +22,20 @@ from cutbert.exporters.int8 import instruction_set, int8_file, quantize
 from cutbert.exporters.session import OnnxRunner
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
+from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from cutbert.train.runner import TorchRunner
-from tiny_runs import HEAD, PROVENANCE, SHAPE, save_tiny, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
+from tiny_runs import (
+    HEAD,
+    PROVENANCE,
+    SHAPE,
+    save_tiny,
+    save_tiny_embedder,
+    tiny_model,
+    tiny_rows,
+    tiny_tokenizer,
+    write_tsv,
+)
 
 INT8 = int8_file(instruction_set())
 ALONE = "import sys; sys.modules.update(dict.fromkeys(('torch', 'cutbert', 'transformers', 'onnx'))); "
@@ -154,6 +165,17 @@ def test_a_card_of_the_users_own_stays(model: Path) -> None:
     (model / "README.md").write_text("mine")
     cutbert.export(model, onnx=True, threads=1)
     assert (model / "README.md").read_text() == "mine"
+
+
+def test_an_encoder_whose_config_names_a_masked_lm_gives_vectors(tmp_path: Path) -> None:
+    """As all-mpnet-base-v2's does: sentence-transformers keeps the name of the class that it was made from."""
+    folder, vectors = save_tiny_embedder(tmp_path / "m"), []
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("BertModel", "BertForMaskedLM"):
+        (folder / "config.json").write_text(json.dumps(config | {"architectures": [name]}))
+        cutbert.export(folder, onnx=True, out=tmp_path / name, threads=1)
+        vectors += load(tmp_path / name, threads=1)(["a fine film"])
+    np.testing.assert_array_equal(*vectors)
 
 
 def test_stock_and_hub_ids(model: Path, tmp_path: Path) -> None:

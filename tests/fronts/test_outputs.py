@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cutbert.data.entities import tag_metrics
+from cutbert.errors import RunError
 from cutbert.files import write_json
 from cutbert.fronts import paired
 from cutbert.fronts.outputs import (
@@ -20,6 +22,7 @@ from cutbert.fronts.outputs import (
     score_interval,
     stored_difference,
 )
+from cutbert.fronts.score import read_outputs
 
 LOGITS = [[0.5, -1.0], [-2.0, 3.0], [-0.1, -0.2]]
 ROWS = 400
@@ -89,7 +92,7 @@ def test_questions_have_a_score_each() -> None:
 @pytest.mark.parametrize(
     ("stored", "metric"),
     [
-        ({"labels": [["B-x"]], "predicted": [["O"]]}, "f1"),
+        ({"labels": [["B-x"]], "predicted": [["O"]]}, "f1"),  # one sentence
         ({"losses": [1.0], "hits": [1], "counts": [2]}, "masked_accuracy"),
         ({"labels": [1], "logits": [[0.0, 1.0]]}, "accuracy"),
         ({"f1": [0.5]}, "f1"),
@@ -118,7 +121,8 @@ def test_the_difference_is_of_the_same_rows() -> None:
         "high": expected.high,
     }
     found = stored_difference({"f1": [0.5, 0.0, 1.0]}, {"f1": [1.0, 0.0, 1.0]}, "f1") or {}
-    assert found["mean"] == pytest.approx(-1 / 6) and (found["low"], found["high"]) == (-0.5, 0.0)
+    least = 1 - 0.025 ** (1 / 3)  # as of `compare`: three rows with nearly the same answers say little
+    assert tuple(found.values()) == pytest.approx((-1 / 6, -1 / 6 - least, -1 / 6 + least))
     for ours, theirs, metric in (
         (one, {**other, "labels": other["labels"][1:]}, "accuracy"),
         ({"f1": [0.5, 1.0]}, {"f1": [0.5]}, "f1"),
@@ -145,6 +149,37 @@ def test_a_score_near_chance_has_a_note(tmp_path: Path) -> None:
     )
     assert note("entities", "f1", score=0.0, labels=[["B-X", "O"]], predicted=[["O", "O"]]) is not None
     assert note("answers", "f1", score=0.0, ids=["a"], answers=["x"], f1=[0.0]) is None
+
+
+@pytest.mark.parametrize("metric", ["f1", "accuracy"])
+def test_of_tagging_sentences_are_drawn(metric: str) -> None:
+    """The metric of all sentences is the one of `tag_metrics`; of equal sentences it has no spread."""
+    draw, names = np.random.default_rng(0), ["B-PER", "I-PER", "B-ORG", "O"]
+    counts = draw.integers(1, 9, 120).tolist()
+    true, wrong = (draw.integers(0, 4, sum(counts)) for _ in range(2))
+    said = np.where(draw.random(len(true)) < 0.8, true, wrong)
+    better = np.where(draw.random(len(true)) < 0.5, true, said)
+
+    def rows(labels: Any) -> list[list[str]]:
+        return [[names[i] for i in part] for part in np.split(labels, np.cumsum(counts)[:-1])]
+
+    one, other = ({"labels": rows(true), "predicted": rows(each)} for each in (said, better))
+    scores = [tag_metrics(names, each, true, counts)[metric] for each in (said, better)]
+    low, high = score_interval(one, metric) or (0, 0)
+    assert low < scores[0] < high and 0.03 < high - low < 0.25
+    found = stored_difference(other, one, metric) or {}
+    assert found["mean"] == pytest.approx(scores[1] - scores[0]) and 0 < found["low"] < found["mean"] < found["high"]
+    same = {"labels": 5 * [["B-PER", "O"]], "predicted": 5 * [["B-PER", None]]}
+    assert score_interval(same, metric) == ((1, 1) if metric == "f1" else (0.5, 0.5))
+    assert stored_difference(same, one, metric) is None
+
+
+@pytest.mark.parametrize("predicted", [None, [["O"]], [["O", 1]], "OO"])
+def test_stored_labels_of_words_are_checked(predicted: Any) -> None:
+    stored = {"score": 0.5, "labels": [["O", "B-X"]], "predicted": [[None, "B-X"]]}
+    assert read_outputs(stored) == stored
+    with pytest.raises(RunError, match="predicted must have a label, or none, for each word of labels"):
+        read_outputs({**stored, "predicted": predicted})
 
 
 def test_a_difference_of_each_questions_scores_has_their_interval() -> None:

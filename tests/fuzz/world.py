@@ -160,7 +160,7 @@ def plan_of_fit() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         take_known_times(patch, lambda shape, length: cost_of(shape, HEAD, length).macs / 1e6)
         table = timed_table(tiny_model(), ("a", "f", "h"), [4, 6], LatencySettings(rounds=1, threads=1))
-    look = {"table": table.to_json(), "tokenizer_ms": 0.01, "build_s": 0.1, "row_ms": 0.1}
+    look = {"table": table.to_json(), "tokenizer_ms": 0.01, "build_s": 0.1, "row_ms": 0.1, "step_s": 0.1}
     return {"look": look, "at_once": 1, "time_limit_s": 60.0, "limit-1-ms": {"layers-0": 0.1}, "limit-1-last": [[0, 9]]}
 
 

@@ -87,6 +87,9 @@ def check_there_and_back(folder: Path, family: str, kind: str, more: dict[str, A
         {"local_attention": 5, "global_attn_every_n_layers": 1},
         {"classifier_activation": "relu", "hidden_activation": "silu"},
         {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 77.0}}},
+        {
+            "position_embedding_type": "sans_pos"
+        },  # as in the files of Ettin and mmBERT; the family's class reads no such key
     ],
     ids=lambda more: next(iter(more)),
 )
@@ -185,6 +188,76 @@ def test_nomic_bert_by_the_names_of_its_class(tmp_path: Path) -> None:
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
 
 
+FIRST_RELEASE = {  # config.json of nomic-embed-text-v1.5, as it was before it had the names of transformers' class too
+    "activation_function": "swiglu",
+    "architectures": ["NomicBertModel"],
+    "attn_pdrop": 0.0,
+    "auto_map": {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"},
+    "causal": False,
+    "embd_pdrop": 0.0,
+    "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-12,
+    "max_trained_positions": 2048,
+    "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False,
+    "model_type": "nomic_bert",
+    "n_embd": 768,
+    "n_head": 12,
+    "n_inner": 3072,
+    "n_layer": 12,
+    "n_positions": 8192,
+    "pad_vocab_size_multiple": 64,
+    "parallel_block": False,
+    "prenorm": False,
+    "qkv_proj_bias": False,
+    "resid_pdrop": 0.0,
+    "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0,
+    "rotary_emb_interleaved": False,
+    "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None,
+    "scale_attn_by_inverse_layer_idx": False,
+    "scale_attn_weights": True,
+    "type_vocab_size": 2,
+    "use_rms_norm": False,
+    "vocab_size": 30528,
+}
+
+
+def test_the_config_of_nomic_berts_first_release_as_its_class_reads_it(tmp_path: Path) -> None:
+    """transformers finds none of its sizes by their old names, and has these as defaults."""
+    (tmp_path / "config.json").write_text(json.dumps(FIRST_RELEASE))
+    facts, other = read_folder_shape(tmp_path), transformers.AutoConfig.from_pretrained(tmp_path)
+    assert type(other) is transformers.NomicBertConfig
+    (tmp_path / "config.json").write_text(json.dumps(other.to_dict()))
+    assert read_folder_shape(tmp_path) == facts
+    assert facts.max_tokens == other.max_position_embeddings
+    (tmp_path / "config.json").write_text(json.dumps(FIRST_RELEASE | {"rotary_scaling_factor": 2}))  # beyond 2048 alone
+    assert read_folder_shape(tmp_path) == facts
+
+
+def test_nomic_bert_by_the_names_of_its_first_release(tmp_path: Path) -> None:
+    rotary = {"rope_type": "default", "rope_theta": 77.0}
+    folder, batch = (
+        save_tiny(tmp_path / "stock", "nomic_bert", "token", rope_parameters=rotary),
+        tiny_batch("nomic_bert"),
+    )
+    expected = their_outputs(theirs(folder, "nomic_bert", "token"), batch)
+    sizes = {"n_embd": 24, "n_head": 4, "n_layer": 2, "n_inner": 20, "vocab_size": 29, "max_trained_positions": 16}
+    more = {"rotary_emb_base": 77, "layer_norm_epsilon": 1e-5, "resid_pdrop": 0.3, "attn_pdrop": 0.2}
+    config = json.loads((folder / "config.json").read_text())
+    kept = {key: config[key] for key in ("id2label", "label2id", "architectures")}
+    (folder / "config.json").write_text(json.dumps(FIRST_RELEASE | sizes | more | kept))
+    loaded = load_model(folder)
+    assert (
+        loaded.notes == () and loaded.model.style.hidden_dropout == 0.3 and loaded.model.style.attention_dropout == 0.2
+    )
+    check_same(our_outputs(loaded.model, batch), expected, batch["attention_mask"].bool())
+    save_model(tmp_path / "again", loaded.model, loaded.tokenizer, provenance=loaded.provenance)
+    again = their_outputs(theirs(tmp_path / "again", "nomic_bert", "token"), batch)
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
 def test_heads_that_nomic_bert_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="the head of a nomic_bert must not be a span: the family has none"):
         load_model(save_tiny(tmp_path, "nomic_bert"), HeadSpec("span"))
@@ -239,13 +312,43 @@ def edited(folder: Path, **more: object) -> Path:
         ("deberta-v2", {"norm_rel_ebd": "batch"}, "norm_rel_ebd must be 'layer_norm' or 'none', got 'batch'"),
         ("deberta-v2", {"max_relative_positions": "all"}, "max_relative_positions must be an integer, got 'all'"),
         ("modernbert", {"rope_parameters": [1]}, r"rope_parameters must be an object, got \[1\]"),
-        ("nomic_bert", {"head_dim": 4}, "head_dim must be hidden_size / num_attention_heads, 6, got 4"),
+        ("nomic_bert", {"head_dim": "6"}, "head_dim must be an integer of at least 1, got '6'"),
+        ("nomic_bert", {"head_dim": 5}, r"key_dim must be even with rotary positions, got \[5, 5\]"),
         (
             "nomic_bert",
             {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 5.0, "factor": 2.0}},
             "rope_type must be 'default', got 'dynamic'",
         ),
         ("nomic_bert", {"rope_parameters": None, "rope_theta": 0}, "rope_theta must be a number above 0, got 0"),
+        (
+            "nomic_bert",
+            {"prenorm": True},
+            "prenorm must be False, the only one that transformers' code supports, got True",
+        ),
+        ("nomic_bert", {"qkv_proj_bias": True}, "qkv_proj_bias must be False, .* got True"),
+        ("nomic_bert", {"rotary_emb_fraction": 0.5}, "rotary_emb_fraction must be 1.0, .* got 0.5"),
+        ("nomic_bert", {"rotary_emb_scale_base": 512}, "rotary_emb_scale_base must be None, .* got 512"),
+        ("nomic_bert", {"n_embd": 48}, "hidden_size and n_embd must say the same, got 24 and 48"),
+        (
+            "nomic_bert",
+            {"rope_parameters": {"rope_theta": 5.0}, "rotary_emb_base": 7},
+            "rope_theta and rotary_emb_base must say the same, got 5.0 and 7",
+        ),
+        (
+            "nomic_bert",
+            {"activation_function": "gelu"},
+            "activation_function must be one of swiglu, geglu, glu, got 'gelu'",
+        ),
+        (
+            "nomic_bert",
+            {"activation_function": "geglu"},
+            "hidden_act and activation_function must say the same, got 'silu'",
+        ),
+        (
+            "nomic_bert",
+            {"max_position_embeddings": 8192, "rotary_scaling_factor": 2},
+            r"rotary_scaling_factor must be null with more positions than .* \(8192 and 2048\), got 2",
+        ),
         ("modernbert", {"hidden_size": 12}, "key_dim must be even with rotary positions, got \\[3, 3, 3\\]"),
     ],
 )

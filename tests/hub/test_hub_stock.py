@@ -1,4 +1,4 @@
-"""What uniform shapes the class of each family holds: fewer layers and fewer neurons, but no fewer heads."""
+"""What uniform shapes the class of each family holds: fewer layers and neurons, and NomicBERT's fewer heads too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.extract import extract
 
+NAMES_HEAD_DIM = ("nomic_bert",)
+
 
 @pytest.mark.parametrize("family", PREFIXES)
 def test_fewer_layers_and_neurons_load_in_the_familys_class(tmp_path: Path, family: str) -> None:
@@ -30,16 +32,23 @@ def test_fewer_layers_and_neurons_load_in_the_familys_class(tmp_path: Path, fami
         return extract(model, Subnet(tuple(KeptLayer(i, layer) for i in layers), model.shape.hidden_size))
 
     assert loads_stock(kept((last,))) == (family != "modernbert")
-    assert loads_stock(kept((0, last))) and not loads_stock(kept((0, last), num_heads=2))
-    small = kept((0, last) if family == "modernbert" else (last,), intermediate_size=7)
+    assert loads_stock(kept((0, last)))
+    assert loads_stock(kept((0, last), num_heads=2)) == (family in NAMES_HEAD_DIM)
+    assert not loads_stock(kept((0, last), value_dim=2))
+    fewer = {"num_heads": 2} if family in NAMES_HEAD_DIM else {}
+    small = kept((0, last) if family == "modernbert" else (last,), intermediate_size=7, **fewer)
     save_model(tmp_path / "small", small, loaded.tokenizer, provenance=loaded.provenance)
     expected = their_outputs(theirs(tmp_path / "small", family, "token"), batch)
     check_same(our_outputs(small, batch), expected, batch["attention_mask"].bool())
+    assert load_model(tmp_path / "small").model.shape == small.shape
 
 
 @pytest.mark.parametrize("family", PREFIXES)
 def test_another_number_of_heads_in_a_config_only_groups_the_same_weights_otherwise(family: str) -> None:
-    """So that no class holds a network that has lost heads; MPNet's has fewer columns of biases besides."""
+    """So that no class holds a network that has lost heads, unless it has a `head_dim` that says so.
+
+    MPNet's has fewer columns of biases besides.
+    """
     name = "n_heads" if family == "distilbert" else "num_attention_heads"
     sizes = []
     for heads in (4, 2):

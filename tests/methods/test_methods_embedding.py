@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_task import QUICK, fit_quickly, time_by_macs
+from tiny_task import QUICK, command_words, fit_quickly, time_by_macs
 
 import cutbert
+from cutbert.cli.main import main
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
@@ -29,6 +30,7 @@ from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import predict_logits, similarity_error, teacher_kl
 from cutbert.train.losses import logit_loss
+from known_times import take_known_memory
 from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_tokenizer
 
 VECTORS = HeadSpec("embedding")
@@ -108,6 +110,25 @@ def test_picked_measured_and_exported(family: cutbert.api.Run, data: dict[str, A
         assert "cosine" not in each["metrics"]
     with pytest.raises(InputError, match="must be measured on pairs with a number"):
         cutbert.measure(folder, objective="embedding", train=data["train"])
+
+
+def test_nothing_is_learned_to_measure(
+    model: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    take_known_memory(monkeypatch)
+    retrieval = {name: data[name] for name in ("queries", "corpus", "relevant")}
+    pairs = {name: data[name] for name in ("dev", "text", "text_pair", "label")}
+    quick = {"rounds": 1, "throughput_batch_size": 2, "threads": 1, "backend": "onnx"}
+    wanted = cutbert.measure(model, **data, **quick)["models"][0]["metrics"]
+    for part in (retrieval, pairs):
+        assert main(["measure", str(model), *command_words({"objective": "embedding", **part, **quick}), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["models"][0]["metrics"]
+        assert found and found == {name: pytest.approx(wanted[name]) for name in found}
+    assert main(["measure", str(model), "--objective", "embedding"]) == 2
+    assert "data to score vectors on must be given: --dev FILE" in capsys.readouterr().err
+    words = command_words({"objective": "embedding", **retrieval})
+    assert main(["fit", str(model), "--out", "run", "--max-drop", "1", *words]) == 2
+    assert "texts to learn from must be given" in capsys.readouterr().err
 
 
 def test_a_repaired_pick_is_compared_with_the_first_teacher(family: cutbert.api.Run) -> None:

@@ -6,6 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,14 +26,15 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
-from cutbert.methods import fit_proposals, fit_race
-from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
+from cutbert.methods import fit_plan, fit_proposals, fit_race
+from cutbert.methods.fit import check_time, start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.shape.cost import cost_of
@@ -40,6 +43,7 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.train.checkpoint import Position
 from cutbert.train.collating import sample_batches
 from cutbert.train.pace import DeadlinePace, FixedPace
+from cutbert.work.plans import FINETUNE
 from tiny_runs import HEAD, SHAPE, WORDS, save_tiny, tiny_model, tiny_tokens
 
 KEYS = (
@@ -159,8 +163,9 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
     entrants = [Entrant(Candidate(name, "sizes", part), latency_ms=1.9, kl=0.1) for name in names]
     plan = SimpleNamespace(decide=lambda name, decide: decide())
-    fitting: Any = SimpleNamespace(plan=plan, own=SimpleNamespace(source=SimpleNamespace(model=None)))
+    fitting: Any = SimpleNamespace(plan=plan)
     monkeypatch.setattr(fit_race, "loaded", lambda fitting, entrant: entrant.candidate.name)
+    monkeypatch.setattr(fit_race, "timed_copy", lambda network: network)
     monkeypatch.setattr(fit_race, "keeps_aims", lambda fitting, target, candidate, ms: ms <= 2)
     for again, limits, wanted in (
         ((2.2, 2.0, 1.0), {"latency_ms": 2.0}, "second third first"),  # 2.05 ms
@@ -176,6 +181,25 @@ def test_a_winner_that_is_too_slow_when_timed_again_makes_way(
     assert [each.candidate.name for each in ordered] == ["first", "third", "second"]
     said = capsys.readouterr().err
     assert said == "2 ms: second goes on in the place of first, which takes 2.05 ms as timed again\n"
+
+
+@pytest.mark.parametrize(("kl", "score", "stays"), [(0.3, 0.5, True), (0.3, 0.6, False), (0.1, 0.1, False)])
+def test_a_last_training_that_harms_in_every_way_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kl: float, score: float, stays: bool
+) -> None:
+    part = Subnet((KeptLayer(0, SHAPE.layers[0]),), SHAPE.hidden_size)
+    winner = Entrant(Candidate("won", "sizes", part), latency_ms=1.9, kl=0.2, weights="before")
+    decided = {"limit-1-last-until": 9.0, "limit-1-last-steps": 50, "limit-1-last": [[0, 50]]}
+    plan = SimpleNamespace(
+        decide=lambda name, decide: decided[name],
+        pace=lambda *parts: SimpleNamespace(num_steps=lambda position: 50),
+        run=SimpleNamespace(timing=lambda name: nullcontext(), seconds=1.0),
+    )
+    fitting: Any = SimpleNamespace(plan=plan, folder=tmp_path)
+    monkeypatch.setattr(fit_race, "trained", lambda *parts: replace(winner, kl=kl, weights="after"))
+    monkeypatch.setattr(fit_race, "select_score", lambda fitting, each: 0.5 if each.weights == "before" else score)
+    race = fit_race.with_last_training(fitting, Race(Target("2 ms", "limit-1", {}, {}, 1), (winner,)), 1)
+    assert race.entrants[0].weights == ("before" if stays else "after")
 
 
 def test_limits_look_at_a_part_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +250,7 @@ def test_the_example_of_the_model_runs_the_exported_file(finished: cutbert.api.R
     script = finished.path / "model" / "onnx" / "example.py"
     done = subprocess.run([sys.executable, script, "a very good film"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.split()[0] in ("neg", "pos")
+    assert "tokenizer.enable_truncation(16)" in script.read_text()  # the longest input of the run; its model's is 128
 
 
 def test_the_model_says_that_it_and_the_uncut_one_are_near_chance(finished: cutbert.api.Run) -> None:
@@ -236,6 +261,7 @@ def test_the_model_says_that_it_and_the_uncut_one_are_near_chance(finished: cutb
         (facts["cut_from"]["near_chance"], "uncut-onnx-int8"),
     ):
         assert note and note == chance_note(finished.path, name, board.metric)
+    assert f"the uncut model: {facts['cut_from']['near_chance']}" in board.notes
 
 
 def test_a_finished_run_is_returned(finished: cutbert.api.Run, model: str, task: dict[str, Any]) -> None:
@@ -472,11 +498,29 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
         fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), plan=str(tmp_path / "other"))
 
 
+def test_a_plan_must_be_of_the_same_model_data_and_backend(
+    finished: cutbert.api.Run, bare: str, model: str, task: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its times and steps are of these alone."""
+    given: dict[str, Any] = {"max_params": int(0.8 * PARAMS), "plan": str(finished.path)}
+    with pytest.raises(RunError, match=r"--plan .* must be a run of the same model: its weights differ"):
+        fit(bare, tmp_path / "run", task, **given)
+    with pytest.raises(RunError) as raised:
+        fit(
+            model, tmp_path / "run", {**task, "train": task["select"], "select": task["train"]}, **given, backend="onnx"
+        )
+    assert "must be a run with --backend onnx, got onnx-int8" in str(raised.value)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("decisions", "message"),
     [
         ([], "must be a JSON object, got list"),
-        ({"look": {}}, "look must be a JSON object with table, tokenizer_ms, build_s, row_ms as cutbert writes them"),
+        (
+            {"look": {}},
+            "look must be a JSON object with table, tokenizer_ms, build_s, row_ms, step_s as cutbert writes them",
+        ),
         ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
         ({"time_limit_s": None}, "time_limit_s must be a number of at most 100,000,000, above 0, got None"),
         ({"time_limit_s": 1e300}, "time_limit_s must be a number of at most 100,000,000, above 0, got 1e[+]300"),
@@ -572,6 +616,26 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
     assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
 
 
+@pytest.mark.parametrize("share", [1.02, 0.98])  # of the parameters of one whole layer
+def test_gates_are_learned_where_nothing_else_is_predicted_to_fit(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """A layer somewhat above the limit is proposed, since predictions may be too high; parameters are not predicted."""
+    source = Source.of(tiny_model(), batches(1))
+    fitting: Any = SimpleNamespace(
+        own=SimpleNamespace(source=source, damage_of=lambda candidate: 0.0),
+        parts={},
+        part_of=lambda candidate: SimpleNamespace(source=source),
+        costs=SimpleNamespace(numbers=lambda shape: {"params": cost_of(shape, HEAD).params}),
+        settings=FitSettings(max_params=1, kinds=("layers", "gates")),
+    )
+    needed = []
+    monkeypatch.setattr(fit_proposals, "by_gates", lambda *parts, is_needed: needed.append(is_needed) or [])
+    limits = {"params": share * cost_of(SHAPE.with_layers(SHAPE.layers[:1], [0]), HEAD).params}
+    candidates, _ = fit_proposals.proposals(fitting, Target("the limit", "limit-1", limits, limits, 1))
+    assert candidates and {each.kind for each in candidates} == {"layers"} and needed == [share < 1]
+
+
 @pytest.mark.parametrize(("plan", "named"), [(None, "^run/plan.json"), ("other", "^--plan other")])
 def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> None:
     kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})
@@ -633,6 +697,40 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
         settings = FitSettings(max_drop=1.0, **given)
         assert without_late_gates(settings, 60.0) is settings
     assert without_late_gates(FitSettings(max_drop=1.0), 600.0).kinds == FitSettings().kinds
+    two = FitSettings(max_latency_ms=(2.0, 1.0))
+    assert "gates" not in without_late_gates(two, 1199.0).kinds and "gates" in without_late_gates(two, 1200.0).kinds
+    assert "they need --time 20m or more" in capsys.readouterr().err
+
+
+def test_a_time_without_room_for_a_teacher_is_refused() -> None:
+    """Of texts so long that the fewest steps of fine-tuning take most of the time."""
+    given: dict[str, Any] = {"spent_s": 5.0, "network_s": 0.1, "num_networks": 10, "num_limits": 1}
+    check_time(FitSettings(time=200.0), 1.0, 150.0, **given)
+    with pytest.raises(
+        BudgetError, match=r"must be at least \d+ s here, to look, and to fine-tune, .* got 100 s"
+    ) as error:
+        check_time(FitSettings(time=100.0), 1.0, 150.0, **given)
+    assert str(error.value).endswith("; 150 s of it are 20 steps of fine-tuning, see --max-length")
+
+
+@pytest.mark.parametrize(("step_s", "num_steps"), [(0.1, 7), (1.9, 5), (5.0, 2)])
+def test_slow_steps_are_timed_few_times(monkeypatch: pytest.MonkeyPatch, step_s: float, num_steps: int) -> None:
+    now, steps = [0.0], []
+
+    class Trainer:
+        view = SimpleNamespace(close=lambda: None)
+
+        def __init__(self, *parts: Any) -> None: ...
+
+        def step(self) -> None:
+            steps.append(now[0])
+            now[0] += step_s
+
+    monkeypatch.setattr(fit_plan, "Trainer", Trainer)
+    monkeypatch.setattr(fit_plan, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    rest: Any = [None] * 4
+    assert fit_plan.seconds_per_step(cast(Any, None), FINETUNE, *rest) == pytest.approx(step_s)
+    assert len(steps) == num_steps
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -127,19 +127,31 @@ def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
     assert limit_name(settings, TARGET) == "2 ms"
 
 
-@pytest.mark.parametrize("is_stopped", [False, True])
-def test_notes_are_of_what_was_taken_and_say_who_ended_it(is_stopped: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_stopped", "decisions", "why"),
+    [
+        (False, {}, "there was no time to train"),
+        (False, {"limit-2-last": [[0, 30]]}, "training made won no better on select"),
+        (True, {}, "the run was stopped before training"),
+    ],
+)
+def test_notes_are_of_what_was_taken_and_say_why_it_is_untrained(
+    is_stopped: bool, decisions: dict[str, Any], why: str
+) -> None:
     fitting: Any = SimpleNamespace(
-        plan=SimpleNamespace(changes=dict), settings=FitSettings(max_latency_ms=(2.0, 1.0), kinds=("sizes",))
+        plan=SimpleNamespace(changes=dict, decisions=decisions),
+        settings=FitSettings(max_latency_ms=(2.0, 1.0), student=("small",)),
     )
-    candidate: Any = SimpleNamespace(name="won")
+    candidate: Any = SimpleNamespace(name="won", kind="sizes")
     races = [Race(target, (Entrant(candidate, 1.0, 0.1, steps=steps),)) for target, steps in ((TARGET, 9), (OTHER, 0))]
     finalists = [replace(UNCUT_ROW, own_score=lambda: 2.0), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
-    why = "the run was stopped before training" if is_stopped else "there was no time to train"
+    no_student = [] if is_stopped else ["2 ms: no student took part in the race"]
     assert notes_of(fitting, finalists, races, {"limit-1": 1}, is_stopped) == [  # OTHER has no answer
         "2 ms: out loses 25.0 points of its score on select on onnx-int8",
         "2 ms: out takes the place of the race's winner, won",
+        *no_student,
         f"1 ms: {why}; candidates are only repaired",
+        *(each.replace("2 ms", "1 ms") for each in no_student),
     ]
 
 

@@ -310,6 +310,28 @@ def test_what_does_not_go_together_is_refused(folders: dict[str, Path], tmp_path
         assert not (tmp_path / out).exists()
 
 
+def test_a_prompt_comes_before_each_text(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, given = str(folders["vectors"]), str(write_rows(tmp_path / "t.csv", ROWS))
+    words = ["--input", given, "--text", "text", "--threads", "1", "--out"]
+    assert main(["predict", folder, *words, str(tmp_path / "o.npy"), "--prompt", "query"]) == 0
+    wanted = load(folder, threads=1)(TEXTS, prompt_name="query")
+    np.testing.assert_allclose(np.load(tmp_path / "o.npy"), wanted, atol=1e-6)
+    in_python = cutbert.predict(folder, texts=TEXTS, threads=1, prompt_name="query")
+    np.testing.assert_allclose(in_python, wanted, atol=1e-6)
+    assert np.abs(np.stack(wanted) - load(folder, threads=1)(TEXTS)).max() > 1e-3
+    capsys.readouterr()
+    for name, prompt, message in (
+        ("vectors", "passage", "--prompt must be one of query, got 'passage'"),
+        ("labels", "query", "--prompt is for embedding models, got a head of kind single_label"),
+    ):
+        assert main(["predict", str(folders[name]), *words, str(tmp_path / "no.jsonl"), "--prompt", prompt]) == 2
+        assert message in capsys.readouterr().err and not (tmp_path / "no.jsonl").exists()
+    with pytest.raises(InputError, match="--prompt must be one of query, got 'passage'"):
+        cutbert.predict(folder, texts=TEXTS, prompt_name="passage")
+
+
 def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     for name, given in (("labels", TEXTS), ("labels", pairs), ("scores", pairs), ("answers", pairs)):

@@ -309,6 +309,34 @@ def test_a_prompt_is_text_or_none(folders: dict[str, Path], prompts: Any, found:
         assert isinstance(model, Embedder) and model.prompt == (found if default == "q" else "")
 
 
+def test_a_prompt_is_asked_for_by_name(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = save_tiny_embedder(tmp_path / "m")
+    loaded = load_model(folder)
+    add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
+    prompts = {"query": "a film ", "document": "very ", "plain": ""}
+    path = folder / "config_sentence_transformers.json"
+    path.write_text(json.dumps({"prompts": prompts, "default_prompt_name": "document"}))
+    texts, model = tiny_rows(9).text, load(folder, threads=1)
+    path.unlink()
+    plain = load(folder, threads=1)
+    for name, prompt in (*prompts.items(), (None, "very ")):
+        wanted = np.stack(plain([prompt + text for text in texts]))
+        np.testing.assert_array_equal(np.stack(model(texts, prompt_name=name)), wanted)
+        np.testing.assert_allclose(list(model.stream(iter(texts), window=2, prompt_name=name)), wanted, atol=1e-5)
+    with pytest.raises(InputError, match="prompt_name must be one of query, document, plain, got 'passage'"):
+        model(texts, prompt_name="passage")
+    with pytest.raises(InputError, match="must not be given with a model that has no prompts, got 'query'"):
+        plain(texts, prompt_name="query")
+    with pytest.raises(InputError, match="prompt_name is for embedding models, got 'query' for a Scorer"):
+        load(folders["regression"])(texts, prompt_name="query")
+    path.write_text(json.dumps({"prompts": prompts}))
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
+    model = load(folder, threads=1)
+    with pytest.raises(ModelError, match="include_prompt must be true for a text to have a prompt, got false"):
+        model(texts, prompt_name="query")
+    assert len(model(texts)) == 9
+
+
 def test_the_file_is_the_one_asked_for(folders: dict[str, Path], tmp_path: Path) -> None:
     from cutbert.runtime.folder import Folder
 

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cutbert.exporters.folder import save_graph
@@ -16,7 +17,7 @@ from cutbert.exporters.graph import build_graph
 from cutbert.hub.load import load_model
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
-from tiny_runs import save_tiny, tiny_model, tiny_rows
+from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -47,6 +48,29 @@ def test_requests_that_come_together_are_answered_apart(tmp_path: Path, monkeypa
     assert found[8][1] == {"detail": "input 1 must be a text or a pair of texts, got 3"}
     assert "at most 1024 items" in found[9][1]["detail"][0]["msg"] and found[10][1] == {"answers": []}
     assert asyncio.run(answers_beside_a_cancelled(serve, texts)) == pytest.approx(wanted[:3], abs=1e-5)
+
+
+def test_requests_name_their_prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("fastapi", "uvicorn", "httpx"):
+        pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cutbert[serve]' httpx")
+    from fastapi.testclient import TestClient
+
+    folder = save_tiny_embedder(tmp_path / "model")
+    save_graph(build_graph(load_model(folder).model), folder / "model.onnx")
+    monkeypatch.setenv("SERVE_MODEL", str(folder))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    texts, names = tiny_rows(6).text, ("query", None, "query", None)
+    model = load(folder, threads=1)
+    with TestClient(import_module("serve").make_app()) as client, ThreadPoolExecutor(8) as pool:
+
+        def ask(prompt_name: str | None) -> Any:
+            return client.post("/predict", json={"inputs": texts, "prompt_name": prompt_name})
+
+        found = list(pool.map(ask, names))
+        refused = ask("passage")
+    for name, answer in zip(names, found, strict=True):
+        np.testing.assert_allclose(answer.json()["answers"], model(texts, prompt_name=name), atol=1e-5)
+    assert refused.status_code == 422 and "must be one of query, got 'passage'" in refused.json()["detail"]
 
 
 async def answers_beside_a_cancelled(serve: Any, texts: list[str]) -> list[float]:

@@ -10,7 +10,7 @@ import torch
 
 from cutbert.errors import DataError, ModelError
 from cutbert.shape.head import HeadSpec
-from cutbert.train.evaluate import predict_logits, score, teacher_kl
+from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, teacher_kl
 from cutbert.train.working_copy import frozen_copy
 from tiny_runs import HEAD, tiny_grid, tiny_model, tiny_tokens
 
@@ -107,6 +107,16 @@ def test_kl_of_each_kind_of_head() -> None:
     number = HeadSpec("regression", ("score",))
     wanted = np.square(student[:, :1] - teacher[:, :1]).mean()
     assert teacher_kl(number, student[:, :1], teacher[:, :1]) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_what_a_factor_of_the_logits_explains_is_left_out() -> None:
+    student, teacher = DRAWN
+    classes, number = HeadSpec("single_label", ("a", "b", "c")), HeadSpec("regression", ("score",))
+    assert least_teacher_kl(classes, 2 * teacher, teacher) == pytest.approx(0, abs=1e-6)
+    dense = min(teacher_kl(classes, np.float32(factor) * student, teacher) for factor in np.geomspace(0.25, 4, 400))
+    assert dense <= least_teacher_kl(classes, student, teacher) <= 1.02 * dense < teacher_kl(classes, student, teacher)
+    one = (number, student[:, :1], teacher[:, :1])
+    assert least_teacher_kl(*one) == teacher_kl(*one)
 
 
 def test_kl_per_token_and_per_span_leaves_padding_out() -> None:

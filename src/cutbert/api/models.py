@@ -29,7 +29,8 @@ def predict(model: str | Path, *, texts: Sequence[Any] | None = None, **options:
     Args:
         model: hub id, model folder or run folder. In torch its head must classify whole texts.
         texts: instead of a file, texts, pairs of texts as tuples (of a reader question and text), or of a tagger texts
-            or lists of words. Then of the options only backend, batch_size, max_length, threads and device are given.
+            or lists of words. Then of the options only backend, batch_size, max_length, prompt_name, threads and device
+            are given.
 
     Returns:
         Of a file the result. Of a list the answers in its order, as cutbert.runtime gives them.

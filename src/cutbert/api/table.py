@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cutbert.analysis.settings import AnalyzeSettings
 from cutbert.api.verb import Verb, Word
 from cutbert.bench.settings import MeasureSettings
-from cutbert.data.settings import RETRIEVAL, DataSettings
+from cutbert.data.settings import RETRIEVAL, DataSettings, ScoredData
 from cutbert.data.text_settings import TextSettings
 from cutbert.exporters.settings import ExportSettings
 from cutbert.fronts.search_settings import SearchSettings
@@ -140,7 +140,7 @@ TABLE = (
         "measure",
         "Params, MACs, latency, throughput, peak memory and score of models, side by side.",
         (MODELS,),
-        (MeasureSettings, DataSettings),
+        (MeasureSettings, ScoredData),
         without=("select", "unlabeled", "max_train_samples", "pooling"),
     ),
     Verb(

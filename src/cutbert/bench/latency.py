@@ -118,16 +118,18 @@ def time_networks(
         clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
-        are_new: whether all have new weights, as of `measure_table.new_network`.
+        are_new: whether they have new weights, as of `measure_table.new_network`; further ones have not.
 
     Raises:
         MissingError: as in `time_runners`.
     """
-    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | dict(also or {})
+    others = dict(also or {})
+    all_networks = {name: (settings.backend, network) for name, network in networks.items()} | others
     with num_threads(settings.threads) as threads:
         runners: dict[str, Runner] = {}
         for name, (backend, each) in all_networks.items():
-            load = BACKENDS[backend].load_new if are_new else BACKENDS[backend].load
+            is_new = are_new and name not in others
+            load = BACKENDS[backend].load_new if is_new else BACKENDS[backend].load
             runners[name] = load(each, threads)
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())

@@ -22,6 +22,7 @@ SHARES_OF_HIDDEN = (0.25, 0.5, 1.0)
 SHARES_OF_DIMS = (0.25, 0.5, 1.0)
 NUM_CHECKED = 6
 TABLE_ROWS = 2048  # of the timed networks' token tables: more rows cost no time, but memory
+TOKEN_TABLE = "encoder.embeddings.token.weight"
 
 
 def measure_table(
@@ -35,9 +36,9 @@ def measure_table(
 ) -> LatencyTable:
     """Time stacks of attentions and of feed-forwards of several sizes, interleaved, and make a table of them.
 
-    The timed networks have new weights: one without layers; for each size one with attentions alone, and one with
-    feed-forwards alone, the network's number of each; the uncut network; and random cuts that check the table. Where
-    hidden units may be cut, all this is done at several hidden sizes.
+    Timed is the uncut network, and beside it networks with new weights: one without layers; for each size one with
+    attentions alone, and one with feed-forwards alone, the network's number of each; and random cuts that check the
+    table. Where hidden units may be cut, all this is done at several hidden sizes.
 
     Args:
         model: the uncut network.
@@ -53,10 +54,10 @@ def measure_table(
     checked = {f"cut {i}": random_cut(shape, dims, seed=i) for i in range(NUM_CHECKED)}
     networks = {part_name(*key): new_network(model, each) for key, each in parts.items()}
     networks |= {name: new_network(model, each) for name, each in checked.items()}
-    networks["uncut"] = new_network(model, shape)
+    uncut = {"uncut": (settings.backend, timed_copy(model))}
     with num_threads(settings.threads) as threads:
         singly = replace(settings, throughput_batch_size=1)
-        timed = time_networks(networks, lengths, singly, are_new=True, on_round=on_round, clock=clock)
+        timed = time_networks(networks, lengths, singly, also=uncut, are_new=True, on_round=on_round, clock=clock)
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)
@@ -174,10 +175,7 @@ def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
 
     Where no output runs over the vocabulary, the token table is cut short.
     """
-    if model.head_spec.kind != "masked_lm":
-        shape = replace(shape, vocab_size=min(shape.vocab_size, TABLE_ROWS))
-    with torch.device("meta"):
-        network = TaskModel(shape, model.style, model.head_spec)
+    network = on_meta(model, with_few_tokens(model, shape))
     network.to_empty(device=next(model.parameters()).device)
     with torch.no_grad():
         for weight in network.parameters():
@@ -186,3 +184,25 @@ def new_network(model: TaskModel, shape: EncoderShape) -> TaskModel:
             if attention.bias_heads is not None:
                 attention.bias_heads.zero_()
     return network.eval()
+
+
+def timed_copy(model: TaskModel) -> TaskModel:
+    """Return a network for timing alone, with the same weights, not copied, but for a token table that is cut short."""
+    network = on_meta(model, with_few_tokens(model, model.shape))
+    weights = model.state_dict()
+    weights[TOKEN_TABLE] = weights[TOKEN_TABLE][: network.shape.vocab_size]
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
+
+
+def with_few_tokens(model: TaskModel, shape: EncoderShape) -> EncoderShape:
+    """Return a shape with few rows in its token table, where no output of the model runs over the vocabulary."""
+    if model.head_spec.kind == "masked_lm":
+        return shape
+    return replace(shape, vocab_size=min(shape.vocab_size, TABLE_ROWS))
+
+
+def on_meta(model: TaskModel, shape: EncoderShape) -> TaskModel:
+    """Return a network of another shape without memory for its weights."""
+    with torch.device("meta"):
+        return TaskModel(shape, model.style, model.head_spec)

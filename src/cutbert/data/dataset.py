@@ -110,6 +110,7 @@ def load_vector_dataset(settings: DataSettings) -> Dataset:
     """Return the texts of an embedding model; select is held out of train unless a file is given, never dev.
 
     Training texts that select has, or a dev of plain texts, are left out: there the teacher's vectors are the score.
+    Without training texts, as where nothing is learned (`ScoredData`), select is empty unless a file is given.
     """
     files, notes = read_vector_parts(settings), list[str]()
     parts: dict[str, Examples] = {"train": files.train}
@@ -119,7 +120,10 @@ def load_vector_dataset(settings: DataSettings) -> Dataset:
             parts["train"] = without(files.train, [files.dev], "train", "dev", notes)
     if files.select is not None:
         parts["select"] = files.select
-    train, *others = split(settings, parts, notes)
+    if len(files.train):
+        train, *others = split(settings, parts, notes)
+    else:
+        train, *others = files.train, parts.get("select", VectorTexts([])), parts["dev"]
     select, dev = (each if isinstance(each, VectorTexts) else VectorTexts(texts_of(each)) for each in others)
     return Dataset(
         name=settings.task or "own",

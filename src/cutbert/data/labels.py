@@ -34,12 +34,14 @@ def label_reader(
         mistakes: collects the function's mistakes.
 
     Raises:
-        DataError: train has too few different labels.
+        DataError: train has too few different labels or numbers.
     """
     if settings.group is not None:
         return HeadSpec("regression", (settings.label or "",)), relevance_reader(settings, train, mistakes)
     if settings.regression or (task is not None and task.regression):
         name = task.labels[0] if task else settings.label or ""
+        if not task:
+            check_numbers(train, settings.label)
         return HeadSpec("regression", (name,)), lambda rows: scores(rows, mistakes)
     separator = settings.multi_label
     if separator is not None:
@@ -62,6 +64,13 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
 def check_names(names: tuple[str, ...], least: int, column: str | None) -> None:
     if len(names) < least:
         raise DataError(f"column {column!r} of --train must hold {least} or more different labels, got {len(names)}")
+
+
+def check_numbers(train: RawRows, column: str | None) -> None:
+    """Raise unless numbers differ; labels that are no numbers are told elsewhere."""
+    found: list[str] = []
+    if len(set(scores(train, found).tolist())) < 2 and not found:
+        raise DataError(f"column {column!r} of --train must hold 2 or more different numbers, got 1")
 
 
 def class_ids(rows: RawRows, names: tuple[str, ...], mistakes: list[str]) -> NDArray[np.int64]:

@@ -110,7 +110,7 @@ class DataSettings(Settings):
         ),
     )
     unlabeled: tuple[str, ...] = field(
-        default=(), metadata=option("File of texts without labels, added to distillation.")
+        default=(), metadata=option("File of texts without labels, added to distillation; a .txt has one a line.")
     )
     max_length: int | None = field(
         default=None,
@@ -252,6 +252,20 @@ class DataSettings(Settings):
             yield "--regression and --multi-label must not be given together"
         if self.multi_label is not None and not self.multi_label.strip(" "):
             yield "--multi-label must be a separator other than spaces"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredData(DataSettings):
+    """Which rows to score on, where nothing is learned: an embedding model then needs no training texts."""
+
+    def missing(self) -> Iterable[str]:
+        if not self.is_embedding:
+            yield from super().missing()
+        elif self.task is None and not (self.train or self.dev or self.queries):
+            yield (
+                "data to score vectors on must be given: --dev FILE with --text, --text-pair and --label, "
+                "--task stsb, or --queries, --corpus and --relevant"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from cutbert.data.reading import RawRows, check_mistakes, empty_rows, expand_fil
 from cutbert.data.records import Record
 from cutbert.data.settings import DataSettings
 from cutbert.data.tasks import TASKS, FileLayout, Task
+from cutbert.data.text_sources import SUFFIXES, lines_of
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 from cutbert.lacks import refuse_lack
@@ -112,7 +113,7 @@ def read_paths(
         f"--select and --dev must not both name {path}: --select dev says so" for path in select if path in dev
     )
     rows = [read_files(paths, layout, mistakes) for paths in (train, dev, select)]
-    bare = read_files(unlabeled, unlabeled_layout, mistakes)
+    bare = read_unlabeled(unlabeled, unlabeled_layout, mistakes)
     check_mistakes(mistakes)
     return RawData(
         train=rows[0],
@@ -121,6 +122,20 @@ def read_paths(
         unlabeled=bare if unlabeled else None,
         hashes={str(path): file_sha256(path) for path in (*train, *dev, *select, *unlabeled)},
     )
+
+
+def read_unlabeled(paths: Sequence[Path], layout: FileLayout, mistakes: list[str]) -> RawRows:
+    """Read files of texts without labels: of one layout, or with a text in each line, where texts stand alone."""
+    lines = [path for path in paths if path.name.endswith(SUFFIXES)]
+    rows = read_files([path for path in paths if path not in lines], layout, mistakes)
+    for path in lines:
+        if layout.text_pair is not None:
+            mistakes.append(f"{path}: has no pairs; of these --unlabeled must be a file with columns")
+            continue
+        texts = lines_of(path, mistakes)
+        rows.text += texts
+        rows.places += [(str(path), number, None) for number in range(1, len(texts) + 1)]
+    return rows
 
 
 def read_hub(name: str, task: Task, mistakes: list[str]) -> tuple[RawRows, RawRows, dict[str, str]]:

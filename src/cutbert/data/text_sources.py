@@ -98,6 +98,18 @@ def file_pieces(path: Path) -> Iterator[str | None]:
     yield None
 
 
+def lines_of(path: Path, mistakes: list[str]) -> list[str]:
+    """Return the lines of a text file that are not blank."""
+    try:
+        lines = [line for line in file_pieces(path) if line is not None]
+    except DataError as error:
+        mistakes.extend(error.mistakes)
+        return []
+    if not lines:
+        mistakes.append(f"{path}: has no texts")
+    return lines
+
+
 def open_bytes(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 

@@ -16,7 +16,7 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.sources import read_raw
 from cutbert.data.tasks import FileLayout
-from cutbert.data.text_sources import SUFFIXES, file_pieces
+from cutbert.data.text_sources import SUFFIXES, lines_of
 from cutbert.data.vectors import Pairs, Retrieval, VectorTexts
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
@@ -101,18 +101,6 @@ def read_texts(paths: Sequence[Path], settings: DataSettings, mistakes: list[str
             rows = read_files([path], FileLayout(settings.text, settings.text_pair, None), mistakes)
             texts += [*rows.text, *(rows.text_pair or [])]
     return texts
-
-
-def lines_of(path: Path, mistakes: list[str]) -> list[str]:
-    """Return the lines of a text file that are not blank."""
-    try:
-        lines = [line for line in file_pieces(path) if line is not None]
-    except DataError as error:
-        mistakes.extend(error.mistakes)
-        return []
-    if not lines:
-        mistakes.append(f"{path}: has no texts")
-    return lines
 
 
 def judged(paths: Sequence[Path], settings: DataSettings, mistakes: list[str]) -> VectorTexts | None:

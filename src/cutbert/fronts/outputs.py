@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cutbert.data.entities import tag_counts
 from cutbert.data.metrics import near_chance
 from cutbert.data.ranking import near_random_order
 from cutbert.errors import RunError
@@ -25,6 +26,7 @@ from cutbert.fronts.paired import (
     order_of,
     percentiles,
     resamples_for,
+    widened,
 )
 from cutbert.fronts.score import PREDICTIONS, read_outputs
 
@@ -52,6 +54,25 @@ def can_be_resampled(stored: Mapping[str, Any], metric: str) -> bool:
     rows = stored.get("numbers" if metric == "spearman" else "labels", ())
     has_answers = ("pair_cosines" if metric == "spearman" else "logits") in stored
     return has_answers and metric in METRICS and len(rows) >= 2
+
+
+def shares_of(stored: Mapping[str, Any], metric: str) -> AnswerValues | None:
+    """Return two numbers for each row, [N, 2]: the score is the sum of the first divided by that of the second.
+
+    So it is of questions and queries, whose score is a mean, and of tagged sentences; None for others.
+    """
+    if isinstance(stored.get(metric), list):
+        of_rows = np.asarray(stored[metric], dtype=np.float64)
+        return np.stack([of_rows, np.ones_like(of_rows)], axis=1)
+    if "predicted" in stored and metric in ("f1", "accuracy"):
+        return tag_counts(metric, stored["predicted"], stored["labels"])
+    return None
+
+
+def ratio(shares: AnswerValues) -> AnswerValues:
+    """Return the scores of rows [..., N, 2] as `shares_of` gives them; 0 where nothing is predicted or true."""
+    sums = shares.sum(axis=-2)
+    return np.asarray(np.divide(sums[..., 0], sums[..., 1], out=np.zeros(sums.shape[:-1]), where=sums[..., 1] > 0))
 
 
 def stored_outputs(run: str | Path, name: str) -> dict[str, Any]:
@@ -107,18 +128,18 @@ def chance_fact(run: str | Path, name: str, metric: str) -> dict[str, str]:
 
 
 def score_interval(stored: Mapping[str, Any], metric: str) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of a score, None for scores of words (tagging) and of plain text.
+    """Return the 95 % bootstrap interval of a score, None for plain text; of tagging sentences are drawn.
 
     Of accuracy it is exact: the number of right answers in a resample is binomial.
 
     Args:
-        stored: a file of predictions/: labels and logits, cosines of pairs and their numbers, or a list of each
-            question's score by the metric's name.
+        stored: a file of predictions/: labels and logits, labels of words and predicted ones, cosines of pairs and
+            their numbers, or a list of each question's score by the metric's name.
         metric: one of METRICS, or the name of such a list.
     """
-    if isinstance(stored.get(metric), list):
-        of_rows = np.asarray(stored[metric], dtype=np.float64)
-        return None if len(of_rows) < 2 else percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
+    shares = shares_of(stored, metric)
+    if shares is not None:
+        return None if len(shares) < 2 else percentiles(lambda rows_RN: ratio(shares[rows_RN]), shares.shape)
     if not can_be_resampled(stored, metric):
         return None
     answers, truth = answers_of(stored), truth_of(stored)
@@ -145,12 +166,13 @@ def stored_difference(stored: Mapping[str, Any], uncut: Mapping[str, Any], metri
         As an entry of a leaderboard has it; None where it cannot be known, as in score_interval, or where the rows
         differ.
     """
-    if isinstance(stored.get(metric), list) and isinstance(uncut.get(metric), list):
-        if len(stored[metric]) != len(uncut[metric]) or len(stored[metric]) < 2:
+    ours, theirs = shares_of(stored, metric), shares_of(uncut, metric)
+    if ours is not None and theirs is not None:
+        if len(ours) != len(theirs) or len(ours) < 2 or stored.get("labels") != uncut.get("labels"):
             return None
-        of_rows = np.asarray(stored[metric], dtype=np.float64) - np.asarray(uncut[metric], dtype=np.float64)
-        low, high = percentiles(lambda rows_RN: of_rows[rows_RN].mean(axis=-1), of_rows.shape)
-        return difference_of(float(of_rows.mean()), low, high)
+        mean = float(ratio(ours) - ratio(theirs))
+        low, high = percentiles(lambda rows_RN: ratio(ours[rows_RN]) - ratio(theirs[rows_RN]), ours.shape)
+        return difference_of(mean, *widened(mean, low, high, len(ours)))
     if not (can_be_resampled(stored, metric) and can_be_resampled(uncut, metric)):
         return None
     truth = truth_of(stored)

@@ -101,13 +101,13 @@ def difference_interval(
     """Return the mean difference over seeds, and its interval as in `compare`; the answers [seeds, N, ...]."""
     score = METRICS[metric]
     difference = float(np.mean([score(a, truth) - score(b, truth) for a, b in zip(ours, theirs, strict=True)]))
-    low, high = interval(score, ours, theirs, truth)
-    minimum_half_width = 1 - (SIGNIFICANT / 2) ** (1 / len(truth))
-    return (
-        difference,
-        min(low, max(-1.0, difference - minimum_half_width)),
-        max(high, min(1.0, difference + minimum_half_width)),
-    )
+    return difference, *widened(difference, *interval(score, ours, theirs, truth), len(truth))
+
+
+def widened(difference: float, low: float, high: float, num_rows: int) -> tuple[float, float]:
+    """Return the interval of a difference at least as wide on either side as `compare` says."""
+    least = 1 - (SIGNIFICANT / 2) ** (1 / num_rows)
+    return min(low, max(-1.0, difference - least)), max(high, min(1.0, difference + least))
 
 
 def interval(score: Metric, ours: AnswerValues, theirs: AnswerValues, truth: AnswerValues) -> tuple[float, float]:

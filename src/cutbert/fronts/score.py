@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.checks import is_number
+from cutbert.checks import is_number, list_of
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError, RunError
 from cutbert.files import read_json, write_json
@@ -23,6 +23,7 @@ from cutbert.train.evaluate import Scores, predict_logits, score
 from cutbert.train.run_folder import RunFolder
 
 PREDICTIONS = "predictions"
+ARE_TAGS = list_of(list_of(lambda value: value is None or isinstance(value, str)))
 ScoreFn = Callable[[TaskModel, Subnet, Tokens], Scores]
 
 
@@ -119,7 +120,8 @@ def read_outputs(data: Any) -> dict[str, Any]:
     """Return what a file of predictions/ holds.
 
     Raises:
-        RunError: it has no score; or logits that are not a row of numbers for each label.
+        RunError: it has no score; or logits that are not a row of numbers for each label, or labels predicted for other
+            words than have one.
     """
     if not is_number(data["score"]):
         raise RunError(f"score must be a number, got {data['score']!r}")
@@ -127,6 +129,11 @@ def read_outputs(data: Any) -> dict[str, Any]:
         logits, labels = np.asarray(data["logits"], dtype=np.float64), np.asarray(data["labels"], dtype=np.float64)
         if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape):
             raise RunError("logits must be a row of numbers for each label")
+    if "predicted" in data:
+        both = [data["predicted"], data["labels"]]
+        sizes = [list(map(len, each)) for each in both if ARE_TAGS(each)]
+        if len(sizes) < 2 or sizes[0] != sizes[1]:
+            raise RunError("predicted must have a label, or none, for each word of labels")
     return dict(data)
 
 

@@ -29,7 +29,7 @@ from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import READS
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource, check_tokenizer, find_model
-from cutbert.shape.stock_config import STOCK_POOLING
+from cutbert.shape.stock_config import STOCK_FAMILIES, STOCK_POOLING
 
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")
 BIAS_HEADS = "attention.bias_heads"  # a family's own files have none: there heads and columns are in one order
@@ -81,7 +81,7 @@ def load_model(
             know, or lack weights of the encoder; or a new head cannot read texts as the folder says.
     """
     source = find_model(model, revision)
-    refuse_remote_code(source.folder)
+    refuse_remote_code(source)
     check_tokenizer(source.folder)
     files = weight_files(source.folder)
     tensors = read_weights(files)
@@ -112,7 +112,7 @@ def new_loaded(source: ModelSource, shape: EncoderShape, head: HeadSpec, *, seed
     Raises:
         ModelError: the files have an architecture we cannot express, or the tokenizer does not fit.
     """
-    refuse_remote_code(source.folder)
+    refuse_remote_code(source)
     network = new_model(replace(source, facts=replace(source.facts, shape=shape)), head, seed)
     tokenizer = load_tokenizer(source.folder, shape, network.style)
     base = f"none: new weights, with the tokenizer of {source.name}"
@@ -178,14 +178,17 @@ def family_name(name: str, family: Family, head: HeadSpec) -> str:
     return modern_name(name).removeprefix(f"{family.prefix}.")
 
 
-def refuse_remote_code(folder: Path) -> None:
-    """Raise where a config asks for code from the model's repository.
+def refuse_remote_code(source: ModelSource) -> None:
+    """Raise where a config asks for code from the model's repository; none is ever run.
 
     Raises:
-        ModelError: config.json or tokenizer_config.json has an auto_map.
+        ModelError: tokenizer_config.json has an auto_map, or config.json, of a family whose class in transformers was
+            not made of such code.
     """
-    for name in ("config.json", "tokenizer_config.json"):
-        path = folder / name
+    family = STOCK_FAMILIES.get(source.facts.family or "")
+    needs_none = family is not None and family.began_as_remote_code
+    for name in ("tokenizer_config.json",) if needs_none else ("config.json", "tokenizer_config.json"):
+        path = source.folder / name
         data = read_json(path, ModelError) if path.is_file() else {}
         if isinstance(data, dict) and data.get("auto_map"):
             raise ModelError(f"{path}: must not need code from the model's own repository, got an auto_map")

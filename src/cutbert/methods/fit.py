@@ -44,7 +44,7 @@ from cutbert.methods.fit_parts import Fitting, compared_by_similarity
 from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import PLANNED, FitSettings
-from cutbert.methods.fit_teacher import make_teacher
+from cutbert.methods.fit_teacher import LEAST_STEPS, make_teacher, teacher_step_s
 from cutbert.methods.fit_training import places
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.machine import num_threads
@@ -65,8 +65,8 @@ FEW_ROWS = 1_000  # to train on
 # In benchmarks/records/fit.json it was always among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
 PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
-# Below this time gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the runs of
-# benchmarks/records/fit.json that had room for them they won no race.
+# Below this time for each limit gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the
+# runs of benchmarks/records/fit.json that had room for them they won no race.
 GATES_TIME_S = 600.0
 LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 STAGES = {
@@ -194,18 +194,17 @@ def default_time(objective: TaskObjective, train: TrainSettings) -> float:
 
 
 def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
-    """Return settings without gates where the time for everything is short.
+    """Return settings without gates where the time for each limit is short.
 
     They stay where the user named kinds, or limits a size: only gates cut hidden units, and with them the token table.
     """
     is_asked_for = settings.is_given("kinds") or settings.max_params is not None or settings.max_bytes is not None
-    if limit_s >= GATES_TIME_S or is_asked_for or "gates" not in settings.kinds:
+    limits = max(1, len(settings.max_latency_ms), len(settings.max_latency_share))
+    if limit_s >= GATES_TIME_S * limits or is_asked_for or "gates" not in settings.kinds:
         return settings
     named = "gates,student" if settings.student else "gates"
-    say(
-        f"gates are not tried: they need --time {GATES_TIME_S / 60:.0f}m or more, or --kinds {named}, which may name "
-        "others too, but not all"
-    )
+    least = f"--time {GATES_TIME_S * limits / 60:.0f}m or more"
+    say(f"gates are not tried: they need {least}, or --kinds {named}, which may name others too, but not all")
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
 
 
@@ -219,13 +218,16 @@ def look(
     Raises:
         BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
     """
+    known = plan.known("look")
+    step_s = known["step_s"] if known is not None else teacher_step_s(objective, train, plan)
     begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
     networks = num_timed(objective, settings)
 
     def check_room(served: Mapping[str, Any], network_s: float, num_limits: int) -> None:
-        check_time(settings, uncut_seconds(objective, served), begun, network_s, networks, num_limits)
+        uncut_s, teacher_s = uncut_seconds(objective, served), LEAST_STEPS * step_s
+        check_time(settings, uncut_s, teacher_s, begun, network_s, networks, num_limits)
 
-    measured = plan.known("look") or measured_look(objective, settings, train, check_room)
+    measured = known or {**measured_look(objective, settings, train, check_room), "step_s": step_s}
     table = LatencyTable.from_json(measured["table"])
     served = served_tokens(objective) if settings.trim_vocab else None
     costs = Costs.of(table, objective.data.head, settings.backend, served)
@@ -234,7 +236,7 @@ def look(
     mistakes, targets = Mistakes(), list[Target]()
     with mistakes.collect():
         targets = targets_of(settings, costs, shapes)
-    if plan.known("look") is None:  # a run that goes on has used its time for what is there already
+    if known is None:  # a run that goes on has used its time for what is there already
         with mistakes.collect():
             check_room(measured, (plan.run.seconds - begun) / networks, len(targets))
     mistakes.check(BudgetError)
@@ -295,24 +297,34 @@ def num_timed(objective: TaskObjective, settings: FitSettings) -> int:
 
 
 def check_time(
-    settings: FitSettings, uncut_s: float, spent_s: float, network_s: float, num_networks: int, num_limits: int
+    settings: FitSettings,
+    uncut_s: float,
+    teacher_s: float,
+    spent_s: float,
+    network_s: float,
+    num_networks: int,
+    num_limits: int,
 ) -> None:
-    """Raise a BudgetError where --time has no room to propose, and to end with one candidate under each limit.
+    """Raise a BudgetError where --time has no room for teacher, proposals, and one candidate under each limit.
 
     Args:
         settings: of the run.
         uncut_s: what exporting, loading and scoring the uncut model takes.
+        teacher_s: what the shortest fine-tuning takes; 0 where there is none.
         spent_s: before the look.
         network_s, num_networks: what a network of the look takes, and how many it has.
         num_limits: models to make.
     """
-    needed = spent_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+    needed = spent_s + teacher_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         scoring = uncut_s * end_of(num_limits)
         hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
+        if teacher_s > needed / 2:
+            hint = f"; {teacher_s:.0f} s of it are {LEAST_STEPS} steps of fine-tuning, see --max-length"
+        tuning = "fine-tune, " if teacher_s else ""
         raise BudgetError(
-            f"--time must be at least {math.ceil(needed)} s here, to look, and to choose, repair and export a cut, "
-            f"got {settings.time:g} s{hint}"
+            f"--time must be at least {math.ceil(needed)} s here, to look, and to {tuning}choose, repair and export a "
+            f"cut, got {settings.time:g} s{hint}"
         )
 
 

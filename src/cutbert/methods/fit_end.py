@@ -13,7 +13,8 @@ from cutbert.fronts.leaderboard_view import verdict
 from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_race import Race, best_so_far
+from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_race import Race, best_so_far, last_stage
 from cutbert.methods.fit_served import everything, scored_and_timed
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
@@ -164,15 +165,24 @@ def notes_of(
             if index != UNCUT and taken.entry.name != winner.candidate.name:
                 rest = f"takes the place of the race's winner, {winner.candidate.name}"
                 notes.append(f"{target.name}: {taken.entry.name} {rest}")
-        if not winner.steps and is_stopped:
-            notes.append(f"{target.name}: the run was stopped before training; candidates are only repaired")
-        elif not winner.steps and winner.rounds:
-            notes.append(f"{target.name}: no training stayed finite; candidates are only repaired")
-        elif not winner.steps:
-            has_others = fitting.settings.student and winner.candidate.kind != "student"
-            rest = ", and no student was tried" if has_others else ""
-            notes.append(f"{target.name}: there was no time to train; candidates are only repaired{rest}")
+        if not winner.steps:
+            why = why_untrained(fitting, target, winner, is_stopped)
+            notes.append(f"{target.name}: {why}; candidates are only repaired")
+        has_student = any(one.candidate.kind == "student" for one in each.entrants)
+        if fitting.settings.student and not has_student and not is_stopped:
+            notes.append(f"{target.name}: no student took part in the race")
     return notes
+
+
+def why_untrained(fitting: Fitting, target: Target, winner: Entrant, is_stopped: bool) -> str:
+    """Return why the winner under a limit is as it was repaired."""
+    if is_stopped:
+        return "the run was stopped before training"
+    if winner.rounds:
+        return "no training stayed finite"
+    if last_stage(target) in fitting.plan.decisions:
+        return f"training made {winner.candidate.name} no better on select"
+    return "there was no time to train"
 
 
 def result_of(

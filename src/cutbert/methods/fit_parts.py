@@ -27,7 +27,7 @@ from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
 from cutbert.surgery.repair import repair
-from cutbert.train.evaluate import predict_logits, score, similarity_error, teacher_kl
+from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, similarity_error, teacher_kl
 from cutbert.train.part_logits import PartLogits
 from cutbert.train.progress import say
 from cutbert.train.settings import TrainSettings
@@ -148,11 +148,14 @@ class TaughtSource:
         return self.distance(ours, joined(self.answers))
 
     def distance(self, ours: NDArray[np.float32], answers: NDArray[np.float32]) -> float:
-        """Return the divergence of logits from the teacher's of the same rows; see `compared_by_similarity`."""
-        scorer = self.objective.dev.scorer
+        """Return the divergence of logits from the teacher's of the same rows; see `compared_by_similarity`.
+
+        Of vectors it is the error; of classes, what is left of the divergence when logits are scaled for it.
+        """
+        scorer, head = self.objective.dev.scorer, self.objective.data.head
         if isinstance(scorer, VectorScorer) and scorer.beside_teacher == SIMILARITY:
             return similarity_error(ours, answers)
-        return teacher_kl(self.objective.data.head, ours, answers)
+        return teacher_kl(head, ours, answers) if head.kind == "embedding" else least_teacher_kl(head, ours, answers)
 
     @cached_property
     def few(self) -> Tokens:

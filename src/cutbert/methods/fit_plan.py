@@ -31,6 +31,7 @@ from cutbert.train.engine import Engine
 from cutbert.train.loop import Stage, Trainer, TrainingStep
 from cutbert.train.pace import DeadlinePace, FixedPace, Pace
 from cutbert.train.run_folder import RunFolder
+from cutbert.train.run_record import read_record
 from cutbert.train.settings import StagePlan, TrainSettings
 
 PLAN = "plan.json"
@@ -38,13 +39,14 @@ LAST = "-last"  # ends the name of a winner's last training
 TAKING_PART = "-candidates"  # ends the name of their number under a limit
 FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and the plain alternative
 WARM_STEPS, TIMED_STEPS = 2, 5
+ENOUGH_S = 4.0  # of timed steps: of slow ones fewer are timed, since they are training time lost
 MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
 SECONDS: Check = (lambda value: is_number(value) and value <= MOST_SECONDS, f"a number of at most {MOST_SECONDS:,}")
 STEPS: Check = (lambda value: is_count(value) and value <= MOST_STEPS, f"a whole number in 0..{MOST_STEPS:,}")
 # What decisions must be, by the pattern of their names.
 CHECKS: dict[str, Check] = {
-    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER}),
+    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER, "step_s": NUMBER}),
     "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
     rf"teacher-\d+|.+-steps|.+{TAKING_PART}|.+-round-\d+": STEPS,
@@ -84,10 +86,13 @@ class FitPlan:
         """Return the plan of a run, as far as it has one.
 
         Raises:
-            RunError: the other run has no plan.
+            RunError: the other run has no plan, or one for another model, other data or another backend.
         """
         own = run.path / PLAN
-        return cls(run, {} if other is None else read_plan(Path(other)), read_plan(run.path) if own.is_file() else {})
+        taken = {} if other is None else read_plan(Path(other))
+        if other is not None:
+            check_planned(Path(other), run)
+        return cls(run, taken, read_plan(run.path) if own.is_file() else {})
 
     def known(self, name: str) -> Any:
         """Return a decision that was taken before, here or in the other run; None for none."""
@@ -136,6 +141,23 @@ def read_plan(run: Path) -> dict[str, Any]:
     check_values(mistakes, str(path), known, required=checks, optional={})
     mistakes.check(RunError)
     return data
+
+
+def check_planned(other: Path, run: RunFolder) -> None:
+    """Raise unless another run is of the same weights, data and backend: its times and steps are of these alone.
+
+    Raises:
+        RunError: says what differs.
+    """
+    mistakes = Mistakes()
+    theirs, ours = read_record(other), run.data
+    for name, words in (("weights", "the same model: its weights"), ("data", "the same data: its files")):
+        if sorted(theirs.get("facts", {}).get(name, {}).values()) != sorted(ours["facts"][name].values()):
+            mistakes.add(f"--plan {other} must be a run of {words} differ")
+    wanted, got = (each["settings"].get("fit", {}).get("backend") for each in (ours, theirs))
+    if got != wanted:
+        mistakes.add(f"--plan {other} must be a run with --backend {wanted}, got {got}")
+    mistakes.check(RunError)
 
 
 @dataclass(frozen=True)
@@ -190,12 +212,15 @@ def seconds_per_step(
     """
     scratch = RunFolder(Path("unused"), {"settings": {}, "timings": {}}, is_writer=False)
     trainer = Trainer(model, Stage(plan, tokens, step), engine, train, scratch)
-    begun = 0.0
+    taken: list[float] = []
     for number in range(WARM_STEPS + TIMED_STEPS):
-        if number == WARM_STEPS:
-            begun = time.monotonic()
+        begun = time.monotonic()
         with suppress(DivergedError):  # such a step takes as long, and the training itself will tell
             trainer.step()
-    spent = time.monotonic() - begun
+        took = time.monotonic() - begun
+        if number >= WARM_STEPS or (number and took >= ENOUGH_S):
+            taken.append(took)
+        if sum(taken) >= ENOUGH_S:
+            break
     trainer.view.close()
-    return spent / TIMED_STEPS
+    return sum(taken) / len(taken)

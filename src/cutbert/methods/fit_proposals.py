@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from cutbert.bench.latency import time_networks
-from cutbert.bench.measure_table import new_network
+from cutbert.bench.measure_table import timed_copy
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import Candidate
@@ -172,7 +172,8 @@ def proposals(fitting: Fitting, target: Target) -> tuple[list[Candidate], list[C
                 say(f"{target.name}: {name} is not tried, since not even one of its layers fits")
             candidates += students
     if "gates" in kinds and load(own.source.shape) > 1:
-        candidates += by_gates(fitting, target, load, is_needed=not candidates)
+        fits = any(is_predicted_to_fit(fitting, target, each) for each in candidates)
+        candidates += by_gates(fitting, target, load, is_needed=not fits)
     return candidates, wider
 
 
@@ -185,7 +186,7 @@ def by_gates(
         fitting: of the run.
         target: the limit.
         load: of a shape, above 1 for the uncut model.
-        is_needed: nothing else fits, so that the fewest steps are taken in any case.
+        is_needed: nothing else is predicted to fit, so that the fewest steps are taken in any case.
     """
     part, plan = fitting.own, fitting.own.recipe.plan
     name = f"{target.key}-gates"
@@ -268,20 +269,17 @@ def nearest_first(candidates: Sequence[Candidate], distance: Mapping[str, float]
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Return the latency of each candidate's sizes, with new weights."""
-    models = {name: part.source.model for name, part in fitting.parts.items()}
-    shapes = {each.name: each.subnet.shape_in(models[each.student].shape) for each in candidates}
-    networks = {each.name: new_network(models[each.student], shapes[each.name]) for each in candidates}
+    """Return the latency of each candidate as it is cut: new weights would need fewer operators in int8."""
+    networks = {each.name: timed_copy(fitting.part_of(each).source.cut(each)) for each in candidates}
     say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
-    return times_of(fitting, networks, new_network(models[None], models[None].shape), are_new=True)
+    return times_of(fitting, networks)
 
 
-def times_of(
-    fitting: Fitting, networks: Mapping[str, TaskModel], uncut: TaskModel, *, are_new: bool = False
-) -> dict[str, float]:
+def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
     """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
     latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
-    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency, are_new=are_new)
+    uncut = timed_copy(fitting.own.source.model)
+    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency)
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
     return {name: factor * times[name].latency_ms for name in networks}
 

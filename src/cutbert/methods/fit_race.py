@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cutbert.bench.measure_table import timed_copy
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.fit_limits import Target
@@ -94,8 +95,7 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         return list(entrants)
 
     def measured() -> dict[str, float]:
-        networks = {each.candidate.name: loaded(fitting, each) for each in entrants}
-        return times_of(fitting, networks, fitting.own.source.model)
+        return times_of(fitting, {each.candidate.name: timed_copy(loaded(fitting, each)) for each in entrants})
 
     again = fitting.plan.decide(f"{target.key}-again-ms", measured)
     times = {  # another run's plan may have timed others
@@ -194,8 +194,10 @@ def with_last_training(fitting: Fitting, current: Race, left: int) -> Race:
         with plan.run.timing("last"):
             last = trained(fitting, winner, name, steps, pace)
         plan.decide(name, lambda: [list(change) for change in pace.changes])
-        if last.kl > winner.kl:
-            say(f"{target.name}: {winner.candidate.name} stays as it was, {steps:,} steps were too few")
+        # Training on the same rows again and again may harm the one and help the other.
+        if last.kl > winner.kl and select_score(fitting, last) <= select_score(fitting, winner):
+            made = last.steps - winner.steps
+            say(f"{target.name}: {winner.candidate.name} stays as it was: {made:,} steps made it no better on select")
             last = winner
         write_json(kept, last.to_json())
     return replace(current, entrants=(read_json(kept, RunError, Entrant.from_json), *current.entrants[1:]))

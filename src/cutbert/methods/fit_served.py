@@ -255,7 +255,7 @@ def notes_on_figures(fitting: Fitting, uncut: Mapping[str, Any], factor: float) 
         uncut: the uncut model's outputs on dev.
         factor: that brings latencies to those at the run's beginning.
     """
-    notes = [note] if (note := chance_of(uncut, fitting.objective.metric)) else []
+    notes = [f"the uncut model: {note}"] if (note := chance_of(uncut, fitting.objective.metric)) else []
     if abs(1 / factor - 1) > DRIFT:
         notes.append(
             f"the uncut model took {1 / factor:.2f} times as long at the end as at the beginning: the machine was not "

@@ -29,7 +29,8 @@ TRIES = ((1e-4, 4.0), (5e-5, 4.0), (2e-4, 4.0), (1e-4, 8.0))
 # MiniLM on 500 questions of 44 topics, one seed, 300 of dev: accuracy 48 after 4 passes, 70 after 12.5.
 FEW_STEPS, MORE_PASSES = 200, 5.0
 TEACHER_SHARE = 0.3  # of the time for training
-LEAST_STEPS = 20
+LEAST_STEPS = 20  # where it is fine-tuned
+MIN_STEP_S = 1e-6
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ def make_teacher(objective: TaskObjective, train: TrainSettings, plan: FitPlan, 
     plan.decide("teacher", lambda: [asdict(each) for each in tried])
 
 
+def teacher_step_s(objective: TaskObjective, train: TrainSettings, plan: FitPlan) -> float:
+    """Return the seconds of one of the teacher's steps, of which at least LEAST_STEPS are made; 0 where none are."""
+    return Learning.of(objective, train, plan).step_s() if objective.loaded.has_new_head else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class Learning:
     """What all tries share.
@@ -129,6 +135,11 @@ class Learning:
         """Steps of one pass over the rows."""
         return math.ceil(len(self.tokens) / FINETUNE.batch_size)
 
+    def step_s(self) -> float:
+        """Return the seconds of one step, on a copy of the model that is thrown away."""
+        scratch, engine = copy.deepcopy(self.start), self.objective.engine
+        return seconds_per_step(scratch, FINETUNE, self.tokens, self.step, engine, self.train)
+
     def attempt(self, number: int, rate: float, passes: float, seconds: float, before: Try | None) -> Try | None:
         """Train the model from its start in one way, or return None where there is no time for it.
 
@@ -147,9 +158,8 @@ class Learning:
         def planned() -> int:
             if before is not None:
                 return wanted if wanted * before.seconds / before.steps <= seconds else 0
-            scratch, engine = copy.deepcopy(self.start), objective.engine
-            speed = seconds_per_step(scratch, stage_plan, self.tokens, self.step, engine, self.train)
-            return min(wanted, max(LEAST_STEPS, int(seconds / speed)))
+            step_s = max(MIN_STEP_S, self.plan.decisions["look"]["step_s"])
+            return min(wanted, max(LEAST_STEPS, int(seconds / step_s)))
 
         steps = self.plan.decide(stage_plan.name, planned)
         if not steps:

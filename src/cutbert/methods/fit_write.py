@@ -59,7 +59,9 @@ def write_model(
     files = {}
     if isinstance(backend, OnnxBackend):
         files[backend.stored(path).name] = backend.graph(network)
-    add_files(path, replace(part.objective.loaded, model=network), files, part.objective.sentence)
+    # The folder's own origin: its longest input, at which the example cuts, is this run's.
+    loaded = replace(part.objective.loaded, model=network, provenance=read_provenance(path))
+    add_files(path, loaded, files, part.objective.sentence)
     whole, line = uncut
     near_chance = partial(chance_fact, run.path, metric=fitting.objective.metric)
     facts: dict[str, Any] = {

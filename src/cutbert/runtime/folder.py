@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.errors import ModelError
+from cutbert.errors import InputError, ModelError
 from cutbert.parsing import parse_json
 
 BACKENDS = ("auto", "onnx", "onnx-int8")
@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "Sigmoid": lambda x: (0.5 * (1 + np.tanh(0.5 * x))).astype(np.float32),  # overflows nowhere
     "Tanh": lambda x: np.tanh(x),
 }
-CROSS_ENCODER_FILE = "config_sentence_transformers.json"
+SENTENCE_FILE = "config_sentence_transformers.json"
 MOST_LABELS, MOST_TOKENS = 2**17, 2**31  # of a file that anybody may have written
 NO_LENGTH = 10**6  # transformers writes a huge number where a tokenizer names no length
 
@@ -103,7 +103,7 @@ class Folder:
             own first, which version 6 writes, then config.json. Where nothing is named that applies a sigmoid to a
             single output, we do not.
         """
-        place, named = CROSS_ENCODER_FILE, optional_object(self.path / CROSS_ENCODER_FILE).get("activation_fn")
+        place, named = SENTENCE_FILE, optional_object(self.path / SENTENCE_FILE).get("activation_fn")
         if named is None:
             place, said = "config.json", self.config.get("sentence_transformers")
             named = said.get("activation_fn") if isinstance(said, dict) else None
@@ -114,6 +114,18 @@ class Folder:
             wanted = ", ".join(ACTIVATIONS)
             raise ModelError(f"{self.path}: activation_fn in {place} must be one of torch's {wanted}, got {named!r}")
         return ACTIVATIONS[name]
+
+    @property
+    def prompts(self) -> Mapping[str, str]:
+        """What may come before the texts of an embedding model, by name, as sentence-transformers' file has it."""
+        named = optional_object(self.path / SENTENCE_FILE).get("prompts")
+        return {name: text for name, text in named.items() if isinstance(text, str)} if isinstance(named, dict) else {}
+
+    @property
+    def default_prompt(self) -> str:
+        """What comes before a text where no prompt is asked for; empty where that is nothing."""
+        name = optional_object(self.path / SENTENCE_FILE).get("default_prompt_name")
+        return self.prompts.get(name, "") if isinstance(name, str) else ""
 
     @property
     def pad_id(self) -> int:
@@ -187,6 +199,19 @@ class Folder:
 
 
 NAMES = {"onnx": "model.onnx", "onnx-int8": "model_quantized.onnx"}
+
+
+def named_prompt(prompts: Mapping[str, str], name: str, option: str = "prompt_name") -> str:
+    """Return a prompt by its name; `option` is what a message calls the name.
+
+    Raises:
+        InputError: there is none of this name; lists those that there are.
+    """
+    if name in prompts:
+        return prompts[name]
+    if not prompts:
+        raise InputError(f"{option} must not be given with a model that has no prompts, got {name!r}")
+    raise InputError(f"{option} must be one of {', '.join(prompts)}, got {name!r}")
 
 
 def is_count(value: Any) -> TypeGuard[int]:

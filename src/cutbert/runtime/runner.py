@@ -93,30 +93,41 @@ class Model:
         self.engine = self.make_engine()
         self.num_cut = 0  # inputs that were cut since the model was loaded
 
-    def __call__(self, inputs: Sequence[Any], on_progress: OnProgress | None = None) -> list[Any]:
+    def __call__(
+        self, inputs: Sequence[Any], on_progress: OnProgress | None = None, *, prompt_name: str | None = None
+    ) -> list[Any]:
         """Return one answer for each input, in their order.
 
         Args:
             inputs: of the model's kind, in any number.
             on_progress: called after each batch with the number of its rows.
+            prompt_name: of an embedding model, which of its folder's prompts comes before each text, such as `query`;
+                None for the folder's default, which may be none. As in sentence-transformers' encode(prompt_name=).
 
         Raises:
-            InputError: an input that is not of the model's kind.
+            InputError: an input that is not of the model's kind, or a prompt that the model does not have.
         """
-        return list(self.stream(inputs, on_progress))
+        return list(self.stream(inputs, on_progress, prompt_name=prompt_name))
 
     def stream(
-        self, inputs: Iterable[Any], on_progress: OnProgress | None = None, window: int = WINDOW
+        self,
+        inputs: Iterable[Any],
+        on_progress: OnProgress | None = None,
+        window: int = WINDOW,
+        *,
+        prompt_name: str | None = None,
     ) -> Iterator[Any]:
         """Yield one answer for each input, in their order, as `__call__`; `window` inputs at a time are in memory."""
         if isinstance(inputs, str):
             raise InputError(f"inputs must be a list of texts, got one text, {inputs!r:.80}")
         if window < 1:
             raise InputError(f"window must be at least 1, got {window}")
-        remaining, first = iter(inputs), 0
+        prompt, remaining, first = self.prompt_of(prompt_name), iter(inputs), 0
         while chunk := list(islice(remaining, window)):
             for row, each in enumerate(chunk, first):
                 self.check_input(each, row)
+            if prompt:
+                chunk = [prompt + each if isinstance(each, str) else each for each in chunk]
             yield from self.answer_all(chunk, on_progress)
             first += len(chunk)
 
@@ -154,6 +165,16 @@ class Model:
         """Raise an InputError unless an input is a text or a pair of texts."""
         if not (is_text(given) or is_pair(given)):
             raise InputError(f"input {row} must be a text or a pair of texts, got {given!r:.80}")
+
+    def prompt_of(self, name: str | None) -> str:
+        """Return what comes before each text where a prompt is asked for by name, or none is.
+
+        Raises:
+            InputError: a prompt that the model does not have.
+        """
+        if name is not None:
+            raise InputError(f"prompt_name is for embedding models, got {name!r} for a {type(self).__name__}")
+        return ""
 
     def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
         """Return the encodings of each input, at least one."""

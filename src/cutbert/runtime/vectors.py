@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cutbert.errors import ModelError
-from cutbert.runtime.folder import optional_object, read_object, read_value
+from cutbert.runtime.folder import named_prompt, read_object, read_value
 from cutbert.runtime.runner import Model, Outputs
 
 FLAG = "pooling_mode_"
@@ -23,7 +23,9 @@ STATES = ("last_hidden_state", "token_embeddings")
 
 
 class Embedder(Model):
-    """Turns texts into vectors, [H] float32 each; the folder's default prompt comes before a text.
+    """Turns texts into vectors, [H] float32 each.
+
+    Before a text comes the prompt that a call names, one of `prompts`, else the folder's default, which may be none.
 
     Raises:
         ModelError: the folder does not say how states become vectors, or says what we do not have.
@@ -31,17 +33,16 @@ class Embedder(Model):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.pooling, self.normalizes, includes_prompt = modules_of(self.folder.path)
-        prompts = optional_object(self.folder.path / "config_sentence_transformers.json")
-        named, default = prompts.get("prompts"), prompts.get("default_prompt_name")
-        text = named.get(default) if isinstance(named, dict) and isinstance(default, str) else None
-        self.prompt = text if isinstance(text, str) else ""
-        if self.prompt and not includes_prompt:
-            path = self.folder.path / "1_Pooling" / "config.json"
-            raise ModelError(f"{path}: include_prompt must be true beside a default prompt, got false")
+        self.pooling, self.normalizes, self.pools_prompts = modules_of(self.folder.path)
+        self.prompts, self.prompt = self.folder.prompts, self.folder.default_prompt
+        self.prompt_of(None)
 
-    def encode(self, inputs: Sequence[Any]) -> list[list[Any]]:
-        return super().encode([self.prompt + each if isinstance(each, str) else each for each in inputs])
+    def prompt_of(self, name: str | None) -> str:
+        prompt = self.prompt if name is None else named_prompt(self.prompts, name)
+        if prompt and not self.pools_prompts:
+            path = self.folder.path / "1_Pooling" / "config.json"
+            raise ModelError(f"{path}: include_prompt must be true for a text to have a prompt, got false")
+        return prompt
 
     def rows_of(self, outputs: Outputs, mask_BS: NDArray[np.int64]) -> Iterable[Any]:
         name = next(name for name in STATES if name in outputs)

@@ -12,7 +12,7 @@ from typing import Any
 from cutbert.errors import ModelError, ShapeError
 from cutbert.files import read_json
 from cutbert.shape.head import HeadSpec
-from cutbert.shape.pooling import CONFIG_KEY, POOLINGS, folder_pooling
+from cutbert.shape.pooling import CONFIG_KEY, POOLINGS, folder_pooling, has_pooling_file
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_FAMILIES, check_style, stock_head, stock_shape, stock_style
 
@@ -27,7 +27,7 @@ class FolderShape:
 
     Args:
         shape: sizes of the encoder.
-        head: what is on top; kind "none" for a shape file.
+        head: what is on top; kind "none" for a shape file, and where sentence-transformers' folder names a masked LM.
         style_data: the fields of an EncoderStyle; empty for a shape file. Its pooling is what the head reads, where
             that is of whole texts; else what the folder says a text is read by, cls where it says nothing.
         family: transformers' model_type of the weights' family; None for a shape file.
@@ -120,8 +120,11 @@ def read_config(path: Path) -> FolderShape:
             "such as bert-base-uncased or roberta-base"
         )
     with naming(path):
-        shape, head = stock_shape(config, model_type), stock_head(config, model_type)
-        facts = FolderShape(shape, head, stock_style(config, model_type), model_type)
+        said = STOCK_FAMILIES[model_type].class_names(config)
+        shape, head = stock_shape(said, model_type), stock_head(said, model_type)
+        if head.kind == "masked_lm" and has_pooling_file(path.parent):  # config.json names the class it was made from
+            head = HeadSpec("none")
+        facts = FolderShape(shape, head, stock_style(said, model_type), model_type)
     return with_pooling(facts, path.parent, config.get(CONFIG_KEY))
 
 

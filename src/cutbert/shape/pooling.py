@@ -34,6 +34,11 @@ def fits_pooling(shape: EncoderShape, pooling: str | None) -> bool:
     return pooling != "mean" or shape.ingredients.has_prediction_head
 
 
+def has_pooling_file(folder: Path) -> bool:
+    """Whether a folder says, as sentence-transformers does, how the states of a bare encoder become a vector."""
+    return (folder / POOLING_FILE).is_file()
+
+
 def folder_pooling(folder: Path, stated: Any) -> str | None:
     """Return what a model folder says a text is read by, in our word where we have one; None where it says nothing.
 
@@ -44,9 +49,9 @@ def folder_pooling(folder: Path, stated: Any) -> str | None:
     Raises:
         ModelError: a pooling file that is no JSON object.
     """
-    path = folder / POOLING_FILE
-    if not path.is_file():
+    if not has_pooling_file(folder):
         return None if stated is None else str(stated)
+    path = folder / POOLING_FILE
     data = read_json(path, ModelError)
     if not isinstance(data, Mapping):
         raise ModelError(f"{path}: must be a JSON object, got {type(data).__name__}")

@@ -141,10 +141,12 @@ class EncoderShape:
     def is_stock(self) -> bool:
         """Whether the family's own class in transformers can hold this shape.
 
-        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads; with
-        relative biases, where there is one column for each head; and with norms first, where the first layer, and no
-        other, has a bare attention (ModernBERT).
+        True where all layers are equal, have both sub-layers, and key_dim = value_dim = hidden_size / num_heads, or any
+        size where norms come after and positions are rotary (NomicBERT's `head_dim`); with relative biases, where there
+        is one column for each head; and with norms first, where the first layer, and no other, has a bare attention
+        (ModernBERT).
         """
+        names_head_dim = bool(self.ingredients.rotary_bases) and not self.ingredients.norm_first
         first = self.layers[0] if self.layers else None
         return (
             first is not None
@@ -152,7 +154,7 @@ class EncoderShape:
             and first.has_attention
             and first.has_feed_forward
             and first.key_dim == first.value_dim
-            and first.key_dim * first.num_heads == self.hidden_size
+            and (names_head_dim or first.key_dim * first.num_heads == self.hidden_size)
             and self.ingredients.num_bias_heads in (0, first.num_heads)
             and (not self.ingredients.norm_first or self.ingredients.bare_layers == first_alone(self.num_layers))
         )
@@ -229,17 +231,18 @@ class EncoderShape:
         num_heads: int,
         intermediate_size: int,
         vocab_size: int,
+        head_dim: int | None = None,
         num_positions: int = 512,
         num_token_types: int = 2,
         embedding_size: int | None = None,
         ingredients: Ingredients = BERT,
     ) -> EncoderShape:
-        """Return an ordinary shape: equal layers, key_dim = hidden_size / num_heads."""
+        """Return an ordinary shape: equal layers, key_dim = value_dim = head_dim; None: hidden_size / num_heads."""
         if num_layers > MOST_LAYERS:
             raise ShapeError(f"num_layers must be at most {MOST_LAYERS}, got {num_layers}")
-        if num_heads < 1 or hidden_size % num_heads:
+        if num_heads < 1 or (head_dim is None and hidden_size % num_heads):
             raise ShapeError(f"hidden_size must be a multiple of num_heads, got {hidden_size} and {num_heads}")
-        head_dim = hidden_size // num_heads
+        head_dim = hidden_size // num_heads if head_dim is None else head_dim
         layer = LayerShape(num_heads, head_dim, head_dim, intermediate_size)
         return cls(
             hidden_size=hidden_size,

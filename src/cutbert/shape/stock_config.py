@@ -10,6 +10,7 @@ from typing import Any
 from cutbert.errors import Mistakes, ShapeError
 from cutbert.shape.head import HeadKind, HeadSpec
 from cutbert.shape.ingredients import BERT, NUM_BUCKETS, Ingredients
+from cutbert.shape.nomic_config import NOMIC_FIXED, nomic_names
 from cutbert.shape.pooling import CONFIG_KEY, POOLINGS
 from cutbert.shape.shape import EncoderShape, check_size
 from cutbert.shape.stock_ingredients import (
@@ -77,6 +78,7 @@ DEBERTA_STYLE = BERT_STYLE | {
     "layer_norm_eps": ("layer_norm_eps", 1e-7),
     "head_activation": ("pooler_hidden_act", "gelu"),
 }
+BERT_FIXED = {"position_embedding_type": "absolute"}  # former versions had relative keys too
 MOST_LABELS = 2**17  # without names
 STOCK_POOLING = "cls"  # what heads of whole texts read in stock classes that read no `classifier_pooling`
 DISTILBERT_EPS = 1e-12  # fixed in transformers' DistilBERT code, not in its config
@@ -95,10 +97,14 @@ class StockFamily:
         positions_after_padding: whether the first real token's position is pad_token_id + 1.
         first_position: of the first real token, where it does not hang on the padding.
         may_lack_types: whether its class may have no table of token types, where its config gives their number.
+        names_head_dim: whether its class reads `head_dim`, so that heads need not be of hidden_size / num_heads.
         reads_pooling: whether a whole text's head reads what `classifier_pooling` says; else the first token.
         ingredients: reads from a config what the family's encoder is made of.
         ingredient_values: the config's keys for the ingredients of a shape, as far as the family has them.
-        fixed: keys of which transformers' code supports one value alone.
+        fixed: keys of which transformers' code supports one value alone; null is as good as no key.
+        class_names: returns a config with what it says by other names under those of its class.
+        began_as_remote_code: whether its models name code of their own (`auto_map`), of which transformers' class was
+            made: it needs none, and none is run.
     """
 
     prefix: str
@@ -109,10 +115,13 @@ class StockFamily:
     positions_after_padding: bool = False
     first_position: int = 0
     may_lack_types: bool = False
+    names_head_dim: bool = False
     reads_pooling: bool = False
     ingredients: Callable[[Mapping[str, Any]], Ingredients] = lambda config: BERT
     ingredient_values: Callable[[EncoderShape], dict[str, Any]] = lambda shape: {}
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda config: config
+    began_as_remote_code: bool = False
 
     def position_offset(self, pad_token_id: int) -> int:
         """Return the position id of the first real token."""
@@ -120,11 +129,11 @@ class StockFamily:
 
 
 STOCK_FAMILIES = {
-    "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler"),
-    "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "xlm-roberta": StockFamily("XLMRoberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True),
-    "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none"),
+    "bert": StockFamily("Bert", BERT_SIZES, BERT_STYLE, "tanh", "pooler", fixed=BERT_FIXED),
+    "roberta": StockFamily("Roberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "xlm-roberta": StockFamily("XLMRoberta", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "camembert": StockFamily("Camembert", BERT_SIZES, ROBERTA_STYLE, "tanh", "pooler", True, fixed=BERT_FIXED),
+    "electra": StockFamily("Electra", ELECTRA_SIZES, BERT_STYLE, "gelu", "none", fixed=BERT_FIXED),
     "distilbert": StockFamily("DistilBert", DISTILBERT_SIZES, DISTILBERT_STYLE, "relu", "none"),
     "mpnet": StockFamily(
         "MPNet",
@@ -152,8 +161,12 @@ STOCK_FAMILIES = {
         NOMIC_STYLE,
         "tanh",
         "none",
+        names_head_dim=True,
         ingredients=nomic_ingredients,
         ingredient_values=nomic_values,
+        fixed=NOMIC_FIXED,
+        class_names=nomic_names,
+        began_as_remote_code=True,
     ),
     "deberta-v2": StockFamily(
         "DebertaV2",
@@ -178,7 +191,7 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
     """Return the sizes a stock config gives.
 
     Raises:
-        ShapeError: sizes are missing or invalid, or the network is a decoder or has relative positions.
+        ShapeError: sizes are missing or invalid, or the network is a decoder, or not what transformers' code supports.
     """
     family = STOCK_FAMILIES[model_type]
     sizes = family.sizes
@@ -190,13 +203,15 @@ def stock_shape(config: Mapping[str, Any], model_type: str) -> EncoderShape:
             mistakes.add(f"must have the key {key!r}, got none")
     if config.get("is_decoder") or config.get("add_cross_attention"):
         mistakes.add("must be an encoder, got is_decoder or add_cross_attention")
-    if config.get("position_embedding_type") not in (None, "absolute"):
-        mistakes.add(f"position_embedding_type must be 'absolute', got {config['position_embedding_type']!r}")
     for key, value in family.fixed.items():
-        if config.get(key, value) != value:
-            mistakes.add(f"{key} must be {value}, the only one that transformers' code supports, got {config[key]!r}")
+        got = config.get(key)
+        if got is not None and got != value:
+            mistakes.add(f"{key} must be {value!r}, the only one that transformers' code supports, got {got!r}")
+    numbers: dict[str, Any] = {"num_token_types": 0} | {name: config.get(key) for name, key in sizes.items()}
+    if family.names_head_dim and config.get("head_dim") is not None:
+        numbers["head_dim"] = config["head_dim"]
+        check_size(mistakes, "head_dim", config["head_dim"], least=1)
     mistakes.check(ShapeError)
-    numbers = {"num_token_types": 0} | {name: config[key] for name, key in sizes.items()}
     return EncoderShape.uniform(**numbers, ingredients=family.ingredients(config))
 
 

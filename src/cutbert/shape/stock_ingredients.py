@@ -109,9 +109,6 @@ def modernbert_values(shape: EncoderShape) -> dict[str, Any]:
 
 def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
     """Return what a NomicBERT is made of: rotary positions of one base, gated neurons, no biases in the layers."""
-    wanted, got = config["hidden_size"] // max(1, config["num_attention_heads"]), config.get("head_dim")
-    if got not in (None, wanted):
-        raise ShapeError(f"head_dim must be hidden_size / num_attention_heads, {wanted}, got {got!r}")
     base = plain_base(config, object_of(config, "rope_parameters"), config.get("rope_theta"), NOMIC_BASE, "")
     return Ingredients(
         has_position_table=False,
@@ -124,7 +121,8 @@ def nomic_ingredients(config: Mapping[str, Any]) -> Ingredients:
 
 def nomic_values(shape: EncoderShape) -> dict[str, Any]:
     bases = shape.ingredients.rotary_bases
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}} if bases else {}
+    rotary = {"rope_parameters": {"rope_type": "default", "rope_theta": bases[0]}} if bases else {}
+    return {"head_dim": shape.layers[0].key_dim} | rotary
 
 
 def deberta_ingredients(config: Mapping[str, Any]) -> Ingredients:

@@ -6,7 +6,6 @@ Axes: S sequence, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +21,9 @@ from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import Subnet
 from cutbert.train.losses import logit_loss, similarity_loss
-from cutbert.train.machine import without_onednn
-from cutbert.train.runner import TorchRunner, run_rows
+from cutbert.train.runner import TorchRunner, products_for, run_rows
+
+FACTORS = tuple(2.0 ** (i / 4) for i in range(-8, 9))  # of logits
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,11 @@ def predict_logits(
     """
     if model.head_spec.kind in ("none", "pooler"):
         raise ModelError(f"a model with a head that gives logits is needed, got head kind {model.head_spec.kind!r}")
-    was_training, runner = model.training, TorchRunner(model, subnet)
-    is_float32_on_cpu = runner.device.type == "cpu" and model.encoder.layers_dtype == torch.float32
+    was_training = model.training
     model.eval()
     try:
-        # In bf16 oneDNN is the faster library; in float32 it gains nothing, and keeps memory for every size of a batch.
-        with without_onednn if is_float32_on_cpu else nullcontext():
-            return run_rows(runner, model, tokens, max_tokens=max_tokens, on_batch=on_batch)
+        with products_for(model):
+            return run_rows(TorchRunner(model, subnet), model, tokens, max_tokens=max_tokens, on_batch=on_batch)
     finally:
         model.train(was_training)
 
@@ -106,6 +104,19 @@ def teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logi
         count = int(is_real.sum())
     student, teacher = torch.from_numpy(student_logits).double(), torch.from_numpy(teacher_logits).double()
     return max(0.0, float(logit_loss(head, student, teacher, attention_mask=is_real))) / count
+
+
+def least_teacher_kl(head: HeadSpec, student_logits: NDArray[np.float32], teacher_logits: NDArray[np.float32]) -> float:
+    """Return `teacher_kl` of a student whose logits are multiplied by what makes it least, of FACTORS.
+
+    What it answers does not depend on such a factor, and divergence does: a network that is trained for long on the
+    rows that its teacher learned from becomes as sure of others too. For regression, where it would, it is 1.
+
+    Args:
+        head, student_logits, teacher_logits: as in `teacher_kl`, and its errors.
+    """
+    factors = (1.0,) if head.kind == "regression" else FACTORS
+    return min(teacher_kl(head, np.float32(factor) * student_logits, teacher_logits) for factor in factors)
 
 
 def similarity_error(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:

@@ -19,7 +19,7 @@ from cutbert.model.layout import blocks_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
 from cutbert.train.collating import padded_batch
-from cutbert.train.runner import in_order, without_padding
+from cutbert.train.runner import in_order, products_for, without_padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,9 @@ class PartLogits:
             batch = padded_batch(model, tokens, rows).to(device)
             embedded = encoder.embed(batch.input_ids, batch.attention_mask, batch.token_type_ids)
             blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
-            batches.append((rows, batch, encoder.run_layers(embedded, batch.attention_mask, whole, blocks)))
+            with products_for(model):
+                states = encoder.run_layers(embedded, batch.attention_mask, whole, blocks)
+            batches.append((rows, batch, states))
         return cls(model, batches)
 
     @torch.inference_mode()
@@ -67,8 +69,9 @@ class PartLogits:
         rest, answers = Subnet(subnet.layers[shared:], subnet.hidden_size), []
         for rows, batch, states in self.batches:
             blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
-            after = self.model.encoder.run_layers(states[shared], batch.attention_mask, rest, blocks)
-            logits = self.model.apply_head(after, batch.attention_mask).logits
+            with products_for(self.model):
+                after = self.model.encoder.run_layers(states[shared], batch.attention_mask, rest, blocks)
+                logits = self.model.apply_head(after, batch.attention_mask).logits
             assert logits is not None
             answers.append((rows, without_padding(logits.float().cpu().numpy(), batch)))
         return in_order(answers, sum(len(rows) for rows, _, _ in self.batches))

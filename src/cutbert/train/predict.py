@@ -37,6 +37,7 @@ from cutbert.train.predict_files import (
     Write,
     as_labels,
     has_classes,
+    is_vector,
     open_writer,
     row_problem,
     text_writer,
@@ -116,6 +117,7 @@ def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSet
     with mistakes.collect():
         settings.check()
     mistakes.extend(length_mistakes(source, settings))
+    mistakes.extend(prompt_mistakes(source, settings))
     mistakes.check(InputError)
     if isinstance(texts, str):
         raise InputError(f"texts must be a list of texts, got one text, {texts!r:.80}")
@@ -204,7 +206,7 @@ def onnx_answers(
     def answer(inputs: Sequence[Any]) -> list[Any]:
         nonlocal num_rows
         num_rows += len(inputs)
-        return model(inputs, advance)
+        return model(inputs, advance, prompt_name=settings.prompt_name)
 
     def notes() -> tuple[str, ...]:
         if isinstance(model, Reader) and model.num_cut:
@@ -223,6 +225,7 @@ def opened_input(source: ModelSource, settings: PredictSettings) -> Iterator[tup
     mistakes.extend(kind_mistakes(head, settings))
     mistakes.extend(label_mistakes(head, settings))
     mistakes.extend(length_mistakes(source, settings))
+    mistakes.extend(prompt_mistakes(source, settings))
     suffix, takes_words = settings.out_suffix(head.kind), head.kind == "token"
     columns = (settings.text, settings.text_pair, takes_words)
     if settings.input == STREAM or Path(settings.input).is_fifo():
@@ -274,6 +277,21 @@ def length_mistakes(source: ModelSource, settings: AnswerSettings) -> Iterator[s
             check_length(source, "--max-length", settings.max_length)
         except InputError as error:
             yield from error.mistakes
+
+
+def prompt_mistakes(source: ModelSource, settings: AnswerSettings) -> Iterator[str]:
+    """Yield a mistake where a prompt is asked for that a model does not have."""
+    if settings.prompt_name is None:
+        return
+    if not is_vector(source.head):
+        yield f"--prompt is for embedding models, got a head of kind {source.head.kind}"
+        return
+    from cutbert.runtime.folder import Folder, named_prompt
+
+    try:
+        named_prompt(Folder(source.folder, {}, {}).prompts, settings.prompt_name, "--prompt")
+    except InputError as error:
+        yield from error.mistakes
 
 
 def kind_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:

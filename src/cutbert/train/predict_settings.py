@@ -56,6 +56,15 @@ class AnswerSettings(DeviceSettings):
             group=DATA,
         ),
     )
+    prompt_name: str | None = field(
+        default=None,
+        metadata=option(
+            "Prompt of an embedding model that comes before each text, by its name, such as query; default the one "
+            "that its folder names, if any.",
+            flag="--prompt",
+            group=DATA,
+        ),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Axes: B batch, S sequence, C classes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from cutbert.data.tokens import Tokens
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
 from cutbert.train.collating import HasShape, padded_batch
+from cutbert.train.machine import without_onednn
 
 
 class Runner(Protocol):
@@ -55,6 +57,15 @@ class TorchRunner:
         answer = output.hidden_states[-1] if output.logits is None else output.logits
         logits: NDArray[np.float32] = answer.float().cpu().numpy()
         return logits
+
+
+def products_for(model: TaskModel) -> AbstractContextManager[object]:
+    """Return the context in which a network's products take the better library, where batches have many sizes.
+
+    In bf16 oneDNN is the faster one; in float32 it gains nothing, and keeps memory for every size of a batch.
+    """
+    is_on_cpu = next(model.parameters()).device.type == "cpu"
+    return without_onednn if is_on_cpu and model.encoder.layers_dtype == torch.float32 else nullcontext()
 
 
 def run_rows(
