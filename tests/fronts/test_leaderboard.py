@@ -48,6 +48,8 @@ def test_what_was_chosen() -> None:
     assert several.chosen_for("1.5 ms").name == "student-1" and len(several.chosen) == 2
     with pytest.raises(RunError, match=r"limit must be one of 2\.2 ms, 1\.5 ms, got '4 ms'"):
         several.chosen_for("4 ms")
+    with pytest.raises(RunError, match=r"the run had one limit alone: chosen\[0\] is its answer, got '2 ms'"):
+        board.chosen_for("2 ms")
     with pytest.raises(RunError, match="limit must be one of none, as nothing was chosen, got None"):
         replace(board, entries=board.entries[:2]).chosen_for(None)
 

@@ -223,11 +223,13 @@ class Leaderboard(Shown):
         """Return what was chosen under one of several limits, such as "2 ms".
 
         Raises:
-            RunError: nothing was chosen under it; lists the limits.
+            RunError: nothing was chosen under it, or the run had one limit, which needs no name; says what there is.
         """
         for entry in self.chosen:
             if entry.limit == limit:
                 return entry
+        if [entry.limit for entry in self.chosen] == [None]:
+            raise RunError(f"the run had one limit alone: chosen[0] is its answer, got {limit!r}")
         known = ", ".join(str(entry.limit) for entry in self.chosen) or "none, as nothing was chosen"
         raise RunError(f"limit must be one of {known}, got {limit!r}")
 
