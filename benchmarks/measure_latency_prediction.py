@@ -16,13 +16,14 @@ import numpy as np
 
 from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, time_networks
 from cutbert.bench.latency_table import LatencyTable
-from cutbert.bench.measure_table import measure_table, new_network
+from cutbert.bench.measure_table import measure_table, timed_copy
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.fronts.front import Front
 from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.search_space import SearchSpace, search_space
-from cutbert.shape.shape import EncoderShape
+from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
 from cutbert.train.engine import default_threads
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar
@@ -48,25 +49,26 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     model = load_model(str(args.run)).model.eval()
     measured = Front.load(args.run).measured
     lengths = measured["lengths"] if measured else [128]
-    shapes = random_shapes(search_space(model.shape), args.subnets)
-    return {"backends": [on_backend(model, name, shapes, lengths, args) for name in args.backends.split(",")]}
+    subnets = random_subnets(search_space(model.shape), args.subnets)
+    return {"backends": [on_backend(model, name, subnets, lengths, args) for name in args.backends.split(",")]}
 
 
 def on_backend(
-    model: TaskModel, backend: BackendName, shapes: list[EncoderShape], lengths: list[int], args: argparse.Namespace
+    model: TaskModel, backend: BackendName, subnets: list[Subnet], lengths: list[int], args: argparse.Namespace
 ) -> dict[str, Any]:
     """Make a backend's table, measure the subnets, and compare."""
     settings = LatencySettings(backend=backend, threads=args.threads, rounds=args.rounds)
     table = timed(f"{backend}: table", model, lengths, settings)
-    networks = {str(i): new_network(model, shape) for i, shape in enumerate(shapes)}
-    networks[UNCUT] = new_network(model, model.shape)
+    networks = {str(i): timed_copy(extract(model, subnet)) for i, subnet in enumerate(subnets)}
+    networks[UNCUT] = timed_copy(model)
     with (
         num_threads(args.threads) as threads,
         progress_bar(f"{backend}: subnets", args.rounds + THROUGHPUT_ROUNDS) as bar,
     ):
         few = replace(settings, throughput_batch_size=1)
-        times = time_networks(networks, lengths, few, are_new=True, on_round=counter(bar), clock=clock_of(threads))
+        times = time_networks(networks, lengths, few, on_round=counter(bar), clock=clock_of(threads))
         said = conditions(settings, lengths, threads, "cpu", times.quality)
+    shapes = [subnet.shape_in(model.shape) for subnet in subnets]
     predicted = np.array([table(shape) for shape in shapes])
     found = np.array([times[str(i)].latency_ms for i in range(len(shapes))])
     drift = times[UNCUT].latency_ms / table.uncut_ms
@@ -92,15 +94,15 @@ def timed(title: str, model: TaskModel, lengths: list[int], settings: LatencySet
         return measure_table(model, ("a", "f"), lengths, settings, on_round=counter(bar), clock=clock)
 
 
-def random_shapes(space: SearchSpace, count: int) -> list[EncoderShape]:
+def random_subnets(space: SearchSpace, count: int) -> list[Subnet]:
     """Return random subnets of all sizes: each has its own chance that a choice is cut."""
     draw = np.random.default_rng(0)
-    found: list[EncoderShape] = []
+    found: list[Subnet] = []
     while len(found) < count:
         share = draw.uniform(0.2, 1.0)
         genes = tuple(int(share * draw.integers(len(choice.sizes))) for choice in space.choices)
         subnet = space.subnet(genes)
-        found += [] if subnet is None else [subnet.shape_in(space.shape)]
+        found += [] if subnet is None else [subnet]
     return found
 
 
