@@ -27,7 +27,11 @@ from results import (
 )
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
-FURTHER = {"fit_limits": "Other limits", "fit_base": "The 12 layers of all-mpnet-base-v2"}
+FURTHER = {
+    "fit_limits": "Other limits",
+    "fit_base": "The 12 layers of all-mpnet-base-v2",
+    "fit_base_quarter": "The same at a quarter, again",
+}
 COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
 
 

@@ -163,7 +163,7 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     for row in summary[1::2]:  # no whole layer keeps the tighter limit
         del row["layers"], row["fit - layers"]
     write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.", summary=summary)
-    first, limits, base = scripts["evidence"].fit_line().splitlines()
+    first, limits, base, *_ = scripts["evidence"].fit_line().splitlines()
     assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
         "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
     )
