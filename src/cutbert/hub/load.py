@@ -175,7 +175,10 @@ def family_name(name: str, family: Family, head: HeadSpec) -> str:
             return family.name_of(name.removeprefix(OUR_PREFIX), head.kind)
         except KeyError:
             return name
-    return modern_name(name).removeprefix(f"{family.prefix}.").removeprefix(f"{family.old_prefix}.")
+    modern = modern_name(name)
+    for prefix in filter(None, (family.prefix, family.old_prefix)):
+        modern = modern.removeprefix(f"{prefix}.")
+    return modern
 
 
 def refuse_remote_code(source: ModelSource) -> None:
