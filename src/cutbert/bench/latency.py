@@ -118,7 +118,7 @@ def time_networks(
         clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
-        are_new: whether they have new weights, as of `measure_table.new_network`; further ones have not.
+        are_new: whether `networks` have random weights (`measure_table.new_network`); those of `also` are trained.
 
     Raises:
         MissingError: as in `time_runners`.

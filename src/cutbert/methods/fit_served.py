@@ -229,9 +229,9 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
 
 def float_score(fitting: Fitting, each: Served, scored: Sequence[ScoredFile]) -> float:
     """Return a network's score on select in float32: of the uncut model that of its file, if one was scored."""
-    for one in scored:
-        if each.entrant is None and one.served.entrant is None and one.served.backend in IN_FLOAT32.values():
-            return float(one.outputs["select_score"])
+    uncut = [one for one in scored if one.served.entrant is None and one.served.backend in IN_FLOAT32.values()]
+    if each.entrant is None and uncut:
+        return float(uncut[0].outputs["select_score"])
     with num_threads(fitting.train.threads):
         return each.part.select_score(each.network(fitting))
 

@@ -61,11 +61,8 @@ class PartLogits:
             subnet: with all hidden units.
         """
         whole = Subnet.full(self.model.shape).layers
-        shared = len(
-            list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(subnet.layers, whole, strict=False)))
-        )
-        # The last of the whole network's states may be normalised after its layers: no layer reads that.
-        shared = min(shared, len(whole) - 1)
+        pairs = zip(subnet.layers, whole[:-1], strict=False)  # the last state may be normalised, which no layer reads
+        shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         rest, answers = Subnet(subnet.layers[shared:], subnet.hidden_size), []
         for rows, batch, states in self.batches:
             blocks = blocks_of(batch.input_ids, batch.attention_mask, None)
