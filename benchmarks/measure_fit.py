@@ -28,8 +28,8 @@ from fit_beside_layers import RIVALS, facts_of, run_both
 from recording import make_parser, names, numbers, parse, record_so_far, shares, write_part
 from workload import model_of
 
-ROWS = {"sst2": 10_000}  # of training; all of the other tasks
-PASSES, RATE = {"sst2": 2.0, "cola": 4.0, "mrpc": 4.0}, 1e-4  # of the teachers
+ROWS = {"sst2": 10_000, "qnli": 10_000, "qqp": 10_000, "mnli": 10_000}  # of training; all of the other tasks
+PASSES, RATE = {"sst2": 2.0, "qnli": 2.0, "qqp": 2.0, "mnli": 2.0}, 1e-4  # of the teachers
 SHOWN = (
     "name",
     "kind",
