@@ -33,6 +33,8 @@ SMALL = {
     "analyze": "--max-train-samples 32 --num-examples 16",
     "sentence_split": "--sentences 8",
     "measure_fit": "--seeds 0 --time 20",
+    "measure_base_size": "--rounds 1",
+    "time": "--set time=20",
     "measure_embedding": "--texts 200 --queries 20 --time 20",
     "measure_embedding_student": "--texts 200 --queries 20 --time 20",
     "measure_per_token": "--seeds 0 --rows 60 --paragraphs 5 --time 60,60",
@@ -199,6 +201,15 @@ def representations() -> Job:
     return Job("representations", tuple(commands), ("analysis_sst2", "analysis_cola"), ("representations",))
 
 
+def base_size() -> Job:
+    """Return every method on 12 layers of 768, as the plan and one interleaved timing of what it left."""
+    students = "--set student.model={model} --set 'fit.student=[\"{model}\"]'"
+    sweep = "cutbert sweep benchmarks/plans/base_size.toml --out {runs}/base_size --set model={base} "
+    timed = "python benchmarks/measure_base_size.py {runs}/base_size --data-dir {data} --work {runs}/base_size_picked"
+    commands = (f"{sweep}--set data_dir={{data}} {students}", f"{timed} --threads 1 {RECORDS}")
+    return Job("base_size", commands, ("base_size",), ("base_size",))
+
+
 FAMILY = f"--run {run_of_plan('family', 'family', 'sst2')} --threads 1"
 SPLIT = "python benchmarks/sentence_split.py {data} {runs}/held-out"
 PILOTS = "cutbert sweep benchmarks/plans/recipe_pilots.toml --out {runs}/recipe_pilots --set model={model}"
@@ -252,6 +263,7 @@ JOBS = (
         "fit_base",
         name="fit_base",
     ),
+    base_size(),
     measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
     measured(
@@ -337,7 +349,11 @@ def kinds_of(words: Sequence[str]) -> list[str]:
     if kind != "sweep":
         return [kind]
     plan = (PLANS / Path(words[2]).name).read_text(encoding="utf-8")
-    found = {"gate_steps": '"schubert"' in plan, "augment_rounds": "augment_rounds" in plan}
+    found = {
+        "gate_steps": '"schubert"' in plan,
+        "augment_rounds": "augment_rounds" in plan,
+        "time": "\ntime = " in plan,
+    }
     return [kind, *(name for name, is_there in found.items() if is_there)]
 
 

@@ -481,6 +481,64 @@ def test_study_compares_at_equal_cost(study: dict[str, Any]) -> None:
     assert set(within["family"]["networks"]) == {"one", "two"} and within["family"]["minus_layers"]["low"] <= 1
 
 
+BASE_SIZE = """
+[defaults]
+threads = 1
+max_length = 16
+model = "{{teacher}}"
+[grid]
+data = [{{{{name = "sst2", task = "sst2", epochs = 0.5}}}}]
+seed = [0]
+[steps.teacher]
+verb = "finetune"
+model = "{teacher}"
+[steps.undivided]
+verb = "undivided"
+num_ffn = 0
+[steps.family]
+verb = "dynabert"
+backend = "onnx-int8"
+width_mult = [1.0, 0.5]
+depths = [3, 1]
+[steps.plain]
+verb = "fit"
+kinds = ["layers"]
+max_latency_share = [1.0, 0.8]
+time = 600
+"""
+
+
+@pytest.mark.slow
+def test_base_size(tmp_path: Path, glue: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plan.toml").write_text(BASE_SIZE.format(teacher=teacher).replace("{{", "{").replace("}}", "}"))
+    fit_quickly(monkeypatch)
+    compute_here(monkeypatch)
+    done = cutbert.sweep(tmp_path / "plan.toml", out=tmp_path / "sweep", set=[f"data_dir={glue}"])
+    assert {run["status"] for run in done["runs"]} == {"finished"}
+    words = (
+        tmp_path / "sweep",
+        "--data-dir",
+        glue,
+        "--shares",
+        "0.9,0.5",
+        "--work",
+        tmp_path / "picked",
+        "--rounds",
+        2,
+    )
+    record = record_of("measure_base_size", tmp_path, *words, name="base_size")
+    (task,) = record["tasks"]
+    rows = task["networks"]
+    (whole,) = (row for row in rows if row["method"] == "teacher")
+    assert whole["share"] == 1 and [row["limit"] for row in rows if row["method"] == "plain"] == [1, 0.8]
+    for share, methods in task["under"].items():
+        for method, found in methods.items():
+            row = rows[found["network"]]
+            assert row["method"] == method and row["limit"] in (float(share), None) and row["steps"] >= 0
+            assert found["minus_teacher"]["mean"] == pytest.approx(row["score"] - whole["score"], abs=0.02)
+            assert method == "plain" or "plain" not in methods or found["minus_plain"]["low"] <= 1
+
+
 @pytest.mark.parametrize("plan", PLANS)
 def test_a_plan_expands(plan: str) -> None:
     runs = read_runs(BENCHMARKS / "plans" / plan, (), SWEPT, Path("out"))

@@ -93,6 +93,23 @@ def test_tables_in_the_grid_set_several_options(tmp_path: Path) -> None:
     assert own.name == "teacher-data=own" and own.options["train"] == ("a.tsv",) and own.options["label"] == "0"
 
 
+def test_an_option_that_a_verb_hides_is_not_given_to_it(tmp_path: Path) -> None:
+    text = """
+        grid.data = [{name = "cola", task = "cola", epochs = 2}]
+        [steps.teacher]
+        verb = "finetune"
+        model = "m"
+        [steps.best]
+        verb = "fit"
+        model = "{teacher}"
+        max_params = 1000
+    """
+    teacher, best = runs_of(tmp_path, text)
+    assert teacher.options["epochs"] == 2 and best.options == {"task": "cola", "max_params": 1000}
+    with pytest.raises(InputError, match="steps.best.epochs: fit has no such option"):
+        runs_of(tmp_path, f"{text}epochs = 1")
+
+
 def test_a_table_in_the_grid_may_set_options_of_one_step(tmp_path: Path) -> None:
     text = """
         grid.data = [

@@ -11,10 +11,15 @@ from cutbert.api.running import kinds_of
 from cutbert.api.table import TABLE, VERBS
 from cutbert.api.verb import documented
 from cutbert.settings import RunSettings, build_settings
+from cutbert.sweeps.options import SweptVerb
 
 # Every verb that makes a run folder out of one MODEL, and `pick`, which makes a model folder out of a run: the settings
 # of a call, given its options.
-SWEPT = {verb.name: partial(kinds_of, verb) for verb in TABLE if RunSettings in verb.settings or verb.name == "pick"}
+SWEPT = {
+    verb.name: SweptVerb(partial(kinds_of, verb), verb.without)
+    for verb in TABLE
+    if RunSettings in verb.settings or verb.name == "pick"
+}
 
 
 @documented(VERBS)

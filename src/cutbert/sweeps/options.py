@@ -14,8 +14,21 @@ from cutbert.sweeps.plan import PlanValue, Step, SweepPlan
 MODEL = "model"
 OUT = "out"
 
-# For each verb that makes a run: its settings dataclasses, given values of its options.
-Verbs = Mapping[str, Callable[[Mapping[str, Any]], tuple[type[Any], ...]]]
+
+@dataclass(frozen=True)
+class SweptVerb:
+    """A verb that makes a run.
+
+    Args:
+        kinds: returns its settings dataclasses, given values of its options.
+        without: fields of theirs that are no options of this verb.
+    """
+
+    kinds: Callable[[Mapping[str, Any]], tuple[type[Any], ...]]
+    without: tuple[str, ...] = ()
+
+
+Verbs = Mapping[str, SweptVerb]
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,7 @@ class VerbOptions:
 
     Args:
         kinds: its settings dataclasses.
-        options: by field name, without the run's folder (--out).
+        options: by field name, those of the command line but for the run's folder (--out).
     """
 
     kinds: tuple[type[Any], ...]
@@ -41,10 +54,10 @@ def verb_options(plan: SweepPlan, step: Step, verbs: Verbs) -> VerbOptions:
         InputError: one of those values is not valid for its option.
     """
     layers = (plan.defaults, step.options, plan.overrides)
-    kinds = verbs[step.verb]({name: each.value for layer in layers for name, each in layer.items()})
-    options = options_of(*kinds)
-    del options[OUT]
-    return VerbOptions(kinds, options)
+    verb = verbs[step.verb]
+    kinds = verb.kinds({name: each.value for layer in layers for name, each in layer.items()})
+    left_out = (OUT, *verb.without)
+    return VerbOptions(kinds, {name: each for name, each in options_of(*kinds).items() if name not in left_out})
 
 
 def typed_options(
