@@ -145,7 +145,7 @@ def networks_in(run: StoredRun, task: str, args: argparse.Namespace) -> Iterator
         for number, (entry, share) in enumerate(zip(chosen, args.shares, strict=True), 1):
             model = folder / ("model" if number == 1 else f"model-limit-{number}")
             yield Network(run.step, entry.name, model, entry.select_score, entry.steps, seconds, share)
-    elif (folder / "front.json").is_file() and run.verb == "dynabert":
+    elif (folder / "front.json").is_file():
         for name, model, select_score, share in picked(run, folder, task, args):
             yield Network(run.step, name, model, select_score, steps_of(folder), seconds, share)
     else:
@@ -156,13 +156,10 @@ def networks_in(run: StoredRun, task: str, args: argparse.Namespace) -> Iterator
 def picked(
     run: StoredRun, folder: Path, task: str, args: argparse.Namespace
 ) -> Iterator[tuple[str, Path, float, float | None]]:
-    """Yield name, folder and score on select of a family's best under each limit, or of a front's one network."""
+    """Yield name, folder and score on select of a family's best under each limit, of other fronts of the best."""
     front = Front.load(folder)
-    (*entries,) = front
-    limits: dict[float | None, Limits]
-    if len(entries) == 1:
-        limits = {None: Limits(max_macs=entries[0].macs)}
-    else:
+    limits: dict[float | None, Limits] = {None: Limits()}
+    if run.verb == "dynabert" and len(list(front)) > 1:
         front = front.on(BACKEND, folder)
         assert front.teacher.latency_ms is not None
         limits = {share: Limits(max_latency_ms=share * front.teacher.latency_ms) for share in args.shares}

@@ -503,7 +503,7 @@ depths = [3, 1]
 [steps.plain]
 verb = "fit"
 kinds = ["layers"]
-max_latency_share = [1.0, 0.8]
+max_latency_share = [1.0]
 time = 600
 """
 
@@ -512,25 +512,17 @@ time = 600
 def test_base_size(tmp_path: Path, glue: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plan.toml").write_text(BASE_SIZE.format(teacher=teacher).replace("{{", "{").replace("}}", "}"))
     fit_quickly(monkeypatch)
+    monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 0.3)
     compute_here(monkeypatch)
     done = cutbert.sweep(tmp_path / "plan.toml", out=tmp_path / "sweep", set=[f"data_dir={glue}"])
     assert {run["status"] for run in done["runs"]} == {"finished"}
-    words = (
-        tmp_path / "sweep",
-        "--data-dir",
-        glue,
-        "--shares",
-        "0.9,0.5",
-        "--work",
-        tmp_path / "picked",
-        "--rounds",
-        2,
-    )
+    sweep = (tmp_path / "sweep", "--data-dir", glue, "--shares", 1)
+    words = (*sweep, "--work", tmp_path / "picked", "--rounds", 2)
     record = record_of("measure_base_size", tmp_path, *words, name="base_size")
     (task,) = record["tasks"]
     rows = task["networks"]
     (whole,) = (row for row in rows if row["method"] == "teacher")
-    assert whole["share"] == 1 and [row["limit"] for row in rows if row["method"] == "plain"] == [1, 0.8]
+    assert whole["share"] == 1 and [row["limit"] for row in rows if row["method"] == "plain"] == [1]
     for share, methods in task["under"].items():
         for method, found in methods.items():
             row = rows[found["network"]]
