@@ -106,7 +106,7 @@ def test_an_option_that_a_verb_hides_is_not_given_to_it(tmp_path: Path) -> None:
     """
     teacher, best = runs_of(tmp_path, text)
     assert teacher.options["epochs"] == 2 and best.options == {"task": "cola", "max_params": 1000}
-    with pytest.raises(InputError, match="steps.best.epochs: fit has no such option"):
+    with pytest.raises(InputError, match=r"steps\.best\.epochs: fit has no such option"):
         runs_of(tmp_path, f"{text}epochs = 1")
 
 

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from cutbert.bench.backends import BACKENDS
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.bench.measure_table import NUM_CHECKED, part_shapes
 from cutbert.data.dataset import Dataset
@@ -41,11 +40,13 @@ from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import Costs, Target, check_counted, gated_dims, targets_of
 from cutbert.methods.fit_parts import Fitting, compared_by_similarity
-from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
+from cutbert.methods.fit_plan import FEWEST_SERVED, Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
+from cutbert.methods.fit_served import served_network
 from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import LEAST_STEPS, make_teacher, teacher_step_s
 from cutbert.methods.fit_training import places
+from cutbert.shape.cost import cost_of
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
@@ -60,6 +61,7 @@ from cutbert.work.run import carry_out
 
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
 TIMED_TEXTS = 64
+TIMING_ROWS = 264  # that a network runs to be timed at the end, where the machine is quiet
 FEW_ROWS = 1_000  # to train on
 # Candidates by the time for a limit from which on they take part: few, since what the others take is not the winner's.
 # In benchmarks/records/fit.json it was always among the first four in turn.
@@ -160,6 +162,9 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         at_once = plan.known("at_once") or places(settings, train, run.path)
         costs, targets = look(objective, settings, train, plan)
         plan.decide("at_once", lambda: at_once)
+        if settings.time is None:  # the end must not take it all
+            uncut_s = uncut_seconds(objective, plan.decisions["look"])
+            limit_s = max(limit_s, uncut_s * end_of(FEWEST_SERVED * len(targets)) / END_SHARE)
         clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), len(targets))
     warn_of_few_rows(objective.data)
     with run.timing("teacher"):
@@ -168,11 +173,11 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     try:
         races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
         races = train_winners(fitting, races)
+        with run.timing("end"):
+            finish(fitting, races)
     except (InterruptedRun, KeyboardInterrupt):
         finish_early(fitting, targets)
         raise
-    with run.timing("end"):
-        finish(fitting, races)
     timings = run.data["timings"]
     say("time: " + ", ".join(f"{words} {timings[name]:.0f} s" for name, words in STAGES.items() if name in timings))
 
@@ -229,8 +234,8 @@ def look(
 
     measured = known or {**measured_look(objective, settings, train, check_room), "step_s": step_s}
     table = LatencyTable.from_json(measured["table"])
-    served = served_tokens(objective) if settings.trim_vocab else None
-    costs = Costs.of(table, objective.data.head, settings.backend, served)
+    served = served_tokens(objective) if settings.trim_vocab else {}
+    costs = Costs(table, objective.data.head, measured["bytes_per_param"], served)
     models = objective.inputs.models
     shapes = [objective.loaded.model.shape, *(models.others[f"student {name}"].shape for name in settings.student)]
     mistakes, targets = Mistakes(), list[Target]()
@@ -278,9 +283,8 @@ def measured_look(
         BudgetError: looking alone would take the time there is.
     """
     latency = settings.timing(train.threads, train.seed)
-    build_s, row_ms = serving_times(objective, settings, train)
-    served = {"tokenizer_ms": tokenizer_ms(objective), "build_s": build_s, "row_ms": row_ms}
-    check_room(served, LOOK_OF_BUILD * build_s, 1)
+    served = {"tokenizer_ms": tokenizer_ms(objective), **serving_costs(objective, settings, train)}
+    check_room(served, LOOK_OF_BUILD * served["build_s"], 1)
     table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
     return {"table": table.to_json(), **served}
 
@@ -309,7 +313,7 @@ def check_time(
 
     Args:
         settings: of the run.
-        uncut_s: what exporting, loading and scoring the uncut model takes.
+        uncut_s: what exporting, loading, scoring and timing the uncut model takes.
         teacher_s: what the shortest fine-tuning takes; 0 where there is none.
         spent_s: before the look.
         network_s, num_networks: what a network of the look takes, and how many it has.
@@ -329,8 +333,8 @@ def check_time(
 
 
 def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> float:
-    """Return what exporting, loading and scoring the uncut model takes."""
-    rows = len(objective.dev) + (0 if objective.select_is_dev else len(objective.select))
+    """Return what exporting, loading, scoring and timing the uncut model takes."""
+    rows = len(objective.dev) + (0 if objective.select_is_dev else len(objective.select)) + TIMING_ROWS
     return float(measured["build_s"] + rows * measured["row_ms"] / 1000)
 
 
@@ -358,18 +362,22 @@ def texts_of(rows: Examples) -> list[tuple[Any, Any]]:
     return list(zip(rows.text, rows.text_pair, strict=True))
 
 
-def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> tuple[float, float]:
-    """Return the seconds to make and load the uncut model's file, and its milliseconds for a row of dev on average."""
+def serving_costs(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> dict[str, float]:
+    """Return what the uncut model's file takes: seconds to make and load it, milliseconds for a row of dev on average,
+    and its bytes for each parameter.
+    """
     model, dev = objective.loaded.model, objective.dev
     begun = time.perf_counter()
     with num_threads(train.threads) as threads:
-        runner = BACKENDS[settings.backend].load(model, threads)
+        runner, file_bytes = served_network(settings.backend, model, threads)
         build_s = time.perf_counter() - begun
         rows = np.linspace(0, len(dev) - 1, min(TIMED_TEXTS, len(dev))).astype(np.int64)
         begun = time.perf_counter()
         for row in rows:
             runner(dev.ids[dev.offsets[row] : dev.offsets[row + 1]].astype(np.int64)[None])
-    return build_s, 1000 * (time.perf_counter() - begun) / len(rows)
+    row_ms = 1000 * (time.perf_counter() - begun) / len(rows)
+    params = cost_of(model.shape, model.head_spec).params
+    return {"build_s": build_s, "row_ms": row_ms, "bytes_per_param": file_bytes / params}
 
 
 def start_clock(
