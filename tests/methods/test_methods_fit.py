@@ -37,6 +37,7 @@ from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
+from cutbert.methods.fit_training import steps_within
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import KeptLayer, Subnet
@@ -744,6 +745,16 @@ def test_slow_steps_are_timed_few_times(monkeypatch: pytest.MonkeyPatch, step_s:
     rest: Any = [None] * 4
     assert fit_plan.seconds_per_step(cast(Any, None), FINETUNE, *rest) == pytest.approx(step_s)
     assert len(steps) == num_steps
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(8.0, 2), (40.0, 10), (100.0, 30)])
+def test_the_teachers_first_answers_are_counted(monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int) -> None:
+    """Two candidates of 1 and 2 s a step, and 1 s for the teacher on each of 10 batches."""
+    part = SimpleNamespace(teacher_batch_s=1.0, batches_left=10)
+    fitting: Any = SimpleNamespace(at_once=1, part_of=lambda candidate: part)
+    entrants: Any = [SimpleNamespace(candidate=SimpleNamespace(student=None), seconds=each) for each in (1.0, 2.0)]
+    monkeypatch.setattr("cutbert.methods.fit_training.speed_of", lambda fitting, entrant: entrant.seconds)
+    assert steps_within(fitting, entrants, seconds) == steps
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
