@@ -15,21 +15,30 @@ import torch
 from tiny_task import QUICK, command_words, fit_quickly, time_by_macs
 
 import cutbert
+from cutbert.bench.measure import load_candidate
 from cutbert.cli.main import main
 from cutbert.data.batches import Batch
+from cutbert.data.dataset import load_dataset
+from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import InputError
+from cutbert.exporters.gate import longest_input
 from cutbert.hub.load import load_model
-from cutbert.hub.sentence import read_sentence
+from cutbert.hub.sentence import LENGTH_FILE, read_sentence
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import FLAG, POOLING_FILE
 from cutbert.shape.shape import EncoderShape
+from cutbert.shape.source import Models, find_model
 from cutbert.surgery.importance import measure_importance
 from cutbert.train.collating import padded_batch
 from cutbert.train.evaluate import predict_logits, similarity_error, teacher_kl
 from cutbert.train.losses import logit_loss
+from cutbert.train.run_folder import RunFolder
+from cutbert.train.settings import TrainSettings
+from cutbert.work.inputs import check_inputs
+from cutbert.work.objective import TaskObjective
 from known_times import take_known_memory
 from tiny_runs import WORDS, save_tiny, save_tiny_embedder, tiny_model, tiny_tokenizer
 
@@ -129,6 +138,34 @@ def test_nothing_is_learned_to_measure(
     words = command_words({"objective": "embedding", **retrieval})
     assert main(["fit", str(model), "--out", "run", "--max-drop", "1", *words]) == 2
     assert "texts to learn from must be given" in capsys.readouterr().err
+
+
+def test_texts_are_cut_where_the_model_cuts_them(
+    model: Path, data: dict[str, Any], family: cutbert.api.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "dev.csv").write_text(f"a,b,score\n{'a film ' * 90},good,1\ngood,dull,2\n")
+    long = {**data, "dev": [str(tmp_path / "dev.csv")], "train": [data["train"]]}
+    source, given = find_model(model), DataSettings(**long, max_length=16)
+    cut = check_inputs(Models(find_model(family.path)), DataSettings(**long), None)
+    assert cut.data.max_length == 16  # which it was trained on
+    assert check_inputs(Models(source), given, None).data == given
+    inputs = check_inputs(Models(source), DataSettings(**long), None)
+    dev = load_candidate(source, load_dataset(DataSettings(**long)), DataSettings(**long)).dev
+    assert dev is not None and dev.lengths.max() == 60
+    capsys.readouterr()
+    for _ in range(2):  # the second as a run that was stopped
+        run = RunFolder.open(tmp_path / "run", "dynabert", {"data": long})
+        with run.start():
+            objective = TaskObjective.prepare(inputs, TrainSettings(threads=1), run)
+        assert objective.dev.lengths.max() == 60
+        assert f"texts are cut at 60 tokens, as {model} cuts them" in " ".join(capsys.readouterr().err.split())
+    objective.save(run, objective.loaded.model, None, "model")
+    for folder, length in ((run.path / "model", 60), (family.path / "model", 16)):
+        assert json.loads((folder / "cutbert.json").read_text())["max_length"] == length
+        assert json.loads((folder / LENGTH_FILE).read_text())["max_seq_length"] == length
+        sentence = read_sentence(folder)
+        assert longest_input(load_model(folder), DataSettings(objective="embedding"), sentence) == length
+    assert longest_input(load_model(model), DataSettings(objective="embedding"), read_sentence(model)) == 60
 
 
 def test_a_repaired_pick_is_compared_with_the_first_teacher(family: cutbert.api.Run) -> None:

@@ -215,9 +215,11 @@ def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSetti
     if dataset is None or data is None:
         return MeasuredModel(name, folder, loaded)
     room = loaded.tokenizer.model_max_length
-    longest = input_length(loaded.provenance, data.max_length, data.length_limit, room)
+    default = data.length_limit
     if is_embedding:
-        dataset = dataset.prompted(read_embedder(name, folder).prompts)
+        sentence = read_embedder(name, folder)
+        dataset, default = dataset.prompted(sentence.prompts), sentence.max_length or default
+    longest = input_length(loaded.provenance, data.max_length, default, room)
     dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, longest)
     for note in dev.notes:
         say(f"{name}, dev: {note}")

@@ -116,7 +116,7 @@ class DataSettings(Settings):
         default=None,
         metadata=option(
             f"Longest input; longer ones are cut. Default {MAX_LENGTH}; {MAX_LENGTH_OF_QUESTIONS} for question "
-            "answering, where long texts become several windows.",
+            "answering, where long texts become several windows; for embedding what MODEL's folder names.",
             least=2,
             unit="tokens",
             is_common=True,
@@ -151,7 +151,7 @@ class DataSettings(Settings):
 
     @property
     def length_limit(self) -> int:
-        """Longest input in tokens: what was given, or the default of the task."""
+        """Longest input in tokens: what was given, or the default of the task; an embedding model may name another."""
         if self.max_length is not None:
             return self.max_length
         return MAX_LENGTH_OF_QUESTIONS if self.has_questions else MAX_LENGTH

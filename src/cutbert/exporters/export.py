@@ -69,7 +69,7 @@ def export_model(source: ModelSource, data: DataSettings | None, settings: Expor
             raise ModelError(f"{source}: --stock {why_not_stock(loaded.model)}")
         if not (settings.wants_float or settings.wants_int8):
             return writing.write(loaded, {}, {"files": [], **more})
-        parts = tokens_of(loaded, dataset, data, settings)
+        parts = tokens_of(loaded, dataset, data, settings, sentence)
         graph = build_graph(loaded.model)
         runner = OnnxRunner(graph, threads)
         result: dict[str, Any] = {**more, "max_abs_diff": checked_diff(runner, loaded, parts.dev)}

@@ -49,17 +49,22 @@ class TaskTokens:
     train: Tokens | None = None
 
 
-def longest_input(loaded: Loaded, data: DataSettings | None) -> int:
-    """Return the tokens at which texts are cut."""
+def longest_input(loaded: Loaded, data: DataSettings | None, sentence: Sentence | None) -> int:
+    """Return the tokens at which texts are cut: those asked for, else the model's own, else the task's default."""
     asked, room = data or DataSettings(), loaded.tokenizer.model_max_length
-    return input_length(loaded.provenance, asked.max_length, asked.length_limit, room)
+    named = None if sentence is None else sentence.max_length
+    return input_length(loaded.provenance, asked.max_length, named or asked.length_limit, room)
 
 
 def tokens_of(
-    loaded: Loaded, dataset: Dataset | None, data: DataSettings | None, settings: ExportSettings
+    loaded: Loaded,
+    dataset: Dataset | None,
+    data: DataSettings | None,
+    settings: ExportSettings,
+    sentence: Sentence | None = None,
 ) -> TaskTokens:
     """Tokenise the task's rows, or demo texts where there is no task."""
-    longest = longest_input(loaded, data)
+    longest = longest_input(loaded, data, sentence)
 
     def tokens(rows: Examples, part: str) -> Tokens:
         made = tokenize_rows(rows, loaded.tokenizer, loaded.source, longest)
@@ -155,7 +160,7 @@ def trimmed(
 
     Vectors of an embedding model are compared with those of the whole one.
     """
-    longest = longest_input(loaded, data)
+    longest = longest_input(loaded, data, sentence)
 
     def tokens(rows: Examples, of: Loaded) -> Tokens:
         return tokenize_rows(rows, of.tokenizer, of.source, longest)

@@ -17,7 +17,7 @@ from cutbert.hub.card import write_card
 from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
 from cutbert.hub.families import family_of
 from cutbert.hub.family import CLASS_SUFFIX, Family, head_group
-from cutbert.hub.provenance import FILE_NAME
+from cutbert.hub.provenance import FILE_NAME, input_length
 from cutbert.hub.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
 from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
 from cutbert.hub.weights import write_weights
@@ -69,7 +69,8 @@ def save_model(
         save_tokenizer(aside, tokenizer, model.shape, model.style)
         if sentence is not None:
             room = tokenizer.model_max_length
-            write_sentence(aside, sentence, model.shape.hidden_size, min(sentence.max_length or room, room))
+            longest = input_length(provenance, None, sentence.max_length or room, room)
+            write_sentence(aside, sentence, model.shape.hidden_size, longest)
         write_sidecars(aside, model, provenance)
 
 

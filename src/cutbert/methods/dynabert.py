@@ -70,10 +70,8 @@ def dynabert(
         Hou et al. 2020 (2004.04037); recipes and their departures in `dynabert_recipes`. On plain text the vocabulary's
         logits at masked positions take the place of a task's: our choice.
     """
-    longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
-    recipe = resolve_recipe(settings, train, longest)
-    check_method = partial(check_family, settings, recipe)
-    inputs = check_inputs(models, data, settings, train=train, check_method=check_method)
+    inputs = check_inputs(models, data, settings, train=train, check_method=partial(check_family, settings, train))
+    recipe = recipe_for(settings, train, inputs)
     train = replace(train, precision=recipe.precision)
     return carry_out(inputs, train, run, partial(make_family, settings=settings, recipe=recipe, train=train, run=run))
 
@@ -131,9 +129,16 @@ def family(shape: EncoderShape, settings: DynabertSettings, recipe: DynabertReci
     )
 
 
-def check_family(settings: DynabertSettings, recipe: DynabertRecipe, inputs: Inputs) -> None:
+def recipe_for(settings: DynabertSettings, train: TrainSettings, inputs: Inputs) -> DynabertRecipe:
+    """Return the named recipe for inputs of the data's length."""
+    data = inputs.data
+    longest = data.sequence_length if isinstance(data, TextSettings) else data.length_limit
+    return resolve_recipe(settings, train, longest)
+
+
+def check_family(settings: DynabertSettings, train: TrainSettings, inputs: Inputs) -> None:
     """Raise unless family, recipe, teacher, source of words and task go together; all mistakes together."""
-    mistakes, head = Mistakes(), inputs.head
+    mistakes, head, recipe = Mistakes(), inputs.head, recipe_for(settings, train, inputs)
     if settings.teacher_width and all(stage.teacher != "width" for stage in recipe.stages):
         mistakes.add(f"--teacher-width is for recipes of two stages, got --recipe {settings.recipe}")
     with mistakes.collect():

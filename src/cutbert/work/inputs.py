@@ -14,6 +14,7 @@ from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.files import file_sha256
 from cutbert.hub.families import family_of
+from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
 from cutbert.hub.sentence import read_embedder
 from cutbert.hub.weights import weight_files
 from cutbert.model.style import EncoderStyle
@@ -122,6 +123,9 @@ def check_inputs(
         with mistakes.collect():
             train.check()
     is_sound = settings is None or mistakes.passes(settings.check)
+    if isinstance(data, DataSettings) and data.is_embedding:
+        with mistakes.collect():
+            data = with_own_length(data, models)
     if train is not None and isinstance(data, TextSettings):
         with mistakes.collect():
             check_token_table(train.token_table)
@@ -136,11 +140,8 @@ def check_inputs(
     if dataset is not None and dataset.head.is_sequence:
         with mistakes.collect():
             models.model.check_pooling()
-    if dataset is not None and dataset.head.kind == "embedding":
-        with mistakes.collect():
-            read_embedder(models.model.name, models.model.folder)
-        if models.teacher is not None:
-            mistakes.add("--teacher must not be given with --objective embedding: MODEL is the teacher")
+    if dataset is not None and dataset.head.kind == "embedding" and models.teacher is not None:
+        mistakes.add("--teacher must not be given with --objective embedding: MODEL is the teacher")
     inputs = Inputs(models, data, MASKED_LM if dataset is None else dataset.head, dataset, texts, new)
     has_rows = dataset is not None or isinstance(data, TextSettings)
     if check_method is not None and has_rows and all(fits) and is_sound:
@@ -148,6 +149,24 @@ def check_inputs(
             check_method(inputs)
     mistakes.check(InputError)
     return inputs
+
+
+def with_own_length(data: DataSettings, models: Models) -> DataSettings:
+    """Return the settings of an embedding model's data with the length that the model has, where none is given.
+
+    That is the longest text it was trained on, else the longest that its sentence-transformers folder names, as far
+    as all models have positions.
+
+    Raises:
+        ModelError: it is no embedding model, as in `read_embedder`.
+    """
+    sentence = read_embedder(models.model.name, models.model.folder)
+    if data.max_length is not None:
+        return data
+    record = models.model.folder / FILE_NAME
+    provenance = read_provenance(record.parent) if record.is_file() else {}
+    room = min(source.facts.max_tokens for source in (models.model, *models.others.values()))
+    return replace(data, max_length=input_length(provenance, None, sentence.max_length or data.length_limit, room))
 
 
 def check_fit(source: ModelSource, data: DataSettings | TextSettings, new: NewShape | None) -> None:

@@ -156,7 +156,8 @@ class TaskObjective:
         loaded = load_for(inputs.model, data, train.seed)
         run.record(data=data.files, weights=weight_hashes(inputs.model))
         spread = LabelSpread.of(data)
-        for note in (*data.notes, *loaded.notes, *length_notes(loaded, inputs), *spread.notes(engine.dtype)):
+        lengths = length_notes(loaded, inputs, is_given=run.settings.get("data", {}).get("max_length") is not None)
+        for note in (*data.notes, *loaded.notes, *lengths, *spread.notes(engine.dtype)):
             say(note, shown=engine.is_main)
         if data.select_is_dev:
             say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
@@ -311,10 +312,17 @@ def tokenize(rows: Examples, loaded: Loaded, inputs: Inputs) -> Tokens:
     return tokenize_rows(rows, loaded.tokenizer, loaded.source, inputs.data.length_limit)
 
 
-def length_notes(loaded: Loaded, inputs: Inputs) -> tuple[str, ...]:
-    """Return a note where a model was trained on longer inputs than it gets here."""
+def length_notes(loaded: Loaded, inputs: Inputs, *, is_given: bool) -> tuple[str, ...]:
+    """Return a note where a model was trained on longer inputs than it gets here, or where it says how long they are.
+
+    Args:
+        loaded, inputs: the model and its data.
+        is_given: whether the user said how long inputs are.
+    """
     assert isinstance(inputs.data, DataSettings)
     before, now = loaded.provenance.get("max_length"), inputs.data.length_limit
+    if inputs.data.is_embedding and not is_given:
+        return (f"texts are cut at {now} tokens, as {loaded.source} cuts them; fewer take less time: --max-length N",)
     if before is None or before <= now:
         return ()
     return (f"{loaded.source} was trained on inputs of up to {before} tokens; here they are cut at --max-length {now}",)
