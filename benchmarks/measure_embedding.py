@@ -28,6 +28,7 @@ from measure_fit import outputs_name
 from recording import make_parser, measure_seeds, numbers, parse, record_so_far, shares
 from workload import model_of
 
+MAX_LENGTH = 128  # tokens at which all texts are cut, the uncut model's too
 TASKS = ("SST-2", "CoLA", "MRPC", "RTE", "QNLI", "QQP", "WNLI", "STS-B", "SUBJ")
 TEXT_COLUMNS = {"sentence", "sentence1", "sentence2", "question", "question1", "question2", "#1 String", "#2 String"}
 END = re.compile(r"(?<=[.!?]) +(?=[A-Z\"'(])")
@@ -67,6 +68,7 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "data_dir": args.data_dir,
         "max_train_samples": args.texts,
         "max_eval_samples": args.queries,
+        "max_length": MAX_LENGTH,
         "max_latency_share": args.shares,
         "time": args.time,
         "threads": args.threads,

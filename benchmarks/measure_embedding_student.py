@@ -29,7 +29,7 @@ from cutbert.shape.source import find_model
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
 from cutbert.train.runner import run_rows
-from measure_embedding import SHOWN, write_data
+from measure_embedding import MAX_LENGTH, SHOWN, write_data
 from recording import make_parser, measure_seeds, numbers, parse, record_so_far
 
 BACKEND = "onnx-int8"
@@ -73,6 +73,7 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         kinds=["student"],
         max_train_samples=args.texts,
         max_eval_samples=args.held_out,
+        max_length=MAX_LENGTH,
         max_latency_share=share_of_student(args),
         time=args.time,
         threads=args.threads,
@@ -86,6 +87,7 @@ def measure(seed: int, args: argparse.Namespace) -> dict[str, Any]:
         corpus=data["corpus"],
         relevant=data["relevant"],
         max_eval_samples=args.queries,
+        max_length=MAX_LENGTH,
     )
     folders = {"taught": str(run.path / "model"), "untaught": args.student}
     outputs = {name: outputs_of(folder, settings, args.threads) for name, folder in folders.items()}
