@@ -28,6 +28,7 @@ FREE = EncoderShape(
 )
 LETTERS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", *string.ascii_lowercase)
 MPNET_VOCAB = ("<s>", "<pad>", "</s>", "<unk>", "<mask>", "[UNK]", *WORDS, "##ish", ",", ".")
+MARKS = ("dull", "very")  # further special tokens
 PIECES = (*SPECIAL, "▁", *string.ascii_lowercase)
 EVEN_KEYS = (LayerShape(4, 6, 4, 17), *FREE.layers[1:])
 SHAPES = {  # of a free shape in each family: RoBERTa's line has one token type, DistilBERT and others none
@@ -58,7 +59,7 @@ def bert_tokenizer() -> BertTokenizer:
 
 
 def family_tokenizer(family: str) -> PreTrainedTokenizerFast:
-    """Return a tokenizer of a family's own class; RoBERTa's and DeBERTa's of single letters."""
+    """Return a tokenizer of a family's own class; RoBERTa's and DeBERTa's of single letters, ELECTRA's with MARKS."""
     if family == "roberta":
         return RobertaTokenizer(vocab={token: i for i, token in enumerate(LETTERS)}, merges=[])
     if family == "mpnet":
@@ -68,7 +69,10 @@ def family_tokenizer(family: str) -> PreTrainedTokenizerFast:
     if family == "modernbert":
         engine = bert_tokenizer()
         return PreTrainedTokenizerFast(tokenizer_object=engine.backend_tokenizer, **engine.special_tokens_map)
-    return bert_tokenizer()
+    tokenizer = bert_tokenizer()
+    if family == "electra":
+        tokenizer.add_special_tokens({"extra_special_tokens": list(MARKS)})
+    return tokenizer
 
 
 def save_layout_model(

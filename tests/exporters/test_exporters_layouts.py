@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 import onnx
 import pytest
-from layout_models import FREE, NEW, SHAPES, STOCK, add_modules, bert_tokenizer, save_layout_model
+from layout_models import FREE, MARKS, NEW, SHAPES, STOCK, add_modules, bert_tokenizer, save_layout_model
 from random_models import HEADS, own_answer, random_inputs
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -200,6 +200,17 @@ def test_the_tokenizer_is_known_everywhere(tmp_path: Path) -> None:
     assert read(out / "tokenizer.json")["truncation"] is None
     text = "a good, goodish film"
     assert AutoTokenizer.from_pretrained(out)(text)["input_ids"] == bert_tokenizer()(text)["input_ids"]
+
+
+def test_further_special_tokens_have_the_key_that_all_versions_read(tmp_path: Path) -> None:
+    save_layout_model(tmp_path / "m", HEADS["single_label"], SHAPES["electra"], family="electra")
+    cutbert.export(tmp_path / "m", layouts="optimum", onnx=True, out=tmp_path / "out", threads=1)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        data = read(tmp_path / "out" / name)
+        assert data["additional_special_tokens"] == list(MARKS) and "extra_special_tokens" not in data
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert set(MARKS) <= set(tokenizer.all_special_tokens)
+    assert tokenizer("a dull film")["input_ids"] == bert_tokenizer()("a dull film")["input_ids"]
 
 
 def test_pooling_and_normalisation_are_kept(tmp_path: Path) -> None:

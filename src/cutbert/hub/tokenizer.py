@@ -23,6 +23,7 @@ TRIAL = "a \u2603 zq9, 漢字"  # known words and unknown ones
 PADDING_KEYS = ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of", "pad_token_type_id")
 CONFIG_FILE = "tokenizer_config.json"
 OWN_KEYS = ("backend", "is_local", "local_files_only")  # of transformers 5 itself, which others do not know
+EXTRA = "extra_special_tokens"
 GENERIC = {"TokenizersBackend": "PreTrainedTokenizerFast"}  # a class of transformers 5 -> its name in all versions
 
 
@@ -116,9 +117,14 @@ def save_tokenizer_for_loaders(
     save_tokenizer(folder, tokenizer, shape, style)
     data = read_json(folder / CONFIG_FILE)
     kept = {key: value for key, value in data.items() if key not in OWN_KEYS}
+    more = {}
+    if isinstance(
+        kept.get(EXTRA), list
+    ):  # which version 4 reads as tokens by their names, and all versions by this one
+        more = {"additional_special_tokens": kept.pop(EXTRA)}
     name = str(kept.get("tokenizer_class"))
     names = ["input_ids", *(["token_type_ids"] if shape.num_token_types > 1 else []), "attention_mask"]
     values = {"tokenizer_class": GENERIC.get(name, name), "model_max_length": longest, "model_input_names": names}
-    write_json(folder / CONFIG_FILE, kept | values)
+    write_json(folder / CONFIG_FILE, kept | more | values)
     tokens = {key: str(token) for key, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
-    write_json(folder / "special_tokens_map.json", tokens)
+    write_json(folder / "special_tokens_map.json", tokens | more)
