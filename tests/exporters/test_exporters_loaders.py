@@ -29,6 +29,7 @@ from random_models import HEADS, own_answer
 import cutbert
 from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.session import OnnxRunner
+from cutbert.hub.loaders import TEXT
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime import load
 
@@ -177,6 +178,21 @@ def run(command: list[str], jobs: list[dict[str, Any]], environment: dict[str, s
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def card_lines(folder: Path, language: str) -> str:
+    """Return the first lines of code in a language on a model's card."""
+    return (folder / "README.md").read_text().partition(f"```{language}\n")[2].partition("```")[0]
+
+
+def run_lines(node: Path, lines: str, models: Path) -> str:
+    """Return what lines of JavaScript print that load models of a folder by their names."""
+    script = node / "lines.mjs"
+    place = f"env.allowRemoteModels = false;\nenv.localModelPath = {json.dumps(str(models))};\n"
+    script.write_text(f"import {{ env }} from '@huggingface/transformers';\n{place}{lines}")
+    done = subprocess.run(["node", str(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.mark.slow
 @pytest.mark.loaders
 def test_transformers_js(folder: Path, models: dict[str, TaskModel], node: Path) -> None:
@@ -219,6 +235,11 @@ def test_transformers_js(folder: Path, models: dict[str, TaskModel], node: Path)
     assert whole[0]["label"] == HEADS["single_label"].labels[int(first.argmax())]
     for name, found in zip(VECTORS, whole[len(names) :], strict=False):
         close(found, vectors(models[name], name, TEXTS[:2]))
+    script = card_lines(folder / "regression", "js").replace("FOLDER", "regression").replace("q8", "fp32")
+    answer = json.loads(run_lines(node, script, folder))
+    close(answer, own_answer(models["regression"], encoded([("a question", TEXT)])))
+    script = card_lines(folder / "masked_lm", "js").replace("FOLDER", "masked_lm")
+    assert "score: " in run_lines(node, script, folder)
     for name, found in zip(names, whole[len(jobs) :], strict=False):  # int8 answers as its file does here
         runner = OnnxRunner(folder / name / "onnx" / "model_quantized.onnx", 1)
         if "logits" in found and np.ndim(found["logits"]) == 2:

@@ -66,6 +66,20 @@ def vector_comment(served: LoaderFacts) -> list[str]:
 def transformers_js(served: LoaderFacts) -> tuple[str, str]:
     kinds = {"onnx/model.onnx": "fp32", "onnx/model_quantized.onnx": "q8"}
     dtypes = [kinds[name] for name in served.files]
+    other = f"  // or '{dtypes[0]}'" if len(dtypes) > 1 else ""
+    if served.head.is_sequence and served.head.num_outputs == 1:
+        lines = [
+            "import { AutoModelForSequenceClassification, AutoTokenizer } from '@huggingface/transformers';",
+            "",
+            f"const tokenizer = await AutoTokenizer.from_pretrained('{FOLDER}');",
+            f"const model = await AutoModelForSequenceClassification.from_pretrained('{FOLDER}', "
+            f"{{ dtype: '{dtypes[-1]}' }});{other}",
+            "// of single texts without text_pair; pipeline() takes a softmax, by which each number is 1",
+            f"const inputs = tokenizer(['a question'], {{ text_pair: [{json.dumps(TEXT)}], padding: true, "
+            "truncation: true });",
+            "console.log((await model(inputs)).logits.tolist());",
+        ]
+        return "js", "\n".join(lines)
     call = json.dumps(TEXT)
     sentence = served.sentence
     if sentence is not None and sentence.pooling in POOLINGS:
@@ -73,12 +87,11 @@ def transformers_js(served: LoaderFacts) -> tuple[str, str]:
     elif served.task == "question-answering":
         call = '"Who wrote it?", "It was written by Ada."'
     elif served.task == "fill-mask":
-        call = '"a [MASK] film"'
+        call = "`a ${pipe.tokenizer.mask_token} film`"
     lines = [
         "import { pipeline } from '@huggingface/transformers';",
         "",
-        f"const pipe = await pipeline('{served.task}', '{FOLDER}', {{ dtype: '{dtypes[-1]}' }});"
-        + (f"  // or '{dtypes[0]}'" if len(dtypes) > 1 else ""),
+        f"const pipe = await pipeline('{served.task}', '{FOLDER}', {{ dtype: '{dtypes[-1]}' }});{other}",
         f"console.log(await pipe({call}));",
     ]
     return "js", "\n".join(lines)
