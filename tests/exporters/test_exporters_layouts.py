@@ -23,8 +23,10 @@ from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.layouts import TABLE, resolved, triton_config
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings, LayoutName
-from cutbert.hub.loaders import LOADERS
+from cutbert.hub.loaders import LOADERS, LoaderFacts, transformers_js
 from cutbert.hub.save import stand_in
+from cutbert.hub.sentence import read_cross_encoder
+from cutbert.runtime.folder import ACTIVATIONS, Folder
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.ingredients import Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
@@ -228,15 +230,38 @@ def test_pooling_and_normalisation_are_kept(tmp_path: Path) -> None:
     assert 'SentenceTransformer("FOLDER", backend="onnx"' in card and "vectors /= np.linalg.norm" in card
 
 
-def test_what_a_cross_encoder_does_with_its_output_is_kept(tmp_path: Path) -> None:
+def test_what_a_cross_encoder_does_with_its_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, "regression", "sentence-transformers")
     key, identity = "sentence_transformers", {"activation_fn": "torch.nn.modules.linear.Identity"}
     assert read(tmp_path / "out" / "config.json")[key] == identity
-    own = {"activation_fn": "torch.nn.modules.activation.Sigmoid"}
-    config = tmp_path / "m" / "config.json"
-    config.write_text(json.dumps({**read(config), key: own}))
+    assert "applies a sigmoid to its output, and nothing to this folder's" in said(capsys)
+    sigmoid, config = "torch.nn.modules.activation.Sigmoid", tmp_path / "m" / "config.json"
+    own, plain = {"activation_fn": sigmoid}, read(config)
+    old = {"sbert_ce_default_activation_function": sigmoid}
+    for more, wanted in (
+        ({key: own}, own),
+        (old, own),
+        ({key: {"version": "3.4", "activation_fn": None}, **old}, {"version": "3.4", **own}),
+        ({key: own, "sbert_ce_default_activation_function": identity["activation_fn"]}, own),
+    ):
+        config.write_text(json.dumps({**plain, **more}))
+        assert read_cross_encoder(tmp_path / "m") == wanted
+        assert Folder.read(tmp_path / "m").activation is ACTIVATIONS["Sigmoid"]
     cutbert.export(tmp_path / "m", layouts="sentence-transformers", out=tmp_path / "other", threads=1)
-    assert read(tmp_path / "other" / "config.json")[key] == own
+    assert read(tmp_path / "other" / "config.json")[key] == own and "sigmoid" not in said(capsys)
+
+
+def test_lines_for_transformers_js_give_the_number_itself() -> None:
+    def lines(kind: str) -> str:
+        return transformers_js(LoaderFacts(HEADS[kind], None, FREE, False, ("onnx/model.onnx",)))[1]
+
+    assert "text_pair: [" in lines("regression") and ".logits.tolist()" in lines("regression")
+    assert "pipeline('text-classification', 'FOLDER'" in lines("single_label")
+    assert "pipe.tokenizer.mask_token" in lines("masked_lm") and "[MASK]" not in lines("masked_lm")
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().err.split())
 
 
 def test_a_plain_export_of_an_embedding_model_keeps_them_too(tmp_path: Path) -> None:

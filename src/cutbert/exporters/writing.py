@@ -19,6 +19,7 @@ from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.hub.save import save_for_loaders, save_model
 from cutbert.hub.sentence import Sentence, read_cross_encoder
 from cutbert.shape.source import ModelSource
+from cutbert.train.progress import say
 
 GraphFiles = Mapping[str, onnx.ModelProto]  # by their names
 
@@ -87,6 +88,13 @@ class Writing:
     def write_for_loaders(self, loaded: Loaded, files: GraphFiles, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Write a folder in the layouts asked for; return `out`, `files` and `layouts`."""
         folder, sentence = Path(str(self.settings.out)), self.sentence
+        cross_encoder, head = read_cross_encoder(self.source.folder) or {}, loaded.model.head_spec
+        is_score = head.is_sequence and head.num_outputs == 1
+        if is_score and "sentence-transformers" in self.settings.layouts and "activation_fn" not in cross_encoder:
+            say(
+                f"{self.source} names no activation: sentence-transformers' CrossEncoder applies a sigmoid to its "
+                "output, and nothing to this folder's (activation_fn in config.json); the order of scores is the same"
+            )
         int8_name = next((name for name in files if name != FLOAT_FILE), "")
         graphs = Graphs(files.get(FLOAT_FILE), files.get(int8_name), int8_name, triton_name(folder))
         with replacing_folder(folder, is_new=True) as aside:
@@ -99,7 +107,7 @@ class Writing:
                 provenance={**provenance, "layouts": layouts},
                 longest=longest_text(loaded, sentence),
                 sentence=sentence,
-                cross_encoder=read_cross_encoder(self.source.folder),
+                cross_encoder=cross_encoder,
             )
             if (aside / FOLDER).is_dir():
                 first = min(path.name for path in (aside / FOLDER).glob("*.onnx"))

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -91,7 +92,7 @@ def save_for_loaders(
     provenance: Mapping[str, Any],
     longest: int,
     sentence: Sentence | None = None,
-    cross_encoder: Mapping[str, Any] | None = None,
+    cross_encoder: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
     """Write what loaders of ONNX files read beside them into a folder that is there.
 
@@ -104,12 +105,13 @@ def save_for_loaders(
         model, tokenizer, provenance: as in `save_model`.
         longest: tokens at which a loader cuts a text.
         sentence: of a bare encoder, how texts become vectors.
-        cross_encoder: what sentence-transformers does with the outputs of a head of whole texts; None: nothing.
+        cross_encoder: what sentence-transformers does with the outputs of a head of whole texts; where it names no
+            activation: nothing.
     """
     family = family_of(model.style.family)
     config = loader_config(model, tokenizer, family)
     if model.head_spec.is_sequence:
-        config[CROSS_ENCODER_KEY] = dict(cross_encoder or IDENTITY)
+        config[CROSS_ENCODER_KEY] = IDENTITY | dict(cross_encoder)
     if loads_stock(model):
         write_weights(folder / "model.safetensors", stock_tensors(model, family), {"format": "pt"})
     write_json(folder / "config.json", config)

@@ -16,6 +16,7 @@ MODULES_FILE = "modules.json"
 LENGTH_FILE = "sentence_bert_config.json"  # the text-embeddings server reads it too
 PROMPTS_FILE = "config_sentence_transformers.json"
 CROSS_ENCODER_KEY = "sentence_transformers"  # in a config.json
+OLD_ACTIVATION_KEY = "sbert_ce_default_activation_function"  # there too, written before version 4
 CROSS_ENCODER_FACT = "cross_encoder"  # the same in a cutbert.json
 POOL = ["Transformer", "Pooling"]
 NORMALIZE = "Normalize"
@@ -91,13 +92,17 @@ def read_embedder(model: str, folder: Path) -> Sentence:
 def read_cross_encoder(folder: Path) -> dict[str, Any] | None:
     """Return what sentence-transformers does with the outputs of a folder's head of whole texts; None if not said.
 
-    Its version 6 says it in a file of its own, former ones in config.json.
+    Its version 6 says it in a file of its own, versions 4 and 5 in config.json, and former ones there by an older key.
     """
     own = read_json(folder / PROMPTS_FILE, ModelError) if (folder / PROMPTS_FILE).is_file() else None
     if isinstance(own, dict) and own.get("activation_fn") is not None:
         return {"activation_fn": own["activation_fn"]}
-    data = read_json(folder / "config.json", ModelError).get(CROSS_ENCODER_KEY)
-    return data if isinstance(data, dict) else None
+    config = read_json(folder / "config.json", ModelError)
+    said, old = config.get(CROSS_ENCODER_KEY), config.get(OLD_ACTIVATION_KEY)
+    data = {key: value for key, value in said.items() if value is not None} if isinstance(said, dict) else {}
+    if old is not None:
+        data.setdefault("activation_fn", old)
+    return data or None
 
 
 def read_sentence(folder: Path) -> Sentence | None:

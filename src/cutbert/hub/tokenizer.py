@@ -118,9 +118,7 @@ def save_tokenizer_for_loaders(
     data = read_json(folder / CONFIG_FILE)
     kept = {key: value for key, value in data.items() if key not in OWN_KEYS}
     more = {}
-    if isinstance(
-        kept.get(EXTRA), list
-    ):  # which version 4 reads as tokens by their names, and all versions by this one
+    if isinstance(kept.get(EXTRA), list):  # version 4 takes it for tokens by names; the other key is read by all
         more = {"additional_special_tokens": kept.pop(EXTRA)}
     name = str(kept.get("tokenizer_class"))
     names = ["input_ids", *(["token_type_ids"] if shape.num_token_types > 1 else []), "attention_mask"]

@@ -100,13 +100,15 @@ class Folder:
 
         Source:
             sentence-transformers 6, `CrossEncoder._parse_model_config` and `get_default_activation_fn`: a file of its
-            own first, which version 6 writes, then config.json. Where nothing is named that applies a sigmoid to a
-            single output, we do not.
+            own first, which version 6 writes, then config.json, there the key of versions before 4 last. Where nothing
+            is named that applies a sigmoid to a single output, we do not.
         """
         place, named = SENTENCE_FILE, optional_object(self.path / SENTENCE_FILE).get("activation_fn")
         if named is None:
             place, said = "config.json", self.config.get("sentence_transformers")
             named = said.get("activation_fn") if isinstance(said, dict) else None
+        if named is None:
+            named = self.config.get("sbert_ce_default_activation_function")
         if named is None:
             return ACTIVATIONS["Identity"]
         name = str(named).removeprefix("torch.").rpartition(".")[2]
