@@ -176,6 +176,9 @@ def test_an_encoder_whose_config_names_a_masked_lm_gives_vectors(tmp_path: Path)
         cutbert.export(folder, onnx=True, out=tmp_path / name, threads=1)
         vectors += load(tmp_path / name, threads=1)(["a fine film"])
     np.testing.assert_array_equal(*vectors)
+    cutbert.export(folder, onnx=True, threads=1)  # in place the config goes on naming that class
+    np.testing.assert_array_equal(load(folder, threads=1)(["a fine film"])[0], vectors[0])
+    np.testing.assert_array_equal(cutbert.predict(folder, texts=["a fine film"], threads=1)[0], vectors[0])
 
 
 def test_stock_and_hub_ids(model: Path, tmp_path: Path) -> None:

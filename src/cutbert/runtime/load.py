@@ -10,7 +10,7 @@ from cutbert.runtime.readers import Reader
 from cutbert.runtime.runner import BATCH_SIZE, BATCH_TOKENS, Model, Session
 from cutbert.runtime.taggers import Tagger
 from cutbert.runtime.texts import Labeller, Scorer
-from cutbert.runtime.vectors import STATES, Embedder
+from cutbert.runtime.vectors import STATES, Embedder, has_modules
 
 LENGTH_OF_QUESTIONS = 384  # of a reader whose training is not recorded
 BY_KIND: dict[str, type[Model]] = {
@@ -76,7 +76,10 @@ def load(
 
 
 def kind_of(folder: Folder, session: Session) -> type[Model]:
-    """Return the class of a folder's kind, by its config and, where that names none, by its graph's outputs."""
+    """Return the class of a folder's kind, by its config and, where that names none, by its graph's outputs.
+
+    The config of an embedding model may name the masked LM that it was made from, as all-mpnet-base-v2's does.
+    """
     if folder.kind in BY_KIND:
         kind = BY_KIND[folder.kind]
         wanted = "start_logits" if kind is Reader and "logits" not in session.outputs else "logits"
@@ -84,7 +87,7 @@ def kind_of(folder: Folder, session: Session) -> type[Model]:
             return kind
     elif "start_logits" in session.outputs:
         return Reader
-    elif folder.kind != "masked_lm" and set(STATES) & set(session.outputs):
+    elif set(STATES) & set(session.outputs) and (folder.kind != "masked_lm" or has_modules(folder.path)):
         return Embedder
     raise ModelError(
         f"{folder.path} must label, score, tag, answer or embed texts, got a head of kind {folder.kind} with the "

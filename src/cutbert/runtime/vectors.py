@@ -16,6 +16,7 @@ from cutbert.errors import ModelError
 from cutbert.runtime.folder import named_prompt, read_object, read_value
 from cutbert.runtime.runner import Model, Outputs
 
+MODULES_FILE = "modules.json"
 FLAG = "pooling_mode_"
 WORDS = {"cls_token": "cls", "mean_tokens": "mean", "max_tokens": "max"}
 POOLINGS = ("cls", "mean", "max", "lasttoken")
@@ -69,10 +70,15 @@ def pooled(states_BSH: NDArray[np.float32], mask_BS: NDArray[np.int64], pooling:
     return mean
 
 
+def has_modules(folder: Path) -> bool:
+    """Return whether a folder is one of sentence-transformers."""
+    return (folder / MODULES_FILE).is_file()
+
+
 def modules_of(folder: Path) -> tuple[str, bool, bool]:
     """Return a folder's pooling, whether its vectors are divided by their norm, and whether prompts are pooled too."""
-    path = folder / "modules.json"
-    if not path.is_file():
+    path = folder / MODULES_FILE
+    if not has_modules(folder):
         raise ModelError(
             f"{folder} must say how a text's states become its vector (modules.json and 1_Pooling, as "
             "sentence-transformers writes them), got a bare encoder without"
