@@ -336,7 +336,7 @@ def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     for name, given in (("labels", TEXTS), ("labels", pairs), ("scores", pairs), ("answers", pairs)):
         found = cutbert.predict(folders[name], texts=given, threads=1)
-        assert found == load(folders[name], threads=1, max_length=None if name == "answers" else 128)(given)
+        assert found == load(folders[name], threads=1)(given)
     words = [text.split() for text in TEXTS]
     assert cutbert.predict(folders["tags"], texts=words, threads=1)[3]["words"] == words[3]
     vectors = cutbert.predict(folders["vectors"], texts=tuple(TEXTS), threads=1)
@@ -355,12 +355,23 @@ def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
         cutbert.predict(folders["labels"], texts=TEXTS, out="o.csv")
 
 
+@pytest.mark.parametrize("place", ["sentence_bert_config.json", "tokenizer_config.json"])
+def test_texts_are_cut_where_the_folder_says(folders: dict[str, Path], place: str, tmp_path: Path) -> None:
+    folder, text = shutil.copytree(folders["scores"], tmp_path / "scores"), "a good film and a very dull book"
+    key = "max_seq_length" if place.startswith("sentence") else "model_max_length"
+    data = json.loads((folder / place).read_text()) if (folder / place).is_file() else {}
+    (folder / place).write_text(json.dumps({**data, key: 6}))
+    wanted = load(folders["scores"], threads=1)(["a good film and"])[0]["label"]
+    assert load(folder, threads=1)([text])[0]["label"] == pytest.approx(wanted, abs=1e-5)
+    for backend in ("torch", "onnx"):
+        found = cutbert.predict(folder, texts=[text], backend=backend, threads=1)[0]["label"]
+        assert found == pytest.approx(wanted, abs=1e-5)
+        whole = cutbert.predict(folder, texts=[text], backend=backend, max_length=128, threads=1)[0]["label"]
+        assert whole == pytest.approx(load(folders["scores"], threads=1)([text])[0]["label"], abs=1e-5)
+
+
 def test_a_cross_encoders_activation_is_applied(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder, raw = tmp_path / "scores", load(folders["scores"], threads=1)(TEXTS)
-    folder.mkdir()
-    for path in folders["scores"].rglob("*"):
-        target = folder / path.relative_to(folders["scores"])
-        target.mkdir(exist_ok=True) if path.is_dir() else target.write_bytes(path.read_bytes())
+    folder, raw = shutil.copytree(folders["scores"], tmp_path / "scores"), load(folders["scores"], threads=1)(TEXTS)
     config = json.loads((folder / "config.json").read_text())
     for name in ("torch.nn.modules.activation.Sigmoid", "torch.nn.modules.linear.Identity"):
         (folder / "config.json").write_text(json.dumps({**config, "sentence_transformers": {"activation_fn": name}}))

@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from cutbert.data.rows import Rows
-from cutbert.data.settings import MAX_LENGTH
 from cutbert.data.stream import InputFile, Scan, scan, stream_chunks
 from cutbert.data.tokens import Tokens, cut_notes, encode, plain_engine
 from cutbert.errors import InputError, Mistakes, ModelError
 from cutbert.files import replacing_file, scratch_folder
 from cutbert.hub.load import load_model
-from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
+from cutbert.hub.provenance import FILE_NAME
 from cutbert.lacks import naming_lacks
 from cutbert.parsing import is_encodable
 from cutbert.printable import printable
@@ -144,13 +143,15 @@ def torch_answers(
     source: ModelSource, settings: AnswerSettings, has_pairs: bool, advance: Callable[[int], None]
 ) -> tuple[Answers, Notes]:
     """Return what answers inputs in torch, and what then gives the notes."""
-    from cutbert.runtime.folder import Folder, read_object
+    from cutbert.runtime.folder import Folder, optional_object, read_object
 
-    activate = Folder(source.folder, read_object(source.folder / "config.json"), {}).activation
+    record = optional_object(source.folder / FILE_NAME)
+    folder = Folder(source.folder, read_object(source.folder / "config.json"), record)
+    activate = folder.activation
     engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
     loaded = load_model(source)
     loaded.model.to(engine.device)
-    max_length = input_length(loaded.provenance, settings.max_length, MAX_LENGTH, loaded.tokenizer.model_max_length)
+    max_length = settings.max_length or min(folder.longest, source.facts.max_tokens)
     tokenizer = plain_engine(loaded.tokenizer, loaded.source, max_length, pairs=has_pairs)
     num_cut = num_rows = 0
 
@@ -189,16 +190,11 @@ def onnx_answers(
     """Return what answers inputs in ONNX Runtime, and what then gives the notes."""
     from cutbert.runtime import Reader, load
 
-    folder, head = source.folder, source.head
-    max_length = settings.max_length
-    if head.is_sequence or head.kind == "token":
-        record = read_provenance(folder) if (folder / FILE_NAME).is_file() else {}
-        max_length = input_length(record, settings.max_length, MAX_LENGTH, source.facts.max_tokens)
     model = load(
-        folder,
-        backend=backend_of(folder, settings.backend),
+        source.folder,
+        backend=backend_of(source.folder, settings.backend),
         threads=settings.threads,
-        max_length=max_length,
+        max_length=settings.max_length,
         batch_size=settings.batch_size,
     )
     num_rows = 0

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cutbert.data.settings import MAX_LENGTH
 from cutbert.errors import ModelError
 from cutbert.files import remove_leftovers
 from cutbert.options import option
@@ -50,7 +49,7 @@ class AnswerSettings(DeviceSettings):
     max_length: int | None = field(
         default=None,
         metadata=option(
-            f"Longest input; longer ones are cut. Default what the model was trained on, else {MAX_LENGTH}.",
+            "Longest input; longer ones are cut. Default what the model was trained on, else what its folder names.",
             least=2,
             unit="tokens",
             group=DATA,
