@@ -346,6 +346,14 @@ def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
         by_onnx = cutbert.predict(folders["scores"], texts=given, backend="onnx", threads=1)
         np.testing.assert_allclose([e["label"] for e in by_torch], [e["label"] for e in by_onnx], atol=1e-5)
     assert cutbert.predict(folders["labels"], texts=[]) == []
+    wanted = cutbert.predict(folders["labels"], texts=TEXTS, threads=1)
+    for backend in ("onnx", "torch"):
+        for array in (np.array(TEXTS), iter(TEXTS)):
+            found = cutbert.predict(folders["labels"], texts=array, backend=backend, threads=1)
+            assert [each["label"] for each in found] == [each["label"] for each in wanted]
+    for none in ({"a": "b"}, 7, b"good"):
+        with pytest.raises(InputError, match=f"texts must be a list of texts, got {type(none).__name__}"):
+            cutbert.predict(folders["labels"], texts=none)
     for given, wanted in ((["good", ("a", "b")], "a text"), ([("a", "b"), "good"], "a pair of texts")):
         with pytest.raises(InputError, match=f"input 1 must be {wanted}, as the first one"):
             cutbert.predict(folders["labels"], texts=given, backend="torch", threads=1)

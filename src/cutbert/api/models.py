@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, overload
@@ -17,13 +17,13 @@ from cutbert.train.predict_settings import AnswerSettings, check_predicts
 
 
 @overload
-def predict(model: str | Path, *, texts: Sequence[Any], **options: Any) -> list[Any]: ...
+def predict(model: str | Path, *, texts: Iterable[Any], **options: Any) -> list[Any]: ...
 @overload
 def predict(model: str | Path, *, texts: None = None, **options: Any) -> Result: ...
 
 
 @documented(VERBS)
-def predict(model: str | Path, *, texts: Sequence[Any] | None = None, **options: Any) -> Result | list[Any]:
+def predict(model: str | Path, *, texts: Iterable[Any] | None = None, **options: Any) -> Result | list[Any]:
     """Label, tag, answer, embed or score texts: of a file, whose answers go to a new file, or of a list.
 
     Args:
@@ -33,7 +33,7 @@ def predict(model: str | Path, *, texts: Sequence[Any] | None = None, **options:
             are given.
 
     Returns:
-        Of a file the result. Of a list the answers in its order, as cutbert.runtime gives them.
+        Of a file the result. Of texts the answers in their order, as cutbert.runtime gives them.
 
     Raises:
         InputError: mistakes in the arguments, the file or the model, before the model is loaded; an item of `texts`

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,12 +100,13 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
     return {**result, "labels": dict(sorted(given.items()))} if has_classes(head) else result
 
 
-def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSettings) -> list[Any]:
+def predict_texts(source: ModelSource, texts: Iterable[Any], settings: AnswerSettings) -> list[Any]:
     """Return one answer per input, as `cutbert.runtime` gives them.
 
     Args:
         source: of the model.
-        texts: texts, or pairs of them; of a tagger texts or lists of words.
+        texts: texts, or pairs of them; of a tagger texts or lists of words. A list, an array, or whatever gives them
+            one by one.
         settings: how the model is run.
 
     Raises:
@@ -120,11 +121,14 @@ def predict_texts(source: ModelSource, texts: Sequence[Any], settings: AnswerSet
     mistakes.check(InputError)
     if isinstance(texts, str):
         raise InputError(f"texts must be a list of texts, got one text, {texts!r:.80}")
-    if not texts:
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes | Mapping):
+        raise InputError(f"texts must be a list of texts, got {type(texts).__name__}")
+    inputs = list(texts)
+    if not inputs:
         return []
     with without_onednn:
-        answers_to, notes = answers_of(source, settings, not isinstance(texts[0], str), lambda done: None)
-        answers = answers_to(texts)
+        answers_to, notes = answers_of(source, settings, not isinstance(inputs[0], str), lambda done: None)
+        answers = answers_to(inputs)
     for note in notes():
         say(note)
     return answers
