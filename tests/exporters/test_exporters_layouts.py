@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import cutbert
 from cutbert.cli.main import main
-from cutbert.errors import InputError, MissingError
+from cutbert.errors import InputError, MissingError, ModelError
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.layouts import TABLE, resolved, triton_config
@@ -26,6 +26,7 @@ from cutbert.exporters.settings import ExportSettings, LayoutName
 from cutbert.hub.loaders import LOADERS, LoaderFacts, transformers_js
 from cutbert.hub.save import stand_in
 from cutbert.hub.sentence import read_cross_encoder
+from cutbert.runtime import load
 from cutbert.runtime.folder import ACTIVATIONS, Folder
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.ingredients import Ingredients
@@ -228,6 +229,29 @@ def test_pooling_and_normalisation_are_kept(tmp_path: Path) -> None:
     check_tei(out)  # in float32 the folder serves there too
     card = (out / "README.md").read_text()
     assert 'SentenceTransformer("FOLDER", backend="onnx"' in card and "vectors /= np.linalg.norm" in card
+
+
+def test_a_prefix_of_vectors_is_given_or_refused(tmp_path: Path) -> None:
+    write(tmp_path, "none", "sentence-transformers", onnx=True)
+    place, source = "config_sentence_transformers.json", tmp_path / "m"
+    whole = load(tmp_path / "out", threads=1)(["a good film"])[0]
+    named = read(source / place)
+    (source / place).write_text(json.dumps({**named, "truncate_dim": 7}))
+    out = tmp_path / "prefix"
+    cutbert.export(source, layouts=["sentence-transformers", "transformers.js"], onnx=True, out=out, threads=1)
+    np.testing.assert_array_equal(load(out, threads=1)(["a good film"])[0], whole[:7])
+    assert read(out / place)["truncate_dim"] == 7
+    assert ".slice(null, [0, 7])" in (out / "README.md").read_text()
+    assert "vectors = vectors[:, :7]" in (out / "onnx" / "example.py").read_text()
+    for layout in ("fastembed", "tei"):
+        with pytest.raises(InputError, match=f"--for {layout} must be given a model of whole vectors, got truncate"):
+            cutbert.export(source, layouts=layout, onnx=True, out=tmp_path / "no", threads=1)
+    (out / place).write_text('{"truncate_dim": "7"}')
+    with pytest.raises(ModelError, match="truncate_dim must be a whole number above 0, got '7'"):
+        load(out, threads=1)
+    (source / place).write_text('{"truncate_dim": true}')
+    with pytest.raises(InputError, match="truncate_dim must be a whole number above 0, got True"):
+        cutbert.export(source, layouts="optimum", onnx=True, out=tmp_path / "no", threads=1)
 
 
 def test_what_a_cross_encoder_does_with_its_output_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

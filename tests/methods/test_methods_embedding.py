@@ -25,7 +25,7 @@ from cutbert.data.vectors import VectorTexts
 from cutbert.errors import InputError
 from cutbert.exporters.gate import longest_input
 from cutbert.hub.load import load_model
-from cutbert.hub.sentence import LENGTH_FILE, read_sentence
+from cutbert.hub.sentence import LENGTH_FILE, PROMPTS_FILE, read_sentence
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import FLAG, POOLING_FILE
@@ -152,7 +152,15 @@ def test_texts_are_cut_where_the_model_cuts_them(
     inputs = check_inputs(Models(source), DataSettings(**long), None)
     dev = load_candidate(source, load_dataset(DataSettings(**long)), DataSettings(**long)).dev
     assert dev is not None and dev.lengths.max() == 60
-    capsys.readouterr()
+    assert "norms" not in capsys.readouterr().err
+    plain = shutil.copytree(model, tmp_path / "plain")
+    (plain / "modules.json").write_text(json.dumps(json.loads((plain / "modules.json").read_text())[:2]))
+    (plain / PROMPTS_FILE).write_text('{"similarity_fn_name": "dot"}')
+    load_candidate(find_model(plain), load_dataset(DataSettings(**long)), DataSettings(**long))
+    note = f"{plain} compares vectors by dot, which their norms change"
+    assert note in " ".join(capsys.readouterr().err.split())
+    sentence = read_sentence(plain)
+    assert sentence is not None and note in sentence.norm_notes(str(plain))[0]
     for _ in range(2):  # the second as a run that was stopped
         run = RunFolder.open(tmp_path / "run", "dynabert", {"data": long})
         with run.start():
@@ -339,6 +347,10 @@ def test_models_without_vectors(model: Path, data: dict[str, Any], tmp_path: Pat
     assert "with the pooling cls or mean, got 'max_tokens'" in refused(largest, data, tmp_path / "run")
     (largest / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
     assert "pools its prompts too" in refused(largest, data, tmp_path / "run")
+    shutil.copy(model / "1_Pooling" / "config.json", largest / "1_Pooling")
+    prompts = json.loads((model / PROMPTS_FILE).read_text())
+    (largest / PROMPTS_FILE).write_text(json.dumps({**prompts, "truncate_dim": 8}))
+    assert f"a model of whole vectors, and {PROMPTS_FILE} of" in refused(largest, data, tmp_path / "run")
     modules = json.loads((model / "modules.json").read_text())
     modules[2]["type"] = "sentence_transformers.models.Dense"
     (largest / "modules.json").write_text(json.dumps(modules))

@@ -219,6 +219,8 @@ def load_candidate(source: ModelSource, dataset: Dataset | None, data: DataSetti
     if is_embedding:
         sentence = read_embedder(name, folder)
         dataset, default = dataset.prompted(sentence.prompts), sentence.max_length or default
+        for note in sentence.norm_notes(name):
+            say(note)
     longest = input_length(loaded.provenance, data.max_length, default, room)
     dev = tokenize_rows(dataset.dev, loaded.tokenizer, name, longest)
     for note in dev.notes:

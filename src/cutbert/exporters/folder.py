@@ -104,7 +104,8 @@ def example_code(loaded: Loaded, file: str, sentence: Sentence | None = None) ->
     if kind == "embedding":
         return head + "vectors = first\n" + VECTORS
     if sentence is not None and sentence.pooling in POOL:
-        return head + POOL[sentence.pooling] + (NORMALIZE if sentence.normalize else "") + VECTORS
+        cut = "" if sentence.truncate_dim is None else f"vectors = vectors[:, :{sentence.truncate_dim}]\n"
+        return head + POOL[sentence.pooling] + (NORMALIZE if sentence.normalize else "") + cut + VECTORS
     return head + (LABELS if kind == "single_label" else SHAPE)
 
 

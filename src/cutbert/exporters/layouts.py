@@ -158,6 +158,8 @@ def unserved(
             elif loader.poolings and sentence.pooling not in loader.poolings:
                 wanted = " or ".join(loader.poolings)
                 yield f"--for {name} must be given a model with the pooling {wanted}, got {sentence.pooling!r}"
+            elif loader.poolings and sentence.truncate_dim is not None:
+                yield f"--for {name} must be given a model of whole vectors, got truncate_dim {sentence.truncate_dim}"
 
 
 def resolved(

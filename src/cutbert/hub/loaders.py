@@ -60,7 +60,9 @@ def vector_comment(served: LoaderFacts) -> list[str]:
         "cls": "the first of last_hidden_state",
         "mean": "the mean of last_hidden_state over the tokens of attention_mask",
     }.get(served.sentence.pooling, f"{served.sentence.pooling} of last_hidden_state")
-    return [f"# a text's vector is {how}" + (", divided by its norm" if served.sentence.normalize else "")]
+    how += ", divided by its norm" if served.sentence.normalize else ""
+    cut = served.sentence.truncate_dim
+    return [f"# a text's vector is {how}" + (f"; of this the first {cut} numbers" if cut else "")]
 
 
 def transformers_js(served: LoaderFacts) -> tuple[str, str]:
@@ -80,10 +82,12 @@ def transformers_js(served: LoaderFacts) -> tuple[str, str]:
             "console.log((await model(inputs)).logits.tolist());",
         ]
         return "js", "\n".join(lines)
-    call = json.dumps(TEXT)
+    call, answer = json.dumps(TEXT), "await pipe({})"
     sentence = served.sentence
     if sentence is not None and sentence.pooling in POOLINGS:
         call += f", {{ pooling: '{sentence.pooling}', normalize: {json.dumps(sentence.normalize)} }}"
+        if sentence.truncate_dim is not None:
+            answer = f"(await pipe({{}})).slice(null, [0, {sentence.truncate_dim}])"
     elif served.task == "question-answering":
         call = '"Who wrote it?", "It was written by Ada."'
     elif served.task == "fill-mask":
@@ -92,7 +96,7 @@ def transformers_js(served: LoaderFacts) -> tuple[str, str]:
         "import { pipeline } from '@huggingface/transformers';",
         "",
         f"const pipe = await pipeline('{served.task}', '{FOLDER}', {{ dtype: '{dtypes[-1]}' }});{other}",
-        f"console.log(await pipe({call}));",
+        f"console.log({answer.format(call)});",
     ]
     return "js", "\n".join(lines)
 

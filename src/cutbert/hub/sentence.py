@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cutbert.data.vectors import Prompts, prompts_of
+from cutbert.checks import is_count
+from cutbert.data.vectors import COSINE, Prompts, prompts_of
 from cutbert.errors import ModelError
 from cutbert.files import read_json, write_json
 from cutbert.shape.pooling import FLAG, POOLING_FILE, POOLINGS, folder_pooling
@@ -41,12 +42,14 @@ class Sentence:
         normalize: whether vectors are divided by their norm.
         max_length: the longest text in tokens, where the folder names one.
         files: contents of its JSON files by path, as read.
+        truncate_dim: how many of a vector's numbers are given, from the first; None for all. After normalisation.
     """
 
     pooling: str
     normalize: bool
     max_length: int | None
     files: Mapping[str, Any]
+    truncate_dim: int | None = None
 
     @property
     def prompts(self) -> Prompts:
@@ -54,6 +57,20 @@ class Sentence:
         data = self.files.get(PROMPTS_FILE, {})
         named = data.get("prompts")
         return prompts_of(named if isinstance(named, dict) else {}, data.get("default_prompt_name"))
+
+    @property
+    def similarity(self) -> str:
+        """What vectors are compared by, as the folder says: cosine, dot, euclidean or manhattan."""
+        return str(self.files.get(PROMPTS_FILE, {}).get("similarity_fn_name") or COSINE)
+
+    def norm_notes(self, model: str) -> tuple[str, ...]:
+        """Return a note where a model's vectors are compared by more than their directions, which alone are learned."""
+        if self.normalize or self.similarity == COSINE:
+            return ()
+        return (
+            f"{model} compares vectors by {self.similarity}, which their norms change: these are neither learned nor "
+            f"scored, cosines are; in an index of its vectors, searched by {self.similarity}, a cut model's do not fit",
+        )
 
     def with_prompts_of(self, other: Sentence) -> Sentence:
         """Return the same with another's prompts, behind which its vectors were learned."""
@@ -83,6 +100,11 @@ def read_embedder(model: str, folder: Path) -> Sentence:
         raise ModelError(
             f"--objective embedding must have a model with the pooling {' or '.join(POOLINGS)}, got "
             f"{sentence.pooling!r} in {model}"
+        )
+    if sentence.truncate_dim is not None:
+        raise ModelError(
+            f"--objective embedding must have a model of whole vectors, and {PROMPTS_FILE} of {model} cuts them to "
+            f"truncate_dim {sentence.truncate_dim}; take that key out: the whole ones are learned and scored"
         )
     if sentence.files[POOLING_FILE].get("include_prompt") is False and sentence.prompts != Prompts():
         raise ModelError(f"--objective embedding must have a model that pools its prompts too, and {model} does not")
@@ -129,9 +151,12 @@ def read_sentence(folder: Path) -> Sentence | None:
             if not isinstance(files[name], dict):
                 raise ModelError(f"{folder / name}: must be a JSON object, got {type(files[name]).__name__}")
     length = files.get(LENGTH_FILE, {}).get("max_seq_length")
-    is_length = isinstance(length, int) and not isinstance(length, bool) and length > 0
+    is_length = is_count(length) and length > 0
+    dims = files.get(PROMPTS_FILE, {}).get("truncate_dim")
+    if not (dims is None or (is_count(dims) and dims > 0)):
+        raise ModelError(f"{folder / PROMPTS_FILE}: truncate_dim must be a whole number above 0, got {dims!r:.80}")
     pooling = str(folder_pooling(folder, None))
-    return Sentence(pooling, NORMALIZE in kinds, length if is_length else None, files)
+    return Sentence(pooling, NORMALIZE in kinds, length if is_length else None, files, dims)
 
 
 def write_sentence(folder: Path, sentence: Sentence, hidden_size: int, longest: int) -> None:

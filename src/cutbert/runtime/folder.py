@@ -130,6 +130,22 @@ class Folder:
         return self.prompts.get(name, "") if isinstance(name, str) else ""
 
     @property
+    def truncate_dim(self) -> int | None:
+        """How many numbers of a vector an embedding model gives, from the first; None for all.
+
+        Raises:
+            ModelError: it is no such number.
+
+        Source:
+            sentence-transformers, `SentenceTransformer.encode`: after the modules, so also after their normalisation.
+        """
+        dims = optional_object(self.path / SENTENCE_FILE).get("truncate_dim")
+        if dims is not None and not (is_count(dims) and dims > 0):
+            wanted = "truncate_dim must be a whole number above 0"
+            raise ModelError(f"{self.path / SENTENCE_FILE}: {wanted}, got {dims!r:.80}")
+        return dims
+
+    @property
     def pad_id(self) -> int:
         style = self.ours.get("style")
         value = (style if isinstance(style, dict) else self.config).get("pad_token_id")

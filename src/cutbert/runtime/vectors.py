@@ -24,7 +24,7 @@ STATES = ("last_hidden_state", "token_embeddings")
 
 
 class Embedder(Model):
-    """Turns texts into vectors, [H] float32 each.
+    """Turns texts into vectors, [H] float32 each, or the first numbers of these (`truncate_dim` in the folder).
 
     Before a text comes the prompt that a call names, one of `prompts`, else the folder's default, which may be none.
 
@@ -36,6 +36,7 @@ class Embedder(Model):
         super().__init__(*args)
         self.pooling, self.normalizes, self.pools_prompts = modules_of(self.folder.path)
         self.prompts, self.prompt = self.folder.prompts, self.folder.default_prompt
+        self.truncate_dim = self.folder.truncate_dim
         self.prompt_of(None)
 
     def prompt_of(self, name: str | None) -> str:
@@ -51,7 +52,7 @@ class Embedder(Model):
         vectors = pooled(states, mask_BS, self.pooling)
         if self.normalizes:
             vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        return vectors
+        return vectors[:, : self.truncate_dim]
 
     def answer(self, given: Any, encodings: Sequence[Any], results: Sequence[Any]) -> NDArray[np.float32]:
         return np.asarray(results[0], dtype=np.float32)

@@ -157,7 +157,8 @@ class TaskObjective:
         run.record(data=data.files, weights=weight_hashes(inputs.model))
         spread = LabelSpread.of(data)
         lengths = length_notes(loaded, inputs, is_given=run.settings.get("data", {}).get("max_length") is not None)
-        for note in (*data.notes, *loaded.notes, *lengths, *spread.notes(engine.dtype)):
+        norms = () if sentence is None else sentence.norm_notes(inputs.model.name)
+        for note in (*data.notes, *loaded.notes, *lengths, *norms, *spread.notes(engine.dtype)):
             say(note, shown=engine.is_main)
         if data.select_is_dev:
             say("choices are made on the dev split, so dev scores are optimistic", shown=engine.is_main)
