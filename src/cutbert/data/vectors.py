@@ -263,10 +263,10 @@ def prompts_of(named: Mapping[str, Any], default: Any) -> Prompts:
         default: name of the one for texts of no kind; None for none.
 
     Source:
-        sentence-transformers' encode_query ("query") and encode_document ("document", "passage", "corpus"), which
-        fall back to the default.
+        sentence-transformers, versions 5 and 6: every model has the prompts "query" and "document", empty where its
+        files name none, and encode_query and encode_document take these. So neither falls back to the default, and
+        encode_document never comes to the names "passage" and "corpus" that it looks for next.
     """
     known = {name: text for name, text in named.items() if isinstance(text, str)}
     other = known.get(default, "") if isinstance(default, str) else ""
-    document = next((known[name] for name in ("document", "passage", "corpus") if known.get(name)), other)
-    return Prompts(known.get("query") or other, document, other)
+    return Prompts(known.get("query", ""), known.get("document", ""), other)
