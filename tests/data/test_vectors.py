@@ -86,7 +86,7 @@ def test_prompts() -> None:
     assert prompts_of(named, None) == Prompts("query: ", "", "")
     assert prompts_of({**named, "document": "text: "}, "query") == Prompts("query: ", "text: ", "query: ")
     assert prompts_of({"other": "say: "}, "other") == Prompts("", "", "say: ")
-    assert prompts_of({"query": "", "other": "say: ", "document": 7}, "other") == Prompts("", "", "say: ")
+    assert prompts_of({"query": "", "other": "say: "}, "other") == Prompts("", "", "say: ")
     assert prompts_of({}, None) == Prompts()
     text = BOTH.prompted(Prompts("q ", "d ", "t ")).text
     assert (text[0], text[16], text[22]) == ("t text 0", "q text 16", "d text 22")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import string
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,16 @@ import torch
 import cutbert
 from cutbert.cli.main import main
 from cutbert.data.rows import Rows
+from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError
 from cutbert.exporters import gate
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file, quantize
 from cutbert.exporters.session import OnnxRunner
-from cutbert.hub.load import load_model
+from cutbert.exporters.trimming import tokens_that_stay
+from cutbert.hub import trim
+from cutbert.hub.load import Loaded, load_model
+from cutbert.hub.sentence import PROMPTS_FILE, Sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
@@ -29,6 +35,7 @@ from tiny_runs import (
     HEAD,
     PROVENANCE,
     SHAPE,
+    WORDS,
     save_tiny,
     save_tiny_embedder,
     tiny_model,
@@ -208,6 +215,19 @@ def test_rows_of_the_table_that_no_text_uses_go(
     ):
         with pytest.raises(InputError, match=message):
             cutbert.export(model, trim_vocab=True, **given)
+
+
+def test_all_prompts_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trim, "COMMON_PIECES", 0)
+    letters = [f"{before}{letter}" for letter in string.ascii_lowercase for before in ("", "##") if letter != "a"]
+    tokenizer = tiny_tokenizer([*WORDS, *letters, "##a"])
+    model = tiny_model(HeadSpec("none"), shape=replace(SHAPE, vocab_size=len(tokenizer)))
+    loaded = Loaded(model, tokenizer, "tiny", (), dict(PROVENANCE))
+    texts = tokenize_rows(Rows(["good"]), tokenizer, "tiny", 8, cache=False)
+    prompts = {"prompts": {"query": "a film ", "clustering": "very "}}
+    for files, kept in (({}, {"good"}), ({PROMPTS_FILE: prompts}, {"good", "film", "very"})):
+        stay = tokens_that_stay(loaded, texts, Sentence("mean", True, 60, files))
+        assert {*tokenizer.convert_ids_to_tokens(stay.tolist())} & {*WORDS} == kept | {"a"}
 
 
 def test_mistakes_come_together(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,7 +255,7 @@ def retrieval_scores(
     return found
 
 
-def prompts_of(named: Mapping[str, Any], default: Any) -> Prompts:
+def prompts_of(named: Mapping[str, str], default: Any) -> Prompts:
     """Return the prompts that sentence-transformers puts before queries, documents and other texts.
 
     Args:
@@ -267,6 +267,5 @@ def prompts_of(named: Mapping[str, Any], default: Any) -> Prompts:
         files name none, and encode_query and encode_document take these. So neither falls back to the default, and
         encode_document never comes to the names "passage" and "corpus" that it looks for next.
     """
-    known = {name: text for name, text in named.items() if isinstance(text, str)}
-    other = known.get(default, "") if isinstance(default, str) else ""
-    return Prompts(known.get("query", ""), known.get("document", ""), other)
+    other = named.get(default, "") if isinstance(default, str) else ""
+    return Prompts(named.get("query", ""), named.get("document", ""), other)

@@ -98,14 +98,14 @@ def tokens_that_stay(loaded: Loaded, train: Tokens, sentence: Sentence | None = 
     Args:
         loaded: the whole model with its tokenizer.
         train: the texts.
-        sentence: of an embedding model: its prompts stay whole, also those that no text has.
+        sentence: of an embedding model: all its prompts stay whole, also those that no text has.
 
     Raises:
         ModelError: the tokenizer is of a kind that cannot be cut.
     """
     used, style = np.unique(train.ids), loaded.model.style
-    if sentence is not None:
-        prompts = [sentence.prompts.query, sentence.prompts.document, sentence.prompts.default]
+    if sentence is not None and sentence.named_prompts:
+        prompts = list(sentence.named_prompts.values())
         used = np.union1d(used, np.concatenate(loaded.tokenizer(prompts)["input_ids"]).astype(np.int64))
     if style.position_offset:  # where positions are counted from the padding token's id, that must not change
         used = np.union1d(used, np.arange(style.pad_token_id + 1))

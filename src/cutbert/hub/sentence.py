@@ -54,9 +54,13 @@ class Sentence:
     @property
     def prompts(self) -> Prompts:
         """What is put before texts."""
-        data = self.files.get(PROMPTS_FILE, {})
-        named = data.get("prompts")
-        return prompts_of(named if isinstance(named, dict) else {}, data.get("default_prompt_name"))
+        return prompts_of(self.named_prompts, self.files.get(PROMPTS_FILE, {}).get("default_prompt_name"))
+
+    @property
+    def named_prompts(self) -> dict[str, str]:
+        """All prompts by their names, as `encode(prompt_name=)` takes them."""
+        named = self.files.get(PROMPTS_FILE, {}).get("prompts")
+        return {name: text for name, text in named.items() if isinstance(text, str)} if isinstance(named, dict) else {}
 
     @property
     def similarity(self) -> str:
