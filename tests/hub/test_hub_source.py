@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 from tiny_free import PROVENANCE
 from tiny_stock import save_tiny
 
@@ -15,7 +16,8 @@ from cutbert.files import file_sha256
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import extend_provenance, licence_in, read_provenance
 from cutbert.hub.save import save_model
-from cutbert.shape.source import OLD_WEIGHTS, SMALL_FILES, find_model
+from cutbert.shape.source import OLD_WEIGHTS, ONNX_FILES, SMALL_FILES, find_model
+from cutbert.train.predict_settings import check_predicts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlanguage: en\nlicense: 'apache-2.0'\n---\n# tiny\nlicense: other\n"
@@ -98,6 +100,26 @@ def test_the_pooling_of_a_sentence_transformers_repository_is_fetched(
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     assert find_model("house/tiny").facts.style_data["pooling"] == "mean"
     assert wanted == [(SMALL_FILES, ["*/*"]), (["1_Pooling/config.json"], [])]
+
+
+def test_onnx_files_are_fetched_where_they_are_what_runs(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, wanted = cached / "snapshots" / COMMIT, []
+
+    def download(*_: object, revision: str | None, allow_patterns: list[str], **__: object) -> str:
+        wanted.append((revision, allow_patterns))
+        return str(folder)
+
+    source = find_model("house/tiny")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for backend in ("auto", "torch"):  # a classifier, which torch runs
+        check_predicts(source, backend)
+    assert not wanted
+    check_predicts(source, "onnx")
+    (folder / "model.safetensors").unlink()
+    check_predicts(source, "auto")
+    assert wanted == [(COMMIT, ONNX_FILES)] * 2
+    names = ("onnx/model.onnx_data", "onnx/model_qint8_arm64.onnx", "onnx/model_O3.onnx", "model.onnx", "tf_model.h5")
+    assert list(filter_repo_objects(names, allow_patterns=ONNX_FILES)) == [names[0], names[1], names[3]]
 
 
 def test_what_the_hub_cannot_give(cached: Path) -> None:

@@ -348,8 +348,19 @@ def test_the_file_is_the_one_asked_for(folders: dict[str, Path], tmp_path: Path)
     assert names == {"auto": "model_quantized.onnx", "onnx": "model.onnx", "onnx-int8": "model_quantized.onnx"}
     for name in ("a", "b"):
         (tmp_path / "onnx" / f"model_qint8_{name}.onnx").touch()
-    with pytest.raises(ModelError, match=r"must hold one ONNX file for onnx-int8, got onnx/model_qint8_a.onnx, onnx/"):
+    with pytest.raises(
+        ModelError, match=r"must hold one ONNX file for onnx-int8, got onnx/model_qint8_a.onnx, onnx/"
+    ) as e:
         folder.graph()
+    assert "load(file=...) runs the one it names; backend onnx runs the float32 file" in str(e.value)
+    assert folder.graph("onnx") == tmp_path / "onnx" / "model.onnx"
+    assert folder.named_graph("onnx/model_qint8_b.onnx").name == "model_qint8_b.onnx"
+    with pytest.raises(ModelError, match=r"file must be the path of an ONNX file in .*, got 'b.onnx', which is not"):
+        load(folders["single_label"], file="b.onnx")
+    with pytest.raises(ModelError, match=r"backend must not be given with file, got onnx and b.onnx"):
+        load(folders["single_label"], file="b.onnx", backend="onnx")
+    given = load(folders["single_label"], file="onnx/model.onnx", threads=1)(["good"])
+    assert given == load(folders["single_label"], backend="onnx", threads=1)(["good"])
 
 
 def test_a_strangers_config_is_read_as_transformers_does(tmp_path: Path) -> None:

@@ -193,7 +193,11 @@ class Folder:
             for paths in self.candidates(name):
                 if len(paths) > 1:
                     names = ", ".join(str(path.relative_to(self.path)) for path in paths)
-                    raise ModelError(f"{self.path} must hold one ONNX file for {name}, got {names}")
+                    other = "; backend onnx runs the float32 file" if name != "onnx" else ""
+                    raise ModelError(
+                        f"{self.path} must hold one ONNX file for {name}, got {names}: cutbert.runtime.load(file=...) "
+                        f"runs the one it names{other}"
+                    )
                 if paths:
                     return paths[0]
         got = "files for OpenVINO alone" if list(self.path.glob("**/openvino_model*.xml")) else "none"
@@ -201,6 +205,17 @@ class Folder:
             f"{self.path} must hold an ONNX file for {' or '.join(wanted)} (onnx/model.onnx, "
             f"onnx/model_qint8_*.onnx or model.onnx), got {got}; cutbert export writes them"
         )
+
+    def named_graph(self, file: str) -> Path:
+        """Return the ONNX file of a name, which is its path in the folder, such as `onnx/model_qint8_arm64.onnx`.
+
+        Raises:
+            ModelError: there is none of this name.
+        """
+        path = self.path / file
+        if not path.is_file():
+            raise ModelError(f"file must be the path of an ONNX file in {self.path}, got {file!r}, which is not there")
+        return path
 
     def candidates(self, backend: str) -> Iterator[list[Path]]:
         """Yield groups of files of one backend, the group that is looked at first before the others."""

@@ -26,6 +26,7 @@ def load(
     folder: str | Path,
     *,
     backend: str = "auto",
+    file: str | None = None,
     threads: int | None = None,
     max_length: int | None = None,
     batch_size: int = BATCH_SIZE,
@@ -37,6 +38,7 @@ def load(
     Args:
         folder: the model folder.
         backend: `onnx` (float32), `onnx-int8`, or `auto`: int8 where it is there.
+        file: the ONNX file to run, as a path in the folder, where it holds several; None for that of `backend`.
         threads: CPU threads; None for all cores.
         max_length: longest input in tokens; None for what the model was trained on, else what the folder names.
         batch_size, batch_tokens: the most in a batch, padding counted. Int8 finds ranges of activations in a whole
@@ -62,7 +64,9 @@ def load(
             raise ModelError(f"{name} must be at least {least}, got {value}")
     if max_length is not None and max_length > opened.positions:
         raise ModelError(f"max_length must be at most {opened.positions}, the positions of {folder}, got {max_length}")
-    session = Session(opened.graph(backend), threads)
+    if file is not None and backend != "auto":
+        raise ModelError(f"backend must not be given with file, got {backend} and {file}")
+    session = Session(opened.graph(backend) if file is None else opened.named_graph(file), threads)
     kind = kind_of(opened, session)
     longest = max_length or opened.longest
     if kind is Reader and max_length is None and "max_length" not in opened.record:

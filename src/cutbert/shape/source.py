@@ -28,6 +28,7 @@ TOKENIZER_FILES = (
     "tokenizer.model",
 )
 OLD_WEIGHTS = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+ONNX_FILES = ["model.onnx*", "onnx/model.onnx*", "onnx/model_quantized.onnx*", "onnx/model_qint8_*"]
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,12 @@ def fetch(hub_id: str, revision: str | None) -> tuple[Path, str | None]:
         folder = download(hub_id, revision, [POOLING_FILE], ignored=[])
     commit = folder.name if COMMIT.fullmatch(folder.name) else None
     return folder, commit
+
+
+def fetch_onnx(source: ModelSource) -> None:
+    """Download what the hub has of a model's ONNX files into its folder; of a local folder do nothing."""
+    if source.is_from_hub:
+        download(source.name, source.commit, ONNX_FILES, ignored=[])
 
 
 def download(hub_id: str, revision: str | None, patterns: list[str], ignored: Sequence[str] = ("*/*",)) -> Path:

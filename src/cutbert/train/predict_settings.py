@@ -12,7 +12,7 @@ from cutbert.files import remove_leftovers
 from cutbert.options import option
 from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, parent_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
-from cutbert.shape.source import ModelSource, check_tokenizer
+from cutbert.shape.source import ModelSource, check_tokenizer, fetch_onnx
 
 STREAM = "-"  # standard input, or standard output
 TABLES = (".tsv", ".csv", ".jsonl", ".parquet")  # formats with columns
@@ -150,9 +150,20 @@ def backend_of(folder: Path, wanted: str) -> str:
     return "torch"
 
 
+def runs_in_torch(source: ModelSource) -> bool:
+    """Return whether a model has weights, and a head that answers in torch."""
+    has_weights = any(any(source.folder.glob(f"*{ending}")) for ending in (".safetensors", ".bin"))
+    return has_weights and source.head.kind in SEQUENCE_KINDS
+
+
 def check_predicts(source: ModelSource, wanted: str) -> None:
-    """Raise a ModelError unless a model has a tokenizer, and its head says something of texts on its backend."""
+    """Raise a ModelError unless a model has a tokenizer, and its head says something of texts on its backend.
+
+    Of a hub id the ONNX files are fetched where one is asked for, and where torch could not run the model.
+    """
     check_tokenizer(source.folder)
+    if wanted.startswith("onnx") or (wanted == "auto" and not runs_in_torch(source)):
+        fetch_onnx(source)
     backend = backend_of(source.folder, wanted)
     kinds = (*SEQUENCE_KINDS, *(() if backend == "torch" else ("token", "span", "none", "pooler")))
     if source.head.kind not in kinds:
