@@ -152,3 +152,7 @@ def test_text_without_a_column(files: dict[str, str], tmp_path: Path) -> None:
         objective="embedding", train=(files["train"],), dev=(files["dev"], write(tmp_path, "d.txt", "x\n")), **PAIRS
     )
     assert "--dev must be files of pairs or files of lines, got both" in mistakes(mixed)
+    lines = write(tmp_path, "lines.txt", "x\ny\n")
+    no_pairs = settings({**files, "dev": lines}, "train", "dev", **PAIRS)
+    assert "--label must come with a --dev or --select that has columns, got files of lines: " in mistakes(no_pairs)
+    assert load_dataset(settings({**files, "dev": lines, "select": files["dev"]}, "train", "dev", "select", **PAIRS))

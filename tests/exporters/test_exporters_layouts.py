@@ -20,9 +20,9 @@ from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError, ModelError
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file
-from cutbert.exporters.layouts import TABLE, resolved, triton_config
+from cutbert.exporters.layouts import TABLE, resolved, triton_config, triton_name
 from cutbert.exporters.session import OnnxRunner
-from cutbert.exporters.settings import ExportSettings, LayoutName
+from cutbert.exporters.settings import ExportSettings, LayoutName, layout_mistakes
 from cutbert.hub.loaders import LOADERS, LoaderFacts, transformers_js
 from cutbert.hub.save import stand_in
 from cutbert.hub.sentence import read_cross_encoder
@@ -383,6 +383,10 @@ def test_names_in_triton_are_the_folders(tmp_path: Path) -> None:
     assert triton_config("x", build_graph(model)).startswith('name: "x"\n')
     cutbert.export(tmp_path / "m", layouts="triton", out=tmp_path / "a model's", threads=1)
     assert [path.name for path in (tmp_path / "a model's" / "triton").iterdir()] == ["a_model_s"]
+    cutbert.export(tmp_path / "m", layouts="triton", onnx=True, out=tmp_path / "x_int8", threads=1)
+    found = {backend: list(Folder.read(tmp_path / "x_int8").candidates(backend)) for backend in ("onnx", "onnx-int8")}
+    assert found == {"onnx": [[], [tmp_path / "x_int8/triton/x/1/model.onnx"]], "onnx-int8": [[], [], []]}
+    assert triton_name(tmp_path / "_int8") == "model"
 
 
 def test_openvino_reads_the_graph(tmp_path: Path) -> None:
@@ -449,6 +453,13 @@ def test_mistakes_come_together(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "--for tei must be alone or with --onnx beside optimum",
         "--for tei must be given an embedding model or one with a head of whole texts, got a head of kind span",
     ]
+    for layout, message in (
+        ("tei", "--for tei alone must come with --onnx or with --int8, got both"),
+        ("openvino", "--for openvino alone must come without --int8"),
+    ):
+        both = ["--onnx", "--int8", "--no-gate", "--out", str(tmp_path / "both")]
+        assert main([*words[:2], "--for", layout, *both]) == 2 and message in capsys.readouterr().err
+        assert not list(layout_mistakes(ExportSettings(layouts=(layout, "triton"), onnx=True, int8=True)))
     assert main([*words[:2], "--for", "bert"]) == 2
     assert "--for must be one of default, transformers.js, sentence-transformers, optimum," in capsys.readouterr().err
     with pytest.raises(InputError, match="--for tei with --onnx needs no int8"):

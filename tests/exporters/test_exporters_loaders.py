@@ -306,7 +306,7 @@ def test_python_loaders(folder: Path, models: dict[str, TaskModel], optimum_pyth
     for family in NEW:
         own, job = family_vectors(models[f"vec-{family}"], family), {"folder": f"vec-{family}", "texts": WORD_TEXTS}
         expect(own, loader="fastembed_vectors", file="onnx/model.onnx", dim=24, pooling="MEAN", normalize=True, **job)
-        if family != "nomic_bert":
+        if family not in ("nomic_bert", "gte"):
             expect(own, loader="sentence_transformer", options=ONNX, **job)
     states = own_answer(models["vec"], encoded(TEXTS, LONGEST))
     job = {"folder": "vec", "texts": list(TEXTS), "class": "ORTModelForFeatureExtraction"}

@@ -60,6 +60,10 @@ def read_vector_parts(settings: DataSettings) -> VectorParts:
             for option, files in others
             if Path(settings.select) in files
         )
+    files = [*dev_files, *([] if settings.select is None else [Path(settings.select)])]
+    if settings.label is not None and files and all(path.name.endswith(SUFFIXES) for path in files):
+        names = ", ".join(map(str, files))
+        mistakes.append(f"--label must come with a --dev or --select that has columns, got files of lines: {names}")
     texts = read_texts(train, settings, mistakes)
     dev = judged(dev_files, settings, mistakes)
     select = None if settings.select is None else judged([Path(settings.select)], settings, mistakes)

@@ -19,6 +19,7 @@ from cutbert.shape.pooling import POOLINGS
 
 VECTORS = ("none", "pooler")
 TRITON_TYPES = {TensorProto.INT64: "TYPE_INT64", TensorProto.FLOAT: "TYPE_FP32"}
+INT8_ENDING = "_int8"  # of a model's name in Triton
 MAX_BATCH = 64  # that Triton may collect
 
 
@@ -55,7 +56,7 @@ def for_tei(graphs: Graphs) -> Names:
 
 def for_triton(graphs: Graphs) -> Names:
     """Return the first version of a model each in triton/."""
-    named = {graphs.title: graphs.float32, f"{graphs.title}_int8": graphs.int8}
+    named = {graphs.title: graphs.float32, graphs.title + INT8_ENDING: graphs.int8}
     return {f"triton/{name}/1/{FLOAT_FILE}": graph for name, graph in named.items() if graph is not None}
 
 
@@ -203,8 +204,9 @@ def write_layouts(folder: Path, layouts: Iterable[str], graphs: Graphs) -> dict[
 
 
 def triton_name(out: Path) -> str:
-    """Return a folder's name as the name of a model in Triton."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", out.resolve().name)
+    """Return a folder's name as the name of a model in Triton, without the ending that says which one is in int8."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", out.resolve().name)
+    return re.sub(f"({INT8_ENDING})+$", "", name) or "model"
 
 
 def triton_config(name: str, graph: onnx.ModelProto) -> str:

@@ -93,6 +93,10 @@ def layout_mistakes(settings: ExportSettings) -> Iterable[str]:
     names = set(settings.layouts)
     if "openvino" in names and not settings.wants_float:
         yield "--for openvino must come with --onnx: OpenVINO's converter takes float32"
+    if names == {"openvino"} and settings.int8:
+        yield "--for openvino alone must come without --int8: none of its files is in int8"
+    if names == {"tei"} and settings.onnx and settings.int8:
+        yield "--for tei alone must come with --onnx or with --int8, got both: it reads one file"
     if "tei" in names and settings.wants_int8:
         for name in sorted(names & {"default", "sentence-transformers", "optimum"}):
             yield (
