@@ -27,10 +27,11 @@ from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
 from cutbert.methods import fit_plan, fit_proposals, fit_race
-from cutbert.methods.fit import check_time, start_clock, warn_of_few_rows, without_late_gates
+from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
+from cutbert.methods.fit_look import check_time
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
