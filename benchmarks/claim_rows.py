@@ -25,6 +25,7 @@ from findings import (
     int8_times,
     kills,
     norms,
+    one_choice,
     probes,
     repaired,
     searched,
@@ -43,6 +44,7 @@ UNREAD = (
     "The networks read [CLS] through a pooler that was never trained, which in this model's first layers hardly "
     "varies; the depth was chosen by the mean over tokens."
 )
+ANY_LAYERS = "with layers of any choice and at a rate of their own in its plan"
 TOKENS = read_record("undivided_scratch")["networks"][0]["tokens"]
 
 
@@ -78,6 +80,7 @@ DYNABERT = (
         "faster; 600 steps (MRPC 312)",
         CUTS[1:],
         family_beside_layers,
+        flaw=one_choice(3),
         decides=command("family"),
     ),
     Claim(
@@ -114,10 +117,11 @@ SCHUBERT = (
         "learned sizes, not by the paper's objective; the encoder's parameters are equal, latency is not: cuts take "
         f"{shares('fakv', HALF)} of the teacher's, three layers {shares('layers', HALF)}",
         "`--dims f,a,k,v`, half of the encoder, less three layers distilled with hidden states in as many steps; "
-        "MRPC's teachers are under-trained, and the layers' learning rate is DynaBERT's, untuned",
+        "MRPC's teachers are under-trained",
         (*CUTS, "cuts_mean"),
         cuts_with_mean(HALF),
-        decides=command("cuts"),
+        flaw=one_choice(3),
+        decides=f"{command('cuts')}, {ANY_LAYERS}",
     ),
     Claim(
         "On the mean of three tasks distilled cuts beat two layers at equal parameters",
@@ -125,7 +129,8 @@ SCHUBERT = (
         "35 % of the encoder, less two layers; as weak",
         (*CUTS, "cuts_mean"),
         cuts_with_mean(THIRD),
-        decides=command("cuts"),
+        flaw=one_choice(2),
+        decides=f"{command('cuts')}, {ANY_LAYERS}",
     ),
     Claim(
         "Which dimension goes first",
@@ -188,10 +193,10 @@ UNDIVIDED = (
         "less four layers distilled in the same 200 steps",
         KEPT,
         each_task(kept_gap, "importance-3", "layers"),
-        flaw="Unfair to the layers: 200 steps are too few for them. Three layers with 600 steps have "
+        flaw=f"{one_choice(4)} And 200 steps are too few for them: three layers with 600 steps have "
         f"{score(cut('sst2', 'layers', HALF)['scores'])} on SST-2, these three feed-forwards "
         f"{score(kept('sst2', 'importance-3')['scores'])}.",
-        decides=command("undivided"),
+        decides=f"{command('undivided')}, {ANY_LAYERS}",
     ),
     Claim(
         "Attention hardly changes, by CKA",

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from claims import BETTER, Fact, Speed, Trend
+from claims import Fact, Speed, Trend
+from cutbert.shape.space import kept_layers
 from results import (
     HALF,
-    SHOWN,
     TASKS,
     THIRD,
     Gap,
@@ -313,12 +313,39 @@ def half_width(task: str) -> Gap:
     return family_gap(task, "w0.5-d1.0")
 
 
-def cuts_with_mean(budget: str) -> Callable[[], list[Gap | Fact]]:
-    """Return a function that reads cuts less layers: the mean over tasks, then each, and which are shown alone."""
+def one_choice(*counts: int) -> str:
+    """Return why plain layers by DynaBERT's rule are no fair rival, and how they fared in `fit`'s races of layers.
 
-    def read() -> list[Gap | Fact]:
-        each = [cut_gap(task, "fakv", budget) for task in TASKS]
-        alone = [TASKS[gap.task] for gap in each if gap.verdict(BETTER) == SHOWN]
-        return [mean_cut_gap("fakv", budget), *each, Fact(f"Shown alone on {' and '.join(alone) or 'no task'}.")]
+    Args:
+        counts: how many of MiniLM's six layers they are.
+    """
+    parts = []
+    for count in counts:
+        name = "-".join(map(str, ("layers", *kept_layers(6, count / 6))))
+        won = [winner == name for entered, winner in races_of_layers() if name in entered]
+        parts += [f"`{name}` won {sum(won) or 'none'} of {len(won)}"] if won else []
+    told = "Unfair to the layers: one choice of them alone, by DynaBERT's rule and at its rate, untuned."
+    return f"{told} Of the races of `fit --kinds layers`, {', '.join(parts)}." if parts else told
 
-    return read
+
+def races_of_layers() -> list[tuple[set[str], str]]:
+    """Return who took part in each race of plain layers in `fit`'s records, and who won.
+
+    The winner is trained for the time that is left, so that it has the most steps, whatever was taken in the end.
+    """
+    found = []
+    for record in ("fit", "fit_limits"):
+        for cell in read_record(record)["cells"] if has_record(record) else ():
+            by_limit: dict[Any, list[Mapping[str, Any]]] = {}
+            for entry in cell["leaderboards"]["layers"]:
+                if entry["kind"] == "layers":
+                    by_limit.setdefault(entry.get("limit"), []).append(entry)
+            for entries in by_limit.values():
+                winner = max(entries, key=lambda each: each["steps"])
+                found.append(({each["name"] for each in entries}, winner["name"]))
+    return found
+
+
+def cuts_with_mean(budget: str) -> Callable[[], list[Gap]]:
+    """Return a function that reads cuts less layers: the mean over tasks, then each."""
+    return lambda: [mean_cut_gap("fakv", budget), *(cut_gap(task, "fakv", budget) for task in TASKS)]

@@ -142,6 +142,20 @@ def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: 
     (folder / f"{name}.json").write_text(json.dumps({**record, **more}), encoding="utf-8")
 
 
+def test_one_choice_of_layers_is_no_fair_rival(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    def race(**steps: int) -> dict[str, Any]:
+        board = [{"name": name.replace("_", "-"), "kind": "layers", "steps": each} for name, each in steps.items()]
+        return {"leaderboards": {"layers": [*board, {"name": "uncut", "kind": "teacher", "steps": 0}]}}
+
+    one_choice = scripts["findings"].one_choice
+    races = [race(layers_0_1=90, layers_2_5=10), race(layers_0_1=10, layers_2_5=90), race(layers_0_1=90)]
+    for name, cells in (("fit", races), ("fit_limits", [race(layers_0_1_2=90, layers_1_3_5=10)])):
+        (new_records / f"{name}.json").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    assert one_choice(2).endswith("`fit --kinds layers`, `layers-2-5` won 1 of 2.")
+    assert one_choice(3, 2).endswith("`layers-1-3-5` won none of 1, `layers-2-5` won 1 of 2.")
+    assert one_choice(4).endswith("untuned.")  # raced nowhere
+
+
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, "cannot be told here"), (3, "shown"), (5, "shown")])
 def test_fit_has_any_number_of_seeds_and_limits(
     scripts: dict[str, ModuleType], new_records: Path, seeds: int, verdict: str
