@@ -49,7 +49,17 @@ def has_record(name: str) -> bool:
 
 def since(*names: str) -> str:
     """Return what has changed since records were made, in their own words; empty where nothing has that matters."""
-    found = [read_record(name).get("since", "") for name in names if has_record(name)]
+    return said_of(names, "since")
+
+
+def flaw_of(*names: str) -> str:
+    """Return why records cannot decide a claim, in their own words; empty where they can."""
+    return said_of(names, "flaw")
+
+
+def said_of(names: Sequence[str], key: str) -> str:
+    """Return what was added to records by hand under a key, each text once."""
+    found = [read_record(name).get(key, "") for name in names if has_record(name)]
     return " ".join(dict.fromkeys(filter(None, found)))
 
 

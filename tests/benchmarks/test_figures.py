@@ -136,6 +136,7 @@ def new_records(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch,
 def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: Any) -> None:
     """Write a made-up record of fit on two tasks."""
     record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
+    record = {key: value for key, value in record.items() if key not in ("note", "since", "flaw")}
     record |= {"shares": shares, "time_s": 600.0, "cells": [{**record["cells"][0], "seed": i} for i in range(seeds)]}
     limits = range(len(shares))
     record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in limits]
@@ -170,6 +171,9 @@ def test_fit_has_any_number_of_seeds_and_limits(
     # Of two tasks of equal half widths the mean's is smaller by the root of 2.
     assert on_mean.verdict == verdict and "+2.0 [+1.3, +2.7]" in on_mean.row()[2]
     assert claim.verdict == verdict and "SST-2 at 0.25 +2.0 [+1.0, +3.0]" in claim.row()[2]
+    write_fit(new_records, "fit", seeds, [0.5, 0.25], flaw="Unfair.")
+    scripts["results"].read_record.cache_clear()
+    assert claim.verdict == "cannot be told here" and "<br>Unfair.<br>To decide: " in claim.row()[2]
 
 
 def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleType], new_records: Path) -> None:
