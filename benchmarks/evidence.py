@@ -22,6 +22,7 @@ from results import (
     link_to,
     minutes_of,
     read_record,
+    rival_minutes_of,
     since,
     table,
 )
@@ -86,7 +87,9 @@ def further_fit(name: str) -> str:
     for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8")):
         if gaps := fit_gaps(rival, name)():
             parts.append(f"`fit` less {title}: {', '.join(labelled(gap, '') for gap in gaps)}.")
-    how = f"{FURTHER[name]} (`{name}`): runs of {minutes_of(name)}, {seeds} seed{'s' * (seeds > 1)}."
+    time, rival = minutes_of(name), rival_minutes_of(name)
+    times = time if time == rival else f"{time}, of plain layers {rival}"
+    how = f"{FURTHER[name]} (`{name}`): runs of {times}, {seeds} seed{'s' * (seeds > 1)}."
     return " ".join(filter(None, [how, *parts, since(name), verdicts_on(name)]))
 
 

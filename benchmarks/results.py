@@ -244,6 +244,15 @@ def limit_text(share: float) -> str:
 
 def minutes_of(name: str) -> str:
     """Return the time of a run of fit, shared by its limits."""
+    return minutes_for(name, len(read_record(name)["shares"]))
+
+
+def rival_minutes_of(name: str) -> str:
+    """Return the time of a run of plain layers, which have as long for each of their limits, maybe of fewer."""
+    return minutes_for(name, len({row["limit"] for row in read_record(name)["summary"] if "layers" in row}))
+
+
+def minutes_for(name: str, limits: int) -> str:
     record = read_record(name)
-    limits = len(record["shares"])
-    return f"{record['time_s'] / 60:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")
+    minutes = record["time_s"] * limits / len(record["shares"]) / 60
+    return f"{minutes:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")

@@ -186,7 +186,7 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
         "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
     )
     assert limits.startswith(
-        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, 1 seed. `fit` less plain "
+        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, of plain layers 5 minutes, 1 seed. "
     )
     rival, teacher = limits.partition("the teacher in int8")[::2]
     assert "SST-2 at 0.50 +2.0 [+1.0, +3.0] (one seed)" in rival and "0.125" not in rival
@@ -194,7 +194,8 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     assert limits.count("**cannot be told here**") == 2
     table = scripts["equal_cost"].int8_table()
     assert "| `fit`: limit 0.125, 10 minutes for 2 limits | 1 | 80.0 " in table
-    assert "| plain layers, any, by the same code: limit 0.125, 10 minutes for 2 limits | 1 | — |" in table
+    assert "| plain layers, any, by the same code: limit 0.50, 5 minutes | 1 | 80.0 " in table
+    assert "| plain layers, any, by the same code: limit 0.125, not run | 1 | — |" in table
     name = "`fit` beats plain layers under other limits too"
     (claim,) = (each for each in scripts["claim_rows"].OURS if each.name == name)
     assert "<br>It has changed.<br>" in claim.row()[2]
