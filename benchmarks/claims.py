@@ -146,6 +146,10 @@ class Claim:
             return CONTRADICTED
         return CANNOT_TELL if CANNOT_TELL in each else SHOWN if each == {SHOWN} else NOT_SHOWN
 
+    def verdict_on(self, found: Finding) -> str:
+        """Return the verdict on one of the findings alone."""
+        return CANNOT_TELL if self.unfair else found.verdict(self.floor)
+
     @property
     def mark(self) -> str:
         """What stands beside MRPC where its teachers are weak."""

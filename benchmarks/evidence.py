@@ -138,17 +138,17 @@ def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
         for found in claim.findings:
             if isinstance(found, Gap) and found.low is not None and found.high is not None:
                 task = labelled(found, claim.mark).removesuffix(found.text).strip()
-                yield task, claim, found
+                yield task.replace("`", ""), claim, found
 
 
 def fingerprint() -> str:
     """Return a hash of everything the picture shows; the picture carries it."""
-    shown = [(task, claim.name, claim.verdict, claim.floor, gap) for task, claim, gap in shown_gaps()]
+    shown = [(task, claim.name, claim.verdict_on(gap), claim.floor, gap) for task, claim, gap in shown_gaps()]
     return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
 def draw(path: Path) -> None:
-    """Write the picture: each difference with its interval over rows, a dot for each seed, coloured by the verdict."""
+    """Write the picture: each difference with its interval over rows, a dot for each seed, coloured by its own verdict."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -163,7 +163,7 @@ def draw(path: Path) -> None:
         if claim.name != last:
             names.append((y, claim.name.replace("`", "")))
             last, y = claim.name, y - 1
-        color = COLORS[claim.verdict]
+        color = COLORS[claim.verdict_on(gap)]
         panel.plot([100 * (gap.low or 0), 100 * (gap.high or 0)], [y, y], color=color, linewidth=2)
         panel.plot(
             [100 * each for each in gap.by_seed], [y] * len(gap.by_seed), "o", color=color, markersize=3, alpha=0.6

@@ -73,6 +73,8 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
     ):
         assert claim("name", "words", found=lambda found=found: found).verdict == verdict
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
+    lines = [claim("name", "words", flaw=flaw).verdict_on(above) for flaw in ("", "Unfair.")]
+    assert lines == ["shown", "cannot be told here"]  # of a line of the picture
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
     assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
     waiting = claim("name", "words", "a run", ("a_record_to_come",), found=lambda: [above])
