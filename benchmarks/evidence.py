@@ -17,8 +17,10 @@ from results import (
     NOT_RUN,
     NOT_SHOWN,
     SHOWN,
+    TASKS,
     Gap,
     has_record,
+    limit_title,
     link_to,
     minutes_of,
     read_record,
@@ -90,7 +92,21 @@ def further_fit(name: str) -> str:
     time, rival = minutes_of(name), rival_minutes_of(name)
     times = time if time == rival else f"{time}, of plain layers {rival}"
     how = f"{FURTHER[name]} (`{name}`): runs of {times}, {seeds} seed{'s' * (seeds > 1)}."
-    return " ".join(filter(None, [how, *parts, since(name), verdicts_on(name)]))
+    return " ".join(filter(None, [how, *parts, taken(name), since(name), verdicts_on(name)]))
+
+
+def taken(name: str) -> str:
+    """Return which networks fit and plain layers took in a record, with the steps they were trained for."""
+    parts, kinds = [], set()
+    for cell in read_record(name)["cells"]:
+        kinds |= {entry["kind"] for entry in cell["leaderboards"]["fit"] if entry["chosen"]}
+        for limit, row in enumerate(cell["compared"]):
+            title = limit_title(name, cell["task"], limit)
+            seed = f", seed {cell['seed']}" if seeds_in(name) > 1 else ""
+            networks = [f"`{row[side]['name']}` ({row[side]['steps']:,})" for side in ("fit", "layers") if side in row]
+            parts.append(f"{TASKS.get(title, title)}{seed} {' beside '.join(networks)}")
+    alike = " `fit` took plain layers too." if kinds == {"layers"} else ""
+    return f"Taken, with their steps: {', '.join(parts)}.{alike}"
 
 
 def seeds_in(name: str) -> int:
@@ -102,8 +118,9 @@ def verdicts_on(name: str) -> str:
 
 
 def sources_table() -> str:
-    """Return where each record that a claim rests on comes from."""
+    """Return where each record that a claim rests on, or a line on fit, comes from."""
     names = dict.fromkeys(name for claim in all_claims() if claim.findings for name in claim.records)
+    names |= dict.fromkeys(filter(has_record, FURTHER))
     rows = []
     for name in names:
         record = read_record(name)

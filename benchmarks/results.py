@@ -232,9 +232,13 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
 
 def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
     """Return what fit took less "uncut" or "layers", of a row of a record's summary."""
+    return Gap.read(limit_title(record, row["task"], row["limit"]), row[f"fit - {rival}"])
+
+
+def limit_title(record: str, task: str, limit: int) -> str:
+    """Return what a difference of fit's is of: a task, and where there are several limits which."""
     shares = read_record(record)["shares"]
-    title = f"{TASKS[row['task']]} at {limit_text(shares[row['limit']])}" if len(shares) > 1 else row["task"]
-    return Gap.read(title, row[f"fit - {rival}"])
+    return f"{TASKS[task]} at {limit_text(shares[limit])}" if len(shares) > 1 else task
 
 
 def limit_text(share: float) -> str:
