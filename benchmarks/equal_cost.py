@@ -15,6 +15,7 @@ from results import (
     cut,
     cut_gap,
     differences,
+    family_title,
     has_record,
     kept,
     kept_gap,
@@ -95,13 +96,16 @@ def int8_table() -> str:
         *(fit_rows("fit_limits") if has_record("fit_limits") else []),
         ["three plain layers, distilled", "1", *(backend_cell(task, "fewer layers") for task in TASKS)],
         [
-            "`dynabert`, best on select within half of the multiply-adds",
+            f"best on select within half of the multiply-adds, of {family_title(*TASKS)}",
             "1",
             *(backend_cell(task, "1/2 of the multiply-adds") for task in TASKS),
         ],
         *method_rows(),
     ]
-    changed = {"`fit` and plain layers by the same code": since("fit", "fit_limits"), "The other rows": since(*BACKENDS)}
+    changed = {
+        "`fit` and plain layers by the same code": since("fit", "fit_limits"),
+        "The other rows": since(*BACKENDS),
+    }
     remarks = [f"- {rows_of}. {words}" for rows_of, words in changed.items() if words]
     return "\n".join([table(["network", "seeds", *HEADS], rows, text_columns=2), *remarks, ""])
 

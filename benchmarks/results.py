@@ -181,6 +181,12 @@ def cut_gap(task: str, variant: str, budget: str) -> Gap:
     return Gap.read(task, ours["minus_layers"], differences(ours["scores"], layers["scores"]))
 
 
+def family_title(*tasks: str) -> str:
+    """Return whose networks the tables of backends have beside plain layers: a family's, or what `search` found too."""
+    is_searched = any("/search/" in read_record(f"int8_{task}")["command"] for task in tasks)
+    return "`dynabert` and its `search`" if is_searched else "`dynabert`"
+
+
 def fit_mean(limit: int, rival: str) -> Gap:
     """Return the mean over tasks of `fit_gap` under one limit; tasks have rows of their own, so half widths add up as
     variances do."""
