@@ -165,7 +165,7 @@ def fingerprint() -> str:
 
 
 def draw(path: Path) -> None:
-    """Write the picture: each difference with its interval over rows, a dot for each seed, coloured by its own verdict."""
+    """Write the picture: each difference with its interval over rows, a dot for each seed, in its own verdict's colour."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
