@@ -165,7 +165,7 @@ def fingerprint() -> str:
 
 
 def draw(path: Path) -> None:
-    """Write the picture: each difference with its interval over rows, a dot for each seed, in its own verdict's colour."""
+    """Write the picture: each difference with its interval and a dot for each seed, coloured by its own verdict."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
@@ -276,6 +277,36 @@ def test_everything_lists_its_commands(
     assert answered == "# family: answered by family" and pages.endswith(" --out runs/smoke/pages")
     with pytest.raises(KeyError, match="no job is called nothing"):
         scripts["everything"].command("nothing")
+
+
+def test_a_job_runs_what_it_reads_first(scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]) -> None:
+    everything = scripts["everything"]
+    places = [job.name for job in everything.JOBS]
+    for job in everything.JOBS:
+        read = set(re.findall(r"{(?:runs|records)}/([\w-]+)", " ".join(job.commands))) & set(places) - {job.name}
+        assert set(job.needs) == read, job.name
+        assert all(places.index(name) < places.index(job.name) for name in job.needs)
+    everything.main(["--list", "--only", "int8_cola"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[2:].partition(":")[0] for line in lines[:4]] == ["family", "cuts", "undivided", "int8_cola"]
+    hours = sum(job.hours for job in everything.with_needs(["fit_int8"]))
+    assert everything.command("fit_int8").endswith(f"--only fit_int8` ({hours:.1f} hours, with `fit`, which it reads)")
+    assert everything.command("representations").endswith("with `undivided`, which it reads)")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_pages_are_written_where_nothing_failed(
+    scripts: dict[str, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    code: int,
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(scripts["everything"], "run", lambda words: ran.append(words[1]) or code)
+    assert scripts["everything"].main(["--only", "operators", "--records", str(tmp_path)]) == code
+    assert ran == ["benchmarks/measure_operators.py", *["benchmarks/figures.py"] * (1 - code)]
+    assert capsys.readouterr().err.count("failed: python benchmarks/measure_operators.py") == code
 
 
 def test_every_record_says_where_it_is_from() -> None:
