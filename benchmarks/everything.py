@@ -329,9 +329,13 @@ def command(name: str) -> str:
     """Return how one job is made, as it stands on the page: with what it needs, and the hours of all, where known."""
     jobs = with_needs([name])
     needed = [f"`{job.name}`" for job in jobs if job.name != name]
-    hours = [f"{sum(job.hours or 0 for job in jobs):.1f} hours"] if all(job.hours is not None for job in jobs) else []
+    hours = [time_text(sum(job.hours or 0 for job in jobs))] if all(job.hours is not None for job in jobs) else []
     remarks = ", ".join(hours + ([f"with {listed(needed)}, which it reads"] if needed else []))
     return f"`python benchmarks/everything.py --only {name}`" + (f" ({remarks})" if remarks else "")
+
+
+def time_text(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} minutes"
 
 
 def seconds(name: str) -> float:

@@ -156,8 +156,8 @@ def interval_of(
 ) -> tuple[float, float]:
     """Return the 95 % interval of a mean of differences, over rows of one group or, independently, of several.
 
-    It is widened as that of one difference. The mean of shares that were 0 in each group's rows is bounded like one share
-    that was 0 in all of them, here as if every group had the fewest rows.
+    It is widened as that of one difference. The mean of shares that were 0 in each group's rows is bounded like one
+    share that was 0 in all of them, here as if every group had the fewest rows.
     """
     num_rows = len(shapes) * min(shape[0] for shape in shapes)
     return paired.widened(difference, *paired.percentiles(statistic, *shapes), num_rows)

@@ -291,6 +291,7 @@ def test_a_job_runs_what_it_reads_first(scripts: dict[str, ModuleType], capsys: 
     assert [line[2:].partition(":")[0] for line in lines[:4]] == ["family", "cuts", "undivided", "int8_cola"]
     hours = sum(job.hours for job in everything.with_needs(["fit_int8"]))
     assert everything.command("fit_int8").endswith(f"--only fit_int8` ({hours:.1f} hours, with `fit`, which it reads)")
+    assert everything.command("rivals").endswith(" minutes)")
     assert everything.command("representations").endswith("with `undivided`, which it reads)")
 
 
