@@ -19,6 +19,7 @@ from results import (
     SHOWN,
     TASKS,
     Gap,
+    flaw_of,
     has_record,
     limit_title,
     link_to,
@@ -73,14 +74,23 @@ def all_claims() -> list[Claim]:
 
 def fit_line() -> str:
     """Return how fit was run and the verdicts on it, then a line for each further record of it."""
+    first = " ".join(filter(None, [runs_line(), since("fit"), verdicts_on("fit")]))
+    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
+
+
+def verdicts_line() -> str:
+    """Return how fit was run, and a sentence for each verdict on it and its further records."""
+    return " ".join(filter(None, [runs_line(), flaw_of("fit"), verdicts_on("fit", *FURTHER)])) + "\n"
+
+
+def runs_line() -> str:
+    """Return how fit was run."""
     seeds = seeds_in("fit")
-    how = f"Runs of {minutes_of('fit')}, " + (
+    return f"Runs of {minutes_of('fit')}, " + (
         "one seed: the next may say otherwise."
         if seeds == 1
         else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
     )
-    first = " ".join(filter(None, [how, since("fit"), verdicts_on("fit")]))
-    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
 
 
 def further_fit(name: str) -> str:
@@ -113,8 +123,10 @@ def seeds_in(name: str) -> int:
     return len({cell["seed"] for cell in read_record(name)["cells"]})
 
 
-def verdicts_on(name: str) -> str:
-    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if name in claim.records)
+def verdicts_on(*names: str) -> str:
+    """Return a sentence for each claim that rests on records, in their order."""
+    claims = [claim for name in names for claim in all_claims() if name in claim.records]
+    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in claims)
 
 
 def sources_table() -> str:

@@ -30,7 +30,7 @@ FIGURE = re.compile(
     rf"|\b(?:all|(?:{NUMBERS}) of) (?:{NUMBERS})\b"
 )
 BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
+    ROOT / "README.md": {"fit": page_tables.fit_table, "verdicts": evidence.verdicts_line},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
         "glance": evidence.glance_table,
