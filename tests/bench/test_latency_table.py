@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cutbert.bench.latency_table import Curve, LatencyTable, interpolated
+from cutbert.bench.latency_table import MOST_PARTIAL, Curve, LatencyTable, interpolated
 from cutbert.bench.measure_table import TABLE_ROWS, measure_table, new_network, part_shapes, random_cut, timed_copy
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.style import EncoderStyle
@@ -60,6 +60,40 @@ def test_a_table_survives_its_file() -> None:
     cut = random_cut(SHAPE, tuple(DIMS), seed=9)
     assert again(cut) == table(cut) and again.error == table.error
     assert again.measured["backend"] == "torch" and again.measured["machine"]["processor"]
+
+
+@pytest.mark.parametrize("share", [0.1, -0.06])
+def test_what_parts_take_beyond_the_sum_is_learned(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    def in_part(shape: EncoderShape, length: int) -> float:
+        """Every sub-layer cut in part takes a share more than its curve."""
+        whole = true_ms(replace(shape, layers=()))
+        for layer, full in zip(shape.layers, SHAPE.layers, strict=False):
+            for name in ("num_heads", "intermediate_size"):
+                alone = replace(
+                    layer, **({"num_heads": 0} if name == "intermediate_size" else {"intermediate_size": 0})
+                )
+                ms = true_ms(replace(shape, layers=(alone,))) - true_ms(replace(shape, layers=()))
+                is_cut = 0 < getattr(layer, name) < getattr(full, name) and len({*shape.layers}) > 1
+                whole += ms * (1 + share * is_cut)
+        return whole
+
+    take_known_times(monkeypatch, in_part)
+    table = measure_table(tiny_model(), ("a", "f"), [4], QUICK)
+    assert table.partial == pytest.approx(share, abs=0.04) and table.error < 0.03
+    assert table(SHAPE) == pytest.approx(true_ms(SHAPE))
+    layers = SHAPE.with_layers(SHAPE.layers[:2], [0, 1])
+    assert table(layers) == pytest.approx(true_ms(layers), rel=0.02)  # whole ones are not cut in part
+    assert replace(table, partial=0.0)(layers) == table(layers)
+
+
+@pytest.mark.parametrize("partial", [-MOST_PARTIAL, MOST_PARTIAL])
+def test_more_units_never_take_less_whatever_parts_add(partial: float) -> None:
+    table = replace(measure_table(tiny_model(), ("a", "f"), [4], QUICK), partial=partial)
+    whole = SHAPE.layers[0]
+    for name in ("num_heads", "intermediate_size"):
+        sizes = range(1, getattr(whole, name) + 1)
+        times = [table(replace(SHAPE, layers=(replace(whole, **{name: size}), *SHAPE.layers[1:]))) for size in sizes]
+        assert times == sorted(times)
 
 
 def test_a_cut_is_never_dearer_whatever_the_noise() -> None:

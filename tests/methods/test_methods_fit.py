@@ -27,16 +27,18 @@ from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
 from cutbert.methods import fit_plan, fit_proposals, fit_race
-from cutbert.methods.fit import check_time, start_clock, warn_of_few_rows, without_late_gates
+from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
+from cutbert.methods.fit_look import check_time
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
+from cutbert.methods.fit_training import steps_within
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.subnet import KeptLayer, Subnet
@@ -492,7 +494,7 @@ def test_a_plan_must_be_one(model: str, task: dict[str, Any], tmp_path: Path) ->
         fit(model, tmp_path / "run", task, max_params=int(0.8 * PARAMS), plan=str(tmp_path / "other"))
 
 
-def test_a_plan_must_be_of_the_same_model_data_and_backend(
+def test_a_plan_must_be_of_the_same_model_data_and_limits(
     finished: cutbert.api.Run, bare: str, model: str, task: dict[str, Any], tmp_path: Path
 ) -> None:
     """Its times and steps are of these alone."""
@@ -503,7 +505,9 @@ def test_a_plan_must_be_of_the_same_model_data_and_backend(
         fit(
             model, tmp_path / "run", {**task, "train": task["select"], "select": task["train"]}, **given, backend="onnx"
         )
-    assert "must be a run with --backend onnx, got onnx-int8" in str(raised.value)
+    assert "must be a run with the same --backend: onnx here, onnx-int8 there" in str(raised.value)
+    with pytest.raises(RunError, match=r"with the same --max-params: \d+ here, \d+ there"):
+        fit(model, tmp_path / "run", task, **{**given, "max_params": int(0.9 * PARAMS)})
     assert not (tmp_path / "run").exists()
 
 
@@ -513,7 +517,7 @@ def test_a_plan_must_be_of_the_same_model_data_and_backend(
         ([], "must be a JSON object, got list"),
         (
             {"look": {}},
-            "look must be a JSON object with table, tokenizer_ms, build_s, row_ms, step_s as cutbert writes them",
+            "with table, tokenizer_ms, build_s, row_ms, bytes_per_param, step_s as cutbert writes them",
         ),
         ({"at_once": 0}, "at_once must be a whole number of at least 1, got 0"),
         ({"time_limit_s": None}, "time_limit_s must be a number of at most 100,000,000, above 0, got None"),
@@ -583,6 +587,23 @@ def test_whole_layers_are_the_most_that_fit() -> None:
     assert propose.most_layers == 2
     assert {"layers-0-1", "layers-1-2", "layers-0-2"} < set(names)
     assert {len(each.layers) for each in propose() if each.kind == "layers"} == {1, 2}
+
+
+@pytest.mark.parametrize("limit", [0.7, 0.45, 0.3])
+def test_sizes_use_what_a_limit_leaves(limit: float) -> None:
+    """No cut sub-layer could have one head or MULTIPLE neurons more."""
+    propose = proposer(limit, ("sizes",))
+    candidates = propose()
+    assert candidates
+    for each in candidates:
+        layers = {kept.index: kept.shape for kept in each.subnet.layers}
+        grown = list(propose.growth(layers, propose.load(each.subnet.shape_in(SHAPE))))
+        assert all(step.load > 1 for step in grown)
+        assert len(grown) == sum(
+            0 < getattr(layers[i], name) < getattr(SHAPE.layers[i], name)
+            for i in layers
+            for name in ("num_heads", "intermediate_size")
+        )
 
 
 @pytest.mark.parametrize(("share", "is_wider"), [(0.9, True), (0.94, False), (1.1, False)])
@@ -727,9 +748,19 @@ def test_slow_steps_are_timed_few_times(monkeypatch: pytest.MonkeyPatch, step_s:
     assert len(steps) == num_steps
 
 
+@pytest.mark.parametrize(("seconds", "steps"), [(8.0, 2), (40.0, 10), (100.0, 30)])
+def test_the_teachers_first_answers_are_counted(monkeypatch: pytest.MonkeyPatch, seconds: float, steps: int) -> None:
+    """Two candidates of 1 and 2 s a step, and 1 s for the teacher on each of 10 batches."""
+    part = SimpleNamespace(teacher_batch_s=1.0, batches_left=10)
+    fitting: Any = SimpleNamespace(at_once=1, part_of=lambda candidate: part)
+    entrants: Any = [SimpleNamespace(candidate=SimpleNamespace(student=None), seconds=each) for each in (1.0, 2.0)]
+    monkeypatch.setattr("cutbert.methods.fit_training.speed_of", lambda fitting, entrant: entrant.seconds)
+    assert steps_within(fitting, entrants, seconds) == steps
+
+
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
     objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True)
-    look = {"build_s": 10.0, "row_ms": 0.0}  # the end takes 25 s, and 8 s for a candidate
+    look = {"build_s": 8.0, "row_ms": 0.0}  # the end takes 28 s, and 6.4 s for a candidate
     plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
     settings = FitSettings(max_drop=1.0, candidates=8)
     assert start_clock(objective, settings, plan, 120.0, 1).candidates == 2

@@ -13,7 +13,7 @@ import pytest
 from cutbert.bench.measure_table import part_shapes, table_of
 from cutbert.errors import BudgetError, InputError
 from cutbert.methods.fit_candidates import Candidate
-from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
+from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
 from cutbert.methods.fit_end import limit_name, missed_words, notes_of, remove_other_models
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
@@ -38,6 +38,11 @@ def finalist(
     return Finalist(replace(entry, within_limit=within), target, lambda: select + lost, 400)
 
 
+def drop_to(least: float) -> Drop:
+    """Return the drop from 1 that allows this score on select."""
+    return Drop(100 * (1 - least), 1.0)
+
+
 UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
 
 
@@ -47,6 +52,7 @@ UNCUT_ROW = finalist("uncut", "teacher", 0.9, 4.0, None)
         ([finalist("won", "sizes", 0.88, 1.9), finalist("out", "layers", 0.87, 1.5)], "won"),
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "layers", 0.87, 1.5)], "out"),  # plain is better
         ([finalist("won", "sizes", 0.86, 1.9), finalist("out", "undivided", 0.87, 1.5)], "won"),
+        ([finalist("won", "layers", 0.86, 1.9), finalist("out", "layers", 0.87, 1.5)], "won"),  # plain too, trained on
         ([finalist("won", "sizes", 0.88, 2.1), finalist("out", "undivided", 0.87, 1.5)], "out"),  # beyond the limit
         ([finalist("won", "sizes", 0.86, 1.9, lost=0.03), finalist("out", "undivided", 0.87, 1.5)], "out"),  # int8
         (
@@ -73,6 +79,8 @@ def test_the_uncut_model_within_the_limit_gives_way_to_what_is_as_good_and_faste
     uncut = finalist("uncut", "teacher", 0.9, 1.9, None)
     finalists = [uncut, finalist("won", "sizes", select, ms)]
     assert choose([TARGET], finalists, None) == {"limit-1": expected}
+    others = [finalist("out", "undivided", 0.89, 0.5), finalist("as good", "undivided", 0.9, 1.5)]
+    assert choose([TARGET], [*finalists, *others], None) == {"limit-1": expected or 3}
 
 
 def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() -> None:
@@ -84,14 +92,14 @@ def test_under_a_drop_the_fastest_that_is_good_enough_is_taken_for_each_limit() 
         finalist("small", "sizes", 0.87, 1.1, rungs[1]),
         finalist("tiny", "sizes", 0.8, 0.5, others[0]),
     ]
-    assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 2}
-    assert choose([*rungs, *others], finalists, 0.88) == {"limit-1-1": 1}
-    assert choose([*rungs, *others], finalists, 0.7) == {"limit-1-2": 2, "limit-2-1": 3}
+    assert choose([*rungs, *others], finalists, drop_to(0.86)) == {"limit-1-2": 2}
+    assert choose([*rungs, *others], finalists, drop_to(0.88)) == {"limit-1-1": 1}
+    assert choose([*rungs, *others], finalists, drop_to(0.7)) == {"limit-1-2": 2, "limit-2-1": 3}
     finalists.append(finalist("dropped out", "layers", 0.865, 1.0, rungs[1]))
-    assert choose([*rungs, *others], finalists, 0.86) == {"limit-1-2": 4}
+    assert choose([*rungs, *others], finalists, drop_to(0.86)) == {"limit-1-2": 4}
     free = [replace(each, limits={}) for each in rungs]
     finalists = [UNCUT_ROW, finalist("large", "sizes", 0.85, 1.8, free[0])]
-    assert choose(free, finalists, 0.9) == {"limit-1-1": UNCUT}
+    assert choose(free, finalists, drop_to(0.9)) == {"limit-1-1": UNCUT}
 
 
 def test_the_uncut_model_is_listed_for_each_limit_it_answers() -> None:
@@ -112,9 +120,31 @@ def test_the_chosen_one_has_the_limits_own_name() -> None:
 
 
 def test_what_loses_more_than_the_drop_is_not_within_the_limit() -> None:
-    finalists = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
+    cuts = [finalist(str(score), "sizes", score, 1.5) for score in (0.81, 0.79, -0.01)]
+    finalists = [finalist("uncut", "teacher", 0.9, 1.5, None), *cuts]
     for least, within in ((0.8, [True, False, False]), (0.0, [True, True, False]), (None, [True, True, True])):
-        assert [entry.within_limit for entry in marked(finalists, [TARGET], {}, least, NAMES)] == within
+        drop = None if least is None else drop_to(least)
+        board = marked(finalists, [TARGET], {}, drop, NAMES)
+        assert [entry.within_limit for entry in board] == [True, *within]
+
+
+def test_of_the_uncut_model_a_drop_grants_what_chance_explains() -> None:
+    free = replace(TARGET, limits={}, is_rung=True)
+    finalists = [finalist("uncut", "teacher", 0.89, 4.0, None), finalist("won", "sizes", 0.89, 1.8, free)]
+    assert choose([free], finalists, drop_to(0.895)) == {"limit-1": UNCUT}  # 0.5 points are 2 of 400 rows
+    assert choose([free], finalists, drop_to(0.905)) == {}
+
+
+def test_where_a_row_is_more_than_the_drop_only_winners_and_plain_layers_compete() -> None:
+    free = replace(TARGET, limits={}, is_rung=True)
+    cuts = [
+        finalist("won", "sizes", 0.85, 1.8, free),
+        finalist("lucky", "sizes", 0.9, 0.5, free),
+        finalist("plain", "layers", 0.9, 1.5, free),
+    ]
+    finalists = [replace(each, num_scored=20) for each in (UNCUT_ROW, *cuts)]
+    assert choose([free], finalists, Drop(0.5, 0.9)) == {"limit-1": 3}
+    assert choose([free], [UNCUT_ROW, *cuts], Drop(0.5, 0.9)) == {"limit-1": 2}
 
 
 def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
@@ -142,10 +172,10 @@ def test_notes_are_of_what_was_taken_and_say_why_it_is_untrained(
         plan=SimpleNamespace(changes=dict, decisions=decisions),
         settings=FitSettings(max_latency_ms=(2.0, 1.0), student=("small",)),
     )
-    candidate: Any = SimpleNamespace(name="won", kind="sizes")
+    candidate: Any = SimpleNamespace(name="won", kind="sizes", student=None)
     races = [Race(target, (Entrant(candidate, 1.0, 0.1, steps=steps),)) for target, steps in ((TARGET, 9), (OTHER, 0))]
     finalists = [replace(UNCUT_ROW, own_score=lambda: 2.0), finalist("out", "layers", 0.8, 1.9, lost=0.25)]
-    no_student = [] if is_stopped else ["2 ms: no student took part in the race"]
+    no_student = [] if is_stopped else ["2 ms: small took no part in the race"]
     assert notes_of(fitting, finalists, races, {"limit-1": 1}, is_stopped) == [  # OTHER has no answer
         "2 ms: out loses 25.0 points of its score on select on onnx-int8",
         "2 ms: out takes the place of the race's winner, won",
@@ -169,7 +199,7 @@ def costs() -> Costs:
     """Return costs by a table in which time is known, with 4 ms for the uncut model."""
     whole = cost_of(SHAPE).params_encoder
     times = {key: 0.1 + 3.9 * cost_of(each).params_encoder / whole for key, each in part_shapes(SHAPE, "afh").items()}
-    return Costs.of(table_of(SHAPE, times, 4.0, {}), HEAD, "onnx")
+    return Costs(table_of(SHAPE, times, 4.0, {}), HEAD, 4.1)
 
 
 def test_the_tokens_that_are_served_are_counted() -> None:
@@ -200,6 +230,8 @@ def test_a_drop_is_looked_for_at_several_sizes() -> None:
     assert all(each.is_rung and not each.limits for each in found) and len({each.group for each in found}) == 1
     found = targets(max_drop=1.0, max_latency_ms=(3.0,))
     assert found[0].aims[LATENCY] == 3.0 and {each.limits[LATENCY] for each in found} == {3.0}
+    found = targets(max_drop=1.0, max_latency_ms=(9.0,))  # the uncut model keeps it
+    assert [each.aims[LATENCY] for each in found] == pytest.approx([0.6 * 4, 0.4 * 4, 0.25 * 4])
 
 
 @pytest.mark.parametrize("kind", ["layers", "sizes", "undivided", "gates"])
@@ -267,3 +299,7 @@ def test_candidates_take_turns_by_sort() -> None:
     assert [each.name for each in in_turns(found, damage)] == [
         "thin-3", "layers-0-1", KNAPSACK, "thin-2", "layers-1-2", "gates", "layers-0", "layers-2",
     ]  # fmt: skip
+    students = [replace(candidate(f"of-{name}", "student", 0), student=name) for name in ("one", "two")]
+    damage |= {each.name: 9.0 for each in students}
+    first = [each.name for each in in_turns([*found, *students], damage)][:5]
+    assert first == ["thin-3", "layers-0-1", "of-one", "of-two", KNAPSACK]  # each student has its turn

@@ -81,6 +81,18 @@ def test_they_do_not_hang_on_what_was_asked_before(tokens: Tokens, tmp_path: Pat
         assert all(map(torch.equal, ours.hidden_states, theirs.hidden_states))
 
 
+def test_outputs_kept_ahead_are_those_that_would_be_asked_for(tokens: Tokens, tmp_path: Path) -> None:
+    plain = Teacher(tiny_model())
+    kept = plain.keeping(tokens, BATCH_SIZE, SEED, tmp_path)
+    assert kept.kept is not None
+    left = kept.kept.batches_left
+    assert left == len(kept.kept.batches) - 1  # one is computed to see what is kept
+    taken = kept.kept.keep_ahead(2)
+    assert len(taken) == 2 and min(taken) > 0 and kept.kept.batches_left == left - 2
+    assert_equal(asked(kept, tokens, 0), asked(plain, tokens, 0))
+    assert kept.kept.batches_left == 0 and kept.kept.keep_ahead(2) == []
+
+
 def test_what_has_no_room_is_computed(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = Teacher(tiny_model())
     per_token = sum(each.shape[-1] * 4 for each in asked(plain, tokens, 0)[0][1].hidden_states)

@@ -33,7 +33,7 @@ def table(**changed: Any) -> LatencyTable:
         "lengths": [4, 6],
         **changed,
     }
-    return LatencyTable((Plane(8, 1.0, nothing, each),), None, 2, 8, 7.0, 1.0, 0.0, measured)
+    return LatencyTable((Plane(8, 1.0, nothing, each),), None, 2, 8, 7.0, 1.0, 0.0, 0.0, measured)
 
 
 def test_the_limit_of_the_cheapest_network_is_within_reach_and_no_less() -> None:

@@ -106,7 +106,7 @@ def test_an_option_that_a_verb_hides_is_not_given_to_it(tmp_path: Path) -> None:
     """
     teacher, best = runs_of(tmp_path, text)
     assert teacher.options["epochs"] == 2 and best.options == {"task": "cola", "max_params": 1000}
-    with pytest.raises(InputError, match="steps.best.epochs: fit has no such option"):
+    with pytest.raises(InputError, match=r"steps\.best\.epochs: fit has no such option"):
         runs_of(tmp_path, f"{text}epochs = 1")
 
 
@@ -204,6 +204,8 @@ def test_sets(tmp_path: Path) -> None:
     assert runs[0].model == "tiny" and runs[1].model == "/out/runs/teacher-task=rte"
     assert all(run.options["max_train_samples"] == 64 and run.options["seed"] == 7 for run in runs)
     assert [run.options.get("gate_steps") for run in runs[:2]] == [None, 3]
+    own = runs_of(tmp_path, CHAIN, "epochs=1", "small.epochs=9", "seed=7", "grid.task=['rte']")
+    assert [run.options["epochs"] for run in own[:2]] == [1, 9]  # what is said of one step wins
     left_out = runs_of(tmp_path, CHAIN, "teacher.epochs=")
     assert "epochs" not in left_out[0].options
     assert mistakes(tmp_path, CHAIN, "teacher.seed=") == [

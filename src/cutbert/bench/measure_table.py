@@ -1,4 +1,4 @@
-"""Measures a latency table: stacks of sub-layers of several sizes, and random cuts that check it, timed in turn."""
+"""Measures a latency table: stacks of sub-layers of several sizes, and random cuts to learn from, timed in turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cutbert.bench.latency import conditions, settings_lengths, time_networks
-from cutbert.bench.latency_table import Curve, LatencyTable, Plane
+from cutbert.bench.latency_table import MOST_PARTIAL, Curve, LatencyTable, Plane
 from cutbert.bench.settings import LatencySettings
 from cutbert.model.reorder import attentions
 from cutbert.model.task_model import TaskModel
@@ -37,8 +37,8 @@ def measure_table(
     """Time stacks of attentions and of feed-forwards of several sizes, interleaved, and make a table of them.
 
     Timed is the uncut network, and beside it networks with new weights: one without layers; for each size one with
-    attentions alone, and one with feed-forwards alone, the network's number of each; and random cuts that check the
-    table. Where hidden units may be cut, all this is done at several hidden sizes.
+    attentions alone, and one with feed-forwards alone, the network's number of each; and random cuts, which tell what
+    these sums miss. Where hidden units may be cut, all this is done at several hidden sizes.
 
     Args:
         model: the uncut network.
@@ -61,8 +61,20 @@ def measure_table(
     times = {name: each.latency_ms for name, each in timed.items()}
     measured = conditions(settings, lengths, threads, next(model.parameters()).device.type, timed.quality)
     table = table_of(shape, {key: times[part_name(*key)] for key in parts}, times["uncut"], measured)
-    errors = [abs(table(each) / times[name] - 1) for name, each in checked.items()]
-    return replace(table, error=float(np.median(errors)))
+    table = learned(table, [(each, times[name]) for name, each in checked.items()])
+    return replace(table, factor=table.factor * table.uncut_ms / (table(shape) or table.uncut_ms))  # layers may differ
+
+
+def learned(table: LatencyTable, cuts: Sequence[tuple[EncoderShape, float]]) -> LatencyTable:
+    """Return a table that knows what being cut in part adds, and its error, from shapes with their milliseconds."""
+    foretold = np.array([table(shape) for shape, _ in cuts])
+    in_part = np.array([replace(table, partial=1.0)(shape) for shape, _ in cuts]) - foretold
+    found = np.array([ms for _, ms in cuts])
+    shares = np.divide(found - foretold, in_part, out=np.zeros_like(found), where=in_part > 0)
+    shares = np.clip(shares, -MOST_PARTIAL, MOST_PARTIAL)
+    from_others = np.array([np.median(np.delete(shares, i)) for i in range(len(cuts))])
+    errors = np.abs((foretold + from_others * in_part) / found - 1)
+    return replace(table, partial=float(np.median(shares)), error=float(np.median(errors)))
 
 
 def part_name(kind: str, hidden: int, size: float) -> str:
@@ -115,7 +127,7 @@ def table_of(
     )
     dims = curve("dims", shape.hidden_size) if any(kind == "dims" for kind, *_ in times) else None
     table = LatencyTable(
-        planes, dims, widest.num_heads, widest.key_dim + widest.value_dim, uncut_ms, 1.0, 0.0, measured
+        planes, dims, widest.num_heads, widest.key_dim + widest.value_dim, uncut_ms, 1.0, 0.0, 0.0, measured
     )
     return replace(table, factor=uncut_ms / (table(shape) or uncut_ms))
 

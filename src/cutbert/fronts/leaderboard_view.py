@@ -207,7 +207,12 @@ def signed(value: float) -> str:
 
 
 def cut_words(entry: LeaderboardEntry, uncut: EncoderShape) -> str:
-    """Return what of the uncut model is left, such as "3 of 6 layers"; the name where nothing can be counted."""
+    """Return what of the uncut model is left, such as "3 of 6 layers"; the name where nothing can be counted.
+
+    Of a student, which is another model, its name and its own sizes.
+    """
+    if entry.kind == "student":
+        return f"{entry.name} ({entry.shape.num_layers} layers of {entry.shape.hidden_size})"
     return ", ".join(what_is_left(entry.shape, uncut)) or entry.name
 
 

@@ -3,9 +3,9 @@
 The order of a run: look (what the uncut model takes where it is served, what a limit can mean), teacher, candidates
 (proposed under each limit, repaired by least squares, ranked without training), rounds (successive halving: the half
 that is closer to the teacher goes on with more steps), the winner's last training, and the end (export, gate, timing
-of the exported file, leaderboard). What can be proposed is in `fit_cuts`, what takes part in `fit_proposals`,
-rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, its choice in `fit_choice`);
-what hangs on time, and how it is kept, in `fit_plan`.
+of the exported file, leaderboard). The look is in `fit_look`, what can be proposed in `fit_cuts`, what takes part in
+`fit_proposals`, rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, its choice in
+`fit_choice`); what hangs on time, and how it is kept, in `fit_plan`.
 """
 
 from __future__ import annotations
@@ -13,41 +13,27 @@ from __future__ import annotations
 import copy
 import math
 import os
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cutbert.bench.backends import BACKENDS
-from cutbert.bench.latency_table import LatencyTable
-from cutbert.bench.measure_table import NUM_CHECKED, part_shapes
 from cutbert.data.dataset import Dataset
-from cutbert.data.questions import Questions
-from cutbert.data.rows import Examples, Rows
-from cutbert.data.sentences import Sentences
 from cutbert.data.settings import DataSettings
-from cutbert.data.tokens import bare_engine
-from cutbert.data.vectors import VectorTexts
-from cutbert.errors import BudgetError, InputError, InterruptedRun, Mistakes, ModelError
-from cutbert.exporters.trimming import tokens_that_stay
-from cutbert.fronts.measure import timed_table
+from cutbert.errors import InputError, InterruptedRun, Mistakes, ModelError
 from cutbert.hub.load import output_rows
 from cutbert.hub.sentence import read_embedder
 from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
-from cutbert.methods.fit_limits import Costs, Target, check_counted, gated_dims, targets_of
+from cutbert.methods.fit_limits import check_counted
+from cutbert.methods.fit_look import look, uncut_seconds
 from cutbert.methods.fit_parts import Fitting, compared_by_similarity
-from cutbert.methods.fit_plan import Clock, FitPlan, end_of, seconds_per_step
+from cutbert.methods.fit_plan import FEWEST_SERVED, Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
 from cutbert.methods.fit_settings import PLANNED, FitSettings
-from cutbert.methods.fit_teacher import LEAST_STEPS, make_teacher, teacher_step_s
+from cutbert.methods.fit_teacher import make_teacher
 from cutbert.methods.fit_training import places
 from cutbert.shape.source import Models, ModelSource
-from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
@@ -59,16 +45,13 @@ from cutbert.work.plans import FINETUNE
 from cutbert.work.run import carry_out
 
 FINE_TUNINGS, LEAST_S = 6, 300.0  # the time where none is given
-TIMED_TEXTS = 64
 FEW_ROWS = 1_000  # to train on
 # Candidates by the time for a limit from which on they take part: few, since what the others take is not the winner's.
 # In benchmarks/records/fit.json it was always among the first four in turn.
 CANDIDATES = {640.0: 8, 160.0: 4, 0.0: 3}
-PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
 # Below this time for each limit gates are not tried: they cost a tenth of eight minutes, and longer a look, and in the
 # runs of benchmarks/records/fit.json that had room for them they won no race.
 GATES_TIME_S = 600.0
-LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 STAGES = {
     "look": "look",
     "teacher": "teacher",
@@ -160,6 +143,9 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         at_once = plan.known("at_once") or places(settings, train, run.path)
         costs, targets = look(objective, settings, train, plan)
         plan.decide("at_once", lambda: at_once)
+        if settings.time is None:  # the end must not take it all
+            uncut_s = uncut_seconds(objective, plan.decisions["look"])
+            limit_s = max(limit_s, uncut_s * end_of(FEWEST_SERVED * len(targets)) / END_SHARE)
         clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), len(targets))
     warn_of_few_rows(objective.data)
     with run.timing("teacher"):
@@ -168,11 +154,11 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     try:
         races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
         races = train_winners(fitting, races)
+        with run.timing("end"):
+            finish(fitting, races)
     except (InterruptedRun, KeyboardInterrupt):
         finish_early(fitting, targets)
         raise
-    with run.timing("end"):
-        finish(fitting, races)
     timings = run.data["timings"]
     say("time: " + ", ".join(f"{words} {timings[name]:.0f} s" for name, words in STAGES.items() if name in timings))
 
@@ -206,170 +192,6 @@ def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
     least = f"--time {GATES_TIME_S * limits / 60:.0f}m or more"
     say(f"gates are not tried: they need {least}, or --kinds {named}, which may name others too, but not all")
     return replace(settings, kinds=tuple(each for each in settings.kinds if each != "gates"))
-
-
-def look(
-    objective: TaskObjective, settings: FitSettings, train: TrainSettings, plan: FitPlan
-) -> tuple[Costs, list[Target]]:
-    """Time the uncut model and its parts where it will be served, and the tokenizer beside it.
-
-    Further costs are predicted from these times.
-
-    Raises:
-        BudgetError: no network keeps the limits, or no time is left; nothing is kept then.
-    """
-    known = plan.known("look")
-    step_s = known["step_s"] if known is not None else teacher_step_s(objective, train, plan)
-    begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
-    networks = num_timed(objective, settings)
-
-    def check_room(served: Mapping[str, Any], network_s: float, num_limits: int) -> None:
-        uncut_s, teacher_s = uncut_seconds(objective, served), LEAST_STEPS * step_s
-        check_time(settings, uncut_s, teacher_s, begun, network_s, networks, num_limits)
-
-    measured = known or {**measured_look(objective, settings, train, check_room), "step_s": step_s}
-    table = LatencyTable.from_json(measured["table"])
-    served = served_tokens(objective) if settings.trim_vocab else None
-    costs = Costs.of(table, objective.data.head, settings.backend, served)
-    models = objective.inputs.models
-    shapes = [objective.loaded.model.shape, *(models.others[f"student {name}"].shape for name in settings.student)]
-    mistakes, targets = Mistakes(), list[Target]()
-    with mistakes.collect():
-        targets = targets_of(settings, costs, shapes)
-    if known is None:  # a run that goes on has used its time for what is there already
-        with mistakes.collect():
-            check_room(measured, (plan.run.seconds - begun) / networks, len(targets))
-    mistakes.check(BudgetError)
-    plan.decide("look", lambda: measured)
-    say(
-        f"look: the uncut model takes {table.uncut_ms:.2f} ms on {settings.backend}, its tokenizer "
-        f"{measured['tokenizer_ms']:.2f} ms (median, one text at a time)"
-    )
-    for target in targets:
-        if not target.is_rung and target.keeps(costs.of_uncut(shapes[0])):
-            say(f"{target.name}: the uncut model is within it already; a cut is taken only if it is as good")
-    return costs, targets
-
-
-def served_tokens(objective: TaskObjective) -> dict[int, int]:
-    """Return how many tokens of the model stay when its vocabulary is trimmed, by their number now."""
-    data = objective.data
-    tokens = objective.train_tokens
-    if data.unlabeled is not None:
-        tokens = objective.tokenize(data.train.joined(data.unlabeled))
-    kept = tokens_that_stay(objective.loaded, tokens, objective.sentence)
-    return {objective.loaded.model.shape.vocab_size: len(kept)}
-
-
-def measured_look(
-    objective: TaskObjective,
-    settings: FitSettings,
-    train: TrainSettings,
-    check_room: Callable[[Mapping[str, Any], float, int], None],
-) -> dict[str, Any]:
-    """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file.
-
-    Args:
-        objective, settings, train: of the run.
-        check_room: raises where there is no time, given what is known by now, the least that a network of the look
-            takes, and the number of limits; called before the table, which takes longest, is measured.
-
-    Raises:
-        BudgetError: looking alone would take the time there is.
-    """
-    latency = settings.timing(train.threads, train.seed)
-    build_s, row_ms = serving_times(objective, settings, train)
-    served = {"tokenizer_ms": tokenizer_ms(objective), "build_s": build_s, "row_ms": row_ms}
-    check_room(served, LOOK_OF_BUILD * build_s, 1)
-    table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
-    return {"table": table.to_json(), **served}
-
-
-def cut_dims(objective: TaskObjective, settings: FitSettings) -> tuple[str, ...]:
-    """Return the dimensions in which candidates may differ from the model."""
-    cuts_hidden = "gates" in settings.kinds and "h" in gated_dims(objective.data.head)
-    return ("a", "f", "h") if cuts_hidden or settings.student else ("a", "f")
-
-
-def num_timed(objective: TaskObjective, settings: FitSettings) -> int:
-    """Return how many networks the look times: parts, cuts that check the table, and the uncut model."""
-    return len(part_shapes(objective.loaded.model.shape, cut_dims(objective, settings))) + NUM_CHECKED + 1
-
-
-def check_time(
-    settings: FitSettings,
-    uncut_s: float,
-    teacher_s: float,
-    spent_s: float,
-    network_s: float,
-    num_networks: int,
-    num_limits: int,
-) -> None:
-    """Raise a BudgetError where --time has no room for teacher, proposals, and one candidate under each limit.
-
-    Args:
-        settings: of the run.
-        uncut_s: what exporting, loading and scoring the uncut model takes.
-        teacher_s: what the shortest fine-tuning takes; 0 where there is none.
-        spent_s: before the look.
-        network_s, num_networks: what a network of the look takes, and how many it has.
-        num_limits: models to make.
-    """
-    needed = spent_s + teacher_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
-    if settings.time is not None and needed > settings.time:
-        scoring = uncut_s * end_of(num_limits)
-        hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
-        if teacher_s > needed / 2:
-            hint = f"; {teacher_s:.0f} s of it are {LEAST_STEPS} steps of fine-tuning, see --max-length"
-        tuning = "fine-tune, " if teacher_s else ""
-        raise BudgetError(
-            f"--time must be at least {math.ceil(needed)} s here, to look, and to {tuning}choose, repair and export a "
-            f"cut, got {settings.time:g} s{hint}"
-        )
-
-
-def uncut_seconds(objective: TaskObjective, measured: Mapping[str, Any]) -> float:
-    """Return what exporting, loading and scoring the uncut model takes."""
-    rows = len(objective.dev) + (0 if objective.select_is_dev else len(objective.select))
-    return float(measured["build_s"] + rows * measured["row_ms"] / 1000)
-
-
-def tokenizer_ms(objective: TaskObjective) -> float:
-    """Return the median time the tokenizer takes for a text of dev, alone."""
-    rows = objective.data.dev
-    engine = bare_engine(objective.loaded.tokenizer, objective.loaded.source)
-    times = []
-    for text, pair in texts_of(rows.take(np.arange(min(TIMED_TEXTS, len(rows))))):
-        begun = time.perf_counter()
-        engine.encode(text, pair, is_pretokenized=isinstance(text, list))
-        times.append(1000 * (time.perf_counter() - begun))
-    return float(np.median(times))
-
-
-def texts_of(rows: Examples) -> list[tuple[Any, Any]]:
-    """Return each row as its text, or its words, and the text beside it, if any."""
-    if isinstance(rows, Questions):
-        return list(zip(rows.question, rows.context, strict=True))
-    if isinstance(rows, Sentences):
-        return [(words, None) for words in rows.words]
-    assert isinstance(rows, Rows | VectorTexts)
-    if isinstance(rows, VectorTexts) or rows.text_pair is None:
-        return [(text, None) for text in rows.text]
-    return list(zip(rows.text, rows.text_pair, strict=True))
-
-
-def serving_times(objective: TaskObjective, settings: FitSettings, train: TrainSettings) -> tuple[float, float]:
-    """Return the seconds to make and load the uncut model's file, and its milliseconds for a row of dev on average."""
-    model, dev = objective.loaded.model, objective.dev
-    begun = time.perf_counter()
-    with num_threads(train.threads) as threads:
-        runner = BACKENDS[settings.backend].load(model, threads)
-        build_s = time.perf_counter() - begun
-        rows = np.linspace(0, len(dev) - 1, min(TIMED_TEXTS, len(dev))).astype(np.int64)
-        begun = time.perf_counter()
-        for row in rows:
-            runner(dev.ids[dev.offsets[row] : dev.offsets[row + 1]].astype(np.int64)[None])
-    return build_s, 1000 * (time.perf_counter() - begun) / len(rows)
 
 
 def start_clock(

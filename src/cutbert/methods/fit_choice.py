@@ -38,30 +38,56 @@ class Finalist:
         return self.own_score() - self.entry.select_score
 
     @property
-    def passes_gate(self) -> bool:
-        """Whether the backend loses no more than GATE of the score on select, or no more than chance explains.
-
-        Chance is two standard errors of the difference when a share CHANGED of what is scored is answered in another
-        way, by chance for better or worse (our choice).
+    def chance(self) -> float:
+        """What a backend may change of the score on select by chance: two standard errors of the difference when a
+        share CHANGED of what is scored is answered in another way, for better or worse (our choice).
         """
-        return self.lost <= GATE + 2 * math.sqrt(CHANGED / self.num_scored)
+        return 2 * math.sqrt(CHANGED / self.num_scored)
+
+    @property
+    def passes_gate(self) -> bool:
+        """Whether the backend loses no more than GATE of the score on select, or no more than chance explains."""
+        return self.lost <= GATE + self.chance
 
 
-def choose(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float | None) -> dict[str, int]:
+@dataclass(frozen=True)
+class Drop:
+    """The limit --max-drop.
+
+    Args:
+        points: that the score on select may drop.
+        whole_score: the teacher's, in float32.
+    """
+
+    points: float
+    whole_score: float
+
+    def allows(self, finalists: Sequence[Finalist], index: int) -> bool:
+        """Whether a network is good enough on select; to the uncut model is granted what chance explains."""
+        found = finalists[index]
+        granted = max(found.chance, 1 / found.num_scored) if index == UNCUT else 0.0
+        return found.entry.select_score >= self.whole_score - self.points / 100 - granted
+
+    def is_coarse_on(self, num_scored: int) -> bool:
+        """Whether one row of select is more than the drop, so that it hardly tells networks apart."""
+        return self.points / 100 < 1 / num_scored
+
+
+def choose(targets: Sequence[Target], finalists: Sequence[Finalist], drop: Drop | None) -> dict[str, int]:
     """Return which finalist is taken under each limit, by the target's key; a limit that none keeps is left out.
 
     Args:
         targets: of the races.
         finalists: the uncut model first, then those of each race: its winner first, then the last to drop out.
-        least_score: on select, under --max-drop; None without.
+        drop: allowed on select; None without --max-drop.
     """
-    if least_score is None:
+    if drop is None:
         best = {target.key: best_of(target, finalists) for target in targets}
         return {key: index for key, index in best.items() if index is not None}
     chosen = {}
     for group in dict.fromkeys(target.group for target in targets):
         own = [target for target in targets if target.group == group]
-        fastest = fastest_of(own, finalists, least_score)
+        fastest = fastest_of(own, finalists, drop)
         if fastest is not None:
             key, index = fastest
             chosen[key] = index
@@ -78,30 +104,45 @@ def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
     able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
     best = next(iter(able), None)
     for i in able:
-        may_replace = finalists[i].entry.kind == "layers" or not finalists[able[0]].passes_gate
-        if best is not None and may_replace and finalists[i].entry.select_score > finalists[best].entry.select_score:
+        if best is not None and may_replace(finalists, able[0], best, i):
             best = i
     uncut = finalists[UNCUT].entry
     if not target.keeps(costs_of(uncut)):
         return best
-    if best is None:
-        return UNCUT
-    entry = finalists[best].entry
-    is_as_good = entry.select_score >= uncut.select_score and entry.latency_ms < uncut.latency_ms
-    return best if is_as_good else UNCUT
-
-
-def fastest_of(targets: Sequence[Target], finalists: Sequence[Finalist], least_score: float) -> tuple[str, int] | None:
-    """Return target's key and place of the fastest network that is good enough, of several sizes under one limit."""
-    options = [
-        (target.key, i)
-        for target in targets
-        for i, each in enumerate(finalists)
-        if each.target == target and each.entry.within_limit
+    as_good = [
+        i
+        for i in able
+        if finalists[i].entry.select_score >= uncut.select_score and finalists[i].entry.latency_ms < uncut.latency_ms
     ]
+    return best if best in as_good else next(iter(as_good), UNCUT)
+
+
+def may_replace(finalists: Sequence[Finalist], first: int, best: int, other: int) -> bool:
+    """Whether another network takes the place of the best so far: it is better on select, and may be.
+
+    Where the first loses nothing on the backend, only whole layers may, and not that of other whole layers: those were
+    trained less, and a few rows of select say little.
+    """
+    theirs, ours = finalists[other].entry, finalists[best].entry
+    is_plain = theirs.kind == "layers" and ours.kind != "layers"
+    return theirs.select_score > ours.select_score and (is_plain or not finalists[first].passes_gate)
+
+
+def fastest_of(targets: Sequence[Target], finalists: Sequence[Finalist], drop: Drop) -> tuple[str, int] | None:
+    """Return target's key and place of the fastest network that is good enough, of several sizes under one limit.
+
+    Where select is too small for the drop, of each size only the race's winner and the first whole layers compete: of
+    many hardly trained ones some would be good enough by luck.
+    """
+    options: list[tuple[str, int]] = []
+    for target in targets:
+        able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
+        if drop.is_coarse_on(finalists[UNCUT].num_scored):
+            able = [*able[:1], *[i for i in able[1:] if finalists[i].entry.kind == "layers"][:1]]
+        options += [(target.key, i) for i in able]
     if targets[0].keeps(costs_of(finalists[UNCUT].entry)):
         options.append((targets[0].key, UNCUT))
-    enough = [each for each in options if finalists[each[1]].entry.select_score >= least_score]
+    enough = [each for each in options if drop.allows(finalists, each[1])]
     return min(enough, key=lambda each: finalists[each[1]].entry.latency_ms, default=None)
 
 
@@ -114,13 +155,13 @@ def marked(
     finalists: Sequence[Finalist],
     targets: Sequence[Target],
     chosen: Mapping[str, int],
-    least_score: float | None,
+    drop: Drop | None,
     names: Mapping[str, str],
 ) -> list[LeaderboardEntry]:
     """Return the entries with the chosen ones marked, and where there are several limits the limit of each.
 
     A chosen one has the limit's name as the user gave it, of `names` by target's key; others what they were made for.
-    Under --max-drop an entry below the least score on select is not within the limit.
+    Under --max-drop an entry that drops further on select is not within the limit.
     The uncut model is listed once more for each further limit under which it is the answer.
     """
     has_limits = len(targets) > 1
@@ -130,7 +171,7 @@ def marked(
         limit = None
         if has_limits and each.target is not None:
             limit = names[each.target.key] if is_chosen else each.target.name
-        is_enough = least_score is None or each.entry.select_score >= least_score
+        is_enough = drop is None or drop.allows(finalists, i)
         within = each.entry.within_limit and is_enough
         board.append(replace(each.entry, chosen=is_chosen, limit=limit, within_limit=within))
     for target in targets:

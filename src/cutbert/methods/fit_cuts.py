@@ -23,6 +23,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the k
 WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
 WIDER = 1.08  # of a predicted load, for sizes: measured, networks often take less than predicted
 KNAPSACK = "knapsack"
+LEAST_LOAD = 1e-6  # that a step is taken to add: by the latency table some add none
 THINNER = 3  # depths that are tried beyond the most whole layers that fit
 
 
@@ -34,12 +35,12 @@ class SubLayerPlace(NamedTuple):
 
 
 class KnapsackStep(NamedTuple):
-    """One sub-layer cut to a smaller share of its units.
+    """One sub-layer cut to a smaller share of its units, or grown to a larger one.
 
     Args:
-        price: damage for the load that it takes off.
+        price: damage for the load that it takes off; of growth what it mends for the load it adds.
         place: of the sub-layer.
-        share: of its units that is left.
+        share: of its units that it has then.
         sizes, load: of the network after it.
     """
 
@@ -150,7 +151,9 @@ class Proposer:
         return candidates
 
     def widest(self, layers: Sequence[int], most: float) -> Subnet | None:
-        """Return some layers with the largest equal share of heads and neurons within a load; None where none is."""
+        """Return some layers with the largest equal share of heads and neurons within a load, and what that leaves
+        room for; None where no share is so small.
+        """
         heads = max(layer.num_heads for layer in self.source.shape.layers)
         for count in range(heads - 1, 0, -1):
             sizes = {}
@@ -161,9 +164,8 @@ class Proposer:
                     num_heads=max(1, round(share * layer.num_heads)) if layer.has_attention else 0,
                     intermediate_size=in_multiples(share * layer.intermediate_size, layer.intermediate_size),
                 )
-            subnet = self.of_sizes(sizes)
-            if self.fits(subnet, most):
-                return subnet
+            if self.fits(self.of_sizes(sizes), most):
+                return self.of_sizes(self.filled(sizes, most))
         return None
 
     # Sub-layers, whole or in part
@@ -209,6 +211,35 @@ class Proposer:
         assert errors is not None
         return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
 
+    def filled(self, sizes: dict[int, LayerShape], most: float) -> dict[int, LayerShape]:
+        """Return sizes that use what is left of a load: more heads and neurons, where they mend most for the load."""
+        load = self.load(self.of_sizes(sizes).shape_in(self.source.shape))
+        while True:
+            steps = [step for step in self.growth(sizes, load) if step.load <= most]
+            if not steps:
+                return sizes
+            best = max(steps, key=lambda each: each.price)
+            sizes, load = best.sizes, best.load
+
+    def growth(self, sizes: dict[int, LayerShape], load: float) -> Iterator[KnapsackStep]:
+        """Yield each sub-layer that is cut in part with one more head, or MULTIPLE more neurons.
+
+        Args:
+            sizes, load: of the network as it is.
+        """
+        for place in self.damages:
+            layer, whole = sizes.get(place.layer), self.source.shape.layers[place.layer]
+            if layer is None:
+                continue
+            name, step = ("num_heads", 1) if place.dim == "a" else ("intermediate_size", MULTIPLE)
+            units, all_units = getattr(layer, name), getattr(whole, name)
+            if 0 < units < all_units:
+                more = min(all_units, units + step)
+                grown = {**sizes, place.layer: replace(layer, **{name: more})}
+                after = self.load(self.of_sizes(grown).shape_in(self.source.shape))
+                mended = self.error_at(place, units / all_units) - self.error_at(place, more / all_units)
+                yield KnapsackStep(mended / max(after - load, LEAST_LOAD), place, more / all_units, grown, after)
+
     def by_knapsack(self, kind: KindName, most: float = 1.0) -> list[Candidate]:
         """Return the sizes of all sub-layers within a load with the least damage: shares, or each whole or absent.
 
@@ -226,7 +257,7 @@ class Proposer:
             if step is None:
                 return []
             left[step.place], sizes, load = step.share, step.sizes, step.load
-        subnet = self.of_sizes(sizes)
+        subnet = self.of_sizes(self.filled(sizes, most) if kind == "sizes" else sizes)
         name = KNAPSACK if kind == "sizes" else "sub-layers"
         return [Candidate(name, kind, subnet)] if subnet.layers else []
 

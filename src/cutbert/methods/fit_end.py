@@ -10,12 +10,13 @@ from typing import Any
 from cutbert.errors import BudgetError, MissingError
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.leaderboard_view import verdict
-from cutbert.methods.fit_choice import UNCUT, Finalist, choose, marked
+from cutbert.fronts.outputs import chance_note
+from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race, best_so_far, last_stage
-from cutbert.methods.fit_served import everything, scored_and_timed
+from cutbert.methods.fit_served import Served, everything, scored_and_timed
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
 from cutbert.shape.budget import LATENCY
@@ -66,13 +67,11 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
     served = everything(fitting, races)
     with num_threads(fitting.train.threads) as threads:
         finalists, measured, notes = scored_and_timed(fitting, served, races, threads)
-    least = None
-    if settings.max_drop is not None:
-        least = fitting.own.teacher_select - settings.max_drop / 100
-    chosen, names = choose(targets, finalists, least), {each.key: limit_name(settings, each) for each in targets}
+    drop = None if settings.max_drop is None else Drop(settings.max_drop, fitting.own.teacher_select)
+    chosen, names = choose(targets, finalists, drop), {each.key: limit_name(settings, each) for each in targets}
     board = Leaderboard(
         metric=fitting.objective.metric,
-        entries=tuple(marked(finalists, targets, chosen, least, names)),
+        entries=tuple(marked(finalists, targets, chosen, drop, names)),
         limits=given_limits(fitting, targets),
         backend=settings.backend,
         measured=measured,
@@ -80,6 +79,8 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
         notes=(
             *notes,
             *notes_of(fitting, finalists, races, chosen, is_stopped),
+            *notes_on_drop(fitting, finalists, chosen, drop),
+            *notes_of_chance(fitting, served, chosen),
             *missed_words(settings, targets, chosen),
         ),
         tokenizer_ms=fitting.plan.decisions["look"]["tokenizer_ms"],
@@ -153,9 +154,7 @@ def notes_of(
         winner = each.entrants[0]
         if target.key in changes:
             first, last = changes[target.key]
-            notes.append(
-                f"{target.name}: {first:,} last steps were planned, {last:,} were made: the machine's speed changed"
-            )
+            notes.append(f"{target.name}: {first:,} last steps were planned, {last:,} were made, as the time allowed")
         index = chosen.get(target.key)
         if index is not None:
             taken = finalists[index]
@@ -168,10 +167,39 @@ def notes_of(
         if not winner.steps:
             why = why_untrained(fitting, target, winner, is_stopped)
             notes.append(f"{target.name}: {why}; candidates are only repaired")
-        has_student = any(one.candidate.kind == "student" for one in each.entrants)
-        if fitting.settings.student and not has_student and not is_stopped:
-            notes.append(f"{target.name}: no student took part in the race")
+        absent = set(fitting.settings.student) - {one.candidate.student for one in each.entrants}
+        if absent and not is_stopped:
+            notes.append(f"{target.name}: {', '.join(sorted(absent))} took no part in the race")
     return notes
+
+
+def notes_on_drop(
+    fitting: Fitting, finalists: Sequence[Finalist], chosen: Mapping[str, int], drop: Drop | None
+) -> list[str]:
+    """Return what a reader should know of a limit on the drop."""
+    if drop is None:
+        return []
+    notes, uncut, rows = [], finalists[UNCUT], finalists[UNCUT].num_scored
+    if drop.is_coarse_on(rows):
+        notes.append(
+            f"--max-drop {drop.points:g}: of {rows:,} on select one is {100 / rows:.1f} points, so that only the "
+            "winners and whole layers were compared; more rows in --select tell more"
+        )
+    lost = drop.whole_score - uncut.entry.select_score
+    if UNCUT in chosen.values() and 100 * lost > drop.points:
+        notes.append(
+            f"--max-drop {drop.points:g}: no network keeps it on select, and the uncut one loses {100 * lost:.1f} "
+            f"points there on {fitting.settings.backend}, which {rows:,} rows cannot tell from chance"
+        )
+    return notes
+
+
+def notes_of_chance(fitting: Fitting, served: Sequence[Served], chosen: Mapping[str, int]) -> list[str]:
+    """Return a sentence for each cut that was taken and whose score on dev is near chance."""
+    taken = {served[index].name: served[index].outputs_name for index in chosen.values() if index != UNCUT}
+    path, metric = fitting.plan.run.path, fitting.objective.metric
+    found = {name: chance_note(path, outputs, metric) for name, outputs in taken.items()}
+    return [f"{name}: {note}" for name, note in found.items() if note is not None]
 
 
 def why_untrained(fitting: Fitting, target: Target, winner: Entrant, is_stopped: bool) -> str:

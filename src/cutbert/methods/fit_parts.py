@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
 LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
+ASKED_BATCHES = 3  # to see how long the teacher takes; their answers are kept
 HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
@@ -121,6 +123,17 @@ class TaughtSource:
         if not objective.select_is_dev:
             select = replace(own.tokenize(data.select), scorer=objective.select.scorer)
         return replace(self, objective=replace(own, dev=dev, select=select)), trimming
+
+    @property
+    def batches_left(self) -> int:
+        """The batches for which the teacher is still to be asked; 0 where its answers are not kept."""
+        return 0 if self.teacher.kept is None else self.teacher.kept.batches_left
+
+    @cached_property
+    def teacher_batch_s(self) -> float:
+        """The seconds the teacher takes for a batch that it has not answered, 0 where none is left."""
+        taken = [] if self.teacher.kept is None else self.teacher.kept.keep_ahead(ASKED_BATCHES)
+        return fmean(taken) if taken else 0.0
 
     @property
     def recipe(self) -> StudentRecipe:

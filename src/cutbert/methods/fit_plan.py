@@ -41,12 +41,26 @@ FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and
 WARM_STEPS, TIMED_STEPS = 2, 5
 ENOUGH_S = 4.0  # of timed steps: of slow ones fewer are timed, since they are training time lost
 MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
+# Options of `fit` on which the decisions of a plan hang: what is proposed, and under which limits.
+BOUND = (
+    "backend", "kinds", "student", "candidates", "trim_vocab", "max_latency_ms", "max_latency_share", "max_params",
+    "max_macs", "max_bytes", "max_drop",
+)  # fmt: skip
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
 SECONDS: Check = (lambda value: is_number(value) and value <= MOST_SECONDS, f"a number of at most {MOST_SECONDS:,}")
 STEPS: Check = (lambda value: is_count(value) and value <= MOST_STEPS, f"a whole number in 0..{MOST_STEPS:,}")
 # What decisions must be, by the pattern of their names.
 CHECKS: dict[str, Check] = {
-    "look": has({"table": OBJECT, "tokenizer_ms": NUMBER, "build_s": NUMBER, "row_ms": NUMBER, "step_s": NUMBER}),
+    "look": has(
+        {
+            "table": OBJECT,
+            "tokenizer_ms": NUMBER,
+            "build_s": NUMBER,
+            "row_ms": NUMBER,
+            "bytes_per_param": NUMBER,
+            "step_s": NUMBER,
+        }
+    ),
     "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
     rf"teacher-\d+|.+-steps|.+{TAKING_PART}|.+-round-\d+": STEPS,
@@ -55,8 +69,10 @@ CHECKS: dict[str, Check] = {
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
-# What the end takes, in times of exporting and scoring the uncut model: itself, on two backends; a smaller network.
-END_OF_UNCUT, END_OF_CANDIDATE = 2.5, 0.8
+# What the end takes, in times of exporting, scoring and timing the uncut model: itself, in float32 too, which takes
+# more than twice as long; a smaller network.
+END_OF_UNCUT, END_OF_CANDIDATE = 3.5, 0.8
+CHANGED_STEPS = 0.03  # share of the last steps planned, from which on it is said that others were made
 
 
 def are_changes(value: Any) -> bool:
@@ -86,7 +102,7 @@ class FitPlan:
         """Return the plan of a run, as far as it has one.
 
         Raises:
-            RunError: the other run has no plan, or one for another model, other data or another backend.
+            RunError: the other run has no plan, or one for another model, other data or other limits.
         """
         own = run.path / PLAN
         taken = {} if other is None else read_plan(Path(other))
@@ -112,9 +128,10 @@ class FitPlan:
         return DeadlinePace(self.run.path / "checkpoint" / f"{name}-pace.json", planned, seconds_left)
 
     def changes(self) -> dict[str, tuple[int, int]]:
-        """Return by a limit's key, where they were changed on the way, the last steps as planned and as made."""
+        """Return by a limit's key, where they differ, the last steps as planned and as made."""
         steps = {name.removesuffix(LAST): each for name, each in self.decisions.items() if name.endswith(LAST)}
-        return {key: (each[0][1], each[-1][1]) for key, each in steps.items() if len(each) > 1}
+        both = {key: (each[0][1], each[-1][1]) for key, each in steps.items()}
+        return {key: (first, last) for key, (first, last) in both.items() if abs(last / first - 1) > CHANGED_STEPS}
 
     def save(self) -> None:
         """Write the decisions, and how much time was spent by now."""
@@ -144,7 +161,7 @@ def read_plan(run: Path) -> dict[str, Any]:
 
 
 def check_planned(other: Path, run: RunFolder) -> None:
-    """Raise unless another run is of the same weights, data and backend: its times and steps are of these alone.
+    """Raise unless another run is of the same weights, data and limits: its times and steps are of these alone.
 
     Raises:
         RunError: says what differs.
@@ -154,10 +171,22 @@ def check_planned(other: Path, run: RunFolder) -> None:
     for name, words in (("weights", "the same model: its weights"), ("data", "the same data: its files")):
         if sorted(theirs.get("facts", {}).get(name, {}).values()) != sorted(ours["facts"][name].values()):
             mistakes.add(f"--plan {other} must be a run of {words} differ")
-    wanted, got = (each["settings"].get("fit", {}).get("backend") for each in (ours, theirs))
-    if got != wanted:
-        mistakes.add(f"--plan {other} must be a run with --backend {wanted}, got {got}")
+    wanted, got = (each["settings"].get("fit", {}) for each in (ours, theirs))
+    for name in BOUND:
+        if got.get(name) != wanted.get(name):
+            option, values = f"--{name.replace('_', '-')}", [each.get(name) for each in (wanted, got)]
+            ours_said, theirs_said = (given_text(each) for each in values)
+            mistakes.add(f"--plan {other} must be a run with the same {option}: {ours_said} here, {theirs_said} there")
     mistakes.check(RunError)
+
+
+def given_text(value: Any) -> str:
+    """Return a stored option's value for a message.
+
+    >>> given_text([0.5, 0.25]), given_text(None), given_text([])
+    ('0.5, 0.25', 'none', 'none')
+    """
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else "none" if value is None else str(value)
 
 
 @dataclass(frozen=True)
@@ -167,7 +196,7 @@ class Clock:
     Args:
         plan: of the run; knows how many candidates take part under the limits that were raced for.
         limit_s: time for everything.
-        uncut_s: what exporting, loading and scoring the uncut model takes.
+        uncut_s: what exporting, loading, scoring and timing the uncut model takes.
         candidates: that may take part under each limit.
         limits: how many there are.
     """
@@ -192,7 +221,7 @@ class Clock:
 
 
 def end_of(candidates: int) -> float:
-    """Return what the end takes, in times of exporting and scoring the uncut model.
+    """Return what the end takes, in times of exporting, scoring and timing the uncut model.
 
     Args:
         candidates: under all limits together.

@@ -236,13 +236,15 @@ def predicted(fitting: Fitting, candidate: Candidate) -> dict[str, float]:
 def in_turns(candidates: Sequence[Candidate], damages: Mapping[str, float]) -> list[Candidate]:
     """Return one candidate of each sort in turn, then the next of each: thinner layers, whole ones, and so on.
 
-    The sorts in LATER begin in the second turn.
+    The sorts in LATER begin in the second turn. Each student is a sort of its own.
 
     Damage before training ranks networks of one sort. Between sorts it misleads: thinner layers look worse than whole
     ones before training and are better after it, and a student, which is not fine-tuned, answers by chance.
     """
-    sorts: dict[str, list[Candidate]] = {name: [] for name in SORTS}
-    for each in nearest_first(candidates, damages):
+    nearest = nearest_first(candidates, damages)
+    found = sorted({"layers", *map(sort_of, nearest)}, key=lambda name: (SORTS.index(name.partition(" ")[0]), name))
+    sorts: dict[str, list[Candidate]] = {name: [] for name in found}
+    for each in nearest:
         sorts[sort_of(each)].append(each)
     sorts["layers"].sort(key=whole_layers_order)
     turns = zip_longest(*([*[None] * (name in LATER), *each] for name, each in sorts.items()))
@@ -250,7 +252,9 @@ def in_turns(candidates: Sequence[Candidate], damages: Mapping[str, float]) -> l
 
 
 def sort_of(candidate: Candidate) -> str:
-    """Return which of SORTS a candidate is of."""
+    """Return which of SORTS a candidate is of, and of a student its name."""
+    if candidate.student is not None:
+        return f"student {candidate.student}"
     return "thin" if candidate.kind == "sizes" and candidate.name != KNAPSACK else candidate.kind
 
 
@@ -288,10 +292,12 @@ def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Calla
     """Return how many candidates there is time for in rounds, at least one; 0 where there are none."""
     if not candidates:
         return 0
-    first = candidates[0]
-    speed = step_seconds(fitting, first, fitting.part_of(first).source.cut(first))
+    first, part = candidates[0], fitting.part_of(candidates[0])
+    speed = step_seconds(fitting, first, part.source.cut(first))
+    asked_s = min(LEAST_ROUND_STEPS, part.batches_left) * part.teacher_batch_s
     for count in range(min(len(candidates), fitting.clock.candidates), 1, -1):
-        if fitting.at_once * seconds(count) / num_rounds(count) / count / speed >= LEAST_ROUND_STEPS:
+        needed = LEAST_ROUND_STEPS * count * speed + asked_s
+        if fitting.at_once * seconds(count) / num_rounds(count) >= needed:
             return count
     return 1
 

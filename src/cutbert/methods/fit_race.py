@@ -19,7 +19,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import LAST
 from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, keeps_aims, num_rounds, propose, times_of
-from cutbert.methods.fit_training import RoundTrainer, in_parallel, loaded, speed_of, trained, trainer_of
+from cutbert.methods.fit_training import RoundTrainer, loaded, steps_within, trained, trainer_of
 from cutbert.shape.budget import LATENCY
 from cutbert.train.checkpoint import Position, latest_checkpoint, read_position
 from cutbert.train.progress import say
@@ -145,8 +145,7 @@ def train_round(trainer: RoundTrainer, target: Target, entrants: Sequence[Entran
 
     def planned() -> int:
         seconds = (until - fitting.plan.run.seconds) / num_rounds(len(entrants))
-        speeds = [speed_of(fitting, each) for each in entrants]
-        return max(LEAST_ROUND_STEPS, int(seconds / in_parallel(speeds, fitting.at_once)))
+        return max(LEAST_ROUND_STEPS, steps_within(fitting, entrants, seconds))
 
     steps = fitting.plan.decide(f"{target.key}-round-{number}", planned)
     return trainer([(each, f"{target.key}-{each.candidate.name}-{number}") for each in entrants], steps)
@@ -181,7 +180,7 @@ def with_last_training(fitting: Fitting, current: Race, left: int) -> Race:
         until = plan.decide(f"{name}-until", lambda: plan.run.seconds + fitting.clock.left_s / left)
 
         def planned() -> int:
-            steps = int((until - plan.run.seconds) / speed_of(fitting, winner))
+            steps = steps_within(fitting, [winner], until - plan.run.seconds)
             return steps if steps >= LEAST_LAST_STEPS else 0
 
         steps = plan.decide(f"{name}-steps", planned)

@@ -19,14 +19,14 @@ from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
 from cutbert.methods.fit_choice import UNCUT, Finalist
-from cutbert.methods.fit_limits import Target, bytes_per_param
+from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting, TaughtSource
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_training import loaded
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
-from cutbert.shape.cost import Cost, cost_of
+from cutbert.shape.cost import BYTES_PER_PARAM, Cost, cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
@@ -72,14 +72,14 @@ class Served:
         model = self.part.objective.loaded.model
         return (model if self.entrant is None else loaded(fitting, self.entrant)).eval()
 
-    def load(self, network: TaskModel, threads: int) -> tuple[Runner, int]:
-        """Return what runs it, and the bytes of its file."""
-        backend = BACKENDS[self.backend]
-        if isinstance(backend, OnnxBackend):
-            graph = backend.graph(network)
-            return OnnxRunner(graph, threads), graph.ByteSize()
-        params = cost_of(network.shape, network.head_spec).params
-        return backend.load(network, threads), int(bytes_per_param(self.backend) * params)
+
+def served_network(name: str, network: TaskModel, threads: int) -> tuple[Runner, int]:
+    """Return what runs a network on a backend, and the bytes of its file."""
+    backend = BACKENDS[name]
+    if isinstance(backend, OnnxBackend):
+        graph = backend.graph(network)
+        return OnnxRunner(graph, threads), graph.ByteSize()
+    return backend.load(network, threads), BYTES_PER_PARAM * cost_of(network.shape, network.head_spec).params
 
 
 def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
@@ -176,7 +176,7 @@ def scored_and_timed(
         advance = counter(bar)
         for each in served:
             network = each.network(fitting)
-            runner, file_bytes = each.load(network, threads)
+            runner, file_bytes = served_network(each.backend, network, threads)
             runners.append(runner)
             scored.append(score_served(fitting, each, network, runner, file_bytes))
             advance()

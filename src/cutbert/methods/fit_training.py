@@ -39,6 +39,18 @@ def speed_of(fitting: Fitting, entrant: Entrant) -> float:
     return step_seconds(fitting, entrant.candidate, loaded(fitting, entrant))
 
 
+def steps_within(fitting: Fitting, entrants: Sequence[Entrant], seconds: float) -> int:
+    """Return how many steps each of some candidates can take in a time, one after the other or at once.
+
+    For rows that the teacher has not answered yet the first to see them waits for it; its answers are kept.
+    """
+    per_step = in_parallel([speed_of(fitting, each) for each in entrants], fitting.at_once)
+    parts = {each.candidate.student: fitting.part_of(each.candidate) for each in entrants}.values()
+    asked_s, left = sum(part.teacher_batch_s for part in parts), max(part.batches_left for part in parts)
+    steps = seconds / (per_step + asked_s)
+    return int(steps if steps <= left else (seconds - left * asked_s) / per_step)
+
+
 def trained(fitting: Fitting, entrant: Entrant, name: str, steps: int, pace: Pace | None = None) -> Entrant:
     """Train a candidate further, and judge it again; one whose training does not stay finite stays as it was."""
     part = fitting.part_of(entrant.candidate)

@@ -18,7 +18,6 @@ from cutbert.fronts.pick import beside_uncut, latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
-from cutbert.methods.fit_limits import bytes_per_param
 from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_served import Served
 from cutbert.model.task_model import TaskModel
@@ -84,4 +83,4 @@ def trimming_facts(fitting: Fitting, each: Served, network: TaskModel) -> dict[s
     whole, own = fitting.part_of(each.entrant.candidate).objective, each.part.objective
     splits = {"select": (whole.select, own.select), "dev": (whole.dev, own.dev)}
     networks = (each.whole_network(fitting), network)
-    return each.trimming.facts(own.data, splits, networks, bytes_per_param(each.backend))
+    return each.trimming.facts(own.data, splits, networks, fitting.costs.bytes_per_param)

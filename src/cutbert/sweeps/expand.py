@@ -191,7 +191,9 @@ class Expansion:
     def _is_on(self, step: Step, axis: Axis) -> bool:
         """Return whether a step has a run for each value of an axis: the axis sets an option the step leaves open."""
         models = [each for name, each in choices_of([axis], step.name) if name == MODEL]
-        if axis.option_names(step.name) <= self.plan.overrides.keys() and not any(each.references() for each in models):
+        if axis.option_names(step.name) <= self.plan.overrides_of(step.name).keys() and not any(
+            each.references() for each in models
+        ):
             return False  # --set gives one value for all; models that are other steps' runs stay
         if axis in step.axes:
             return True
@@ -210,7 +212,7 @@ class Expansion:
 
     def _layer(self, step: Step, chosen: Mapping[str, PlanValue]) -> dict[str, PlanValue]:
         """Return the values of one run; later ones win: defaults, chosen on the axes, the step's own, --set."""
-        accepted, overrides = self.accepted[step.name], dict(self.plan.overrides)
+        accepted, overrides = self.accepted[step.name], self.plan.overrides_of(step.name)
         given = {**self.plan.defaults, **chosen, **step.options}
         if MODEL in given and given[MODEL].references():
             overrides.pop(MODEL, None)

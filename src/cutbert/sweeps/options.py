@@ -53,7 +53,7 @@ def verb_options(plan: SweepPlan, step: Step, verbs: Verbs) -> VerbOptions:
     Raises:
         InputError: one of those values is not valid for its option.
     """
-    layers = (plan.defaults, step.options, plan.overrides)
+    layers = (plan.defaults, step.options, plan.overrides_of(step.name))
     verb = verbs[step.verb]
     kinds = verb.kinds({name: each.value for layer in layers for name, each in layer.items()})
     left_out = (OUT, *verb.without)

@@ -113,12 +113,19 @@ class SweepPlan:
         defaults, grid: for every step whose verb takes these options.
         steps: by name, in the order of the file.
         overrides: values of --set for every step that takes them.
+        set_of_steps: the options, by step, that --set gives for one step alone.
     """
 
     defaults: Mapping[str, PlanValue]
     grid: tuple[Axis, ...]
     steps: Mapping[str, Step]
     overrides: Mapping[str, PlanValue]
+    set_of_steps: Mapping[str, frozenset[str]]
+
+    def overrides_of(self, step: str) -> dict[str, PlanValue]:
+        """Return the values of --set for every step that hold for this one: those that are not set for it alone."""
+        own = self.set_of_steps.get(step, frozenset())
+        return {name: each for name, each in self.overrides.items() if name not in own}
 
 
 def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> SweepPlan:
@@ -133,7 +140,7 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> SweepPlan:
         InputError: the file cannot be read as TOML at all.
     """
     document = read_toml(path)
-    overrides = apply_sets(document, sets, mistakes)
+    overrides, set_of_steps = apply_sets(document, sets, mistakes)
     unknown = [name for name in document if name not in PARTS]
     mistakes.extend(f"{name} must be one of {', '.join(PARTS)}{did_you_mean(name, PARTS)}" for name in unknown)
     tables = {name: as_table(document.get(name, {}), name, mistakes) for name in PARTS}
@@ -147,7 +154,7 @@ def read_plan(path: Path, sets: Sequence[str], mistakes: Mistakes) -> SweepPlan:
         step = read_step(name, as_table(value, f"steps.{name}", mistakes), needs, mistakes)
         if step is not None:
             steps[name] = step
-    return SweepPlan(defaults, grid, steps, overrides)
+    return SweepPlan(defaults, grid, steps, overrides, set_of_steps)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -159,9 +166,14 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: PLAN must be TOML: {error}") from None
 
 
-def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes) -> dict[str, PlanValue]:
-    """Write dotted --set values into the document; return those without a dot, for every step."""
-    overrides = {}
+def apply_sets(
+    document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes
+) -> tuple[dict[str, PlanValue], dict[str, frozenset[str]]]:
+    """Write dotted --set values into the document; return those without a dot, for every step, and what of a step
+    alone was set.
+    """
+    overrides: dict[str, PlanValue] = {}
+    set_of_steps: dict[str, frozenset[str]] = {}
     for text in sets:
         name, equals, word = text.partition("=")
         parts = name.split(".")
@@ -170,8 +182,11 @@ def apply_sets(document: dict[str, Any], sets: Sequence[str], mistakes: Mistakes
         elif len(parts) == 1:
             overrides[name] = PlanValue(toml_value(word), f"--set {name}")
         else:
-            put(document, parts if parts[0] in PARTS else ["steps", *parts], word, text, mistakes)
-    return overrides
+            place = parts if parts[0] in PARTS else ["steps", *parts]
+            put(document, place, word, text, mistakes)
+            if place[0] == "steps" and len(place) == 3 and word:
+                set_of_steps[place[1]] = set_of_steps.get(place[1], frozenset()) | {place[2]}
+    return overrides, set_of_steps
 
 
 def put(document: dict[str, Any], parts: Sequence[str], word: str, text: str, mistakes: Mistakes) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -64,6 +65,22 @@ class KeptOutputs:
         shape = self.model.shape
         per_token = (shape.num_layers + 1) * shape.hidden_size * self.model.encoder.layers_dtype.itemsize
         return not self.has_states or int(self.tokens.lengths.sum()) * per_token <= MOST_BYTES
+
+    @property
+    def batches_left(self) -> int:
+        """The batches of the first pass whose outputs have room and are not kept yet."""
+        return int(self._store.num_batches - self._store.is_done.sum())
+
+    @torch.no_grad()
+    def keep_ahead(self, count: int) -> list[float]:
+        """Keep the outputs for further batches of the first pass, the next ones, and return the seconds each took."""
+        store, taken = self._store, []
+        for index in np.flatnonzero(~store.is_done[: store.num_batches])[:count]:
+            begun = time.monotonic()
+            first = self._batch(self.batches[index])
+            store.keep(int(index), self.batches[index], first, self._outputs(first))
+            taken.append(time.monotonic() - begun)
+        return taken
 
     @torch.no_grad()
     def __call__(self, batch: Batch, rows: NDArray[np.int64]) -> TaskOutput:
