@@ -170,5 +170,5 @@ class Claim:
 
 def labelled(found: Finding, mark: str) -> str:
     """Return what came out, after its task where it has one; MRPC's carries the mark of weak teachers."""
-    task = {"mean": "mean of three", **TASKS}.get(found.task, found.task) if isinstance(found, Gap) else ""
+    task = TASKS.get(found.task, found.task) if isinstance(found, Gap) else ""
     return f"{task} {found.text}".strip().replace("MRPC", f"MRPC{mark}")

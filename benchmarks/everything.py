@@ -256,6 +256,12 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
+        f"--name fit_more {INPUTS} --tasks rte,stsb,subj,qnli --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 "
+        "--work {runs}/fit_more",
+        name="fit_more",
+    ),
+    measured(
+        "measure_fit",
         f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
         "--work {runs}/fit_limits",
         name="fit_limits",

@@ -17,7 +17,6 @@ from results import (
     NOT_RUN,
     NOT_SHOWN,
     SHOWN,
-    TASKS,
     Gap,
     flaw_of,
     has_record,
@@ -32,6 +31,7 @@ from results import (
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
 FURTHER = {
+    "fit_more": "Tasks that `fit` was not developed on",
     "fit_limits": "Other limits",
     "fit_base": "The 12 layers of all-mpnet-base-v2",
     "fit_base_quarter": "The same at a quarter, again",
@@ -114,7 +114,7 @@ def taken(name: str) -> str:
             title = limit_title(name, cell["task"], limit)
             seed = f", seed {cell['seed']}" if seeds_in(name) > 1 else ""
             networks = [f"`{row[side]['name']}` ({row[side]['steps']:,})" for side in ("fit", "layers") if side in row]
-            parts.append(f"{TASKS.get(title, title)}{seed} {' beside '.join(networks)}")
+            parts.append(f"{title}{seed} {' beside '.join(networks)}")
     alike = " `fit` took plain layers too." if kinds == {"layers"} else ""
     return f"Taken, with their steps: {', '.join(parts)}.{alike}"
 

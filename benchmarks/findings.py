@@ -168,9 +168,11 @@ def fit_gaps(rival: str, record: str = "fit") -> Callable[[], list[Gap]]:
     return lambda: [fit_gap(row, rival, record) for row in read_record(record)["summary"] if f"fit - {rival}" in row]
 
 
-def fit_means(rival: str) -> Callable[[], list[Gap]]:
+def fit_means(rival: str, record: str = "fit") -> Callable[[], list[Gap]]:
     """Return a function that reads the same, as the mean over tasks."""
-    return lambda: [fit_mean(limit, rival) for limit in sorted({row["limit"] for row in read_record("fit")["summary"]})]
+    return lambda: [
+        fit_mean(limit, rival, record) for limit in sorted({row["limit"] for row in read_record(record)["summary"]})
+    ]
 
 
 def family_beside_layers() -> list[Gap]:

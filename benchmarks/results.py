@@ -187,10 +187,10 @@ def family_title(*tasks: str) -> str:
     return "`dynabert` and its `search`" if is_searched else "`dynabert`"
 
 
-def fit_mean(limit: int, rival: str) -> Gap:
+def fit_mean(limit: int, rival: str, record: str = "fit") -> Gap:
     """Return the mean over tasks of `fit_gap` under one limit; tasks have rows of their own, so half widths add up as
     variances do."""
-    gaps = [fit_gap(row, rival) for row in read_record("fit")["summary"] if row["limit"] == limit]
+    gaps = [fit_gap(row, rival, record) for row in read_record(record)["summary"] if row["limit"] == limit]
     mean = statistics.mean(gap.mean for gap in gaps)
     half = math.hypot(*(gap.half_width for gap in gaps)) / len(gaps)
     by_seed = [statistics.mean(each) for each in zip(*(gap.by_seed for gap in gaps), strict=True)]
@@ -244,7 +244,11 @@ def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
 def limit_title(record: str, task: str, limit: int) -> str:
     """Return what a difference of fit's is of: a task, and where there are several limits which."""
     shares = read_record(record)["shares"]
-    return f"{TASKS[task]} at {limit_text(shares[limit])}" if len(shares) > 1 else task
+    return f"{task_title(task)} at {limit_text(shares[limit])}" if len(shares) > 1 else task_title(task)
+
+
+def task_title(task: str) -> str:
+    return TASKS.get(task, {"stsb": "STS-B"}.get(task, task.upper()))
 
 
 def limit_text(share: float) -> str:

@@ -184,13 +184,15 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     for row in summary[1::2]:  # no whole layer keeps the tighter limit
         del row["layers"], row["fit - layers"]
     write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.", summary=summary)
-    first, limits, base, *_ = scripts["evidence"].fit_line().splitlines()
-    assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
-        "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
-    )
+    first, *further = scripts["evidence"].fit_line().splitlines()
+    assert first.startswith("Runs of 8 minutes, 3 seeds")
+    (limits,) = (line for line in further if "(`fit_limits`)" in line)
+    (base,) = (line for line in further if "(`fit_base`)" in line)
     assert limits.startswith(
         "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, of plain layers 5 minutes, 1 seed. "
     )
+    assert "Taken, with their steps: CoLA at 0.50 `layers-0-1-2-3-4` (276) beside `layers-0-1-2-3-4` (423)" in base
+    assert "`fit` took plain layers too." in base and "`fit` took plain layers too." not in limits
     rival, teacher = limits.partition("the teacher in int8")[::2]
     assert "SST-2 at 0.50 +2.0 [+1.0, +3.0] (one seed)" in rival and "0.125" not in rival
     assert "SST-2 at 0.125 +2.0 [+1.0, +3.0] (one seed)" in teacher and " It has changed. " in teacher
@@ -202,6 +204,17 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     name = "`fit` beats plain layers under other limits too"
     (claim,) = (each for each in scripts["claim_rows"].OURS if each.name == name)
     assert "<br>It has changed.<br>" in claim.row()[2]
+
+
+def test_fit_on_other_tasks_is_shown_where_it_was_run(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    claims = [each for each in scripts["claim_rows"].OURS if each.records == ("fit_more",)]
+    summary = [made_summary(task, 0, 3) for task in ("rte", "stsb")]
+    write_fit(new_records, "fit_more", 3, [1 / 3], summary=summary)
+    each, mean = claims
+    assert each.row()[2].startswith("RTE +2.0 [+1.0, +3.0] ± 0.1<br>STS-B +2.0") and each.verdict == "shown"
+    assert mean.row()[2].startswith("mean +2.0 [+1.3, +2.7]") and mean.verdict == "shown"
+    line = scripts["evidence"].verdicts_line()
+    assert f"{each.name}: **shown**. {mean.name}: **shown**." in line and "other limits too: **cannot be told" in line
 
 
 def test_methods_stand_in_the_int8_table_where_records_have_them(
