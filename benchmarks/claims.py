@@ -15,6 +15,7 @@ from results import (
     SHOWN,
     TASKS,
     Gap,
+    flaw_of,
     has_record,
     link_to,
     several,
@@ -108,7 +109,7 @@ class Claim:
         records: whose figures are shown; where each comes from is a table of its own.
         found: returns what came out; None where nothing that bears on it was run.
         floor: what differences must lie above.
-        flaw: why the run cannot decide; empty where it can.
+        flaw: why the run cannot decide; empty where it can, or where the record says it itself.
         decides: the command of the run that would, or will again.
     """
 
@@ -127,18 +128,27 @@ class Claim:
         return self.found() if self.found and all(map(has_record, self.records)) else ()
 
     @property
+    def unfair(self) -> str:
+        """Why the run cannot decide, by the claim and by its records; empty where it can."""
+        return " ".join(filter(None, [self.flaw, flaw_of(*self.records)]))
+
+    @property
     def verdict(self) -> str:
         """The verdict by the rule that the page states."""
         found = self.findings
         if not found:
             return NOT_RUN
-        if self.flaw:
+        if self.unfair:
             return CANNOT_TELL
         means = [one for one in found if isinstance(one, Gap) and one.task == "mean"]
         each = {one.verdict(self.floor) for one in means or found}
         if CONTRADICTED in each:
             return CONTRADICTED
         return CANNOT_TELL if CANNOT_TELL in each else SHOWN if each == {SHOWN} else NOT_SHOWN
+
+    def verdict_on(self, found: Finding) -> str:
+        """Return the verdict on one of the findings alone."""
+        return CANNOT_TELL if self.unfair else found.verdict(self.floor)
 
     @property
     def mark(self) -> str:
@@ -151,7 +161,7 @@ class Claim:
         links = " ".join(map(link_to, self.records)) if found else ""
         shown = "<br>".join(labelled(each, self.mark) for each in found)
         changed = since(*self.records) if found else ""
-        remarks = "".join(f"<br>{each}" for each in (self.flaw, changed) if each)
+        remarks = "".join(f"<br>{each}" for each in (self.unfair, changed) if each)
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""
         ran = f"{self.ran}: {links}" if links else ""
@@ -160,5 +170,5 @@ class Claim:
 
 def labelled(found: Finding, mark: str) -> str:
     """Return what came out, after its task where it has one; MRPC's carries the mark of weak teachers."""
-    task = {"mean": "mean of three", **TASKS}.get(found.task, found.task) if isinstance(found, Gap) else ""
+    task = TASKS.get(found.task, found.task) if isinstance(found, Gap) else ""
     return f"{task} {found.text}".strip().replace("MRPC", f"MRPC{mark}")

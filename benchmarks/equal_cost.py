@@ -15,6 +15,7 @@ from results import (
     cut,
     cut_gap,
     differences,
+    family_title,
     has_record,
     kept,
     kept_gap,
@@ -22,6 +23,7 @@ from results import (
     minutes_of,
     points,
     read_record,
+    rival_minutes_of,
     score,
     several,
     since,
@@ -40,10 +42,14 @@ def fit_rows(name: str) -> list[list[str]]:
     for limit, share in enumerate(record["shares"]):
         found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
         counts = sorted({row["seeds"] for row in found.values()})
-        for network, title in (("fit", "`fit`"), ("layers", "plain layers, any, by the same code")):
+        is_rivalled = any("layers" in row for row in found.values())
+        sides = {
+            "fit": ("`fit`", minutes_of(name)),
+            "layers": ("plain layers, any, by the same code", rival_minutes_of(name) if is_rivalled else "not run"),
+        }
+        for network, (title, time) in sides.items():
             cells = [fit_cell(found.get(task, {}), network) for task in TASKS]
-            words = f"{title}: limit {limit_text(share)}, {minutes_of(name)}"
-            rows.append([words, " or ".join(map(str, counts)), *cells])
+            rows.append([f"{title}: limit {limit_text(share)}, {time}", " or ".join(map(str, counts)), *cells])
     return rows
 
 
@@ -90,13 +96,16 @@ def int8_table() -> str:
         *(fit_rows("fit_limits") if has_record("fit_limits") else []),
         ["three plain layers, distilled", "1", *(backend_cell(task, "fewer layers") for task in TASKS)],
         [
-            "`dynabert`, best on select within half of the multiply-adds",
+            f"best on select within half of the multiply-adds, of {family_title(*TASKS)}",
             "1",
             *(backend_cell(task, "1/2 of the multiply-adds") for task in TASKS),
         ],
         *method_rows(),
     ]
-    changed = {"`fit` and plain layers by the same code": since("fit"), "The other rows": since(*BACKENDS)}
+    changed = {
+        "`fit` and plain layers by the same code": since("fit", "fit_limits"),
+        "The other rows": since(*BACKENDS),
+    }
     remarks = [f"- {rows_of}. {words}" for rows_of, words in changed.items() if words]
     return "\n".join([table(["network", "seeds", *HEADS], rows, text_columns=2), *remarks, ""])
 

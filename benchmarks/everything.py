@@ -1,7 +1,7 @@
 """Makes the records again, in a folder of their own, one job after the other, and goes on where it was stopped.
 
-What a record there answers is not run again. At the end the pages are written from the new records and, where there is
-none, from those of the repository.
+What a record there answers is not run again. At the end, where nothing failed, the pages are written from the new
+records and, where there is none, from those of the repository.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from results import has_record, read_record
+from results import has_record, listed, read_record
 
 TEXT = 'grid.text=[{{name="wikitext-2", train="{data}/wikitext-2/train.txt", dev="{data}/wikitext-2/valid.txt"}}]'
 RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
@@ -73,12 +73,14 @@ class Job:
         commands: to run; {model}, {base}, {data}, {runs} and {records} are filled in.
         former: the records there are, whose own timings say how long it took.
         records: that it makes. Where all are there and nothing in them is unfinished, it is not run.
+        needs: the jobs whose runs or records its commands read; they are run before it.
     """
 
     name: str
     commands: tuple[str, ...]
     former: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def hours(self) -> float | None:
@@ -125,10 +127,11 @@ def of_tasks(names: str) -> tuple[str, ...]:
     return tuple(f"{names}_{task}" for task in TASK_NAMES)
 
 
-def measured(script: str, options: str, *former: str, name: str = "") -> Job:
+def measured(script: str, options: str, *former: str, name: str = "", needs: str = "") -> Job:
     """Return the job of a script; it and its record are called like it, or given."""
     name = name or script.removeprefix("measure_")
-    return Job(name, (f"python benchmarks/{script}.py {options} {RECORDS}",), former or (name,), former or (name,))
+    line, needed = f"python benchmarks/{script}.py {options} {RECORDS}", (needs,) if needs else ()
+    return Job(name, (line,), former or (name,), former or (name,), needed)
 
 
 def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) -> str:
@@ -149,13 +152,13 @@ def int8(task: str) -> Job:
         f"--task {task} --data-dir {{data}} --threads 1"
     )
     command, name = f"python benchmarks/measure_int8.py {words} --work {{runs}}/int8 {RECORDS}", f"int8_{task}"
-    return Job(name, (command,), (name,), (name,))
+    return Job(name, (command,), (name,), (name,), ("family", "cuts", "undivided"))
 
 
 def searches(task: str) -> Job:
     run, name = run_of_plan("family", "family", task), f"search_{task}"
     words = f"--run {run} --name {task} --trials 200 --sample 400 --threads 1 --work {{runs}}/search"
-    return Job(name, (f"python benchmarks/measure_search.py {words} {RECORDS}",), (name,), (name,))
+    return Job(name, (f"python benchmarks/measure_search.py {words} {RECORDS}",), (name,), (name,), ("family",))
 
 
 def repairs(task: str) -> Job:
@@ -179,7 +182,7 @@ def serving() -> Job:
     )
     trimmed = f"python benchmarks/measure_trim_vocab.py {uncut_model} {cut_model} --data-dir {{data}} --threads 1"
     names = ("runtime", "serving", "trim_vocab")
-    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), names, names)
+    return Job("serving", (*commands, f"{trimmed} {RECORDS}"), names, names, ("family",))
 
 
 def representations() -> Job:
@@ -198,7 +201,8 @@ def representations() -> Job:
             for name, other in others.items()
         ]
     commands.append(f"python benchmarks/gather_analyses.py {{runs}}/analysis {RECORDS}")
-    return Job("representations", tuple(commands), ("analysis_sst2", "analysis_cola"), ("representations",))
+    former = ("analysis_sst2", "analysis_cola")
+    return Job("representations", tuple(commands), former, ("representations",), ("undivided",))
 
 
 def base_size() -> Job:
@@ -252,6 +256,12 @@ JOBS = (
     measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
     measured(
         "measure_fit",
+        f"--name fit_more {INPUTS} --tasks rte,stsb,subj,qnli --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 "
+        "--work {runs}/fit_more",
+        name="fit_more",
+    ),
+    measured(
+        "measure_fit",
         f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
         "--work {runs}/fit_limits",
         name="fit_limits",
@@ -264,14 +274,16 @@ JOBS = (
         name="fit_base",
     ),
     base_size(),
-    measured("measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1"),
+    measured(
+        "measure_fit_int8", "--fit {records}/fit.json --work {runs}/fit --data-dir {data} --threads 1", needs="fit"
+    ),
     measured("measure_embedding", f"{INPUTS} --threads 1 --work {{runs}}/embedding"),
     measured(
         "measure_embedding_student",
         "--model {base} --student {model} --data-dir {data} --time 1200 --threads 1 --work {runs}/embedding-student",
     ),
     measured("measure_per_token", f"{INPUTS} --seeds 0,1,2 --threads 1 --work {{runs}}/per-token"),
-    measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots"),
+    measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots", needs="fit"),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     *map(repairs, TASK_NAMES),
@@ -281,11 +293,11 @@ JOBS = (
     measured("measure_mlm_speed", "--threads 1"),
     measured("measure_analysis_memory", f"{INPUTS} --threads 1"),
     measured("measure_cut_sizes", f"{INPUTS} --max-train-samples 2000 --threads 1"),
-    measured("measure_latency_prediction", FAMILY),
-    measured("measure_runtime_rate", FAMILY),
+    measured("measure_latency_prediction", FAMILY, needs="family"),
+    measured("measure_runtime_rate", FAMILY, needs="family"),
     serving(),
     measured("measure_operators", "--model {model} --threads 1"),
-    measured("measure_onnx_parity", FAMILY),
+    measured("measure_onnx_parity", FAMILY, needs="family"),
     measured("measure_rivals", "--model {model} --threads 1"),
     measured("measure_rivals", f"--name {TWO_THREADS} --model {{model}} --threads 2", name=TWO_THREADS),
     measured("measure_session_options", "--model {model} --threads 1"),
@@ -302,11 +314,34 @@ JOBS = (
 )
 
 
+def with_needs(names: Collection[str]) -> list[Job]:
+    """Return the jobs of some names with all that they need, in the order they are run in.
+
+    Raises:
+        KeyError: no job has a name.
+    """
+    by_name = {job.name: job for job in JOBS}
+    wanted, asked = set[str](), list(names)
+    while asked:
+        if (name := asked.pop()) not in by_name:
+            raise KeyError(f"no job is called {name}")
+        if name not in wanted:
+            wanted.add(name)
+            asked += by_name[name].needs
+    return [job for job in JOBS if job.name in wanted]
+
+
 def command(name: str) -> str:
-    """Return how one job is made, as it stands on the page."""
-    if name not in {job.name for job in JOBS}:
-        raise KeyError(f"no job is called {name}")
-    return f"`python benchmarks/everything.py --only {name}`"
+    """Return how one job is made, as it stands on the page: with what it needs, and the hours of all, where known."""
+    jobs = with_needs([name])
+    needed = [f"`{job.name}`" for job in jobs if job.name != name]
+    hours = [time_text(sum(job.hours or 0 for job in jobs))] if all(job.hours is not None for job in jobs) else []
+    remarks = ", ".join(hours + ([f"with {listed(needed)}, which it reads"] if needed else []))
+    return f"`python benchmarks/everything.py --only {name}`" + (f" ({remarks})" if remarks else "")
+
+
+def time_text(hours: float) -> str:
+    return f"{hours:.1f} hours" if hours >= 1 else f"{max(1, round(60 * hours))} minutes"
 
 
 def seconds(name: str) -> float:
@@ -362,6 +397,15 @@ def kind_of(words: Sequence[str]) -> str:
     return words[1] if words[0] == "cutbert" else Path(words[1]).stem
 
 
+def exit_code(words: Sequence[str], args: argparse.Namespace) -> int:
+    """Print a command, run it unless it is only listed, and return its exit code."""
+    print(shlex.join(words), flush=True)
+    if args.list:
+        return 0
+    Path(args.records).mkdir(parents=True, exist_ok=True)
+    return run(words)
+
+
 def run(words: Sequence[str]) -> int:
     """Run a command of a job and return its exit code."""
     program = [sys.executable, "-m", "cutbert"] if words[0] == "cutbert" else [sys.executable]
@@ -390,25 +434,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data-dir", default="glue", help="folder of the GLUE tasks and of wikitext-2")
     parser.add_argument("--runs", help="folder of what is computed; default runs, or runs/smoke")
     parser.add_argument("--records", help="folder of the new records; default: records in the former")
-    parser.add_argument("--only", action="append", choices=[job.name for job in JOBS], help="a job; repeat")
+    parser.add_argument(
+        "--only", action="append", choices=[job.name for job in JOBS], help="a job, with those it reads; repeat"
+    )
     parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
     parser.add_argument("--smoke", action="store_true", help="a few rows and steps, to see that everything runs")
     args = parser.parse_args(argv)
     args.runs = args.runs or ("runs/smoke" if args.smoke else "runs")
     args.records = args.records or f"{args.runs}/records"
-    asked = [job for job in JOBS if not args.only or job.name in args.only]
+    asked = with_needs(args.only or [job.name for job in JOBS])
     left = [job for job in asked if not job.is_answered(Path(args.records))]
     for job in asked:
         hours = "hours not known" if job.hours is None else f"{job.hours:.1f} hours"
         print(f"# {job.name}: {hours if job in left else 'answered by ' + ', '.join(job.records)}")
     print(f"# together {cost_of(left)}", flush=True)
-    failed = []
-    for words in [*(filled(line, args) for job in left for line in job.commands), pages(args)]:
-        print(shlex.join(words), flush=True)
-        if not args.list:
-            Path(args.records).mkdir(parents=True, exist_ok=True)
-            failed += [shlex.join(words)] if run(words) else []
-    print("".join(f"failed: {each}\n" for each in failed), end="", file=sys.stderr)
+    lines = [filled(line, args) for job in left for line in job.commands]
+    failed = [words for words in lines if exit_code(words, args)]
+    if not failed and exit_code(pages(args), args):
+        failed = [pages(args)]
+    print("".join(f"failed: {shlex.join(words)}\n" for words in failed), end="", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -18,16 +18,20 @@ from results import (
     NOT_SHOWN,
     SHOWN,
     Gap,
+    flaw_of,
     has_record,
+    limit_title,
     link_to,
     minutes_of,
     read_record,
+    rival_minutes_of,
     since,
     table,
 )
 
 VERDICTS = (SHOWN, NOT_SHOWN, CONTRADICTED, CANNOT_TELL, NOT_RUN)
 FURTHER = {
+    "fit_more": "Tasks that `fit` was not developed on",
     "fit_limits": "Other limits",
     "fit_base": "The 12 layers of all-mpnet-base-v2",
     "fit_base_quarter": "The same at a quarter, again",
@@ -70,14 +74,23 @@ def all_claims() -> list[Claim]:
 
 def fit_line() -> str:
     """Return how fit was run and the verdicts on it, then a line for each further record of it."""
+    first = " ".join(filter(None, [runs_line(), since("fit"), verdicts_on("fit")]))
+    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
+
+
+def verdicts_line() -> str:
+    """Return how fit was run, and a sentence for each verdict on it and its further records."""
+    return " ".join(filter(None, [runs_line(), flaw_of("fit"), verdicts_on("fit", *FURTHER)])) + "\n"
+
+
+def runs_line() -> str:
+    """Return how fit was run."""
     seeds = seeds_in("fit")
-    how = f"Runs of {minutes_of('fit')}, " + (
+    return f"Runs of {minutes_of('fit')}, " + (
         "one seed: the next may say otherwise."
         if seeds == 1
         else f"{seeds} seeds, each with a teacher of its own; ± is the standard deviation over them."
     )
-    first = " ".join(filter(None, [how, since("fit"), verdicts_on("fit")]))
-    return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
 
 
 def further_fit(name: str) -> str:
@@ -86,21 +99,40 @@ def further_fit(name: str) -> str:
     for rival, title in (("layers", "plain layers"), ("uncut", "the teacher in int8")):
         if gaps := fit_gaps(rival, name)():
             parts.append(f"`fit` less {title}: {', '.join(labelled(gap, '') for gap in gaps)}.")
-    how = f"{FURTHER[name]} (`{name}`): runs of {minutes_of(name)}, {seeds} seed{'s' * (seeds > 1)}."
-    return " ".join(filter(None, [how, *parts, since(name), verdicts_on(name)]))
+    time, rival = minutes_of(name), rival_minutes_of(name)
+    times = time if time == rival else f"{time}, of plain layers {rival}"
+    how = f"{FURTHER[name]} (`{name}`): runs of {times}, {seeds} seed{'s' * (seeds > 1)}."
+    return " ".join(filter(None, [how, *parts, taken(name), since(name), verdicts_on(name)]))
+
+
+def taken(name: str) -> str:
+    """Return which networks fit and plain layers took in a record, with the steps they were trained for."""
+    parts, kinds = [], set()
+    for cell in read_record(name)["cells"]:
+        kinds |= {entry["kind"] for entry in cell["leaderboards"]["fit"] if entry["chosen"]}
+        for limit, row in enumerate(cell["compared"]):
+            title = limit_title(name, cell["task"], limit)
+            seed = f", seed {cell['seed']}" if seeds_in(name) > 1 else ""
+            networks = [f"`{row[side]['name']}` ({row[side]['steps']:,})" for side in ("fit", "layers") if side in row]
+            parts.append(f"{title}{seed} {' beside '.join(networks)}")
+    alike = " `fit` took plain layers too." if kinds == {"layers"} else ""
+    return f"Taken, with their steps: {', '.join(parts)}.{alike}"
 
 
 def seeds_in(name: str) -> int:
     return len({cell["seed"] for cell in read_record(name)["cells"]})
 
 
-def verdicts_on(name: str) -> str:
-    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in all_claims() if name in claim.records)
+def verdicts_on(*names: str) -> str:
+    """Return a sentence for each claim that rests on records, in their order."""
+    claims = [claim for name in names for claim in all_claims() if name in claim.records]
+    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in claims)
 
 
 def sources_table() -> str:
-    """Return where each record that a claim rests on comes from."""
+    """Return where each record that a claim rests on, or a line on fit, comes from."""
     names = dict.fromkeys(name for claim in all_claims() if claim.findings for name in claim.records)
+    names |= dict.fromkeys(filter(has_record, FURTHER))
     rows = []
     for name in names:
         record = read_record(name)
@@ -135,17 +167,17 @@ def shown_gaps() -> Iterator[tuple[str, Claim, Gap]]:
         for found in claim.findings:
             if isinstance(found, Gap) and found.low is not None and found.high is not None:
                 task = labelled(found, claim.mark).removesuffix(found.text).strip()
-                yield task, claim, found
+                yield task.replace("`", ""), claim, found
 
 
 def fingerprint() -> str:
     """Return a hash of everything the picture shows; the picture carries it."""
-    shown = [(task, claim.name, claim.verdict, claim.floor, gap) for task, claim, gap in shown_gaps()]
+    shown = [(task, claim.name, claim.verdict_on(gap), claim.floor, gap) for task, claim, gap in shown_gaps()]
     return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
 def draw(path: Path) -> None:
-    """Write the picture: each difference with its interval over rows, a dot for each seed, coloured by the verdict."""
+    """Write the picture: each difference with its interval and a dot for each seed, coloured by its own verdict."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -160,7 +192,7 @@ def draw(path: Path) -> None:
         if claim.name != last:
             names.append((y, claim.name.replace("`", "")))
             last, y = claim.name, y - 1
-        color = COLORS[claim.verdict]
+        color = COLORS[claim.verdict_on(gap)]
         panel.plot([100 * (gap.low or 0), 100 * (gap.high or 0)], [y, y], color=color, linewidth=2)
         panel.plot(
             [100 * each for each in gap.by_seed], [y] * len(gap.by_seed), "o", color=color, markersize=3, alpha=0.6

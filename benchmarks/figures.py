@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import base_size_tables
 import equal_cost
 import evidence
 import fit_pieces
@@ -30,12 +31,13 @@ FIGURE = re.compile(
     rf"|\b(?:all|(?:{NUMBERS}) of) (?:{NUMBERS})\b"
 )
 BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
+    ROOT / "README.md": {"base-size": base_size_tables.short_table, "verdicts": evidence.verdicts_line},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
         "glance": evidence.glance_table,
         "claims": evidence.claims_table,
         "weak": page_tables.weak_line,
+        "base-size": base_size_tables.long_table,
         "int8": equal_cost.int8_table,
         "latency": equal_cost.latency_table,
         "parameters": equal_cost.parameter_table,

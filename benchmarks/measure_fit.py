@@ -2,8 +2,9 @@
 
 For each task and seed a teacher is fine-tuned. Two runs of `fit` start from it, under limits that are shares of its
 int8 latency, for the same time: one may try everything, the other whole layers alone, any choice of them. Choices are
-made on select by both; here dev is compared, on the same rows. Runs are resumed, and the record is written again after
-each cell.
+made on select by both; here dev is compared, on the same rows, and the files that were taken are timed once more, in
+turn with the uncut one: each run saw it by itself, and at another time. Runs are resumed, and the record is written
+again after each cell.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from workload import model_of
 
 ROWS = {"sst2": 10_000, "qnli": 10_000, "qqp": 10_000, "mnli": 10_000}  # of training; all of the other tasks
 PASSES, RATE = {"sst2": 2.0, "qnli": 2.0, "qqp": 2.0, "mnli": 2.0}, 1e-4  # of the teachers
+UNCUT, BACKEND, TIMED_ROWS = ("uncut", 0), "onnx-int8", 200
 SHOWN = (
     "name",
     "kind",
@@ -96,20 +98,49 @@ def measure(task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
         "seed": seed,
         "teacher": {key: teacher[key] for key in ("score", "select_score", "metrics")},
         **facts_of(folders, boards, SHOWN),
-        "compared": compared(folder, boards, limits),
+        "compared": compared(folder, boards, limits, timed_together(task, folder, limits, args)),
     }
 
 
-def compared(folder: Path, boards: dict[str, Leaderboard], limits: Mapping[str, int]) -> list[dict[str, Any]]:
+def timed_together(
+    task: str, folder: Path, limits: Mapping[str, int], args: argparse.Namespace
+) -> dict[tuple[str, int], float]:
+    """Return the milliseconds of all files that were taken, by run and limit, and of the uncut one, timed in turn."""
+    places = {
+        (name, number): folder / name / model_name(number) for name in RIVALS for number in numbers_of(limits[name])
+    }
+    models = {UNCUT: folder / "teacher" / "model", **places}
+    few = {"task": task, "data_dir": args.data_dir, "max_eval_samples": TIMED_ROWS}
+    rows = cutbert.measure(*map(str, models.values()), backend=[BACKEND], threads=args.threads, **few)["models"]
+    return {key: row["latency_ms"] for key, row in zip(models, rows, strict=True)}
+
+
+def numbers_of(limits: int) -> range:
+    """Return the limits of a run as `fit` counts them, the loosest first."""
+    return range(1, limits + 1)
+
+
+def model_name(number: int) -> str:
+    """Return the folder in a run of fit of what it took under a limit."""
+    return "model" if number == 1 else f"model-limit-{number}"
+
+
+def compared(
+    folder: Path,
+    boards: dict[str, Leaderboard],
+    limits: Mapping[str, int],
+    together: Mapping[tuple[str, int], float],
+) -> list[dict[str, Any]]:
     """Return for each limit what both took, and the teacher in int8.
 
     Args:
         folder: of the runs.
         boards: of both, by name.
         limits: how many each had, the loosest first.
+        together: milliseconds by run and limit, timed in turn.
     """
     rows = []
-    for number in range(1, limits["fit"] + 1):
+    for number in numbers_of(limits["fit"]):
         row: dict[str, Any] = {"metric": boards["fit"].metric}
         for name, board in boards.items():
             if number > limits[name]:
@@ -121,8 +152,9 @@ def compared(folder: Path, boards: dict[str, Leaderboard], limits: Mapping[str, 
                 "name": entry.name,
                 "score": entry.score,
                 "select_score": entry.select_score,
-                "latency_ms": entry.latency_ms,
-                "share": entry.latency_ms / uncut.latency_ms,
+                "latency_ms": together[name, number],
+                "share": together[name, number] / together[UNCUT],
+                "own_share": entry.latency_ms / uncut.latency_ms,
                 "steps": entry.steps,
                 "outputs": str(
                     (folder / name / "predictions" / outputs_name(entry, number)).relative_to(folder.parent)

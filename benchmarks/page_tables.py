@@ -16,6 +16,7 @@ from results import (
     Gap,
     cut,
     cut_gap,
+    family_title,
     fit_gap,
     fit_mean,
     has_record,
@@ -241,9 +242,8 @@ def backends_table() -> str:
     for task, name in TASKS.items():
         record = read_record(f"int8_{task}")
         networks = {(each["name"], each["backend"]): each for each in record["networks"]}
-        run = "`dynabert` and its `search`" if "/search/" in record["command"] else "`dynabert`"
         for i, key in enumerate(each for each in INT8_ROWS if each in networks):
-            found, title = networks[key], INT8_ROWS[key].format(run=run)
+            found, title = networks[key], INT8_ROWS[key].format(run=family_title(task))
             cells = [f"{100 * found['score']:.1f}", f"{found['latency_ms']:.1f}", f"{found['file_bytes'] / 1e6:.1f}"]
             rows.append(["" if i else f"{name}, {METRICS[task]}", title, key[1], *cells])
     records = [f"int8_{task}" for task in TASKS]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from claims import Claim, Finding
+from findings import one_choice
 from results import has_record
 from studies import (
     best_on_select,
@@ -72,12 +73,14 @@ PLANNED = {
             "the family's best on select with no more multiply-adds, less layers distilled alone with states and "
             "logits in as many steps",
             family_beside("family", "family"),
+            one_choice(3, 2),
         ),
         Planned(
             "dynabert_short",
             "the best on select, with no more multiply-adds, of a family of four, less layers distilled alone with "
             "states and logits; each in 200 steps of 32 rows",
             family_beside("dynabert_short", "family/rewired"),
+            one_choice(3, 2),
         ),
     ),
     "Rewiring helps": (
@@ -122,6 +125,7 @@ PLANNED = {
             "`--dims f,a,k,v`, half of the encoder, less the fewest layers with no fewer parameters, distilled with "
             "hidden states in as many steps",
             with_mean("cuts_params", "cut", "params_encoder=0.5", "fakv", **LAYERS),
+            one_choice(3),
         ),
     ),
     "On the mean of three tasks distilled cuts beat two layers at equal parameters": (
@@ -129,6 +133,7 @@ PLANNED = {
             "cuts_params",
             "the same with 35 % of the encoder",
             with_mean("cuts_params", "cut", "params_encoder=0.35", "fakv", **LAYERS),
+            one_choice(2),
         ),
     ),
     "Which dimension goes first": (
@@ -187,6 +192,7 @@ PLANNED = {
             "undivided",
             "less the best whole layers on select with no more multiply-adds, in as many steps",
             lambda: less_rival("undivided", "kept", "3", against="layers", side="no_more"),
+            one_choice(4),
         ),
     ),
     "Attention hardly changes, by CKA": (

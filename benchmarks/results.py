@@ -49,7 +49,17 @@ def has_record(name: str) -> bool:
 
 def since(*names: str) -> str:
     """Return what has changed since records were made, in their own words; empty where nothing has that matters."""
-    found = [read_record(name).get("since", "") for name in names if has_record(name)]
+    return said_of(names, "since")
+
+
+def flaw_of(*names: str) -> str:
+    """Return why records cannot decide a claim, in their own words; empty where they can."""
+    return said_of(names, "flaw")
+
+
+def said_of(names: Sequence[str], key: str) -> str:
+    """Return what was added to records by hand under a key, each text once."""
+    found = [read_record(name).get(key, "") for name in names if has_record(name)]
     return " ".join(dict.fromkeys(filter(None, found)))
 
 
@@ -171,10 +181,16 @@ def cut_gap(task: str, variant: str, budget: str) -> Gap:
     return Gap.read(task, ours["minus_layers"], differences(ours["scores"], layers["scores"]))
 
 
-def fit_mean(limit: int, rival: str) -> Gap:
+def family_title(*tasks: str) -> str:
+    """Return whose networks the tables of backends have beside plain layers: a family's, or what `search` found too."""
+    is_searched = any("/search/" in read_record(f"int8_{task}")["command"] for task in tasks)
+    return "`dynabert` and its `search`" if is_searched else "`dynabert`"
+
+
+def fit_mean(limit: int, rival: str, record: str = "fit") -> Gap:
     """Return the mean over tasks of `fit_gap` under one limit; tasks have rows of their own, so half widths add up as
     variances do."""
-    gaps = [fit_gap(row, rival) for row in read_record("fit")["summary"] if row["limit"] == limit]
+    gaps = [fit_gap(row, rival, record) for row in read_record(record)["summary"] if row["limit"] == limit]
     mean = statistics.mean(gap.mean for gap in gaps)
     half = math.hypot(*(gap.half_width for gap in gaps)) / len(gaps)
     by_seed = [statistics.mean(each) for each in zip(*(gap.by_seed for gap in gaps), strict=True)]
@@ -222,9 +238,17 @@ def differences(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, 
 
 def fit_gap(row: Mapping[str, Any], rival: str, record: str = "fit") -> Gap:
     """Return what fit took less "uncut" or "layers", of a row of a record's summary."""
+    return Gap.read(limit_title(record, row["task"], row["limit"]), row[f"fit - {rival}"])
+
+
+def limit_title(record: str, task: str, limit: int) -> str:
+    """Return what a difference of fit's is of: a task, and where there are several limits which."""
     shares = read_record(record)["shares"]
-    title = f"{TASKS[row['task']]} at {limit_text(shares[row['limit']])}" if len(shares) > 1 else row["task"]
-    return Gap.read(title, row[f"fit - {rival}"])
+    return f"{task_title(task)} at {limit_text(shares[limit])}" if len(shares) > 1 else task_title(task)
+
+
+def task_title(task: str) -> str:
+    return TASKS.get(task, {"stsb": "STS-B"}.get(task, task.upper()))
 
 
 def limit_text(share: float) -> str:
@@ -234,6 +258,15 @@ def limit_text(share: float) -> str:
 
 def minutes_of(name: str) -> str:
     """Return the time of a run of fit, shared by its limits."""
+    return minutes_for(name, len(read_record(name)["shares"]))
+
+
+def rival_minutes_of(name: str) -> str:
+    """Return the time of a run of plain layers, which have as long for each of their limits, maybe of fewer."""
+    return minutes_for(name, len({row["limit"] for row in read_record(name)["summary"] if "layers" in row}))
+
+
+def minutes_for(name: str, limits: int) -> str:
     record = read_record(name)
-    limits = len(record["shares"])
-    return f"{record['time_s'] / 60:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")
+    minutes = record["time_s"] * limits / len(record["shares"]) / 60
+    return f"{minutes:.0f} minutes" + (f" for {limits} limits" if limits > 1 else "")

@@ -1,17 +1,18 @@
 """Gathers a sweep's finished runs into one record, compares their networks on the same rows, and prints the tables.
 
 Every difference is of two networks on the rows of dev, the mean over the seeds that both have. Its interval is over
-rows, drawn again together for both networks and all seeds; beside it stand each seed's difference and their standard
-deviation. At equal cost a network has two rivals of a step: the best on select at no more cost, and the cheapest at no
-less. The truth of a rival of exactly that cost lies between them. A variant of a step, STEP/VALUE, is set beside the
-network of the same name that differs in this value alone, and a family's networks have the mean of these differences.
+rows, drawn again together for both networks and all seeds, and at least as wide as `paired.compare` says; beside it
+stand each seed's difference and their standard deviation. At equal cost a network has two rivals of a step: the best on
+select at no more cost, and the cheapest at no less. The truth of a rival of exactly that cost lies between them. A
+variant of a step, STEP/VALUE, is set beside the network of the same name that differs in this value alone, and a
+family's networks have the mean of these differences.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -73,7 +74,8 @@ def measure(args: argparse.Namespace, sweep: SweepFolder) -> dict[str, Any]:
     return {
         "cost": args.cost,
         "backend": args.backend,
-        "interval": f"95 % percentile bootstrap, paired, {paired.RESAMPLES} resamples of dev's rows",
+        "interval": f"95 % percentile bootstrap, paired, {paired.RESAMPLES} resamples of dev's rows; on either side at "
+        "least the exact bound of a share that was 0 in those rows",
         "networks": [describe(network, networks, args) for network in networks],
         "mean_over_groups": over_groups(networks, args),
         "mean_over_names": over_names(networks, args),
@@ -143,9 +145,22 @@ def difference(one: Network, other: Network) -> dict[str, Any] | None:
         return None
     rows = np.arange(len(one.truth))
     by_seed = [float(gap(one, other, [seed], rows)) for seed in seeds]
-    low, high = paired.percentiles(lambda rows_RN: gap(one, other, seeds, rows_RN), one.truth.shape)
+    mean = fmean(by_seed)
+    low, high = interval_of(mean, lambda rows_RN: gap(one, other, seeds, rows_RN), one.truth.shape)
     spread = {"seed_sd": stdev(by_seed)} if len(by_seed) > 1 else {}
-    return {"difference": fmean(by_seed), "low": low, "high": high, "by_seed": by_seed, **spread}
+    return {"difference": mean, "low": low, "high": high, "by_seed": by_seed, **spread}
+
+
+def interval_of(
+    difference: float, statistic: Callable[..., AnswerValues], *shapes: tuple[int, ...]
+) -> tuple[float, float]:
+    """Return the 95 % interval of a mean of differences, over rows of one group or, independently, of several.
+
+    It is widened as that of one difference. The mean of shares that were 0 in each group's rows is bounded like one
+    share that was 0 in all of them, here as if every group had the fewest rows.
+    """
+    num_rows = len(shapes) * min(shape[0] for shape in shapes)
+    return paired.widened(difference, *paired.percentiles(statistic, *shapes), num_rows)
 
 
 def common_seeds(one: Network, other: Network) -> list[str]:
@@ -198,13 +213,14 @@ def mean_of(pairs: Mapping[str, Pair]) -> dict[str, Any]:
         return np.asarray(np.mean(gaps, axis=0))
 
     shapes = [one.truth.shape for one, _ in pairs.values()]
-    low, high = paired.percentiles(statistic, *shapes)
     every_row = [np.arange(shape[0]) for shape in shapes]
     gaps = {
         group: float(gap(*pair, seeds[group], rows))
         for (group, pair), rows in zip(pairs.items(), every_row, strict=True)
     }
-    return {"differences": gaps, "difference": fmean(gaps.values()), "low": low, "high": high}
+    mean = fmean(gaps.values())
+    low, high = interval_of(mean, statistic, *shapes)
+    return {"differences": gaps, "difference": mean, "low": low, "high": high}
 
 
 def group_name(network: Network) -> str:
@@ -249,9 +265,10 @@ def mean_of_front(pairs: Sequence[Pair]) -> dict[str, Any]:
         return np.asarray(np.mean([gap(one, other, seeds, rows) for one, other in pairs], axis=0))
 
     by_seed = [float(mean_gap([seed], np.arange(len(truth)))) for seed in seeds]
-    low, high = paired.percentiles(lambda rows_RN: mean_gap(seeds, rows_RN), truth.shape)
+    mean = fmean(by_seed)
+    low, high = interval_of(mean, lambda rows_RN: mean_gap(seeds, rows_RN), truth.shape)
     names = [one.name for one, _ in pairs]
-    return {"names": names, "difference": fmean(by_seed), "low": low, "high": high, "by_seed": by_seed}
+    return {"names": names, "difference": mean, "low": low, "high": high, "by_seed": by_seed}
 
 
 def best_within(networks: Sequence[Network], args: argparse.Namespace) -> list[dict[str, Any]]:

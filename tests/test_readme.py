@@ -148,7 +148,7 @@ def test_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 def make_inputs(folder: Path) -> None:
     """Write what the quick start takes for granted: a tiny model where the hub id says, and tiny data."""
-    shape = dataclasses.replace(SHAPE, num_positions=128)
+    shape = dataclasses.replace(SHAPE, num_positions=128, layers=SHAPE.layers * 2)  # so that a half can be kept
     (save_tiny(folder / HUB_ID, TaskModel(shape, EncoderStyle(family="bert"), HEAD)) / "cutbert.json").unlink()
     texts = [f"{first} {second} film,{('books', 'films')[i % 2]}" for first in WORDS for i, second in enumerate(WORDS)]
     (folder / "train.csv").write_text("\n".join(["body,topic", *texts, ""]), encoding="utf-8")

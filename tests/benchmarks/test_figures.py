@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from importlib import import_module
@@ -73,6 +74,8 @@ def test_a_claim_has_the_verdict_of_its_differences(scripts: dict[str, ModuleTyp
     ):
         assert claim("name", "words", found=lambda found=found: found).verdict == verdict
     assert claim("name", "words", found=lambda: [above], flaw="Unfair.").verdict == "cannot be told here"
+    lines = [claim("name", "words", flaw=flaw).verdict_on(above) for flaw in ("", "Unfair.")]
+    assert lines == ["shown", "cannot be told here"]  # of a line of the picture
     assert claim("name", "words", found=lambda: [between], floor=scripts["claims"].NO_WORSE).verdict == "shown"
     assert claim("name", "words").verdict == claim("name", "words", found=list).verdict == "not run yet"
     waiting = claim("name", "words", "a run", ("a_record_to_come",), found=lambda: [above])
@@ -136,10 +139,25 @@ def new_records(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch,
 def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: Any) -> None:
     """Write a made-up record of fit on two tasks."""
     record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
+    record = {key: value for key, value in record.items() if key not in ("note", "since", "flaw")}
     record |= {"shares": shares, "time_s": 600.0, "cells": [{**record["cells"][0], "seed": i} for i in range(seeds)]}
     limits = range(len(shares))
     record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in limits]
     (folder / f"{name}.json").write_text(json.dumps({**record, **more}), encoding="utf-8")
+
+
+def test_one_choice_of_layers_is_no_fair_rival(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    def race(**steps: int) -> dict[str, Any]:
+        board = [{"name": name.replace("_", "-"), "kind": "layers", "steps": each} for name, each in steps.items()]
+        return {"leaderboards": {"layers": [*board, {"name": "uncut", "kind": "teacher", "steps": 0}]}}
+
+    one_choice = scripts["findings"].one_choice
+    races = [race(layers_0_1=90, layers_2_5=10), race(layers_0_1=10, layers_2_5=90), race(layers_0_1=90)]
+    for name, cells in (("fit", races), ("fit_limits", [race(layers_0_1_2=90, layers_1_3_5=10)])):
+        (new_records / f"{name}.json").write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    assert one_choice(2).endswith("`fit --kinds layers`, `layers-2-5` won 1 of 2.")
+    assert one_choice(3, 2).endswith("`layers-1-3-5` won none of 1, `layers-2-5` won 1 of 2.")
+    assert one_choice(4).endswith("untuned.")  # raced nowhere
 
 
 @pytest.mark.parametrize(("seeds", "verdict"), [(1, "cannot be told here"), (3, "shown"), (5, "shown")])
@@ -156,6 +174,9 @@ def test_fit_has_any_number_of_seeds_and_limits(
     # Of two tasks of equal half widths the mean's is smaller by the root of 2.
     assert on_mean.verdict == verdict and "+2.0 [+1.3, +2.7]" in on_mean.row()[2]
     assert claim.verdict == verdict and "SST-2 at 0.25 +2.0 [+1.0, +3.0]" in claim.row()[2]
+    write_fit(new_records, "fit", seeds, [0.5, 0.25], flaw="Unfair.")
+    scripts["results"].read_record.cache_clear()
+    assert claim.verdict == "cannot be told here" and "<br>Unfair.<br>To decide: " in claim.row()[2]
 
 
 def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleType], new_records: Path) -> None:
@@ -163,23 +184,37 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     for row in summary[1::2]:  # no whole layer keeps the tighter limit
         del row["layers"], row["fit - layers"]
     write_fit(new_records, "fit_limits", 1, [0.5, 0.125], since="It has changed.", summary=summary)
-    first, limits, base, *_ = scripts["evidence"].fit_line().splitlines()
-    assert first.startswith("Runs of 8 minutes, 3 seeds") and base.startswith(
-        "- The 12 layers of all-mpnet-base-v2 (`fit_base`): runs"
-    )
+    first, *further = scripts["evidence"].fit_line().splitlines()
+    assert first.startswith("Runs of 8 minutes, 3 seeds")
+    (limits,) = (line for line in further if "(`fit_limits`)" in line)
+    (base,) = (line for line in further if "(`fit_base`)" in line)
     assert limits.startswith(
-        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, 1 seed. `fit` less plain "
+        "- Other limits (`fit_limits`): runs of 10 minutes for 2 limits, of plain layers 5 minutes, 1 seed. "
     )
+    assert "Taken, with their steps: CoLA at 0.50 `layers-0-1-2-3-4` (276) beside `layers-0-1-2-3-4` (423)" in base
+    assert "`fit` took plain layers too." in base and "`fit` took plain layers too." not in limits
     rival, teacher = limits.partition("the teacher in int8")[::2]
     assert "SST-2 at 0.50 +2.0 [+1.0, +3.0] (one seed)" in rival and "0.125" not in rival
     assert "SST-2 at 0.125 +2.0 [+1.0, +3.0] (one seed)" in teacher and " It has changed. " in teacher
     assert limits.count("**cannot be told here**") == 2
     table = scripts["equal_cost"].int8_table()
     assert "| `fit`: limit 0.125, 10 minutes for 2 limits | 1 | 80.0 " in table
-    assert "| plain layers, any, by the same code: limit 0.125, 10 minutes for 2 limits | 1 | — |" in table
+    assert "| plain layers, any, by the same code: limit 0.50, 5 minutes | 1 | 80.0 " in table
+    assert "| plain layers, any, by the same code: limit 0.125, not run | 1 | — |" in table
     name = "`fit` beats plain layers under other limits too"
     (claim,) = (each for each in scripts["claim_rows"].OURS if each.name == name)
     assert "<br>It has changed.<br>" in claim.row()[2]
+
+
+def test_fit_on_other_tasks_is_shown_where_it_was_run(scripts: dict[str, ModuleType], new_records: Path) -> None:
+    claims = [each for each in scripts["claim_rows"].OURS if each.records == ("fit_more",)]
+    summary = [made_summary(task, 0, 3) for task in ("rte", "stsb")]
+    write_fit(new_records, "fit_more", 3, [1 / 3], summary=summary)
+    each, mean = claims
+    assert each.row()[2].startswith("RTE +2.0 [+1.0, +3.0] ± 0.1<br>STS-B +2.0") and each.verdict == "shown"
+    assert mean.row()[2].startswith("mean +2.0 [+1.3, +2.7]") and mean.verdict == "shown"
+    line = scripts["evidence"].verdicts_line()
+    assert f"{each.name}: **shown**. {mean.name}: **shown**." in line and "other limits too: **cannot be told" in line
 
 
 def test_methods_stand_in_the_int8_table_where_records_have_them(
@@ -255,6 +290,37 @@ def test_everything_lists_its_commands(
     assert answered == "# family: answered by family" and pages.endswith(" --out runs/smoke/pages")
     with pytest.raises(KeyError, match="no job is called nothing"):
         scripts["everything"].command("nothing")
+
+
+def test_a_job_runs_what_it_reads_first(scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]) -> None:
+    everything = scripts["everything"]
+    places = [job.name for job in everything.JOBS]
+    for job in everything.JOBS:
+        read = set(re.findall(r"{(?:runs|records)}/([\w-]+)", " ".join(job.commands))) & set(places) - {job.name}
+        assert set(job.needs) == read, job.name
+        assert all(places.index(name) < places.index(job.name) for name in job.needs)
+    everything.main(["--list", "--only", "int8_cola"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[2:].partition(":")[0] for line in lines[:4]] == ["family", "cuts", "undivided", "int8_cola"]
+    hours = sum(job.hours for job in everything.with_needs(["fit_int8"]))
+    assert everything.command("fit_int8").endswith(f"--only fit_int8` ({hours:.1f} hours, with `fit`, which it reads)")
+    assert everything.command("rivals").endswith(" minutes)")
+    assert everything.command("representations").endswith("with `undivided`, which it reads)")
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_pages_are_written_where_nothing_failed(
+    scripts: dict[str, ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    code: int,
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(scripts["everything"], "run", lambda words: ran.append(words[1]) or code)
+    assert scripts["everything"].main(["--only", "operators", "--records", str(tmp_path)]) == code
+    assert ran == ["benchmarks/measure_operators.py", *["benchmarks/figures.py"] * (1 - code)]
+    assert capsys.readouterr().err.count("failed: python benchmarks/measure_operators.py") == code
 
 
 def test_every_record_says_where_it_is_from() -> None:

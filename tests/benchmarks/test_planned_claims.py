@@ -128,6 +128,23 @@ def test_every_planned_claim_is_read_from_its_record(
         results.read_record.cache_clear()
 
 
+def test_networks_of_the_same_answers_have_an_interval(
+    scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The exact bound of a share that was 0 in the rows, which the bootstrap alone would give no width."""
+    monkeypatch.setattr(paired, "RESAMPLES", 5)
+    study, path = scripts["study"], tmp_path / "answers.json"
+    path.write_text(json.dumps({"labels": [0, 1] * (ROWS // 2), "logits": [[0.0, 1.0]] * ROWS}))
+    one, other = (scripts["networks"].Network("a", (), (), name, "accuracy", {"0": path}) for name in "bc")
+    whole, half = (1 - 0.025 ** (1 / rows) for rows in (ROWS, 2 * ROWS))
+    for found, least in (
+        (study.difference(one, other), whole),
+        (study.mean_of_front([(one, other)] * 2), whole),
+        (study.mean_of({"sst2": (one, other), "cola": (one, other)}), half),
+    ):
+        assert (found["low"], found["difference"], found["high"]) == pytest.approx((-least, 0.0, least))
+
+
 def test_a_record_answers_its_job(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     (job,) = (each for each in scripts["everything"].JOBS if each.name == "cuts")
     assert job.records == ("cuts", "cuts_params") and not job.is_answered(tmp_path)

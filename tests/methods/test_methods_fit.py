@@ -719,7 +719,7 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
 
 def test_a_time_without_room_for_a_teacher_is_refused() -> None:
     """Of texts so long that the fewest steps of fine-tuning take most of the time."""
-    given: dict[str, Any] = {"spent_s": 5.0, "network_s": 0.1, "num_networks": 10, "num_limits": 1}
+    given: dict[str, Any] = {"spent_s": 6.0, "network_s": 0.1, "num_limits": 1}
     check_time(FitSettings(time=200.0), 1.0, 150.0, **given)
     with pytest.raises(
         BudgetError, match=r"must be at least \d+ s here, to look, and to fine-tune, .* got 100 s"

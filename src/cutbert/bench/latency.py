@@ -107,6 +107,7 @@ def time_networks(
     *,
     also: Mapping[str, tuple[BackendName, TaskModel]] | None = None,
     are_new: bool = False,
+    repeats: int = REPEATS,
     on_round: Callable[[], None] | None = None,
     clock: Callable[[], float] | None = None,
 ) -> Timings:
@@ -114,7 +115,7 @@ def time_networks(
 
     Args:
         networks: to run on the backend of the settings.
-        lengths, on_round: as in `measure_latency`.
+        lengths, repeats, on_round: as in `measure_latency`.
         clock: as in `measure_latency`; None for the time that passes.
         settings: backend, threads, rounds, batch size.
         also: further networks, each on a backend of its own.
@@ -134,7 +135,14 @@ def time_networks(
         sizes = {name: Sized(name, backend, each.shape) for name, (backend, each) in all_networks.items()}
         vocab_size = min(network.shape.vocab_size for network in networks.values())
         return time_runners(
-            runners, lengths, settings, vocab_size=vocab_size, sizes=sizes, on_round=on_round, clock=clock
+            runners,
+            lengths,
+            settings,
+            vocab_size=vocab_size,
+            sizes=sizes,
+            repeats=repeats,
+            on_round=on_round,
+            clock=clock,
         )
 
 
@@ -145,6 +153,7 @@ def time_runners(
     *,
     vocab_size: int,
     sizes: Mapping[str, Sized],
+    repeats: int = REPEATS,
     on_round: Callable[[], None] | None = None,
     clock: Callable[[], float] | None = None,
 ) -> Timings:
@@ -165,11 +174,13 @@ def time_runners(
         batch_size=settings.throughput_batch_size,
         seed=settings.seed,
         sizes=sizes,
+        repeats=repeats,
         on_round=on_round,
         **clocks,
     )
     if timings.quality.problems:
-        words = f"{'; '.join(timings.quality.problems)} (timed {1 + timings.quality.repeats} times)"
+        again = f" (timed {1 + timings.quality.repeats} times)" if timings.quality.repeats else ""
+        words = f"{'; '.join(timings.quality.problems)}{again}"
         if settings.require_quiet:
             raise MissingError(f"--require-quiet: latencies are not to be trusted: {words}; stop other work, try again")
         say(f"latency: the machine was not quiet: {words}")
@@ -185,6 +196,7 @@ def measure_latency(
     batch_size: int = 32,
     seed: int = 0,
     sizes: Mapping[str, Sized] | None = None,
+    repeats: int = REPEATS,
     on_round: Callable[[], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
     cpu_clock: Callable[[], float] | None = time.thread_time,
@@ -193,7 +205,7 @@ def measure_latency(
 
     In one round, each runner (in a new random order) runs once untimed, which brings its weights into the caches,
     and then every length once at batch 1. Rounds spread the other load of the machine evenly over all runners. Where
-    it was not quiet, all rounds are timed again, at most REPEATS times, and the quietest time counts.
+    it was not quiet, all rounds are timed again, at most `repeats` times, and the quietest time counts.
     Throughput is the batch size divided by the median time of a batch at the median length, interleaved in the
     same way, but without the untimed run.
 
@@ -205,6 +217,7 @@ def measure_latency(
         batch_size: texts per batch for throughput.
         seed: of the order and the token ids.
         sizes: what is known of the networks; a part should not take longer than the whole.
+        repeats: of all rounds, at most.
         on_round: called after each round, throughput rounds included, those of repeats not.
         clock: seconds.
         cpu_clock: seconds that this thread was running; None where it waits for a device.
@@ -218,7 +231,7 @@ def measure_latency(
             run(text)
     timer = Timer(runners, order, clock, cpu_clock)
     tries: list[tuple[TimingQuality, Times]] = []
-    while not tries or (not tries[-1][0].is_quiet and len(tries) <= REPEATS):
+    while not tries or (not tries[-1][0].is_quiet and len(tries) <= repeats):
         if tries:
             say(f"latency: the machine was not quiet: {'; '.join(tries[-1][0].problems)}; timing again")
         singles, waited = timer.times(texts, rounds, is_warmed=True, on_round=None if tries else on_round)

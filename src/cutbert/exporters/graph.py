@@ -150,8 +150,8 @@ def read_by(nodes: Nodes, layer: Residual, x: str) -> str:
 
 def added(nodes: Nodes, owner: Residual, layer: nn.Linear, x: str, residual: str) -> str:
     """Return linear(x) + residual, through the sub-layer's LayerNorm where that comes after the sum."""
-    # ONNX Runtime's SkipLayerNormalization is bias, sum and norm in one, and several times slower on the CPU than
-    # LayerNormalization; its optimizer makes one of Add and LayerNormalization, and not of Sum.
+    # ONNX Runtime's SkipLayerNormalization is bias, sum and norm in one; a block is slower with it on the CPU than with
+    # LayerNormalization. Its optimizer makes one of Add and LayerNormalization, and not of Sum.
     total = nodes.add("Sum", linear(nodes, layer, x), residual)
     return total if owner.norm is None or owner.norm_place == "before" else layer_norm(nodes, owner.norm, total)
 

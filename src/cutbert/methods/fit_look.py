@@ -34,7 +34,9 @@ from cutbert.work.objective import TaskObjective
 
 TIMED_TEXTS = 64
 TIMING_ROWS = 264  # that a network runs to be timed at the end, where the machine is quiet
-PROPOSING = 64  # networks of the look, that choosing and repairing candidates under a limit takes as long as, roughly
+# Networks of the look, that choosing and repairing candidates under the first limit takes as long as, at least, and
+# under each further one: parts of the model are looked at once.
+PROPOSING, PROPOSING_MORE = 40, 16
 LOOK_OF_BUILD = 0.1  # of making the uncut model's file, that a network of the look takes at the very least
 
 
@@ -53,9 +55,10 @@ def look(
     begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
     networks = num_timed(objective, settings)
 
-    def check_room(served: Mapping[str, Any], network_s: float, num_limits: int) -> None:
+    def check_room(served: Mapping[str, Any], look_s: float, num_limits: int, repeats: int = 0) -> None:
         uncut_s, teacher_s = uncut_seconds(objective, served), LEAST_STEPS * step_s
-        check_time(settings, uncut_s, teacher_s, begun, network_s, networks, num_limits)
+        network_s = look_s / networks / (1 + repeats)
+        check_time(settings, uncut_s, teacher_s, begun + look_s, network_s, num_limits)
 
     measured = known or {**measured_look(objective, settings, train, check_room), "step_s": step_s}
     table = LatencyTable.from_json(measured["table"])
@@ -68,7 +71,8 @@ def look(
         targets = targets_of(settings, costs, shapes)
     if known is None:  # a run that goes on has used its time for what is there already
         with mistakes.collect():
-            check_room(measured, (plan.run.seconds - begun) / networks, len(targets))
+            # On a busy machine the look timed all networks several times; what comes after it does not.
+            check_room(measured, plan.run.seconds - begun, len(targets), table.measured["quality"]["repeats"])
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -101,15 +105,15 @@ def measured_look(
 
     Args:
         objective, settings, train: of the run.
-        check_room: raises where there is no time, given what is known by now, the least that a network of the look
-            takes, and the number of limits; called before the table, which takes longest, is measured.
+        check_room: raises where there is no time, given what is known by now, the least that the look takes, and the
+            number of limits; called before the table, which takes longest, is measured.
 
     Raises:
         BudgetError: looking alone would take the time there is.
     """
     latency = settings.timing(train.threads, train.seed)
     served = {"tokenizer_ms": tokenizer_ms(objective), **serving_costs(objective, settings, train)}
-    check_room(served, LOOK_OF_BUILD * served["build_s"], 1)
+    check_room(served, LOOK_OF_BUILD * served["build_s"] * num_timed(objective, settings), 1)
     table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
     return {"table": table.to_json(), **served}
 
@@ -131,7 +135,6 @@ def check_time(
     teacher_s: float,
     spent_s: float,
     network_s: float,
-    num_networks: int,
     num_limits: int,
 ) -> None:
     """Raise a BudgetError where --time has no room for teacher, proposals, and one candidate under each limit.
@@ -140,11 +143,12 @@ def check_time(
         settings: of the run.
         uncut_s: what exporting, loading, scoring and timing the uncut model takes.
         teacher_s: what the shortest fine-tuning takes; 0 where there is none.
-        spent_s: before the look.
-        network_s, num_networks: what a network of the look takes, and how many it has.
+        spent_s: before candidates are proposed, the look counted.
+        network_s: what a network of the look takes.
         num_limits: models to make.
     """
-    needed = spent_s + teacher_s + network_s * (num_networks + PROPOSING * num_limits) + uncut_s * end_of(num_limits)
+    proposing_s = network_s * (PROPOSING + PROPOSING_MORE * (num_limits - 1))
+    needed = spent_s + teacher_s + proposing_s + uncut_s * end_of(num_limits)
     if settings.time is not None and needed > settings.time:
         scoring = uncut_s * end_of(num_limits)
         hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from pathlib import PurePath
 from typing import Any
 
-from cutbert.bench.latency import time_networks
+from cutbert.bench.latency import REPEATS, time_networks
 from cutbert.bench.measure_table import timed_copy
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
@@ -280,10 +280,14 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
 
 
 def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
-    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
+    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency.
+
+    On a busy machine they are not timed again: those that race are timed once more, and the end repeats itself.
+    """
     latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
     uncut = timed_copy(fitting.own.source.model)
-    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency)
+    repeats = REPEATS if latency.require_quiet else 0
+    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency, repeats=repeats)
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
     return {name: factor * times[name].latency_ms for name in networks}
 
