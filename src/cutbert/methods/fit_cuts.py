@@ -24,7 +24,7 @@ WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one m
 WIDER = 1.08  # of a predicted load, for sizes: measured, networks often take less than predicted
 KNAPSACK = "knapsack"
 LEAST_LOAD = 1e-6  # that a step is taken to add: by the latency table some add none
-THINNER = 3  # depths that are tried beyond the most whole layers that fit
+THINNER = 3  # depths that are tried beyond the most whole layers that fit, beside twice as many and all
 
 
 class SubLayerPlace(NamedTuple):
@@ -141,9 +141,10 @@ class Proposer:
 
     def thinner_layers(self, most: float = 1.0) -> list[Candidate]:
         """Return more layers than fit whole, of all of them the same share of heads and neurons, within a load."""
-        num = self.source.shape.num_layers
+        num, most_whole = self.source.shape.num_layers, self.most_layers
+        depths = {*range(most_whole + 1, most_whole + THINNER + 1), 2 * most_whole, num}
         candidates = []
-        for depth in range(self.most_layers + 1, min(num, self.most_layers + THINNER) + 1):
+        for depth in sorted(each for each in depths if most_whole < each <= num):
             layers = tuple(range(num)) if depth == num else self.least_missed(depth)
             subnet = self.widest(layers, most)
             if subnet is not None:
