@@ -36,6 +36,7 @@ from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
+from cutbert.methods.fit_served import timed_afresh
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.methods.fit_training import steps_within
@@ -606,7 +607,7 @@ def test_sizes_use_what_a_limit_leaves(limit: float) -> None:
         )
 
 
-@pytest.mark.parametrize(("share", "is_wider"), [(0.9, True), (0.94, False), (1.1, False)])
+@pytest.mark.parametrize(("share", "is_wider"), [(0.87, True), (0.91, False), (1.1, False)])
 def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, is_wider: bool) -> None:
     propose = proposer(0.45, ("sizes",))
     fitting: Any = SimpleNamespace(
@@ -756,6 +757,21 @@ def test_the_teachers_first_answers_are_counted(monkeypatch: pytest.MonkeyPatch,
     entrants: Any = [SimpleNamespace(candidate=SimpleNamespace(student=None), seconds=each) for each in (1.0, 2.0)]
     monkeypatch.setattr("cutbert.methods.fit_training.speed_of", lambda fitting, entrant: entrant.seconds)
     assert steps_within(fitting, entrants, seconds) == steps
+
+
+def test_a_winner_near_its_limit_is_timed_in_several_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The median of its shares of the uncut latency counts; others, and those far from their limits, stay."""
+    targets = [Target(f"{ms} ms", f"limit-{i}", {"latency_ms": ms}, {}, i) for i, ms in enumerate((2.0, 1.0), 1)]
+    names = [("uncut", None), ("near", targets[0]), ("out", targets[0]), ("far", targets[1])]
+    served: Any = [SimpleNamespace(name=name, target=target) for name, target in names]
+    loads = iter([{0: 5.0, 1: 2.4}, {0: 4.0, 1: 1.8}])
+    asked: list[set[int]] = []
+    monkeypatch.setattr(
+        "cutbert.methods.fit_served.times_of_files", lambda fitting, files: asked.append(set(files)) or next(loads)
+    )
+    found = timed_afresh(cast(Any, None), served, {0: 4.0, 1: 2.1, 2: 1.9, 3: 0.5})
+    assert asked == [{0, 1}] * 2 and found == {1: pytest.approx((2.4 / 5) / (2.1 / 4))}
+    assert timed_afresh(cast(Any, None), served, {0: 4.0, 1: 1.5, 2: 1.9, 3: 0.5}) == {}
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from cutbert.bench.backends import BACKENDS, OnnxBackend
-from cutbert.bench.latency import Latency, conditions, time_runners
+from cutbert.bench.latency import REPEATS, Latency, conditions, time_runners
 from cutbert.bench.quality import Sized
 from cutbert.data.batches import MAX_TOKENS
 from cutbert.exporters.session import OnnxRunner
@@ -30,10 +32,11 @@ from cutbert.shape.cost import BYTES_PER_PARAM, Cost, cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.evaluate import score
 from cutbert.train.machine import num_threads
-from cutbert.train.progress import counter, progress_bar
+from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 
 IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
+NEAR, AFRESH = 0.15, 2  # of a limit, within which a winner is timed in so many loads more
 DRIFT = 0.15  # of the uncut model's latency between begin and end of a run, above which it is said
 
 
@@ -189,16 +192,65 @@ def scored_and_timed(
         sizes={str(i): one.label for i, one in enumerate(scored)},
     )
     factor = fitting.costs.table.uncut_ms / times[str(UNCUT)].latency_ms
+    corrections = timed_afresh(fitting, served, {i: factor * times[str(i)].latency_ms for i in range(len(served))})
     metric, uncut, loosest = fitting.objective.metric, scored[UNCUT].outputs, races[0].target
     finalists = []
     for i, one in enumerate(scored):
         difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
-        entry = one.entry(scaled(times[str(i)], factor), loosest, difference)
+        entry = one.entry(scaled(times[str(i)], factor * corrections.get(i, 1.0)), loosest, difference)
         own_score = partial(float_score, fitting, one.served, scored)
         finalists.append(Finalist(entry, one.served.target, own_score, one.num_scored))
     device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
     measured = conditions(latency, lengths, threads, device, times.quality)
     return finalists, measured, notes_on_figures(fitting, uncut, factor)
+
+
+def timed_afresh(fitting: Fitting, served: Sequence[Served], latencies: Mapping[int, float]) -> dict[int, float]:
+    """Return factors on the latencies of the winners that are close to their limits, for those of several loads.
+
+    A file takes some percent more or less each time it is loaded, by where it comes to lie in memory. One timing would
+    leave to chance whether a winner keeps its limit: it is loaded AFRESH more times, as the uncut model is, and the
+    median of all its shares of the uncut latency counts.
+
+    Args:
+        fitting: of the run.
+        served: the uncut model first.
+        latencies: as timed together, in milliseconds, brought to those at the run's beginning.
+    """
+    uncut_ms, near, seen = latencies[UNCUT], [], set[str]()
+    for i, each in enumerate(served):
+        if each.target is None or each.target.key in seen:
+            continue
+        seen.add(each.target.key)
+        limit = each.target.limits.get(LATENCY)
+        if limit is not None and abs(latencies[i] / limit - 1) <= NEAR:
+            near.append(i)
+    if not near:
+        return {}
+    say(f"timing afresh what is close to its limit: {', '.join(served[i].name for i in near)}")
+    shares = {i: [latencies[i] / uncut_ms] for i in near}
+    for _ in range(AFRESH):
+        times = times_of_files(fitting, {i: served[i] for i in (UNCUT, *near)})
+        for i in near:
+            shares[i].append(times[i] / times[UNCUT])
+    return {i: float(np.median(found)) / found[0] for i, found in shares.items()}
+
+
+def times_of_files(fitting: Fitting, files: Mapping[int, Served]) -> dict[int, float]:
+    """Return the latencies of networks, each made and loaded once more, timed in turn."""
+    latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    with num_threads(fitting.train.threads) as threads:
+        networks = {i: each.network(fitting) for i, each in files.items()}
+        runners = {str(i): served_network(each.backend, networks[i], threads)[0] for i, each in files.items()}
+        times = time_runners(
+            runners,
+            fitting.objective.lengths,
+            latency,
+            vocab_size=min(network.shape.vocab_size for network in networks.values()),
+            sizes={str(i): Sized(each.name, each.backend, networks[i].shape) for i, each in files.items()},
+            repeats=REPEATS if latency.require_quiet else 0,
+        )
+    return {i: times[str(i)].latency_ms for i in files}
 
 
 def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Runner, file_bytes: int) -> ScoredFile:
