@@ -79,8 +79,9 @@ def fit_line() -> str:
 
 
 def verdicts_line() -> str:
-    """Return how fit was run, and a sentence for each verdict on it and its further records."""
-    return " ".join(filter(None, [runs_line(), flaw_of("fit"), verdicts_on("fit", *FURTHER)])) + "\n"
+    """Return how fit was run on MiniLM, and a sentence for each verdict on it and its further records."""
+    words = [f"`fit` on MiniLM: {runs_line()[0].lower()}{runs_line()[1:]}", flaw_of("fit")]
+    return " ".join(filter(None, [*words, verdicts_on("fit", *FURTHER)])) + "\n"
 
 
 def runs_line() -> str:
