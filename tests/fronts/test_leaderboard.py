@@ -179,7 +179,10 @@ def test_the_verdict_on_several_limits_and_on_none_met() -> None:
     entries = (board.entries[1], replace(board.chosen[0], limit="2.2 ms"), student)
     first, second = verdict(replace(board, entries=entries)).split("; ")
     assert first.startswith("at 2.2 ms, 2 of 3 layers, int8: 1.9 times faster than the uncut int8 file")
-    assert second.startswith("at 1.5 ms, 1 of 3 layers, int8: 3.5 times faster than") and "-7.0 points" in second
+    assert (
+        second.startswith("at 1.5 ms, student-1 (1 layer of 24), int8: 3.5 times faster than")
+        and "-7.0 points" in second
+    )
     failed = replace(board, limits={"max_latency_ms": 1}, entries=board.entries[:2] + board.entries[3:])
     assert verdict(failed).startswith(
         "nothing met the limits (--max-latency-ms 1 on onnx-int8); the fastest was student-1, 1.1 ms"

@@ -212,7 +212,8 @@ def cut_words(entry: LeaderboardEntry, uncut: EncoderShape) -> str:
     Of a student, which is another model, its name and its own sizes.
     """
     if entry.kind == "student":
-        return f"{entry.name} ({entry.shape.num_layers} layers of {entry.shape.hidden_size})"
+        count = entry.shape.num_layers
+        return f"{entry.name} ({count} layer{'s' * (count > 1)} of {entry.shape.hidden_size})"
     return ", ".join(what_is_left(entry.shape, uncut)) or entry.name
 
 
