@@ -80,8 +80,8 @@ def fit_line() -> str:
 
 def verdicts_line() -> str:
     """Return how fit was run on MiniLM, and a sentence for each verdict on it and its further records."""
-    words = [f"`fit` on MiniLM: {runs_line()[0].lower()}{runs_line()[1:]}", flaw_of("fit")]
-    return " ".join(filter(None, [*words, verdicts_on("fit", *FURTHER)])) + "\n"
+    runs = f"`fit` on MiniLM: r{runs_line().removeprefix('R')}"
+    return " ".join(filter(None, [runs, flaw_of("fit"), verdicts_on("fit", *FURTHER)])) + "\n"
 
 
 def runs_line() -> str:

@@ -31,6 +31,11 @@ def run_both(
     return {name: cutbert.fit(model, out=folders[name], **given[name]).leaderboard for name in RIVALS}
 
 
+def model_name(number: int) -> str:
+    """Return the folder in a run of fit of what it took under a limit, the loosest being 1."""
+    return "model" if number == 1 else f"model-limit-{number}"
+
+
 def facts_of(
     folders: Mapping[str, Path], boards: Mapping[str, Leaderboard], shown: Collection[str]
 ) -> dict[str, dict[str, Any]]:

@@ -37,6 +37,7 @@ from cutbert.sweeps.expand import RUNS
 from cutbert.sweeps.folder import StoredRun, SweepFolder
 from cutbert.train.machine import num_threads
 from cutbert.train.runner import run_rows
+from fit_beside_layers import model_name
 from recording import make_parser, parse, recorded, shares
 
 BACKEND: BackendName = "onnx-int8"
@@ -143,7 +144,7 @@ def networks_in(run: StoredRun, task: str, args: argparse.Namespace) -> Iterator
     if run.verb == "fit":
         chosen = Leaderboard.load(folder).chosen
         for number, (entry, share) in enumerate(zip(chosen, args.shares, strict=True), 1):
-            model = folder / ("model" if number == 1 else f"model-limit-{number}")
+            model = folder / model_name(number)
             yield Network(run.step, entry.name, model, entry.select_score, entry.steps, seconds, share)
     elif (folder / "front.json").is_file():
         for name, model, select_score, share in picked(run, folder, task, args):

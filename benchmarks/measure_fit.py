@@ -25,7 +25,7 @@ from cutbert.fronts.leaderboard import Leaderboard, LeaderboardEntry
 from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.train.progress import say
-from fit_beside_layers import RIVALS, facts_of, run_both
+from fit_beside_layers import RIVALS, facts_of, model_name, run_both
 from recording import make_parser, names, numbers, parse, record_so_far, shares, write_part
 from workload import model_of
 
@@ -118,11 +118,6 @@ def timed_together(
 def numbers_of(limits: int) -> range:
     """Return the limits of a run as `fit` counts them, the loosest first."""
     return range(1, limits + 1)
-
-
-def model_name(number: int) -> str:
-    """Return the folder in a run of fit of what it took under a limit."""
-    return "model" if number == 1 else f"model-limit-{number}"
 
 
 def compared(

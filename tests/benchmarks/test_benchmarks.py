@@ -487,7 +487,7 @@ threads = 1
 max_length = 16
 model = "{{teacher}}"
 [grid]
-data = [{{{{name = "sst2", task = "sst2", epochs = 0.5}}}}]
+data = [{{name = "sst2", task = "sst2", epochs = 0.5}}]
 seed = [0]
 [steps.teacher]
 verb = "finetune"
@@ -510,7 +510,7 @@ time = 600
 
 @pytest.mark.slow
 def test_base_size(tmp_path: Path, glue: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "plan.toml").write_text(BASE_SIZE.format(teacher=teacher).replace("{{", "{").replace("}}", "}"))
+    (tmp_path / "plan.toml").write_text(BASE_SIZE.format(teacher=teacher), encoding="utf-8")
     fit_quickly(monkeypatch)
     monkeypatch.setattr("cutbert.methods.fit_plan.Clock.left_with", lambda self, candidates: 0.3)
     compute_here(monkeypatch)

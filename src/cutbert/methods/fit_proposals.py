@@ -10,6 +10,7 @@ from typing import Any
 
 from cutbert.bench.latency import REPEATS, time_networks
 from cutbert.bench.measure_table import timed_copy
+from cutbert.bench.settings import LatencySettings
 from cutbert.checks import is_inside
 from cutbert.errors import RunError
 from cutbert.methods.fit_candidates import Candidate
@@ -280,16 +281,21 @@ def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) 
 
 
 def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
-    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency.
-
-    On a busy machine they are not timed again: those that race are timed once more, and the end repeats itself.
-    """
-    latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
+    latency, repeats = single_timing(fitting)
     uncut = timed_copy(fitting.own.source.model)
-    repeats = REPEATS if latency.require_quiet else 0
     times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency, repeats=repeats)
     factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
     return {name: factor * times[name].latency_ms for name in networks}
+
+
+def single_timing(fitting: Fitting) -> tuple[LatencySettings, int]:
+    """Return how networks are timed for their latency alone, and how often again on a busy machine.
+
+    Not again, unless it must be quiet: what is near a limit is timed several times in a run.
+    """
+    latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    return latency, REPEATS if latency.require_quiet else 0
 
 
 def affordable(fitting: Fitting, candidates: Sequence[Candidate], seconds: Callable[[int], float]) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
-from cutbert.bench.latency import REPEATS, Latency, conditions, time_runners
+from cutbert.bench.latency import Latency, conditions, time_runners
 from cutbert.bench.quality import Sized
 from cutbert.data.batches import MAX_TOKENS
 from cutbert.exporters.session import OnnxRunner
@@ -23,7 +23,7 @@ from cutbert.fronts.view import noise_warning
 from cutbert.methods.fit_choice import UNCUT, Finalist
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_parts import Fitting, TaughtSource
-from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_proposals import Entrant, single_timing
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_training import loaded
 from cutbert.model.task_model import TaskModel
@@ -36,7 +36,8 @@ from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 
 IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
-NEAR, AFRESH = 0.15, 2  # of a limit, within which a winner is timed in so many loads more
+NEAR = 0.15  # share of a limit: a winner whose latency is this close to it is loaded and timed again
+AFRESH = 2  # times
 DRIFT = 0.15  # of the uncut model's latency between begin and end of a run, above which it is said
 
 
@@ -238,7 +239,7 @@ def timed_afresh(fitting: Fitting, served: Sequence[Served], latencies: Mapping[
 
 def times_of_files(fitting: Fitting, files: Mapping[int, Served]) -> dict[int, float]:
     """Return the latencies of networks, each made and loaded once more, timed in turn."""
-    latency = replace(fitting.settings.timing(fitting.train.threads, fitting.train.seed), throughput_batch_size=1)
+    latency, repeats = single_timing(fitting)
     with num_threads(fitting.train.threads) as threads:
         networks = {i: each.network(fitting) for i, each in files.items()}
         runners = {str(i): served_network(each.backend, networks[i], threads)[0] for i, each in files.items()}
@@ -248,7 +249,7 @@ def times_of_files(fitting: Fitting, files: Mapping[int, Served]) -> dict[int, f
             latency,
             vocab_size=min(network.shape.vocab_size for network in networks.values()),
             sizes={str(i): Sized(each.name, each.backend, networks[i].shape) for i, each in files.items()},
-            repeats=REPEATS if latency.require_quiet else 0,
+            repeats=repeats,
         )
     return {i: times[str(i)].latency_ms for i in files}
 

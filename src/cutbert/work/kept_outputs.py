@@ -77,8 +77,7 @@ class KeptOutputs:
         store, taken = self._store, []
         for index in np.flatnonzero(~store.is_done[: store.num_batches])[:count]:
             begun = time.monotonic()
-            first = self._batch(self.batches[index])
-            store.keep(int(index), self.batches[index], first, self._outputs(first))
+            self._keep(int(index))
             taken.append(time.monotonic() - begun)
         return taken
 
@@ -97,8 +96,7 @@ class KeptOutputs:
         if wanted[-1] >= store.num_batches:
             return self._outputs(batch if self.has_states else self._batch(rows))
         for index in wanted[~store.is_done[wanted]]:
-            first = self._batch(self.batches[index])
-            store.keep(int(index), self.batches[index], first, self._outputs(first))
+            self._keep(int(index))
         logits = store.logits[torch.from_numpy(rows)]
         if not self.has_states:
             return TaskOutput(logits, (), None)
@@ -108,6 +106,11 @@ class KeptOutputs:
             state = table.new_zeros(batch.input_ids.numel(), table.shape[1])
             states.append(state.index_copy_(0, places, table[tokens]).view(*batch.input_ids.shape, -1))
         return TaskOutput(logits, tuple(states), None)
+
+    def _keep(self, index: int) -> None:
+        """Compute and keep the outputs for a batch of the first pass."""
+        first = self._batch(self.batches[index])
+        self._store.keep(index, self.batches[index], first, self._outputs(first))
 
     def _batch(self, rows: NDArray[np.int64]) -> Batch:
         return block_batch(self.model, self.tokens, rows)
