@@ -87,7 +87,7 @@ def test_a_budget_of_bytes_is_priced_as_one_of_parameters(teacher: str) -> None:
 def test_sizes_that_are_given_have_gates_closed_place_by_place(
     teacher: str, tmp_path: Path, task: dict[str, Any]
 ) -> None:
-    options = {"budget": "macs=0.5", "uniform": True, "rounds": 1, "gate_steps": 40, "gate_learning_rate": 0.02}
+    options = {"budget": "macs=0.5", "uniform": True, "rounds": 1, "gate_steps": 100, "gate_learning_rate": 0.05}
     run = schubert(teacher, tmp_path / "run", task, **options)
     closed = closed_gates(run)
     neurons = shapes(run)[-1].layers[0].intermediate_size / SHAPE.layers[0].intermediate_size
@@ -219,20 +219,23 @@ def test_gates_decide_which_units_stay(teacher: str, tmp_path: Path, task: dict[
 
 
 def test_gates_really_close_so_that_the_cut_hurts_little(teacher: str, tmp_path: Path, task: dict[str, Any]) -> None:
+    """Of some seeds together: what one of them does hangs on the last bits of the processor's sums."""
+    seeds = range(3)
     runs = {
-        steps: schubert(
-            teacher, tmp_path / str(steps), {**task, "epochs": 0.0}, budget="macs=0.5", rounds=1, gate_steps=steps,
-            gate_learning_rate=0.02,
+        (steps, seed): schubert(
+            teacher, tmp_path / f"{steps}-{seed}", {**task, "epochs": 0.0, "seed": seed}, budget="macs=0.5", rounds=1,
+            gate_steps=steps, gate_learning_rate=0.02,
         )
-        for steps in (1, 60)
+        for steps in (1, 60) for seed in seeds
     }  # fmt: skip
     dims = {dim: places_of(SHAPE, (dim,)) for dim in DIMS}
     whole = {dim: sum(size_at(SHAPE, place) for place in places) for dim, places in dims.items()}
-    stayed = {dim: sum(size_at(shapes(runs[60])[-1], place) for place in places) for dim, places in dims.items()}
-    closed = sum(share * whole[dim] for dim, share in closed_gates(runs[60]).items())
+    stayed = {dim: sum(size_at(shapes(runs[60, 0])[-1], place) for place in places) for dim, places in dims.items()}
+    closed = sum(share * whole[dim] for dim, share in closed_gates(runs[60, 0]).items())
     gone = sum(whole.values()) - sum(stayed.values())
     assert 0.5 * gone < closed < 1.2 * gone
-    assert distance(runs[60], teacher) < 0.7 * distance(runs[1], teacher)
+    trained, untrained = (sum(distance(runs[steps, seed], teacher) for seed in seeds) for steps in (60, 1))
+    assert trained < 0.7 * untrained
 
 
 def closed_gates(run: cutbert.api.Run) -> dict[str, float]:
