@@ -43,13 +43,14 @@ INT8_KINDS = {
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__file__, __doc__)
     parser.add_argument("--model", required=True, help="model folder of plain BERT layers; only read")
+    parser.add_argument("--name", default="operators", help="of the record; another processor has one of its own")
     parser.add_argument("--dtypes", type=names, default=["int8", "float32"], help="by commas")
     parser.add_argument("--batch-sizes", type=numbers, default=[1, 32], help="by commas")
     parser.add_argument("--lengths", type=numbers, default=[16, 40, 128], help="tokens of the longest text, by commas")
     parser.add_argument("--layers", type=int, default=1, help="of the model that are timed, from the first")
     parser.add_argument("--rounds", type=int, default=8)
     args = parse(parser, argv)
-    record = record_so_far("operators", args, [SEED], lambda: {**about(args), "timings": []})
+    record = record_so_far(args.name, args, [SEED], lambda: {**about(args), "timings": []})
     done = {size_of(each) for each in record["timings"]}
     for dtype in args.dtypes:
         todo = [size for size in product([dtype], args.batch_sizes, args.lengths) if size not in done]
