@@ -110,11 +110,12 @@ def test_the_end_has_time_for_those_that_take_part(monkeypatch: pytest.MonkeyPat
     """Of limits to come for as many as may; alone in a race, the winner has plain layers beside it."""
     monkeypatch.undo()
     plan = FitPlan(cast(Any, SimpleNamespace(seconds=100.0)), decisions={"limit-1-candidates": 3})
-    clock = Clock(plan, limit_s=1000.0, uncut_s=10.0, candidates=8, limits=2)
-    assert clock.left_s == pytest.approx(900 - 10 * end_of(3 + 8))
-    assert clock.left_with(1) == pytest.approx(900 - 10 * end_of(3 + 2))
+    clock = Clock(plan, limit_s=1000.0, uncut_s=10.0, candidates=8, shares={"limit-1": 0.5, "limit-2": 0.25})
+    assert clock.left_s == pytest.approx(900 - 10 * end_of([0.5] * 3 + [0.25] * 8))
+    assert clock.left_with(1) == pytest.approx(900 - 10 * end_of([0.5] * 3 + [0.25] * 2))
     plan.decisions["limit-2-candidates"] = 1
-    assert clock.left_s == pytest.approx(900 - 10 * end_of(3 + 2))
+    assert clock.left_s == pytest.approx(900 - 10 * end_of([0.5] * 3 + [0.25] * 2))
+    assert end_of([0.5]) - end_of([]) > end_of([0.25]) - end_of([]) > 0
 
 
 def diverging(patch: pytest.MonkeyPatch, module: str, stages: Callable[[str], bool]) -> None:
@@ -720,7 +721,7 @@ def test_gates_need_time_unless_they_are_asked_for(capsys: pytest.CaptureFixture
 
 def test_a_time_without_room_for_a_teacher_is_refused() -> None:
     """Of texts so long that the fewest steps of fine-tuning take most of the time."""
-    given: dict[str, Any] = {"spent_s": 6.0, "network_s": 0.1, "num_limits": 1}
+    given: dict[str, Any] = {"spent_s": 6.0, "network_s": 0.1, "shares": [0.5]}
     check_time(FitSettings(time=200.0), 1.0, 150.0, **given)
     with pytest.raises(
         BudgetError, match=r"must be at least \d+ s here, to look, and to fine-tune, .* got 100 s"
@@ -779,11 +780,11 @@ def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixtur
     look = {"build_s": 8.0, "row_ms": 0.0}  # the end takes 28 s, and 6.4 s for a candidate
     plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
     settings = FitSettings(max_drop=1.0, candidates=8)
-    assert start_clock(objective, settings, plan, 120.0, 1).candidates == 2
+    assert start_clock(objective, settings, plan, 120.0, {"limit-1": 0.5}).candidates == 2
     assert (
         "2 of --candidates 8 take part: to export, score and time more would take over 35 %" in capsys.readouterr().err
     )
-    assert start_clock(objective, settings, plan, 1000.0, 1).candidates == 8
+    assert start_clock(objective, settings, plan, 1000.0, {"limit-1": 0.5}).candidates == 8
     assert "take part" not in capsys.readouterr().err
 
 

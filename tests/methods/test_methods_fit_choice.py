@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,8 @@ from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
 from cutbert.methods.fit_end import limit_name, missed_words, notes_of, remove_other_models
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
-from cutbert.methods.fit_proposals import Entrant, in_turns, num_rounds
+from cutbert.methods.fit_plan import Clock, FitPlan
+from cutbert.methods.fit_proposals import TIMING_SHARE, Entrant, diverse, in_turns, num_rounds
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY
@@ -280,11 +281,12 @@ def test_a_limit_copied_from_its_message_is_taken() -> None:
     assert targets(max_bytes=least)
 
 
-def test_candidates_take_turns_by_sort() -> None:
-    def candidate(name: str, kind: Any, *layers: int) -> Candidate:
-        kept = tuple(KeptLayer(i, SHAPE.layers[i]) for i in layers)
-        return Candidate(name, kind, Subnet(kept, SHAPE.hidden_size))
+def candidate(name: str, kind: Any, *layers: int) -> Candidate:
+    kept = tuple(KeptLayer(i, SHAPE.layers[i]) for i in layers)
+    return Candidate(name, kind, Subnet(kept, SHAPE.hidden_size))
 
+
+def test_candidates_take_turns_by_sort() -> None:
     found = [
         candidate("gates", "gates", 0),
         candidate(KNAPSACK, "sizes", 0, 1),
@@ -303,3 +305,25 @@ def test_candidates_take_turns_by_sort() -> None:
     damage |= {each.name: 9.0 for each in students}
     first = [each.name for each in in_turns([*found, *students], damage)][:5]
     assert first == ["thin-3", "layers-0-1", "of-one", "of-two", KNAPSACK]  # each student has its turn
+
+
+def test_fewer_candidates_are_timed_where_there_is_little_time() -> None:
+    """Each for itself and for its wider twin; the first of each kind, and whole layers that fit, in any case."""
+    found = [candidate(f"thin-{i}", "sizes", i % 3) for i in range(6)]
+    found += [replace(candidate("student", "student", 0), student="one"), candidate("layers-0", "layers", 0)]
+    look = {"build_s": 1.7, "row_ms": 2.0}  # so that a file takes 2 s, of a half 1.3
+
+    def timed(limit_s: float, wider: list[Candidate]) -> list[str]:
+        plan = FitPlan(cast(Any, None), decisions={"look": look})
+        clock = Clock(plan, limit_s, uncut_s=1.0, candidates=4, shares={"limit-1": 0.5, "limit-2": 0.2})
+        costs = SimpleNamespace(numbers=lambda shape: {LATENCY: 0.5})
+        part = SimpleNamespace(source=SimpleNamespace(shape=SHAPE))
+        fitting = cast(Any, SimpleNamespace(clock=clock, costs=costs, part_of=lambda each: part))
+        return [each.name for each in diverse(fitting, TARGET, found, 4, wider)]
+
+    names = [each.name for each in found]
+    assert timed(10_000.0, found) == names  # 4 race: 8 are timed
+    little_s = 2 * 6.6 / TIMING_SHARE  # of two limits: room for five files
+    assert timed(little_s, []) == [*names[:5], "layers-0"]
+    assert timed(little_s, found[:2]) == [*names[:3], "layers-0"]
+    assert timed(1.0, found) == [*names[:3], "layers-0"]

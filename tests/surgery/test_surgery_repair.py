@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.shape.units import DIMS, Place, places_of, size_at
 from cutbert.surgery.cut import cut
 from cutbert.surgery.extract import extract
-from cutbert.surgery.repair import repair
+from cutbert.surgery.repair import UncutSums, repair
 from tiny_models import LAYERS, assert_same, random_batch, random_model, run, tiny_shape
 
 
@@ -103,6 +104,30 @@ def test_the_fit_is_ridge_regression_of_the_change() -> None:
     np.testing.assert_allclose((after.weight - before.weight).detach().numpy().T, wanted[:10], atol=1e-5)
     np.testing.assert_allclose((after.bias - before.bias).detach().numpy(), wanted[10], atol=1e-5)
     assert report.ridge == 0.1 and 0 < report.error_after < report.error_before
+
+
+@pytest.mark.parametrize("across_gaps", [False, True])
+def test_kept_sums_serve_every_repair(across_gaps: bool) -> None:
+    """Of whatever depth, in any order: each is the repair that runs the uncut network itself."""
+    model, batches = random_model(), many()
+    with torch.no_grad():
+        sums = UncutSums(model, batches, are_kept=True)
+    for layers in ((0, 2), (1, 2, 3), (0,)):
+        cuts = [with_layers(model, *(KeptLayer(i, LAYERS[i]) for i in layers)) for _ in range(2)]
+        options: dict[str, Any] = {"layers": layers, "across_gaps": across_gaps}
+        assert repair(model, cuts[0], batches, sums=sums, **options) == repair(model, cuts[1], batches, **options)
+        assert all(map(torch.equal, cuts[0].state_dict().values(), cuts[1].state_dict().values()))
+
+
+def test_ridges_in_float32_repair_as_those_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    ridges, cuts = (0.01, 0.1, 1.0), [with_layers(model, KeptLayer(0, LayerShape(2, 3, 4, 10))) for _ in range(2)]
+    in_float32 = repair(model, cuts[0], many(), layers=[0], ridges=ridges)
+    monkeypatch.setattr("cutbert.surgery.repair.SOLVED_IN_FLOAT32", 2.0)
+    in_float64 = repair(model, cuts[1], many(), layers=[0], ridges=ridges)
+    assert [each.ridge for each in in_float32] == [each.ridge for each in in_float64]
+    for name, weight in cuts[0].state_dict().items():
+        torch.testing.assert_close(weight, cuts[1].state_dict()[name], atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("across_gaps", [False, True])

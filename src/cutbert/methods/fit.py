@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -143,10 +144,11 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
         at_once = plan.known("at_once") or places(settings, train, run.path)
         costs, targets = look(objective, settings, train, plan)
         plan.decide("at_once", lambda: at_once)
+        shares = {target.key: target.share_of(costs.table.uncut_ms) for target in targets}
         if settings.time is None:  # the end must not take it all
             uncut_s = uncut_seconds(objective, plan.decisions["look"])
-            limit_s = max(limit_s, uncut_s * end_of(FEWEST_SERVED * len(targets)) / END_SHARE)
-        clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), len(targets))
+            limit_s = max(limit_s, uncut_s * end_of(FEWEST_SERVED * list(shares.values())) / END_SHARE)
+        clock = start_clock(objective, settings, plan, plan.decide("time_limit_s", lambda: limit_s), shares)
     warn_of_few_rows(objective.data)
     with run.timing("teacher"):
         make_teacher(objective, train, plan, clock)
@@ -195,13 +197,19 @@ def without_late_gates(settings: FitSettings, limit_s: float) -> FitSettings:
 
 
 def start_clock(
-    objective: TaskObjective, settings: FitSettings, plan: FitPlan, limit_s: float, num_limits: int
+    objective: TaskObjective, settings: FitSettings, plan: FitPlan, limit_s: float, shares: Mapping[str, float]
 ) -> Clock:
-    """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for."""
+    """Return the clock: the time for everything, what of it the end needs, and how many candidates it has room for.
+
+    Args:
+        objective, settings, plan: of the run.
+        limit_s: seconds for everything.
+        shares: of the uncut model's latency, by the limit's key.
+    """
     uncut_s = uncut_seconds(objective, plan.decisions["look"])
-    by_time = next(count for least_s, count in CANDIDATES.items() if limit_s / num_limits >= least_s)
+    by_time = next(count for least_s, count in CANDIDATES.items() if limit_s / len(shares) >= least_s)
     candidates = settings.candidates or by_time
-    while candidates > 1 and uncut_s * end_of(candidates * num_limits) > END_SHARE * limit_s:
+    while candidates > 1 and uncut_s * end_of(candidates * list(shares.values())) > END_SHARE * limit_s:
         candidates -= 1
     if settings.candidates is not None and candidates < settings.candidates:
         say(
@@ -209,4 +217,4 @@ def start_clock(
             f"over {100 * END_SHARE:.0f} % of the time"
         )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    return Clock(plan, limit_s, uncut_s, candidates, num_limits)
+    return Clock(plan, limit_s, uncut_s, candidates, shares)

@@ -89,6 +89,10 @@ class Target:
         """Return the largest of some predicted costs as a share of what is aimed at; at most 1 fits."""
         return load_of(self.aims, numbers)
 
+    def share_of(self, uncut_ms: float) -> float:
+        """Return the share of the uncut model's latency that its candidates take at most; 1 where size is limited."""
+        return min(1.0, self.aims.get(LATENCY, uncut_ms) / uncut_ms)
+
     def keeps(self, numbers: Mapping[str, float]) -> bool:
         """Whether measured costs are within the limits that the user set."""
         return all(numbers[name] <= most for name, most in self.limits.items())

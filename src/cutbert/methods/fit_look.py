@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,10 +55,10 @@ def look(
     begun = plan.run.seconds  # reading the data, which may take long, comes before and is not done again
     networks = num_timed(objective, settings)
 
-    def check_room(served: Mapping[str, Any], look_s: float, num_limits: int, repeats: int = 0) -> None:
+    def check_room(served: Mapping[str, Any], look_s: float, shares: Sequence[float], repeats: int = 0) -> None:
         uncut_s, teacher_s = uncut_seconds(objective, served), LEAST_STEPS * step_s
         network_s = look_s / networks / (1 + repeats)
-        check_time(settings, uncut_s, teacher_s, begun + look_s, network_s, num_limits)
+        check_time(settings, uncut_s, teacher_s, begun + look_s, network_s, shares)
 
     measured = known or {**measured_look(objective, settings, train, check_room), "step_s": step_s}
     table = LatencyTable.from_json(measured["table"])
@@ -72,7 +72,8 @@ def look(
     if known is None:  # a run that goes on has used its time for what is there already
         with mistakes.collect():
             # On a busy machine the look timed all networks several times; what comes after it does not.
-            check_room(measured, plan.run.seconds - begun, len(targets), table.measured["quality"]["repeats"])
+            shares = [target.share_of(table.uncut_ms) for target in targets]
+            check_room(measured, plan.run.seconds - begun, shares, table.measured["quality"]["repeats"])
     mistakes.check(BudgetError)
     plan.decide("look", lambda: measured)
     say(
@@ -99,21 +100,21 @@ def measured_look(
     objective: TaskObjective,
     settings: FitSettings,
     train: TrainSettings,
-    check_room: Callable[[Mapping[str, Any], float, int], None],
+    check_room: Callable[[Mapping[str, Any], float, Sequence[float]], None],
 ) -> dict[str, Any]:
     """Return the latency table, the tokenizer's time, and what it takes to load and to run the uncut model's file.
 
     Args:
         objective, settings, train: of the run.
         check_room: raises where there is no time, given what is known by now, the least that the look takes, and the
-            number of limits; called before the table, which takes longest, is measured.
+            shares of the limits; called before the table, which takes longest, is measured.
 
     Raises:
         BudgetError: looking alone would take the time there is.
     """
     latency = settings.timing(train.threads, train.seed)
     served = {"tokenizer_ms": tokenizer_ms(objective), **serving_costs(objective, settings, train)}
-    check_room(served, LOOK_OF_BUILD * served["build_s"] * num_timed(objective, settings), 1)
+    check_room(served, LOOK_OF_BUILD * served["build_s"] * num_timed(objective, settings), [0.0])
     table = timed_table(objective.loaded.model, cut_dims(objective, settings), objective.lengths, latency)
     return {"table": table.to_json(), **served}
 
@@ -135,7 +136,7 @@ def check_time(
     teacher_s: float,
     spent_s: float,
     network_s: float,
-    num_limits: int,
+    shares: Sequence[float],
 ) -> None:
     """Raise a BudgetError where --time has no room for teacher, proposals, and one candidate under each limit.
 
@@ -145,12 +146,12 @@ def check_time(
         teacher_s: what the shortest fine-tuning takes; 0 where there is none.
         spent_s: before candidates are proposed, the look counted.
         network_s: what a network of the look takes.
-        num_limits: models to make.
+        shares: of the uncut model's latency that models may take: one for each to make.
     """
-    proposing_s = network_s * (PROPOSING + PROPOSING_MORE * (num_limits - 1))
-    needed = spent_s + teacher_s + proposing_s + uncut_s * end_of(num_limits)
+    proposing_s = network_s * (PROPOSING + PROPOSING_MORE * (len(shares) - 1))
+    needed = spent_s + teacher_s + proposing_s + uncut_s * end_of(shares)
     if settings.time is not None and needed > settings.time:
-        scoring = uncut_s * end_of(num_limits)
+        scoring = uncut_s * end_of(shares)
         hint = f"; {scoring:.0f} s of it are for scores, see --max-eval-samples" if scoring > needed / 2 else ""
         if teacher_s > needed / 2:
             hint = f"; {teacher_s:.0f} s of it are {LEAST_STEPS} steps of fine-tuning, see --max-length"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +22,14 @@ from cutbert.exporters.trimming import Trimming
 from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.methods.fit_limits import Costs
-from cutbert.methods.fit_plan import Clock, FitPlan, seconds_per_step
+from cutbert.methods.fit_plan import LOOK_ROWS, Clock, FitPlan, seconds_per_step
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
-from cutbert.surgery.repair import repair
+from cutbert.surgery.repair import UncutSums, repair
 from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, similarity_error, teacher_kl
 from cutbert.train.part_logits import PartLogits
 from cutbert.train.progress import say
@@ -42,7 +44,10 @@ REPAIR_ROWS, REPAIR_TOKENS = 256, 6000  # at most, for least squares: more take 
 FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
-LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
+MOST_LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
+# Of the time, that looking at parts may take; it takes as long as this many runs of the whole model, of each layer and
+# for each limit.
+LOOK_SHARE, LOOKS_OF_LAYER, LOOKS_FOR_LIMIT = 0.08, 2, 15
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 ASKED_BATCHES = 3  # to see how long the teacher takes; their answers are kept
 HELD_OUT = 500  # of --unlabeled at most, for ranking
@@ -60,6 +65,7 @@ class TaughtSource:
         answers: the teacher's, of each of these.
         source: what is cut.
         is_student: whether the model is another than the teacher's own.
+        look_rows: of select, that parts of the model are looked at on, at most.
         damages: of parts of the model, as they were found: limits ask for the same ones.
     """
 
@@ -70,6 +76,7 @@ class TaughtSource:
     answers: tuple[NDArray[np.float32], ...]
     source: Source
     is_student: bool = False
+    look_rows: int = MOST_LOOK_ROWS
     damages: dict[Subnet, float] = field(default_factory=dict)
 
     @classmethod
@@ -174,7 +181,16 @@ class TaughtSource:
     def few(self) -> Tokens:
         """The rows that damage is judged on: the first of select."""
         tokens = int(LOOK_MACS / cost_of(self.source.shape, sequence_length=1).macs)
-        return self.judged[0].take(np.arange(rows_within(tokens, self.judged[0].lengths[:LOOK_ROWS], FEWEST_LOOK_ROWS)))
+        lengths = self.judged[0].lengths[: self.look_rows]
+        return self.judged[0].take(np.arange(rows_within(tokens, lengths, FEWEST_LOOK_ROWS)))
+
+    def rows_looked_at_in(self, seconds: float) -> int:
+        """Return how many rows the whole source runs in a time, between FEWEST_LOOK_ROWS and MOST_LOOK_ROWS."""
+        first = self.judged[0].take(np.arange(min(FEWEST_LOOK_ROWS, len(self.judged[0]))))
+        begun = time.monotonic()
+        predict_logits(self.whole, first)
+        row_s = (time.monotonic() - begun) / len(first)
+        return min(MOST_LOOK_ROWS, max(FEWEST_LOOK_ROWS, int(seconds / row_s)))
 
     @cached_property
     def part_logits(self) -> PartLogits:
@@ -212,9 +228,14 @@ class TaughtSource:
         if sum(batch.num_rows for batch in self.source.batches) < 2:
             return network
         hidden = None if candidate.hidden is None else torch.tensor(candidate.hidden)
-        # What is aimed at need not be exact, and half of the work is to run the source.
-        repair(self.whole, network, self.source.batches, layers=candidate.layers, hidden=hidden, ridges=RIDGES)
+        options: dict[str, Any] = {"layers": candidate.layers, "hidden": hidden, "ridges": RIDGES}
+        repair(self.whole, network, self.source.batches, sums=self.sums, **options)
         return network
+
+    @cached_property
+    def sums(self) -> UncutSums:
+        """What repairs aim at: the source's sums, in the training dtype, since they need not be exact."""
+        return UncutSums(self.whole, self.source.batches, are_kept=True)
 
     def step(self, candidate: Candidate, shape: EncoderShape) -> DistillStep:
         """Return the training step of a candidate."""
@@ -322,10 +343,13 @@ class Fitting:
             objective, held_out = without_held_out(objective, train.seed)
             folder = plan.run.path / "checkpoint"
             own = TaughtSource.of_model(objective, held_out, train.seed, folder)
+            look_s = LOOK_SHARE * clock.limit_s / looks(own.source.shape.num_layers, len(clock.shares))
+            own = replace(own, look_rows=plan.decide(LOOK_ROWS, lambda: own.rows_looked_at_in(look_s)))
             parts: dict[str | None, TaughtSource] = {None: own}
             for name in settings.student if "student" in settings.kinds else ():
                 student = objective.inputs.models.others[f"student {name}"]
-                parts[name] = TaughtSource.of_student(own, student, held_out, train.seed, folder)
+                part = TaughtSource.of_student(own, student, held_out, train.seed, folder)
+                parts[name] = replace(part, look_rows=own.look_rows)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
     @property
@@ -354,6 +378,11 @@ class Fitting:
     def part_of(self, candidate: Candidate) -> TaughtSource:
         """Return what a candidate is cut from."""
         return self.parts[candidate.student]
+
+
+def looks(num_layers: int, limits: int) -> int:
+    """Return how many runs of the whole model looking at its parts takes as long as."""
+    return LOOKS_OF_LAYER * num_layers + LOOKS_FOR_LIMIT * limits
 
 
 def without_held_out(objective: TaskObjective, seed: int) -> tuple[TaskObjective, list[Examples]]:

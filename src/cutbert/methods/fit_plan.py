@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,8 @@ from cutbert.train.settings import StagePlan, TrainSettings
 PLAN = "plan.json"
 LAST = "-last"  # ends the name of a winner's last training
 TAKING_PART = "-candidates"  # ends the name of their number under a limit
+REPAIRED = "-repaired"  # ends the name of the number that there was time to repair
+LOOK_ROWS = "look-rows"  # the number of rows that parts of the model are looked at on
 FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and the plain alternative
 WARM_STEPS, TIMED_STEPS = 2, 5
 ENOUGH_S = 4.0  # of timed steps: of slow ones fewer are timed, since they are training time lost
@@ -64,14 +66,16 @@ CHECKS: dict[str, Check] = {
     "time_limit_s": (lambda value: SECONDS[0](value) and value > 0, f"{SECONDS[1]}, above 0"),
     "at_once|teacher-1": ABOVE_0,
     rf"teacher-\d+|.+-steps|.+{TAKING_PART}|.+-round-\d+": STEPS,
+    rf".+{REPAIRED}|{LOOK_ROWS}": ABOVE_0,
     "teacher": (list_of(lambda value: isinstance(value, dict)), "a list of JSON objects"),
     ".+-until": SECONDS,
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
 # What the end takes, in times of exporting, scoring and timing the uncut model: itself, in float32 too, which takes
-# more than twice as long; a smaller network.
-END_OF_UNCUT, END_OF_CANDIDATE = 3.5, 0.8
+# more than twice as long; any smaller network; and what one adds for its share of the uncut model's latency.
+END_OF_UNCUT, END_OF_LEAST, END_OF_SHARE = 3.5, 0.3, 0.7
+TIMED_ROWS = 150  # that a network runs to be timed for its latency alone
 CHANGED_STEPS = 0.03  # share of the last steps planned, from which on it is said that others were made
 
 
@@ -198,14 +202,14 @@ class Clock:
         limit_s: time for everything.
         uncut_s: what exporting, loading, scoring and timing the uncut model takes.
         candidates: that may take part under each limit.
-        limits: how many there are.
+        shares: of the uncut model's latency that they take, at most, by the limit's key.
     """
 
     plan: FitPlan
     limit_s: float
     uncut_s: float
     candidates: int
-    limits: int
+    shares: Mapping[str, float]
 
     @property
     def left_s(self) -> float:
@@ -214,19 +218,31 @@ class Clock:
 
     def left_with(self, candidates: int) -> float:
         """Return the seconds left if this many candidates take part under each limit that has not been raced for."""
-        counts = [count for name, count in self.plan.decisions.items() if name.endswith(TAKING_PART)]
-        known = [max(FEWEST_SERVED, count) if count else 0 for count in counts]
-        served = sum(known) + (self.limits - len(known)) * max(FEWEST_SERVED, candidates)
-        return max(0.0, self.limit_s - self.plan.run.seconds - self.uncut_s * end_of(served))
+        ends = []
+        for key, share in self.shares.items():
+            count = self.plan.decisions.get(f"{key}{TAKING_PART}", candidates)
+            ends += [share] * (max(FEWEST_SERVED, count) if count else 0)
+        return max(0.0, self.limit_s - self.plan.run.seconds - self.uncut_s * end_of(ends))
+
+    @property
+    def time_for_limit_s(self) -> float:
+        """The seconds for everything that each limit has a share in."""
+        return self.limit_s / len(self.shares)
+
+    def timing_s(self, key: str) -> float:
+        """Return about what it takes to make, load and time the file of a candidate under a limit."""
+        look = self.plan.decisions["look"]
+        uncut_s = look["build_s"] + TIMED_ROWS * look["row_ms"] / 1000
+        return float(uncut_s * (END_OF_LEAST + END_OF_SHARE * self.shares[key]))
 
 
-def end_of(candidates: int) -> float:
+def end_of(shares: Iterable[float]) -> float:
     """Return what the end takes, in times of exporting, scoring and timing the uncut model.
 
     Args:
-        candidates: under all limits together.
+        shares: of its latency, that each candidate under all limits takes.
     """
-    return END_OF_UNCUT + candidates * END_OF_CANDIDATE
+    return END_OF_UNCUT + sum(END_OF_LEAST + END_OF_SHARE * share for share in shares)
 
 
 def seconds_per_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
@@ -18,7 +19,7 @@ from cutbert.methods.fit_cuts import KNAPSACK, Proposer, student_candidates
 from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, gate_plan, gated
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_plan import PLAN, TAKING_PART, seconds_per_step
+from cutbert.methods.fit_plan import PLAN, REPAIRED, TAKING_PART, seconds_per_step
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -30,6 +31,9 @@ from cutbert.train.progress import counter, progress_bar, say
 SORTS = ("thin", "layers", "student", "sizes", "undivided", "gates")
 LATER = ("undivided", "gates")  # in benchmarks/records/fit.json they won no race
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
+# Of the time for a limit, that timing candidates, and repairing them, may take; the first of each kind take part in
+# any case.
+TIMING_SHARE, REPAIR_SHARE = 0.08, 0.12
 FEWEST = 2  # candidates beside students, at least
 AGAIN = 0.95  # of a limit on latency, above which a measured candidate may break it when it is measured again
 GATES_SHARE = 0.1  # of the time left, for gates under one limit
@@ -87,7 +91,7 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
     count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, ordered, seconds))
     if not ordered:
         return [], []
-    candidates, times = timed(fitting, target, diverse(fitting, target, ordered, count), wider)
+    candidates, times = timed(fitting, target, diverse(fitting, target, ordered, count, wider), wider)
     damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
@@ -97,16 +101,46 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
         nearest = nearest_first(able, damages)
         plain = [each for each in nearest if each.kind == "layers"]
         taken = list({each.name: each for each in (*nearest[: LEAST_REPAIRED - 1], *plain[:1])}.values())
-    entrants = []
-    with progress_bar(f"{target.name}: repair", len(taken)) as bar:
-        advance = counter(bar)
-        for each in taken:
-            entrants.append(repaired(fitting, target, each, times[each.name], damages[each.name]))
-            advance()
-    entrants.sort(key=lambda each: each.kl)
+        taken.sort(key=lambda each: each.name not in {each.name for each in (nearest[0], *plain[:1])})
+    entrants = all_repaired(fitting, target, taken, times, damages)
     if count > 1:
         return entrants, []
     return entrants[:1], [each for each in entrants[1:] if each.candidate.kind == "layers"][:1]
+
+
+def all_repaired(
+    fitting: Fitting,
+    target: Target,
+    taken: Sequence[Candidate],
+    times: Mapping[str, float],
+    damages: Mapping[str, float],
+) -> list[Entrant]:
+    """Return candidates with their weights kept, the best first: as many as there is time to repair.
+
+    Args:
+        fitting: of the run.
+        target: the limit.
+        taken: those that should not be missed first.
+        times, damages: by name, in milliseconds; to the teacher as they are cut.
+    """
+    plan, name, entrants = fitting.plan, f"{target.key}{REPAIRED}", []
+    until = plan.run.seconds + REPAIR_SHARE * fitting.clock.time_for_limit_s
+    known, least = plan.known(name), fewest(taken)
+    with progress_bar(f"{target.name}: repair", len(taken)) as bar:
+        advance = counter(bar)
+        for number, each in enumerate(taken):
+            if number == known or (known is None and number >= least and plan.run.seconds >= until):
+                say(f"{target.name}: no time to repair {len(taken) - number} more")
+                break
+            entrants.append(repaired(fitting, target, each, times[each.name], damages[each.name]))
+            advance()
+    plan.decide(name, lambda: len(entrants))
+    return sorted(entrants, key=lambda each: each.kl)
+
+
+def fewest(candidates: Sequence[Candidate]) -> int:
+    """Return how many candidates take part however short the time is: one of each student, and FEWEST beside them."""
+    return len({each.student for each in candidates} - {None}) + FEWEST
 
 
 def timed(
@@ -206,8 +240,12 @@ def by_gates(
     return chosen_by_gates(part.source, model, load)
 
 
-def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int) -> list[Candidate]:
+def diverse(
+    fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int, wider: Sequence[Candidate]
+) -> list[Candidate]:
     """Return the candidates that are timed: TIMED times those that take part in a race, of all kinds.
+
+    They are fewer where there is no time, but for the first of each kind that takes part in any case.
 
     More layers than are predicted to fit are whole layers too, and may break the limit as measured. So the first ones
     that are predicted to fit are always timed: the plain alternative must not go with the others.
@@ -217,9 +255,17 @@ def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], coun
         target: the limit.
         ordered: all that were proposed, of each kind in turn.
         count: how many take part.
+        wider: that are timed beside those of their names.
     """
-    students = sum(each.kind == "student" for each in ordered)
-    taken = list(ordered[: TIMED * max(count, LEAST_REPAIRED - 1, students + FEWEST)])
+    least = fewest(ordered)
+    most, twins = TIMED * max(count, LEAST_REPAIRED - 1, least), {each.name for each in wider}
+    room = TIMING_SHARE * fitting.clock.time_for_limit_s / fitting.clock.timing_s(target.key)
+    timed_so_far = itertools.accumulate(1 + (each.name in twins) for each in ordered)
+    taken = [
+        each
+        for i, (each, timed) in enumerate(zip(ordered[:most], timed_so_far, strict=False))
+        if i < least or timed <= room
+    ]
     plain = [each for each in ordered if each.kind == "layers" and is_predicted_to_fit(fitting, target, each)]
     return taken if not plain or plain[0] in taken else [*taken, plain[0]]
 

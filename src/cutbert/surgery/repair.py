@@ -29,6 +29,7 @@ from cutbert.surgery.sub_layers import Stream, SubLayer, sub_layers, texts_of_po
 from cutbert.surgery.unit_choice import factored
 
 RIDGES = (1e-6, 1e-3, 1e-2, 1e-1, 0.3, 1.0, 3.0)
+SOLVED_IN_FLOAT32 = 1e-2  # ridges from here on: their systems are conditioned well enough, and take half the time
 HELD_OUT = 4  # one text in four chooses the ridge
 LEAST_ENERGY = 1e-30  # of units that are always 0
 
@@ -52,6 +53,42 @@ class RepairedSubLayer:
     error_after: float
 
 
+class UncutSums:
+    """What the LayerNorms of the uncut network read at each sub-layer: the aims of a repair, batch by batch.
+
+    Args:
+        uncut: in evaluation mode.
+        batches: on its device.
+        are_kept: whether all are kept for further repairs, in the network's dtype, [T, H] of each sub-layer and batch;
+            else each is asked for once, in order, and one place of each batch is in memory.
+    """
+
+    def __init__(self, uncut: TaskModel, batches: Sequence[Batch], *, are_kept: bool = False) -> None:
+        self.sub_layers, self.are_kept = sub_layers(uncut.encoder), are_kept
+        self.streams = [Stream(uncut, batch) for batch in batches]
+        self.are_real = [texts_of_positions(batch) >= 0 for batch in batches]
+        self.reached = [0] * len(batches)
+        self.kept: dict[tuple[int, int], Tensor] = {}
+
+    def at(self, place: int, batch: int) -> Tensor:
+        """Return the sums of one batch's real tokens at a sub-layer, [T, H].
+
+        Args:
+            place: of the sub-layer, in the order they run; where sums are not kept, behind the last one asked for.
+            batch: its index.
+        """
+        if (place, batch) in self.kept:
+            return self.kept[place, batch]
+        for number in range(self.reached[batch], place + 1):
+            total = self.streams[batch].advance(self.sub_layers[number])
+            if self.are_kept or number == place:
+                sums_TH = total.flatten(0, -2)[self.are_real[batch]]
+            if self.are_kept:
+                self.kept[number, batch] = sums_TH
+        self.reached[batch] = place + 1
+        return sums_TH
+
+
 def repair(
     uncut: TaskModel,
     cut: TaskModel,
@@ -61,6 +98,7 @@ def repair(
     hidden: Tensor | None = None,
     across_gaps: bool = False,
     ridges: Sequence[float] = RIDGES,
+    sums: UncutSums | None = None,
 ) -> list[RepairedSubLayer]:
     """Fit the outgoing weights of a cut network again, in place, so that its states come close to the uncut network's.
 
@@ -76,6 +114,7 @@ def repair(
         across_gaps: where sub-layers were dropped, the last one before them aims at the sum behind them, and takes
             the LayerNorm from there, if it comes after the sum, so that the next one reads what it is used to.
         ridges: shares of the mean energy of a sub-layer's units to choose from, above 0.
+        sums: of the uncut network and these batches, kept; None to make them, which is half of the work.
 
     Returns:
         One report for each sub-layer of the cut network, in order.
@@ -93,7 +132,8 @@ def repair(
     try:
         with torch.no_grad():
             uncut.eval(), cut.eval()
-            return list(repair_in_order(uncut, cut, batches, layers, hidden, across_gaps, ridges))
+            sums = sums or UncutSums(uncut, batches)
+            return list(repair_in_order(sums, cut, batches, layers, hidden, across_gaps, ridges))
     finally:
         for model, was_training in modes:
             model.train(was_training)
@@ -119,7 +159,7 @@ def check_origin(uncut: TaskModel, cut: TaskModel, layers: Sequence[int], hidden
 
 
 def repair_in_order(
-    uncut: TaskModel,
+    sums: UncutSums,
     cut: TaskModel,
     batches: Sequence[Batch],
     layers: Sequence[int],
@@ -128,17 +168,15 @@ def repair_in_order(
     ridges: Sequence[float],
 ) -> Iterator[RepairedSubLayer]:
     """Repair the sub-layers of the cut one by one; both networks pass every batch once."""
-    whole, ours = sub_layers(uncut.encoder), sub_layers(cut.encoder)
-    flows = flows_of(uncut, cut, batches)
-    reached = 0
+    whole, ours = sums.sub_layers, sub_layers(cut.encoder)
+    flows = flows_of(cut, batches)
     for sub_layer, (own, place) in zip(ours, places_of(whole, ours, layers, across_gaps), strict=True):
         has_bias = sub_layer.outgoing.bias is not None
         fitted, left_out, norm = LeastSquares(has_bias), LeastSquares(has_bias), Moments()
-        for flow in flows:
-            for passed in whole[reached : place + 1]:
-                target_TH = flow.theirs.advance(passed).flatten(0, -2)[flow.is_real]
-            units = flow.ours.units(sub_layer)
-            total_TH = flow.ours.sum_after(sub_layer, units).flatten(0, -2)[flow.is_real]
+        for i, flow in enumerate(flows):
+            target_TH = sums.at(place, i)
+            units = flow.stream.units(sub_layer)
+            total_TH = flow.stream.sum_after(sub_layer, units).flatten(0, -2)[flow.is_real]
             units_TU = units.flatten(0, -2)[flow.is_real]
             if hidden is not None:
                 source = whole[place].module
@@ -152,32 +190,30 @@ def repair_in_order(
             take_norm(sub_layer, whole[place], hidden, norm)
         yield refit(sub_layer, fitted, left_out, ridges)
         for flow in flows:
-            flow.ours.advance(sub_layer)
-        reached = place + 1
+            flow.stream.advance(sub_layer)
 
 
 @dataclass(frozen=True)
 class Flow:
-    """A batch on its way through both networks.
+    """A batch on its way through the cut.
 
     Args:
-        theirs, ours: the streams of the uncut network and of the cut.
+        stream: its states.
         is_real: [positions], where there is a token.
         is_held: [T], of the tokens those whose text chooses the ridge.
     """
 
-    theirs: Stream
-    ours: Stream
+    stream: Stream
     is_real: Tensor
     is_held: Tensor
 
 
-def flows_of(uncut: TaskModel, cut: TaskModel, batches: Sequence[Batch]) -> list[Flow]:
+def flows_of(cut: TaskModel, batches: Sequence[Batch]) -> list[Flow]:
     flows, first = [], 0
     for batch in batches:
         texts = texts_of_positions(batch)
         is_held = (texts[texts >= 0] + first) % HELD_OUT == 1
-        flows.append(Flow(Stream(uncut, batch), Stream(cut, batch), texts >= 0, is_held))
+        flows.append(Flow(Stream(cut, batch), texts >= 0, is_held))
         first += batch.num_rows
     return flows
 
@@ -236,19 +272,22 @@ class LeastSquares:
 
     def change(self, ridge: float) -> Tensor:
         """Return the best change of weights and bias, [U + 1, H], [U, H] without one; the bias has no ridge."""
-        diagonal = self.products_UU.diagonal()
+        dtype = torch.float32 if ridge >= SOLVED_IN_FLOAT32 else torch.float64
+        products_UU, products_UH = self.products_UU.to(dtype), self.products_UH.to(dtype)
+        diagonal = products_UU.diagonal()
         own = diagonal[:-1] if self.has_bias else diagonal
         strengths = torch.full_like(diagonal, ridge * max(float(own.mean()), LEAST_ENERGY))
         if self.has_bias:
             strengths[-1] = 0.0
-        factor = factored(self.products_UU + torch.diag(strengths))
-        return torch.cholesky_solve(self.products_UH, factor)
+        factor = factored(products_UU + torch.diag(strengths))
+        return torch.cholesky_solve(products_UH, factor)
 
     def error(self, change_UH: Tensor | None = None) -> float:
         """Return the squared error that a change leaves (None: no change), mean over tokens and hidden units."""
         left = self.energy
         if change_UH is not None:
-            left += float((change_UH * (self.products_UU @ change_UH - 2 * self.products_UH)).sum())
+            products_UU, products_UH = self.products_UU.to(change_UH), self.products_UH.to(change_UH)
+            left += float((change_UH * (products_UU @ change_UH - 2 * products_UH)).sum(dtype=torch.float64))
         return max(0.0, left) / (self.num_tokens * self.products_UH.shape[1])
 
 
