@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from claims import FASTER, NO_WORSE, Claim
-from everything import TWO_THREADS, command
+from everything import AVX2, TWO_THREADS, command
 from findings import (
     attention_cka,
     best_depths,
@@ -350,7 +350,7 @@ OURS = (
         "The int8 file is faster than every other way that was tried",
         "one text, and 32 together",
         "time of the fastest other over ours: ONNX Runtime's and optimum's recipes, OpenVINO, torch",
-        ("rivals", TWO_THREADS),
+        ("rivals", TWO_THREADS, f"rivals{AVX2}"),
         fastest_rivals,
         FASTER,
         decides=f"{command('rivals')} and {command(TWO_THREADS)}",

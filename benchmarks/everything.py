@@ -24,6 +24,7 @@ RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
 PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
 TWO_THREADS = "rivals_two_threads"
+AVX2 = "_avx2"  # ends the names of records of a processor without AVX-512, which no job makes: it is another machine
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: the last of two options of a name counts.
 SMALL = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from claims import FASTER, Fact, Speed, Trend
 from cutbert.shape.space import kept_layers
-from everything import TWO_THREADS
+from everything import AVX2, TWO_THREADS
 from results import (
     HALF,
     TASKS,
@@ -240,15 +240,16 @@ def rows_at(record: Record, limit: int) -> list[Mapping[str, Any]]:
 
 
 def fastest_rivals() -> list[Speed]:
-    """Return by threads and size the time over our int8 file's of the fastest way that is not ours.
+    """Return by threads, processor and size the time over our int8 file's of the fastest way that is not ours.
 
     Beside the fastest in the median stand others that are surely faster than ours.
     """
     by_size: dict[str, list[Speed]] = {}
-    for threads, record in (("one thread", "rivals"), ("two threads", TWO_THREADS)):
+    runs = {"rivals": "one thread", TWO_THREADS: "two threads", f"rivals{AVX2}": "one thread, AVX2 alone"}
+    for record, words in runs.items():
         for each in read_record(record)["timings"]:
             if not each["name"].startswith("cutbert"):
-                size = f"{threads}, {each['batch_size']} x {each['length']} tokens"
+                size = f"{words}, {each['batch_size']} x {each['length']} tokens"
                 by_size.setdefault(size, []).append(speed(f"{size}, {each['name']}", each["share_of_ours"]))
     fastest = {size: min(rivals, key=lambda rival: rival.median) for size, rivals in by_size.items()}
     return [

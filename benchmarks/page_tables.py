@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from everything import TWO_THREADS, command
+from everything import AVX2, TWO_THREADS, command
 from results import (
     HALF,
     HEADS,
@@ -336,9 +336,9 @@ OPERATORS = {
 }
 
 
-def operators_table() -> str:
+def operators_table(name: str = "operators") -> str:
     """Return how fast other operators are in int8, for export's page."""
-    timings = [each for each in read_record("operators")["timings"] if each["dtype"] == "int8"]
+    timings = [each for each in read_record(name)["timings"] if each["dtype"] == "int8"]
     sizes = list(dict.fromkeys((each["batch_size"], each["length"]) for each in timings))
     speeds = {(each["variant"], each["batch_size"], each["length"]): each["speed"] for each in timings}
     rows = [[title, *(spread_cell(speeds[name, *size]) for size in sizes)] for name, title in OPERATORS.items()]
@@ -383,6 +383,16 @@ def rivals_line(name: str = "rivals") -> str:
         f"{record['clock']}, {rounds} rounds. Quartiles of a share are {100 * widths[len(widths) // 2]:.0f} % apart in "
         f"the median, at most {100 * widths[-1]:.0f} %." + (f" Not run: {left}." if left else "") + "\n"
     )
+
+
+def operators_of_avx2() -> str:
+    """Return the same of a processor without AVX-512."""
+    return operators_table(f"operators{AVX2}")
+
+
+def rivals_of_avx2() -> str:
+    """Return table and line of the rivals' run on a processor without AVX-512."""
+    return f"{rivals_table(f'rivals{AVX2}')}\n{rivals_line(f'rivals{AVX2}')}"
 
 
 def rivals_of_two_threads() -> str:
