@@ -35,7 +35,7 @@ from cutbert.files import (
 )
 from cutbert.fronts.front import Front
 from cutbert.locks import holding
-from cutbert.methods.fit_proposals import Entrant
+from cutbert.methods.fit_candidates import Entrant
 from cutbert.sweeps.folder import SweepFolder
 from cutbert.train.run_folder import RunFolder
 from kills import killed_before

@@ -26,15 +26,14 @@ from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import read_provenance
-from cutbert.methods import fit_plan, fit_proposals, fit_race
+from cutbert.methods import fit_plan, fit_proposals, fit_race, fit_timing
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
-from cutbert.methods.fit_candidates import Candidate, Source
+from cutbert.methods.fit_candidates import Candidate, Entrant, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_look import check_time
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
-from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_served import timed_afresh
 from cutbert.methods.fit_settings import FitSettings
@@ -621,9 +620,9 @@ def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch
     def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
         return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
 
-    monkeypatch.setattr(fit_proposals, "measured", measured)
+    monkeypatch.setattr(fit_timing, "measured", measured)
     limit = {"latency_ms": 1.0}
-    candidates, times = fit_proposals.timed(
+    candidates, times = fit_timing.timed(
         fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), propose.wider()
     )
     thin = next(each for each in candidates if each.name == "thin-2")
@@ -658,7 +657,7 @@ def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> No
     kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})
     fitting: Any = SimpleNamespace(plan=kept, settings=SimpleNamespace(plan=plan))
     with pytest.raises(RunError, match=f"{named} must be of the same model, data and limits: it timed others"):
-        fit_proposals.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), [])
+        fit_timing.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), [])
 
 
 def test_kinds_say_what_is_proposed() -> None:

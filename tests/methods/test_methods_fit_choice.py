@@ -12,15 +12,16 @@ import pytest
 
 from cutbert.bench.measure_table import part_shapes, table_of
 from cutbert.errors import BudgetError, InputError
-from cutbert.methods.fit_candidates import Candidate
+from cutbert.methods.fit_candidates import Candidate, Entrant
 from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
 from cutbert.methods.fit_cuts import KNAPSACK
 from cutbert.methods.fit_end import limit_name, missed_words, notes_of, remove_other_models
 from cutbert.methods.fit_limits import MARGIN, Costs, Target, smallest, targets_of
 from cutbert.methods.fit_plan import Clock, FitPlan
-from cutbert.methods.fit_proposals import TIMING_SHARE, Entrant, diverse, in_turns, num_rounds
+from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
+from cutbert.methods.fit_timing import TIMING_SHARE, diverse
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import KeptLayer, Subnet

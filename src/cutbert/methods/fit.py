@@ -28,9 +28,10 @@ from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import check_counted
 from cutbert.methods.fit_look import look, uncut_seconds
-from cutbert.methods.fit_parts import Fitting, compared_by_similarity
+from cutbert.methods.fit_parts import compared_by_similarity
 from cutbert.methods.fit_plan import FEWEST_SERVED, Clock, FitPlan, end_of, seconds_per_step
 from cutbert.methods.fit_race import race, train_winners
+from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import make_teacher
 from cutbert.methods.fit_training import places

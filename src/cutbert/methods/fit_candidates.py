@@ -1,14 +1,14 @@
-"""What `fit` tries, as values: a candidate, and the model that candidates are cut from."""
+"""What `fit` tries, as values: a candidate, one in the race, and the model that candidates are cut from."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from cutbert.checks import is_plain_name
+from cutbert.checks import is_inside, is_plain_name
 from cutbert.data.batches import Batch
 from cutbert.errors import RunError
 from cutbert.methods.fit_settings import KindName
@@ -21,6 +21,9 @@ from cutbert.surgery.extract import extract
 from cutbert.surgery.norms import recalibrate_norms
 from cutbert.surgery.rewire import permuted
 from cutbert.surgery.unit_choice import UnitChoice, choose_units
+
+FEWEST = 2  # candidates beside students, that take part in any case
+LEAST_REPAIRED = 4  # candidates, where there is no time for rounds, but for repairs
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,42 @@ class Candidate:
             raise RunError(f"name of a candidate must be text without /, got {data['name']!r}")
         kept = {Place(dim, layer): units for dim, layer, units in data["kept"]}
         return cls(data["name"], data["kind"], Subnet.from_json(data["subnet"]), data["student"], kept)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A candidate in the race.
+
+    Args:
+        candidate: what it is.
+        latency_ms: measured before training, beside the uncut model.
+        kl: to the teacher, as it is now.
+        steps, seconds: trained so far.
+        rounds: survived.
+        weights: name of the file of its weights in the run's checkpoint/.
+    """
+
+    candidate: Candidate
+    latency_ms: float
+    kl: float
+    steps: int = 0
+    seconds: float = 0.0
+    rounds: int = 0
+    weights: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "candidate": self.candidate.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Entrant:
+        if not is_inside(data["weights"]):
+            raise RunError(f"weights of a candidate must be inside the run's checkpoint/, got {data['weights']!r}")
+        return cls(**{**data, "candidate": Candidate.from_json(data["candidate"])})
+
+
+def fewest(candidates: Sequence[Candidate]) -> int:
+    """Return how many candidates take part however short the time is: one of each student, and FEWEST beside them."""
+    return len({each.student for each in candidates} - {None}) + FEWEST
 
 
 @dataclass(frozen=True, eq=False)

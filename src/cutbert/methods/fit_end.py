@@ -11,11 +11,11 @@ from cutbert.errors import BudgetError, MissingError
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import chance_note
+from cutbert.methods.fit_candidates import Entrant
 from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
 from cutbert.methods.fit_limits import Target
-from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_proposals import Entrant
 from cutbert.methods.fit_race import Race, best_so_far, last_stage
+from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_served import Served, everything, scored_and_timed
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model

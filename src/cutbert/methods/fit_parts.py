@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +20,6 @@ from cutbert.data.vectors import COSINE, SIMILARITY, VectorScorer
 from cutbert.exporters.trimming import Trimming
 from cutbert.hub.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
-from cutbert.methods.fit_limits import Costs
-from cutbert.methods.fit_plan import LOOK_ROWS, Clock, FitPlan, seconds_per_step
-from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
@@ -33,7 +29,6 @@ from cutbert.surgery.repair import UncutSums, repair
 from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, similarity_error, teacher_kl
 from cutbert.train.part_logits import PartLogits
 from cutbert.train.progress import say
-from cutbert.train.settings import TrainSettings
 from cutbert.train.working_copy import frozen_copy
 from cutbert.work.distill import DistillStep
 from cutbert.work.losses import Teacher
@@ -45,12 +40,8 @@ FEWEST_REPAIR_ROWS = 8  # of however long texts: some choose the ridge
 RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each takes time
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
 MOST_LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
-# Of the time, that looking at parts may take; it takes as long as this many runs of the whole model, of each layer and
-# for each limit.
-LOOK_SHARE, LOOKS_OF_LAYER, LOOKS_FOR_LIMIT = 0.08, 2, 15
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
 ASKED_BATCHES = 3  # to see how long the teacher takes; their answers are kept
-HELD_OUT = 500  # of --unlabeled at most, for ranking
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,93 +295,3 @@ def source_of(objective: TaskObjective, seed: int) -> Source:
     model = objective.loaded.model
     rows = min(REPAIR_ROWS, max(FEWEST_REPAIR_ROWS, int(REPAIR_TOKENS / objective.train_tokens.lengths.mean())))
     return Source.of(model, objective.sample(model, rows, seed))
-
-
-@dataclass(frozen=True, eq=False)
-class Fitting:
-    """What the parts of one run share.
-
-    Args:
-        objective: the task and the fine-tuned model.
-        settings, train: as given.
-        plan, clock, costs: of the run.
-        parts: what candidates are cut from, by the student's name; None for the model itself.
-        at_once: candidates that can be trained at the same time.
-    """
-
-    objective: TaskObjective
-    settings: FitSettings
-    train: TrainSettings
-    plan: FitPlan
-    clock: Clock
-    costs: Costs
-    parts: dict[str | None, TaughtSource]
-    at_once: int
-
-    @classmethod
-    def of(
-        cls,
-        objective: TaskObjective,
-        settings: FitSettings,
-        train: TrainSettings,
-        plan: FitPlan,
-        clock: Clock,
-        costs: Costs,
-        at_once: int,
-    ) -> Fitting:
-        with plan.run.timing("propose"):
-            say("looking at what each part of the model is worth")
-            objective, held_out = without_held_out(objective, train.seed)
-            folder = plan.run.path / "checkpoint"
-            own = TaughtSource.of_model(objective, held_out, train.seed, folder)
-            look_s = LOOK_SHARE * clock.limit_s / looks(own.source.shape.num_layers, len(clock.shares))
-            own = replace(own, look_rows=plan.decide(LOOK_ROWS, lambda: own.rows_looked_at_in(look_s)))
-            parts: dict[str | None, TaughtSource] = {None: own}
-            for name in settings.student if "student" in settings.kinds else ():
-                student = objective.inputs.models.others[f"student {name}"]
-                part = TaughtSource.of_student(own, student, held_out, train.seed, folder)
-                parts[name] = replace(part, look_rows=own.look_rows)
-        return cls(objective, settings, train, plan, clock, costs, parts, at_once)
-
-    @property
-    def whole_step(self) -> DistillStep:
-        """The training step of the uncut model."""
-        shape = self.own.source.shape
-        return self.own.step(Candidate("whole", "gates", Subnet.full(shape)), shape)
-
-    @cached_property
-    def whole_step_s(self) -> float:
-        """The seconds it takes."""
-        part, plan = self.own, self.own.recipe.plan
-        scratch = copy.deepcopy(part.source.model)
-        return seconds_per_step(scratch, plan, part.tokens, self.whole_step, part.objective.engine, self.train)
-
-    @property
-    def folder(self) -> Path:
-        """Where unfinished work is kept."""
-        return self.plan.run.path / "checkpoint"
-
-    @property
-    def own(self) -> TaughtSource:
-        """The model itself."""
-        return self.parts[None]
-
-    def part_of(self, candidate: Candidate) -> TaughtSource:
-        """Return what a candidate is cut from."""
-        return self.parts[candidate.student]
-
-
-def looks(num_layers: int, limits: int) -> int:
-    """Return how many runs of the whole model looking at its parts takes as long as."""
-    return LOOKS_OF_LAYER * num_layers + LOOKS_FOR_LIMIT * limits
-
-
-def without_held_out(objective: TaskObjective, seed: int) -> tuple[TaskObjective, list[Examples]]:
-    """Hold some of the rows without labels out of training; return the others' objective and these rows."""
-    rows = objective.data.unlabeled
-    if rows is None or len(rows) < 2:
-        return objective, []
-    order = np.random.default_rng(seed).permutation(len(rows))
-    held_out, others = np.split(order, [min(HELD_OUT, len(rows) // 2)])
-    data = replace(objective.data, unlabeled=rows.take(np.sort(others)))
-    return replace(objective, data=data), [rows.take(np.sort(held_out))]

@@ -15,10 +15,12 @@ from typing import Any
 from cutbert.bench.measure_table import timed_copy
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
+from cutbert.methods.fit_candidates import Entrant
 from cutbert.methods.fit_limits import Target
-from cutbert.methods.fit_parts import Fitting
 from cutbert.methods.fit_plan import LAST
-from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, Entrant, keeps_aims, num_rounds, propose, times_of
+from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, num_rounds, propose
+from cutbert.methods.fit_run import Fitting
+from cutbert.methods.fit_timing import keeps_aims, times_of
 from cutbert.methods.fit_training import RoundTrainer, loaded, steps_within, trained, trainer_of
 from cutbert.shape.budget import LATENCY
 from cutbert.train.checkpoint import Position, latest_checkpoint, read_position

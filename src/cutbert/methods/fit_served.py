@@ -20,11 +20,13 @@ from cutbert.fronts.leaderboard import LeaderboardEntry
 from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
+from cutbert.methods.fit_candidates import Entrant
 from cutbert.methods.fit_choice import UNCUT, Finalist
 from cutbert.methods.fit_limits import Target
-from cutbert.methods.fit_parts import Fitting, TaughtSource
-from cutbert.methods.fit_proposals import Entrant, single_timing
+from cutbert.methods.fit_parts import TaughtSource
 from cutbert.methods.fit_race import Race
+from cutbert.methods.fit_run import Fitting
+from cutbert.methods.fit_timing import single_timing
 from cutbert.methods.fit_training import loaded
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cutbert.errors import CutbertError, DivergedError, InputError, InterruptedRun, RunError
-from cutbert.methods.fit_parts import Fitting
-from cutbert.methods.fit_proposals import Entrant, step_seconds
+from cutbert.methods.fit_candidates import Entrant
+from cutbert.methods.fit_proposals import step_seconds
+from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.printable import reason_of

@@ -18,7 +18,7 @@ from cutbert.fronts.pick import beside_uncut, latency_facts
 from cutbert.hub.card import write_card
 from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
-from cutbert.methods.fit_parts import Fitting
+from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_served import Served
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import Subnet
