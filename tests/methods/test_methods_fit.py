@@ -607,29 +607,53 @@ def test_sizes_use_what_a_limit_leaves(limit: float) -> None:
         )
 
 
-@pytest.mark.parametrize(("share", "is_wider"), [(0.87, True), (0.91, False), (1.1, False)])
-def test_a_wider_one_takes_a_place_where_it_fits(monkeypatch: pytest.MonkeyPatch, share: float, is_wider: bool) -> None:
-    propose = proposer(0.45, ("sizes",))
+@pytest.mark.parametrize("factor", [0.8, 0.95, 1.2])  # of what is predicted, that networks take
+def test_sizes_use_the_limit_by_what_they_take(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+    propose = proposer(0.45, ("layers", "sizes"))
     fitting: Any = SimpleNamespace(
         plan=SimpleNamespace(decide=lambda name, decide: decide()),
         costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
         part_of=lambda candidate: SimpleNamespace(source=propose.source),
     )
-    wider = {each.name: each for each in propose.wider()}
+    asked = []
+
+    def taken_ms(candidate: Any) -> float:
+        return factor * MARGIN * propose.load(candidate.subnet.shape_in(SHAPE))
+
+    def load_before(candidate: Any) -> float:
+        return propose.load(before[candidate.name].subnet.shape_in(SHAPE))
 
     def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
-        return {each.name: share * propose.load(each.subnet.shape_in(SHAPE)) for each in candidates}
+        asked.append(len(candidates))
+        return {each.name: taken_ms(each) for each in candidates}
+
+    def sized_by(candidate: Any, factor: float) -> Any:
+        return replace(propose, load=lambda shape: factor * propose.load(shape)).again(candidate)
 
     monkeypatch.setattr(fit_timing, "measured", measured)
     limit = {"latency_ms": 1.0}
-    candidates, times = fit_timing.timed(
-        fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), propose.wider()
+    candidates, times = fit_timing.timed(fitting, Target("1 ms", "limit-1", limit, limit, 1), propose(), sized_by)
+    assert [each.name for each in candidates] == [each.name for each in propose()]
+    assert times == {each.name: taken_ms(each) for each in candidates}
+    before = {each.name: each for each in propose()}
+    assert all(each == before[each.name] for each in candidates if each.kind == "layers")
+    sizes = [each for each in candidates if each.kind == "sizes"]
+    if factor < 1:  # larger, or as they were where a step more would break the limit
+        assert all(propose.load(each.subnet.shape_in(SHAPE)) >= load_before(each) for each in sizes)
+    changed = [each for each in sizes if each != before[each.name]]
+    assert bool(changed) == (factor != 0.95) and all(times[each.name] <= 0.95 for each in changed)
+    assert asked[0] == len(candidates) and asked[1:] in ([], [len(changed)])
+
+
+def test_sizes_are_not_timed_again_where_no_latency_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    propose = proposer(0.45, ("sizes",))
+    fitting: Any = SimpleNamespace(plan=SimpleNamespace(decide=lambda name, decide: decide()))
+    monkeypatch.setattr(fit_timing, "measured", lambda *parts: {each.name: 1.0 for each in parts[2]})
+    limit = {"params": 1.0}
+    candidates, _ = fit_timing.timed(
+        fitting, Target("the limit", "limit-1", limit, limit, 1), propose(), lambda candidate, factor: pytest.fail()
     )
-    thin = next(each for each in candidates if each.name == "thin-2")
-    narrow = next(each for each in propose() if each.name == "thin-2")
-    assert propose.load(narrow.subnet.shape_in(SHAPE)) < 1 < propose.load(wider["thin-2"].subnet.shape_in(SHAPE)) < 1.08
-    assert thin == (wider["thin-2"] if is_wider else narrow)
-    assert times["thin-2"] == share * propose.load(thin.subnet.shape_in(SHAPE))
+    assert candidates == propose()
 
 
 @pytest.mark.parametrize("share", [1.02, 0.98])  # of the parameters of one whole layer
@@ -657,7 +681,7 @@ def test_a_plan_of_other_candidates_is_named(plan: str | None, named: str) -> No
     kept = SimpleNamespace(run=SimpleNamespace(path=Path("run")), decide=lambda name, decide: {"others": 1.0})
     fitting: Any = SimpleNamespace(plan=kept, settings=SimpleNamespace(plan=plan))
     with pytest.raises(RunError, match=f"{named} must be of the same model, data and limits: it timed others"):
-        fit_timing.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), [])
+        fit_timing.timed(fitting, Target("1 ms", "limit-1", {}, {}, 1), proposer(0.7)(), lambda candidate, factor: None)
 
 
 def test_kinds_say_what_is_proposed() -> None:

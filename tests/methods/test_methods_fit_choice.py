@@ -309,22 +309,21 @@ def test_candidates_take_turns_by_sort() -> None:
 
 
 def test_fewer_candidates_are_timed_where_there_is_little_time() -> None:
-    """Each for itself and for its wider twin; the first of each kind, and whole layers that fit, in any case."""
-    found = [candidate(f"thin-{i}", "sizes", i % 3) for i in range(6)]
+    """Sizes twice; the first of each kind, and whole layers that fit, in any case."""
+    found = [candidate(f"thin-{i}", "sizes", i % 3) for i in range(3)]
+    found += [candidate(f"undivided-{i}", "undivided", i % 3) for i in range(3)]
     found += [replace(candidate("student", "student", 0), student="one"), candidate("layers-0", "layers", 0)]
     look = {"build_s": 1.7, "row_ms": 2.0}  # so that a file takes 2 s, of a half 1.3
 
-    def timed(limit_s: float, wider: list[Candidate]) -> list[str]:
+    def timed(limit_s: float) -> list[str]:
         plan = FitPlan(cast(Any, None), decisions={"look": look})
         clock = Clock(plan, limit_s, uncut_s=1.0, candidates=4, shares={"limit-1": 0.5, "limit-2": 0.2})
         costs = SimpleNamespace(numbers=lambda shape: {LATENCY: 0.5})
         part = SimpleNamespace(source=SimpleNamespace(shape=SHAPE))
         fitting = cast(Any, SimpleNamespace(clock=clock, costs=costs, part_of=lambda each: part))
-        return [each.name for each in diverse(fitting, TARGET, found, 4, wider)]
+        return [each.name for each in diverse(fitting, TARGET, found, 4)]
 
     names = [each.name for each in found]
-    assert timed(10_000.0, found) == names  # 4 race: 8 are timed
-    little_s = 2 * 6.6 / TIMING_SHARE  # of two limits: room for five files
-    assert timed(little_s, []) == [*names[:5], "layers-0"]
-    assert timed(little_s, found[:2]) == [*names[:3], "layers-0"]
-    assert timed(1.0, found) == [*names[:3], "layers-0"]
+    assert timed(10_000.0) == names  # 4 race: 8 are timed
+    assert timed(2 * 7.5 * 1.3 / TIMING_SHARE) == [*names[:4], "layers-0"]
+    assert timed(1.0) == [*names[:3], "layers-0"]

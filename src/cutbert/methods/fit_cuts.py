@@ -21,7 +21,6 @@ from cutbert.work.student import LayerChoice, chosen_layers
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a sub-layer's units, from which the knapsack takes one
 WITHIN_REACH = 1.15  # of a predicted load: small enough that the measured one may fit
-WIDER = 1.08  # of a predicted load, for sizes: measured, networks often take less than predicted
 KNAPSACK = "knapsack"
 LEAST_LOAD = 1e-6  # that a step is taken to add: by the latency table some add none
 THINNER = 3  # depths that are tried beyond the most whole layers that fit, beside twice as many and all
@@ -79,15 +78,15 @@ class Proposer:
         # Of equal shapes the first stays, and the order too.
         return list({each.subnet: each for each in reversed(candidates)}.values())[::-1]
 
-    def wider(self) -> list[Candidate]:
-        """Return the candidates of kind "sizes" again, by the same names, of a predicted load of up to WIDER."""
-        if "sizes" not in self.kinds or self.load(self.source.shape) <= WIDER:
-            return []
-        candidates = [*self.thinner_layers(WIDER), *self.by_knapsack("sizes", WIDER)]
-        return list({each.subnet: each for each in reversed(candidates)}.values())
+    def again(self, candidate: Candidate) -> Candidate | None:
+        """Return a candidate of kind "sizes" as it is under this load: the same layers, or the knapsack again."""
+        if candidate.name == KNAPSACK:
+            return next(iter(self.by_knapsack("sizes")), None)
+        subnet = self.widest(candidate.layers)
+        return None if subnet is None else replace(candidate, subnet=subnet)
 
-    def fits(self, subnet: Subnet, most: float = 1.0) -> bool:
-        return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= most
+    def fits(self, subnet: Subnet) -> bool:
+        return bool(subnet.layers) and self.load(subnet.shape_in(self.source.shape)) <= 1
 
     # Whole layers
 
@@ -139,21 +138,22 @@ class Proposer:
 
     # Thinner layers
 
-    def thinner_layers(self, most: float = 1.0) -> list[Candidate]:
-        """Return more layers than fit whole, of all of them the same share of heads and neurons, within a load."""
+    def thinner_layers(self) -> list[Candidate]:
+        """Return more layers than fit whole, of all of them the same share of heads and neurons."""
         num, most_whole = self.source.shape.num_layers, self.most_layers
         depths = {*range(most_whole + 1, most_whole + THINNER + 1), 2 * most_whole, num}
         candidates = []
         for depth in sorted(each for each in depths if most_whole < each <= num):
             layers = tuple(range(num)) if depth == num else self.least_missed(depth)
-            subnet = self.widest(layers, most)
+            subnet = self.widest(layers)
             if subnet is not None:
                 candidates.append(Candidate(f"thin-{depth}", "sizes", subnet))
         return candidates
 
-    def widest(self, layers: Sequence[int], most: float) -> Subnet | None:
-        """Return some layers with the largest equal share of heads and neurons within a load, and what that leaves
-        room for; None where no share is so small.
+    def widest(self, layers: Sequence[int]) -> Subnet | None:
+        """Return some layers with the largest equal share of heads and neurons that fits, and what it leaves room for.
+
+        None where no share is so small.
         """
         heads = max(layer.num_heads for layer in self.source.shape.layers)
         for count in range(heads - 1, 0, -1):
@@ -165,8 +165,8 @@ class Proposer:
                     num_heads=max(1, round(share * layer.num_heads)) if layer.has_attention else 0,
                     intermediate_size=in_multiples(share * layer.intermediate_size, layer.intermediate_size),
                 )
-            if self.fits(self.of_sizes(sizes), most):
-                return self.of_sizes(self.filled(sizes, most))
+            if self.fits(self.of_sizes(sizes)):
+                return self.of_sizes(self.filled(sizes))
         return None
 
     # Sub-layers, whole or in part
@@ -212,11 +212,11 @@ class Proposer:
         assert errors is not None
         return self.damages[place] * float(errors.errors[round(share * len(errors.order))])
 
-    def filled(self, sizes: dict[int, LayerShape], most: float) -> dict[int, LayerShape]:
-        """Return sizes that use what is left of a load: more heads and neurons, where they mend most for the load."""
+    def filled(self, sizes: dict[int, LayerShape]) -> dict[int, LayerShape]:
+        """Return sizes that use what the limit leaves: more heads and neurons, where they mend most for the load."""
         load = self.load(self.of_sizes(sizes).shape_in(self.source.shape))
         while True:
-            steps = [step for step in self.growth(sizes, load) if step.load <= most]
+            steps = [step for step in self.growth(sizes, load) if step.load <= 1]
             if not steps:
                 return sizes
             best = max(steps, key=lambda each: each.price)
@@ -241,8 +241,8 @@ class Proposer:
                 mended = self.error_at(place, units / all_units) - self.error_at(place, more / all_units)
                 yield KnapsackStep(mended / max(after - load, LEAST_LOAD), place, more / all_units, grown, after)
 
-    def by_knapsack(self, kind: KindName, most: float = 1.0) -> list[Candidate]:
-        """Return the sizes of all sub-layers within a load with the least damage: shares, or each whole or absent.
+    def by_knapsack(self, kind: KindName) -> list[Candidate]:
+        """Return the sizes of all sub-layers within the limit with the least damage: shares, or each whole or absent.
 
         From the whole network on, the step goes first that does least damage for the load it takes off.
 
@@ -253,12 +253,12 @@ class Proposer:
         left = {place: 1.0 for place in self.damages}
         sizes = self.whole_sizes
         load = self.load(self.source.shape)
-        while load > most:
+        while load > 1:
             step = min(self.knapsack_steps(left, sizes, load, shares), key=lambda each: each.price, default=None)
             if step is None:
                 return []
             left[step.place], sizes, load = step.share, step.sizes, step.load
-        subnet = self.of_sizes(self.filled(sizes, most) if kind == "sizes" else sizes)
+        subnet = self.of_sizes(self.filled(sizes) if kind == "sizes" else sizes)
         name = KNAPSACK if kind == "sizes" else "sub-layers"
         return [Candidate(name, kind, subnet)] if subnet.layers else []
 

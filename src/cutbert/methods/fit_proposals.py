@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import PurePath
 
@@ -15,6 +17,7 @@ from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_timing import diverse, is_predicted_to_fit, keeps_aims, timed
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
+from cutbert.shape.budget import LATENCY
 from cutbert.shape.shape import EncoderShape
 from cutbert.train.checkpoint import save_weights
 from cutbert.train.loop import Stage, train_stage
@@ -39,14 +42,14 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
         target: the limit.
         seconds: for rounds of a number of candidates; only as many as these allow take part.
     """
-    proposed, wider = proposals(fitting, target)
+    proposed, sized_by = proposals(fitting, target)
     damages = {each.name: fitting.part_of(each).damage_of(each) for each in proposed}
     ordered = in_turns(proposed, damages)
     count = fitting.plan.decide(f"{target.key}{TAKING_PART}", lambda: affordable(fitting, ordered, seconds))
     if not ordered:
         return [], []
-    candidates, times = timed(fitting, target, diverse(fitting, target, ordered, count, wider), wider)
-    damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each in wider}
+    candidates, times = timed(fitting, target, diverse(fitting, target, ordered, count), sized_by)
+    damages |= {each.name: fitting.own.damage_of(each) for each in candidates if each not in proposed}
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
     if count > 1:
@@ -103,17 +106,21 @@ def repaired(fitting: Fitting, target: Target, candidate: Candidate, ms: float, 
     return Entrant(candidate, ms, part.kl(network), weights=weights)
 
 
-def proposals(fitting: Fitting, target: Target) -> tuple[list[Candidate], list[Candidate]]:
-    """Return the candidates of all kinds under a limit, and wider ones, each for the place of that of its name."""
+def proposals(
+    fitting: Fitting, target: Target
+) -> tuple[list[Candidate], Callable[[Candidate, float], Candidate | None]]:
+    """Return the candidates of all kinds under a limit, and what sizes one again, as `timed` asks for."""
     own, kinds = fitting.own, fitting.settings.kinds
 
-    def load(shape: EncoderShape) -> float:
-        return target.load(fitting.costs.numbers(shape))
+    def load(shape: EncoderShape, factor: float = 1.0) -> float:
+        numbers = fitting.costs.numbers(shape)
+        return target.load({**numbers, LATENCY: factor * numbers[LATENCY]} if factor != 1 else numbers)
+
+    def sized_by(candidate: Candidate, factor: float) -> Candidate | None:
+        return replace(proposer, load=partial(load, factor=factor)).again(candidate)
 
     proposer = Proposer(own.source, load, own.damage_of, kinds)
     candidates = proposer()
-    shapes = {each.subnet for each in candidates}
-    wider = [each for each in proposer.wider() if each.subnet not in shapes]
     for i, (name, part) in enumerate(fitting.parts.items()):
         if name is not None:
             stem = f"student-{i}-{PurePath(name).name}"
@@ -124,7 +131,7 @@ def proposals(fitting: Fitting, target: Target) -> tuple[list[Candidate], list[C
     if "gates" in kinds and load(own.source.shape) > 1:
         fits = any(is_predicted_to_fit(fitting, target, each) for each in candidates)
         candidates += by_gates(fitting, target, load, is_needed=not fits)
-    return candidates, wider
+    return candidates, sized_by
 
 
 def by_gates(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from cutbert.bench.latency import REPEATS, time_networks
@@ -21,36 +21,66 @@ from cutbert.train.progress import say
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
 TIMING_SHARE = 0.08  # of the time for a limit, that timing candidates may take
 AGAIN = 0.95  # of a limit on latency, above which a measured candidate may break it when it is measured again
-WIDE = "-wide"  # behind a candidate's name: the wider one that may take its place
+AIMED = 0.93  # of a limit on latency, for candidates that are sized again by what they take
+SIZED = 0.02  # of what is aimed at, that a candidate may be away from it
 
 
 def timed(
-    fitting: Fitting, target: Target, candidates: Sequence[Candidate], wider: Sequence[Candidate]
+    fitting: Fitting,
+    target: Target,
+    candidates: Sequence[Candidate],
+    sized_by: Callable[[Candidate, float], Candidate | None],
 ) -> tuple[list[Candidate], dict[str, float]]:
     """Return candidates with their latencies as measured.
 
-    Predictions are often too high: where a wider one keeps the limit, it takes the place of that of its name.
+    Those of kind "sizes" are sized again by what they take, and timed again: so they use the limit, whatever the
+    latency table thinks of them.
 
     Args:
         fitting: of the run.
         target: the limit.
         candidates: that may take part.
-        wider: somewhat larger than was predicted to fit.
+        sized_by: returns a candidate as it is when latencies are a factor of those predicted.
     """
-    taken = {each.name: each for each in candidates}
-    twins = [each for each in wider if each.name in taken and keeps_aims(fitting, target, each, 0.0)]
-    both = [*candidates, *(replace(each, name=each.name + WIDE) for each in twins)]
-    stored = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, both))
-    times = {name: stored[name] for name in taken if name in stored}
+    stored = fitting.plan.decide(f"{target.key}-ms", lambda: measured(fitting, target, candidates))
+    times = {each.name: stored[each.name] for each in candidates if each.name in stored}
     if not times:
         other = fitting.settings.plan
         plan = fitting.plan.run.path / PLAN if other is None else f"--plan {other}"
         raise RunError(f"{plan} must be of the same model, data and limits: it timed others")
-    for each in twins:
-        ms = stored.get(each.name + WIDE)
-        if each.name in times and ms is not None and keeps_aims(fitting, target, each, ms):
-            taken[each.name], times[each.name] = each, ms
-    return [taken[name] for name in times], times
+    taken = {each.name: each for each in candidates if each.name in times}
+    others = sized_again(fitting, target, list(taken.values()), times, sized_by)
+    if others:
+        again = fitting.plan.decide(f"{target.key}-again-sized-ms", lambda: measured(fitting, target, others))
+        for each in others:
+            if each.name in again and keeps_aims(fitting, target, each, again[each.name]):
+                taken[each.name], times[each.name] = each, again[each.name]
+    return list(taken.values()), times
+
+
+def sized_again(
+    fitting: Fitting,
+    target: Target,
+    candidates: Sequence[Candidate],
+    times: Mapping[str, float],
+    sized_by: Callable[[Candidate, float], Candidate | None],
+) -> list[Candidate]:
+    """Return the candidates of kind "sizes" that are away from what is aimed at, by the same names, of other sizes.
+
+    Args:
+        fitting, target, candidates, sized_by: as in `timed`.
+        times: measured, by name.
+    """
+    if LATENCY not in target.aims:
+        return []
+    others = []
+    for each in (each for each in candidates if each.kind == "sizes"):
+        aimed_ms, ms = AIMED * target.aims[LATENCY], times[each.name]
+        if abs(ms / aimed_ms - 1) > SIZED:
+            other = sized_by(each, MARGIN / AIMED * ms / predicted(fitting, each)[LATENCY])
+            if other is not None and other.subnet != each.subnet:
+                others.append(other)
+    return others
 
 
 def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float) -> bool:
@@ -58,9 +88,7 @@ def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float
     return target.load({**predicted(fitting, candidate), LATENCY: MARGIN * ms / AGAIN}) <= 1
 
 
-def diverse(
-    fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int, wider: Sequence[Candidate]
-) -> list[Candidate]:
+def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int) -> list[Candidate]:
     """Return the candidates that are timed: TIMED times those that take part in a race, of all kinds.
 
     They are fewer where there is no time, but for the first of each kind that takes part in any case.
@@ -73,12 +101,11 @@ def diverse(
         target: the limit.
         ordered: all that were proposed, of each kind in turn.
         count: how many take part.
-        wider: that are timed beside those of their names.
     """
     least = fewest(ordered)
-    most, twins = TIMED * max(count, LEAST_REPAIRED - 1, least), {each.name for each in wider}
+    most = TIMED * max(count, LEAST_REPAIRED - 1, least)
     room = TIMING_SHARE * fitting.clock.time_for_limit_s / fitting.clock.timing_s(target.key)
-    timed_so_far = itertools.accumulate(1 + (each.name in twins) for each in ordered)
+    timed_so_far = itertools.accumulate(1 + (each.kind == "sizes") for each in ordered)  # sizes twice
     taken = [
         each
         for i, (each, timed) in enumerate(zip(ordered[:most], timed_so_far, strict=False))
