@@ -20,7 +20,7 @@ from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_plan import LAST
 from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, num_rounds, propose
 from cutbert.methods.fit_run import Fitting
-from cutbert.methods.fit_timing import keeps_aims, times_of
+from cutbert.methods.fit_timing import TWICE, keeps_aims, times_of
 from cutbert.methods.fit_training import RoundTrainer, loaded, steps_within, trained, trainer_of
 from cutbert.shape.budget import LATENCY
 from cutbert.train.checkpoint import Position, latest_checkpoint, read_position
@@ -105,7 +105,7 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         for each in entrants
     }
     ordered = sorted(
-        entrants, key=lambda each: not keeps_aims(fitting, target, each.candidate, times[each.candidate.name])
+        entrants, key=lambda each: not keeps_aims(fitting, target, each.candidate, times[each.candidate.name], TWICE)
     )
     first, winner = entrants[0].candidate.name, ordered[0].candidate.name
     if first != winner:

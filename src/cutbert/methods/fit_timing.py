@@ -21,6 +21,7 @@ from cutbert.train.progress import say
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
 TIMING_SHARE = 0.08  # of the time for a limit, that timing candidates may take
 AGAIN = 0.95  # of a limit on latency, above which a measured candidate may break it when it is measured again
+TWICE = 0.97  # above which one may that was measured twice
 AIMED = 0.93  # of a limit on latency, for candidates that are sized again by what they take
 SIZED = 0.02  # of what is aimed at, that a candidate may be away from it
 
@@ -83,9 +84,15 @@ def sized_again(
     return others
 
 
-def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float) -> bool:
-    """Whether a candidate keeps what is aimed at, with its latency as it was measured."""
-    return target.load({**predicted(fitting, candidate), LATENCY: MARGIN * ms / AGAIN}) <= 1
+def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float, most: float = AGAIN) -> bool:
+    """Whether a candidate keeps what is aimed at, with its latency as it was measured.
+
+    Args:
+        fitting, target, candidate: of the race.
+        ms: measured.
+        most: share of the limit on latency that it may take.
+    """
+    return target.load({**predicted(fitting, candidate), LATENCY: MARGIN * ms / most}) <= 1
 
 
 def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int) -> list[Candidate]:
