@@ -38,7 +38,7 @@ from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_served import timed_afresh
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
-from cutbert.methods.fit_timing import AGAIN
+from cutbert.methods.fit_timing import OF_SIZES
 from cutbert.methods.fit_training import steps_within
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -642,7 +642,7 @@ def test_sizes_use_the_limit_by_what_they_take(monkeypatch: pytest.MonkeyPatch, 
     if factor < 1:  # larger, or as they were where a step more would break the limit
         assert all(propose.load(each.subnet.shape_in(SHAPE)) >= load_before(each) for each in sizes)
     changed = [each for each in sizes if each != before[each.name]]
-    assert bool(changed) == (factor != 0.95) and all(times[each.name] <= AGAIN for each in changed)
+    assert bool(changed) == (factor != 0.95) and all(times[each.name] <= OF_SIZES for each in changed)
     assert asked[0] == len(candidates) and asked[1:] in ([], [len(changed)])
 
 

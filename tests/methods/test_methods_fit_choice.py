@@ -21,7 +21,7 @@ from cutbert.methods.fit_plan import Clock, FitPlan
 from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
-from cutbert.methods.fit_timing import TIMING_SHARE, diverse
+from cutbert.methods.fit_timing import TIMING_SHARE, diverse, with_a_safe_one
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import KeptLayer, Subnet
@@ -327,3 +327,18 @@ def test_fewer_candidates_are_timed_where_there_is_little_time() -> None:
     assert timed(10_000.0) == names  # 4 race: 8 are timed
     assert timed(2 * 7.5 * 1.3 / TIMING_SHARE) == [*names[:4], "layers-0"]
     assert timed(1.0) == [*names[:3], "layers-0"]
+
+
+def test_one_candidate_keeps_the_limit_surely() -> None:
+    """Of those near it all may break it in the end."""
+    found = [candidate(name, "layers", i) for i, name in enumerate(("near", "nearer", "far", "farther"))]
+    times = {"near": 1.91, "nearer": 1.92, "far": 1.5, "farther": 1.0}  # of 2 ms
+    source = SimpleNamespace(source=SimpleNamespace(shape=SHAPE))
+    fitting = cast(Any, SimpleNamespace(costs=SimpleNamespace(numbers=lambda shape: {}), part_of=lambda each: source))
+
+    def names(taken: list[Candidate], able: list[Candidate]) -> list[str]:
+        return [each.name for each in with_a_safe_one(fitting, TARGET, taken, able, times)]
+
+    assert names(found[:2], found) == ["near", "far"]
+    assert names(found[1:3], found) == ["nearer", "far"]
+    assert names(found[:2], found[:2]) == ["near", "nearer"]

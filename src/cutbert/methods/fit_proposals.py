@@ -14,7 +14,7 @@ from cutbert.methods.fit_gates import LEAST_STEPS, MOST_STEPS, chosen_by_gates, 
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_plan import REPAIRED, TAKING_PART, seconds_per_step
 from cutbert.methods.fit_run import Fitting
-from cutbert.methods.fit_timing import diverse, is_predicted_to_fit, keeps_aims, timed
+from cutbert.methods.fit_timing import diverse, is_predicted_to_fit, keeps_aims, timed, with_a_safe_one
 from cutbert.methods.schubert_gates import GateOptimizer, GateView
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
@@ -53,7 +53,8 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
     able = [each for each in candidates if keeps_aims(fitting, target, each, times[each.name])]
     able = able or [min(candidates, key=lambda each: times[each.name])]
     if count > 1:
-        taken = in_turns(able, damages)[:count]
+        in_order = in_turns(able, damages)
+        taken = with_a_safe_one(fitting, target, in_order[:count], in_order, times)
     else:
         nearest = nearest_first(able, damages)
         plain = [each for each in nearest if each.kind == "layers"]

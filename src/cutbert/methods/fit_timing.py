@@ -20,11 +20,12 @@ from cutbert.train.progress import say
 
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
 TIMING_SHARE = 0.08  # of the time for a limit, that timing candidates may take
-# Of a limit on latency. A file takes some percent more or less each time it is loaded: what is sized again aims
-# at less than what is taken, so that few break the limit in the end.
-AGAIN = 0.98  # above which a measured candidate is likely to break it when it is measured again
-TWICE = 0.985  # above which one is that was measured twice
+# Of a limit on latency. A file takes some percent more or less each time it is loaded.
+AGAIN = 0.96  # above which a candidate that was measured once is likely to break it in the end
+OF_SIZES = 0.98  # the same of kind "sizes", where those near the limit are sized again
+TWICE = 0.975  # above which one is that was measured twice
 AIMED = 0.94  # for candidates that are sized again by what they take
+SAFE = 0.95  # of one candidate that takes part, at least, so that the run does not end with nothing
 SIZED = 0.02  # of what is aimed at, that a candidate may be away from it
 
 
@@ -86,15 +87,35 @@ def sized_again(
     return others
 
 
-def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float, most: float = AGAIN) -> bool:
+def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float, most: float | None = None) -> bool:
     """Whether a candidate keeps what is aimed at, with its latency as it was measured.
 
     Args:
         fitting, target, candidate: of the race.
         ms: measured.
-        most: share of the limit on latency that it may take.
+        most: share of the limit on latency that it may take; None for what its kind may as measured once.
     """
+    if most is None:
+        most = OF_SIZES if candidate.kind == "sizes" else AGAIN
     return target.load({**predicted(fitting, candidate), LATENCY: MARGIN * ms / most}) <= 1
+
+
+def with_a_safe_one(
+    fitting: Fitting, target: Target, taken: Sequence[Candidate], able: Sequence[Candidate], times: Mapping[str, float]
+) -> list[Candidate]:
+    """Return the candidates that take part, the last for one that keeps a limit on latency surely, if none does.
+
+    Args:
+        fitting: of the run.
+        target: the limit.
+        taken: at least two.
+        able: all that may take part, the best first.
+        times: measured, by name.
+    """
+    safe = [each for each in able if keeps_aims(fitting, target, each, times[each.name], SAFE)]
+    if not safe or any(each in safe for each in taken):
+        return list(taken)
+    return [*taken[:-1], safe[0]]
 
 
 def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], count: int) -> list[Candidate]:
