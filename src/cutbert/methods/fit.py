@@ -35,6 +35,7 @@ from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_settings import PLANNED, FitSettings
 from cutbert.methods.fit_teacher import make_teacher
 from cutbert.methods.fit_training import places
+from cutbert.shape.cost import cost_of
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder
@@ -156,6 +157,7 @@ def fit_within(objective: Objective, settings: FitSettings, train: TrainSettings
     fitting = Fitting.of(objective, settings, train, plan, clock, costs, at_once)
     try:
         races = [race(fitting, target, number, len(targets)) for number, target in enumerate(targets)]
+        fitting.forget_looks()
         races = train_winners(fitting, races)
         with run.timing("end"):
             finish(fitting, races)
@@ -218,4 +220,6 @@ def start_clock(
             f"over {100 * END_SHARE:.0f} % of the time"
         )
     say(f"time: {limit_s / 60:.1f} minutes for everything, of which {plan.run.seconds:.0f} s are spent")
-    return Clock(plan, limit_s, uncut_s, candidates, shares)
+    shape, head = objective.loaded.model.shape, objective.loaded.model.head_spec
+    table = shape.vocab_size * (shape.embedding_size or shape.hidden_size)
+    return Clock(plan, limit_s, uncut_s, candidates, shares, 1 - table / cost_of(shape, head).params)

@@ -20,7 +20,7 @@ from cutbert.surgery.cut import Kept, kept_first
 from cutbert.surgery.extract import extract
 from cutbert.surgery.norms import recalibrate_norms
 from cutbert.surgery.rewire import permuted
-from cutbert.surgery.unit_choice import UnitChoice, choose_units
+from cutbert.surgery.unit_choice import SubLayerErrors, UnitChoice, choose_units
 
 FEWEST = 2  # candidates beside students, that take part in any case
 LEAST_REPAIRED = 4  # candidates, where there is no time for rounds, but for repairs
@@ -99,7 +99,9 @@ class Entrant:
 
 
 def fewest(candidates: Sequence[Candidate]) -> int:
-    """Return how many candidates take part however short the time is: one of each student, and FEWEST beside them."""
+    """Return how many of some candidates are prepared however short the time is: one of each student, and FEWEST
+    beside them.
+    """
     return len({each.student for each in candidates} - {None}) + FEWEST
 
 
@@ -128,6 +130,12 @@ class Source:
             if errors is not None
         }
         return cls(permuted(model, orders), choice, batches)
+
+    @classmethod
+    def of_layers(cls, model: TaskModel) -> Source:
+        """Return a model of which whole layers are cut alone, so that nothing need be known of its units."""
+        none: list[SubLayerErrors | None] = [None] * model.shape.num_layers
+        return cls(model, UnitChoice(none, none), ())
 
     @property
     def shape(self) -> EncoderShape:

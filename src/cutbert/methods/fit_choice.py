@@ -13,6 +13,7 @@ from cutbert.shape.budget import LATENCY
 
 GATE = 0.005  # of the score on select, that a backend may lose of a network's own
 CHANGED = 0.01  # share of what is scored whose answer changes by chance with the backend
+DIFFERENT = 0.1  # that two networks of one race answer in another way
 UNCUT = 0  # the uncut model's place among the finalists
 
 
@@ -98,8 +99,8 @@ def best_of(target: Target, finalists: Sequence[Finalist]) -> int | None:
     """Return the network that is taken under one limit, None where none keeps it.
 
     The race's winner, or where it breaks the limit as measured, the one that dropped out last. Where that clearly loses
-    on the backend, the one that is best there on select takes its place, if it is better. Never one below whole layers
-    on select, and never one below the uncut model where that keeps the limit.
+    on the backend, the one that is best there on select takes its place, if it is better, and else one that is clearly
+    better. Never one below whole layers on select, and never one below the uncut model where that keeps the limit.
     """
     able = [i for i, each in enumerate(finalists) if each.target == target and each.entry.within_limit]
     best = next(iter(able), None)
@@ -121,11 +122,14 @@ def may_replace(finalists: Sequence[Finalist], first: int, best: int, other: int
     """Whether another network takes the place of the best so far: it is better on select, and may be.
 
     Where the first loses nothing on the backend, only whole layers may, and not that of other whole layers: those were
-    trained less, and a few rows of select say little.
+    trained less, and a few rows of select say little. Any may that is better by more than these rows leave to chance:
+    two standard errors of the difference when a share DIFFERENT is answered in another way (our choice).
     """
     theirs, ours = finalists[other].entry, finalists[best].entry
+    ahead = theirs.select_score - ours.select_score
     is_plain = theirs.kind == "layers" and ours.kind != "layers"
-    return theirs.select_score > ours.select_score and (is_plain or not finalists[first].passes_gate)
+    is_clear = ahead > 2 * math.sqrt(DIFFERENT / finalists[other].num_scored)
+    return ahead > 0 and (is_plain or is_clear or not finalists[first].passes_gate)
 
 
 def fastest_of(targets: Sequence[Target], finalists: Sequence[Finalist], drop: Drop) -> tuple[str, int] | None:

@@ -100,14 +100,16 @@ class Proposer:
     def whole_layers(self) -> list[Candidate]:
         """The most whole layers that fit: the first ones, the last, every other, and those that hurt least.
 
-        A layer more where its predicted load is WITHIN_REACH, and a layer less: what fits is measured later.
+        A layer more where its predicted load is WITHIN_REACH, and a layer less: what fits is measured later. Of a layer
+        more few choices, which would be timed before those that fit.
         """
         depth, num = self.most_layers, self.source.shape.num_layers
         choices: list[tuple[int, ...]] = []
         for count in (depth, depth + 1, depth - 1):
             is_within = count <= depth or self.load_of_layers(count) <= WITHIN_REACH
             if 0 < count < num and is_within:
-                choices += [chosen_layers(count, num, how) for how in get_args(LayerChoice)]
+                ways = get_args(LayerChoice) if count <= depth else ("first",)
+                choices += [chosen_layers(count, num, how) for how in ways]
                 choices.append(self.least_missed(count))
         return [self.named_layers(each) for each in dict.fromkeys(choices)]
 

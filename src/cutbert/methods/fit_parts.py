@@ -41,6 +41,7 @@ RIDGES = (0.03, 0.3, 3.0)  # where real cuts have their best one, few since each
 # Of select at most, for the damage of a part and for ranking: of long texts fewer rows say as much in the same time.
 MOST_LOOK_ROWS, LOOK_MACS, FEWEST_LOOK_ROWS = 128, 8.5e10, 32  # multiply-adds: some 8,000 tokens of six layers of 384
 JUDGED_ROWS, JUDGED_TOKENS, FEWEST_JUDGED_ROWS = 2000, 60_000, 128
+LOOKS = ("whole", "part_logits", "sums")  # made again where they are asked for; not sent to other processes
 ASKED_BATCHES = 3  # to see how long the teacher takes; their answers are kept
 
 
@@ -107,7 +108,7 @@ class TaughtSource:
             teacher = replace(teacher, tokens=others, has_states=False, state_pairs=None)
             teacher = teacher.keeping(tokens, recipe_for(data.head).plan.batch_size, seed, folder)
         judged = tuple(map(own.tokenize, (judged_rows(old), *held_out)))
-        part = cls(own, teacher, tokens, judged, model.answers, source_of(own, seed), is_student=True)
+        part = cls(own, teacher, tokens, judged, model.answers, Source.of_layers(loaded.model), is_student=True)
         student_step(own.losses, teacher, part.source.shape, part.recipe)  # says what cannot be compared
         return part
 
@@ -121,6 +122,14 @@ class TaughtSource:
         if not objective.select_is_dev:
             select = replace(own.tokenize(data.select), scorer=objective.select.scorer)
         return replace(self, objective=replace(own, dev=dev, select=select)), trimming
+
+    def forget_looks(self) -> None:
+        """Free the states of the source on the rows that it was looked at on."""
+        for name in LOOKS:
+            self.__dict__.pop(name, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in LOOKS}
 
     @property
     def batches_left(self) -> int:
@@ -178,6 +187,7 @@ class TaughtSource:
     def rows_looked_at_in(self, seconds: float) -> int:
         """Return how many rows the whole source runs in a time, between FEWEST_LOOK_ROWS and MOST_LOOK_ROWS."""
         first = self.judged[0].take(np.arange(min(FEWEST_LOOK_ROWS, len(self.judged[0]))))
+        predict_logits(self.whole, first)  # the first run takes longer
         begun = time.monotonic()
         predict_logits(self.whole, first)
         row_s = (time.monotonic() - begun) / len(first)

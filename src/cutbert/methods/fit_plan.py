@@ -43,10 +43,14 @@ FEWEST_SERVED = 2  # of a limit: where there is no time for rounds, the best and
 WARM_STEPS, TIMED_STEPS = 2, 5
 ENOUGH_S = 4.0  # of timed steps: of slow ones fewer are timed, since they are training time lost
 MOST_SECONDS, MOST_STEPS = CEILINGS["seconds"], CEILINGS["steps"]  # as of options: with more a run would never end
-# Options of `fit` on which the decisions of a plan hang: what is proposed, and under which limits.
+# Options on which the decisions of a plan depend, by group: what is proposed, under which limits, and what was timed.
 BOUND = (
-    "backend", "kinds", "student", "candidates", "trim_vocab", "max_latency_ms", "max_latency_share", "max_params",
-    "max_macs", "max_bytes", "max_drop",
+    *(("fit", name) for name in (
+        "backend", "kinds", "student", "candidates", "trim_vocab", "max_latency_ms", "max_latency_share", "max_params",
+        "max_macs", "max_bytes", "max_drop",
+    )),
+    ("data", "max_length"),
+    ("train", "threads"),
 )  # fmt: skip
 ABOVE_0: Check = (lambda value: is_count(value) and value > 0, "a whole number of at least 1")
 SECONDS: Check = (lambda value: is_number(value) and value <= MOST_SECONDS, f"a number of at most {MOST_SECONDS:,}")
@@ -73,8 +77,9 @@ CHECKS: dict[str, Check] = {
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
 # What the end takes, in times of exporting, scoring and timing the uncut model: itself, in float32 too, which takes
-# more than twice as long; any smaller network; and what one adds for its share of the uncut model's latency.
-END_OF_UNCUT, END_OF_LEAST, END_OF_SHARE = 3.5, 0.3, 0.7
+# more than twice as long, and timed afresh; any smaller network, most of whose file may be its token table; and what
+# one adds for its share of the uncut model's latency.
+END_OF_UNCUT, END_OF_LEAST, END_OF_SHARE = 4.0, 0.4, 0.6
 TIMED_ROWS = 150  # that a network runs to be timed for its latency alone
 CHANGED_STEPS = 0.03  # share of the last steps planned, from which on it is said that others were made
 
@@ -175,12 +180,11 @@ def check_planned(other: Path, run: RunFolder) -> None:
     for name, words in (("weights", "the same model: its weights"), ("data", "the same data: its files")):
         if sorted(theirs.get("facts", {}).get(name, {}).values()) != sorted(ours["facts"][name].values()):
             mistakes.add(f"--plan {other} must be a run of {words} differ")
-    wanted, got = (each["settings"].get("fit", {}) for each in (ours, theirs))
-    for name in BOUND:
-        if got.get(name) != wanted.get(name):
-            option, values = f"--{name.replace('_', '-')}", [each.get(name) for each in (wanted, got)]
-            ours_said, theirs_said = (given_text(each) for each in values)
-            mistakes.add(f"--plan {other} must be a run with the same {option}: {ours_said} here, {theirs_said} there")
+    for group, name in BOUND:
+        wanted, got = (each["settings"].get(group, {}).get(name) for each in (ours, theirs))
+        if got != wanted:
+            option, words = f"--{name.replace('_', '-')}", f"{given_text(wanted)} here, {given_text(got)} there"
+            mistakes.add(f"--plan {other} must be a run with the same {option}: {words}")
     mistakes.check(RunError)
 
 
@@ -203,6 +207,7 @@ class Clock:
         uncut_s: what exporting, loading, scoring and timing the uncut model takes.
         candidates: that may take part under each limit.
         shares: of the uncut model's latency that they take, at most, by the limit's key.
+        layers_share: of the model's parameters, that are not its token table: those of files that are only timed.
     """
 
     plan: FitPlan
@@ -210,6 +215,7 @@ class Clock:
     uncut_s: float
     candidates: int
     shares: Mapping[str, float]
+    layers_share: float = 1.0
 
     @property
     def left_s(self) -> float:
@@ -221,7 +227,8 @@ class Clock:
         ends = []
         for key, share in self.shares.items():
             count = self.plan.decisions.get(f"{key}{TAKING_PART}", candidates)
-            ends += [share] * (max(FEWEST_SERVED, count) if count else 0)
+            served = min(count, self.plan.decisions.get(f"{key}{REPAIRED}", count))
+            ends += [share] * (max(FEWEST_SERVED, served) if served else 0)
         return max(0.0, self.limit_s - self.plan.run.seconds - self.uncut_s * end_of(ends))
 
     @property
@@ -232,8 +239,8 @@ class Clock:
     def timing_s(self, key: str) -> float:
         """Return about what it takes to make, load and time the file of a candidate under a limit."""
         look = self.plan.decisions["look"]
-        uncut_s = look["build_s"] + TIMED_ROWS * look["row_ms"] / 1000
-        return float(uncut_s * (END_OF_LEAST + END_OF_SHARE * self.shares[key]))
+        uncut_s = self.layers_share * look["build_s"] + TIMED_ROWS * look["row_ms"] / 1000
+        return float(uncut_s * self.shares[key])
 
 
 def end_of(shares: Iterable[float]) -> float:

@@ -73,6 +73,11 @@ class Fitting:
                 parts[name] = replace(part, look_rows=own.look_rows)
         return cls(objective, settings, train, plan, clock, costs, parts, at_once)
 
+    def forget_looks(self) -> None:
+        """Free the states that candidates were proposed and repaired by: those of all limits are there."""
+        for part in self.parts.values():
+            part.forget_looks()
+
     @property
     def whole_step(self) -> DistillStep:
         """The training step of the uncut model."""

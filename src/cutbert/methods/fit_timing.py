@@ -16,6 +16,7 @@ from cutbert.methods.fit_plan import PLAN
 from cutbert.methods.fit_run import Fitting
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.budget import LATENCY
+from cutbert.shape.shape import EncoderShape
 from cutbert.train.progress import say
 
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
@@ -135,7 +136,10 @@ def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], coun
     least = fewest(ordered)
     most = TIMED * max(count, LEAST_REPAIRED - 1, least)
     room = TIMING_SHARE * fitting.clock.time_for_limit_s / fitting.clock.timing_s(target.key)
-    timed_so_far = itertools.accumulate(1 + (each.kind == "sizes") for each in ordered)  # sizes twice
+    first = {shape_of(fitting, each): each for each in reversed(ordered)}  # of one shape one is timed, of sizes twice
+    timed_so_far = itertools.accumulate(
+        (1 + (each.kind == "sizes")) * (first[shape_of(fitting, each)] is each) for each in ordered
+    )
     taken = [
         each
         for i, (each, timed) in enumerate(zip(ordered[:most], timed_so_far, strict=False))
@@ -152,14 +156,24 @@ def is_predicted_to_fit(fitting: Fitting, target: Target, candidate: Candidate) 
 
 def predicted(fitting: Fitting, candidate: Candidate) -> dict[str, float]:
     """Return the costs of a candidate by the names of limits, latency by the table."""
-    return fitting.costs.numbers(candidate.subnet.shape_in(fitting.part_of(candidate).source.shape))
+    return fitting.costs.numbers(shape_of(fitting, candidate)[1])
 
 
 def measured(fitting: Fitting, target: Target, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Return the latency of each candidate as it is cut: new weights would need fewer operators in int8."""
-    networks = {each.name: timed_copy(fitting.part_of(each).source.cut(each)) for each in candidates}
-    say(f"{target.name}: timing {len(candidates)} candidates beside the uncut model")
-    return times_of(fitting, networks)
+    """Return the latency of each candidate as it is cut: new weights would need fewer operators in int8.
+
+    Those of one shape are timed once: what differs between them is noise.
+    """
+    first = {shape_of(fitting, each): each for each in reversed(candidates)}
+    networks = {each.name: timed_copy(fitting.part_of(each).source.cut(each)) for each in first.values()}
+    say(f"{target.name}: timing {len(networks)} candidates beside the uncut model")
+    times = times_of(fitting, networks)
+    return {each.name: times[first[shape_of(fitting, each)].name] for each in candidates}
+
+
+def shape_of(fitting: Fitting, candidate: Candidate) -> tuple[str | None, EncoderShape]:
+    """Return the shape that a candidate has, and the student whose it is."""
+    return candidate.student, candidate.subnet.shape_in(fitting.part_of(candidate).source.shape)
 
 
 def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
