@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 from cutbert.bench.latency import REPEATS, time_networks
 from cutbert.bench.measure_table import timed_copy
@@ -23,10 +24,11 @@ TIMED = 2  # times of the candidates that may race, since some turn out to break
 TIMING_SHARE = 0.08  # of the time for a limit, that timing candidates may take
 # Of a limit on latency. A file takes some percent more or less each time it is loaded.
 AGAIN = 0.96  # above which a candidate that was measured once is likely to break it in the end
-OF_SIZES = 0.98  # the same of kind "sizes", where those near the limit are sized again
-TWICE = 0.975  # above which one is that was measured twice
-AIMED = 0.94  # for candidates that are sized again by what they take
-SAFE = 0.95  # of one candidate that takes part, at least, so that the run does not end with nothing
+OF_SIZES = 0.97  # the same of kind "sizes", where those near the limit are sized again
+TWICE = 0.97  # above which one is that was measured twice
+AIMED = 0.93  # for candidates that are sized again by what they take
+SAFE = 0.9  # of one candidate that takes part, at least, so that the run does not end with nothing
+UNCUT_LOADS = 3  # of the uncut model, of whose times the median counts: all candidates are held against it
 SIZED = 0.02  # of what is aimed at, that a candidate may be away from it
 
 
@@ -179,9 +181,9 @@ def shape_of(fitting: Fitting, candidate: Candidate) -> tuple[str | None, Encode
 def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
     """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
     latency, repeats = single_timing(fitting)
-    uncut = timed_copy(fitting.own.source.model)
-    times = time_networks({**networks, "uncut": uncut}, fitting.objective.lengths, latency, repeats=repeats)
-    factor = fitting.costs.table.uncut_ms / times["uncut"].latency_ms
+    uncut = {f"uncut {i}": timed_copy(fitting.own.source.model) for i in range(UNCUT_LOADS)}
+    times = time_networks({**networks, **uncut}, fitting.objective.lengths, latency, repeats=repeats)
+    factor = fitting.costs.table.uncut_ms / median(times[name].latency_ms for name in uncut)
     return {name: factor * times[name].latency_ms for name in networks}
 
 
