@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from results import METRICS, TASKS, limit_text, points, read_record, since_line, table
+from results import METRICS, TASKS, developed_on, limit_text, points, read_record, since, table
 
 RECORD = "base_size"
 TITLES = {
@@ -14,9 +15,9 @@ TITLES = {
     "layers": "layers at even distances, distilled",
     "cut": "`schubert`",
     "family": "`dynabert`, best of one family",
-    "undivided": "`undivided`, two feed-forwards",
+    "undivided": "`undivided`, two of twelve feed-forwards",
     "student": "MiniLM's layers, distilled",
-    "depth": "`depth`: the first layers, fine-tuned",
+    "depth": "the first layers, fine-tuned (`depth --depth K`)",
 }
 
 
@@ -32,7 +33,30 @@ def short_table() -> str:
         for method, title in TITLES.items():
             cells = [short_cell(task, share, method) for share in record["shares"]]
             rows += [[title, *cells]] if set(cells) != {"—"} else []
-    return table(["int8, one core", *(f"at most {limit_text(share)}" for share in record["shares"])], rows)
+    head = ["int8, one core", *(f"at most {limit_text(share)}" for share in record["shares"])]
+    return f"{table(head, rows)}\n{training_line()}"
+
+
+def training_line() -> str:
+    """Return how differently the methods were trained, and what else the record's figures must be read with."""
+    steps: dict[str, set[int]] = defaultdict(set)
+    for task in read_record(RECORD)["tasks"]:
+        for under in task["under"].values():
+            for method in TITLES.keys() & under.keys():
+                steps[method].add(task["networks"][under[method]["network"]]["steps"])
+    ((usual, _),) = Counter(count for counts in steps.values() for count in counts).most_common(1)
+    names = {"plain": "`--kinds layers`", "fit": "`fit`", "student": "MiniLM"}
+    others = [f"{span(steps[method])} for {title}" for method, title in names.items() if steps[method] - {usual}]
+    head = f" (of which {max(steps['student']) - usual:,} fine-tune its head)" if steps["student"] - {usual} else ""
+    line = f"Training differs: {usual:,} steps each, but {', '.join(others)}{head}."
+    seeds = "One seed: the table ranks nothing." if len(read_record(RECORD)["seeds"]) == 1 else ""
+    return " ".join(filter(None, [line, since(RECORD), developed_on(RECORD), seeds])) + "\n"
+
+
+def span(counts: set[int]) -> str:
+    """Return the least and the most of some counts."""
+    low, high = f"{min(counts):,}", f"{max(counts):,}"
+    return low if low == high else f"{low} to {high}"
 
 
 def teacher_of(task: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,4 +96,4 @@ def long_table() -> str:
                 ]
                 rows.append(cells)
     head = ["limit", "method", "network", "dev", "less any whole layers", "p50 (ms, share)", "M parameters", "MB"]
-    return table([*head, "steps", "minutes of its run"], rows, text_columns=3) + since_line(RECORD)
+    return table([*head, "steps", "minutes of its run"], rows, text_columns=3) + f"\n{training_line()}"

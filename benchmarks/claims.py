@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from scipy.stats import spearmanr
 
@@ -15,11 +16,15 @@ from results import (
     SHOWN,
     TASKS,
     Gap,
+    developed_on,
     flaw_of,
     has_record,
     link_to,
+    listed,
     several,
     since,
+    task_title,
+    tasks_of,
 )
 
 BETTER, NO_WORSE, FASTER = 0.0, -0.01, 1.0  # what an interval must lie above
@@ -105,11 +110,12 @@ class Claim:
     Args:
         name: of the row, short.
         says: the paper's words and figure, or ours.
-        ran: what was run here, in words.
+        ran: what was run here, in words; {tasks} stands for the records' tasks.
         records: whose figures are shown; where each comes from is a table of its own.
         found: returns what came out; None where nothing that bears on it was run.
         floor: what differences must lie above.
         flaw: why the run cannot decide; empty where it can, or where the record says it itself.
+        is_of_fit: whether it says that `fit` is good, which tasks that it was developed on cannot decide.
         decides: the command of the run that would, or will again.
     """
 
@@ -121,6 +127,7 @@ class Claim:
     floor: float = BETTER
     flaw: str = ""
     decides: str = ""
+    is_of_fit: bool = False
 
     @property
     def findings(self) -> Sequence[Finding]:
@@ -129,8 +136,9 @@ class Claim:
 
     @property
     def unfair(self) -> str:
-        """Why the run cannot decide, by the claim and by its records; empty where it can."""
-        return " ".join(filter(None, [self.flaw, flaw_of(*self.records)]))
+        """Why the run cannot decide, by the claim, its records and their tasks; empty where it can."""
+        tasks = developed_on(*self.records) if self.is_of_fit else ""
+        return " ".join(filter(None, [self.flaw, flaw_of(*self.records), tasks]))
 
     @property
     def verdict(self) -> str:
@@ -151,21 +159,50 @@ class Claim:
         return CANNOT_TELL if self.unfair else found.verdict(self.floor)
 
     @property
+    def tasks(self) -> str:
+        """The tasks of its records, where these are of `fit`."""
+        return listed([task_title(task) for name in self.records for task in tasks_of(name)])
+
+    @property
     def mark(self) -> str:
         """What stands beside MRPC where its teachers are weak."""
         return "†" if set(self.records) & set(WEAK) else ""
 
-    def row(self) -> list[str]:
-        """Return the cells of the page's row."""
+    def row(self, notes: Notes) -> list[str]:
+        """Return the cells of the page's row; what many rows say is a note."""
         found = self.findings
         links = " ".join(map(link_to, self.records)) if found else ""
         shown = "<br>".join(labelled(each, self.mark) for each in found)
         changed = since(*self.records) if found else ""
-        remarks = "".join(f"<br>{each}" for each in (self.unfair, changed) if each)
+        remarks = notes.refer(" ".join(filter(None, [self.unfair, changed]))) if found else ""
         title = "Again" if self.verdict in (SHOWN, CONTRADICTED) else "To decide"
         decides = f"<br>{title}: {self.decides}" if self.decides else ""
-        ran = f"{self.ran}: {links}" if links else ""
+        said = self.ran.replace("{tasks}", self.tasks) if self.is_of_fit and found else self.ran
+        ran = f"{said}: {links}" if links else ""
         return [f"**{self.name}.** {self.says}", ran, f"{shown}{remarks}{decides}".removeprefix("<br>"), self.verdict]
+
+
+class Notes:
+    """Remarks below tables, each once, by letters: " (a)" stands where the first is meant.
+
+    >>> notes = Notes()
+    >>> notes.refer("Weak."), notes.refer("Weak."), notes.text
+    (' (a)', ' (a)', '(a) Weak.\\n')
+    """
+
+    def __init__(self) -> None:
+        self.letters: dict[str, str] = {}
+
+    def refer(self, remark: str) -> str:
+        """Return the mark of a remark; empty where there is none."""
+        if not remark:
+            return ""
+        return f" ({self.letters.setdefault(remark, ascii_lowercase[len(self.letters)])})"
+
+    @property
+    def text(self) -> str:
+        """All remarks, a paragraph each."""
+        return "\n".join(f"({letter}) {remark}\n" for remark, letter in self.letters.items())
 
 
 def labelled(found: Finding, mark: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from statistics import fmean, stdev
 from typing import Any
 
@@ -16,6 +18,7 @@ from results import (
     cut_gap,
     differences,
     family_title,
+    fit_summary,
     has_record,
     kept,
     kept_gap,
@@ -23,6 +26,7 @@ from results import (
     minutes_of,
     points,
     read_record,
+    remarks_on,
     rival_minutes_of,
     score,
     several,
@@ -40,7 +44,7 @@ def fit_rows(name: str) -> list[list[str]]:
     record = read_record(name)
     rows = []
     for limit, share in enumerate(record["shares"]):
-        found = {row["task"]: row for row in record["summary"] if row["limit"] == limit}
+        found = {row["task"]: row for row in fit_summary(name) if row["limit"] == limit}
         counts = sorted({row["seeds"] for row in found.values()})
         is_rivalled = any("layers" in row for row in found.values())
         sides = {
@@ -70,10 +74,17 @@ def backend_cell(task: str, name: str) -> str:
     if name not in networks:
         return "—"
     found, teacher = networks[name], networks["teacher"]
-    return (
-        f"{100 * found['score']:.1f} ({points(found['score'] - teacher['score'])}) "
-        f"at {found['latency_ms'] / teacher['latency_ms']:.2f}"
-    )
+    is_own = name != "fewer layers" or has_teacher_of_layers(task)
+    less = f" ({points(found['score'] - teacher['score'])})" if is_own else ""
+    mark = "†" if task == "mrpc" else ""
+    return f"{100 * found['score']:.1f}{mark}{less} at {found['latency_ms'] / teacher['latency_ms']:.2f}"
+
+
+def has_teacher_of_layers(task: str) -> bool:
+    """Return whether the layers of a table of backends were distilled from its teacher: both are runs of one folder."""
+    words = shlex.split(read_record(f"int8_{task}")["command"])
+    teacher, layers = (PurePath(words[words.index(option) + 1]) for option in ("--teacher", "--layers"))
+    return teacher.parent == layers.parent
 
 
 def method_rows() -> list[list[str]]:
@@ -103,7 +114,7 @@ def int8_table() -> str:
         *method_rows(),
     ]
     changed = {
-        "`fit` and plain layers by the same code": since("fit", "fit_limits"),
+        "`fit` and plain layers by the same code": remarks_on("fit", "fit_limits"),
         "The other rows": since(*BACKENDS),
     }
     remarks = [f"- {rows_of}. {words}" for rows_of, words in changed.items() if words]

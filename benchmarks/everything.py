@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ RUN = "{{runs}}/{plan}/runs/{step}-data={task}-seed={seed}{more}"  # of a sweep
 PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
 TWO_THREADS = "rivals_two_threads"
+FRESH = "rte,stsb,subj,qnli"  # tasks that `fit` was not developed on
 AVX2 = "_avx2"  # ends the names of records of a processor without AVX-512, which no job makes: it is another machine
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: the last of two options of a name counts.
@@ -75,6 +76,9 @@ class Job:
         former: the records there are, whose own timings say how long it took.
         records: that it makes. Where all are there and nothing in them is unfinished, it is not run.
         needs: the jobs whose runs or records its commands read; they are run before it.
+        times: how many times as much is planned as those records hold.
+        planned_hours: that its own options give its runs; None where no option does, and the records must say it.
+        is_least: whether more is planned than the records hold or the options say, so that its hours are the least.
     """
 
     name: str
@@ -82,12 +86,17 @@ class Job:
     former: tuple[str, ...] = ()
     records: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    times: int = 1
+    planned_hours: float | None = None
+    is_least: bool = False
 
     @property
     def hours(self) -> float | None:
-        """What the records there are took, by their own timings; None where there is none."""
+        """What its runs are given, or else what the records there are took by their timings; None where nothing is."""
+        if self.planned_hours is not None:
+            return self.planned_hours
         there = [name for name in self.former if has_record(name)]
-        return sum(map(seconds, there)) / 3600 if there else None
+        return self.times * sum(map(seconds, there)) / 3600 if there else None
 
     def is_answered(self, folder: Path) -> bool:
         """Return whether a folder has its records; those that are written bit by bit say themselves what is left."""
@@ -101,7 +110,13 @@ def is_unfinished(path: Path) -> bool:
 
 
 def study(
-    name: str, compared: str, *former: str, text: bool = False, record: str = "", by_parameters: bool = False
+    name: str,
+    compared: str,
+    *former: str,
+    text: bool = False,
+    record: str = "",
+    by_parameters: bool = False,
+    times: int = 1,
 ) -> Job:
     """Return the job of a plan: the sweep, and the record of what it compares.
 
@@ -112,6 +127,7 @@ def study(
         text: whether the plan reads wikitext-2.
         record: its name where it is not the plan's.
         by_parameters: also compare at equal parameters, in a record of its own.
+        times: how many times as much is planned as the former records hold.
     """
     plan = f"cutbert sweep benchmarks/plans/{name}.toml --out {{runs}}/{name}"
     sweep = f"{plan} --set model={{model}} --set data_dir={{data}}" + (f" --set '{TEXT}'" if text else "")
@@ -121,18 +137,45 @@ def study(
         f"python benchmarks/study.py {{runs}}/{name} --name {each} --again {words} {RECORDS}"
         for each, words in gathered.items()
     ]
-    return Job(name, (sweep, *studies), former, tuple(gathered))
+    return Job(name, (sweep, *studies), former, tuple(gathered), times=times, is_least=True)
 
 
 def of_tasks(names: str) -> tuple[str, ...]:
     return tuple(f"{names}_{task}" for task in TASK_NAMES)
 
 
-def measured(script: str, options: str, *former: str, name: str = "", needs: str = "") -> Job:
+def measured(script: str, options: str, *former: str, name: str = "", needs: str = "", is_least: bool = False) -> Job:
     """Return the job of a script; it and its record are called like it, or given."""
     name = name or script.removeprefix("measure_")
     line, needed = f"python benchmarks/{script}.py {options} {RECORDS}", (needs,) if needs else ()
-    return Job(name, (line,), former or (name,), former or (name,), needed)
+    return Job(name, (line,), former or (name,), former or (name,), needed, is_least=is_least)
+
+
+def fitted(
+    name: str, tasks: str, shares: str, time: int, rivals: str = "", model: str = "--model {model}", more: str = ""
+) -> Job:
+    """Return the job of `fit` beside plain layers, three seeds each; its hours are those that the runs are given.
+
+    Args:
+        name: of the job and its record.
+        tasks: by commas.
+        shares: of the int8 latency that are limits, by commas.
+        time: seconds of a run of `fit`.
+        rivals: the shares of plain layers, which have the same time for each; empty for all.
+        model: options of what is cut.
+        more: further options.
+    """
+    seeds = "0,1,2"
+    words = (
+        f"--name {name} {model} --data-dir {{data}} --tasks {tasks} --seeds {seeds} --shares {shares} {more}"
+        f"--time {time} --threads 1 --work {{runs}}/{name}"
+    )
+    if rivals:
+        words += f" --rival-shares {rivals}"
+    of_both = 1 + len((rivals or shares).split(",")) / len(shares.split(","))
+    hours = len(tasks.split(",")) * len(seeds.split(",")) * of_both * time / 3600
+    job = measured("measure_fit", words, name=name)
+    return replace(job, planned_hours=hours, is_least=True)  # teachers and timing take more
 
 
 def run_of_plan(plan: str, step: str, task: str, more: str = "", seed: int = 0) -> str:
@@ -164,7 +207,7 @@ def searches(task: str) -> Job:
 
 def repairs(task: str) -> Job:
     words, name = f"{INPUTS} --task {task} --threads 1", f"repair_{task}"
-    return Job(name, (f"python benchmarks/measure_repair.py {words} {RECORDS}",), (name,), (name,))
+    return Job(name, (f"python benchmarks/measure_repair.py {words} {RECORDS}",), (name,), (name,), is_least=True)
 
 
 def kills(what: str, record: str) -> Job:
@@ -203,7 +246,7 @@ def representations() -> Job:
         ]
     commands.append(f"python benchmarks/gather_analyses.py {{runs}}/analysis {RECORDS}")
     former = ("analysis_sst2", "analysis_cola")
-    return Job("representations", tuple(commands), former, ("representations",), ("undivided",))
+    return Job("representations", tuple(commands), former, ("representations",), ("undivided",), is_least=True)
 
 
 def base_size() -> Job:
@@ -212,7 +255,7 @@ def base_size() -> Job:
     sweep = "cutbert sweep benchmarks/plans/base_size.toml --out {runs}/base_size --set model={base} "
     timed = "python benchmarks/measure_base_size.py {runs}/base_size --data-dir {data} --work {runs}/base_size_picked"
     commands = (f"{sweep}--set data_dir={{data}} {students}", f"{timed} --threads 1 {RECORDS}")
-    return Job("base_size", commands, ("base_size",), ("base_size",))
+    return Job("base_size", commands, ("base_size",), ("base_size",), is_least=True)
 
 
 FAMILY = f"--run {run_of_plan('family', 'family', 'sst2')} --threads 1"
@@ -236,8 +279,22 @@ JOBS = (
     study("dims", "--against layers --against cut/0.75-h --against cut/0.9-a --against cut/paper --cost params"),
     study("undivided", "--against kept --against layers --against thin", *of_tasks("undivided")),
     representations(),
-    study("text_cuts", "--against tuned_layers --cost params", "text_cuts", text=True, record="text_cuts_tuned"),
-    study("undivided_scratch", "--against tuned/12", "undivided_scratch", text=True, record="undivided_scratch_tuned"),
+    study(
+        "text_cuts",
+        "--against tuned_layers --cost params",
+        "text_cuts",
+        text=True,
+        record="text_cuts_tuned",
+        times=3 * 4,  # seeds; eight cuts for two
+    ),
+    study(
+        "undivided_scratch",
+        "--against tuned/12",
+        "undivided_scratch",
+        text=True,
+        record="undivided_scratch_tuned",
+        times=3 * 7,  # seeds; passes for one
+    ),
     study(
         "depth",
         "",
@@ -254,25 +311,16 @@ JOBS = (
         ("ffn_ranking",),
         ("ffn_ranking",),
     ),
-    measured("measure_fit", f"{INPUTS} --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 --work {{runs}}/fit"),
-    measured(
-        "measure_fit",
-        f"--name fit_more {INPUTS} --tasks rte,stsb,subj,qnli --seeds 0,1,2 --shares 0.3333 --time 600 --threads 1 "
-        "--work {runs}/fit_more",
-        name="fit_more",
-    ),
-    measured(
-        "measure_fit",
-        f"--name fit_limits {INPUTS} --seeds 0,1,2 --shares 0.5,0.125 --rival-shares 0.5 --time 600 --threads 1 "
-        "--work {runs}/fit_limits",
-        name="fit_limits",
-    ),
-    measured(
-        "measure_fit",
-        "--name fit_base --model {base} --student {model} --data-dir {data} --tasks cola,mrpc,sst2 --passes 2 "
-        "--rate 5e-5 --shares 0.5,0.25 --time 1800 --threads 1 --work {runs}/fit_base",
-        "fit_base",
-        name="fit_base",
+    fitted("fit", "sst2,cola,mrpc", "0.3333", 600),
+    fitted("fit_more", FRESH, "0.3333", 600),
+    fitted("fit_limits", FRESH, "0.5,0.125", 600, rivals="0.5"),
+    fitted(
+        "fit_base_more",
+        FRESH,
+        "0.5,0.25",
+        1800,
+        model="--model {base} --student {model}",
+        more="--passes 2 --rate 5e-5 ",
     ),
     base_size(),
     measured(
@@ -284,7 +332,12 @@ JOBS = (
         "--model {base} --student {model} --data-dir {data} --time 1200 --threads 1 --work {runs}/embedding-student",
     ),
     measured("measure_per_token", f"{INPUTS} --seeds 0,1,2 --threads 1 --work {{runs}}/per-token"),
-    measured("measure_pilots", f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots", needs="fit"),
+    measured(
+        "measure_pilots",
+        f"{INPUTS} --threads 1 --teachers {{runs}}/fit --work {{runs}}/pilots",
+        needs="fit",
+        is_least=True,
+    ),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     *map(repairs, TASK_NAMES),
@@ -336,9 +389,15 @@ def command(name: str) -> str:
     """Return how one job is made, as it stands on the page: with what it needs, and the hours of all, where known."""
     jobs = with_needs([name])
     needed = [f"`{job.name}`" for job in jobs if job.name != name]
-    hours = [time_text(sum(job.hours or 0 for job in jobs))] if all(job.hours is not None for job in jobs) else []
+    known = [job for job in jobs if job.hours is not None]
+    hours = [f"{least(jobs)}{time_text(sum(job.hours or 0 for job in jobs))}"] if known == jobs else []
     remarks = ", ".join(hours + ([f"with {listed(needed)}, which it reads"] if needed else []))
     return f"`python benchmarks/everything.py --only {name}`" + (f" ({remarks})" if remarks else "")
+
+
+def least(jobs: Collection[Job]) -> str:
+    """Return what stands before the hours of jobs: they may be the least."""
+    return "at least " if any(job.is_least for job in jobs) else ""
 
 
 def time_text(hours: float) -> str:
@@ -346,8 +405,14 @@ def time_text(hours: float) -> str:
 
 
 def seconds(name: str) -> float:
-    """Return what a record's own timings add up to; where it holds none, from its start to its end."""
+    """Return what a record's own timings add up to; where it holds none, from its start to its end.
+
+    A record of several methods at once holds the seconds of each run, beside every network of it.
+    """
     record = read_record(name)
+    if name == "base_size":
+        rows = [row for task in record["tasks"] for row in task["networks"]]
+        return float(sum({(row["method"], row["run_seconds"]): row["run_seconds"] for row in rows}.values()))
     totals = sum(totals_in(record))
     if totals:
         return totals
@@ -423,7 +488,9 @@ def cost_of(jobs: Sequence[Job]) -> str:
     """Return what jobs take together, by the records there are, and of which there is none."""
     known = [job.hours for job in jobs if job.hours is not None]
     unknown = [job.name for job in jobs if job.hours is None]
-    return f"{sum(known):.1f} hours" + (f", and what is not known of {', '.join(unknown)}" if unknown else "")
+    return f"{least(jobs)}{sum(known):.1f} hours" + (
+        f", and what is not known of {', '.join(unknown)}" if unknown else ""
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -446,7 +513,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = with_needs(args.only or [job.name for job in JOBS])
     left = [job for job in asked if not job.is_answered(Path(args.records))]
     for job in asked:
-        hours = "hours not known" if job.hours is None else f"{job.hours:.1f} hours"
+        hours = "hours not known" if job.hours is None else f"{least([job])}{job.hours:.1f} hours"
         print(f"# {job.name}: {hours if job in left else 'answered by ' + ', '.join(job.records)}")
     print(f"# together {cost_of(left)}", flush=True)
     lines = [filled(line, args) for job in left for line in job.commands]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import base_size_tables
 from claim_rows import PAPERS
-from claims import Claim, labelled
-from everything import JOBS
+from claims import Claim, Notes, labelled
+from everything import JOBS, least, time_text
 from findings import fit_gaps
 from planned_rows import as_planned
 from results import (
@@ -18,14 +20,14 @@ from results import (
     NOT_SHOWN,
     SHOWN,
     Gap,
-    flaw_of,
     has_record,
+    is_faulty,
     limit_title,
     link_to,
     minutes_of,
     read_record,
+    remarks_on,
     rival_minutes_of,
-    since,
     table,
 )
 
@@ -36,6 +38,7 @@ FURTHER = {
     "fit_base": "The 12 layers of all-mpnet-base-v2",
     "fit_base_quarter": "The same at a quarter, again",
 }
+OF_PIECES = ("base_size", "pilots", "distillation")  # have tables on the page, and no claim or not one alone
 COLORS = {SHOWN: "#009e73", NOT_SHOWN: "#0072b2", CONTRADICTED: "#d55e00", CANNOT_TELL: "#777777"}
 
 
@@ -46,26 +49,20 @@ def papers() -> dict[str, list[Claim]]:
 
 def claims_table() -> str:
     """Return every claim with what was run, what came out and the verdict, a table for each paper."""
-    head = ["claim, in the paper's words", "what we ran", "what came out", "verdict"]
-    parts = []
+    head = ["claim", "what we ran", "what came out", "verdict"]
+    notes, parts = Notes(), []
     for paper, claims in papers().items():
-        rows = [claim.row() for claim in claims]
+        rows = [claim.row(notes) for claim in claims]
         parts.append(f"### {paper}\n\n{table(head, rows, text_columns=4)}")
-    return "\n".join(parts)
+    return "\n".join([*parts, notes.text])
 
 
 def glance_table() -> str:
-    """Return which claims have which verdict, by paper."""
-    rows = []
-    for verdict in VERDICTS:
-        by_paper = {
-            paper.partition(",")[0]: [claim.name for claim in claims if claim.verdict == verdict]
-            for paper, claims in papers().items()
-        }
-        count = sum(map(len, by_paper.values()))
-        named = "<br>".join(f"*{paper}:* {'; '.join(names)}" for paper, names in by_paper.items() if names)
-        rows += [[f"{verdict}, {count}", named]] if count else []
-    return table(["verdict", "claims"], rows, text_columns=2)
+    """Return how many claims have which verdict, a line for each paper."""
+    counts = {paper.partition(",")[0]: Counter(claim.verdict for claim in claims) for paper, claims in papers().items()}
+    rows = [[name, *(str(found[verdict]) for verdict in VERDICTS)] for name, found in counts.items()]
+    total = sum(counts.values(), Counter[str]())
+    return table(["claims of", *VERDICTS], [*rows, ["all", *(str(total[verdict]) for verdict in VERDICTS)]])
 
 
 def all_claims() -> list[Claim]:
@@ -74,14 +71,25 @@ def all_claims() -> list[Claim]:
 
 def fit_line() -> str:
     """Return how fit was run and the verdicts on it, then a line for each further record of it."""
-    first = " ".join(filter(None, [runs_line(), since("fit"), verdicts_on("fit")]))
+    first = " ".join(filter(None, [runs_line(), remarks_on("fit"), verdicts_on("fit")]))
     return "\n".join([first, *(f"- {further_fit(name)}" for name in FURTHER if has_record(name)), ""])
 
 
 def verdicts_line() -> str:
-    """Return how fit was run on MiniLM, and a sentence for each verdict on it and its further records."""
-    runs = f"`fit` on MiniLM: r{runs_line().removeprefix('R')}"
-    return " ".join(filter(None, [runs, flaw_of("fit"), verdicts_on("fit", *FURTHER)])) + "\n"
+    """Return whether `fit` beats plain layers: one sentence while no claim of it is decided, else the verdicts."""
+    claims = [claim for claim in all_claims() if claim.is_of_fit and "beats plain layers" in claim.name]
+    if {claim.verdict for claim in claims} <= {CANNOT_TELL, NOT_RUN}:
+        return (
+            "Whether `fit` beats plain layers (whole layers kept and distilled by the same code in the same time) is "
+            "not decided: [what was run](docs/evidence.md#claims).\n"
+        )
+    decided = [claim for claim in claims if claim.verdict not in (CANNOT_TELL, NOT_RUN)]
+    return " ".join(f"{claim.name}: **{claim.verdict}**." for claim in decided) + "\n"
+
+
+def base_size() -> str:
+    """Return the table of the papers' size for README, how its methods differ, and whether `fit` beats plain layers."""
+    return f"{base_size_tables.short_table().rstrip()} {verdicts_line()}"
 
 
 def runs_line() -> str:
@@ -103,7 +111,7 @@ def further_fit(name: str) -> str:
     time, rival = minutes_of(name), rival_minutes_of(name)
     times = time if time == rival else f"{time}, of plain layers {rival}"
     how = f"{FURTHER[name]} (`{name}`): runs of {times}, {seeds} seed{'s' * (seeds > 1)}."
-    return " ".join(filter(None, [how, *parts, taken(name), since(name), verdicts_on(name)]))
+    return " ".join(filter(None, [how, *parts, taken(name), remarks_on(name), verdicts_on(name)]))
 
 
 def taken(name: str) -> str:
@@ -114,7 +122,11 @@ def taken(name: str) -> str:
         for limit, row in enumerate(cell["compared"]):
             title = limit_title(name, cell["task"], limit)
             seed = f", seed {cell['seed']}" if seeds_in(name) > 1 else ""
-            networks = [f"`{row[side]['name']}` ({row[side]['steps']:,})" for side in ("fit", "layers") if side in row]
+            networks = [
+                f"`{row[side]['name']}` ({row[side]['steps']:,})"
+                for side in ("fit", "layers")
+                if side in row and not is_faulty(name, cell["task"], limit, side)
+            ]
             parts.append(f"{title}{seed} {' beside '.join(networks)}")
     alike = " `fit` took plain layers too." if kinds == {"layers"} else ""
     return f"Taken, with their steps: {', '.join(parts)}.{alike}"
@@ -131,9 +143,9 @@ def verdicts_on(*names: str) -> str:
 
 
 def sources_table() -> str:
-    """Return where each record that a claim rests on, or a line on fit, comes from."""
+    """Return where each record that a claim, a line on fit or a table of the page rests on comes from."""
     names = dict.fromkeys(name for claim in all_claims() if claim.findings for name in claim.records)
-    names |= dict.fromkeys(filter(has_record, FURTHER))
+    names |= dict.fromkeys(filter(has_record, [*FURTHER, *OF_PIECES]))
     rows = []
     for name in names:
         record = read_record(name)
@@ -152,13 +164,13 @@ def sources_table() -> str:
 
 
 def cost_table() -> str:
-    """Return what makes every record again, with the hours that the records there are took by their own timings."""
-    rows = [[f"`{job.name}`", "—" if job.hours is None else f"{60 * job.hours:.0f}"] for job in JOBS]
+    """Return what makes every record again, with its hours by its own options or by the records there are."""
+    rows = [[f"`{job.name}`", "—" if job.hours is None else f"{least([job])}{time_text(job.hours)}"] for job in JOBS]
     known = [job.hours for job in JOBS if job.hours is not None]
     unknown = [f"`{job.name}`" for job in JOBS if job.hours is None]
     return (
-        table(["job", "minutes"], rows)
-        + f"\nTogether {sum(known):.0f} hours, and {', '.join(unknown)}, of which there is no record.\n"
+        table(["job", "time"], rows)
+        + f"\nTogether {least(JOBS)}{sum(known):.0f} hours, and {', '.join(unknown)}, of which there is no record.\n"
     )
 
 

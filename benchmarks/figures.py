@@ -31,7 +31,7 @@ FIGURE = re.compile(
     rf"|\b(?:all|(?:{NUMBERS}) of) (?:{NUMBERS})\b"
 )
 BLOCKS: dict[Path, dict[str, Callable[[], str]]] = {
-    ROOT / "README.md": {"base-size": base_size_tables.short_table, "verdicts": evidence.verdicts_line},
+    ROOT / "README.md": {"base-size": evidence.base_size},
     DOCS / "fit.md": {"fit": page_tables.fit_table, "fit-verdict": evidence.fit_line},
     DOCS / "evidence.md": {
         "glance": evidence.glance_table,

@@ -20,12 +20,18 @@ from results import (
     family_gap,
     fit_gap,
     fit_mean,
+    fit_summary,
     has_record,
+    limit_text,
     mean_cut_gap,
     points,
     read_record,
     several,
+    task_title,
 )
+
+INSTRUCTIONS = {"avx512_vnni": "AVX-512 VNNI", "avx2": "AVX2"}
+BASE_RECORDS = ("fit_base", "fit_base_quarter", "base_size")  # of all-mpnet-base-v2; the last of every method
 
 
 def each_task(gap: Callable[..., Gap], *words: str) -> Callable[[], list[Gap]]:
@@ -165,14 +171,28 @@ def best_depths() -> list[Gap]:
 
 def fit_gaps(rival: str, record: str = "fit") -> Callable[[], list[Gap]]:
     """Return a function that reads what fit takes less a rival."""
-    return lambda: [fit_gap(row, rival, record) for row in read_record(record)["summary"] if f"fit - {rival}" in row]
+    return lambda: [fit_gap(row, rival, record) for row in fit_summary(record) if f"fit - {rival}" in row]
+
+
+def fit_at_base_size() -> list[Gap]:
+    """Return what `fit` scores less plain layers in every record of a model of base size, with the record's name."""
+    found = []
+    for name in BASE_RECORDS[:-1]:
+        for row in fit_summary(name):
+            title = f"{task_title(row['task'])} at {limit_text(read_record(name)['shares'][row['limit']])}"
+            found.append(Gap.read(f"{title} (`{name}`)", row["fit - layers"]))
+    name = BASE_RECORDS[-1]
+    for task in read_record(name)["tasks"]:
+        for share, under in task["under"].items():
+            gap = under["fit"]["minus_plain"]
+            title = f"{task_title(task['task'])} at {limit_text(float(share))} (`{name}`)"
+            found.append(Gap.read(title, gap, [gap["mean"]]))
+    return found
 
 
 def fit_means(rival: str, record: str = "fit") -> Callable[[], list[Gap]]:
     """Return a function that reads the same, as the mean over tasks."""
-    return lambda: [
-        fit_mean(limit, rival, record) for limit in sorted({row["limit"] for row in read_record(record)["summary"]})
-    ]
+    return lambda: [fit_mean(limit, rival, record) for limit in sorted({row["limit"] for row in fit_summary(record)})]
 
 
 def family_beside_layers() -> list[Gap]:
@@ -245,8 +265,9 @@ def fastest_rivals() -> list[Speed]:
     Beside the fastest in the median stand others that are surely faster than ours.
     """
     by_size: dict[str, list[Speed]] = {}
-    runs = {"rivals": "one thread", TWO_THREADS: "two threads", f"rivals{AVX2}": "one thread, AVX2 alone"}
-    for record, words in runs.items():
+    runs = {"rivals": "one thread", TWO_THREADS: "two threads", f"rivals{AVX2}": "one thread"}
+    for record, threads in runs.items():
+        words = f"{INSTRUCTIONS[read_record(record)['instructions']]}, {threads}"
         for each in read_record(record)["timings"]:
             if not each["name"].startswith("cutbert"):
                 size = f"{words}, {each['batch_size']} x {each['length']} tokens"
@@ -307,9 +328,13 @@ def full_disks() -> list[Fact]:
 
 def kills() -> list[Fact]:
     """Return how many kills runs survived, and whether their weights and predictions are those of whole runs."""
+    given = ", given the unkilled run's `--plan`; without one its steps depend on the clock"
     found = [
-        Fact(f"`{verb}`: {record['kills']} kills", holds=record["all_equal"])
-        for verb, record in (("dynabert", read_record("kill_resume")), ("fit", read_record("fit_kills")))
+        Fact(f"`{verb}`: {record['kills']} kills{more}", holds=record["all_equal"])
+        for verb, record, more in (
+            ("dynabert", read_record("kill_resume"), ""),
+            ("fit", read_record("fit_kills"), given),
+        )
     ]
     record = read_record("kills")
     words = f"{len(record['by_command'])} commands on tiny models: {record['kills']} kills"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from results import HALF, TASKS, THIRD, Gap, cut, kept, kept_gap, listed, read_record, score, since, table
+from page_tables import weak_line
+from results import HALF, TASKS, THIRD, WEAK_TASKS, Gap, cut, kept, kept_gap, listed, read_record, score, since, table
 
 SHOWN_KEPT = {
     "importance-6": "6 (1), healed though nothing is gone",
@@ -39,11 +40,11 @@ def family_lines() -> str:
             f"`{name}` {score(networks[name]['scores'])}" for name in ("w0.5-d1.0", "w0.25-d1.0", "w1.0-d0.5")
         )
         lines.append(
-            f"- {TASKS[task]}, three seeds (`family_{task}`): teacher {score(networks['teacher']['scores'])}, mean of "
-            f"twelve {short['whole_points'] + short['mean_minus_whole_points']:.1f}, {shown}, smallest "
+            f"- {WEAK_TASKS[task]}, three seeds (`family_{task}`): teacher {score(networks['teacher']['scores'])}, "
+            f"mean of twelve {short['whole_points'] + short['mean_minus_whole_points']:.1f}, {shown}, smallest "
             f"{score(networks['w0.25-d0.5']['scores'])}."
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, "", weak_line()])
 
 
 def cut_lines() -> str:
@@ -57,7 +58,7 @@ def cut_lines() -> str:
     more = {each["name"]: each["minus"] for each in read_record("more_sentences_cuts")["networks"]}
     scores = "; ".join(
         f"{name} {score(cut(task, 'all', HALF)['scores'])} and {score(cut(task, 'all', THIRD)['scores'])}"
-        for task, name in TASKS.items()
+        for task, name in WEAK_TASKS.items()
     )
     hidden = sorted(
         {shape["hidden_size"] for task in TASKS for b in (HALF, THIRD) for shape in cut(task, "all", b)["shapes"]}
@@ -146,7 +147,7 @@ def undivided_table() -> str:
         there = [any(run["variant"] == variant for run in record["runs"]) for record in records.values()]
         cells = [score(kept(task, variant)["scores"]) if has else "—" for task, has in zip(TASKS, there, strict=True)]
         rows.append([title, *cells])
-    return table(["feed-forwards kept (multiply-adds)", *TASKS.values()], rows)
+    return table(["feed-forwards kept (multiply-adds)", *WEAK_TASKS.values()], rows)
 
 
 def undivided_lines() -> str:
@@ -157,14 +158,14 @@ def undivided_lines() -> str:
     ranking = read_record("ffn_ranking")["correlations"]
     rho = {name: f"{each['rho']:+.2f} [{each['low']:+.2f}, {each['high']:+.2f}]" for name, each in ranking.items()}
     families = [
-        f"{TASKS[task]} {name} kept {Gap.read(task, found, [found['difference']]).text}"
+        f"{WEAK_TASKS[task]} {name} kept {Gap.read(task, found, [found['difference']]).text}"
         for task in ("sst2", "cola")
         for name, variant in (("three", "importance-3"), ("none", "importance-0"))
         for run in read_record(f"undivided_{task}_family")["runs"]
         if run["variant"] == variant
         for found in (run["minus_family_at_equal_macs"],)
     ]
-    whole = {name: kept_gap(task, "importance-6", "teacher").text for task, name in TASKS.items()}
+    whole = {name: kept_gap(task, "importance-6", "teacher").text for task, name in WEAK_TASKS.items()}
     rte = read_record("undivided_rte")["teacher"]["scores"][0]
     lines = [
         f"- Unhealed, three kept by importance score {', '.join(f'{100 * each:.1f}' for each in unhealed)}: broken.",

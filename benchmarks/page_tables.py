@@ -10,15 +10,16 @@ from everything import AVX2, TWO_THREADS, command
 from results import (
     HALF,
     HEADS,
-    METRICS,
     TASKS,
     THIRD,
+    WEAK_TASKS,
     Gap,
     cut,
     cut_gap,
     family_title,
     fit_gap,
     fit_mean,
+    fit_summary,
     has_record,
     has_run,
     kept,
@@ -50,7 +51,7 @@ def fit_table() -> str:
     record = read_record("fit")
     rows = []
     for limit, share in enumerate(record["shares"]):
-        tasks = [row for row in record["summary"] if row["limit"] == limit]
+        tasks = [row for row in fit_summary("fit") if row["limit"] == limit]
         for row in tasks:
             cells = [mean_cell(row[name]) for name in ("uncut", "fit", "layers")]
             gaps = [gap_cell(fit_gap(row, rival)) for rival in ("uncut", "layers")]
@@ -134,7 +135,7 @@ def cuts_table() -> str:
 
 def weak(task: str) -> str:
     """Return a task's title, MRPC's with the mark of its weak teachers."""
-    return TITLES[task].replace("MRPC", "MRPC†")
+    return TITLES[task].replace(TASKS[task], WEAK_TASKS[task])
 
 
 def weak_line() -> str:
@@ -166,7 +167,7 @@ def none_kept_line() -> str:
     gaps = [kept_gap(task, "importance-0", "teacher") for task in TASKS]
     questions = read_record("undivided_squad")["runs"][0]["minus_teacher"]
     squad = Gap.read("squad", questions, [questions["difference"]])
-    lost = ", ".join(f"{TASKS[gap.task]} {gap.text}" for gap in gaps)
+    lost = ", ".join(f"{WEAK_TASKS[gap.task]} {gap.text}" for gap in gaps)
     return f"With all feed-forwards gone, less the teacher: {lost}. On SQuAD (F1) three kept have {squad.text}.\n"
 
 
@@ -239,15 +240,16 @@ INT8_ROWS = {
 def backends_table() -> str:
     """Return scores, latencies and sizes of some networks by backend, for export's page."""
     rows = []
-    for task, name in TASKS.items():
+    for task in TASKS:
         record = read_record(f"int8_{task}")
         networks = {(each["name"], each["backend"]): each for each in record["networks"]}
         for i, key in enumerate(each for each in INT8_ROWS if each in networks):
             found, title = networks[key], INT8_ROWS[key].format(run=family_title(task))
             cells = [f"{100 * found['score']:.1f}", f"{found['latency_ms']:.1f}", f"{found['file_bytes'] / 1e6:.1f}"]
-            rows.append(["" if i else f"{name}, {METRICS[task]}", title, key[1], *cells])
+            rows.append(["" if i else weak(task), title, key[1], *cells])
     records = [f"int8_{task}" for task in TASKS]
-    return table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3) + since_line(*records)
+    shown = table(["task", "network", "backend", "dev", "p50 (ms)", "MB"], rows, text_columns=3)
+    return f"{shown}{since_line(*records)}\n{weak_line()}"
 
 
 def noise_line() -> str:
@@ -314,7 +316,7 @@ def search_table() -> str:
     for task in TASKS:
         means = read_record(f"search_{task}")["mean_difference_points"]
         rows.append(
-            [TITLES[task], *(f"{means[cost][share]:+.1f}" for cost in ("macs", "latency_ms") for share in shares)]
+            [weak(task), *(f"{means[cost][share]:+.1f}" for cost in ("macs", "latency_ms") for share in shares)]
         )
     names = [f"{start} {share}" for start in ("MACs,", "int8 latency,") for share in ("1/2", "1/3", "1/4")]
     records = [f"search_{task}" for task in TASKS]
@@ -322,7 +324,7 @@ def search_table() -> str:
         spent / 60 for name in records for each in read_record(name)["searches"] for spent in each["timings_s"].values()
     ]
     spent = f"\nA search took {several(minutes, 0)} minutes on one core.\n"
-    return table(["task, metric", *names], rows) + spent + since_line(*records)
+    return f"{table(['task, metric', *names], rows)}{spent}{since_line(*records)}\n{weak_line()}"
 
 
 OPERATORS = {

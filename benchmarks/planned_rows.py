@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from claims import Claim, Finding
-from findings import one_choice
+from findings import fit_gaps, one_choice
 from results import has_record
 from studies import (
     best_on_select,
@@ -29,6 +29,7 @@ from studies import (
     with_mean,
 )
 
+BASE_SIZE = "`fit` beats plain layers of a model of 12 layers of 768"
 LAYERS, TEXT = {"against": "layers"}, {"against": "tuned_layers"}
 
 
@@ -217,6 +218,9 @@ PLANNED = {
             "of the latency, which are taken by their int8 scores on select",
             int8_less_float32,
         ),
+    ),
+    BASE_SIZE: (
+        Planned("fit_base_more", "`fit` less `fit --kinds layers`, one core", fit_gaps("layers", "fit_base_more")),
     ),
     "Fewer layers beat the full network": (
         Planned(

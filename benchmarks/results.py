@@ -15,9 +15,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS, DOCS = ROOT / "benchmarks" / "records", ROOT / "docs"
 TASKS = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC"}
+WEAK_TASKS = TASKS | {"mrpc": "MRPC†"}  # where MRPC's teachers are under-trained
 METRICS = {"sst2": "accuracy", "cola": "Matthews", "mrpc": "accuracy"}
 HEADS = tuple(f"{name}, {METRICS[task]}" for task, name in TASKS.items())
 HALF, THIRD = "params_encoder=0.5", "params_encoder=0.35"  # the budgets of cuts_TASK; the second is near a third
+
+DEVELOPED_ON = tuple(TASKS)  # tasks whose scores were looked at while `fit` was written, whatever the model
 
 Record = Mapping[str, Any]
 
@@ -55,6 +58,28 @@ def since(*names: str) -> str:
 def flaw_of(*names: str) -> str:
     """Return why records cannot decide a claim, in their own words; empty where they can."""
     return said_of(names, "flaw")
+
+
+def developed_on(*names: str) -> str:
+    """Return that `fit` was developed on tasks of some records, and on which where not on all; empty where on none."""
+    tasks = dict.fromkeys(task for name in names if has_record(name) for task in tasks_of(name))
+    known = [task for task in tasks if task in DEVELOPED_ON]
+    if not known:
+        return ""
+    if len(known) < len(tasks):
+        return f"`fit` was developed on {listed([task_title(task) for task in known])}."
+    return f"`fit` was developed on {'these tasks' if len(tasks) > 1 else 'this task'}."
+
+
+def tasks_of(name: str) -> list[str]:
+    """Return the tasks of a record of `fit`, or of several methods at once."""
+    record = read_record(name)
+    return list(dict.fromkeys(row["task"] for row in record.get("summary") or record.get("tasks", ())))
+
+
+def remarks_on(*names: str) -> str:
+    """Return what figures of `fit` must be read with, by their records and by their tasks."""
+    return " ".join(filter(None, [flaw_of(*names), since(*names), developed_on(*names)]))
 
 
 def said_of(names: Sequence[str], key: str) -> str:
@@ -187,10 +212,24 @@ def family_title(*tasks: str) -> str:
     return "`dynabert` and its `search`" if is_searched else "`dynabert`"
 
 
+def fit_summary(name: str) -> list[Mapping[str, Any]]:
+    """Return the rows of a record of `fit`, without networks that were taken by a fault since mended (`faulty`)."""
+    return [
+        {key: value for key, value in row.items() if not is_faulty(name, row["task"], row["limit"], key)}
+        for row in read_record(name)["summary"]
+    ]
+
+
+def is_faulty(name: str, task: str, limit: int, key: str) -> bool:
+    """Return whether a network of a record's row, or a difference from it, is not to be shown."""
+    network = key.rpartition(" ")[2]
+    return {"task": task, "limit": limit, "network": network} in read_record(name).get("faulty", ())
+
+
 def fit_mean(limit: int, rival: str, record: str = "fit") -> Gap:
     """Return the mean over tasks of `fit_gap` under one limit; tasks have rows of their own, so half widths add up as
     variances do."""
-    gaps = [fit_gap(row, rival, record) for row in read_record(record)["summary"] if row["limit"] == limit]
+    gaps = [fit_gap(row, rival, record) for row in fit_summary(record) if row["limit"] == limit]
     mean = statistics.mean(gap.mean for gap in gaps)
     half = math.hypot(*(gap.half_width for gap in gaps)) / len(gaps)
     by_seed = [statistics.mean(each) for each in zip(*(gap.by_seed for gap in gaps), strict=True)]
@@ -263,7 +302,7 @@ def minutes_of(name: str) -> str:
 
 def rival_minutes_of(name: str) -> str:
     """Return the time of a run of plain layers, which have as long for each of their limits, maybe of fewer."""
-    return minutes_for(name, len({row["limit"] for row in read_record(name)["summary"] if "layers" in row}))
+    return minutes_for(name, len({row["limit"] for row in fit_summary(name) if "layers" in row}))
 
 
 def minutes_for(name: str, limits: int) -> str:
