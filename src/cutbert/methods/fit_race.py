@@ -28,6 +28,7 @@ from cutbert.train.progress import say
 
 ROUNDS_SHARE = 0.45  # of the training time; the rest is the winners'
 LEAST_LAST_STEPS = 20
+LOADS = 2  # of each candidate that raced, to be timed again
 CLOSE = 0.02  # of a score, that training to the end may still make up for
 
 
@@ -97,7 +98,8 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         return list(entrants)
 
     def measured() -> dict[str, float]:
-        return times_of(fitting, {each.candidate.name: timed_copy(loaded(fitting, each)) for each in entrants})
+        networks = {each.candidate.name: timed_copy(loaded(fitting, each)) for each in entrants}
+        return times_of(fitting, networks, LOADS)
 
     again = fitting.plan.decide(f"{target.key}-again-ms", measured)
     times = {  # another run's plan may have timed others

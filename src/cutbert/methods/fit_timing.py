@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 
 from cutbert.bench.latency import REPEATS, time_networks
 from cutbert.bench.measure_table import timed_copy
@@ -178,13 +178,21 @@ def shape_of(fitting: Fitting, candidate: Candidate) -> tuple[str | None, Encode
     return candidate.student, candidate.subnet.shape_in(fitting.part_of(candidate).source.shape)
 
 
-def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
-    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
+def times_of(fitting: Fitting, networks: Mapping[str, TaskModel], loads: int = 1) -> dict[str, float]:
+    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency.
+
+    Args:
+        fitting: of the run.
+        networks: by name.
+        loads: how often each is made and loaded; the mean counts.
+    """
     latency, repeats = single_timing(fitting)
-    uncut = {f"uncut {i}": timed_copy(fitting.own.source.model) for i in range(UNCUT_LOADS)}
-    times = time_networks({**networks, **uncut}, fitting.objective.lengths, latency, repeats=repeats)
-    factor = fitting.costs.table.uncut_ms / median(times[name].latency_ms for name in uncut)
-    return {name: factor * times[name].latency_ms for name in networks}
+    uncut = timed_copy(fitting.own.source.model)
+    loaded = {f"{name} {i}": each for name, each in networks.items() for i in range(loads)}
+    loaded |= {f"uncut {i}": uncut for i in range(UNCUT_LOADS)}
+    times = time_networks(loaded, fitting.objective.lengths, latency, repeats=repeats)
+    factor = fitting.costs.table.uncut_ms / median(times[f"uncut {i}"].latency_ms for i in range(UNCUT_LOADS))
+    return {name: factor * fmean(times[f"{name} {i}"].latency_ms for i in range(loads)) for name in networks}
 
 
 def single_timing(fitting: Fitting) -> tuple[LatencySettings, int]:
