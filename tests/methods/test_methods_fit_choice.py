@@ -21,7 +21,7 @@ from cutbert.methods.fit_plan import Clock, FitPlan
 from cutbert.methods.fit_proposals import in_turns, num_rounds
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
-from cutbert.methods.fit_timing import TIMING_SHARE, diverse, with_a_safe_one
+from cutbert.methods.fit_timing import LOADS, TIMING_SHARE, diverse, with_a_safe_one
 from cutbert.shape.budget import LATENCY
 from cutbert.shape.cost import cost_of
 from cutbert.shape.subnet import KeptLayer, Subnet
@@ -331,8 +331,8 @@ def test_fewer_candidates_are_timed_where_there_is_little_time() -> None:
 
     names = [each.name for each in found]
     assert timed(10_000.0) == names  # 4 race: 8 are timed
-    assert timed(2 * 7.5 * 0.5 / TIMING_SHARE) == [*names[:5], "layers-0"]
-    assert timed(2 * 8.5 * 0.5 / TIMING_SHARE) == [*names[:7], "layers-0"]
+    assert timed(2 * LOADS * 7.5 * 0.5 / TIMING_SHARE) == [*names[:5], "layers-0"]
+    assert timed(2 * LOADS * 8.5 * 0.5 / TIMING_SHARE) == [*names[:7], "layers-0"]
     assert timed(1.0) == [*names[:2], "layers-0"]
 
 

@@ -28,7 +28,6 @@ from cutbert.train.progress import say
 
 ROUNDS_SHARE = 0.45  # of the training time; the rest is the winners'
 LEAST_LAST_STEPS = 20
-LOADS = 2  # of each candidate that raced, to be timed again
 CLOSE = 0.02  # of a score, that training to the end may still make up for
 
 
@@ -99,7 +98,7 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
 
     def measured() -> dict[str, float]:
         networks = {each.candidate.name: timed_copy(loaded(fitting, each)) for each in entrants}
-        return times_of(fitting, networks, LOADS)
+        return times_of(fitting, networks)
 
     again = fitting.plan.decide(f"{target.key}-again-ms", measured)
     times = {  # another run's plan may have timed others

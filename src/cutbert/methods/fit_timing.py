@@ -28,7 +28,9 @@ OF_SIZES = 0.97  # the same of kind "sizes", where those near the limit are size
 TWICE = 0.97  # above which one is that was measured twice
 AIMED = 0.93  # for candidates that are sized again by what they take
 SAFE = 0.9  # of one candidate that takes part, at least, so that the run does not end with nothing
-UNCUT_LOADS = 3  # of the uncut model, of whose times the median counts: all candidates are held against it
+# How often each candidate is loaded to be timed, of which the mean counts, and the uncut model, of which the median
+# does: all are held against it.
+LOADS, UNCUT_LOADS = 2, 3
 SIZED = 0.02  # of what is aimed at, that a candidate may be away from it
 
 
@@ -140,7 +142,7 @@ def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], coun
     room = TIMING_SHARE * fitting.clock.time_for_limit_s / fitting.clock.timing_s(target.key)
     first = {shape_of(fitting, each): each for each in reversed(ordered)}  # of one shape one is timed, of sizes twice
     timed_so_far = itertools.accumulate(
-        (1 + (each.kind == "sizes")) * (first[shape_of(fitting, each)] is each) for each in ordered
+        LOADS * (1 + (each.kind == "sizes")) * (first[shape_of(fitting, each)] is each) for each in ordered
     )
     taken = [
         each
@@ -178,21 +180,15 @@ def shape_of(fitting: Fitting, candidate: Candidate) -> tuple[str | None, Encode
     return candidate.student, candidate.subnet.shape_in(fitting.part_of(candidate).source.shape)
 
 
-def times_of(fitting: Fitting, networks: Mapping[str, TaskModel], loads: int = 1) -> dict[str, float]:
-    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency.
-
-    Args:
-        fitting: of the run.
-        networks: by name.
-        loads: how often each is made and loaded; the mean counts.
-    """
+def times_of(fitting: Fitting, networks: Mapping[str, TaskModel]) -> dict[str, float]:
+    """Return the latency of networks by name, timed in turn with the uncut model and brought to its first latency."""
     latency, repeats = single_timing(fitting)
     uncut = timed_copy(fitting.own.source.model)
-    loaded = {f"{name} {i}": each for name, each in networks.items() for i in range(loads)}
+    loaded = {f"{name} {i}": each for name, each in networks.items() for i in range(LOADS)}
     loaded |= {f"uncut {i}": uncut for i in range(UNCUT_LOADS)}
     times = time_networks(loaded, fitting.objective.lengths, latency, repeats=repeats)
     factor = fitting.costs.table.uncut_ms / median(times[f"uncut {i}"].latency_ms for i in range(UNCUT_LOADS))
-    return {name: factor * fmean(times[f"{name} {i}"].latency_ms for i in range(loads)) for name in networks}
+    return {name: factor * fmean(times[f"{name} {i}"].latency_ms for i in range(LOADS)) for name in networks}
 
 
 def single_timing(fitting: Fitting) -> tuple[LatencySettings, int]:
