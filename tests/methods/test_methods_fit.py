@@ -800,11 +800,12 @@ def test_a_winner_near_its_limit_is_timed_in_several_loads(monkeypatch: pytest.M
 
 
 def test_it_is_said_that_fewer_candidates_take_part(capsys: pytest.CaptureFixture[str]) -> None:
-    objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True)
-    look = {"build_s": 8.0, "row_ms": 0.0}  # the end takes 28 s, and 6.4 s for a candidate
+    model = SimpleNamespace(shape=SHAPE, head_spec=HEAD)
+    objective: Any = SimpleNamespace(dev=range(100), select_is_dev=True, loaded=SimpleNamespace(model=model))
+    look = {"build_s": 8.0, "row_ms": 0.0}  # the end takes 32 s, and 5.6 s for a candidate of half the latency
     plan: Any = SimpleNamespace(decisions={"look": look}, run=SimpleNamespace(seconds=0.0))
     settings = FitSettings(max_drop=1.0, candidates=8)
-    assert start_clock(objective, settings, plan, 120.0, {"limit-1": 0.5}).candidates == 2
+    assert start_clock(objective, settings, plan, 130.0, {"limit-1": 0.5}).candidates == 2
     assert (
         "2 of --candidates 8 take part: to export, score and time more would take over 35 %" in capsys.readouterr().err
     )
