@@ -394,14 +394,19 @@ def operators_of_avx2() -> str:
 
 def rivals_of_avx2() -> str:
     """Return table and line of the rivals' run on a processor without AVX-512."""
-    return f"{rivals_table(f'rivals{AVX2}')}\n{rivals_line(f'rivals{AVX2}')}"
+    return rivals_of(f"rivals{AVX2}")
 
 
 def rivals_of_two_threads() -> str:
     """Return table and line of the rivals' run on two threads, or how it is made."""
     if not has_record(TWO_THREADS):
         return f"Not measured yet: {command(TWO_THREADS)}.\n"
-    return f"{rivals_table(TWO_THREADS)}\n{rivals_line(TWO_THREADS)}"
+    return rivals_of(TWO_THREADS)
+
+
+def rivals_of(name: str) -> str:
+    """Return table and line of a run of the rivals."""
+    return f"{rivals_table(name)}\n{rivals_line(name)}"
 
 
 def options_table() -> str:

@@ -58,8 +58,8 @@ def propose(fitting: Fitting, target: Target, seconds: Callable[[int], float]) -
     else:
         nearest = nearest_first(able, damages)
         plain = [each for each in nearest if each.kind == "layers"]
-        taken = list({each.name: each for each in (*nearest[: LEAST_REPAIRED - 1], *plain[:1])}.values())
-        taken.sort(key=lambda each: each.name not in {each.name for each in (nearest[0], *plain[:1])})
+        best_first = (nearest[0], *plain[:1], *nearest[1 : LEAST_REPAIRED - 1])
+        taken = list({each.name: each for each in best_first}.values())
     entrants = all_repaired(fitting, target, taken, times, damages)
     if count > 1:
         return entrants, []

@@ -23,9 +23,9 @@ from cutbert.train.progress import say
 TIMED = 2  # times of the candidates that may race, since some turn out to break the limit
 TIMING_SHARE = 0.08  # of the time for a limit, that timing candidates may take
 # Of a limit on latency. A file takes some percent more or less each time it is loaded.
-AGAIN = 0.96  # above which a candidate that was measured once is likely to break it in the end
+AGAIN = 0.96  # above which a candidate, by one timing, is likely to break it in the end
 OF_SIZES = 0.97  # the same of kind "sizes", where those near the limit are sized again
-TWICE = 0.97  # above which one is that was measured twice
+TWICE = 0.97  # above which one is by the mean of two timings
 AIMED = 0.93  # for candidates that are sized again by what they take
 SAFE = 0.9  # of one candidate that takes part, at least, so that the run does not end with nothing
 # How often each candidate is loaded to be timed, of which the mean counts, and the uncut model, of which the median
@@ -98,7 +98,7 @@ def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float
     Args:
         fitting, target, candidate: of the race.
         ms: measured.
-        most: share of the limit on latency that it may take; None for what its kind may as measured once.
+        most: share of the limit on latency that it may take; None for what its kind may by one timing.
     """
     if most is None:
         most = OF_SIZES if candidate.kind == "sizes" else AGAIN
@@ -141,13 +141,13 @@ def diverse(fitting: Fitting, target: Target, ordered: Sequence[Candidate], coun
     most = TIMED * max(count, LEAST_REPAIRED - 1, least)
     room = TIMING_SHARE * fitting.clock.time_for_limit_s / fitting.clock.timing_s(target.key)
     first = {shape_of(fitting, each): each for each in reversed(ordered)}  # of one shape one is timed, of sizes twice
-    timed_so_far = itertools.accumulate(
+    loads_so_far = itertools.accumulate(
         LOADS * (1 + (each.kind == "sizes")) * (first[shape_of(fitting, each)] is each) for each in ordered
     )
     taken = [
         each
-        for i, (each, timed) in enumerate(zip(ordered[:most], timed_so_far, strict=False))
-        if i < least or timed <= room
+        for i, (each, loads) in enumerate(zip(ordered[:most], loads_so_far, strict=False))
+        if i < least or loads <= room
     ]
     plain = [each for each in ordered if each.kind == "layers" and is_predicted_to_fit(fitting, target, each)]
     return taken if not plain or plain[0] in taken else [*taken, plain[0]]
