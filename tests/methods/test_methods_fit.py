@@ -439,7 +439,7 @@ def test_max_drop_alone_takes_the_fastest_that_is_close(model: str, task: dict[s
     chosen = next(entry for entry in board if entry["chosen"])
     assert [each["limit"] for each in run["models"]] == ["--max-drop 100"]
     cuts = [entry["latency_ms"] for entry in board if entry["kind"] != "teacher" and entry["within_limit"]]
-    assert chosen["kind"] != "teacher" or min(cuts) >= board[0]["latency_ms"]
+    assert chosen["kind"] != "teacher" or all(ms >= board[0]["latency_ms"] for ms in cuts)
     none = fit(model, tmp_path / "none", task, max_drop=0.0, candidates=2, kinds=["layers", "sizes"])
     chosen, uncut = next(entry for entry in none["leaderboard"] if entry["chosen"]), none["leaderboard"][0]
     assert chosen["select_score"] >= uncut["select_score"] or chosen["kind"] == "teacher"
