@@ -218,17 +218,32 @@ class Proposer:
         """Return sizes that use what the limit leaves: more heads and neurons, where they mend most for the load."""
         load = self.load(self.of_sizes(sizes).shape_in(self.source.shape))
         while True:
-            steps = [step for step in self.growth(sizes, load) if step.load <= 1]
+            steps = [step for step in self.one_step(sizes, load, 1) if step.load <= 1]
             if not steps:
                 return sizes
             best = max(steps, key=lambda each: each.price)
             sizes, load = best.sizes, best.load
 
-    def growth(self, sizes: dict[int, LayerShape], load: float) -> Iterator[KnapsackStep]:
-        """Yield each sub-layer that is cut in part with one more head, or MULTIPLE more neurons.
+    def narrowed(self, subnet: Subnet) -> Subnet | None:
+        """Return a subnet that fits, of the same sub-layers: fewer heads and neurons, those that are missed least.
+
+        None where its sub-layers do not fit however narrow.
+        """
+        sizes = {kept.index: kept.shape for kept in subnet.layers}
+        load = self.load(subnet.shape_in(self.source.shape))
+        while load > 1:
+            step = min(self.one_step(sizes, load, -1), key=lambda each: each.price, default=None)
+            if step is None:
+                return None
+            sizes, load = step.sizes, step.load
+        return self.of_sizes(sizes)
+
+    def one_step(self, sizes: dict[int, LayerShape], load: float, sign: int) -> Iterator[KnapsackStep]:
+        """Yield each sub-layer with one more head, or MULTIPLE more neurons, or with as many fewer.
 
         Args:
             sizes, load: of the network as it is.
+            sign: 1 for more, in the sub-layers that are cut in part; -1 for fewer, in those that have more than a step.
         """
         for place in self.damages:
             layer, whole = sizes.get(place.layer), self.source.shape.layers[place.layer]
@@ -236,12 +251,15 @@ class Proposer:
                 continue
             name, step = ("num_heads", 1) if place.dim == "a" else ("intermediate_size", MULTIPLE)
             units, all_units = getattr(layer, name), getattr(whole, name)
-            if 0 < units < all_units:
-                more = min(all_units, units + step)
-                grown = {**sizes, place.layer: replace(layer, **{name: more})}
-                after = self.load(self.of_sizes(grown).shape_in(self.source.shape))
-                mended = self.error_at(place, units / all_units) - self.error_at(place, more / all_units)
-                yield KnapsackStep(mended / max(after - load, LEAST_LOAD), place, more / all_units, grown, after)
+            least = step if sign < 0 else 0
+            most = all_units if sign < 0 else all_units - 1
+            if least < units <= most:
+                other = min(all_units, units + sign * step)
+                changed = {**sizes, place.layer: replace(layer, **{name: other})}
+                after = self.load(self.of_sizes(changed).shape_in(self.source.shape))
+                mended = sign * (self.error_at(place, units / all_units) - self.error_at(place, other / all_units))
+                price = mended / max(sign * (after - load), LEAST_LOAD)
+                yield KnapsackStep(price, place, other / all_units, changed, after)
 
     def by_knapsack(self, kind: KindName) -> list[Candidate]:
         """Return the sizes of all sub-layers within the limit with the least damage: shares, or each whole or absent.

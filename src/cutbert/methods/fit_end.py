@@ -64,9 +64,8 @@ def end(fitting: Fitting, races: Sequence[Race], *, is_stopped: bool = False) ->
         is_stopped: whether he does.
     """
     run, settings, targets = fitting.plan.run, fitting.settings, [each.target for each in races]
-    served = everything(fitting, races)
     with num_threads(fitting.train.threads) as threads:
-        finalists, measured, notes = scored_and_timed(fitting, served, races, threads)
+        served, finalists, measured, notes = scored_and_timed(fitting, everything(fitting, races), races, threads)
     drop = None if settings.max_drop is None else Drop(settings.max_drop, fitting.own.teacher_select)
     chosen, names = choose(targets, finalists, drop), {each.key: limit_name(settings, each) for each in targets}
     board = Leaderboard(

@@ -25,6 +25,7 @@ from cutbert.shape.cost import cost_of
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource
 from cutbert.shape.subnet import Subnet
+from cutbert.surgery.extract import extract
 from cutbert.surgery.repair import UncutSums, repair
 from cutbert.train.evaluate import least_teacher_kl, predict_logits, score, similarity_error, teacher_kl
 from cutbert.train.part_logits import PartLogits
@@ -232,6 +233,18 @@ class TaughtSource:
         options: dict[str, Any] = {"layers": candidate.layers, "hidden": hidden, "ridges": RIDGES}
         repair(self.whole, network, self.source.batches, sums=self.sums, **options)
         return network
+
+    def narrowed(self, network: TaskModel, subnet: Subnet) -> TaskModel:
+        """Return a part of a network that was cut from the source and trained, refitted to what the network answers.
+
+        Args:
+            network: in evaluation mode.
+            subnet: a part of it, with all its layers.
+        """
+        part = extract(network, subnet)
+        if sum(batch.num_rows for batch in self.source.batches) > 1:
+            repair(network, part, self.source.batches, layers=range(part.shape.num_layers), ridges=RIDGES)
+        return part
 
     @cached_property
     def sums(self) -> UncutSums:

@@ -17,6 +17,7 @@ from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.methods.fit_candidates import Entrant
 from cutbert.methods.fit_limits import Target
+from cutbert.methods.fit_narrower import SUFFIX, narrower
 from cutbert.methods.fit_plan import LAST
 from cutbert.methods.fit_proposals import LEAST_ROUND_STEPS, num_rounds, propose
 from cutbert.methods.fit_run import Fitting
@@ -91,7 +92,9 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
     """Return the candidates of a race in their order, those first that keep a limit on latency when timed once more.
 
     Of many that were timed before training, some kept the limit by chance, and would miss it as the file that is
-    served. Now the few that raced are timed, with their weights, and the mean of both times counts.
+    served. Now the few that raced are timed, with their weights, and the mean of both times counts. A winner that does
+    not keep it is cut a little narrower; only where it cannot be does it make way. Whole layers stay beside what is cut
+    out of them: the plain alternative is always shown.
     """
     if LATENCY not in target.limits:
         return list(entrants)
@@ -105,14 +108,20 @@ def timed_again(fitting: Fitting, target: Target, entrants: Sequence[Entrant]) -
         each.candidate.name: (each.latency_ms + again.get(each.candidate.name, each.latency_ms)) / 2
         for each in entrants
     }
-    ordered = sorted(
-        entrants, key=lambda each: not keeps_aims(fitting, target, each.candidate, times[each.candidate.name], TWICE)
-    )
-    first, winner = entrants[0].candidate.name, ordered[0].candidate.name
-    if first != winner:
-        say(
-            f"{target.name}: {winner} goes on in the place of {first}, which takes {times[first]:.3g} ms as timed again"
-        )
+
+    def is_out(each: Entrant) -> bool:
+        return not keeps_aims(fitting, target, each.candidate, times[each.candidate.name], TWICE)
+
+    winner = entrants[0]
+    if is_out(winner) and SUFFIX not in winner.candidate.name:
+        other = narrower(fitting, target, winner, {LATENCY: times[winner.candidate.name]})
+        if other is not None:
+            rest = entrants if winner.candidate.kind == "layers" else entrants[1:]
+            return [other, *sorted(rest, key=is_out)]
+    ordered = sorted(entrants, key=is_out)
+    if ordered[0] != winner:
+        name, ms = winner.candidate.name, times[winner.candidate.name]
+        say(f"{target.name}: {ordered[0].candidate.name} goes on in the place of {name}, timed again at {ms:.3g} ms")
     return ordered
 
 

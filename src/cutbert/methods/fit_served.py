@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.bench.latency import Latency, conditions, time_runners
-from cutbert.bench.quality import Sized
+from cutbert.bench.quality import Sized, TimingQuality
 from cutbert.data.batches import MAX_TOKENS
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.trimming import Trimming
@@ -21,8 +21,9 @@ from cutbert.fronts.outputs import chance_of, score_interval, stored_difference
 from cutbert.fronts.score import PREDICTIONS
 from cutbert.fronts.view import noise_warning
 from cutbert.methods.fit_candidates import Entrant
-from cutbert.methods.fit_choice import UNCUT, Finalist
+from cutbert.methods.fit_choice import UNCUT, Finalist, costs_of
 from cutbert.methods.fit_limits import Target
+from cutbert.methods.fit_narrower import narrower
 from cutbert.methods.fit_parts import TaughtSource
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_run import Fitting
@@ -40,6 +41,7 @@ from cutbert.train.runner import Runner, run_rows
 IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
 NEAR = 0.15  # share of a limit: a winner whose latency is this close to it is loaded and timed again
 AFRESH = 2  # times
+NARROWED = 2  # times at most, that a winner which breaks its limit is cut narrower
 DRIFT = 0.15  # of the uncut model's latency between begin and end of a run, above which it is said
 
 
@@ -110,6 +112,7 @@ class ScoredFile:
         shape: its sizes.
         cost: of these, with its head.
         file_bytes: of its file.
+        runner: runs it.
         outputs: on dev, with all scores, as predictions/ has them.
         num_scored: of select, as in `Finalist`.
     """
@@ -118,6 +121,7 @@ class ScoredFile:
     shape: EncoderShape
     cost: Cost
     file_bytes: int
+    runner: Runner
     outputs: Mapping[str, Any]
     num_scored: int
 
@@ -164,11 +168,10 @@ class ScoredFile:
 
 def scored_and_timed(
     fitting: Fitting, served: Sequence[Served], races: Sequence[Race], threads: int
-) -> tuple[list[Finalist], dict[str, Any], list[str]]:
-    """Return the finalists, the conditions of their latencies, and notes on both.
+) -> tuple[list[Served], list[Finalist], dict[str, Any], list[str]]:
+    """Return networks as they were served, their finalists, the conditions of latencies, and notes on both.
 
-    All are timed in turn. The limit was set, and candidates were proposed, on the uncut model's latency at the
-    beginning; where the machine has become slower or faster, all latencies are brought to that.
+    A race's winner that breaks its limit as it is timed now is cut narrower, and that network is put before it.
 
     Args:
         fitting: of the run.
@@ -176,36 +179,76 @@ def scored_and_timed(
         races: the loosest limit first.
         threads: within one operator.
     """
-    runners: list[Runner] = []
-    scored: list[ScoredFile] = []
+    files = scored_files(fitting, served, threads)
+    finalists, quality, factor = finalists_of(fitting, files, races[0].target)
+    for current in races:
+        for _ in range(NARROWED):
+            place = next((i for i, each in enumerate(finalists) if each.target == current.target), None)
+            if place is None or finalists[place].entry.within_limit:
+                break
+            smaller = narrower_one(fitting, files[place].served, finalists[place].entry)
+            if smaller is None:
+                break
+            (made,) = scored_files(fitting, [smaller], threads)
+            (_, found), _, _ = finalists_of(fitting, [files[UNCUT], made], races[0].target)
+            files.insert(place, made)
+            finalists.insert(place, found)
+    latency = fitting.settings.timing(fitting.train.threads, fitting.train.seed)
+    device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
+    measured = conditions(latency, fitting.objective.lengths, threads, device, quality)
+    notes = notes_on_figures(fitting, files[UNCUT].outputs, factor)
+    return [each.served for each in files], finalists, measured, notes
+
+
+def scored_files(fitting: Fitting, served: Sequence[Served], threads: int) -> list[ScoredFile]:
+    """Return networks as files that are loaded and scored."""
+    files = []
     with progress_bar("export and score", len(served)) as bar:
         advance = counter(bar)
         for each in served:
-            network = each.network(fitting)
-            runner, file_bytes = served_network(each.backend, network, threads)
-            runners.append(runner)
-            scored.append(score_served(fitting, each, network, runner, file_bytes))
+            files.append(score_served(fitting, each, each.network(fitting), threads))
             advance()
-    latency, lengths = fitting.settings.timing(fitting.train.threads, fitting.train.seed), fitting.objective.lengths
+    return files
+
+
+def finalists_of(
+    fitting: Fitting, files: Sequence[ScoredFile], loosest: Target
+) -> tuple[list[Finalist], TimingQuality, float]:
+    """Return files with their latencies, timed in turn: how far these can be trusted, and the factor on them.
+
+    The limit was set, and candidates were proposed, on the uncut model's latency at the beginning; where the machine
+    has become slower or faster, all latencies are brought to that by the factor.
+
+    Args:
+        fitting: of the run.
+        files: of the uncut model first.
+        loosest: the limit that the uncut model is held against.
+    """
+    latency = fitting.settings.timing(fitting.train.threads, fitting.train.seed)
     times = time_runners(
-        {str(i): runner for i, runner in enumerate(runners)},
-        lengths,
+        {str(i): one.runner for i, one in enumerate(files)},
+        fitting.objective.lengths,
         latency,
-        vocab_size=min(one.shape.vocab_size for one in scored),
-        sizes={str(i): one.label for i, one in enumerate(scored)},
+        vocab_size=min(one.shape.vocab_size for one in files),
+        sizes={str(i): one.label for i, one in enumerate(files)},
     )
     factor = fitting.costs.table.uncut_ms / times[str(UNCUT)].latency_ms
-    corrections = timed_afresh(fitting, served, {i: factor * times[str(i)].latency_ms for i in range(len(served))})
-    metric, uncut, loosest = fitting.objective.metric, scored[UNCUT].outputs, races[0].target
-    finalists = []
-    for i, one in enumerate(scored):
-        difference = None if i == UNCUT else stored_difference(one.outputs, uncut, metric)
+    latencies = {i: factor * times[str(i)].latency_ms for i in range(len(files))}
+    corrections = timed_afresh(fitting, [one.served for one in files], latencies)
+    metric, finalists = fitting.objective.metric, []
+    for i, one in enumerate(files):
+        difference = None if i == UNCUT else stored_difference(one.outputs, files[UNCUT].outputs, metric)
         entry = one.entry(scaled(times[str(i)], factor * corrections.get(i, 1.0)), loosest, difference)
-        own_score = partial(float_score, fitting, one.served, scored)
+        own_score = partial(float_score, fitting, one.served, files)
         finalists.append(Finalist(entry, one.served.target, own_score, one.num_scored))
-    device = "cpu" if latency.is_on_cpu else fitting.objective.engine.device.type
-    measured = conditions(latency, lengths, threads, device, times.quality)
-    return finalists, measured, notes_on_figures(fitting, uncut, factor)
+    return finalists, times.quality, factor
+
+
+def narrower_one(fitting: Fitting, served: Served, entry: LeaderboardEntry) -> Served | None:
+    """Return a network that breaks its limit as it is after a narrower cut; None where there is none."""
+    assert served.target is not None and served.entrant is not None
+    entrant = narrower(fitting, served.target, served.entrant, costs_of(entry))
+    return None if entrant is None else replace(served, name=entrant.candidate.name, entrant=entrant)
 
 
 def timed_afresh(fitting: Fitting, served: Sequence[Served], latencies: Mapping[int, float]) -> dict[int, float]:
@@ -256,8 +299,9 @@ def times_of_files(fitting: Fitting, files: Mapping[int, Served]) -> dict[int, f
     return {i: times[str(i)].latency_ms for i in files}
 
 
-def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Runner, file_bytes: int) -> ScoredFile:
-    """Score a network on select and dev by what runs it; its outputs on dev are kept in predictions/."""
+def score_served(fitting: Fitting, each: Served, network: TaskModel, threads: int) -> ScoredFile:
+    """Load a network and score it on select and dev; its outputs on dev are kept in predictions/."""
+    runner, file_bytes = served_network(each.backend, network, threads)
     objective, data = each.part.objective, each.part.objective.data
     # In int8 the ranges of a batch depend on all its rows; in float32 a batch changes nothing but the time.
     max_tokens = 1 if each.backend == "onnx-int8" else MAX_TOKENS
@@ -279,7 +323,7 @@ def score_served(fitting: Fitting, each: Served, network: TaskModel, runner: Run
     }
     write_json(fitting.plan.run.path / PREDICTIONS / f"{each.outputs_name}.json", outputs)
     cost = cost_of(network.shape, network.head_spec)
-    return ScoredFile(each, network.shape, cost, file_bytes, outputs, objective.select.num_scored)
+    return ScoredFile(each, network.shape, cost, file_bytes, runner, outputs, objective.select.num_scored)
 
 
 def float_score(fitting: Fitting, each: Served, scored: Sequence[ScoredFile]) -> float:
