@@ -120,6 +120,7 @@ VARIANTS: dict[str, Variant] = {
     "layers: first and last": Variant(replace(SMALL, layers="first_and_last")),
     "layers: last": Variant(replace(SMALL, layers="last")),
     "rate 6e-4": with_rate(6e-4),
+    "rate 1e-4": with_rate(1e-4),
     "last state free": Variant(top="free"),
     "logits alone": with_weights(hidden=0.0),
     "states by the uniform map": with_weights("uniform"),
@@ -156,11 +157,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=names, default=list(STEPS), help="tasks by commas")
     parser.add_argument("--seeds", type=numbers, default=[0, 1, 2], help="by commas")
     parser.add_argument("--variants", type=names, default=[], help="by commas; none for all")
+    parser.add_argument("--depth", type=int, default=DEPTH, help="layers that are kept")
+    parser.add_argument("--name", default="pilots", help="of the record")
     parser.add_argument("--steps-share", type=float, default=1.0, help="of the steps, to see whether it runs")
     parser.add_argument("--teachers", type=Path, default=Path("runs/fit"), help="folder of measure_fit.py's teachers")
     parser.add_argument("--work", type=Path, default=Path("runs/pilots"), help="folder of unfinished work")
     args = parse(parser, argv)
-    record = record_so_far("pilots", args, args.seeds, lambda: {"steps": STEPS, "cells": []})
+    record = record_so_far(args.name, args, args.seeds, lambda: {"steps": STEPS, "depth": args.depth, "cells": []})
     record["variants"] = {name: settings_of(each) for name, each in VARIANTS.items()}
     done = {cell_key(row) for row in record["cells"]}
     todo = [cell for cell in planned(args) if cell_key(vars(cell)) not in done]
@@ -201,12 +204,14 @@ class Lesson:
         part: rows, teacher and what is cut, as in `fit`.
         more: whose training texts are further rows.
         seed: that chooses them.
+        depth: layers that are kept.
         networks: repaired ones by what they are cut to, with their KL, for the variants that begin with the same.
     """
 
     part: TaughtSource
     more: DataSettings
     seed: int
+    depth: int
     networks: dict[tuple[Any, ...], tuple[TaskModel, float]] = field(default_factory=dict)
 
     @cached_property
@@ -219,7 +224,7 @@ class Lesson:
 
     def network(self, variant: Variant) -> tuple[Candidate, TaskModel, float]:
         """Return what a variant begins with, its network to be trained, and that one's KL on select."""
-        candidate = candidate_of(self.part, variant)
+        candidate = candidate_of(self.part, variant, self.depth)
         key = (variant.recipe.layers, variant.share, variant.is_repaired)
         if key not in self.networks:
             make = self.part.repaired if variant.is_repaired else self.part.source.cut
@@ -231,11 +236,11 @@ class Lesson:
         return candidate, network, kl
 
 
-def candidate_of(part: TaughtSource, variant: Variant) -> Candidate:
+def candidate_of(part: TaughtSource, variant: Variant, depth: int) -> Candidate:
     """Return what is cut: some layers, and of each the same share of its heads and neurons."""
     shape = part.source.shape
     kept = []
-    for i in chosen_layers(min(DEPTH, shape.num_layers), shape.num_layers, variant.recipe.layers):
+    for i in chosen_layers(min(depth, shape.num_layers), shape.num_layers, variant.recipe.layers):
         layer = shape.layers[i]
         neurons = in_multiples(variant.share * layer.intermediate_size, layer.intermediate_size)
         heads = max(1, round(variant.share * layer.num_heads))
@@ -245,7 +250,7 @@ def candidate_of(part: TaughtSource, variant: Variant) -> Candidate:
 
 @cache
 def lesson_of(
-    task: str, seed: int, model: str, data_dir: str | None, threads: int, teachers: Path, work: Path
+    task: str, seed: int, model: str, data_dir: str | None, threads: int, depth: int, teachers: Path, work: Path
 ) -> Lesson:
     """Fine-tune a teacher as measure_fit.py does, where that is not done, and look at its parts as `fit` does."""
     words: dict[str, Any] = {"task": task, "data_dir": data_dir, "max_train_samples": TRAIN_ROWS.get(task)}
@@ -257,13 +262,13 @@ def lesson_of(
     run = RunFolder.open(work / f"read-{task}-{seed}", "benchmark", {})
     objective = objective_of(str(out / "model"), DataSettings(**words), train, run)
     more = DataSettings(task=MORE_ROWS[task], data_dir=data_dir)
-    return Lesson(TaughtSource.of_model(objective, [], seed, run.path), more, seed)
+    return Lesson(TaughtSource.of_model(objective, [], seed, run.path), more, seed, depth)
 
 
 def measure(cell: Cell, args: argparse.Namespace) -> dict[str, Any]:
     """Distil a network and score it on select."""
     teachers, work = args.teachers.resolve(), args.work.resolve()
-    lesson = lesson_of(cell.task, cell.seed, model_of(args), args.data_dir, args.threads, teachers, work)
+    lesson = lesson_of(cell.task, cell.seed, model_of(args), args.data_dir, args.threads, args.depth, teachers, work)
     variant, part = VARIANTS[cell.variant], lesson.part
     objective, recipe = part.objective, variant.recipe
     candidate, network, kl_before = lesson.network(variant)
