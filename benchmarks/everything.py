@@ -312,7 +312,7 @@ JOBS = (
         ("ffn_ranking",),
     ),
     fitted("fit", "sst2,cola,mrpc", "0.3333", 600),
-    fitted("fit_more", FRESH, "0.3333", 600),
+    fitted("fit_more", FRESH, "0.36", 600),
     fitted("fit_limits", FRESH, "0.5,0.125", 600, rivals="0.5"),
     fitted(
         "fit_base_more",
