@@ -27,7 +27,7 @@ def predict(model: str | Path, *, texts: Iterable[Any] | None = None, **options:
     """Label, tag, answer, embed or score texts: of a file, whose answers go to a new file, or of a list.
 
     Args:
-        model: hub id, model folder or run folder. In torch its head must classify whole texts.
+        model: hub id, model folder or run folder.
         texts: instead of a file, texts, pairs of texts as tuples (of a reader question and text), or of a tagger texts
             or lists of words. Then of the options only backend, batch_size, max_length, prompt_name, threads and device
             are given.

@@ -149,8 +149,8 @@ def unserved(
             if not serving(TOGETHER, family, head, sentence):
                 others = " or ".join(f"--for {each}" for each in serving(TABLE, family, head, sentence))
                 yield (
-                    f"--for default must be given a model that {', '.join(TOGETHER[:-1])} or {TOGETHER[-1]} serves, and "
-                    f"none of them serves {family} with a head of kind {head.words}; {others} does, and --onnx or "
+                    f"--for default must be given a model that {', '.join(TOGETHER[:-1])} or {TOGETHER[-1]} serves, "
+                    f"and none of them serves {family} with a head of kind {head.words}; {others} does, and --onnx or "
                     "--int8 without --for writes the files alone"
                 )
             continue
@@ -172,9 +172,7 @@ def unserved(
                 yield f"--for {name} must be given a model of whole vectors, got truncate_dim {sentence.truncate_dim}"
 
 
-def serving(
-    layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None
-) -> list[LayoutName]:
+def serving(layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None) -> list[LayoutName]:
     """Return those of several layouts whose loaders serve a model."""
     return [name for name in layouts if not list(unserved([name], family, head, sentence, ""))]
 

@@ -34,11 +34,13 @@ class Folder:
         path: of the folder.
         config: contents of config.json.
         record: contents of cutbert.json; empty where another tool exported the model.
+        tokenizer: as a tokenizer.json holds it, where that of the folder is not read; None to read it.
     """
 
     path: Path
     config: Mapping[str, Any]
     record: Mapping[str, Any]
+    tokenizer: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Folder:
