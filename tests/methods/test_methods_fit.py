@@ -229,6 +229,9 @@ def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) 
     (file,) = (folder / "onnx").glob("*.onnx")
     assert file.name.startswith("model_qint8") and file.stat().st_size == chosen["file_bytes"]
     assert [entry.to_json() for entry in finished.leaderboard] == board
+    for look in (lambda: finished.front, finished.pick, lambda: cutbert.front(finished.path)):
+        with pytest.raises(RunError, match=r"is a run of fit, which makes no front: its network is in .*/run/model,"):
+            look()
 
 
 def test_the_page_is_there(finished: cutbert.api.Run) -> None:

@@ -205,6 +205,9 @@ def test_inputs_that_are_no_texts_are_refused(folders: dict[str, Path]) -> None:
 def test_what_cannot_be_run_is_one_error(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must hold config.json, tokenizer.json and an ONNX file, got no config.json"):
         load(tmp_path)
+    shutil.copytree(folders["single_label"], tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match=r"run is the folder of a run: its network is in .*run/model, which can be"):
+        load(tmp_path / "run")
     with pytest.raises(ModelError, match=r"must hold an ONNX file for onnx-int8 .*, got none; cutbert export writes"):
         load(folders["span"], backend="onnx-int8")
     with pytest.raises(ModelError, match="backend must be one of auto, onnx, onnx-int8, got 'torch'"):

@@ -52,7 +52,7 @@ def predict(model: str | Path, *, texts: Iterable[Any] | None = None, **options:
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
-    Without options that name data, the task is the one that the cutbert.json of all models names, where it can be read.
+    Without options that name data, the task is the one that each cutbert.json with a task names, where it can be used.
 
     Args:
         models: hub ids, model folders or run folders.
