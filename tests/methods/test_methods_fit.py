@@ -422,7 +422,14 @@ def test_a_limit_that_nothing_keeps_in_the_end_does_not_take_the_other_models(
 def test_other_backends_serve(backend: str, model: str, task: dict[str, Any], tmp_path: Path) -> None:
     options = {"max_params": int(0.8 * PARAMS), "backend": backend, "kinds": ["layers"], "candidates": 2}
     run = fit(model, tmp_path / "run", task, **options)
-    assert {entry["backend"] for entry in run["leaderboard"]} == {backend}
+    board = run["leaderboard"]
+    assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [
+        ("teacher", backend),
+        ("teacher", "onnx-int8"),
+    ]
+    assert len(board) > 2 and all(entry["kind"] == "layers" and entry["backend"] == backend for entry in board[2:])
+    assert not board[1]["chosen"] and board[1]["file_bytes"] < board[0]["file_bytes"]
+    assert "uncut, int8" in Path(run["report"]).read_text(encoding="utf-8")
     files = sorted(path.name for path in (run.path / "model").glob("onnx/*.onnx"))
     assert files == (["model.onnx"] if backend == "onnx" else [])
 
