@@ -23,7 +23,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.hub.load import load_model
 from cutbert.runtime import Labeller, load
-from cutbert.runtime.runner import packed
+from cutbert.runtime.runner import Session, packed
 from cutbert.train.evaluate import predict_logits
 from cutbert.train.machine import num_threads, package_version
 from recording import make_parser, parse, recorded, spread
@@ -100,7 +100,7 @@ def sides_of(folder: Path, model: Labeller, texts: list[str]) -> dict[str, Calls
     """Return what is timed, by name: the calls that label all texts; sessions alone are given padded arrays."""
     encodings = [encoding for group in model.encode(texts) for encoding in group]
     batches = packed([len(each.ids) for each in encodings], model.batch_size, model.batch_tokens)
-    run = model.session.session.run
+    run = session_of(model).session.run
     singles = [feeds_of(model, [each]) for each in encodings]
     batched = [feeds_of(model, [encodings[i] for i in batch]) for batch in batches]
     loaded = load_model(str(folder))
@@ -125,7 +125,13 @@ def feeds_of(model: Labeller, encodings: Sequence[Any]) -> Feeds:
     feeds = {"input_ids": ids, "attention_mask": np.zeros_like(ids), "token_type_ids": np.zeros_like(ids)}
     for row, each in enumerate(encodings):
         ids[row, : len(each.ids)], feeds["attention_mask"][row, : len(each.ids)] = each.ids, 1
-    return {name: feeds[name] for name in model.session.inputs}
+    return {name: feeds[name] for name in session_of(model).inputs}
+
+
+def session_of(model: Labeller) -> Session:
+    """Return the ONNX session of a model that was loaded from a file."""
+    assert isinstance(model.session, Session)
+    return model.session
 
 
 def seconds_of(calls: Calls) -> list[float]:

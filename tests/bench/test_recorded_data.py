@@ -20,6 +20,7 @@ from cutbert.fronts.outputs import chance_note
 from cutbert.hub.load import load_model
 from cutbert.hub.provenance import input_length
 from cutbert.hub.save import save_model
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from tiny_runs import PROVENANCE, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
 
@@ -106,12 +107,27 @@ def test_measure_does_without_data_where_there_are_none(
     assert check_inputs([bare], None, MeasureSettings()) == (None, None)
     assert check_inputs([model], None, MeasureSettings(length=9)) == (None, None)
     assert not capsys.readouterr().err
-    assert check_inputs([model, bare], None, MeasureSettings()) == (None, None)
+    other = find_model(made_with(tmp_path / "other", {**task, "dev": task["train"]}))
+    assert check_inputs([model, bare, other], None, MeasureSettings()) == (None, None)
     assert "made with different data: latency is at 128 tokens" in capsys.readouterr().err
+    save_model(tmp_path / "none", tiny_model(HeadSpec("none")), tiny_tokenizer(), provenance=PROVENANCE)
+    assert check_inputs([find_model(tmp_path / "none"), model], None, MeasureSettings()) == (None, None)
+    said = capsys.readouterr().err
+    assert "m was made with, cannot be used here" in said and "must be single_label (neg, pos) to be scored" in said
     Path(task["dev"][0]).unlink()
     assert check_inputs([model], None, MeasureSettings()) == (None, None)
     said = capsys.readouterr().err
-    assert "cannot be read here" in said and "latency is at 128 tokens, nothing is scored" in said
+    assert "cannot be used here" in said and "latency is at 128 tokens, nothing is scored" in said
+
+
+def test_measure_takes_the_data_of_the_others(
+    tmp_path: Path, task: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, plain = find_model(made_with(tmp_path / "m", task)), find_model(made_with(tmp_path / "plain", None))
+    for sources in ([model, plain], [plain, model]):
+        dataset, data = check_inputs(sources, None, MeasureSettings())
+        assert dataset is not None and data is not None and list(data.dev) == task["dev"]
+        assert f"of the data {model} was made with" in capsys.readouterr().err
 
 
 def test_training_stores_its_length(tmp_path: Path, task: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

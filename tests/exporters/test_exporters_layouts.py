@@ -425,6 +425,24 @@ def test_what_a_loader_cannot_serve_is_refused(tmp_path: Path, kind: str, layout
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("family", "kind"), [("gte", "token"), ("nomic_bert", "single_label"), ("gte", "none")])
+def test_the_default_is_refused_where_it_serves_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], family: str, kind: str
+) -> None:
+    save_layout_model(tmp_path / "m", HEADS[kind], SHAPES[family], "cls", family)
+    words = ["export", str(tmp_path / "m"), "--for", "default", "--onnx", "--out", str(tmp_path / "out")]
+    assert main(words) == 2 and not (tmp_path / "out").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    others = [*(["tei"] if kind == "single_label" else []), "triton", "openvino"]
+    for part in (
+        "--for default must be given a model that transformers.js, sentence-transformers, optimum or fastembed serves",
+        f"none of them serves {family} with a head of kind {kind}",
+        f"; {' or '.join(f'--for {name}' for name in others)} does, and --onnx or --int8 without --for writes",
+    ):
+        assert part in line
+    assert main([*words[:3], others[0], *words[4:]]) == 0
+
+
 def test_modules_that_no_layout_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_layout_model(tmp_path / "m", HEADS["none"])
     add_modules(tmp_path / "m", more=("Dense",))

@@ -233,6 +233,9 @@ def test_the_result_is_within_the_limit_and_exported(finished: cutbert.api.Run) 
     (file,) = (folder / "onnx").glob("*.onnx")
     assert file.name.startswith("model_qint8") and file.stat().st_size == chosen["file_bytes"]
     assert [entry.to_json() for entry in finished.leaderboard] == board
+    for look in (lambda: finished.front, finished.pick, lambda: cutbert.front(finished.path)):
+        with pytest.raises(RunError, match=r"is a run of fit, which makes no front: its network is in .*/run/model,"):
+            look()
 
 
 def test_the_page_is_there(finished: cutbert.api.Run) -> None:
@@ -423,7 +426,14 @@ def test_a_limit_that_nothing_keeps_in_the_end_does_not_take_the_other_models(
 def test_other_backends_serve(backend: str, model: str, task: dict[str, Any], tmp_path: Path) -> None:
     options = {"max_params": int(0.8 * PARAMS), "backend": backend, "kinds": ["layers"], "candidates": 2}
     run = fit(model, tmp_path / "run", task, **options)
-    assert {entry["backend"] for entry in run["leaderboard"]} == {backend}
+    board = run["leaderboard"]
+    assert [(entry["kind"], entry["backend"]) for entry in board[:2]] == [
+        ("teacher", backend),
+        ("teacher", "onnx-int8"),
+    ]
+    assert len(board) > 2 and all(entry["kind"] == "layers" and entry["backend"] == backend for entry in board[2:])
+    assert not board[1]["chosen"] and board[1]["file_bytes"] < board[0]["file_bytes"]
+    assert "uncut, int8" in Path(run["report"]).read_text(encoding="utf-8")
     files = sorted(path.name for path in (run.path / "model").glob("onnx/*.onnx"))
     assert files == (["model.onnx"] if backend == "onnx" else [])
 

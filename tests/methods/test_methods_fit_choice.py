@@ -151,11 +151,12 @@ def test_where_a_row_is_more_than_the_drop_only_winners_and_plain_layers_compete
 
 def test_a_size_under_a_drop_is_named_by_the_drop() -> None:
     settings = FitSettings(max_drop=0.5, max_latency_ms=(2.0,))
-    rungs = [replace(TARGET, name=name, key=f"limit-1-{name}", is_rung=True) for name in ("2 ms", "1.07 ms")]
+    rung = replace(TARGET, is_rung=True, within="2 ms")
+    rungs = [replace(rung, name=name, key=f"limit-1-{name}") for name in ("2 ms", "1.07 ms")]
     (missed,) = missed_words(settings, rungs, {})
     assert missed.startswith("--max-drop 0.5 within 2 ms: no network that was made keeps it")
     assert not missed_words(settings, rungs, {rungs[1].key: UNCUT})
-    assert limit_name(settings, replace(rungs[1], limits={})) == "--max-drop 0.5"
+    assert limit_name(settings, replace(rungs[1], limits={}, within="")) == "--max-drop 0.5"
     assert limit_name(settings, TARGET) == "2 ms"
 
 
@@ -232,6 +233,9 @@ def test_a_drop_is_looked_for_at_several_sizes() -> None:
     assert all(each.is_rung and not each.limits for each in found) and len({each.group for each in found}) == 1
     found = targets(max_drop=1.0, max_latency_ms=(3.0,))
     assert found[0].aims[LATENCY] == 3.0 and {each.limits[LATENCY] for each in found} == {3.0}
+    settings = FitSettings(max_drop=1.0, max_latency_share=(0.5,))
+    found = targets_of(settings, costs(), [SHAPE])
+    assert limit_name(settings, found[0]) == "--max-drop 1 within 0.5 of the uncut latency (2 ms)"
     found = targets(max_drop=1.0, max_latency_ms=(9.0,))  # the uncut model keeps it
     assert [each.aims[LATENCY] for each in found] == pytest.approx([0.6 * 4, 0.4 * 4, 0.25 * 4])
 
@@ -260,7 +264,7 @@ def test_a_share_is_of_the_uncut_latency() -> None:
     by_share = targets(max_latency_share=(0.5, 0.75))
     assert [each.limits[LATENCY] for each in by_share] == pytest.approx([0.75 * uncut, 0.5 * uncut], rel=1e-5)
     (third,) = targets(max_latency_share=(1 / 3,))
-    assert third.limits[LATENCY] <= uncut / 3 and third.name == f"{third.limits[LATENCY]:g} ms"
+    assert third.limits[LATENCY] <= uncut / 3 and third.name == f"0.333333 of the uncut latency ({uncut / 3:.3g} ms)"
     (whole,) = targets(max_latency_share=(1.0,))
     assert whole.keeps({LATENCY: (1 + 1e-12) * uncut})  # as it is measured at the end
     with pytest.raises(BudgetError, match=r"--max-latency-share must be at least 0\.\d+, what the smallest network"):

@@ -331,7 +331,7 @@ def test_measure_pick_and_predict(runs: Runs, tmp_path: Path, monkeypatch: pytes
     assert main(["front", str(family.path)]) == 0
     texts = tmp_path / "texts.tsv"
     texts.write_text("text\ngood\n")
-    with pytest.raises(InputError, match="must classify whole texts to predict labels, got a head of kind"):
+    with pytest.raises(InputError, match=r"--out must end in .jsonl or .parquet or .* with a head of kind"):
         cutbert.predict(tmp_path / "small", input=str(texts), text="text", out=str(tmp_path / "out.tsv"))
     (tmp_path / "small" / "tokenizer.json").unlink()
     with pytest.raises(InputError, match="must hold a tokenizer"):  # before input and weights are read

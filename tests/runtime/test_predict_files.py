@@ -160,8 +160,8 @@ def test_answers_that_are_no_numbers_are_refused(folders: dict[str, Path], name:
     add_files(folder, loaded, {"model.onnx": build_graph(loaded.model)})
     with pytest.raises(ModelError, match="must be finite, got infinity or NaN"):
         cutbert.predict(folder, texts=TEXTS, threads=1)
-    if name == "labels":
-        with pytest.raises(ModelError, match="the outputs must be finite, got infinity or NaN"):
+    if name != "vectors":  # whose modules are not in `large`
+        with pytest.raises(ModelError, match="the output logits must be finite, got infinity or NaN"):
             cutbert.predict(tmp_path / "large", texts=TEXTS, threads=1)
 
 
@@ -332,6 +332,21 @@ def test_a_prompt_comes_before_each_text(
         cutbert.predict(folder, texts=TEXTS, prompt_name="passage")
 
 
+def check_same(found: Any, wanted: Any) -> None:
+    """Fail unless answers are the same, numbers but for rounding."""
+    if isinstance(wanted, dict):
+        assert found.keys() == wanted.keys()
+        for key, each in wanted.items():
+            check_same(found[key], each)
+    elif isinstance(wanted, list):
+        for one, other in zip(found, wanted, strict=True):
+            check_same(one, other)
+    elif isinstance(wanted, float | np.ndarray):
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+    else:
+        assert found == wanted
+
+
 def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     for name, given in (("labels", TEXTS), ("labels", pairs), ("scores", pairs), ("answers", pairs)):
@@ -341,6 +356,9 @@ def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
     assert cutbert.predict(folders["tags"], texts=words, threads=1)[3]["words"] == words[3]
     vectors = cutbert.predict(folders["vectors"], texts=tuple(TEXTS), threads=1)
     assert np.stack(vectors).shape == (12, 24)
+    for name, given in (("labels", [*TEXTS, *pairs]), ("tags", words), ("answers", pairs), ("vectors", TEXTS)):
+        by_torch = cutbert.predict(folders[name], texts=given, backend="torch", threads=1)
+        check_same(by_torch, cutbert.predict(folders[name], texts=given, backend="onnx", threads=1))
     for given in (TEXTS, pairs):
         by_torch = cutbert.predict(folders["scores"], texts=given, backend="torch", threads=1)
         by_onnx = cutbert.predict(folders["scores"], texts=given, backend="onnx", threads=1)
@@ -354,9 +372,8 @@ def test_a_list_is_answered_in_python(folders: dict[str, Path]) -> None:
     for none in ({"a": "b"}, 7, b"good"):
         with pytest.raises(InputError, match=f"texts must be a list of texts, got {type(none).__name__}"):
             cutbert.predict(folders["labels"], texts=none)
-    for given, wanted in ((["good", ("a", "b")], "a text"), ([("a", "b"), "good"], "a pair of texts")):
-        with pytest.raises(InputError, match=f"input 1 must be {wanted}, as the first one"):
-            cutbert.predict(folders["labels"], texts=given, backend="torch", threads=1)
+    with pytest.raises(InputError, match="input 1 must be a text or a pair of texts, got 7"):
+        cutbert.predict(folders["labels"], texts=["good", 7], backend="torch", threads=1)
     with pytest.raises(InputError, match="--max-length must be at most 128"):
         cutbert.predict(folders["labels"], texts=TEXTS, max_length=500)
     with pytest.raises(InputError, match="unknown argument 'out'"):

@@ -205,6 +205,9 @@ def test_inputs_that_are_no_texts_are_refused(folders: dict[str, Path]) -> None:
 def test_what_cannot_be_run_is_one_error(folders: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must hold config.json, tokenizer.json and an ONNX file, got no config.json"):
         load(tmp_path)
+    shutil.copytree(folders["single_label"], tmp_path / "run" / "model")
+    with pytest.raises(ModelError, match=r"run is the folder of a run: its network is in .*run/model, which can be"):
+        load(tmp_path / "run")
     with pytest.raises(ModelError, match=r"must hold an ONNX file for onnx-int8 .*, got none; cutbert export writes"):
         load(folders["span"], backend="onnx-int8")
     with pytest.raises(ModelError, match="backend must be one of auto, onnx, onnx-int8, got 'torch'"):
@@ -420,24 +423,29 @@ def predicted(folder: Path, out: Path, rows: Rows, **options: Any) -> Any:
     return found, result
 
 
-def test_predict_runs_every_kind_from_its_onnx_file(folders: dict[str, Path], tmp_path: Path) -> None:
+def test_predict_runs_every_kind_from_its_onnx_file_and_in_torch(folders: dict[str, Path], tmp_path: Path) -> None:
     rows = tiny_rows(20)
+    by_torch = {}
     for kind in ("single_label", "token", "span"):
         pair = {"text_pair": "other"} if kind == "span" else {}
         given: list[Any] = list(zip(rows.text, rows.text, strict=True)) if pair else rows.text
         found, result = predicted(folders[kind], tmp_path / f"{kind}.jsonl", rows, **pair)
         assert found == load(folders[kind], threads=1, max_length=None)(given)
         assert result["backend"] == "onnx" and result["rows"] == 20
-    by_torch, result = predicted(folders["single_label"], tmp_path / "torch.jsonl", rows, backend="torch")
-    assert result["backend"] == "torch"
+        by_torch[kind], result = predicted(folders[kind], tmp_path / f"t-{kind}.jsonl", rows, backend="torch", **pair)
+        assert result["backend"] == "torch"
+        for name in ("label", "words", "labels", "entities", "answer", "start", "end"):
+            assert [each.get(name) for each in by_torch[kind]] == [each.get(name) for each in found]
     by_onnx, _ = predicted(folders["single_label"], tmp_path / "onnx.jsonl", rows, backend="onnx", batch_size=1)
-    assert [each["label"] for each in by_torch] == [each["label"] for each in by_onnx]
+    assert [each["label"] for each in by_torch["single_label"]] == [each["label"] for each in by_onnx]
     with pytest.raises(InputError, match=r"--out must end in .jsonl or .parquet or .conll with a head of kind token"):
         predicted(folders["token"], tmp_path / "out.csv", rows)
     with pytest.raises(InputError, match="--text-pair must name the column of the texts that answer the questions"):
         predicted(folders["span"], tmp_path / "out.jsonl", rows)
     with pytest.raises(InputError, match="--text-pair must not be given with a tagger"):
         predicted(folders["token"], tmp_path / "out.jsonl", rows, text_pair="other")
-    with pytest.raises(InputError, match="got a head of kind token; cutbert finetune makes such a model, and taggers"):
-        predicted(folders["token"], tmp_path / "out.jsonl", rows, backend="torch")
+    with pytest.raises(InputError, match="must label, score, tag, answer or embed texts to predict, got a head"):
+        predicted(folders["masked_lm"], tmp_path / "out.jsonl", rows, backend="torch")
+    with pytest.raises(InputError, match="must say how a text's states become its vector"):
+        predicted(folders["none"], tmp_path / "out.jsonl", rows, backend="torch")
     assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.csv").exists()

@@ -27,7 +27,7 @@ def predict(model: str | Path, *, texts: Iterable[Any] | None = None, **options:
     """Label, tag, answer, embed or score texts: of a file, whose answers go to a new file, or of a list.
 
     Args:
-        model: hub id, model folder or run folder. In torch its head must classify whole texts.
+        model: hub id, model folder or run folder.
         texts: instead of a file, texts, pairs of texts as tuples (of a reader question and text), or of a tagger texts
             or lists of words. Then of the options only backend, batch_size, max_length, prompt_name, threads and device
             are given.
@@ -52,7 +52,7 @@ def predict(model: str | Path, *, texts: Iterable[Any] | None = None, **options:
 def measure(*models: str | Path, **options: Any) -> Result:
     """Measure params, MACs, latency, throughput, memory and, with a task, score of models side by side.
 
-    Without options that name data, the task is the one that the cutbert.json of all models names, where it can be read.
+    Without options that name data, the task is the one that each cutbert.json with a task names, where it can be used.
 
     Args:
         models: hub ids, model folders or run folders.

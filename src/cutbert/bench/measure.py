@@ -135,7 +135,7 @@ def check_inputs(
             dataset = load_dataset(data)
             check_judged(dataset)
         elif settings.length is None:
-            data, dataset = recorded_data(sources)
+            data, dataset = recorded_data(sources, settings)
     for source in sources:
         with mistakes.collect():
             check_model(source, data, dataset, settings)
@@ -154,23 +154,31 @@ def check_judged(dataset: Dataset) -> None:
         )
 
 
-def recorded_data(sources: Sequence[ModelSource]) -> tuple[DataSettings | None, Dataset | None]:
-    """Return the data that all models were made with and its rows, and tell the user; None where there are none."""
-    tasks = [recorded_task(source.folder) for source in sources]
-    own = {replace(task, unlabeled=(), max_train_samples=None) for task in tasks if task is not None}
-    if None in tasks or len(own) != 1:
+def recorded_data(
+    sources: Sequence[ModelSource], settings: MeasureSettings
+) -> tuple[DataSettings | None, Dataset | None]:
+    """Return the data that models were made with and its rows, and tell the user; None where there are none.
+
+    Models whose data is not recorded take those of the others. Data that cannot be used here are done without.
+    """
+    tasks = [(source, task) for source in sources if (task := recorded_task(source.folder)) is not None]
+    own = {replace(task, unlabeled=(), max_train_samples=None) for _, task in tasks}
+    if len(own) != 1:
         if own:
             say(f"the models were made with different data: latency is at {DEFAULT_LENGTH} tokens, nothing is scored")
         return None, None
     (data,) = own
+    first, _ = tasks[0]
     try:
         dataset = load_dataset(data)
         check_judged(dataset)
-    except DataError as error:
-        say(f"{task_words(data)}, which {sources[0]} was made with, cannot be read here ({error.mistakes[0]}):")
+        for source in sources:
+            check_model(source, data, dataset, settings)
+    except (DataError, ModelError) as error:
+        say(f"{task_words(data)}, which {first} was made with, cannot be used here ({error.mistakes[0]}):")
         say(f"latency is at {DEFAULT_LENGTH} tokens, nothing is scored")
         return None, None
-    made = "all models were" if len(sources) > 1 else f"{sources[0]} was"
+    made = "all models were" if len(tasks) == len(sources) > 1 else f"{first} was"
     say(f"scores and lengths are of dev of the data {made} made with: {task_words(data)}; --length N does without")
     return data, dataset
 

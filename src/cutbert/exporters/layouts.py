@@ -109,7 +109,7 @@ class Loader:
 
 WHOLE_TEXTS = "an embedding model or one with a head of whole texts"
 ANY_POOLING: tuple[str, ...] = ()
-TABLE: Mapping[str, Loader] = {
+TABLE: Mapping[LayoutName, Loader] = {
     "transformers.js": Loader(
         every_head, "", lambda graphs: in_onnx(graphs, "model_quantized.onnx"), has_class=in_transformers_js
     ),
@@ -134,7 +134,7 @@ TABLE: Mapping[str, Loader] = {
 
 
 def unserved(
-    layouts: Iterable[str], family: str, head: HeadSpec, sentence: Sentence | None, model: str
+    layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None, model: str
 ) -> Iterable[str]:
     """Yield a mistake for each layout whose loader cannot serve a model.
 
@@ -144,7 +144,16 @@ def unserved(
         sentence: of a bare encoder, how texts become vectors, where that is known.
         model: as the user gave it.
     """
-    for name in dict.fromkeys(each for each in layouts if each != "default"):
+    for name in dict.fromkeys(layouts):
+        if name == "default":
+            if not serving(TOGETHER, family, head, sentence):
+                others = " or ".join(f"--for {each}" for each in serving(TABLE, family, head, sentence))
+                yield (
+                    f"--for default must be given a model that {', '.join(TOGETHER[:-1])} or {TOGETHER[-1]} serves, "
+                    f"and none of them serves {family} with a head of kind {head.words}; {others} does, and --onnx or "
+                    "--int8 without --for writes the files alone"
+                )
+            continue
         loader = TABLE[name]
         if not loader.serves(head):
             yield f"--for {name} must be given {loader.wants}, got a head of kind {head.words}"
@@ -163,11 +172,16 @@ def unserved(
                 yield f"--for {name} must be given a model of whole vectors, got truncate_dim {sentence.truncate_dim}"
 
 
+def serving(layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None) -> list[LayoutName]:
+    """Return those of several layouts whose loaders serve a model."""
+    return [name for name in layouts if not list(unserved([name], family, head, sentence, ""))]
+
+
 def resolved(
     layouts: Iterable[LayoutName], family: str, head: HeadSpec, sentence: Sentence | None
 ) -> tuple[LayoutName, ...]:
     """Return layouts, each once, with `default` as those that go together and serve the model."""
-    together = [name for name in TOGETHER if not list(unserved([name], family, head, sentence, ""))]
+    together = serving(TOGETHER, family, head, sentence)
     names = (together if name == "default" else [name] for name in layouts)
     return tuple(dict.fromkeys(each for part in names for each in part))
 
@@ -181,7 +195,7 @@ def check_installed(layouts: Iterable[str]) -> None:
             raise MissingError("--for openvino must have OpenVINO: pip install 'cutbert[openvino]'") from None
 
 
-def write_layouts(folder: Path, layouts: Iterable[str], graphs: Graphs) -> dict[str, list[str]]:
+def write_layouts(folder: Path, layouts: Iterable[LayoutName], graphs: Graphs) -> dict[str, list[str]]:
     """Write the files of layouts, each file once; return the paths in the folder that each loader reads."""
     read: dict[str, list[str]] = {}
     written: set[str] = set()

@@ -25,6 +25,7 @@ from cutbert.checks import (
 from cutbert.errors import RunError
 from cutbert.files import read_json, write_json
 from cutbert.fronts.entry import LATENCIES, LATENCY_CHECKS, Entry
+from cutbert.fronts.leaderboard import LEADERBOARD
 from cutbert.fronts.view import front_view
 from cutbert.table import Shown, View
 
@@ -206,6 +207,11 @@ class Front(Shown):
             RunError: there is no front, or it has an unknown format or is damaged.
         """
         path = run / FRONT
+        if (run / LEADERBOARD).is_file():
+            raise RunError(
+                f"{run} is a run of fit, which makes no front: its network is in {run / 'model'}, and all that it "
+                f"tried is in {run / LEADERBOARD} (cutbert.open_run({str(run)!r}).leaderboard)"
+            )
         if not path.is_file():
             raise RunError(
                 f"{run}: must be a run with a front ({FRONT}), such as cutbert dynabert makes; there is none"

@@ -111,7 +111,7 @@ def limit_name(settings: FitSettings, target: Target) -> str:
     """Return a limit as the user gave it; of a size that is tried under --max-drop, the drop."""
     if not target.is_rung:
         return target.name
-    within = f" within {target.limits[LATENCY]:g} ms" if LATENCY in target.limits else ""
+    within = f" within {target.within}" if target.within else ""
     return f"--max-drop {settings.max_drop:g}{within}"
 
 

@@ -70,12 +70,13 @@ class Target:
     """Limits that one model must keep to.
 
     Args:
-        name: for people, such as "2 ms".
+        name: for people, such as "2 ms" or "0.5 of the uncut latency (2 ms)".
         key: for files and stages.
         limits: the most of each cost, by name; what the user asked for.
         aims: what candidates are proposed for: the limits, or less where the limits ask for no cut.
         group: targets of one group give one model: those that differ in size alone, under --max-drop.
         is_rung: whether it is such a size.
+        within: of such a size, the name of the limit on latency that it keeps too; empty for none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Target:
     aims: Mapping[str, float]
     group: int
     is_rung: bool = False
+    within: str = ""
 
     def load(self, numbers: Mapping[str, float]) -> float:
         """Return the largest of some predicted costs as a share of what is aimed at; at most 1 fits."""
@@ -116,25 +118,27 @@ def targets_of(settings: FitSettings, costs: Costs, shapes: Sequence[EncoderShap
     """
     uncut, least = costs.of_uncut(shapes[0]), [costs.numbers(each) for each in smallest(shapes, settings, costs.head)]
     fixed = counted_limits(settings)
-    latencies = settings.max_latency_ms or [share_of(uncut[LATENCY], each) for each in settings.max_latency_share]
-    wanted = [{**fixed, LATENCY: ms} for ms in sorted(latencies, reverse=True)] or [fixed]
+    latencies = {ms: f"{ms:g} ms" for ms in settings.max_latency_ms}
+    for share in settings.max_latency_share:
+        ms = share_of(uncut[LATENCY], share)
+        latencies[ms] = f"{share:g} of the uncut latency ({ms:.3g} ms)"
+    wanted = [({**fixed, LATENCY: ms}, latencies[ms]) for ms in sorted(latencies, reverse=True)] or [(fixed, "")]
     targets: list[Target] = []
-    for group, limits in enumerate(wanted, start=1):
+    for group, (limits, words) in enumerate(wanted, start=1):
         check_reachable(limits, least, settings, uncut)
         key = f"limit-{group}"
         most = min(uncut[LATENCY], limits.get(LATENCY, uncut[LATENCY]))
         if settings.max_drop is not None:
             rungs = (1.0, *RUNGS[1:]) if limits.get(LATENCY, math.inf) < uncut[LATENCY] else RUNGS
-            within = f" within {limits[LATENCY]:g} ms" if len(wanted) > 1 else ""
+            within = f" within {words}" if len(wanted) > 1 else ""
             for i, aims in enumerate(({**limits, LATENCY: share * most} for share in rungs), start=1):
                 if i == 1 or any(load_of(aims, each) <= 1 for each in least):
                     name = f"{aims[LATENCY]:.3g} ms{within}"
-                    targets.append(Target(name, f"{key}-{i}", limits, aims, group, is_rung=True))
+                    targets.append(Target(name, f"{key}-{i}", limits, aims, group, is_rung=True, within=words))
             continue
-        name = f"{limits[LATENCY]:g} ms" if LATENCY in limits else "the limit"
         needs_no_cut = all(uncut[cost] <= ceiling for cost, ceiling in limits.items())
         aims = {**limits, LATENCY: CHEAPER * uncut[LATENCY]} if needs_no_cut else limits
-        targets.append(Target(name, key, limits, aims, group))
+        targets.append(Target(words or "the limit", key, limits, aims, group))
     return targets
 
 
@@ -189,7 +193,7 @@ def check_reachable(
 
 
 def share_of(uncut_ms: float, share: float) -> float:
-    """Return a share of the uncut model's latency, of six digits, as the name of a limit shows them.
+    """Return a share of the uncut model's latency, of six digits, as `--max-latency-ms` is shown.
 
     It is never above the share, but for all of it: that the uncut model itself keeps.
 

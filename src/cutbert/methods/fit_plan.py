@@ -76,9 +76,9 @@ CHECKS: dict[str, Check] = {
     ".+-ms": (are(is_positive), "a JSON object of numbers above 0"),
     f".+{LAST}": (lambda value: are_changes(value), "changes from step 0 on"),
 }
-# What the end takes, in times of exporting, scoring and timing the uncut model: itself, in float32 too, which takes
-# more than twice as long, and timed afresh; any smaller network, most of whose file may be its token table; and what
-# one adds for its share of the uncut model's latency.
+# What the end takes, in times of exporting, scoring and timing the uncut model: itself; in float32 too, which takes
+# over twice as long, or of a float32 backend in int8, which is exported longer but runs faster; and timed afresh. Then
+# any smaller network, most of whose file may be its token table; and what one adds for its share of the uncut latency.
 END_OF_UNCUT, END_OF_LEAST, END_OF_SHARE = 4.0, 0.4, 0.6
 TIMED_ROWS = 150  # that a network runs to be timed for its latency alone
 CHANGED_STEPS = 0.03  # share of the last steps planned, from which on it is said that others were made

@@ -38,7 +38,7 @@ from cutbert.train.machine import num_threads
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.runner import Runner, run_rows
 
-IN_FLOAT32 = {"onnx-int8": "onnx", "torch-bf16": "torch"}
+IN_FLOAT32, IN_INT8 = {"onnx-int8": "onnx", "torch-bf16": "torch"}, "onnx-int8"
 NEAR = 0.15  # share of a limit: a winner whose latency is this close to it is loaded and timed again
 AFRESH = 2  # times
 NARROWED = 2  # times at most, that a winner which breaks its limit is cut narrower
@@ -91,9 +91,15 @@ def served_network(name: str, network: TaskModel, threads: int) -> tuple[Runner,
 
 
 def everything(fitting: Fitting, races: Sequence[Race]) -> list[Served]:
-    """Return the uncut model on the backend that serves, and in float32; then all that ran in the races."""
+    """Return the uncut model on the backend that serves, in float32, and in int8; then all that ran in the races.
+
+    int8 runs on the CPU alone, and is left out where the others do not.
+    """
     own, backend = fitting.own, fitting.settings.backend
-    served = [Served("uncut", each, own) for each in dict.fromkeys((backend, IN_FLOAT32.get(backend, backend)))]
+    latency = fitting.settings.timing(fitting.train.threads, fitting.train.seed)
+    is_on_cpu = latency.is_on_cpu or fitting.objective.engine.device.type == "cpu"
+    dtypes = (backend, IN_FLOAT32.get(backend, backend), *([IN_INT8] if is_on_cpu else []))
+    served = [Served("uncut", each, own) for each in dict.fromkeys(dtypes)]
     is_trimmed = fitting.settings.trim_vocab
     parts = {name: part.trimmed() if is_trimmed else (part, None) for name, part in fitting.parts.items()}
     for current in races:

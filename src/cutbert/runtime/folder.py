@@ -34,11 +34,13 @@ class Folder:
         path: of the folder.
         config: contents of config.json.
         record: contents of cutbert.json; empty where another tool exported the model.
+        tokenizer: as a tokenizer.json holds it, where that of the folder is not read; None to read it.
     """
 
     path: Path
     config: Mapping[str, Any]
     record: Mapping[str, Any]
+    tokenizer: str | None = None
 
     @classmethod
     def read(cls, path: Path) -> Folder:
@@ -48,6 +50,8 @@ class Folder:
             ModelError: config.json or tokenizer.json is missing, or a file is not a JSON object.
         """
         missing = [name for name in ("config.json", "tokenizer.json") if not (path / name).is_file()]
+        if missing and (path / "model" / "config.json").is_file():
+            raise ModelError(f"{path} is the folder of a run: its network is in {path / 'model'}, which can be loaded")
         if missing:
             raise ModelError(f"{path} must hold config.json, tokenizer.json and an ONNX file, got no {missing[0]}")
         return cls(path, read_object(path / "config.json"), optional_object(path / "cutbert.json"))

@@ -7,7 +7,7 @@ from pathlib import Path
 from cutbert.errors import ModelError
 from cutbert.runtime.folder import Folder
 from cutbert.runtime.readers import Reader
-from cutbert.runtime.runner import BATCH_SIZE, BATCH_TOKENS, Model, Session
+from cutbert.runtime.runner import BATCH_SIZE, BATCH_TOKENS, Model, Network, Session
 from cutbert.runtime.taggers import Tagger
 from cutbert.runtime.texts import Labeller, Scorer
 from cutbert.runtime.vectors import STATES, Embedder, has_modules
@@ -67,20 +67,24 @@ def load(
     if file is not None and backend != "auto":
         raise ModelError(f"backend must not be given with file, got {backend} and {file}")
     session = Session(opened.graph(backend) if file is None else opened.named_graph(file), threads)
-    kind = kind_of(opened, session)
-    longest = max_length or opened.longest
-    if kind is Reader and max_length is None and "max_length" not in opened.record:
-        longest = min(LENGTH_OF_QUESTIONS, longest)
-    if has_unanswerable is not None and kind is not Reader:
-        raise ModelError(f"has_unanswerable must be given for a reader, got a {kind.__name__}")
-    model = kind(opened, session, longest, batch_size, batch_tokens)
-    if isinstance(model, Reader) and has_unanswerable is not None:
+    model = model_of(opened, session, max_length, batch_size, batch_tokens)
+    if has_unanswerable is not None:
+        if not isinstance(model, Reader):
+            raise ModelError(f"has_unanswerable must be given for a reader, got a {type(model).__name__}")
         model.has_unanswerable = has_unanswerable
     return model
 
 
-def kind_of(folder: Folder, session: Session) -> type[Model]:
-    """Return the class of a folder's kind, by its config and, where that names none, by its graph's outputs.
+def model_of(folder: Folder, session: Network, max_length: int | None, batch_size: int, batch_tokens: int) -> Model:
+    """Return the callable of a folder's kind, whatever runs its network; arguments and errors as in `load`."""
+    kind, longest = kind_of(folder, session), max_length or folder.longest
+    if kind is Reader and max_length is None and "max_length" not in folder.record:
+        longest = min(LENGTH_OF_QUESTIONS, longest)
+    return kind(folder, session, longest, batch_size, batch_tokens)
+
+
+def kind_of(folder: Folder, session: Network) -> type[Model]:
+    """Return the class of a folder's kind, by its config and, where that names none, by its network's outputs.
 
     The config of an embedding model may name the masked LM that it was made from, as all-mpnet-base-v2's does.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -29,8 +29,29 @@ Outputs = dict[str, NDArray[np.float32]]
 OnProgress = Callable[[int], object]
 
 
+class Network(Protocol):
+    """A loaded network, whatever runs it; a call runs one batch and returns its outputs by name.
+
+    Args:
+        path: of its file or folder, for messages.
+        outputs: their names.
+    """
+
+    path: Path
+    outputs: tuple[str, ...]
+
+    def __call__(self, encodings: Sequence[Any], pad_id: int) -> tuple[Outputs, NDArray[np.int64]]:
+        """Return the outputs of a batch and its attention mask [B, S].
+
+        Args:
+            encodings: of tokenizers, padded here.
+            pad_id: token of padding.
+        """
+        ...
+
+
 class Session:
-    """A loaded ONNX file; a call runs one batch and returns its outputs by name.
+    """A loaded ONNX file, as a `Network`.
 
     Args:
         path: of the file.
@@ -54,25 +75,27 @@ class Session:
             raise ModelError(f"{path}: inputs must be those of a text encoder, got also {', '.join(sorted(unknown))}")
 
     def __call__(self, encodings: Sequence[Any], pad_id: int) -> tuple[Outputs, NDArray[np.int64]]:
-        """Return the outputs of a batch and its attention mask [B, S].
-
-        Args:
-            encodings: of tokenizers, padded here.
-            pad_id: token of padding.
+        """Return the outputs of a batch and its attention mask.
 
         Raises:
             ModelError: ONNX Runtime cannot run it, as on tokens that the network does not have.
         """
-        longest = max(len(each.ids) for each in encodings)
-        ids = np.full((len(encodings), longest), pad_id, dtype=np.int64)
-        mask, types = np.zeros_like(ids), np.zeros_like(ids)
-        for row, each in enumerate(encodings):
-            size = len(each.ids)
-            ids[row, :size], mask[row, :size], types[row, :size] = each.ids, 1, each.type_ids
+        ids, mask, types = padded(encodings, pad_id)
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
         with library_errors(f"{self.path}: ONNX Runtime cannot run it", self.path):
             values = self.session.run(None, {name: feeds[name] for name in self.inputs})
         return dict(zip(self.outputs, values, strict=True)), mask
+
+
+def padded(encodings: Sequence[Any], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tokens of a batch, its attention mask and its token types, [B, S] each."""
+    longest = max(len(each.ids) for each in encodings)
+    ids = np.full((len(encodings), longest), pad_id, dtype=np.int64)
+    mask, types = np.zeros_like(ids), np.zeros_like(ids)
+    for row, each in enumerate(encodings):
+        size = len(each.ids)
+        ids[row, :size], mask[row, :size], types[row, :size] = each.ids, 1, each.type_ids
+    return ids, mask, types
 
 
 class Model:
@@ -80,14 +103,14 @@ class Model:
 
     Args:
         folder: with the model's files.
-        session: of its graph.
+        session: what runs its network.
         max_length: longest input in tokens, special tokens included.
         batch_size: most inputs (of a reader: windows) in a batch. In int8 ranges of activations are those of a whole
             batch, so that answers depend a little on its neighbours; 1 gives the bits of inputs served one by one.
         batch_tokens: most tokens in a batch, padding counted.
     """
 
-    def __init__(self, folder: Folder, session: Session, max_length: int, batch_size: int, batch_tokens: int) -> None:
+    def __init__(self, folder: Folder, session: Network, max_length: int, batch_size: int, batch_tokens: int) -> None:
         self.folder, self.session, self.max_length = folder, session, max_length
         self.batch_size, self.batch_tokens = batch_size, batch_tokens
         self.engine = self.make_engine()
@@ -155,7 +178,8 @@ class Model:
         """Return the folder's tokenizer, which cuts at the longest input and does not pad."""
         path = self.folder.path / "tokenizer.json"
         with library_errors(f"{path}: the tokenizer cannot be read", path):
-            engine = Tokenizer.from_file(str(path))
+            stored = self.folder.tokenizer
+            engine = Tokenizer.from_file(str(path)) if stored is None else Tokenizer.from_str(stored)
         engine.no_padding()
         with library_errors(f"{path}: the tokenizer cannot cut at {self.max_length} tokens", path):
             engine.enable_truncation(self.max_length, strategy="longest_first")

@@ -10,25 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.special import expit, softmax
-
-from cutbert.data.rows import Rows
 from cutbert.data.stream import InputFile, Scan, scan, stream_chunks
-from cutbert.data.tokens import Tokens, cut_notes, encode, plain_engine
-from cutbert.errors import InputError, Mistakes, ModelError
+from cutbert.data.tokens import cut_notes
+from cutbert.errors import InputError, Mistakes
 from cutbert.files import replacing_file, scratch_folder
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import FILE_NAME
 from cutbert.lacks import naming_lacks
-from cutbert.parsing import is_encodable
 from cutbert.printable import printable
+from cutbert.runtime import Model, Reader, load
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource, check_length
-from cutbert.train.engine import make_engine
-from cutbert.train.evaluate import predict_logits
-from cutbert.train.machine import without_onednn
 from cutbert.train.predict_files import (
     LABEL_JOIN,
     SPACE,
@@ -51,7 +41,6 @@ from cutbert.train.predict_settings import (
     backend_of,
 )
 from cutbert.train.progress import counter, progress_bar, say
-from cutbert.train.settings import TrainSettings
 
 BREAKING = {".tsv": "\t\n\r", ".csv": "", ".jsonl": "", ".parquet": ""}  # what a label in such a file must not hold
 JOINED = (".tsv", ".csv")  # formats in which several labels are one cell
@@ -78,8 +67,8 @@ def predict_to_file(source: ModelSource, settings: PredictSettings) -> dict[str,
         plan = AnswerPlan.make(head, settings.out_suffix(head.kind), file, found)
         backend, num_rows = backend_of(source.folder, settings.backend), 0
         given: Counter[str] = Counter()
-        with progress_bar("predict", found.num_rows) as bar, without_onednn:
-            answers_to, notes = answers_of(source, settings, settings.text_pair is not None, counter(bar))
+        with progress_bar("predict", found.num_rows) as bar:
+            answers_to, notes = answers_of(source, settings, counter(bar))
             with opened_output(settings.out, plan) as write:
                 for chunk in stream_chunks(file):
                     answers = answers_to(chunk.inputs)
@@ -126,82 +115,16 @@ def predict_texts(source: ModelSource, texts: Iterable[Any], settings: AnswerSet
     inputs = list(texts)
     if not inputs:
         return []
-    with without_onednn:
-        answers_to, notes = answers_of(source, settings, not isinstance(inputs[0], str), lambda done: None)
-        answers = answers_to(inputs)
+    answers_to, notes = answers_of(source, settings, lambda done: None)
+    answers = answers_to(inputs)
     for note in notes():
         say(note)
     return answers
 
 
-def answers_of(
-    source: ModelSource, settings: AnswerSettings, has_pairs: bool, advance: Callable[[int], None]
-) -> tuple[Answers, Notes]:
+def answers_of(source: ModelSource, settings: AnswerSettings, advance: Callable[[int], None]) -> tuple[Answers, Notes]:
     """Return what answers inputs on the backend that runs a model, and what then gives the notes."""
-    if backend_of(source.folder, settings.backend) == "torch":
-        return torch_answers(source, settings, has_pairs, advance)
-    return onnx_answers(source, settings, advance)
-
-
-def torch_answers(
-    source: ModelSource, settings: AnswerSettings, has_pairs: bool, advance: Callable[[int], None]
-) -> tuple[Answers, Notes]:
-    """Return what answers inputs in torch, and what then gives the notes."""
-    from cutbert.runtime.folder import Folder, optional_object, read_object
-
-    record = optional_object(source.folder / FILE_NAME)
-    folder = Folder(source.folder, read_object(source.folder / "config.json"), record)
-    activate = folder.activation
-    engine = make_engine(TrainSettings(device=settings.device, threads=settings.threads))
-    loaded = load_model(source)
-    loaded.model.to(engine.device)
-    max_length = settings.max_length or min(folder.longest, source.facts.max_tokens)
-    tokenizer = plain_engine(loaded.tokenizer, loaded.source, max_length, pairs=has_pairs)
-    num_cut = num_rows = 0
-
-    def answer(inputs: Sequence[Any]) -> list[Any]:
-        nonlocal num_cut, num_rows
-        arrays = encode(rows_of(inputs, has_pairs), tokenizer)
-        tokens = Tokens(arrays["ids"], arrays["offsets"], arrays.get("pair_starts"))
-        num_cut, num_rows = num_cut + int(arrays["num_cut"][0]), num_rows + len(tokens)
-        logits = predict_logits(loaded.model, tokens, on_batch=advance)
-        if not np.isfinite(logits).all():
-            raise ModelError(f"{source}: the outputs must be finite, got infinity or NaN")
-        return answers(source.head, logits, activate)
-
-    return answer, lambda: cut_notes(num_cut, num_rows, max_length)
-
-
-def rows_of(inputs: Sequence[Any], has_pairs: bool) -> Rows:
-    """Return texts, or pairs of them, as rows.
-
-    Raises:
-        InputError: an input that is not what the first one is.
-    """
-    wanted = "a pair of texts" if has_pairs else "a text"
-    for row, given in enumerate(inputs):
-        sides = given if has_pairs and isinstance(given, tuple | list) else [given]
-        if len(sides) != 1 + has_pairs or not all(isinstance(each, str) and is_encodable(each) for each in sides):
-            raise InputError(f"input {row} must be {wanted}, as the first one, got {given!r:.80}")
-    if not has_pairs:
-        return Rows(list(inputs))
-    return Rows([one for one, _ in inputs], [other for _, other in inputs])
-
-
-def onnx_answers(
-    source: ModelSource, settings: AnswerSettings, advance: Callable[[int], None]
-) -> tuple[Answers, Notes]:
-    """Return what answers inputs in ONNX Runtime, and what then gives the notes."""
-    from cutbert.runtime import Reader, load
-
-    model = load(
-        source.folder,
-        backend=backend_of(source.folder, settings.backend),
-        threads=settings.threads,
-        max_length=settings.max_length,
-        batch_size=settings.batch_size,
-    )
-    num_rows = 0
+    model, num_rows = loaded_model(source, settings), 0
 
     def answer(inputs: Sequence[Any]) -> list[Any]:
         nonlocal num_rows
@@ -214,6 +137,22 @@ def onnx_answers(
         return cut_notes(model.num_cut, num_rows, model.max_length)
 
     return answer, notes
+
+
+def loaded_model(source: ModelSource, settings: AnswerSettings) -> Model:
+    """Return the callable of a model on the backend that runs it."""
+    backend = backend_of(source.folder, settings.backend)
+    if backend == "torch":
+        from cutbert.train.torch_session import torch_model  # here, since ONNX files need no torch
+
+        return torch_model(source, settings)
+    return load(
+        source.folder,
+        backend=backend,
+        threads=settings.threads,
+        max_length=settings.max_length,
+        batch_size=settings.batch_size,
+    )
 
 
 @contextmanager
@@ -335,23 +274,3 @@ def label_mistakes(head: HeadSpec, settings: PredictSettings) -> Iterator[str]:
         yield (
             f"--out must end in {others}, got {settings.out}: a {suffix} file cannot hold the label {labels[0]!r:.80}"
         )
-
-
-def answers(
-    head: HeadSpec, logits: NDArray[np.float32], activate: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-) -> list[dict[str, Any]]:
-    """Return per row the label and the probabilities by class name; for regression the number alone.
-
-    Several labels can hold at once under multi_label: those with a probability of at least one half.
-    """
-    if head.kind == "regression":
-        return [{"label": float(value)} for value in activate(logits[:, 0])]
-    many = head.kind == "multi_label"
-    values = logits.astype(np.float64)
-    chances = expit(values) if many else softmax(values, axis=1)
-    records = []
-    for row in chances.tolist():
-        named = dict(zip(head.labels, row, strict=True))
-        above = [name for name, chance in named.items() if chance >= 0.5]
-        records.append({"label": above if many else max(named, key=named.__getitem__), "probabilities": named})
-    return records

@@ -18,13 +18,14 @@ STREAM = "-"  # standard input, or standard output
 TABLES = (".tsv", ".csv", ".jsonl", ".parquet")  # formats with columns
 INPUT_FORMATS = (*TABLES, ".txt", ".conll", ".json")
 OUT_FORMATS = (*TABLES, ".npy", ".conll", ".json")
+VECTOR_KINDS = ("none", "pooler")
+PREDICTED = (*SEQUENCE_KINDS, "token", "span", *VECTOR_KINDS)
 VECTOR_FORMATS = (".npy", ".jsonl", ".parquet")
 # What answers may be written as, by the kind of head; those of whole texts as any table.
 KIND_FORMATS = {
     "token": (".jsonl", ".parquet", ".conll"),
     "span": (".jsonl", ".parquet", ".json"),
-    "none": VECTOR_FORMATS,
-    "pooler": VECTOR_FORMATS,
+    **dict.fromkeys(VECTOR_KINDS, VECTOR_FORMATS),
 }
 PredictBackend = Literal["auto", "torch", "onnx", "onnx-int8"]
 StreamFormat = Literal["tsv", "csv", "jsonl", "txt", "conll", "json"]
@@ -150,25 +151,22 @@ def backend_of(folder: Path, wanted: str) -> str:
     return "torch"
 
 
-def runs_in_torch(source: ModelSource) -> bool:
-    """Return whether a model has weights, and a head that answers in torch."""
-    has_weights = any(any(source.folder.glob(f"*{ending}")) for ending in (".safetensors", ".bin"))
-    return has_weights and source.head.kind in SEQUENCE_KINDS
-
-
 def check_predicts(source: ModelSource, wanted: str) -> None:
-    """Raise a ModelError unless a model has a tokenizer, and its head says something of texts on its backend.
+    """Raise a ModelError unless a model has a tokenizer, and its head says something of texts.
 
-    Of a hub id the ONNX files are fetched where one is asked for, and where torch could not run the model.
+    Of a hub id the ONNX files are fetched where one is asked for, and where there are no weights for torch.
     """
     check_tokenizer(source.folder)
-    if wanted.startswith("onnx") or (wanted == "auto" and not runs_in_torch(source)):
+    has_weights = any(any(source.folder.glob(f"*{ending}")) for ending in (".safetensors", ".bin"))
+    if wanted.startswith("onnx") or (wanted == "auto" and not has_weights):
         fetch_onnx(source)
-    backend = backend_of(source.folder, wanted)
-    kinds = (*SEQUENCE_KINDS, *(() if backend == "torch" else ("token", "span", "none", "pooler")))
-    if source.head.kind not in kinds:
+    kind = source.head.kind
+    if kind not in PREDICTED:
         raise ModelError(
-            f"{source}: must classify whole texts to predict labels, got a head of kind {source.head.kind}; "
-            "cutbert finetune makes such a model, and taggers, readers and embedding models run from what "
-            "cutbert export writes"
+            f"{source}: must label, score, tag, answer or embed texts to predict, got a head of kind {kind}; cutbert "
+            "finetune makes such a model of it"
         )
+    if kind in VECTOR_KINDS:
+        from cutbert.runtime.vectors import modules_of
+
+        modules_of(source.folder)
