@@ -30,12 +30,12 @@ from cutbert.methods import fit_plan, fit_proposals, fit_race, fit_timing
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Entrant, Source
 from cutbert.methods.fit_cuts import Proposer, in_multiples
+from cutbert.methods.fit_finalists import timed_afresh
 from cutbert.methods.fit_limits import MARGIN, Target
 from cutbert.methods.fit_look import check_time
 from cutbert.methods.fit_parts import TaughtSource, rows_within, source_of
 from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_race import Race
-from cutbert.methods.fit_served import timed_afresh
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
 from cutbert.methods.fit_timing import OF_SIZES
@@ -806,7 +806,7 @@ def test_a_winner_near_its_limit_is_timed_in_several_loads(monkeypatch: pytest.M
     loads = iter([{0: 5.0, 1: 2.4}, {0: 4.0, 1: 1.8}])
     asked: list[set[int]] = []
     monkeypatch.setattr(
-        "cutbert.methods.fit_served.times_of_files", lambda fitting, files: asked.append(set(files)) or next(loads)
+        "cutbert.methods.fit_finalists.times_of_files", lambda fitting, files: asked.append(set(files)) or next(loads)
     )
     found = timed_afresh(cast(Any, None), served, {0: 4.0, 1: 2.1, 2: 1.9, 3: 0.5})
     assert asked == [{0, 1}] * 2 and found == {1: pytest.approx((2.4 / 5) / (2.1 / 4))}

@@ -4,8 +4,8 @@ The order of a run: look (what the uncut model takes where it is served, what a 
 (proposed under each limit, repaired by least squares, ranked without training), rounds (successive halving: the half
 that is closer to the teacher goes on with more steps), the winner's last training, and the end (export, gate, timing
 of the exported file, leaderboard). The look is in `fit_look`, what can be proposed in `fit_cuts`, what takes part in
-`fit_proposals`, rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, its choice in
-`fit_choice`); what hangs on time, and how it is kept, in `fit_plan`.
+`fit_proposals`, rounds and last training in `fit_race`, the end in `fit_end` (its files in `fit_served`, their times in
+`fit_finalists`, its choice in `fit_choice`); what hangs on time, and how it is kept, in `fit_plan`.
 """
 
 from __future__ import annotations

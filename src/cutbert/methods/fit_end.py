@@ -13,10 +13,11 @@ from cutbert.fronts.leaderboard_view import verdict
 from cutbert.fronts.outputs import chance_note
 from cutbert.methods.fit_candidates import Entrant
 from cutbert.methods.fit_choice import UNCUT, Drop, Finalist, choose, marked
+from cutbert.methods.fit_finalists import scored_and_timed
 from cutbert.methods.fit_limits import Target
 from cutbert.methods.fit_race import Race, best_so_far, last_stage
 from cutbert.methods.fit_run import Fitting
-from cutbert.methods.fit_served import Served, everything, scored_and_timed
+from cutbert.methods.fit_served import Served, everything
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_write import write_model
 from cutbert.shape.budget import LATENCY
