@@ -255,6 +255,36 @@ def embedded() -> list[Gap]:
     return found
 
 
+def per_token() -> list[Gap]:
+    """Return what `fit`'s taggers and readers score less the uncut ones; each is one run."""
+    found = []
+    for task, cells in by_task(read_record("per_token")).items():
+        gaps = [cell["difference"] for cell in cells]
+        mean, low, high = (fmean(each[name] for each in gaps) for name in ("mean", "low", "high"))
+        took = fmean(cell["cut"]["latency_ms"] / cell["uncut"]["latency_ms"] for cell in cells)
+        words = f"{task}, F1 {100 * fmean(cell['uncut']['f1'] for cell in cells):.1f} uncut, at {took:.2f}"
+        found.append(Gap(words, mean, low, high, tuple(each["mean"] for each in gaps)))
+    return found
+
+
+def same_answers() -> list[Fact]:
+    """Return whether what `predict` writes scores what `measure` says, by task."""
+    found = []
+    for task, cells in by_task(read_record("per_token")).items():
+        written, measured = ([cell[name] for cell in cells] for name in ("predicted_f1", "measured_f1"))
+        words = f"{task}: F1 {several([100 * each for each in written], 1)}"
+        words += f", by `measure` {several([100 * each for each in measured], 1)}"
+        found.append(Fact(words, holds=written == measured))
+    return found
+
+
+def by_task(record: Record) -> dict[str, list[Mapping[str, Any]]]:
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for cell in record["cells"]:
+        found.setdefault(cell["task"], []).append(cell)
+    return found
+
+
 def rows_at(record: Record, limit: int) -> list[Mapping[str, Any]]:
     return [cell["compared"][limit] for cell in record["cells"]]
 
