@@ -18,13 +18,23 @@ import cutbert
 from cutbert.data.batches import Batch, collate, collate_blocks
 from cutbert.errors import ShapeError
 from cutbert.model.task_model import TaskModel, TaskOutput
+from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.surgery.extract import with_layers
 from cutbert.train.loop import StepInfo
 from cutbert.train.working_copy import WorkingCopy
 from cutbert.work.distill import DistillStep, LossWeights
 from cutbert.work.losses import TaskLosses, Teacher
-from cutbert.work.student import SMALL, StudentRecipe, chosen_layers, student_step
+from cutbert.work.plans import DISTILLATION
+from cutbert.work.student import (
+    SIMILAR_EMBEDDER,
+    SMALL,
+    WIDE_RATE,
+    StudentRecipe,
+    chosen_layers,
+    recipe_for,
+    student_step,
+)
 from tiny_models import random_model
 from tiny_runs import HEAD, SHAPE, save_tiny, tiny_model, tiny_tokens
 
@@ -189,3 +199,12 @@ def test_a_teacher_of_other_depth_gives_its_states(
     assert "the teacher has 2 layers, the model 3: their hidden states are compared at even distances" in said
     assert "(0 with 0, 1 with 1, 2 with 1, 3 with 2; 0 is the embeddings')" in said
     assert '"hidden": ' in (run.path / "log.jsonl").read_text()
+
+
+def test_wide_models_learn_at_a_lower_rate() -> None:
+    vectors = HeadSpec("embedding")
+    assert recipe_for(HEAD, 384).plan == SMALL.plan and SMALL.plan.learning_rate == DISTILLATION.learning_rate
+    for is_cut in (True, False):
+        recipe = recipe_for(HEAD, 768, is_cut=is_cut)
+        assert recipe.plan == replace(SMALL.plan, learning_rate=WIDE_RATE) and DISTILLATION.learning_rate > WIDE_RATE
+    assert recipe_for(vectors, 768, is_cut=False, has_width=False) == SIMILAR_EMBEDDER  # lower as it is

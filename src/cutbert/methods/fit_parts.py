@@ -147,7 +147,7 @@ class TaughtSource:
     def recipe(self) -> StudentRecipe:
         """How its candidates are trained."""
         theirs, ours = self.teacher.model.shape.hidden_size, self.source.shape.hidden_size
-        return recipe_for(self.objective.data.head, is_cut=not self.is_student, has_width=ours == theirs)
+        return recipe_for(self.objective.data.head, ours, is_cut=not self.is_student, has_width=ours == theirs)
 
     @cached_property
     def teacher_select(self) -> float:
