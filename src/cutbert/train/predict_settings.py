@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Literal
 from cutbert.errors import ModelError
 from cutbert.files import remove_leftovers
 from cutbert.options import option
-from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, parent_mistakes
+from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, place_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
 from cutbert.shape.source import ModelSource, check_tokenizer, fetch_onnx
 
@@ -132,9 +133,9 @@ class PredictSettings(AnswerSettings):
         if out.suffix not in OUT_FORMATS:
             yield f"--out must end in one of {', '.join(OUT_FORMATS)}, or be -, got {self.out}"
         remove_leftovers(out.parent)
-        if out.exists():
+        if os.path.lexists(out):
             yield f"--out must be a new file, but {self.out} is there already"
-        yield from parent_mistakes(out)
+        yield from place_mistakes(out)
 
 
 def backend_of(folder: Path, wanted: str) -> str:
