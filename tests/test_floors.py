@@ -26,6 +26,7 @@ FLOORS = {
     "quantities": -3,
     "checks": -3,
     "files": -3,
+    "lengths": -3,
     "table": -3,
     "options": -2,
     "settings": -1,
