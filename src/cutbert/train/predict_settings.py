@@ -10,6 +10,7 @@ from typing import Literal
 
 from cutbert.errors import ModelError
 from cutbert.files import remove_leftovers
+from cutbert.lengths import MOST_SPECIAL_TOKENS
 from cutbert.options import option
 from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, place_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
@@ -28,7 +29,7 @@ KIND_FORMATS = {
     "pooler": VECTOR_FORMATS,
 }
 PredictBackend = Literal["auto", "torch", "onnx", "onnx-int8"]
-StreamFormat = Literal["tsv", "csv", "jsonl", "txt", "conll", "json"]
+StreamFormat = Literal["tsv", "csv", "jsonl", "parquet", "txt", "conll", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class AnswerSettings(DeviceSettings):
         default=None,
         metadata=option(
             "Longest input; longer ones are cut. Default what the model was trained on, else what its folder names.",
-            least=2,
+            least=MOST_SPECIAL_TOKENS,
             unit="tokens",
             group=DATA,
         ),
