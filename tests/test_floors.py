@@ -54,7 +54,7 @@ FLOORS = {
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
 LIGHT = (
-    "printable", "errors", "lacks", "version", "parsing", "quantities", "checks", "locks", "files", "table", "options",
+    "printable", "errors", "lacks", "version", "parsing", "quantities", "lengths", "checks", "locks", "files", "table", "options",
     "shape", "demo_data", "api", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
