@@ -54,8 +54,8 @@ FLOORS = {
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
 LIGHT = (
-    "printable", "errors", "lacks", "version", "parsing", "quantities", "lengths", "checks", "locks", "files", "table", "options",
-    "shape", "demo_data", "api", "cli",
+    "printable", "errors", "lacks", "version", "parsing", "quantities", "lengths", "checks", "locks", "files", "table",
+    "options", "shape", "demo_data", "api", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 
