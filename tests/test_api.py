@@ -274,7 +274,7 @@ def test_predict_names_all_mistakes(base: Path, tmp_path: Path, capsys: pytest.C
     assert main([*words, "--max-length", "1", "--threads", "0"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4  # the file is not read for a model that cannot be used
-    assert "--threads must be at least 1" in lines[0] and "--max-length must be at least 2" in lines[1]
+    assert "--threads must be at least 1" in lines[0] and "--max-length must be at least 4" in lines[1]
     assert "--out must end in one of .tsv, .csv, .jsonl" in lines[2] and "got a bare encoder without" in lines[3]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -24,6 +25,7 @@ from cutbert.data.cache import cached_arrays
 from cutbert.errors import InputError, RunError
 from cutbert.files import (
     aside_of,
+    change_mistakes,
     exchanged,
     read_json,
     remove_leftovers,
@@ -32,8 +34,10 @@ from cutbert.files import (
     scratch_folder,
     temporary_files_in,
     write_json,
+    write_mistakes,
 )
 from cutbert.fronts.front import Front
+from cutbert.lacks import LACKS, MISTAKES, NO_FOLDERS
 from cutbert.locks import holding
 from cutbert.methods.fit_candidates import Entrant
 from cutbert.sweeps.folder import SweepFolder
@@ -78,6 +82,40 @@ def dies_at(step: int, call: Callable[[], object]) -> bool:
     status = os.waitpid(child, 0)[1]
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("parts", ["model", "new/model", "new/deeper/model"])
+def test_whether_a_path_can_be_written_is_tried_and_nothing_is_left(tmp_path: Path, parts: str) -> None:
+    assert not [*write_mistakes(tmp_path / parts), *change_mistakes(tmp_path / parts)]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_there_stays_when_it_is_tried(tmp_path: Path) -> None:
+    with replacing_folder(tmp_path / "model"):  # another process is writing it
+        assert not [*write_mistakes(tmp_path / "model"), *change_mistakes(tmp_path)]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(
+    ("path", "mistake"),
+    [
+        ("/proc/x", f"/proc/x: {NO_FOLDERS}"),
+        ("/proc/x/y", f"/proc/x: {NO_FOLDERS}"),
+        ("/dev/null/x", f"/dev/null: {MISTAKES[errno.EEXIST]}"),
+        (f"/tmp/{'a' * 300}", f"/tmp/{'a' * 300}: {MISTAKES[errno.ENAMETOOLONG]}"),
+    ],
+)
+def test_a_path_that_cannot_be_written(path: str, mistake: str) -> None:
+    assert list(write_mistakes(Path(path))) == [mistake]
+
+
+def test_a_folder_that_may_not_be_changed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path, mode: int = 0) -> None:
+        if folder != tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("cutbert.files.make_folder", refuse)
+    assert list(change_mistakes(tmp_path)) == [f"{tmp_path}: {LACKS[errno.EACCES]}"]
 
 
 def test_an_interrupt_between_the_two_renames_keeps_the_former_folder(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ FLOORS = {
     "quantities": -3,
     "checks": -3,
     "files": -3,
+    "lengths": -3,
     "table": -3,
     "options": -2,
     "settings": -1,
@@ -53,8 +54,8 @@ FLOORS = {
 # Pairs on one floor of which the first may import the second.
 SIDEWAYS: frozenset[tuple[str, str]] = frozenset({("analysis", "train")})
 LIGHT = (
-    "printable", "errors", "lacks", "version", "parsing", "quantities", "checks", "locks", "files", "table", "options",
-    "shape", "demo_data", "api", "cli",
+    "printable", "errors", "lacks", "version", "parsing", "quantities", "lengths", "checks", "locks", "files", "table",
+    "options", "shape", "demo_data", "api", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "transformers", "accelerate", "datasets")
 

@@ -328,7 +328,7 @@ MISTAKES: list[tuple[type[Any], dict[str, Any], list[str]]] = [
         {**LABELS, "out": "o.xls"},
         [f"--out must end in one of {', '.join(OUT_FORMATS)}, or be -, got o.xls"],
     ),
-    (PredictSettings, {**LABELS, "out": "o.csv", "max_length": 1}, ["--max-length must be at least 2, got 1"]),
+    (PredictSettings, {**LABELS, "out": "o.csv", "max_length": 1}, ["--max-length must be at least 4, got 1"]),
     (CostSettings, {"sequence_length": 0}, ["--sequence-length must be at least 1, got 0"]),
     (SweepSettings, {"show": "x", "out": "y"}, ["--out must not be given with --show"]),
     (SweepSettings, {"ray_address": "here"}, ["--ray-address must come with --engine ray"]),

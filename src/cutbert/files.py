@@ -24,8 +24,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from cutbert.errors import InputError
-from cutbert.lacks import ASIDE, naming_lacks
+from cutbert.errors import CutbertError, InputError
+from cutbert.lacks import ASIDE, NO_FOLDERS, LackError, check_working_folder, naming_lacks
 from cutbert.locks import PATIENCE_S, holding
 from cutbert.parsing import parse_json
 
@@ -42,24 +42,50 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
         try:
             folder.mkdir(mode, parents=True, exist_ok=True)
             return
-        except (FileNotFoundError, FileExistsError):
+        except FileNotFoundError as error:
+            if not tries_left:
+                check_working_folder()
+                raise LackError(NO_FOLDERS, error.filename) from None
+        except FileExistsError:
             if not tries_left:
                 raise
 
 
 @contextmanager
-def making_folder(folder: Path) -> Iterator[None]:
-    """Make a folder and its parents before the block; on any error those that are empty go again."""
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
+def making_folder(folder: Path, *, stays: bool = True) -> Iterator[None]:
+    """Make a folder and its parents before the block; on any error, or where it is not to stay, the empty go again."""
+    made, is_kept = [each for each in (folder, *folder.parents) if not each.exists()], False
     try:
         make_folder(folder)
         yield
-    except BaseException:
+        is_kept = stays
+    finally:
         with suppress(OSError):  # there is more in it
-            for each in made:
+            for each in () if is_kept else made:
                 if each.exists():
                     each.rmdir()
-        raise
+
+
+def write_mistakes(path: Path, where: Path | None = None) -> Iterator[str]:
+    """Yield why nothing can be written at a path, which is tried: what is made for that goes again.
+
+    Args:
+        path: a file or folder that is to be written.
+        where: what a message names; None for the path.
+    """
+    try:
+        with naming_lacks(where or path), making_folder(path.parent, stays=False):
+            remove_leftovers(path.parent)
+            if not aside_of(path).exists():  # else another process is writing it
+                with claimed(path, is_new=False):
+                    pass
+    except CutbertError as error:
+        yield str(error)
+
+
+def change_mistakes(folder: Path) -> Iterator[str]:
+    """Yield why nothing can be written in a folder, as `write_mistakes`."""
+    return write_mistakes(folder / CHANGE, folder)
 
 
 Manager = Callable[..., AbstractContextManager[Path]]

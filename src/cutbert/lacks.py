@@ -44,6 +44,7 @@ MISTAKES = {
     errno.ELOOP: "its symbolic links go round in a circle",
     errno.ENOTEMPTY: "must be an empty folder",
 }
+NO_FOLDERS = "its file system takes no new files: write elsewhere"
 NO_PLACE = "the working folder is gone: change to one that is there"
 # How libraries write the system's error number: Rust's and Python's, Arrow's and C's.
 HAS_NUMBER = re.compile(r"\(os error (\d+)\)|\[[Ee]rrno (\d+)\]|[Ee]rror code:? (\d+) \(|error number (\d+)")

@@ -205,8 +205,10 @@ class Option:
         """Return the value of the words given for this option.
 
         Raises:
-            InputError: a word is no value of this type; all such together.
+            InputError: a word is no value of this type, all such together; or several words for one value.
         """
+        if not self.is_list and len(raw) > 1:
+            raise InputError(f"{self.name} must be given once, got {' and '.join(raw)}")
         values = collected(self._parse_one, self._split(raw))
         return values if self.is_list else values[-1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import is_free, remove_leftovers
+from cutbert.files import is_free, remove_leftovers, write_mistakes
 from cutbert.options import did_you_mean, given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]
@@ -175,14 +175,15 @@ def out_mistakes(out: str | None) -> Iterable[str]:
     remove_leftovers(path.parent)
     if not is_free(path):
         yield f"--out must be absent or an empty folder, but {path} is not"
-    yield from parent_mistakes(path)
+    yield from place_mistakes(path)
 
 
-def parent_mistakes(path: Path) -> Iterable[str]:
-    """Yield a mistake for each place where a path needs a folder and something else is."""
-    for parent in path.parents:
-        if parent.exists() and not parent.is_dir():
-            yield f"--out must lie in a folder, but {parent} is a file"
+def place_mistakes(path: Path) -> Iterable[str]:
+    """Yield a mistake for each place where a path needs a folder and something else is, or why it cannot be written."""
+    files = [parent for parent in path.parents if os.path.lexists(parent) and not os.path.isdir(parent)]
+    yield from (f"--out must lie in a folder, but {parent} is a file" for parent in files)
+    if not files:
+        yield from (f"--out {mistake}" for mistake in write_mistakes(path))
 
 
 def paths_as_text(value: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from cutbert.api.verb import Verb, Word
 from cutbert.cli.main import main
 from cutbert.cli.parser import Call
 from cutbert.errors import InputError, InterruptedRun, MissingError
-from cutbert.lacks import LACKS
+from cutbert.lacks import LACKS, NO_FOLDERS
 from cutbert.options import option
 from cutbert.settings import GROUPS, RUN, Settings
 from cutbert.shape.cost import cost_of
@@ -177,6 +177,23 @@ def test_an_occupied_out_is_refused_beside_other_mistakes(tmp_path: Path, capsys
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dynabert hub/id --task sst2 --temperature 0 --out /proc/x",
+        "export no/model --onnx --max-drop 1 --out /proc/x",
+        "pick no/run --stock --backend onnx --out /proc/x",
+        "report no/run --out /proc/x",
+        "predict no/model --input no.csv --out /proc/x.csv",
+    ],
+)
+def test_an_out_that_cannot_be_written_is_refused_beside_other_mistakes(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = errors(capsys, *line.split())
+    assert len(found) > 1 and any(each.endswith(NO_FOLDERS) and "/proc/x" in each for each in found)
+
+
 def test_run_verbs_want_a_finished_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("front", "pick"):
         assert "must be a run folder (with run.json)" in errors(capsys, verb, str(tmp_path / "no"))[0]
@@ -219,7 +236,7 @@ def test_every_verb_takes_the_common_options(verb: Verb) -> None:
     names = verb.options().keys() | verb.ignored_options().keys()
     assert {"seed", "device", "precision", "threads"} <= names
     words = [word.name for word in verb.words]
-    _, values = Call(verb, words, {name: value for name, value in raw.items() if name in names}, False).read()
+    _, values = Call(verb, words, as_read({name: value for name, value in raw.items() if name in names}), False).read()
     assert values.keys() <= verb.options().keys()  # what has no effect is not handed on
 
 
@@ -266,7 +283,12 @@ VERB = Verb("sample", "s", (Word("MODEL", "m", is_many=True),), (Sample,))
 
 
 def read(given: list[str], raw: dict[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    return Call(VERB, given, raw, False).read()
+    return Call(VERB, given, as_read(raw), False).read()
+
+
+def as_read(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return values as the parser reads them: one word too is in a list."""
+    return {name: [value] if isinstance(value, str) else value for name, value in raw.items()}
 
 
 @pytest.mark.parametrize(
@@ -315,6 +337,22 @@ def test_values_get_their_types() -> None:
         stock=False,
     )  # fmt: skip
     assert "count" not in values
+
+
+def test_a_second_value_of_an_option_that_takes_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "finetune m --out o --epochs 2 --epochs 3 --seed 1 --seed=1 --train a.csv --train b.csv"
+    assert errors(capsys, *line.split()) == [
+        "--seed must be given once, got 1 and 1",
+        "--epochs must be given once, got 2 and 3",
+    ]
+
+
+def test_a_flag_may_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+    monkeypatch.setattr(api, "dynabert", lambda model, **options: seen.append(options["stock"]) or fail(InputError())())
+    for flags in (["--no-stock", "--no-stock"], ["--stock", "--no-stock"], ["--no-stock", "--stock"]):
+        main(["dynabert", "m", "--out", "o", *flags])
+    assert seen == [False, False, True]
 
 
 def test_wrong_values_are_all_named() -> None:

@@ -280,7 +280,7 @@ OWN: dict[str, Any] = {"train": "t.tsv", "dev": "d.tsv", "text": "text", "label"
         (
             {**OWN, "max_length": 1, "max_train_samples": 0, "max_eval_samples": -1},
             [
-                "--max-length must be at least 2, got 1",
+                "--max-length must be at least 4, got 1",
                 "--max-train-samples must be at least 1, got 0",
                 "--max-eval-samples must be at least 1, got -1",
             ],

@@ -155,4 +155,6 @@ def test_text_without_a_column(files: dict[str, str], tmp_path: Path) -> None:
     lines = write(tmp_path, "lines.txt", "x\ny\n")
     no_pairs = settings({**files, "dev": lines}, "train", "dev", **PAIRS)
     assert "--label must come with a --dev or --select that has columns, got files of lines: " in mistakes(no_pairs)
+    only_lines = settings({**files, "dev": lines}, "train", "dev", text="a")
+    assert "--text must come with files that have columns, got files of lines" in mistakes(only_lines)
     assert load_dataset(settings({**files, "dev": lines, "select": files["dev"]}, "train", "dev", "select", **PAIRS))

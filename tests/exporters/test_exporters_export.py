@@ -245,6 +245,16 @@ def test_mistakes_come_together(tmp_path: Path, model: Path, capsys: pytest.Capt
     assert not (model / "onnx").exists()
 
 
+def test_a_model_folder_that_cannot_be_written_is_refused_before_it_is_loaded(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cutbert.exporters.export.change_mistakes", lambda folder: [f"{folder}: permission denied"])
+    monkeypatch.setattr("cutbert.exporters.export.load_model", None)
+    with pytest.raises(InputError) as caught:
+        cutbert.export(model, onnx=True)
+    assert caught.value.mistakes == (f"{model}: permission denied",)
+
+
 def test_without_a_gate_that_is_said(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = cutbert.export(model, int8=True, gate=False, threads=1)
     assert found["files"] == [str(model / "onnx" / INT8)] and "score_after" not in found.to_json()

@@ -206,10 +206,11 @@ def test_a_terminal_acts_on_nothing_that_is_in_a_text(
 
 
 def piped(
-    words: list[str], text: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+    words: list[str], text: str | bytes, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> tuple[int, str, str]:
-    """Return exit code, standard output and standard error of a command that reads a text."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    """Return exit code, standard output and standard error of a command that reads a text, or bytes."""
+    given = text if isinstance(text, bytes) else text.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
     code = main(["predict", *words, "--threads", "1"])
     said = capsysbinary.readouterr()
     return code, said.out.decode(), said.err.decode()
@@ -229,6 +230,21 @@ def test_a_pipe_gives_what_files_give(
     code, printed, said = piped([*words, "--json"], path.read_text(), monkeypatch, capsysbinary)
     assert code == 0 and printed == out.read_text()
     assert json.loads(said.splitlines()[-1]).items() >= {"out": "-", "rows": 12, "backend": "onnx"}.items()
+
+
+def test_a_pipe_of_parquet_gives_lines(
+    folders: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    path, out = write_rows(tmp_path / "in.parquet", ROWS), tmp_path / "out.jsonl"
+    cutbert.predict(folders["labels"], input=path, text="text", out=out, threads=1)
+    words = [str(folders["labels"]), "--input", "-", "--format", "parquet", "--text", "text", "--out", "-"]
+    code, printed, said = piped(words, path.read_bytes(), monkeypatch, capsysbinary)
+    assert code == 0 and printed == out.read_text() and "standard output" in said
+    code, printed, said = piped(words, "no Parquet", monkeypatch, capsysbinary)
+    assert code == 2 and not printed and "error: standard input: " in said
 
 
 def test_mistakes_of_a_pipe(

@@ -12,6 +12,7 @@ from cutbert.api.table import VERBS
 from cutbert.api.verb import documented
 from cutbert.api.views import VIEWS
 from cutbert.errors import RunError
+from cutbert.files import change_mistakes
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Leaderboard
@@ -162,6 +163,8 @@ def front(run: str | Path, **options: Any) -> Front:
     if not settings.measure:
         is_asked_for = settings.is_given("backend") or settings.backend in stored.backends
         return stored.on(settings.backend, Path(run)) if is_asked_for else stored
+    if wrong := list(change_mistakes(Path(run))):
+        raise RunError(*wrong)
     from cutbert.fronts.measure import measure_again
 
     with locked(Path(run)):  # what a search adds meanwhile would be lost

@@ -73,18 +73,18 @@ def read_options(verb: Verb, raw: Mapping[str, Any], mistakes: Mistakes) -> dict
 
     Args:
         verb: what is called.
-        raw: per field the word, the list of words or the flag; None where not given.
+        raw: per field the words or the flag; None where not given.
         mistakes: collects.
     """
     values: dict[str, Any] = {}
     for name, option in (verb.options() | verb.ignored_options()).items():
-        word = raw.get(name)
-        if word is None or word == []:
+        given = raw.get(name)
+        if given is None or given == []:
             if option.is_required:
                 mistakes.add(f"{option.name} must be given: {option.field.metadata['help']}")
             continue
         with mistakes.collect():
-            values[name] = word if option.is_flag else option.parse([word] if isinstance(word, str) else list(word))
+            values[name] = given if option.is_flag else option.parse(given)
     return {name: value for name, value in values.items() if name in verb.options()}
 
 
@@ -203,7 +203,7 @@ def option_parameter(option: Option, *, hidden: bool = False) -> inspect.Paramet
         kind = bool | None
         name = f"{name}/--no-{name.removeprefix('--')}" if option.field.default is not False else name
     else:
-        kind = list[str] | None if option.is_list else str | None
+        kind = list[str] | None  # of one value too, so that a second is seen
     metavar = None if option.is_flag else option.metavar
     default = typer.Option(None, name, help=option.help, metavar=metavar, show_default=False, hidden=hidden)
     return parameter(option.field.name, kind, default)

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 from cutbert.data.tasks import QUESTION_TASKS, TASK_NAMES, TASKS
 from cutbert.errors import DataError, InputError
+from cutbert.lengths import MOST_SPECIAL_TOKENS
 from cutbert.options import option, option_name
 from cutbert.settings import DATA, METHOD, MODEL, Settings, paths_as_text
 from cutbert.shape.pooling import PoolingChoice
@@ -20,7 +21,6 @@ MAX_LENGTH = 128
 MAX_LENGTH_OF_QUESTIONS = 384  # with 128 tokens shared, what Devlin et al. 2018 (1810.04805) run SQuAD with
 STRIDE = 128
 MAX_QUESTION_TOKENS = 64
-MOST_SPECIAL_TOKENS = 4
 CANDIDATES = option(
     "Candidates for a replaced word (the paper's M).", least=1, ceiling=1000, flag="--augment-candidates"
 )
@@ -117,7 +117,7 @@ class DataSettings(Settings):
         metadata=option(
             f"Longest input; longer ones are cut. Default {MAX_LENGTH}; {MAX_LENGTH_OF_QUESTIONS} for question "
             "answering, where long texts become several windows; for embedding what MODEL's folder names.",
-            least=2,
+            least=MOST_SPECIAL_TOKENS,
             unit="tokens",
             is_common=True,
         ),

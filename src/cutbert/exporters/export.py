@@ -19,6 +19,7 @@ from cutbert.exporters.layouts import VECTORS, check_installed, resolved, unserv
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.exporters.writing import Writing
+from cutbert.files import change_mistakes
 from cutbert.hub.load import Loaded, load_model, output_rows
 from cutbert.hub.provenance import TRIMMED, recorded_task, task_words
 from cutbert.hub.save import loads_stock
@@ -99,6 +100,8 @@ def check_inputs(
         settings.check()
     if settings.out is None and source.is_from_hub:
         mistakes.add(f"--out must be given with a hub id, got {source}")
+    elif settings.out is None:
+        mistakes.extend(change_mistakes(source.folder))
     with mistakes.collect():
         needs_scores = settings.wants_int8 and (settings.gate or settings.calibration == "static")
         if data is None and (needs_scores or settings.trim_vocab):

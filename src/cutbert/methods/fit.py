@@ -38,6 +38,7 @@ from cutbert.methods.fit_training import places
 from cutbert.shape.cost import cost_of
 from cutbert.shape.source import Models, ModelSource
 from cutbert.train.progress import say
+from cutbert.train.ray_cluster import check_answers
 from cutbert.train.run_folder import RunFolder
 from cutbert.train.settings import TrainSettings
 from cutbert.work.distill import LabelStep
@@ -97,12 +98,14 @@ def fit(
 
 
 def check_fit(settings: FitSettings, train: TrainSettings, inputs: Inputs) -> None:
-    """Raise unless task, teacher and students go together and counted limits can be reached; all mistakes together."""
+    """Raise unless task, teacher and students go together, counted limits can be reached, and a cluster answers."""
     mistakes, head = Mistakes(), inputs.head
     mistakes.extend(f"{name} must not be given: fit plans it, within --time" for name in train.given(*PLANNED))
     if head.kind != "embedding":
         with mistakes.collect():
             check_teacher(inputs, logit_weight=1.0)
+    with mistakes.collect():
+        check_answers(settings.ray_address)
     if settings.plan is not None and not Path(settings.plan).is_dir():
         mistakes.add(f"--plan must be a run of fit, got {settings.plan}, which is no folder")
     for name in settings.student:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cutbert.files import remove_leftovers
 from cutbert.options import option
-from cutbert.settings import RUN, Settings, parent_mistakes
+from cutbert.settings import RUN, Settings, place_mistakes
 
 MARK = '<meta name="generator" content="cutbert report">'
 MARK_WITHIN_BYTES = 1000
@@ -29,7 +29,7 @@ class ReportSettings(Settings):
             yield f"--out must be a file, but {out} is a folder"
         elif out.exists() and not is_report(out):
             yield f"--out must be a new file or an earlier report, but {out} is another file"
-        yield from parent_mistakes(out)
+        yield from place_mistakes(out)
 
 
 def is_report(path: Path) -> bool:

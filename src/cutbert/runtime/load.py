@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cutbert.errors import ModelError
+from cutbert.lengths import MOST_SPECIAL_TOKENS, position_mistakes
 from cutbert.runtime.folder import Folder
 from cutbert.runtime.readers import Reader
 from cutbert.runtime.runner import BATCH_SIZE, BATCH_TOKENS, Model, Network, Session
@@ -58,12 +59,12 @@ def load(
         ("batch_size", batch_size, 1),
         ("batch_tokens", batch_tokens, 1),
         ("threads", threads, 1),
-        ("max_length", max_length, 4),
+        ("max_length", max_length, MOST_SPECIAL_TOKENS),
     ):
         if value is not None and value < least:
             raise ModelError(f"{name} must be at least {least}, got {value}")
-    if max_length is not None and max_length > opened.positions:
-        raise ModelError(f"max_length must be at most {opened.positions}, the positions of {folder}, got {max_length}")
+    if max_length is not None and (wrong := [*position_mistakes("max_length", max_length, opened.positions, folder)]):
+        raise ModelError(*wrong)
     if file is not None and backend != "auto":
         raise ModelError(f"backend must not be given with file, got {backend} and {file}")
     session = Session(opened.graph(backend) if file is None else opened.named_graph(file), threads)

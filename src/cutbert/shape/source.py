@@ -10,6 +10,7 @@ from typing import Any
 
 from cutbert.errors import InputError, ModelError
 from cutbert.lacks import refuse_lack
+from cutbert.lengths import position_mistakes
 from cutbert.printable import reason_of
 from cutbert.shape.folder import FolderShape, expanded, local_folder, read_folder_shape
 from cutbert.shape.head import HeadSpec
@@ -111,9 +112,8 @@ class Models:
 
 def check_length(source: ModelSource, option: str, length: int) -> None:
     """Raise an InputError unless a model has positions for a number of tokens."""
-    room = source.facts.max_tokens
-    if length > room:
-        raise InputError(f"{option} must be at most {room}, the positions of {source}, got {length}")
+    if wrong := list(position_mistakes(option, length, source.facts.max_tokens, source)):
+        raise InputError(*wrong)
 
 
 def find_model(model: str | Path | ModelSource, revision: str | None = None) -> ModelSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
 from cutbert.errors import Mistakes, RunError
-from cutbert.files import read_json, remove_leftovers, write_json
+from cutbert.files import change_mistakes, read_json, remove_leftovers, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, PlannedRun
 from cutbert.train.run_folder import RunFolder, has_content
@@ -104,7 +105,7 @@ class RunState:
 
 
 class SweepFolder:
-    """The folder of one sweep. Opening it checks but creates nothing; `start` creates, locks and records."""
+    """The folder of one sweep. Opening it checks and leaves nothing new; `start` creates, locks and records."""
 
     def __init__(self, path: Path, runs: Sequence[StoredRun], failures: Mapping[str, str], identity: str) -> None:
         self.path = path
@@ -119,11 +120,14 @@ class SweepFolder:
         """Return the folder of a sweep over these runs: a new one, or that of the same plan, which may have grown.
 
         Raises:
-            RunError: it is a file, has other contents, or a sweep with runs that the plan does not have.
+            RunError: it is a file, cannot be written, has other contents, or a sweep with runs that the plan does not
+                have.
         """
         new = [StoredRun.of(run) for run in runs]
-        if out.exists() and not out.is_dir():
+        if os.path.exists(out) and not os.path.isdir(out):
             raise RunError(f"{out}: --out must be a folder, got a file")
+        if wrong := list(change_mistakes(out)):
+            raise RunError(*wrong)
         if not (out / SWEEP).is_file():
             if out.is_dir() and has_content(out):
                 raise RunError(f"{out}: {TAKEN}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Literal
 
 from cutbert.errors import ModelError
 from cutbert.files import remove_leftovers
+from cutbert.lengths import MOST_SPECIAL_TOKENS
 from cutbert.options import option
-from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, parent_mistakes
+from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, place_mistakes
 from cutbert.shape.head import SEQUENCE_KINDS
 from cutbert.shape.source import ModelSource, check_tokenizer, fetch_onnx
 
@@ -28,7 +30,7 @@ KIND_FORMATS = {
     **dict.fromkeys(VECTOR_KINDS, VECTOR_FORMATS),
 }
 PredictBackend = Literal["auto", "torch", "onnx", "onnx-int8"]
-StreamFormat = Literal["tsv", "csv", "jsonl", "txt", "conll", "json"]
+StreamFormat = Literal["tsv", "csv", "jsonl", "parquet", "txt", "conll", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class AnswerSettings(DeviceSettings):
         default=None,
         metadata=option(
             "Longest input; longer ones are cut. Default what the model was trained on, else what its folder names.",
-            least=2,
+            least=MOST_SPECIAL_TOKENS,
             unit="tokens",
             group=DATA,
         ),
@@ -133,9 +135,9 @@ class PredictSettings(AnswerSettings):
         if out.suffix not in OUT_FORMATS:
             yield f"--out must end in one of {', '.join(OUT_FORMATS)}, or be -, got {self.out}"
         remove_leftovers(out.parent)
-        if out.exists():
+        if os.path.lexists(out):
             yield f"--out must be a new file, but {self.out} is there already"
-        yield from parent_mistakes(out)
+        yield from place_mistakes(out)
 
 
 def backend_of(folder: Path, wanted: str) -> str:

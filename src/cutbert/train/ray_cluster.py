@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from cutbert.files import scratch_folder
 from cutbert.printable import reason_of
 from cutbert.train.machine import usable_cores
 
+CLUSTER = "--ray-address must be a Ray cluster that answers"
+PATIENCE_S = 5.0  # for an address to answer; ray.init itself would wait for minutes
+HOST_AND_PORT = re.compile(r"(?:ray://)?(?P<host>[^/]+):(?P<port>\d{1,5})")  # other addresses are Ray's to find
 MOST_LOSSES = 20  # times that work is begun again because its node or worker was lost
 
 
@@ -59,11 +63,27 @@ def connect(ray: Any, address: str | None) -> None:
         except Exception as error:  # Ray raises a bare Exception here
             raise MissingError(f"Ray does not start on this machine: {reason_of(error)}") from error
         return
+    check_answers(address)
     try:
         ray.init(address=address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        wanted = "--ray-address must be a Ray cluster that answers"
-        raise InputError(f"{wanted}, got {address}: {reason_of(error)}") from None
+        raise InputError(f"{CLUSTER}, got {address}: {reason_of(error)}") from None
+
+
+def check_answers(address: str | None) -> None:
+    """Check that something listens at the address of a cluster; those that name no host and port are not tried.
+
+    Raises:
+        InputError: nothing does.
+    """
+    found = None if address is None else HOST_AND_PORT.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found["host"].strip("[]"), int(found["port"])), PATIENCE_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:  # of a refusal, a port above 65535, a host that is no name
+        reason = getattr(error, "strerror", None) or reason_of(error)
+        raise InputError(f"{CLUSTER}, got {address}: {reason}") from None
 
 
 def check_shared(ray: Any, out: Path) -> None:

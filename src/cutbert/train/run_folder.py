@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import append_line, is_aside, names_in, remove_leftovers, write_json
+from cutbert.files import append_line, change_mistakes, is_aside, names_in, remove_leftovers, write_json
 from cutbert.lacks import naming_lacks
 from cutbert.locks import holding
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes
@@ -36,7 +36,7 @@ SAVE_TIMINGS_EVERY_S = 10.0
 class RunFolder:
     """The folder of one run of one command with its settings.
 
-    Opening checks and creates nothing; `start` creates, locks and records. Under several processes
+    Opening checks and leaves nothing new; `start` creates, locks and records. Under several processes
     (accelerate sets RANK) only rank 0 writes and locks; for the others every writing method does nothing.
     """
 
@@ -79,21 +79,24 @@ class RunFolder:
             allow_changed: resume also under another machine, thread count or version.
 
         Raises:
-            RunError: the folder is a file, holds something else, or a run that differs; says what differs.
+            RunError: the folder is a file, cannot be written, holds something else, or a run that differs; says what
+                differs.
         """
         path = Path(out)
         plain = json.loads(json.dumps(settings))
         is_writer = int(os.environ.get("RANK", "0")) == 0
-        if path.exists() and not path.is_dir():
+        is_folder = os.path.isdir(path)
+        if not is_folder and os.path.exists(path):
             raise RunError(f"{path}: --out must be a folder, got a file")
-        if not path.is_dir() or not has_content(path):
-            return cls(
-                path, new_record(command, plain, line or command), is_writer=is_writer, allow_changed=allow_changed
-            )
-        stored = read_record(path)
-        check_same(path, stored, command, plain)
-        if stored.get("result") is not None and is_writer:
+        if not is_folder or not has_content(path):
+            stored = new_record(command, plain, line or command)
+        else:
+            stored = read_record(path)
+            check_same(path, stored, command, plain)
+        if is_writer and stored.get("result") is not None:
             tidy(path)
+        elif is_writer and (wrong := list(change_mistakes(path))):
+            raise RunError(*wrong)
         return cls(path, stored, settings=plain, is_writer=is_writer, allow_changed=allow_changed)
 
     @classmethod
