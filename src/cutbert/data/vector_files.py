@@ -64,8 +64,8 @@ def read_vector_parts(settings: DataSettings) -> VectorParts:
     if settings.label is not None and files and all(path.name.endswith(SUFFIXES) for path in files):
         names = ", ".join(map(str, files))
         mistakes.append(f"--label must come with a --dev or --select that has columns, got files of lines: {names}")
-    given = settings.given("text", "text_pair")
-    if given and [*train, *files] and all(path.name.endswith(SUFFIXES) for path in [*train, *files]):
+    given, every = settings.given("text", "text_pair"), [*train, *files]
+    if given and every and all(path.name.endswith(SUFFIXES) for path in every):
         mistakes.append(f"{' and '.join(given)} must come with files that have columns, got files of lines")
     texts = read_texts(train, settings, mistakes)
     dev = judged(dev_files, settings, mistakes)
