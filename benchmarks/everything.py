@@ -338,6 +338,19 @@ JOBS = (
         needs="fit",
         is_least=True,
     ),
+    *(
+        measured(
+            "measure_pilots",
+            f"--name {name} --model {{base}} --data-dir {{data}} --tasks cola --seeds 0 --depth 6 {words} --threads 1 "
+            "--teachers {runs}/pilots_base --work {runs}/pilots",
+            name=name,
+            is_least=True,
+        )
+        for name, words in (
+            ("pilots_base", "--variants 'as fit does it,rate 6e-4,rate 2e-4,rate 1e-4,rate 5e-5'"),
+            ("pilots_base_long", "--steps-share 3 --variants 'as fit does it,rate 1e-4'"),
+        )
+    ),
     *map(int8, TASK_NAMES),
     *map(searches, TASK_NAMES),
     *map(repairs, TASK_NAMES),
