@@ -27,7 +27,7 @@ TWO_THREADS = "rivals_two_threads"
 FRESH = "rte,stsb,subj,qnli"  # tasks that `fit` was not developed on
 AVX2 = "_avx2"  # ends the names of records of a processor without AVX-512, which no job makes: it is another machine
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
-# What makes each command small, to see that it runs: the last of two options of a name counts.
+# What makes each command small, to see that it runs: of two options of a name a script of ours takes the last.
 SMALL = {
     "sweep": "--set max_train_samples=32 --set max_eval_samples=16 --set epochs=1",
     "gate_steps": "--set gate_steps=2",  # of a plan with a step that takes it
@@ -342,7 +342,7 @@ JOBS = (
         measured(
             "measure_pilots",
             f"--name {name} --model {{base}} --data-dir {{data}} --tasks cola --seeds 0 --depth 6 {words} --threads 1 "
-            "--teachers {runs}/pilots_base --work {runs}/pilots",
+            "--teachers {runs}/base-teachers --work {runs}/base-pilots",
             name=name,
             is_least=True,
         )
@@ -452,9 +452,22 @@ def filled(line: str, args: argparse.Namespace) -> list[str]:
     """Return the words of a command with folders filled in; of a small one with what makes it so."""
     places = {"data": args.data_dir, "runs": args.runs, "records": args.records}
     words = shlex.split(line.format(model=args.model, base=args.model if args.smoke else args.base, **places))
-    return words + (
-        [word for kind in kinds_of(words) for word in shlex.split(SMALL.get(kind, ""))] if args.smoke else []
-    )
+    if not args.smoke:
+        return words
+    for kind in kinds_of(words):
+        small = shlex.split(SMALL.get(kind, ""))
+        words = [*(words if kind != "analyze" else without(words, small[::2])), *small]
+    return words
+
+
+def without(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return the words of a command of ours without some options and their values, which it takes once.
+
+    >>> without(["analyze", "a", "--rows", "9", "--out", "b"], ["--rows"])
+    ['analyze', 'a', '--out', 'b']
+    """
+    dropped = {i + k for i, word in enumerate(words) if word in options for k in (0, 1)}
+    return [word for i, word in enumerate(words) if i not in dropped]
 
 
 def kinds_of(words: Sequence[str]) -> list[str]:
