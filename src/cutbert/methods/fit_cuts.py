@@ -251,9 +251,7 @@ class Proposer:
                 continue
             name, step = ("num_heads", 1) if place.dim == "a" else ("intermediate_size", MULTIPLE)
             units, all_units = getattr(layer, name), getattr(whole, name)
-            least = step if sign < 0 else 0
-            most = all_units if sign < 0 else all_units - 1
-            if least < units <= most:
+            if units > step if sign < 0 else 0 < units < all_units:
                 other = min(all_units, units + sign * step)
                 changed = {**sizes, place.layer: replace(layer, **{name: other})}
                 after = self.load(self.of_sizes(changed).shape_in(self.source.shape))
