@@ -659,6 +659,27 @@ def test_sizes_use_the_limit_by_what_they_take(monkeypatch: pytest.MonkeyPatch, 
     assert asked[0] == len(candidates) and asked[1:] in ([], [len(changed)])
 
 
+@pytest.mark.parametrize(("first", "keeps"), [(0.9, True), (0.98, True), (1.02, False), (1.2, False)])
+def test_whole_layers_that_break_the_limit_by_little_are_timed_again(
+    monkeypatch: pytest.MonkeyPatch, first: float, keeps: bool
+) -> None:
+    propose = proposer(0.45, ("layers",))
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(decide=lambda name, decide: decide()),
+        costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
+        part_of=lambda candidate: SimpleNamespace(source=propose.source),
+    )
+    left = [first, 0.92]  # of the limit, that every candidate takes, timing by timing
+    monkeypatch.setattr(fit_timing, "measured", lambda *parts: dict.fromkeys([e.name for e in parts[2]], left.pop(0)))
+    target = Target("1 ms", "limit-1", {"latency_ms": 1.0}, {"latency_ms": 1.0}, 1)
+    candidates, times = fit_timing.timed(fitting, target, propose(), lambda candidate, factor: pytest.fail())
+    assert candidates == propose() and {each.kind for each in candidates} == {"layers"}
+    twice = first in (0.98, 1.02)
+    assert len(left) == (0 if twice else 1)
+    assert set(times.values()) == {(first + 0.92) / 2 if twice else first}
+    assert all(fit_timing.keeps_aims(fitting, target, each, times[each.name]) == keeps for each in candidates)
+
+
 def test_sizes_are_not_timed_again_where_no_latency_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     propose = proposer(0.45, ("sizes",))
     fitting: Any = SimpleNamespace(plan=SimpleNamespace(decide=lambda name, decide: decide()))
