@@ -132,7 +132,8 @@ def check_inputs(
         settings.check()
     with mistakes.collect():
         if data is not None:
-            dataset = load_dataset(data)
+            heads = (source.head for source in sources)
+            dataset = load_dataset(data, next((head for head in heads if head.has_names), None))
             check_judged(dataset)
         elif settings.length is None:
             data, dataset = recorded_data(sources, settings)

@@ -73,8 +73,15 @@ class Dataset:
         return replace(self, train=train, select=select.prompted(prompts), dev=dev.prompted(prompts))
 
 
-def load_dataset(settings: DataSettings) -> Dataset:
+def load_dataset(settings: DataSettings, own: HeadSpec | None = None) -> Dataset:
     """Return the rows that the settings name.
+
+    Without files to train on, as where nothing is learned (`ScoredData`), train is empty, and so is select unless a
+    file is given.
+
+    Args:
+        settings: name a task or files.
+        own: of the model that is scored, whose labels count where there are no files to train on.
 
     Raises:
         DataError: all mistakes in the settings, else all in the files, else all invalid labels (the first 20 in
@@ -83,15 +90,20 @@ def load_dataset(settings: DataSettings) -> Dataset:
     settings.check()
     if settings.is_embedding:
         return load_vector_dataset(settings)
-    files = read_parts(settings)
+    files = read_parts(settings, own)
     parts, notes = files.parts, list(files.notes)
-    train, select, dev = split(settings, parts, notes)
+    if "train" in parts:
+        train, select, dev = split(settings, parts, notes)
+    else:
+        dev = parts["dev"]
+        train = dev.take(np.arange(0))
+        select = parts.get("select", train)
     unlabeled = parts.get("unlabeled")
     if unlabeled is not None:
         unlabeled = without(unlabeled, [select, dev], "unlabeled", "select or dev", notes)
     select, dev = (first_rows(rows, settings.max_eval_samples) for rows in (select, dev))
     if settings.group is not None:
-        check_groups(settings, {"select": select, "dev": dev}, notes)
+        check_groups(settings, {"select": select, "dev": dev} if "train" in parts else {"dev": dev}, notes)
     return Dataset(
         name=settings.task or "own",
         head=files.head,
@@ -155,24 +167,26 @@ class ReadFiles:
     notes: tuple[str, ...] = ()
 
 
-def read_parts(settings: DataSettings) -> ReadFiles:
-    """Read the rows of every split that the settings name."""
+def read_parts(settings: DataSettings, own: HeadSpec | None) -> ReadFiles:
+    """Read the rows of every split that the settings name; arguments as in `load_dataset`."""
     if settings.has_questions:
         questions, files = read_questions(settings)
         return ReadFiles(questions, HeadSpec("span"), "f1", files)
     if settings.tagging:
-        sentences, files = read_sentences(settings)
-        names = sentences["train"].names
+        sentences, files = read_sentences(settings, None if settings.train else own)
+        names = sentences[settings.judging].names
         return ReadFiles(sentences, HeadSpec("token", names), tag_metric(names), files)
-    return read_whole_texts(settings)
+    return read_whole_texts(settings, own)
 
 
-def read_whole_texts(settings: DataSettings) -> ReadFiles:
-    """Read the rows of a task with one label (or several) for each whole text."""
+def read_whole_texts(settings: DataSettings, own: HeadSpec | None) -> ReadFiles:
+    """Read the rows of a task with one label (or several) for each whole text; arguments as in `load_dataset`."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None
     mistakes: list[str] = []
-    head, number = label_reader(settings, task, raw.train, mistakes)
+    judging = raw.dev if raw.train is None else raw.train
+    assert judging is not None
+    head, number = label_reader(settings, task, judging, mistakes, own if raw.train is None else None)
     parts = {
         name: Rows(rows.text, rows.text_pair, number(rows), rows.groups)
         for name, rows in (("train", raw.train), ("dev", raw.dev), ("select", raw.select))
@@ -184,10 +198,10 @@ def read_whole_texts(settings: DataSettings) -> ReadFiles:
     metric = task.metric if task else OWN_METRICS[head.kind]
     notes = [f"{file}: {count:,} incomplete rows left out" for file, count in raw.left_out().items()]
     if settings.group is not None:
-        metric, labels = f"ndcg@{TOP}", parts["train"].labels
+        metric, labels = f"ndcg@{TOP}", parts[settings.judging].labels
         is_binary = labels is not None and labels.dtype == np.bool_
         loss = "binary cross-entropy of 0 and 1" if is_binary else "squared error"
-        notes.append(f"labels are learned by {loss}, pair by pair")
+        notes += [f"labels are learned by {loss}, pair by pair"] if "train" in parts else []
     return ReadFiles(parts, head, metric, raw.hashes, tuple(notes))
 
 

@@ -14,7 +14,8 @@ from cutbert.data.reading import RawRows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tasks import Task
 from cutbert.errors import DataError
-from cutbert.shape.head import HeadSpec
+from cutbert.options import option_name
+from cutbert.shape.head import HeadKind, HeadSpec
 
 INTEGER = re.compile(r"[+-]?[0-9]+")
 MAX_SHOWN = 10
@@ -23,33 +24,34 @@ LabelReader = Callable[[RawRows], NDArray[Any]]
 
 
 def label_reader(
-    settings: DataSettings, task: Task | None, train: RawRows, mistakes: list[str]
+    settings: DataSettings, task: Task | None, rows: RawRows, mistakes: list[str], own: HeadSpec | None = None
 ) -> tuple[HeadSpec, LabelReader]:
-    """Return the head for the labels of train, and the function that turns raw labels into numbers for it.
+    """Return the head for the labels of some rows, and the function that turns raw labels into numbers for it.
 
     Args:
         settings: say what the labels are.
         task: the named task, whose labels are fixed, or None.
-        train: the rows that must have every label.
+        rows: of train, which must have every label; of dev where nothing is trained.
         mistakes: collects the function's mistakes.
+        own: of the model that is scored, whose labels count in place of those of the rows: see `own_names`.
 
     Raises:
-        DataError: train has too few different labels or numbers.
+        DataError: the rows have too few different labels or numbers.
     """
     if settings.group is not None:
-        return HeadSpec("regression", (settings.label or "",)), relevance_reader(settings, train, mistakes)
+        return HeadSpec("regression", (settings.label or "",)), relevance_reader(settings, rows, mistakes)
     if settings.regression or (task is not None and task.regression):
         name = task.labels[0] if task else settings.label or ""
         if not task:
-            check_numbers(train, settings.label)
+            check_numbers(rows, settings)
         return HeadSpec("regression", (name,)), lambda rows: scores(rows, mistakes)
     separator = settings.multi_label
     if separator is not None:
-        names = class_names(part for label in train.labels or [] for part in parts_of(label, separator) if part)
-        check_names(names, 1, settings.label)
+        parts = (part for label in rows.labels or [] for part in parts_of(label, separator) if part)
+        names = own_names(own, "multi_label") or checked_names(parts, 1, settings)
         return HeadSpec("multi_label", names), lambda rows: multi_hot(rows, separator, names, mistakes)
-    names = task.labels if task else class_names(train.labels or [])
-    check_names(names, 2, settings.label)
+    fixed = task.labels if task else own_names(own, "single_label")
+    names = fixed or checked_names(rows.labels or [], 2, settings)
     return HeadSpec("single_label", names), lambda rows: class_ids(rows, names, mistakes)
 
 
@@ -61,16 +63,29 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def check_names(names: tuple[str, ...], least: int, column: str | None) -> None:
+def own_names(own: HeadSpec | None, kind: HeadKind) -> tuple[str, ...]:
+    """Return the names of a model's labels, in id order; none where it is of another kind, or they have no names."""
+    return own.labels if own is not None and own.kind == kind and own.has_names else ()
+
+
+def checked_names(labels: Iterable[str], least: int, settings: DataSettings) -> tuple[str, ...]:
+    """Return the different labels in id order, at least so many, or raise a DataError."""
+    names = class_names(labels)
     if len(names) < least:
-        raise DataError(f"column {column!r} of --train must hold {least} or more different labels, got {len(names)}")
+        raise DataError(f"{column_of(settings)} must hold {least} or more different labels, got {len(names)}")
+    return names
 
 
-def check_numbers(train: RawRows, column: str | None) -> None:
+def check_numbers(rows: RawRows, settings: DataSettings) -> None:
     """Raise unless numbers differ; labels that are no numbers are told elsewhere."""
     found: list[str] = []
-    if len(set(scores(train, found).tolist())) < 2 and not found:
-        raise DataError(f"column {column!r} of --train must hold 2 or more different numbers, got 1")
+    if len(set(scores(rows, found).tolist())) < 2 and not found:
+        raise DataError(f"{column_of(settings)} must hold 2 or more different numbers, got 1")
+
+
+def column_of(settings: DataSettings) -> str:
+    """Return the column of the labels for messages, with the files that must have every one."""
+    return f"column {settings.label!r} of {option_name(settings.judging)}"
 
 
 def class_ids(rows: RawRows, names: tuple[str, ...], mistakes: list[str]) -> NDArray[np.int64]:
@@ -117,18 +132,18 @@ def scores(rows: RawRows, mistakes: list[str]) -> NDArray[np.float32]:
     return values
 
 
-def relevance_reader(settings: DataSettings, train: RawRows, mistakes: list[str]) -> LabelReader:
-    """Return the function that says how relevant rows are: bool where all labels of train are 0 or 1, else float32.
+def relevance_reader(settings: DataSettings, rows: RawRows, mistakes: list[str]) -> LabelReader:
+    """Return the function that says how relevant rows are: bool where all labels of some are 0 or 1, else float32.
 
     The kind of number chooses the loss, binary cross-entropy or squared error. With --regression 0 and 1 are numbers
     too.
     """
     found: list[str] = []
-    is_binary = not settings.regression and bool(np.isin(scores(train, found), (0.0, 1.0)).all()) and not found
+    is_binary = not settings.regression and bool(np.isin(scores(rows, found), (0.0, 1.0)).all()) and not found
 
     def relevance(rows: RawRows) -> NDArray[Any]:
         values = scores(rows, mistakes)
-        wanted = "0 or 1, as those of --train are" if is_binary else "0 or larger"
+        wanted = f"0 or 1, as those of {option_name(settings.judging)} are" if is_binary else "0 or larger"
         wrong = ~np.isin(values, (0.0, 1.0)) if is_binary else values < 0
         labels = rows.labels or []
         mistakes.extend(

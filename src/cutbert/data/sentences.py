@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cutbert.data.labels import check_names, class_names, unknown_label
+from cutbert.data.labels import checked_names, own_names, unknown_label
 from cutbert.data.reading import check_mistakes, expand_files, place_name
 from cutbert.data.records import Record, open_lines, open_records
 from cutbert.data.rows import text_key
@@ -20,6 +20,7 @@ from cutbert.data.settings import DataSettings
 from cutbert.errors import DataError
 from cutbert.files import file_sha256
 from cutbert.parsing import is_encodable
+from cutbert.shape.head import HeadSpec
 
 FORMATS = (".conll", ".jsonl", ".parquet")
 GAPS = re.compile(r"[ \t]+")
@@ -58,24 +59,28 @@ class Sentences:
         return [text_key(" ".join(words)) for words in self.words]
 
 
-def read_sentences(settings: DataSettings) -> tuple[dict[str, Sentences], dict[str, str]]:
+def read_sentences(settings: DataSettings, own: HeadSpec | None = None) -> tuple[dict[str, Sentences], dict[str, str]]:
     """Read the splits of the user's own files; return them and the SHA-256 of each file.
 
+    Args:
+        settings: name the files.
+        own: of the model that is scored where nothing is trained, whose labels count in place of those of dev.
+
     Raises:
-        DataError: all mistakes in the files, else all labels that train does not have (the first 20 in full).
+        DataError: all mistakes in the files, else all labels that are not known (the first 20 in full).
     """
     mistakes: list[str] = []
     train, dev = (expand_files(getattr(settings, name), f"--{name}", mistakes) for name in ("train", "dev"))
     mistakes.extend(f"--train and --dev must not both name {path}" for path in train if path in dev)
-    files = {"train": train, "dev": dev} if settings.dev else {"train": train}
+    files = {part: paths for part, paths in (("train", train), ("dev", dev)) if getattr(settings, part)}
     if settings.select not in (None, "dev"):
         files["select"] = [Path(str(settings.select))]
     if settings.unlabeled:
         files["unlabeled"] = expand_files(settings.unlabeled, "--unlabeled", mistakes)
     raw = {part: read_tagged(paths, settings, part != "unlabeled", mistakes) for part, paths in files.items()}
     check_mistakes(mistakes)
-    names = class_names(label for sentence in raw["train"] for label in sentence.labels)
-    check_names(names, 2, settings.label)
+    labels = (label for sentence in raw[settings.judging] for label in sentence.labels)
+    names = own_names(own, "token") or checked_names(labels, 2, settings)
     parts = {part: numbered(sentences, names, part != "unlabeled", mistakes) for part, sentences in raw.items()}
     check_mistakes(mistakes)
     return parts, {str(path): file_sha256(path) for paths in files.values() for path in paths}

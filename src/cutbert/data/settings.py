@@ -157,6 +157,11 @@ class DataSettings(Settings):
         return MAX_LENGTH_OF_QUESTIONS if self.has_questions else MAX_LENGTH
 
     @property
+    def judging(self) -> str:
+        """Name of the option of the own files whose rows must have every label."""
+        return "train" if self.train else "dev"
+
+    @property
     def is_embedding(self) -> bool:
         """Whether vectors are learned, not labels."""
         return self.objective == "embedding"
@@ -166,12 +171,16 @@ class DataSettings(Settings):
             if self.task is None and not self.train:
                 yield "texts to learn from must be given: --train FILE (a .txt has one a line), or --task stsb"
             return
+        yield from self._missing_of_task("train")
+
+    def _missing_of_task(self, files: str) -> Iterable[str]:
+        """Yield what is missing beside files to train or to score on; `files` is the name of their option."""
         if self.task is not None:
             return
-        wanted = ("train", "text", "label")
+        wanted = (files, "text", "label")
         absent = [name for name in wanted if not getattr(self, name)]
         if len(absent) == len(wanted):
-            yield "data must be given: --task NAME, or --train FILE --text COLUMN --label COLUMN"
+            yield f"data must be given: --task NAME, or {option_name(files)} FILE --text COLUMN --label COLUMN"
         else:
             yield from (f"{option_name(name)} must be given with own files" for name in absent)
 
@@ -256,11 +265,11 @@ class DataSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredData(DataSettings):
-    """Which rows to score on, where nothing is learned: an embedding model then needs no training texts."""
+    """Which rows to score on, where nothing is learned: there need be no rows to train on."""
 
     def missing(self) -> Iterable[str]:
         if not self.is_embedding:
-            yield from super().missing()
+            yield from self._missing_of_task(self.judging)
         elif self.task is None and not (self.train or self.dev or self.queries):
             yield (
                 "data to score vectors on must be given: --dev FILE with --text, --text-pair and --label, "

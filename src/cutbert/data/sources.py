@@ -26,14 +26,14 @@ class RawData:
     """The rows of all files, before labels become numbers.
 
     Args:
-        train: labelled rows to train on and, without a select file, to take select from.
+        train: labelled rows to train on and, without a select file, to take select from; None to score on dev alone.
         dev: labelled rows that are only reported on, or None: some of train are then held out.
         select: labelled rows for all choices, or None.
         unlabeled: rows without labels, or None.
         hashes: SHA-256 of each file (for a hub data set, of the rows).
     """
 
-    train: RawRows
+    train: RawRows | None
     dev: RawRows | None
     select: RawRows | None
     unlabeled: RawRows | None
@@ -116,7 +116,7 @@ def read_paths(
     bare = read_unlabeled(unlabeled, unlabeled_layout, mistakes)
     check_mistakes(mistakes)
     return RawData(
-        train=rows[0],
+        train=rows[0] if train else None,
         dev=rows[1] if dev else None,
         select=rows[2] if select else None,
         unlabeled=bare if unlabeled else None,

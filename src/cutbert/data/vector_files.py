@@ -74,7 +74,8 @@ def read_vector_parts(settings: DataSettings) -> VectorParts:
     check_mistakes(mistakes)
     if settings.task is not None:
         raw = read_raw(replace(settings, objective="task", train=(), text=None, text_pair=None, select=None, **NONE))
-        dev, hashes = pairs_of(raw.dev or raw.train, mistakes), dict(raw.hashes)
+        assert raw.train is not None and raw.dev is not None  # as a named task has
+        dev, hashes = pairs_of(raw.dev, mistakes), dict(raw.hashes)
         texts = texts if train else [*raw.train.text, *(raw.train.text_pair or [])]
         check_mistakes(mistakes)
     files = [*train, *dev_files, *(Path(each) for each in (settings.select, *retrieval_files(settings)) if each)]

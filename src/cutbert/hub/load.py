@@ -306,7 +306,7 @@ def output_rows(own: HeadSpec, wanted: HeadSpec) -> tuple[list[int] | None, list
         return None, [f"the checkpoint's head is {own.words}, not {wanted.words}"]
     if own.labels == wanted.labels or own.kind == "span" or own.num_outputs == 1:
         return same, []
-    if own.labels == tuple(f"LABEL_{i}" for i in same):
+    if not own.has_names:
         return same, [f"the checkpoint's labels have no names; taken in order as {wanted.label_words}"]
     ids = {label.casefold(): i for i, label in enumerate(own.labels)}
     names = [label.casefold() for label in wanted.labels]

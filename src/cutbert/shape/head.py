@@ -52,6 +52,11 @@ class HeadSpec:
         return 2 if self.kind == "span" else len(self.labels)
 
     @property
+    def has_names(self) -> bool:
+        """Whether its labels were named: transformers calls others LABEL_0, LABEL_1, ..."""
+        return self.labels != tuple(f"LABEL_{i}" for i in range(len(self.labels)))
+
+    @property
     def is_sequence(self) -> bool:
         return self.kind in SEQUENCE_KINDS
 
