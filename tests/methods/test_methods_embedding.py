@@ -291,7 +291,9 @@ def test_other_methods(
 def test_search(family: cutbert.api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     time_by_macs(monkeypatch)
     shutil.copytree(family.path, tmp_path / "run")
-    found = cutbert.search(tmp_path / "run", max_params=14_000, trials=4, threads=1)
+    with pytest.raises(InputError, match=r"--objective must be what .*run learned, embedding, got task"):
+        cutbert.search(tmp_path / "run", max_params=14_000, objective="task")
+    found = cutbert.search(tmp_path / "run", max_params=14_000, objective="embedding", trials=4, threads=1)
     assert found["metric"] == "ndcg@10" and all(each["metrics"]["cosine"] < 1 for each in found["subnets"])
 
 

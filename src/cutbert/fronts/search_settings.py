@@ -23,6 +23,10 @@ class SearchSettings(Limits, BackendSettings, ResumeSettings, MachineSettings):
     GROUP = METHOD
     ERROR: ClassVar[type[InputError]] = InputError
 
+    objective: Literal["task", "embedding"] | None = field(
+        default=None,
+        metadata=option("What RUN learned, refused where it learned something else. Default: whatever RUN learned."),
+    )
     trials: int = field(
         default=400,
         metadata=option("Networks to score; equal ones count once.", least=1, unit="networks", is_common=True),

@@ -119,14 +119,17 @@ def check_source(source: RunFolder, settings: SearchSettings) -> DataSettings:
     """Return the data of a run whose subnets were trained together.
 
     Raises:
-        RunError: a run of another command, or one on plain text.
+        RunError: a run of another command, on plain text, or of another objective than is asked for.
     """
     path, command = source.path, source.data["command"]
     if command != "dynabert":
         raise RunError(f"{path}: must be a run of dynabert, which trains subnets of one network; got one of {command}")
     if source.settings["dynabert"].get("objective", "task") == "mlm":
         raise RunError(f"{path}: must be a run on a task to be searched, got one on plain text (--objective mlm)")
-    return data_of(source, settings.data_dir)
+    data = data_of(source, settings.data_dir)
+    if settings.objective not in (None, data.objective):
+        raise RunError(f"--objective must be what {path} learned, {data.objective}, got {settings.objective}")
+    return data
 
 
 def check_space(model: ModelSource, settings: SearchSettings) -> None:
@@ -148,7 +151,8 @@ def space_of(model: ModelSource, front: Front, settings: SearchSettings, run: Ru
 
 def open_search(source: RunFolder, settings: SearchSettings, data: DataSettings, line: str) -> RunFolder:
     """Return the search's own folder in the run, by a name made of its settings."""
-    own = {name: value for name, value in asdict(settings).items() if name not in ("allow_changed", "remeasure")}
+    without = ("allow_changed", "remeasure", "objective")  # which change nothing of what is found
+    own = {name: value for name, value in asdict(settings).items() if name not in without}
     every = {"data": asdict(data), "search": own}
     binding = json.dumps({**every, "search": {**own, "threads": None}}, sort_keys=True)
     name = hashlib.sha256(binding.encode()).hexdigest()[:8]
