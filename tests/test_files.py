@@ -20,15 +20,14 @@ import numpy as np
 import pytest
 
 import cutbert
+from cutbert.aside import aside_of, remove_leftovers
 from cutbert.checks import is_inside, is_plain_name
 from cutbert.data.cache import cached_arrays
 from cutbert.errors import InputError, RunError
 from cutbert.files import (
-    aside_of,
     change_mistakes,
     exchanged,
     read_json,
-    remove_leftovers,
     replacing_file,
     replacing_folder,
     scratch_folder,
@@ -114,7 +113,7 @@ def test_a_folder_that_may_not_be_changed_is_named(tmp_path: Path, monkeypatch: 
         if folder != tmp_path:
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr("cutbert.files.make_folder", refuse)
+    monkeypatch.setattr("cutbert.aside.make_folder", refuse)
     assert list(change_mistakes(tmp_path)) == [f"{tmp_path}: {LACKS[errno.EACCES]}"]
 
 

@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from cutbert.aside import is_free, remove_leftovers
 from cutbert.errors import InputError, Mistakes
-from cutbert.files import is_free, remove_leftovers, write_mistakes
+from cutbert.files import write_mistakes
 from cutbert.options import did_you_mean, given_words, option, option_name, options_of
 
 Precision = Literal["auto", "float32", "bf16"]

@@ -11,8 +11,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from cutbert.aside import remove_leftovers
 from cutbert.errors import DataError
-from cutbert.files import file_sha256, remove_leftovers, replacing_folder, write_json
+from cutbert.files import file_sha256, replacing_folder, write_json
 from cutbert.lacks import LackError, lack_of
 from cutbert.parsing import parse_json
 from cutbert.printable import reason_of

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from statistics import median
 from typing import Any
 
+from cutbert.aside import remove_leftovers
 from cutbert.bench.latency import sample_lengths
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError, RunError
-from cutbert.files import remove_leftovers
 from cutbert.fronts.entry import LATENCIES, Entry
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_again

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cutbert.files import remove_leftovers
+from cutbert.aside import remove_leftovers
 from cutbert.options import option
 from cutbert.settings import RUN, Settings, place_mistakes
 

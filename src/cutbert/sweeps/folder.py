@@ -11,9 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from cutbert.aside import remove_leftovers
 from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
 from cutbert.errors import Mistakes, RunError
-from cutbert.files import change_mistakes, read_json, remove_leftovers, write_json
+from cutbert.files import change_mistakes, read_json, write_json
 from cutbert.hub.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, PlannedRun
 from cutbert.train.run_folder import RunFolder, has_content

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from cutbert.aside import remove_leftovers
 from cutbert.errors import ModelError
-from cutbert.files import remove_leftovers
 from cutbert.lengths import MOST_SPECIAL_TOKENS
 from cutbert.options import option
 from cutbert.settings import DATA, MACHINE, RUN, DeviceSettings, place_mistakes

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cutbert.aside import is_aside, names_in, remove_leftovers
 from cutbert.errors import InputError, InterruptedRun, MissingError, RunError
-from cutbert.files import append_line, change_mistakes, is_aside, names_in, remove_leftovers, write_json
+from cutbert.files import append_line, change_mistakes, write_json
 from cutbert.lacks import naming_lacks
 from cutbert.locks import holding
 from cutbert.train.machine import describe_machine, describe_versions, own_peak_bytes

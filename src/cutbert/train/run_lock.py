@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from cutbert.aside import make_folder
 from cutbert.errors import RunError
-from cutbert.files import make_folder, making_folder
+from cutbert.files import making_folder
 from cutbert.lacks import naming_lacks
 from cutbert.locks import holding, is_held
 
