@@ -171,7 +171,7 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), drawn)
     assert_equal(other, model)
     state = optimizer.state()
-    assert again.state().keys() == state.keys() and any(name.startswith("sparse.") for name in state)
+    assert again.state().keys() == state.keys() and any(name.startswith("rows.") for name in state)
     assert all(torch.equal(tensor, state[name]) for name, tensor in again.state().items())
 
 

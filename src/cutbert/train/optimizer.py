@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,8 +57,8 @@ class Optimizer:
     """Updates a network's float32 weights once a step.
 
     The token table is the largest matrix of a small encoder, and a batch touches few of its rows: under
-    `rows` only those are updated, by Adam that does not decay the moments of the others (torch's
-    SparseAdam; our choice), under `frozen` none, under `dense` all.
+    `rows` only those are updated, by Adam that does not decay the moments of the others (our choice), under
+    `frozen` none, under `dense` all.
 
     Args:
         model: the float32 network.
@@ -77,7 +77,7 @@ class Optimizer:
         skip_table = plan.token_table != "dense"
         self.weights = [p for p in model.parameters() if not (skip_table and p is self.table)]
         self.dense = AdamW(self.weights, plan.weight_decay)
-        self.sparse = torch.optim.SparseAdam([self.table], lr=plan.learning_rate) if self.updates_rows else None
+        self.rows = RowAdam(self.table) if self.updates_rows else None
         self.rate = plan.learning_rate
 
     @torch.no_grad()
@@ -97,20 +97,15 @@ class Optimizer:
         gradients = [gradient_of(w if c is None else c) for w, c in zip(self.weights, copies, strict=True)]
         if self.engine.num_processes > 1:  # summed in float32
             gradients = [gradient.float() for gradient in gradients]
-        rows = self._row_gradients(used_ids) if self.updates_rows else None
-        every = gradients if rows is None else [*gradients, rows]
+        of_rows = self._row_gradients(used_ids) if self.updates_rows else None
+        every = gradients if of_rows is None else [*gradients, of_rows]
         self.engine.reduce(every)
         norm = total_norm(every)
         clip = (self.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
         self.rate = learning_rate_at(progress, self.plan)
         self.dense.step(gradients, copies, clip, self.rate)
-        if self.sparse is not None and rows is not None:
-            shape, rows = self.table.shape, rows.mul_(clip)
-            self.sparse.param_groups[0]["lr"] = self.rate
-            self.table.grad = torch.sparse_coo_tensor(
-                used_ids[None], rows, shape, is_coalesced=True, check_invariants=False
-            )
-            self.sparse.step()
+        if self.rows is not None and of_rows is not None:
+            self.rows.step(used_ids, of_rows.mul_(clip), self.rate)
             self.table.grad = None
         return float(norm)
 
@@ -128,11 +123,8 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizers' moments and step counts as named tensors."""
-        tensors = {f"dense.{name}": tensor for name, tensor in self.dense.state().items()}
-        if self.sparse is not None:
-            for name, value in self.sparse.state[self.table].items():
-                tensors[f"sparse.{name}"] = torch.as_tensor(value)
-        return tensors
+        parts = {"dense": self.dense.state(), "rows": {} if self.rows is None else self.rows.state()}
+        return {f"{owner}.{name}": each for owner, part in parts.items() for name, each in part.items()}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Take back what `state` returned.
@@ -140,29 +132,14 @@ class Optimizer:
         Raises:
             RunError: it is of other weights, or of another version of cutbert.
         """
-        parts: dict[str, dict[str, Tensor]] = {"dense": {}, "sparse": {}}
-        for key, value in tensors.items():
-            owner, _, name = key.partition(".")
-            parts.setdefault(owner, {})[name] = value
-        check_state(parts, self.dense.state())
-        self.dense.load_state(parts["dense"])
-        if self.sparse is not None and parts["sparse"]:
-            device, step = self.table.device, int(parts["sparse"].pop("step"))
-            moments = {name: value.to(device) for name, value in parts["sparse"].items()}
-            self.sparse.state[self.table] = {"step": step, **moments}
-
-
-def check_state(parts: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor]) -> None:
-    """Raise a RunError unless the moments of a checkpoint are those of the weights, by name and size."""
-    dense, sparse = parts["dense"], parts["sparse"]
-    is_own = len(parts) == 2 and {name: each.shape for name, each in dense.items()} == {
-        name: each.shape for name, each in own.items()
-    }
-    if not is_own or (sparse and sparse.keys() != {"step", "exp_avg", "exp_avg_sq"}):
-        raise RunError(
-            "a checkpoint must be of the same weights and version of cutbert, but its optimizer has other moments; "
-            "begin again with another --out"
-        )
+        own = self.state()
+        if {name: each.shape for name, each in tensors.items()} != {name: each.shape for name, each in own.items()}:
+            raise RunError(
+                "a checkpoint must be of the same weights and version of cutbert, but its optimizer has other moments; "
+                "begin again with another --out"
+            )
+        for name, each in own.items():
+            each.copy_(tensors[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,10 +258,46 @@ class AdamW:
         named = {f"{i}.{name}": each for name, tensors in moments.items() for i, each in enumerate(tensors)}
         return {**named, "step": self.num_steps}
 
-    def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` returned."""
-        for name, tensor in self.state().items():
-            tensor.copy_(tensors[name])
+
+class RowAdam:
+    """Adam on those rows of a table that a step used; the moments of the others stay as they are.
+
+    Args:
+        table: [V, H], float32.
+
+    Source:
+        Kingma and Ba 2015 (1412.6980), algorithm 1. Equal to torch's SparseAdam, whose first use loads torch's
+        compiler: a second of every start.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        self.table = table.detach()
+        self.first, self.second = torch.zeros_like(self.table), torch.zeros_like(self.table)
+        self.num_steps = torch.zeros((), dtype=torch.int64)
+
+    @torch.no_grad()
+    def step(self, ids: Tensor, gradients: Tensor, rate: float) -> None:
+        """Update.
+
+        Args:
+            ids: [N], of the rows, each once.
+            gradients: [N, H], of these rows.
+            rate: learning rate.
+        """
+        self.num_steps += 1
+        moments = []
+        for stored, news, beta in zip((self.first, self.second), (gradients, gradients.square()), BETAS, strict=True):
+            former = stored[ids]
+            moments.append(former.add_(news.sub(former).mul_(1 - beta)))
+            stored[ids] = former
+        bias, bias_of_second = (1 - beta ** int(self.num_steps) for beta in BETAS)
+        size = rate * math.sqrt(bias_of_second) / bias
+        first, second = moments
+        self.table.index_add_(0, ids, first.div_(second.sqrt_().add_(EPSILON)).mul_(-size))
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the moments and the step count as named tensors."""
+        return {"exp_avg": self.first, "exp_avg_sq": self.second, "step": self.num_steps}
 
 
 def parts_of(weights: Sequence[Tensor], room: int) -> Iterator[list[tuple[int, slice]]]:
