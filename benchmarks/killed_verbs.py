@@ -27,8 +27,8 @@ from typing import Any
 import cutbert
 from cutbert.data.rows import Rows
 from cutbert.files import file_sha256, read_json, write_json
-from cutbert.hub.save import save_model
-from cutbert.hub.tokenizer import tokenizer_of
+from cutbert.folders.save import save_model
+from cutbert.folders.tokenizer import tokenizer_of
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec

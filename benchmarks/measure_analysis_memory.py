@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cutbert.hub.load import Loaded, load_model
-from cutbert.hub.save import save_model
+from cutbert.folders.load import Loaded, load_model
+from cutbert.folders.save import save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape

@@ -22,8 +22,8 @@ from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import MRR, NDCG, SPEARMAN
 from cutbert.demo_data.weights import checked_weights
+from cutbert.folders.load import load_model
 from cutbert.fronts.outputs import stored_difference
-from cutbert.hub.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from cutbert.train.evaluate import score

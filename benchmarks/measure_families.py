@@ -26,7 +26,7 @@ from cutbert.bench.memory import clear_peak
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import Feeds, instruction_set, quantize
 from cutbert.exporters.session import OnnxRunner
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.train.machine import num_threads, own_peak_bytes, package_version
 from cutbert.train.progress import progress_bar, say

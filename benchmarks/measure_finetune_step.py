@@ -21,7 +21,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig, BertFor
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cutbert.data.tokens import Tokens
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.shape import EncoderShape

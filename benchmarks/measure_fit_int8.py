@@ -19,9 +19,9 @@ from cutbert.data.dataset import load_dataset
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.files import read_json, write_json
+from cutbert.folders.load import load_model
 from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import METRICS, AnswerValues, compare
-from cutbert.hub.load import load_model
 from cutbert.train.machine import num_threads
 from cutbert.train.progress import say
 from cutbert.train.runner import TorchRunner

@@ -18,8 +18,8 @@ from cutbert.bench.latency import THROUGHPUT_ROUNDS, conditions, time_networks
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.bench.measure_table import measure_table, timed_copy
 from cutbert.bench.settings import BackendName, LatencySettings
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import Front
-from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.search_space import SearchSpace, search_space
 from cutbert.shape.subnet import Subnet

@@ -26,7 +26,7 @@ from cutbert.data.dataset import Dataset, load_dataset
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
-from cutbert.hub.load import Loaded, load_model
+from cutbert.folders.load import Loaded, load_model
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import say
 from cutbert.train.run_folder import RunFolder

@@ -24,7 +24,7 @@ from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import QUANTIZED, instruction_set, quantize, with_types
 from cutbert.exporters.session import OnnxRunner
 from cutbert.files import scratch_folder
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.surgery.extract import with_layers
 from cutbert.train.machine import num_threads, package_version
 from cutbert.train.progress import progress_bar

@@ -24,9 +24,9 @@ from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.exporters.folder import FLOAT_FILE, add_files
 from cutbert.exporters.graph import build_graph
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
-from cutbert.hub.sentence import MODULES_FILE, NORMALIZE, POOL, Sentence
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
+from cutbert.folders.sentence import MODULES_FILE, NORMALIZE, POOL, Sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLING_FILE

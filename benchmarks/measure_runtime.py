@@ -21,7 +21,7 @@ from cutbert.data.dataset import load_dataset
 from cutbert.data.rows import Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.runtime import Labeller, load
 from cutbert.runtime.runner import Session, packed
 from cutbert.train.evaluate import predict_logits

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from cutbert.bench.backends import BACKENDS, OnnxBackend
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
 from cutbert.train.machine import num_threads, package_version

@@ -19,7 +19,7 @@ from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, quantize
 from cutbert.files import scratch_folder
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.train.machine import num_threads, package_version
 from measure_rivals import draw, sizes
 from recording import clock_name, clock_of, make_parser, parse, recorded, spread

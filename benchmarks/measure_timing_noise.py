@@ -16,8 +16,8 @@ from typing import Any
 
 from cutbert.bench import latency
 from cutbert.bench.settings import LatencySettings
+from cutbert.folders.load import load_model
 from cutbert.fronts.view import noise_warning
-from cutbert.hub.load import load_model
 from recording import make_parser, names, numbers, parse, recorded
 from workload import add_inputs, model_of, with_layers
 

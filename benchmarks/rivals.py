@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, quantize
 from cutbert.exporters.session import OnnxRunner
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.train.runner import Runner
 
 Feeds = dict[str, NDArray[np.int64]]

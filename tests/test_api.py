@@ -27,9 +27,9 @@ from cutbert.cli.main import main
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import BudgetError, InputError, ModelError, RunError
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard_view import verdict
-from cutbert.hub.load import load_model
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.methods.schubert_settings import SchubertSettings
 from cutbert.model.style import EncoderStyle

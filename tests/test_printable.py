@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cutbert.cli.main import main
 from cutbert.errors import InputError, MissingError, Mistakes, ModelError
-from cutbert.hub.weights import read_weights
+from cutbert.folders.weights import read_weights
 from cutbert.printable import printable, reason_of
 from cutbert.sweeps.engines import error_of
 from cutbert.table import Table, as_text

@@ -37,8 +37,8 @@ from cutbert.cli.main import main
 from cutbert.data.cache import TRIES, cached_arrays
 from cutbert.errors import InputError
 from cutbert.files import change_json, put_back_on_error, read_json, replacing_file, replacing_folder, write_json
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import Front
-from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.sweeps.expand import read_runs

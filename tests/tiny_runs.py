@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from cutbert.data.rows import Rows
 from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.folders.save import save_model
+from cutbert.folders.sentence import Sentence
 from cutbert.fronts.front import Front
 from cutbert.fronts.leaderboard import Kind, Leaderboard, LeaderboardEntry
 from cutbert.fronts.score import score_points, whole_point
-from cutbert.hub.save import save_model
-from cutbert.hub.sentence import Sentence
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of

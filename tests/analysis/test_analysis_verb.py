@@ -22,8 +22,8 @@ from cutbert.analysis.rows import read_representations
 from cutbert.cli.main import main
 from cutbert.data.tokens import tokenize_rows
 from cutbert.errors import InputError, MissingError, RunError
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec

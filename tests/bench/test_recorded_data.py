@@ -16,10 +16,10 @@ from cutbert.errors import InputError
 from cutbert.exporters.folder import example_code
 from cutbert.exporters.gate import tokens_of
 from cutbert.exporters.settings import ExportSettings
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import input_length
+from cutbert.folders.save import save_model
 from cutbert.fronts.outputs import chance_note
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import input_length
-from cutbert.hub.save import save_model
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from tiny_runs import PROVENANCE, tiny_model, tiny_rows, tiny_tokenizer, write_tsv

@@ -12,7 +12,7 @@ import cutbert
 from cutbert.data.dataset import load_dataset
 from cutbert.data.settings import ScoredData
 from cutbert.errors import DataError, InputError
-from cutbert.hub.save import save_model
+from cutbert.folders.save import save_model
 from cutbert.shape.head import HeadSpec
 from tiny_runs import PROVENANCE, tiny_model, tiny_tokenizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from random_models import random_model
 from transformers import BertTokenizer, DebertaV2Tokenizer, MPNetTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
-from cutbert.hub.save import save_model
+from cutbert.folders.save import save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.ingredients import Ingredients

@@ -24,9 +24,9 @@ from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file, quantize
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.trimming import tokens_that_stay
-from cutbert.hub import trim
-from cutbert.hub.load import Loaded, load_model
-from cutbert.hub.sentence import PROMPTS_FILE, Sentence
+from cutbert.folders import trim
+from cutbert.folders.load import Loaded, load_model
+from cutbert.folders.sentence import PROMPTS_FILE, Sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec

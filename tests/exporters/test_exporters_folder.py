@@ -11,7 +11,7 @@ from cutbert.exporters import folder as folders
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, save_graph
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.session import OnnxRunner
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.train.runner import TorchRunner
 from tiny_runs import save_tiny, tiny_model
 

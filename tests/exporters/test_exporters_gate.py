@@ -8,7 +8,7 @@ import pytest
 from cutbert.errors import BudgetError, ModelError
 from cutbert.exporters.gate import check_drop, checked_diff, tokens_of
 from cutbert.exporters.settings import ExportSettings
-from cutbert.hub.load import Loaded, load_model
+from cutbert.folders.load import Loaded, load_model
 from cutbert.train.runner import TorchRunner
 from tiny_runs import save_tiny, tiny_model, tiny_tokens
 

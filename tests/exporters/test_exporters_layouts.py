@@ -23,9 +23,9 @@ from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.layouts import TABLE, resolved, triton_config, triton_name
 from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings, LayoutName, layout_mistakes
-from cutbert.hub.loaders import LOADERS, LoaderFacts, transformers_js
-from cutbert.hub.save import stand_in
-from cutbert.hub.sentence import read_cross_encoder
+from cutbert.folders.loaders import LOADERS, LoaderFacts, transformers_js
+from cutbert.folders.save import stand_in
+from cutbert.folders.sentence import read_cross_encoder
 from cutbert.runtime import load
 from cutbert.runtime.folder import ACTIVATIONS, Folder
 from cutbert.shape.folder import read_folder_shape

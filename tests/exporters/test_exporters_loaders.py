@@ -29,7 +29,7 @@ from random_models import HEADS, own_answer
 import cutbert
 from cutbert.exporters.int8 import instruction_set, int8_file
 from cutbert.exporters.session import OnnxRunner
-from cutbert.hub.loaders import TEXT
+from cutbert.folders.loaders import TEXT
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime import load
 

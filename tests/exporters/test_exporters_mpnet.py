@@ -14,7 +14,7 @@ from torch import Tensor
 import cutbert
 from cutbert.data.dataset import load_dataset
 from cutbert.data.settings import DataSettings
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.runtime.load import load
 from cutbert.shape.source import find_model
 

@@ -12,13 +12,13 @@ import pytest
 import cutbert
 from cutbert.errors import BudgetError, RunError
 from cutbert.files import read_json
+from cutbert.folders.load import load_model
 from cutbert.fronts.entry import LATENCIES, Entry
 from cutbert.fronts.front import TEACHER_INT8, Front
 from cutbert.fronts.outputs import answers_of
 from cutbert.fronts.paired import compare
 from cutbert.fronts.pick import check_measured_here, choose, given_up, picked_json, save_picked
 from cutbert.fronts.settings import PickSettings
-from cutbert.hub.load import load_model
 from cutbert.shape.budget import Limits
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.subnet import Subnet

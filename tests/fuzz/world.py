@@ -20,10 +20,10 @@ from cutbert.bench.settings import LatencySettings
 from cutbert.cli.main import main
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.fronts.leaderboard import Leaderboard
 from cutbert.fronts.measure import timed_table
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
 from cutbert.methods.fit_plan import PLAN as FIT_PLAN
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel

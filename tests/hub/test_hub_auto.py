@@ -14,8 +14,8 @@ from tiny_stock import PREFIXES, tiny_batch
 
 import cutbert.hub
 from cutbert.errors import ModelError
-from cutbert.hub.config import CutbertConfig
-from cutbert.hub.load import load_model
+from cutbert.folders.config import CutbertConfig
+from cutbert.folders.load import load_model
 from cutbert.model.losses import task_loss
 from cutbert.shape.head import HeadSpec
 

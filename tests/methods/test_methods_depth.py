@@ -17,7 +17,7 @@ import cutbert
 from cutbert.analysis.depth_selectors import SELECTORS
 from cutbert.api.views import VIEWS
 from cutbert.errors import InputError, MissingError
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from cutbert.table import as_text

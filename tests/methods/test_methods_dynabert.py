@@ -21,9 +21,9 @@ from cutbert.data.augment import augment_rows, read_word_list, word_list_source
 from cutbert.data.rows import Rows
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, ModelError, RunError
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.fronts.outputs import chance_note
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec

@@ -24,8 +24,8 @@ from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import InputError
 from cutbert.exporters.gate import longest_input
-from cutbert.hub.load import load_model
-from cutbert.hub.sentence import LENGTH_FILE, PROMPTS_FILE, read_sentence
+from cutbert.folders.load import load_model
+from cutbert.folders.sentence import LENGTH_FILE, PROMPTS_FILE, read_sentence
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import FLAG, POOLING_FILE

@@ -17,8 +17,8 @@ import cutbert
 from cutbert.data.tokens import tokenize_rows
 from cutbert.data.vectors import VectorTexts
 from cutbert.errors import InputError
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import Front
-from cutbert.hub.load import load_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime import load

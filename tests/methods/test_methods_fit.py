@@ -22,10 +22,10 @@ import cutbert
 from cutbert.bench.quality import Sized, TimingQuality
 from cutbert.errors import BudgetError, DivergedError, InputError, MissingError, RunError
 from cutbert.files import read_json
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import read_provenance
 from cutbert.fronts.leaderboard import LEADERBOARD, Leaderboard
 from cutbert.fronts.outputs import chance_note
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import read_provenance
 from cutbert.methods import fit_plan, fit_proposals, fit_race, fit_timing
 from cutbert.methods.fit import start_clock, warn_of_few_rows, without_late_gates
 from cutbert.methods.fit_candidates import Candidate, Entrant, Source

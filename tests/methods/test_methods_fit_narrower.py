@@ -12,7 +12,7 @@ import torch
 from tiny_task import fit_quickly, tiny_task
 
 import cutbert
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.methods import fit_race, fit_served
 from cutbert.methods.fit_candidates import Candidate, Entrant, Source
 from cutbert.methods.fit_cuts import Proposer

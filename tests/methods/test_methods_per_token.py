@@ -25,8 +25,8 @@ from cutbert.data.questions import read_squad
 from cutbert.data.tasks import QUESTION_TASKS
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.methods.dynabert_steps import FamilyStep, FinalStep
 from cutbert.methods.fit_parts import joined

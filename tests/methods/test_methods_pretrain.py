@@ -18,7 +18,7 @@ import cutbert.hub
 from cutbert.api.table import VERBS
 from cutbert.cli.main import main
 from cutbert.errors import InputError
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.paper_shapes import PAPER_SHAPES
 from cutbert.shape.shape import EncoderShape, LayerShape

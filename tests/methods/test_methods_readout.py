@@ -11,7 +11,7 @@ from tiny_task import time_by_macs, tiny_task, tiny_text
 
 import cutbert
 from cutbert.errors import BudgetError, InputError, ModelError
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import find_model
 from tiny_runs import save_tiny, tiny_model

@@ -14,9 +14,9 @@ from tiny_task import QUICK, fit_quickly, time_by_macs
 import cutbert
 from cutbert.data.dataset import load_dataset
 from cutbert.data.ranking import mrr, ndcg
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import recorded_task
 from cutbert.fronts.outputs import chance_of, interval_of, stored_difference
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import recorded_task
 from cutbert.methods.depth_report import compare_stored
 from cutbert.model.losses import task_loss
 from cutbert.shape.cost import cost_of

@@ -18,7 +18,7 @@ from cutbert.bench.measure_table import table_of
 from cutbert.data.batches import plan_batches
 from cutbert.errors import BudgetError, InputError
 from cutbert.files import read_json
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.shape.budget import Budget
 from cutbert.shape.cost import cost_of
 from cutbert.shape.folder import read_folder_shape

@@ -17,8 +17,8 @@ from cutbert import api
 from cutbert.cli.main import main
 from cutbert.errors import BudgetError, InputError, RunError
 from cutbert.files import read_json, write_json
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import Front
-from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.surgery.extract import extract
 from cutbert.work.repaired import repair_pick

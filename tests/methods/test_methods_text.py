@@ -18,7 +18,7 @@ from cutbert.data.text import every_second
 from cutbert.data.tokens import Tokens
 from cutbert.errors import InputError
 from cutbert.files import read_json
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.methods.dynabert_recipes import RECIPES
 from cutbert.methods.dynabert_steps import FamilyStep
 from cutbert.model.task_model import TaskModel

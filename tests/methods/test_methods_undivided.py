@@ -17,8 +17,8 @@ import cutbert.hub
 from cutbert.cli.main import main
 from cutbert.errors import InputError
 from cutbert.files import read_json
+from cutbert.folders.load import load_model
 from cutbert.fronts.pick import given_up
-from cutbert.hub.load import load_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pattern import pattern_of, with_feed_forwards

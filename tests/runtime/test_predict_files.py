@@ -23,8 +23,8 @@ from cutbert.data.stream import scan
 from cutbert.errors import InputError, ModelError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows

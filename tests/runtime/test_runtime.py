@@ -27,8 +27,8 @@ from cutbert.data.windows import encode_windows
 from cutbert.errors import InputError, ModelError
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.graph import build_graph
-from cutbert.hub.load import load_model
-from cutbert.hub.sentence import read_sentence
+from cutbert.folders.load import load_model
+from cutbert.folders.sentence import read_sentence
 from cutbert.runtime import Embedder, Labeller, Model, Reader, Scorer, Tagger, load
 from cutbert.runtime.runner import packed
 from cutbert.runtime.vectors import modules_of

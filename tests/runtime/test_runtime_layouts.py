@@ -16,7 +16,7 @@ from cutbert.exporters.folder import save_graph
 from cutbert.exporters.graph import build_graph
 from cutbert.exporters.int8 import instruction_set, int8_file, quantize
 from cutbert.exporters.layouts import Graphs, resolved, write_layouts
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.runtime import Labeller, Reader, load
 from cutbert.shape.head import HeadSpec
 from tiny_runs import WORDS, save_tiny, tiny_model, tiny_rows, tiny_tokenizer

@@ -14,7 +14,7 @@ import pytest
 
 from cutbert.exporters.folder import save_graph
 from cutbert.exporters.graph import build_graph
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.runtime import load
 from cutbert.shape.head import HeadSpec
 from tiny_runs import save_tiny, save_tiny_embedder, tiny_model, tiny_rows

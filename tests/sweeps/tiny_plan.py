@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cutbert.data.rows import Rows
-from cutbert.hub.save import save_model
+from cutbert.folders.save import save_model
 from cutbert.shape.head import HeadSpec
 from tiny_runs import PROVENANCE, tiny_model, tiny_rows, tiny_tokenizer, write_tsv
 

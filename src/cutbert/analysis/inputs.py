@@ -15,8 +15,8 @@ from cutbert.data.rows import Examples, Rows
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.errors import InputError, Mistakes
-from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.tokenizer import tokenizer_of
+from cutbert.folders.load import Loaded, load_model, output_rows
+from cutbert.folders.tokenizer import tokenizer_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource

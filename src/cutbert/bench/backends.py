@@ -55,7 +55,7 @@ class TorchBackend:
 
         import torch
 
-        from cutbert.hub.load import load_model
+        from cutbert.folders.load import load_model
         from cutbert.train.runner import TorchRunner
 
         model = load_model(network).model if isinstance(network, Path) else network

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from cutbert.checks import (
     COUNT,
@@ -50,6 +49,8 @@ class Curve:
     @classmethod
     def rising(cls, sizes: Sequence[float], ms: Sequence[float]) -> Curve:
         """Return the nearest curve that rises everywhere (isotonic regression)."""
+        from scipy.optimize import isotonic_regression  # which loads slowly
+
         if len(set(sizes)) < len(sizes):  # a small dimension has fewer sizes than shares
             merged = {size: float(np.mean([t for s, t in zip(sizes, ms, strict=True) if s == size])) for size in sizes}
             sizes, ms = tuple(merged), tuple(merged.values())

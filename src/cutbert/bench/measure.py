@@ -25,9 +25,9 @@ from cutbert.data.tokens import Tokens, tokenize_rows
 from cutbert.data.vectors import COSINE
 from cutbert.errors import DataError, InputError, Mistakes, ModelError
 from cutbert.files import scratch_folder
-from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.provenance import input_length, recorded_task, task_words
-from cutbert.hub.sentence import read_embedder
+from cutbert.folders.load import Loaded, load_model, output_rows
+from cutbert.folders.provenance import input_length, recorded_task, task_words
+from cutbert.folders.sentence import read_embedder
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.source import ModelSource

@@ -66,9 +66,9 @@ def run_here(backend: str, path: str, length: int, threads: int) -> dict[str, An
     if backend.startswith("torch"):
         import torch
 
-        import cutbert.hub.load
+        import cutbert.folders.load
 
-        assert cutbert.hub.load
+        assert cutbert.folders.load
         torch.set_num_threads(threads)
     else:
         import onnxruntime

@@ -20,10 +20,10 @@ from cutbert.exporters.session import OnnxRunner
 from cutbert.exporters.settings import ExportSettings
 from cutbert.exporters.writing import Writing
 from cutbert.files import change_mistakes
-from cutbert.hub.load import Loaded, load_model, output_rows
-from cutbert.hub.provenance import TRIMMED, recorded_task, task_words
-from cutbert.hub.save import loads_stock
-from cutbert.hub.sentence import Sentence, read_embedder, read_sentence
+from cutbert.folders.load import Loaded, load_model, output_rows
+from cutbert.folders.provenance import TRIMMED, recorded_task, task_words
+from cutbert.folders.save import loads_stock
+from cutbert.folders.sentence import Sentence, read_embedder, read_sentence
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.pooling import READS, fits_stock
 from cutbert.shape.source import ModelSource, check_length

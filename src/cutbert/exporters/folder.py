@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx
 
 from cutbert.files import linked, replacing_file, replacing_folder
-from cutbert.hub.card import EXAMPLE
-from cutbert.hub.load import Loaded
-from cutbert.hub.provenance import input_length
-from cutbert.hub.sentence import Sentence
+from cutbert.folders.card import EXAMPLE
+from cutbert.folders.load import Loaded
+from cutbert.folders.provenance import input_length
+from cutbert.folders.sentence import Sentence
 
 FOLDER, FLOAT_FILE = "onnx", "model.onnx"
 EXTERNAL_BYTES = 2**31 - 2**20  # one protobuf file can hold no more

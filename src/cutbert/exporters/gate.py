@@ -18,9 +18,9 @@ from cutbert.errors import BudgetError, ModelError
 from cutbert.exporters.int8 import Feeds
 from cutbert.exporters.settings import ExportSettings
 from cutbert.exporters.trimming import Trimming, trim_words
-from cutbert.hub.load import Loaded, output_rows
-from cutbert.hub.provenance import TRIMMED, extend_provenance, input_length
-from cutbert.hub.sentence import Sentence
+from cutbert.folders.load import Loaded, output_rows
+from cutbert.folders.provenance import TRIMMED, extend_provenance, input_length
+from cutbert.folders.sentence import Sentence
 from cutbert.shape.cost import BYTES_PER_PARAM
 from cutbert.shape.pooling import Pooling
 from cutbert.train.collating import padded_batch

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from cutbert.exporters.attention import Windows, fused_attention
-from cutbert.exporters.nodes import Nodes, apply_activation, check_activation, values
+from cutbert.exporters.nodes import Nodes, apply_activation, values
 from cutbert.exporters.scores import ScoreInputs
 from cutbert.model.attention import Attention
 from cutbert.model.embeddings import Embeddings
@@ -55,7 +55,6 @@ def build_graph(model: TaskModel) -> onnx.ModelProto:
     Raises:
         ModelError: an activation that has no operator in our table.
     """
-    check_activation(model)
     nodes = Nodes()
     x = embed(nodes, model.encoder.embeddings, has_types=len(input_names(model.shape)) > 2)
     scores, windows = ScoreInputs(nodes, model), Windows(nodes)

@@ -13,7 +13,7 @@ from onnx import TensorProto
 from cutbert.errors import MissingError, ModelError
 from cutbert.exporters.folder import FLOAT_FILE, FOLDER, save_graph
 from cutbert.exporters.settings import TOGETHER, LayoutName
-from cutbert.hub.sentence import MODULES_FILE, Sentence
+from cutbert.folders.sentence import MODULES_FILE, Sentence
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLINGS
 

@@ -10,9 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from cutbert.errors import ModelError
-from cutbert.model.task_model import TaskModel
-
 
 class Nodes:
     """Nodes in order and the weights they use; every method returns the name of what it added."""
@@ -120,15 +117,6 @@ ACTIVATIONS: dict[str, ActivationNodes] = {
 def apply_activation(nodes: Nodes, name: str, x: str) -> str:
     """Add an activation of x."""
     return ACTIVATIONS[name](nodes, x)
-
-
-def check_activation(model: TaskModel) -> None:
-    """Raise a ModelError where a network's activation is not in the table."""
-    other = {model.style.activation, model.style.head_activation} - ACTIVATIONS.keys()
-    if other:
-        raise ModelError(
-            f"activation must be one of {', '.join(ACTIVATIONS)} to be written as ONNX, got {', '.join(sorted(other))}"
-        )
 
 
 def values(tensor: Any) -> NDArray[np.float32]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cutbert.data.dataset import Dataset
 from cutbert.data.tokens import Tokens
-from cutbert.hub.card import score_changes
-from cutbert.hub.load import Loaded, output_rows
-from cutbert.hub.sentence import Sentence
-from cutbert.hub.trim import kept_tokens, trimmed_tokenizer
+from cutbert.folders.card import score_changes
+from cutbert.folders.load import Loaded, output_rows
+from cutbert.folders.sentence import Sentence
+from cutbert.folders.trim import kept_tokens, trimmed_tokenizer
 from cutbert.model.task_model import TaskModel
 from cutbert.surgery.token_rows import with_token_rows
 from cutbert.train.evaluate import predict_logits, score

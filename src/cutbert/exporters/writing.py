@@ -13,11 +13,11 @@ from cutbert.exporters.folder import FLOAT_FILE, FOLDER, add_files, longest_text
 from cutbert.exporters.layouts import Graphs, triton_name, write_layouts
 from cutbert.exporters.settings import ExportSettings
 from cutbert.files import change_json, put_back_on_error, replacing_folder
-from cutbert.hub.card import CARD, write_card
-from cutbert.hub.load import Loaded
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
-from cutbert.hub.save import save_for_loaders, save_model
-from cutbert.hub.sentence import Sentence, read_cross_encoder
+from cutbert.folders.card import CARD, write_card
+from cutbert.folders.load import Loaded
+from cutbert.folders.provenance import FILE_NAME, extend_provenance, read_provenance
+from cutbert.folders.save import save_for_loaders, save_model
+from cutbert.folders.sentence import Sentence, read_cross_encoder
 from cutbert.shape.source import ModelSource
 from cutbert.train.progress import say
 

@@ -10,8 +10,8 @@ from cutbert.bench.latency_table import LatencyTable
 from cutbert.bench.measure_table import measure_table
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.errors import RunError
+from cutbert.folders.load import load_model
 from cutbert.fronts.front import TEACHER_INT8, Front
-from cutbert.hub.load import load_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.subnet import Subnet

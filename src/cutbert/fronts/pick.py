@@ -103,10 +103,10 @@ def save_picked(
     Raises:
         InputError: the folder is not empty, or another process is writing it.
     """
-    from cutbert.hub.load import load_model
-    from cutbert.hub.provenance import extend_provenance
-    from cutbert.hub.save import save_model
-    from cutbert.hub.sentence import read_sentence
+    from cutbert.folders.load import load_model
+    from cutbert.folders.provenance import extend_provenance
+    from cutbert.folders.save import save_model
+    from cutbert.folders.sentence import read_sentence
     from cutbert.shape.source import find_model
     from cutbert.surgery.extract import extract
 

@@ -1,4 +1,4 @@
-"""Loading and saving models; importing this registers our networks with transformers' Auto classes."""
+"""Our networks as classes of transformers; importing this registers them with its Auto classes."""
 
 from cutbert.hub.modeling import register
 

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from cutbert.errors import ModelError
-from cutbert.hub.config import PROBLEM_TYPES, CutbertConfig
+from cutbert.folders.config import PROBLEM_TYPES, CutbertConfig
 from cutbert.model.heads import MaskedLMHead
 from cutbert.model.losses import task_loss
 from cutbert.model.task_model import TaskModel, TaskOutput

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import extend_provenance
+from cutbert.folders.save import save_model
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.score import PREDICTIONS, whole_point
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import extend_provenance
-from cutbert.hub.save import save_model
 from cutbert.methods.depth_settings import DepthSettings
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import find_model

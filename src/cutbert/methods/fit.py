@@ -22,9 +22,9 @@ from typing import Any
 from cutbert.data.dataset import Dataset
 from cutbert.data.settings import DataSettings
 from cutbert.errors import InputError, InterruptedRun, Mistakes, ModelError
-from cutbert.hub.load import output_rows
-from cutbert.hub.sentence import read_embedder
-from cutbert.hub.tokenizer import tokenizer_of
+from cutbert.folders.load import output_rows
+from cutbert.folders.sentence import read_embedder
+from cutbert.folders.tokenizer import tokenizer_of
 from cutbert.methods.fit_end import finish, finish_early
 from cutbert.methods.fit_limits import check_counted
 from cutbert.methods.fit_look import look, uncut_seconds

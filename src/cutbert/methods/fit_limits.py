@@ -9,7 +9,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from cutbert.bench.latency_table import LatencyTable
 from cutbert.errors import BudgetError
-from cutbert.hub.trim import COMMON_PIECES
+from cutbert.folders.trim import COMMON_PIECES
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.shape.budget import LATENCY, rounded_up
 from cutbert.shape.cost import BYTES_PER_PARAM, cost_of

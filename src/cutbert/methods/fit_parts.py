@@ -18,7 +18,7 @@ from cutbert.data.rows import Examples
 from cutbert.data.tokens import Tokens
 from cutbert.data.vectors import COSINE, SIMILARITY, VectorScorer
 from cutbert.exporters.trimming import Trimming
-from cutbert.hub.sentence import read_embedder
+from cutbert.folders.sentence import read_embedder
 from cutbert.methods.fit_candidates import Candidate, Source
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of

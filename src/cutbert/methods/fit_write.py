@@ -11,12 +11,12 @@ from cutbert.bench.backends import BACKENDS, OnnxBackend
 from cutbert.exporters.folder import add_files
 from cutbert.exporters.trimming import trim_words
 from cutbert.files import change_json
+from cutbert.folders.card import write_card
+from cutbert.folders.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.leaderboard import LeaderboardEntry
 from cutbert.fronts.outputs import chance_fact
 from cutbert.fronts.pick import beside_uncut, latency_facts
-from cutbert.hub.card import write_card
-from cutbert.hub.provenance import FILE_NAME, TRIMMED, extend_provenance, read_provenance
 from cutbert.methods.fit_choice import Finalist
 from cutbert.methods.fit_run import Fitting
 from cutbert.methods.fit_served import Served

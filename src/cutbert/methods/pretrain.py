@@ -6,8 +6,8 @@ from typing import Any
 
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
-from cutbert.hub.provenance import extend_provenance
-from cutbert.hub.save import save_model
+from cutbert.folders.provenance import extend_provenance
+from cutbert.folders.save import save_model
 from cutbert.methods.pretrain_settings import PretrainSettings
 from cutbert.shape.paper_shapes import paper_shape
 from cutbert.shape.source import Models

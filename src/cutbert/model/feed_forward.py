@@ -6,8 +6,8 @@ Axes: B batch, S sequence, H hidden, F neurons.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from cutbert.model.activations import ACTIVATIONS
 from cutbert.model.prefix import prefix_linear
 from cutbert.model.residual import NormPlace, Residual
 
@@ -20,7 +20,7 @@ class FeedForward(Residual):
     Args:
         hidden_size: width of the residual stream.
         intermediate_size: neurons.
-        activation: a name in transformers' ACT2FN.
+        activation: a name in `model.activations`.
         layer_norm_eps, dropout, norm_place, is_gated, has_bias, has_neuron_bias, has_norm_bias: of the family.
 
     Source:
@@ -48,7 +48,7 @@ class FeedForward(Residual):
         self.gate = nn.Linear(hidden_size, intermediate_size, bias=into) if is_gated else None
         self.down = nn.Linear(intermediate_size, hidden_size, bias=has_bias)
         self.add_norm(hidden_size, norm_place, layer_norm_eps, dropout, has_norm_bias)
-        self.activation = ACT2FN[activation]
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_BSH: Tensor, *, intermediate_size: int) -> Tensor:
         """Return the output of the first neurons; `add` applies the residual."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 
+from cutbert.model.activations import ACTIVATIONS
 from cutbert.model.dropout import Dropout
 from cutbert.model.prefix import PrefixNorm, prefix_linear
 from cutbert.model.style import EncoderStyle
@@ -21,7 +21,7 @@ class Pooler(nn.Module):
 
     Args:
         hidden_size: of the states.
-        activation: a name in transformers' ACT2FN.
+        activation: a name in `model.activations`.
         norm: a LayerNorm after the activation, or None.
         has_bias: of the dense layer.
     """
@@ -32,7 +32,7 @@ class Pooler(nn.Module):
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size, bias=has_bias)
         self.norm = norm
-        self.activation = ACT2FN[activation]
+        self.activation = ACTIVATIONS[activation]
 
     def pool(self, text_BH: Tensor) -> Tensor:
         """Return [B, H] of the texts' states."""
@@ -84,7 +84,7 @@ class PredictionTokenHead(TokenHead):
         super().__init__(hidden_size, num_outputs, dropout)
         self.dense = nn.Linear(hidden_size, hidden_size, bias=has_bias)
         self.norm = norm
-        self.activation = ACT2FN[activation]
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, last_BSH: Tensor) -> Tensor:
         return output_of(self, transformed(self, last_BSH, last_BSH.shape[-1]))
@@ -106,7 +106,7 @@ class MaskedLMHead(nn.Module):
         self.dense = nn.Linear(hidden_size, table_size, bias=has_bias)
         self.norm = norm
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        self.activation = ACT2FN[activation]
+        self.activation = ACTIVATIONS[activation]
         self.is_projected = table_size != hidden_size
 
     def forward(self, last_BSH: Tensor, table_VE: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ class EncoderStyle:
 
     Args:
         family: transformers' model_type of the family the weights come from, one of FAMILIES.
-        activation: of the feed-forward; a name in transformers' ACT2FN.
+        activation: of the feed-forward; a name in `model.activations`.
         head_activation: activation of the sequence head's dense layer ("tanh", "gelu" or "relu").
         pooling: what the head of a whole text reads: "cls", the first token's last state, or "mean", the mean over its
             tokens. Other heads do not ask.

@@ -15,7 +15,7 @@ from cutbert.aside import remove_leftovers
 from cutbert.checks import COUNT, OBJECT, PLACE, TEXT, TEXTS, Check, are, check_values, has, is_text, list_of
 from cutbert.errors import Mistakes, RunError
 from cutbert.files import change_mistakes, read_json, write_json
-from cutbert.hub.provenance import FILE_NAME as PROVENANCE
+from cutbert.folders.provenance import FILE_NAME as PROVENANCE
 from cutbert.sweeps.expand import RUNS, PlannedRun
 from cutbert.train.run_folder import RunFolder, has_content
 from cutbert.train.run_lock import is_locked, making_locked

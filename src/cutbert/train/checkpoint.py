@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cutbert.errors import RunError
 from cutbert.files import read_json, replacing_file, replacing_folder
-from cutbert.hub.weights import write_weights
+from cutbert.folders.weights import write_weights
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cutbert.data.batches import MAX_TOKENS
 from cutbert.data.tokens import bare_engine
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import FILE_NAME
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import FILE_NAME
 from cutbert.model.task_model import TaskModel
 from cutbert.runtime.folder import Folder, optional_object, read_object
 from cutbert.runtime.load import model_of

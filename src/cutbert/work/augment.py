@@ -14,7 +14,7 @@ from cutbert.data.dataset import Examples, Rows
 from cutbert.data.settings import AugmentSettings
 from cutbert.errors import InputError, Mistakes, RunError
 from cutbert.files import read_json, replacing_file
-from cutbert.hub.load import Loaded, load_model
+from cutbert.folders.load import Loaded, load_model
 from cutbert.methods.dynabert_settings import DynabertSettings
 from cutbert.work.inputs import Inputs
 from cutbert.work.objective import Objective

@@ -8,10 +8,10 @@ from typing import Any
 
 from cutbert.data.settings import DataSettings
 from cutbert.errors import ModelError
+from cutbert.folders.load import output_rows
+from cutbert.folders.tokenizer import tokenizer_of
 from cutbert.fronts.outputs import chance_fact
 from cutbert.fronts.score import whole_point
-from cutbert.hub.load import output_rows
-from cutbert.hub.tokenizer import tokenizer_of
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import Models
 from cutbert.train.checkpoint import Position

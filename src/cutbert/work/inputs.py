@@ -13,10 +13,10 @@ from cutbert.data.text import TextSources, find_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.errors import InputError, Mistakes
 from cutbert.files import file_sha256
-from cutbert.hub.families import family_of
-from cutbert.hub.provenance import FILE_NAME, input_length, read_provenance
-from cutbert.hub.sentence import read_embedder
-from cutbert.hub.weights import weight_files
+from cutbert.folders.families import family_of
+from cutbert.folders.provenance import FILE_NAME, input_length, read_provenance
+from cutbert.folders.sentence import read_embedder
+from cutbert.folders.weights import weight_files
 from cutbert.model.style import EncoderStyle
 from cutbert.settings import Settings
 from cutbert.shape.folder import read_shape_file

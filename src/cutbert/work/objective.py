@@ -16,13 +16,13 @@ from cutbert.data.batches import Batch
 from cutbert.data.dataset import Dataset, Examples
 from cutbert.data.settings import DataSettings
 from cutbert.data.tokens import Tokens, tokenize_rows
+from cutbert.folders.load import Loaded, load_model
+from cutbert.folders.provenance import extend_provenance
+from cutbert.folders.save import save_model
+from cutbert.folders.sentence import Sentence, read_embedder
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.outputs import chance_fact, interval_fact
 from cutbert.fronts.score import score_points
-from cutbert.hub.load import Loaded, load_model
-from cutbert.hub.provenance import extend_provenance
-from cutbert.hub.save import save_model
-from cutbert.hub.sentence import Sentence, read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.source import ModelSource

@@ -12,11 +12,11 @@ import torch
 from cutbert.data.batches import Batch
 from cutbert.data.tokens import Tokens
 from cutbert.errors import RunError
+from cutbert.folders.load import load_model
+from cutbert.folders.sentence import read_embedder
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.front import Front
 from cutbert.fronts.score import label_scores
-from cutbert.hub.load import load_model
-from cutbert.hub.sentence import read_embedder
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.source import Models, find_model
 from cutbert.shape.subnet import Subnet

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 from cutbert.bench.settings import BackendName, LatencySettings
 from cutbert.files import change_json
+from cutbert.folders.card import write_card
+from cutbert.folders.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.front import Front
 from cutbert.fronts.measure import measure_front, num_rounds
 from cutbert.fronts.outputs import chance_note
 from cutbert.fronts.pick import pick_facts
 from cutbert.fronts.score import whole_point
-from cutbert.hub.card import write_card
-from cutbert.hub.provenance import FILE_NAME, extend_provenance, read_provenance
 from cutbert.model.task_model import TaskModel
 from cutbert.train.progress import counter, progress_bar, say
 from cutbert.train.run_folder import RunFolder

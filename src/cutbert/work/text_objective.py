@@ -17,9 +17,9 @@ from cutbert.data.text import TextData, every_second, load_texts
 from cutbert.data.text_settings import TextSettings
 from cutbert.data.tokens import Tokens
 from cutbert.errors import DataError
+from cutbert.folders.load import Loaded, load_model, new_loaded
 from cutbert.fronts.entry import Entry
 from cutbert.fronts.score import score_points
-from cutbert.hub.load import Loaded, load_model, new_loaded
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.space import GridPoint
 from cutbert.train.collating import SAMPLE_TOKENS, sample_rows

@@ -91,7 +91,7 @@ def train_here(folder: Path) -> TrainingMemory:
     """Take the steps in this process and return its peak since they began."""
     import torch
 
-    from cutbert.hub.load import load_model
+    from cutbert.folders.load import load_model
     from cutbert.train.engine import make_engine
     from cutbert.train.loop import Stage, Trainer
     from cutbert.train.run_folder import RunFolder

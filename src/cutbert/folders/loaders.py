@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutbert.hub.sentence import Sentence
+from cutbert.folders.sentence import Sentence
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import POOLINGS
 from cutbert.shape.shape import EncoderShape

@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from cutbert.files import read_json, replacing_file
-from cutbert.hub.loaders import LoaderFacts, loader_part
-from cutbert.hub.provenance import TRIMMED, read_provenance
-from cutbert.hub.sentence import read_sentence
+from cutbert.folders.loaders import LoaderFacts, loader_part
+from cutbert.folders.provenance import TRIMMED, read_provenance
+from cutbert.folders.sentence import read_sentence
 from cutbert.shape.cost import BYTES_PER_PARAM, DEFAULT_SEQUENCE_LENGTH, Cost, cost_of
 from cutbert.shape.folder import OURS, FolderShape, read_folder_shape
 from cutbert.shape.shape import EncoderShape

@@ -8,9 +8,9 @@ from huggingface_hub import ModelCard
 from tiny_free import PROVENANCE, free_model
 from tiny_stock import tiny_tokenizer
 
-from cutbert.hub.card import CARD, write_card
-from cutbert.hub.provenance import extend_provenance
-from cutbert.hub.save import save_model
+from cutbert.folders.card import CARD, write_card
+from cutbert.folders.provenance import extend_provenance
+from cutbert.folders.save import save_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
 

@@ -11,8 +11,8 @@ import transformers
 from safetensors.torch import load_file
 from tiny_stock import PREFIXES, SUFFIXES, WITHOUT_SPAN, save_tiny, tiny_batch
 
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
 from cutbert.model.task_model import TaskModel
 
 TOLERANCE = 1e-5

@@ -11,13 +11,13 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from test_hub_parity import check_same, our_outputs, their_outputs, theirs
+from test_folders_parity import check_same, our_outputs, their_outputs, theirs
 from tiny_stock import save_tiny, tiny_batch
 
 import cutbert.hub  # noqa: F401
 from cutbert.errors import ModelError, ShapeError
-from cutbert.hub.load import load_model
-from cutbert.hub.save import loads_stock, save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import loads_stock, save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec

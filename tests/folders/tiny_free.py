@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tiny_stock import ROBERTA_LIKE, VOCAB_SIZE, randomise, tiny_tokenizer
 
-from cutbert.hub.save import save_model
+from cutbert.folders.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import FORMAT_VERSION

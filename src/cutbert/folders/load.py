@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
-from transformers.activations import ACT2FN
 
 from cutbert.errors import Mistakes, ModelError
 from cutbert.files import read_json
-from cutbert.hub.config import OUR_PREFIX
-from cutbert.hub.families import TOKEN_TABLE, family_of
-from cutbert.hub.family import Family
-from cutbert.hub.provenance import FILE_NAME, first_provenance, read_provenance
-from cutbert.hub.sentence import CROSS_ENCODER_FACT, read_cross_encoder, read_embedder
-from cutbert.hub.tokenizer import load_tokenizer
-from cutbert.hub.weights import modern_name, read_weights, weight_files
+from cutbert.folders.config import OUR_PREFIX
+from cutbert.folders.families import TOKEN_TABLE, family_of
+from cutbert.folders.family import Family
+from cutbert.folders.provenance import FILE_NAME, first_provenance, read_provenance
+from cutbert.folders.sentence import CROSS_ENCODER_FACT, read_cross_encoder, read_embedder
+from cutbert.folders.tokenizer import load_tokenizer
+from cutbert.folders.weights import modern_name, read_weights, weight_files
+from cutbert.model.activations import ACTIVATIONS
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.cost import cost_of
@@ -215,8 +215,8 @@ def new_model(source: ModelSource, spec: HeadSpec, seed: int) -> TaskModel:
         spec = replace(spec, normalizes=read_embedder(source.name, source.folder).normalize)
     style = EncoderStyle.from_json(source.style_data)
     for name in (style.activation, style.head_activation):
-        if name not in ACT2FN:
-            raise ModelError(f"an activation must be one of {', '.join(sorted(ACT2FN))}, got {name!r}")
+        if name not in ACTIVATIONS:
+            raise ModelError(f"an activation must be one of {', '.join(sorted(ACTIVATIONS))}, got {name!r}")
     family_of(style.family).check_head(spec.kind, style)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -26,9 +26,9 @@ from tiny_stock import (
 )
 
 from cutbert.errors import ModelError
-from cutbert.hub.families import FAMILIES
-from cutbert.hub.load import load_model
-from cutbert.hub.save import loads_stock, save_model
+from cutbert.folders.families import FAMILIES
+from cutbert.folders.load import load_model
+from cutbert.folders.save import loads_stock, save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape

@@ -16,7 +16,7 @@ from tiny_free import save_free
 from tiny_stock import PREFIXES, save_tiny, tiny_batch, tiny_config, tiny_tokenizer
 
 from cutbert.errors import ModelError
-from cutbert.hub.load import load_model
+from cutbert.folders.load import load_model
 from cutbert.shape.head import HeadSpec
 
 NAMES = ("name0", "name1", "name2")

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from cutbert.errors import ModelError
-from cutbert.hub import trim
-from cutbert.hub.load import load_model
-from cutbert.hub.save import save_model
-from cutbert.hub.trim import kept_tokens, trimmed_tokenizer
+from cutbert.folders import trim
+from cutbert.folders.load import load_model
+from cutbert.folders.save import save_model
+from cutbert.folders.trim import kept_tokens, trimmed_tokenizer
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.head import HeadSpec

@@ -13,9 +13,9 @@ from tiny_stock import save_tiny
 
 from cutbert.errors import ModelError
 from cutbert.files import file_sha256
-from cutbert.hub.load import load_model
-from cutbert.hub.provenance import extend_provenance, licence_in, read_provenance
-from cutbert.hub.save import save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.provenance import extend_provenance, licence_in, read_provenance
+from cutbert.folders.save import save_model
 from cutbert.shape.source import OLD_WEIGHTS, ONNX_FILES, SMALL_FILES, find_model
 from cutbert.train.predict_settings import check_predicts
 

@@ -16,8 +16,8 @@ from tiny_stock import save_tiny, tiny_batch, tiny_tokenizer
 
 import cutbert
 from cutbert.errors import InputError, ModelError
-from cutbert.hub.load import load_model
-from cutbert.hub.save import loads_stock, save_model
+from cutbert.folders.load import load_model
+from cutbert.folders.save import loads_stock, save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec

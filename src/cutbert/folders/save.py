@@ -14,14 +14,14 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PretrainedConfig, PreTrainedTokenizerFast
 
 from cutbert.files import replacing_folder, write_json
-from cutbert.hub.card import write_card
-from cutbert.hub.config import OUR_PREFIX, CutbertConfig, label_values
-from cutbert.hub.families import family_of
-from cutbert.hub.family import CLASS_SUFFIX, Family, head_group
-from cutbert.hub.provenance import FILE_NAME, input_length
-from cutbert.hub.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
-from cutbert.hub.tokenizer import save_tokenizer, save_tokenizer_for_loaders
-from cutbert.hub.weights import write_weights
+from cutbert.folders.card import write_card
+from cutbert.folders.config import OUR_PREFIX, CutbertConfig, label_values
+from cutbert.folders.families import family_of
+from cutbert.folders.family import CLASS_SUFFIX, Family, head_group
+from cutbert.folders.provenance import FILE_NAME, input_length
+from cutbert.folders.sentence import CROSS_ENCODER_FACT, CROSS_ENCODER_KEY, Sentence, write_length, write_sentence
+from cutbert.folders.tokenizer import save_tokenizer, save_tokenizer_for_loaders
+from cutbert.folders.weights import write_weights
 from cutbert.model.reorder import has_own_columns, with_own_columns
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.folder import OURS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cutbert.errors import ModelError
-from cutbert.hub.family import Family
+from cutbert.folders.family import Family
 
 TOKEN_TABLE = "encoder.embeddings.token.weight"
 
