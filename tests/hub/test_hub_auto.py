@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tiny_free import free_model, free_shape, save_free, style_of
-from tiny_stock import PREFIXES, tiny_batch
 
 import cutbert.hub
 from cutbert.errors import ModelError
@@ -18,6 +16,8 @@ from cutbert.folders.config import CutbertConfig
 from cutbert.folders.load import load_model
 from cutbert.model.losses import task_loss
 from cutbert.shape.head import HeadSpec
+from tiny_free import free_model, free_shape, save_free, style_of
+from tiny_stock import PREFIXES, tiny_batch
 
 LABELS = ("bad", "good", "so so")
 HEADS = {
@@ -63,10 +63,10 @@ def test_auto_class_save_and_load_again(tmp_path: Path, kind: str) -> None:
     transformers.AutoTokenizer.from_pretrained(tmp_path / "free").save_pretrained(tmp_path / "again")
     back = load_model(tmp_path / "again")
     assert back.model.head_spec == spec and back.model.shape == ours.shape and back.model.style == ours.style
+    loaded_again = pretrained(tmp_path / "again", kind)
     for name, tensor in ours.state_dict().items():
-        assert torch.equal(loaded.model.state_dict()[name], tensor)
-        assert torch.equal(back.model.state_dict()[name], tensor)
-        assert torch.equal(pretrained(tmp_path / "again", kind).model.state_dict()[name], tensor)
+        for each in (loaded, back, loaded_again):
+            assert torch.equal(each.model.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize("kind", TARGETS)

@@ -40,7 +40,7 @@ def records(out: Path) -> dict[str, dict]:
 
 @pytest.mark.slow
 def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = make_plan(tmp_path, epochs=12.0)
+    plan = make_plan(tmp_path, epochs=6.0)
     sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
     out = tmp_path / "out"
     words = [sys.executable, "-m", "cutbert", "sweep", str(plan), "--out", str(out)]

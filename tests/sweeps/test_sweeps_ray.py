@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 240
 
 @pytest.mark.slow
 def test_a_lost_node_changes_no_score(cluster: Any, tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, epochs=40.0)
+    plan = make_plan(tmp_path, epochs=12.0)
     sets = ["steps.student.grid.learning_rate=[0.001]", "seed=0"]
     with pytest.MonkeyPatch.context() as patch:
         compute_here(patch)

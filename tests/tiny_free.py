@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tiny_stock import ROBERTA_LIKE, VOCAB_SIZE, randomise, tiny_tokenizer
-
 from cutbert.folders.save import save_model
 from cutbert.model.style import EncoderStyle
 from cutbert.model.task_model import TaskModel
@@ -16,6 +14,7 @@ from cutbert.shape.ingredients import BERT, Ingredients
 from cutbert.shape.shape import EncoderShape, LayerShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
 from tiny_families import DEBERTA, INGREDIENTS, MODERNBERT
+from tiny_stock import ROBERTA_LIKE, VOCAB_SIZE, randomise, tiny_tokenizer
 
 LAYERS = (LayerShape(3, 5, 4, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 3, 3, 9))
 EVEN_KEYS = (LayerShape(3, 4, 5, 7), LayerShape(0, 0, 0, 6), LayerShape(1, 6, 6, 0), LayerShape(2, 2, 3, 9))
