@@ -327,11 +327,19 @@ def stock_exports() -> list[Speed]:
     ]
 
 
+FINETUNE_STEPS = tuple(name for name in ("finetune_step", "finetune_step_avx2") if has_record(name))
+
+
 def training_steps() -> list[Speed]:
-    """Return how many times as fast as plain transformers a fine-tuning step is."""
-    titles = {"short_texts": "MiniLM, short texts", "base": "12 x 768"}
-    networks = read_record("finetune_step")["networks"]
-    return [speed(titles.get(name, name), each["times_faster_than_plain"]) for name, each in networks.items()]
+    """Return how many times as fast as plain transformers a fine-tuning step is, by dtype, size and rival."""
+    sizes, rivals = {"short_texts": "MiniLM, short texts"}, {"plain": "a loop", "trainer": "its Trainer"}
+    return [
+        speed(f"{each['dtype']}, {sizes.get(name, name)}, {title}", each[key])
+        for record in FINETUNE_STEPS
+        for name, each in read_record(record)["networks"].items()
+        for rival, title in rivals.items()
+        if (key := f"times_faster_than_{rival}") in each
+    ]
 
 
 def speed(name: str, ratio: Mapping[str, float]) -> Speed:

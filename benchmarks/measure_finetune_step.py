@@ -1,12 +1,14 @@
-"""Processor time of a fine-tuning step: ours beside a plain transformers loop, and beside the step's products alone.
+"""Processor time of a fine-tuning step: ours beside transformers' Trainer, a plain loop and the step's products alone.
 
-MiniLM on CoLA's short texts, and a random network of BERT-base's shape on texts of 64 tokens. The plain loop is that of
-transformers' Trainer with bf16, group_by_length and dynamic padding. Processor time, so that others may share the core.
+MiniLM on CoLA's short texts, and a random network of BERT-base's shape on texts of 64 tokens. The Trainer sorts rows by
+length, pads to the longest of a batch and takes bf16 where ours does; the plain loop is the same without what else the
+Trainer does. Processor time, so that others may share the core.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from cutbert.data.tokens import Tokens
@@ -38,17 +49,72 @@ BASE_LENGTH = 64
 
 @dataclass
 class Side:
-    """One way to train and its seconds a step, by round."""
+    """One way to train, which runs some steps and returns the seconds they took; and its seconds a step, by round."""
 
-    run: Callable[[], object]
+    run: Callable[[int], float]
     seconds: list[float] = field(default_factory=list)
 
     def take_turn(self, steps: int) -> None:
         """Run some steps and note the mean."""
+        self.seconds.append(self.run(steps) / steps)
+
+
+def by_steps(step: Callable[[], object]) -> Side:
+    """Return the side of what takes one step at a time."""
+
+    def run(steps: int) -> float:
         begun = time.process_time()
         for _ in range(steps):
-            self.run()
-        self.seconds.append((time.process_time() - begun) / steps)
+            step()
+        return time.process_time() - begun
+
+    return Side(run)
+
+
+class OwnTrainer(TrainerCallback):
+    """transformers' Trainer, begun anew each turn; its seconds run from its first step to its last.
+
+    Args:
+        folder: of the model.
+        tokens: the rows.
+        dtype: of the products.
+        seed: of the rows' order.
+        work: folder that it may write in.
+    """
+
+    def __init__(self, folder: str, tokens: Tokens, dtype: torch.dtype, seed: int, work: Path) -> None:
+        self.model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+        self.tokenizer, self.dtype, self.seed, self.work = AutoTokenizer.from_pretrained(folder), dtype, seed, work
+        assert tokens.labels is not None
+        rows = zip(np.split(tokens.ids, tokens.offsets[1:-1]), tokens.labels, strict=True)
+        self.rows = [{"input_ids": ids.tolist(), "labels": int(label)} for ids, label in rows]
+        self.begun = self.seconds = 0.0
+
+    def run(self, steps: int) -> float:
+        """Train for some steps; return their seconds."""
+        arguments = TrainingArguments(
+            output_dir=str(self.work),
+            per_device_train_batch_size=BATCH_SIZE,
+            max_steps=steps,
+            bf16=self.dtype == torch.bfloat16,
+            train_sampling_strategy="group_by_length",
+            use_cpu=True,
+            seed=self.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        collator = DataCollatorWithPadding(self.tokenizer)
+        Trainer(self.model, arguments, collator, self.rows, callbacks=[self]).train()
+        return self.seconds
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if state.global_step == 0:
+            self.begun = time.process_time()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.seconds = time.process_time() - self.begun
 
 
 class PlainLoop:
@@ -58,10 +124,12 @@ class PlainLoop:
         folder: of the model.
         ours: the same model, for padding and token types of a batch.
         tokens: the rows.
+        dtype: of the products.
         seed: of their order.
     """
 
-    def __init__(self, folder: str, ours: TaskModel, tokens: Tokens, seed: int) -> None:
+    def __init__(self, folder: str, ours: TaskModel, tokens: Tokens, dtype: torch.dtype, seed: int) -> None:
+        self.dtype = dtype
         self.model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).train()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5, fused=True)
         self.ours, self.tokens, self.seed = ours, tokens, seed
@@ -78,7 +146,7 @@ class PlainLoop:
         """Train on the next batch."""
         batch = padded_batch(self.ours, self.tokens, next(self.batches))
         mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             loss = self.model(input_ids=batch.input_ids, attention_mask=mask, labels=batch.labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -129,13 +197,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batches", type=int, default=24, help="steps of a turn on short texts")
     parser.add_argument("--base-batches", type=int, default=1, help="steps of a turn at 12 x 768; 0 leaves it out")
     parser.add_argument("--seed", type=int, default=0, help="of the batches")
+    parser.add_argument("--name", default="finetune_step", help="of the record")
     args = parse(parser, argv)
-    record = recorded("finetune_step", args, lambda: measure(args), seeds=[args.seed])
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    record = recorded(args.name, args, lambda: measure(args), seeds=[args.seed])
     for name, seen in record["networks"].items():
-        faster, share = seen["times_faster_than_plain"], seen["share_of_time_in_products"]
+        share = seen["share_of_time_in_products"]
+        loop, theirs = (seen[f"times_faster_than_{each}"]["median_ratio"] for each in ("plain", "trainer"))
         print(
-            f"{name}: {seen['ours']['median_s']:.4f} s a step, {faster['median_ratio']:.2f} times faster than plain "
-            f"transformers; its products alone take {share['median_share']:.0%} of it"
+            f"{name}: {seen['ours']['median_s']:.4f} s a step, {loop:.2f} times faster than a plain loop, {theirs:.2f} "
+            f"times faster than the Trainer; its products alone take {share['median_share']:.0%} of it"
         )
 
 
@@ -168,9 +239,16 @@ def compared(folder: str, tokens: Tokens, steps: int, args: argparse.Namespace, 
     with tempfile.TemporaryDirectory(dir=work) as own:
         trainer = finetuning(model, tokens, batch_size=BATCH_SIZE, seed=args.seed, threads=args.threads, work=Path(own))
         read = BATCH_SIZE if model.read_at(torch.zeros(1, 1), None) is not None else positions
-        products = Products(shape, positions, read, trainer.engine.dtype)
-        plain = PlainLoop(folder, model, tokens, args.seed)
-        sides = {"ours": Side(trainer.step), "plain": Side(plain.step), "products": Side(products.step)}
+        dtype = trainer.engine.dtype
+        products = Products(shape, positions, read, dtype)
+        plain = PlainLoop(folder, model, tokens, dtype, args.seed)
+        theirs = OwnTrainer(folder, tokens, dtype, args.seed, Path(own) / "theirs")
+        sides = {
+            "ours": by_steps(trainer.step),
+            "plain": by_steps(plain.step),
+            "trainer": Side(theirs.run),
+            "products": by_steps(products.step),
+        }
         with progress_bar(Path(folder).name, args.rounds + 1) as bar:
             for done in range(args.rounds + 1):
                 for side in sides.values():
@@ -182,9 +260,10 @@ def compared(folder: str, tokens: Tokens, steps: int, args: argparse.Namespace, 
         "hidden_size": shape.hidden_size,
         "mean_length_tokens": float(tokens.lengths.mean()),
         "steps_per_turn": steps,
-        "dtype": str(trainer.engine.dtype).removeprefix("torch."),
+        "dtype": str(dtype).removeprefix("torch."),
         **{name: spread(each, "s") for name, each in seconds.items()},
         "times_faster_than_plain": spread(seconds["plain"] / seconds["ours"], "ratio"),
+        "times_faster_than_trainer": spread(seconds["trainer"] / seconds["ours"], "ratio"),
         "times_faster_if_products_were_all": spread(seconds["plain"] / seconds["products"], "ratio"),
         "share_of_time_in_products": spread(seconds["products"] / seconds["ours"], "share"),
     }
