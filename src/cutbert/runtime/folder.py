@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -56,7 +57,7 @@ class Folder:
             raise ModelError(f"{path} must hold config.json, tokenizer.json and an ONNX file, got no {missing[0]}")
         return cls(path, read_object(path / "config.json"), optional_object(path / "cutbert.json"))
 
-    @property
+    @cached_property
     def ours(self) -> Mapping[str, Any]:
         """What config.json says of a network that transformers' own classes cannot hold; empty for another."""
         if self.config.get("model_type") == "cutbert":
@@ -64,7 +65,7 @@ class Folder:
         ours = self.config.get("cutbert")
         return ours if isinstance(ours, dict) else {}
 
-    @property
+    @cached_property
     def kind(self) -> str | None:
         """The kind of the head: single_label, multi_label, regression, token, span or masked_lm; None if not said."""
         head = self.ours.get("head")
@@ -80,7 +81,7 @@ class Folder:
         endings = {"ForTokenClassification": "token", "ForQuestionAnswering": "span", "ForMaskedLM": "masked_lm"}
         return next((kind for ending, kind in endings.items() if name.endswith(ending)), None)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """Names of the labels in id order; where config.json has none LABEL_0 and so on, as transformers reads it."""
         head = self.ours.get("head")
