@@ -58,11 +58,11 @@ def test_killed_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         for name, record in records(out).items():
             if "finished" in record:
                 assert finished.setdefault(name, record["finished"]) == record["finished"]
+    compute_here(monkeypatch)
     done = cutbert.sweep(plan, out=out, set=sets)
     assert [run["status"] for run in done["runs"]] == ["finished"] * 2
     assert all(record["finished"] == finished.get(name, record["finished"]) for name, record in records(out).items())
     # Each run began once from new weights: what was killed went on, and what was finished was left alone.
-    compute_here(monkeypatch)
     whole = cutbert.sweep(plan, out=tmp_path / "whole", set=sets)
     assert scores(done.to_json()) == scores(whole.to_json())
 
