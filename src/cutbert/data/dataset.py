@@ -90,7 +90,7 @@ def load_dataset(settings: DataSettings, own: HeadSpec | None = None) -> Dataset
     settings.check()
     if settings.is_embedding:
         return load_vector_dataset(settings)
-    files = read_parts(settings, own)
+    files = read_parts(settings, None if settings.train else own)
     parts, notes = files.parts, list(files.notes)
     if "train" in parts:
         train, select, dev = split(settings, parts, notes)
@@ -168,25 +168,25 @@ class ReadFiles:
 
 
 def read_parts(settings: DataSettings, own: HeadSpec | None) -> ReadFiles:
-    """Read the rows of every split that the settings name; arguments as in `load_dataset`."""
+    """Read the rows of every split that the settings name; `own` as in `load_dataset`, None with files to train on."""
     if settings.has_questions:
         questions, files = read_questions(settings)
         return ReadFiles(questions, HeadSpec("span"), "f1", files)
     if settings.tagging:
-        sentences, files = read_sentences(settings, None if settings.train else own)
+        sentences, files = read_sentences(settings, own)
         names = sentences[settings.judging].names
         return ReadFiles(sentences, HeadSpec("token", names), tag_metric(names), files)
     return read_whole_texts(settings, own)
 
 
 def read_whole_texts(settings: DataSettings, own: HeadSpec | None) -> ReadFiles:
-    """Read the rows of a task with one label (or several) for each whole text; arguments as in `load_dataset`."""
+    """Read the rows of a task with one label (or several) for each whole text; arguments as in `read_parts`."""
     raw = read_raw(settings)
     task = TASKS[settings.task] if settings.task else None
     mistakes: list[str] = []
     judging = raw.dev if raw.train is None else raw.train
     assert judging is not None
-    head, number = label_reader(settings, task, judging, mistakes, own if raw.train is None else None)
+    head, number = label_reader(settings, task, judging, mistakes, own)
     parts = {
         name: Rows(rows.text, rows.text_pair, number(rows), rows.groups)
         for name, rows in (("train", raw.train), ("dev", raw.dev), ("select", raw.select))
