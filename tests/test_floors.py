@@ -192,3 +192,17 @@ def test_light_modules_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, json.dumps(light)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_only_transformers_classes_load_what_is_slow() -> None:
+    """Its model classes take two seconds to load, and torch's compiler one: no command needs them."""
+    names = [name for name in map(module_name, all_files()) if place(name) not in ("hub", "pages", "cli")]
+    script = (
+        "import importlib, json, sys\n"
+        "for name in json.loads(sys.argv[1]):\n"
+        "    importlib.import_module(name)\n"
+        "    for slow in ('transformers.modeling_utils', 'torch._dynamo', 'sklearn', 'scipy'):\n"
+        "        assert slow not in sys.modules, f'{name} loads {slow}'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, json.dumps(names)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
