@@ -25,6 +25,7 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     DataCollatorWithPadding,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -106,7 +107,9 @@ class OwnTrainer(TrainerCallback):
             disable_tqdm=True,
         )
         collator = DataCollatorWithPadding(self.tokenizer)
-        Trainer(self.model, arguments, collator, self.rows, callbacks=[self]).train()
+        trainer = Trainer(self.model, arguments, collator, self.rows, callbacks=[self])
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
         return self.seconds
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
