@@ -276,8 +276,8 @@ def speed_lines() -> str:
         for name, each in read_record("training_memory")["by_subnets_per_step"].items()
     }
     finetuned = [
-        f"{each['layers']} x {each['hidden_size']} at {each['mean_length_tokens']:.0f} tokens a text in {each['dtype']} "
-        f"{each['times_faster_than_plain']['median_ratio']:.2f} times faster "
+        f"{each['layers']} x {each['hidden_size']} at {each['mean_length_tokens']:.0f} tokens a text in "
+        f"{each['dtype']} {each['times_faster_than_plain']['median_ratio']:.2f} times faster "
         f"({each['times_faster_than_plain']['min_ratio']:.2f} to {each['times_faster_than_plain']['max_ratio']:.2f}), "
         f"{100 * each['share_of_time_in_products']['median_share']:.0f} % of it in products"
         for name in FINETUNE_STEPS
@@ -293,8 +293,8 @@ def speed_lines() -> str:
         "the default trains 4 subnets a step, not 12. So none of this is a speed-up of the same computation.",
         f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a "
         "processor with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
-        f"- A fine-tuning step beside a loop over transformers' own class (the same dtype, rows of like length, dynamic "
-        f"padding), processor time: {'; '.join(finetuned)} ({', '.join(f'`{name}`' for name in FINETUNE_STEPS)}).",
+        f"- A fine-tuning step beside a loop over transformers' own class (the same dtype, rows of like length, "
+        f"dynamic padding), processor time: {'; '.join(finetuned)} ({', '.join(f'`{name}`' for name in FINETUNE_STEPS)}).",
         f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
         "MiB (`training_memory`).",
         *reader_lines(),
