@@ -294,7 +294,8 @@ def speed_lines() -> str:
         f"- A step of the default reaches {100 * amx:.0f} % of the matrix rate with AMX, {100 * avx:.0f} % on a "
         "processor with AVX-512 BF16, before batches in blocks (`step_time`, `step_time_avx512_bf16`).",
         f"- A fine-tuning step beside a loop over transformers' own class (the same dtype, rows of like length, "
-        f"dynamic padding), processor time: {'; '.join(finetuned)} ({', '.join(f'`{name}`' for name in FINETUNE_STEPS)}).",
+        f"dynamic padding), processor time: {'; '.join(finetuned)} "
+        f"({', '.join(f'`{name}`' for name in FINETUNE_STEPS)}).",
         f"- Peak memory with {', '.join(peaks)} subnets a step: {', '.join(f'{each:,.0f}' for each in peaks.values())} "
         "MiB (`training_memory`).",
         *reader_lines(),
