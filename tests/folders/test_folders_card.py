@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import ModelCard
-from tiny_free import PROVENANCE, free_model
-from tiny_stock import tiny_tokenizer
 
 from cutbert.folders.card import CARD, write_card
 from cutbert.folders.provenance import extend_provenance
 from cutbert.folders.save import save_model
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
+from tiny_free import PROVENANCE, free_model
+from tiny_stock import tiny_tokenizer
 
 HEAD = HeadSpec("single_label", ("neg", "pos"))
 FACTS = {

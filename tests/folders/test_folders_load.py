@@ -12,12 +12,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_free import save_free
-from tiny_stock import PREFIXES, save_tiny, tiny_batch, tiny_config, tiny_tokenizer
 
 from cutbert.errors import ModelError
 from cutbert.folders.load import load_model
 from cutbert.shape.head import HeadSpec
+from tiny_free import save_free
+from tiny_stock import PREFIXES, save_tiny, tiny_batch, tiny_config, tiny_tokenizer
 
 NAMES = ("name0", "name1", "name2")
 Tensors = dict[str, torch.Tensor]

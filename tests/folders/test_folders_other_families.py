@@ -12,7 +12,6 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from test_folders_parity import check_same, our_outputs, their_outputs, theirs
-from tiny_stock import save_tiny, tiny_batch
 
 import cutbert.hub  # noqa: F401
 from cutbert.errors import ModelError, ShapeError
@@ -26,6 +25,7 @@ from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.shape.units import Place, sizes_of
 from cutbert.surgery.extract import extract, with_layers
 from cutbert.surgery.rewire import permuted
+from tiny_stock import save_tiny, tiny_batch
 
 
 def heads_moved(model: TaskModel) -> TaskModel:

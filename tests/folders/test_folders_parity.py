@@ -9,11 +9,11 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tiny_stock import PREFIXES, SUFFIXES, WITHOUT_SPAN, save_tiny, tiny_batch
 
 from cutbert.folders.load import load_model
 from cutbert.folders.save import save_model
 from cutbert.model.task_model import TaskModel
+from tiny_stock import PREFIXES, SUFFIXES, WITHOUT_SPAN, save_tiny, tiny_batch
 
 TOLERANCE = 1e-5
 FAMILIES = list(PREFIXES)

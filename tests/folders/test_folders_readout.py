@@ -11,8 +11,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny_free import PROVENANCE, free_model, save_free
-from tiny_stock import save_tiny, tiny_batch, tiny_tokenizer
 
 import cutbert
 from cutbert.errors import InputError, ModelError
@@ -23,6 +21,8 @@ from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HeadSpec
 from cutbert.shape.pooling import PoolingChoice
 from cutbert.shape.source import find_model
+from tiny_free import PROVENANCE, free_model, save_free
+from tiny_stock import save_tiny, tiny_batch, tiny_tokenizer
 
 NAMES = ("name0", "name1", "name2")
 HEAD = HeadSpec("single_label", NAMES)

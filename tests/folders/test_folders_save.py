@@ -13,17 +13,6 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from tiny_free import PROVENANCE, free_model, free_shape, save_free, style_of
-from tiny_stock import (
-    PREFIXES,
-    ROBERTA_LIKE,
-    VOCAB_SIZE,
-    WITHOUT_SPAN,
-    randomise,
-    save_tiny,
-    tiny_batch,
-    tiny_tokenizer,
-)
 
 from cutbert.errors import ModelError
 from cutbert.folders.families import FAMILIES
@@ -35,6 +24,17 @@ from cutbert.shape.folder import read_folder_shape
 from cutbert.shape.head import HEAD_KINDS, HeadKind, HeadSpec
 from cutbert.shape.shape import EncoderShape
 from cutbert.shape.stock_config import STOCK_FAMILIES
+from tiny_free import PROVENANCE, free_model, free_shape, save_free, style_of
+from tiny_stock import (
+    PREFIXES,
+    ROBERTA_LIKE,
+    VOCAB_SIZE,
+    WITHOUT_SPAN,
+    randomise,
+    save_tiny,
+    tiny_batch,
+    tiny_tokenizer,
+)
 
 LABELS = ("a", "b", "c")
 

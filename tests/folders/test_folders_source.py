@@ -8,8 +8,6 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 from huggingface_hub.utils import filter_repo_objects
-from tiny_free import PROVENANCE
-from tiny_stock import save_tiny
 
 from cutbert.errors import ModelError
 from cutbert.files import file_sha256
@@ -18,6 +16,8 @@ from cutbert.folders.provenance import extend_provenance, licence_in, read_prove
 from cutbert.folders.save import save_model
 from cutbert.shape.source import OLD_WEIGHTS, ONNX_FILES, SMALL_FILES, find_model
 from cutbert.train.predict_settings import check_predicts
+from tiny_free import PROVENANCE
+from tiny_stock import save_tiny
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CARD = "---\nlanguage: en\nlicense: 'apache-2.0'\n---\n# tiny\nlicense: other\n"

@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 from test_folders_parity import check_same, our_outputs, their_outputs, theirs
-from tiny_stock import PREFIXES, save_tiny, tiny_batch, tiny_config
 
 from cutbert.folders.load import load_model
 from cutbert.folders.save import loads_stock, save_model
 from cutbert.model.task_model import TaskModel
 from cutbert.shape.subnet import KeptLayer, Subnet
 from cutbert.surgery.extract import extract
+from tiny_stock import PREFIXES, save_tiny, tiny_batch, tiny_config
 
 NAMES_HEAD_DIM = ("nomic_bert", "gte")
 
