@@ -28,6 +28,7 @@ from results import (
     read_record,
     remarks_on,
     rival_minutes_of,
+    rival_shares,
     score,
     several,
     since,
@@ -53,7 +54,9 @@ def fit_rows(name: str) -> list[list[str]]:
         }
         for network, (title, time) in sides.items():
             cells = [fit_cell(found.get(task, {}), network) for task in TASKS]
-            rows.append([f"{title}: limit {limit_text(share)}, {time}", " or ".join(map(str, counts)), *cells])
+            limits = rival_shares(name) if network == "layers" else record["shares"]
+            own = limits[limit] if limit < len(limits) else share
+            rows.append([f"{title}: limit {limit_text(own)}, {time}", " or ".join(map(str, counts)), *cells])
     return rows
 
 

@@ -25,6 +25,9 @@ PLANS = Path(__file__).resolve().parent / "plans"
 TASK_NAMES = ("sst2", "cola", "mrpc")
 TWO_THREADS = "rivals_two_threads"
 FRESH = "rte,stsb,subj,qnli"  # tasks that `fit` was not developed on
+# Of MiniLM's int8 latency three and two of its six layers take a little more than 1/2 and 1/3: with these limits plain
+# layers have them all the same.
+ROOM_FOR_WHOLE_LAYERS = "0.57,0.39"
 AVX2 = "_avx2"  # ends the names of records of a processor without AVX-512, which no job makes: it is another machine
 INPUTS, RECORDS = "--model {model} --data-dir {data}", "--records {records}"
 # What makes each command small, to see that it runs: of two options of a name a script of ours takes the last.
@@ -161,7 +164,7 @@ def fitted(
         tasks: by commas.
         shares: of the int8 latency that are limits, by commas.
         time: seconds of a run of `fit`.
-        rivals: the shares of plain layers, which have the same time for each; empty for all.
+        rivals: the shares of plain layers, which have the same time for each; empty for the same.
         model: options of what is cut.
         more: further options.
     """
@@ -311,7 +314,7 @@ JOBS = (
         ("ffn_ranking",),
         ("ffn_ranking",),
     ),
-    fitted("fit", "sst2,cola,mrpc", "0.3333", 600),
+    fitted("fit", "sst2,cola,mrpc", "0.5,0.3333", 480, rivals=ROOM_FOR_WHOLE_LAYERS),
     fitted("fit_more", FRESH, "0.36", 600),
     fitted("fit_limits", FRESH, "0.5,0.125", 600, rivals="0.5"),
     fitted(

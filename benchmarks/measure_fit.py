@@ -60,11 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--time", type=float, default=240.0, help="seconds of a run of fit")
     parser.add_argument("--work", type=Path, default=Path("runs/fit"), help="folder of the runs")
     parser.add_argument(
-        "--rival-shares", type=shares, help="of plain layers: the loosest of --shares, where one takes more than others"
+        "--rival-shares",
+        type=shares,
+        help="of plain layers, for each or the loosest of --shares; looser ones where whole layers just miss these",
     )
     parser.add_argument("--name", default="fit", help="of the record")
     args = parse(parser, argv)
-    about = {"time_s": args.time, "shares": args.shares, "cells": []}
+    own = {"rival_shares": args.rival_shares} if args.rival_shares else {}
+    about = {"time_s": args.time, "shares": args.shares, **own, "cells": []}
     record = record_so_far(args.name, args, args.seeds, lambda: about)
     done = {(cell["task"], cell["seed"]) for cell in record["cells"]}
     for seed in args.seeds:

@@ -51,8 +51,26 @@ def has_record(name: str) -> bool:
 
 
 def since(*names: str) -> str:
-    """Return what has changed since records were made, in their own words; empty where nothing has that matters."""
-    return said_of(names, "since")
+    """Return what has changed since records were made, in their own words, and how much more plain layers were allowed
+    than `fit`; empty where nothing has that matters."""
+    return " ".join(filter(None, [said_of(names, "since"), *map(looser_limits, names)]))
+
+
+def rival_shares(name: str) -> list[float]:
+    """Return the limits of plain layers in a record of `fit`, which may be looser than `fit`'s."""
+    record = read_record(name)
+    return list(record.get("rival_shares") or record["shares"])
+
+
+def looser_limits(name: str) -> str:
+    """Return which limits plain layers had in a record of `fit` that gave them looser ones; empty of other records."""
+    if not has_record(name) or not read_record(name).get("rival_shares"):
+        return ""
+    theirs, ours = rival_shares(name), read_record(name)["shares"][: len(rival_shares(name))]
+    if theirs == ours:
+        return ""
+    words = [" and ".join(map(limit_text, limits)) for limits in (theirs, ours)]
+    return f"Plain layers were allowed {words[0]} of the latency where `fit` was allowed {words[1]}."
 
 
 def flaw_of(*names: str) -> str:
