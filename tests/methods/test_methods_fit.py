@@ -38,7 +38,7 @@ from cutbert.methods.fit_plan import PLAN, Clock, FitPlan, end_of, read_plan
 from cutbert.methods.fit_race import Race
 from cutbert.methods.fit_settings import FitSettings
 from cutbert.methods.fit_teacher import TRIES, tries_for
-from cutbert.methods.fit_timing import OF_SIZES
+from cutbert.methods.fit_timing import AIMED, OF_SIZES
 from cutbert.methods.fit_training import steps_within
 from cutbert.shape.cost import cost_of
 from cutbert.shape.head import HeadSpec
@@ -657,6 +657,36 @@ def test_sizes_use_the_limit_by_what_they_take(monkeypatch: pytest.MonkeyPatch, 
     changed = [each for each in sizes if each != before[each.name]]
     assert bool(changed) == (factor != 0.95) and all(times[each.name] <= OF_SIZES for each in changed)
     assert asked[0] == len(candidates) and asked[1:] in ([], [len(changed)])
+
+
+def test_sizes_that_break_the_limit_as_timed_again_are_sized_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine slows down between both timings: only what cannot be thinner is out."""
+    propose = proposer(0.45, ("sizes",))
+    fitting: Any = SimpleNamespace(
+        plan=SimpleNamespace(decide=lambda name, decide: decide()),
+        costs=SimpleNamespace(numbers=lambda shape: {"latency_ms": MARGIN * propose.load(shape)}),
+        part_of=lambda candidate: SimpleNamespace(source=propose.source),
+    )
+    factors = [1.1, 1.5]  # of what is predicted, timing by timing
+
+    def taken_ms(candidate: Any, factor: float) -> float:
+        return factor * MARGIN * propose.load(candidate.subnet.shape_in(SHAPE))
+
+    def measured(fitting: Any, target: Target, candidates: Any) -> dict[str, float]:
+        factor = factors.pop(0)
+        return {each.name: taken_ms(each, factor) for each in candidates}
+
+    def sized_by(candidate: Any, factor: float) -> Any:
+        return replace(propose, load=lambda shape: factor * propose.load(shape)).again(candidate)
+
+    monkeypatch.setattr(fit_timing, "measured", measured)
+    limit = {"latency_ms": 1.0}
+    target = Target("1 ms", "limit-1", limit, limit, 1)
+    candidates, times = fit_timing.timed(fitting, target, propose(), sized_by)
+    assert [each.name for each in candidates] == [each.name for each in propose()] and not factors
+    thin, resized = candidates
+    assert thin == propose()[0] and times[thin.name] == taken_ms(thin, 1.1)
+    assert times[resized.name] == AIMED and taken_ms(resized, 1.5) <= AIMED
 
 
 @pytest.mark.parametrize(("first", "keeps"), [(0.9, True), (0.98, True), (1.02, False), (1.2, False)])

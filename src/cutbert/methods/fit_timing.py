@@ -44,8 +44,10 @@ def timed(
     """Return candidates with their latencies as measured.
 
     Those of kind "sizes" are sized again by what they take, and timed again: so they use the limit, whatever the
-    latency table thinks of them. The others that break the limit by little are timed again as they are, and the mean
-    counts: one layer less is much to lose by a timing on a busy machine.
+    latency table thinks of them. Those that break it then are sized once more and taken for what is aimed at, since a
+    busy machine may have changed between both timings: what wins a race is timed again, and cut narrower if need be.
+    The others that break the limit by little are timed again as they are, and the mean counts: one layer less is much
+    to lose by a timing on a busy machine.
 
     Args:
         fitting: of the run.
@@ -65,8 +67,12 @@ def timed(
     if others or doubtful:
         again = fitting.plan.decide(f"{target.key}-second-ms", lambda: measured(fitting, target, [*others, *doubtful]))
         for each in others:
-            if each.name in again and keeps_aims(fitting, target, each, again[each.name]):
+            if each.name not in again:
+                continue
+            if keeps_aims(fitting, target, each, again[each.name]):
                 taken[each.name], times[each.name] = each, again[each.name]
+            elif (smaller := sized_for(fitting, target, each, again[each.name], sized_by)) is not None:
+                taken[each.name], times[each.name] = smaller, AIMED * target.aims[LATENCY]
         for each in doubtful:  # another run's plan may have timed others
             times[each.name] = fmean([times[each.name], again.get(each.name, times[each.name])])
     return list(taken.values()), times
@@ -94,14 +100,31 @@ def sized_again(
     """
     if LATENCY not in target.aims:
         return []
-    others = []
-    for each in (each for each in candidates if each.kind == "sizes"):
-        aimed_ms, ms = AIMED * target.aims[LATENCY], times[each.name]
-        if abs(ms / aimed_ms - 1) > SIZED:
-            other = sized_by(each, MARGIN / AIMED * ms / predicted(fitting, each)[LATENCY])
-            if other is not None and other.subnet != each.subnet:
-                others.append(other)
-    return others
+    sized = [each for each in candidates if each.kind == "sizes"]
+    others = [sized_for(fitting, target, each, times[each.name], sized_by) for each in sized]
+    return [each for each in others if each is not None]
+
+
+def sized_for(
+    fitting: Fitting,
+    target: Target,
+    candidate: Candidate,
+    ms: float,
+    sized_by: Callable[[Candidate, float], Candidate | None],
+) -> Candidate | None:
+    """Return a candidate of kind "sizes" as it should take what is aimed at, of other sizes; None where it does.
+
+    None too where no other sizes do.
+
+    Args:
+        fitting, target, sized_by: as in `timed`.
+        candidate: as it is.
+        ms: what it takes, as measured.
+    """
+    if abs(ms / (AIMED * target.aims[LATENCY]) - 1) <= SIZED:
+        return None
+    other = sized_by(candidate, MARGIN / AIMED * ms / predicted(fitting, candidate)[LATENCY])
+    return None if other is None or other.subnet == candidate.subnet else other
 
 
 def keeps_aims(fitting: Fitting, target: Target, candidate: Candidate, ms: float, most: float | None = None) -> bool:
