@@ -144,7 +144,7 @@ def new_records(scripts: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch,
 def write_fit(folder: Path, name: str, seeds: int, shares: list[float], **more: Any) -> None:
     """Write a made-up record of fit on two tasks."""
     record = json.loads((BENCHMARKS / "records" / "fit.json").read_text(encoding="utf-8"))
-    record = {key: value for key, value in record.items() if key not in ("note", "since", "flaw")}
+    record = {key: value for key, value in record.items() if key not in ("note", "since", "flaw", "rival_shares")}
     record |= {"shares": shares, "time_s": 600.0, "cells": [{**record["cells"][0], "seed": i} for i in range(seeds)]}
     limits = range(len(shares))
     record["summary"] = [made_summary(task, limit, seeds) for task in ("sst2", "cola") for limit in limits]
@@ -193,7 +193,7 @@ def test_further_records_of_fit_stand_below_its_table(scripts: dict[str, ModuleT
     more = {"since": "It has changed.", "rival_shares": [0.57], "summary": summary}
     write_fit(new_records, "fit_limits", 1, [0.5, 0.125], **more)
     first, *further = scripts["evidence"].fit_line().splitlines()
-    assert first.startswith("Runs of 8 minutes, 3 seeds")
+    assert first.startswith("Runs of ") and ", 3 seeds, each with a teacher of its own" in first
     (limits,) = (line for line in further if "(`fit_limits`)" in line)
     (base,) = (line for line in further if "(`fit_base`)" in line)
     assert limits.startswith(
