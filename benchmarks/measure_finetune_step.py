@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from torch.nn import functional as F
 from transformers import (
     AutoModelForSequenceClassification,
@@ -213,9 +216,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
+@contextmanager
+def own_precision() -> Iterator[None]:
+    """Take back at the end what the Trainer sets for the whole process: accelerate's precision, which ours is not."""
+    try:
+        yield
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ.pop("ACCELERATE_MIXED_PRECISION", None)
+
+
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure one network after the other."""
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as work, own_precision():
         task = prepare_task(args, Path(work) / "task")
         rows = spread_rows(task.train_tokens.lengths, args.batches, args.seed)
         networks = {"short_texts": compared(model_of(args), task.train_tokens.take(rows), args.batches, args, work)}
