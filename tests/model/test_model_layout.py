@@ -88,7 +88,8 @@ def test_blocks_change_nothing(position_offset: int, in_place: bool, pooling: Po
             results.append([output.logits, *states, *gradients])
         assert len(results[0]) == len(results[1]) > 20
         for wanted, got in zip(*results, strict=True):
-            torch.testing.assert_close(got, wanted, atol=1e-4, rtol=1e-4)
+            most = max(1.0, float(wanted.abs().max()))  # gradients are up to 11
+            torch.testing.assert_close(got, wanted, atol=3e-5 * most, rtol=1e-4)
         assert max(float(gradient.abs().max()) for gradient in results[0][-10:]) > 1e-3
 
 
